@@ -218,7 +218,8 @@ def ahead_features(
     table = pd.DataFrame(index=grid.index)
     table["expected_units"] = grid.planned_days.fillna((grid.units * habit).round(6))
     table["month_of_year"] = month.month.astype("int64")
-    table["season_next"] = [LEVELS["season"][m % 12 // 3] for m in month.month]
+    half_a_year = 6 if calendar.get("hemisphere") == "south" else 0
+    table["season_next"] = [LEVELS["season"][(m + half_a_year) % 12 // 3] for m in month.month]
     table["holidays_next"] = holiday[0].astype(float)
     table["holidays_change"] = holiday[0] - before
     table["holidays_change_year"] = (holiday[0] - before) - (holiday[12] - year_before)

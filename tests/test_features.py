@@ -1,0 +1,264 @@
+"What may be known at a cutoff, and that Feast gives the same of it offline, online and in the forecast."
+
+import ibis
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from brewcast import clean as clean_module
+from brewcast import features
+from brewcast.clean import clean
+from brewcast.core import write_parquet
+from brewcast.features import feature_tables, materialise, month_grid, online_rows, point_in_time
+from brewcast.models import FEATURES
+
+CALENDAR = {
+    "unit": "day",
+    "weekday": None,
+    "countries": {"USA": "US", "Canada": "CA", "Mexico": "MX"},
+    "complete_within_days": 0,
+    "open_within_days": 10,
+    "decided_after_days": 2,
+}
+CUTOFF = pd.Timestamp("2024-02-29")
+
+
+def make_lines(seed: int = 0) -> pd.DataFrame:
+    "Sale lines of seven stores in 30 months: one opens late, one closes, some weather and promotion is missing."
+    generator = np.random.default_rng(seed)
+    days = pd.date_range("2022-01-01", "2024-06-30")
+    parts = []
+    for i, country in enumerate(["USA", "Canada", "Mexico", "USA", "USA", "Canada", "USA"]):
+        first = "2023-09-10" if i == 5 else "2022-01-01"
+        last = "2024-03-31" if i == 6 else "2024-06-30"
+        mine = days[(days >= first) & (days <= last)]
+        lines = pd.DataFrame({"store_id": f"S{i}", "date": np.repeat(mine, 3), "country": country, "city": f"city {i}"})
+        n = len(lines)
+        lines["category"], lines["product"] = "Coffee", generator.choice(["Latte", "Mocha"], n)
+        lines["price"] = generator.integers(200, 500, n) / 100
+        lines["quantity_sold"] = generator.poisson(20 + 5 * i + 3 * np.sin(lines.date.dt.month), n) + 1.0
+        lines["weather"] = generator.choice(["Hot", "Cold", "Rainy", None], n, p=[0.4, 0.3, 0.25, 0.05])
+        lines["promotion"] = generator.choice([True, False, None], n, p=[0.3, 0.65, 0.05])
+        lines["holiday"] = False
+        parts.append(lines)
+    return pd.concat(parts, ignore_index=True)
+
+
+def make_plan(seed: int = 0) -> pd.DataFrame:
+    "A plan for each store and month, published when the month before begins."
+    generator = np.random.default_rng(seed)
+    months = pd.date_range("2022-01-01", "2024-07-01", freq="MS")
+    plan = pd.MultiIndex.from_product([[f"S{i}" for i in range(7)], months], names=["store_id", "month"]).to_frame(index=False)
+    plan = plan.assign(published=plan.month - pd.offsets.MonthBegin(1), price=generator.uniform(3, 4, len(plan)).round(2))
+    return plan.assign(promotion_share=generator.uniform(0, 1, len(plan)).round(3), trading_days=plan.month.dt.days_in_month)
+
+
+def as_sales(lines: pd.DataFrame) -> ibis.Table:
+    "Sale lines as ingest writes them."
+    money = pa.decimal128(18, 6)
+    schema = pa.schema(
+        [(name, pa.string()) for name in ["store_id", "country", "city", "category", "product", "weather"]]
+        + [("date", pa.date32()), ("price", money), ("quantity_sold", money), ("promotion", pa.bool_()), ("holiday", pa.bool_())]
+    )
+    from decimal import Decimal
+
+    exact = {name: lines[name].map(lambda value: Decimal(f"{value:.6f}")) for name in ["price", "quantity_sold"]}
+    table = pa.Table.from_pandas(lines.assign(date=lines.date.dt.date, **exact)[schema.names], schema, preserve_index=False)
+    return ibis.duckdb.connect().create_table("sales", table)
+
+
+def all_tables(lines: pd.DataFrame, plan: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    store_month = clean(as_sales(lines), [], CALENDAR)[0].to_pandas()
+    store_month = store_month.assign(month=pd.to_datetime(store_month.month))
+    return feature_tables(store_month, plan, CALENDAR)
+
+
+def known_bytes(lines: pd.DataFrame, plan: pd.DataFrame, folder) -> dict[str, bytes]:
+    "The bytes of every feature table up to the cutoff."
+    answer = {}
+    for name, table in all_tables(lines, plan).items():
+        if name != "outcomes":
+            known = table[table.event_timestamp <= CUTOFF.tz_localize("UTC")]
+            answer[name] = write_parquet(known, folder / f"{name}.parquet").read_bytes()
+            assert len(known) > 100
+    return answer
+
+
+def changed_after(lines: pd.DataFrame, plan: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    "Another world after the cutoff: other sales, weather and trading days, a new store, other plans."
+    past, other = lines[lines.date <= CUTOFF], make_lines(seed=1)
+    later = other[(other.date > CUTOFF) & (other.date.dt.day % 3 != 0)]
+    later = later.assign(quantity_sold=later.quantity_sold * 3, weather="Rainy", promotion=True, holiday=True, price=9.99)
+    new = later[later.store_id == "S0"].assign(store_id="A0", country="Mexico")
+    replanned = plan.assign(price=plan.price.where(plan.published <= CUTOFF, 9.0))
+    return pd.concat([past, later, new], ignore_index=True), replanned
+
+
+@pytest.fixture(scope="module")
+def world():
+    return make_lines(), make_plan()
+
+
+def test_no_byte_up_to_a_cutoff_moves_when_everything_after_it_changes(world, tmp_path):
+    lines, plan = world
+    assert known_bytes(lines, plan, tmp_path) == known_bytes(*changed_after(lines, plan), tmp_path)
+
+
+def test_no_byte_up_to_a_cutoff_moves_when_nothing_comes_after_it(world, tmp_path):
+    lines, plan = world
+    ended = lines[lines.date <= CUTOFF], plan[plan.published <= CUTOFF]
+    assert known_bytes(lines, plan, tmp_path) == known_bytes(*ended, tmp_path)
+
+
+def plant(monkeypatch, leak: str) -> None:
+    "Make the features know something of the month that they forecast."
+    honest = features.history_features
+
+    def leaky(grid):
+        table = honest(grid)
+        if leak == "next month's sales":
+            return table.assign(log_lag_1=np.log(grid.rate))
+        if leak == "same-month weather":
+            return table.assign(weather_last=grid.weather.astype(object).fillna("unknown"))
+        return table
+
+    monkeypatch.setattr(features, "history_features", leaky)
+    if leak == "same-month trading days":
+        ahead = features.ahead_features
+        monkeypatch.setattr(
+            features, "ahead_features", lambda grid, *rest: ahead(grid, *rest).assign(expected_units=grid.trading_days)
+        )
+    if leak == "imputation by the whole history":
+        # one level for all time, the most frequent of the whole export: what `df.fillna(df.mode())` does
+
+        def whole(day, columns):
+            for column in columns:
+                names = [f"{column}_{i}" for i in range(len(clean_module.COUNTED[column]))]
+                sums = day.agg(**{name: day[name].sum() for name in names}).to_pandas().iloc[0].tolist()
+                name = names[sums.index(max(sums))]
+                day = day.mutate(**{name: day[name] + day[f"{column}_none"]})
+            return day.mutate(month=day.date.truncate("M").cast("date"))
+
+        monkeypatch.setattr(clean_module, "filled_in", whole)
+
+
+LEAKS = ["next month's sales", "same-month weather", "same-month trading days", "imputation by the whole history"]
+
+
+@pytest.mark.parametrize("leak", LEAKS)
+def test_a_planted_leak_is_caught(leak, world, tmp_path, monkeypatch):
+    # given a world in which the most frequent weather turns after the cutoff, and some store-days say nothing of it
+    lines, plan = world
+    quiet = (lines.date.dt.day % 4 == 0) | lines.date.dt.is_month_end
+    lines = lines.assign(weather=lines.weather.mask(quiet))
+    assert known_bytes(lines, plan, tmp_path) == known_bytes(*changed_after(lines, plan), tmp_path)
+    # when a leak is planted
+    plant(monkeypatch, leak)
+    # then the same comparison fails
+    assert known_bytes(lines, plan, tmp_path) != known_bytes(*changed_after(lines, plan), tmp_path)
+
+
+def test_a_plan_published_after_the_cutoff_is_not_known(world):
+    lines, plan = world
+    late = plan.assign(published=plan.published.mask(plan.month == "2024-03-01", pd.Timestamp("2024-03-02")))
+    tables = all_tables(lines, late)["ahead"]
+    march = tables[tables.event_timestamp == CUTOFF.tz_localize("UTC")]
+    assert march.promotion_next.isna().all()
+    assert all_tables(lines, plan)["ahead"].promotion_next.notna().all()
+
+
+def test_open_and_closed_stores(world):
+    tables = all_tables(*world)
+    history, outcomes = tables["history"], tables["outcomes"]
+    at = history.groupby(history.event_timestamp.dt.tz_localize(None)).series_id.agg(set)
+    assert "S6" in at[pd.Timestamp("2024-03-31")] and "S6" not in at[pd.Timestamp("2024-04-30")]
+    assert "S5" not in at[pd.Timestamp("2023-08-31")] and "S5" in at[pd.Timestamp("2023-09-30")]
+    gone = outcomes[(outcomes.series_id == "S6") & (outcomes.month == "2024-04-01")]
+    assert gone.actual.tolist() == [0.0]  # nobody knew: it stays in the evaluation
+    young = history[(history.series_id == "S5")].has_own_season
+    assert (young == 0).all()
+
+
+def test_a_planned_closing_is_known(world):
+    lines, plan = world
+    closing = plan.assign(trading_days=plan.trading_days.mask((plan.store_id == "S6") & (plan.month > "2024-03-31"), 0))
+    history = all_tables(lines, closing)["history"]
+    assert history[history.series_id == "S6"].event_timestamp.max() < CUTOFF.tz_localize("UTC") + pd.Timedelta(days=2)
+
+
+@pytest.fixture(scope="module")
+def feast_folder(world, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("features")
+    tables = all_tables(*world)
+    for name, table in tables.items():
+        write_parquet(table, folder / f"{name}.parquet")
+    materialise(folder, "toy", tables["history"].event_timestamp.max().tz_localize(None))
+    return folder, tables
+
+
+def numbers(table: pd.DataFrame) -> pd.DataFrame:
+    names = [name for name in FEATURES if pd.api.types.is_numeric_dtype(table[name])]
+    return table.set_index("series_id").sort_index()[names].astype(float)
+
+
+def test_offline_and_online_values_are_the_tables(feast_folder):
+    folder, tables = feast_folder
+    last = tables["history"].event_timestamp.max()
+    table = tables["history"].merge(tables["ahead"], on=["series_id", "event_timestamp", "created"])
+    table = table.merge(tables["profile"], on=["series_id", "event_timestamp", "created"])
+    joined = point_in_time(folder, "toy", table[["series_id", "created"]].rename(columns={"created": "decided_at"}))
+    for name in FEATURES:
+        pd.testing.assert_series_equal(joined[name], table[name], check_dtype=False)
+    table = table[table.event_timestamp == last]
+    online = online_rows(folder, "toy", sorted(table.series_id))
+    pd.testing.assert_frame_equal(numbers(online), numbers(table)[numbers(online).columns], check_exact=True)
+    assert set(online.series_id) == {"S0", "S1", "S2", "S3", "S4", "S5"}  # closed stores are not served
+
+
+def test_a_correction_made_after_the_decision_is_not_used(feast_folder, tmp_path):
+    # given a row of the same event, created a week after the decision
+    folder, tables = feast_folder
+    for name in ["ahead", "profile"]:
+        write_parquet(tables[name], tmp_path / f"{name}.parquet")
+    history = tables["history"]
+    late = history.assign(rate_last=-1.0, created=history.created + pd.Timedelta(days=7))
+    write_parquet(pd.concat([history, late], ignore_index=True), tmp_path / "history.parquet")
+    materialise(tmp_path, "late", history.event_timestamp.max().tz_localize(None))
+    decisions = history[["series_id", "created"]].rename(columns={"created": "decided_at"})
+    # when training asks at the decision, and when somebody asks a week later
+    then = point_in_time(tmp_path, "late", decisions)
+    later = point_in_time(tmp_path, "late", decisions.assign(decided_at=decisions.decided_at + pd.Timedelta(days=8)))
+    # then only the second knows of the correction, for every row of it
+    assert (then.rate_last.to_numpy() == history.rate_last.to_numpy()).all()
+    assert (later.rate_last == -1.0).all()
+
+
+def test_before_a_row_was_created_nothing_is_known(feast_folder):
+    folder, tables = feast_folder
+    first = tables["history"].groupby("series_id").created.min().reset_index()
+    early = first.assign(decided_at=first.created - pd.Timedelta(hours=1))[["series_id", "decided_at"]]
+    assert point_in_time(folder, "toy", early).rate_last.isna().all()
+
+
+def test_weeks_are_counted_by_their_weekday():
+    months = pd.date_range("2012-08-01", "2012-10-01", freq="MS")
+    friday = {"unit": "week", "weekday": "FRI"}
+    assert features.planned_units(months, friday).tolist() == [5, 4, 4]
+    labor_day = features.public_holidays(months, "US", friday)  # Monday 3 September, in the week of Friday the 7th
+    assert labor_day.tolist() == [0, 1, 1]
+
+
+def test_the_grid_is_complete(world):
+    store_month = clean(as_sales(world[0]), [], CALENDAR)[0].to_pandas()
+    store_month = store_month.assign(month=pd.to_datetime(store_month.month))
+    grid = month_grid(store_month, world[1], CALENDAR)
+    assert grid.groupby("series_id").size().nunique() == 1
+    assert grid.index.get_level_values("month").max() == store_month.month.max() + pd.offsets.MonthBegin(1)
+
+
+def test_written_tables_have_plain_types(feast_folder):
+    schema = pq.read_schema(feast_folder[0] / "history.parquet")
+    assert str(schema.field("event_timestamp").type) == "timestamp[us, tz=UTC]"
+    assert str(schema.field("has_own_season").type) == "int64"
