@@ -10,9 +10,10 @@ __all__ = ['UNCOUNTED', 'READ_BY_TOOLS', 'RESOLVED', 'KERNEL', 'PAPERMILL', 'QUI
            'product_hash', 'hook_ploomber', 'changed_by_hand', 'seal', 'state_read', 'seal_path', 'export_notebooks',
            'export_saved', 'place_data', 'build', 'publish', 'lay_release', 'summary', 'run', 'export_lines', 'main']
 
-# %% ../nbs/42_build.ipynb #f46c60ec
+# %% ../nbs/42_build.ipynb #eb4bf940
 import ast
 import contextlib
+import csv
 import functools
 import hashlib
 import json
@@ -423,6 +424,7 @@ def environment(
         "BREWCAST_RELEASE": str(root / "release"),
         "PLOOMBER_ENV_FILENAME": name,
         "MLFLOW_TRACKING_URI": f"sqlite:///{state}/mlflow.db",
+        "MLFLOW_BACKEND_STORE_URI": f"sqlite:///{state}/mlflow.db",  # of `mlflow ui`
         "BENTOML_HOME": str(state / "bentoml"),
         "JUPYTER_CONFIG_PATH": str(root / "jupyter"),
         **QUIET,
@@ -671,24 +673,20 @@ def seal(
     root: Path,  # the project
     source: str,  # the source that is built
 ) -> str | None:  # 12 hex digits; None where something is missing
-    "A hash of all that a build stands on and of all that it made."
-    env = read_env(root, env_file(root, source))
-    wired, hashes = stages(root, env), file_hashes(root, source)
-    files = [path for stage in wired.values() for path in map(Path, stage["product"].values())]
-    records = [root / path.with_name(f".{path.name}.metadata") for path in files]
-    if not all(path.exists() for path in [*records, *(root / path for path in files), inputs_path(root, source)]):
+    "A hash of all that a build stands on and of all that it made, by the bytes of files."
+    name = env_file(root, source)
+    wired, hashes = stages(root, read_env(root, name)), file_hashes(root, source)
+    products = [root / path for stage in wired.values() for path in stage["product"].values()]
+    made = [*products, *(path.with_name(f".{path.name}.metadata") for path in products), inputs_path(root, source)]
+    if not all(path.exists() for path in made):
         return None
-    parts = {
-        "wired": wired,
-        "stages": {n: fingerprint(n, root / s["source"], s["params"], root, hashes) for n, s in wired.items()},
-        "products": {str(path): hashes.of(root / path) for path in files if path.name not in UNWATCHED},
-        "records": [hashes.of(path) for path in records],
-        "inputs": hashes.of(inputs_path(root, source)),
-        "maker": module_closure(["brewcast.simulate brewcast.build brewcast.registry"], root / "brewcast"),
-        "state": state_read(root, source, hashes),
-    }
+    read = [path for stage, wiring in wired.items() for path in files_read(stage, wiring["params"], root)]
+    code = [root / "pipeline.yaml", root / "env.yaml", root / name, *(root / "nbs").glob("*.ipynb"), *(root / "brewcast").glob("*.py")]
+    watched = [path for path in {*made, *read, *code} if path.name not in UNWATCHED]
+    parts = {str(path.relative_to(root)): hashes.of(path) for path in watched}
+    sealed = digest([parts, state_read(root, source, hashes)])
     hashes.save()
-    return digest(parts)
+    return sealed
 
 
 def state_read(
@@ -838,12 +836,10 @@ def summary(
     source: str,  # the source that was built
 ) -> str:  # half a screen
     "What came out of a build."
-    import pyarrow.parquet as pq
-
     at = root / "products" / source
     data, verdict = (json.loads((at / name).read_text()) for name in ["ingest/dataset.json", "evaluate/verdict.json"])
-    forecast = pq.read_table(at / "forecast" / "forecast.parquet", columns=["month"])
-    month = f"{forecast['month'][0].as_py():%B %Y}" if len(forecast) else "no month"
+    with open(at / "forecast" / "forecast.csv", newline="") as file:
+        months = [row["month"][:7] for row in csv.DictReader(file) if row["kind"] == "forecast"]
     errors = {name: error["wape"] for name, error in verdict["errors"].items() if error}
     shown = sorted(errors.items(), key=lambda pair: pair[1] if pair[1] is not None else float("inf"))
     serve = "make serve" + ("" if source == "simulated" else f" SOURCE={source}")
@@ -855,7 +851,7 @@ def summary(
             *(f"  {name:<21}{'not known' if wape is None else f'{wape:.4f}'}" for name, wape in shown),
             "",
             f"verdict   {verdict.get('verdict', 'promoted' if verdict['promoted'] else 'refused')}: {verdict['reason']}",
-            f"forecast  {month}, {len(forecast)} stores",
+            f"forecast  {months[0] if months else 'no month'}, {len(months)} stores",
             f"serves    {serve}",
             f"page      {(at / 'forecast' / 'month.html').as_uri()}",
         ]
@@ -877,7 +873,8 @@ def run(
         say(f"nothing to do: {source}'s products stand on its data, code and parameters as they are ({time.monotonic() - start:.1f} s)")
     else:
         with project_lock(root, source, "make run"):
-            build(root, source)
+            if not build(root, source):
+                say(f"nothing to build: {source}'s products are up to date")
             publish(root, source)
     print(summary(root, source))
 
@@ -904,10 +901,11 @@ def main(
 
     parser = argparse.ArgumentParser(prog="python -m brewcast.build", description="Build, publish and look at a source.")
     parser.add_argument("command", choices=["run", "build", "publish", "summary", "export", "environment", "release", "open"])
-    parser.add_argument("--source", default=os.environ.get("SOURCE") or "simulated")
+    parser.add_argument("--source", default=os.environ.get("SOURCE"), help="default: $SOURCE, or else env.yaml's")
     parser.add_argument("--data", default=None)
     asked = parser.parse_args(arguments)
     root = project_root()
+    asked.source = asked.source or next(iter(env_files(root)))
     try:
         os.environ.update(environment(root, asked.source))
         os.chdir(root)

@@ -7,14 +7,11 @@ __all__ = ['COUNTED', 'store_day', 'most_frequent', 'filled_in', 'season_of', 'l
            'incomplete_months', 'clean']
 
 # %% ../nbs/11_clean.ipynb #f4f47387
-from pathlib import Path
-from types import SimpleNamespace
-
 import ibis
 import pandas as pd
 import pyarrow as pa
 
-from .core import LEVELS, SALE_LINE, read_json, read_parquet, stage_paths, write_json, write_parquet
+from .core import LEVELS, SALE_LINE, read_parquet, stage_paths, write_json, write_parquet
 from .schemas import STORE_MONTH, check, connect
 
 # %% ../nbs/11_clean.ipynb #b567b58a
@@ -27,7 +24,9 @@ COUNTED = {  # columns that are counted level by level, in the order that breaks
 
 def store_day(
     sales: ibis.Table,  # a row is a sale line
-) -> ibis.Table:  # a row is one store on one day: lines, sums, and counts such as weather_0 (its first level), weather_none
+) -> (
+    ibis.Table
+):  # a row is one store on one day: lines, sums, and counts such as weather_0 (its first level), weather_none
     "Count and add up each store's lines by day."
     counts = {}
     for column, levels in COUNTED.items():
@@ -69,7 +68,9 @@ def filled_in(
         known = known.select(filled_month=known.month, level=most_frequent(known, column))
         joined = day.left_join(known, day.month == known.filled_month)
         none = day[f"{column}_none"]
-        more = {name: day[name] + (joined.level == i).fill_null(False).cast("int64") * none for i, name in enumerate(names)}
+        more = {
+            name: day[name] + (joined.level == i).fill_null(False).cast("int64") * none for i, name in enumerate(names)
+        }
         day = joined.select(*[more.get(name, day[name]).name(name) for name in day.columns])
     return day
 
@@ -159,6 +160,9 @@ def clean(
     calendar: dict,  # the source's own time
 ) -> tuple[pa.Table, dict]:  # (store_month: complete months only; what was done, for clean.json)
     "From sale lines to store-months. Raises ValueError when no month is complete."
+    absent = [column for column in SALE_LINE if column not in sales.columns]
+    if absent or not sales.count().to_pyarrow().as_py():
+        raise ValueError(f"sales.parquet: has no rows or no columns {absent}; build the stage 'ingest' again")
     fill = [column for column in ("weather", "promotion") if column not in lacks]
     day = store_day(sales).cache()  # small, and used several times
     spans = day.agg(first=day.date.min(), last=day.date.max()).to_pandas().iloc[0]
@@ -168,7 +172,9 @@ def clean(
     whole = pa.array([f"{month:%Y-%m}" not in left_out for month in months["month"].to_pylist()], pa.bool_())
     kept = months.filter(whole)
     if not len(kept):
-        raise ValueError(f"sales.parquet: no complete month between {first.date()} and {last.date()} ({left_out}); see `calendar`")
+        raise ValueError(
+            f"sales.parquet: no complete month between {first.date()} and {last.date()} ({left_out}); see `calendar`"
+        )
     missing = {column: int(day[f"{column}_none"].sum().to_pyarrow().as_py()) for column in fill}
     return kept, {
         "series": len(kept["series_id"].unique()),

@@ -7,7 +7,7 @@ __all__ = ['INK', 'SOFT', 'GRID', 'COLORS', 'SHADES', 'WIDTH', 'WEEKDAYS', 'head
            'whole_percent', 'name_lines', 'month_axis', 'sales_by_month', 'draw_lines', 'plot_sales_by_month',
            'products_by_month', 'categories_by_month', 'plot_categories', 'product_starts', 'largest_products',
            'month_strips', 'plot_products', 'season_profile', 'draw_season', 'plot_season', 'store_days', 'day_effects',
-           'draw_effects', 'plot_days', 'price_level', 'price_response', 'name_dots', 'draw_price_level',
+           'draw_effects', 'days_title', 'plot_days', 'price_level', 'price_response', 'name_dots', 'draw_price_level',
            'draw_price_response', 'plot_prices', 'missing_by_month', 'plot_missing', 'store_spans', 'store_bars',
            'name_changes', 'plot_stores', 'explore']
 
@@ -195,9 +195,10 @@ def plot_categories(
     if sales.empty:
         return nothing("Sales by category", "This source has no categories.")
     shown, recent = sales.iloc[:, :most], sales.iloc[-12:].sum()
-    title = (
-        f"{sales.columns[0]} is {recent.iloc[0] / recent.sum():.0%} of the last {len(sales.iloc[-12:])} months' sales"
-    )
+    title = f"{sales.columns[0]} is the largest category: {recent.iloc[0] / recent.sum():.0%} of "
+    title += f"the last {len(sales.iloc[-12:])} months' sales"
+    if sales.shape[1] == 1:
+        title = f"All sales are of one category: {sales.columns[0]}"
     more = f"; the {most} largest of {sales.shape[1]} categories" if sales.shape[1] > most else ""
     figure, (axis,) = canvas(title, f"{unit.capitalize()} sold by month and category{more}", right=1.9)
     draw_lines(axis, shown)
@@ -249,12 +250,12 @@ def plot_products(
     if strips.empty:
         return nothing("Sales by product", "This source has no products.")
     late = starts[starts["late"]]
-    title = f"{len(late)} of {len(starts)} products started late"
+    title = f"{len(late):,} of {len(starts):,} products started late"
     if not len(late):
-        title = f"{len(starts)} products, all sold from the start"
+        title = f"{len(starts):,} products, all sold from the start"
     elif len(late) <= 3:
         title += f": {listed([f'{name} ({short_month(first)})' for name, first in late['first'].items()])}"
-    more = f"; {len(strips)} of {len(starts)} products" if len(strips) < len(starts) else ""
+    more = f"; {len(strips)} of {len(starts):,} products" if len(strips) < len(starts) else ""
     said = f"Each product's sales by month, as a share of its best month{more}"
     figure, (axis,) = canvas(title, said, height=1.6 + 0.24 * len(strips), right=0.3, left=2.6)
     month_strips(axis, strips, top=1.0)
@@ -301,7 +302,8 @@ def plot_season(
     "A line a city, a picture a country."
     if profile.empty:
         return nothing("The year's shape", "A season needs 13 months of a store; no store of this source has them.")
-    cities = (profile["city"] != "All stores") & (profile["country"].nunique() <= 3)
+    few = profile["country"].nunique() <= 3 and profile.groupby("country")["city"].nunique().max() <= 8
+    cities = (profile["city"] != "All stores") & few
     profile = profile.assign(place=profile["city"].where(cities, profile["country"]))
     if not cities.any():
         profile = profile.groupby(["country", "place", "month_of_year"], as_index=False)["ratio"].mean()
@@ -365,22 +367,30 @@ WEEKDAYS = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"]
 # %% ../nbs/12_explore.ipynb #376fe63a
 def draw_effects(
     axis: Axes,  # empty
-    effects: pd.Series,  # index level in its order, 0.1 is ten per cent; empty where the source has none
+    effects: pd.Series,  # index level in its order, 0.1 is ten per cent
     low: float,  # the axis' lower end
     high: float,  # its upper end
 ) -> None:
     "Bars above and below the mean day, each with its number."
     axis.grid(False)
     axis.set(ylim=(low, high), yticks=[], xticks=[], xlim=(-0.6, max(len(effects), 2) - 0.4))
-    if effects.empty:
-        axis.text(0.5, 0.5, "not in this source", transform=axis.transAxes, color=SOFT, size=10.5, ha="center")
-        return
     axis.axhline(0, color=SOFT, linewidth=0.8)
     axis.bar(range(len(effects)), effects, color=[COLORS[0] if v > 0 else COLORS[1] for v in effects], width=0.72)
     axis.set_xticks(range(len(effects)), effects.index)
     for i, value in enumerate(effects):
         at = value + (high - low) * (0.035 if value >= 0 else -0.035)
         axis.text(i, at, whole_percent(value), ha="center", va="center", size=10, color=INK)
+
+# %% ../nbs/12_explore.ipynb #3ca31b43
+def days_title(
+    table: pd.Series,  # index (what, level), 0.1 is ten per cent above the mean day
+) -> str:  # empty without promotions and holidays
+    "How much more is sold in promotions and on holidays than outside of them."
+    found = []
+    for what, words in {"promotion": "in promotions", "holiday": "on holidays"}.items():
+        if (what, "True") in table and (what, "False") in table:
+            found.append(f"{whole_percent(change(1 + table[what, 'True'], 1 + table[what, 'False']))} {words}")
+    return ", ".join(found)
 
 # %% ../nbs/12_explore.ipynb #c1fa21e9
 def plot_days(
@@ -389,20 +399,22 @@ def plot_days(
     "Bars for weekday, promotion, weather and holiday."
     if effects.empty:
         return nothing("What moves a day", "This source has neither days, weather, promotion nor holidays.")
-    table = effects.set_index(["what", "level"])["effect"]
-    found = []
-    for what, words in {"promotion": "in promotions", "holiday": "on holidays"}.items():
-        if (what, "True") in table and (what, "False") in table:
-            found.append(f"{whole_percent(change(1 + table[what, 'True'], 1 + table[what, 'False']))} {words}")
-    title = ", ".join(found) or "What moves a day"
     levels = {"weekday": dict(zip("0123456", WEEKDAYS, strict=True)), "promotion": {"False": "no", "True": "yes"}}
     levels |= {"weather": {name: name for name in LEVELS["weather"]}, "holiday": {"False": "no", "True": "yes"}}
-    said = "Sales of a day against the mean day of the same store and month"
-    figure, axes = canvas(title, said, 4, height=3.9, right=0.15, left=0.25, shares=[2.6, 1, 1.4, 1])
+    table = effects.set_index(["what", "level"])["effect"]
+    known = [name for name in levels if name in table.index.get_level_values(0)]
+    period = "day" if "weekday" in known else "week"
+    lacks = [name for name in levels if name not in known and (name, period) != ("weekday", "week")]
+    said = f"Sales of a {period} against the mean {period} of the same store and month"
+    said += f". The source lacks {listed(lacks)}." if lacks else ""
+    shares = [len(levels[name]) * 0.3 + 0.5 for name in known]
+    free = max(0.15, WIDTH - 0.25 - 2.6 * sum(shares)) if len(known) < 2 else 0.15
+    title = days_title(table) or f"What moves a {period}"
+    figure, axes = canvas(title, said, len(known), height=3.9, right=free, left=0.25, shares=shares)
     low, high = min(effects["effect"].min() * 1.3, -0.02), max(effects["effect"].max() * 1.15, 0.02)
-    for axis, (what, names) in zip(axes, levels.items(), strict=True):
-        own = table[what] if what in table else pd.Series(dtype=float)
-        draw_effects(axis, own[[name for name in names if name in own]].rename(names), low, high)
+    for axis, what in zip(axes, known, strict=True):
+        own = table[what]
+        draw_effects(axis, own[[name for name in levels[what] if name in own]].rename(levels[what]), low, high)
         axis.set_title(what.capitalize(), loc="left", size=11, color=INK)
     return figure
 
@@ -477,7 +489,7 @@ def draw_price_level(
             lambda value, _: short_number(value) if value >= 1 else f"{value:g}"
         )
     axis.minorticks_off()
-    name_dots(axis, level.head(40))
+    name_dots(axis, level if len(level) <= 40 else level.head(0))
 
 # %% ../nbs/12_explore.ipynb #f44f4eb3
 def draw_price_response(
@@ -503,16 +515,21 @@ def plot_prices(
     if level.empty:
         return nothing("Price and quantity", "This source has no prices.")
     enough = response[(response["lines"] >= response["lines"].sum() * 0.002) & (response["price"].abs() <= 0.6)]
-    title = "Price and quantity"
-    if len(enough) > 2:
-        slope = np.polyfit(enough["price"], enough["quantity"], 1, w=np.sqrt(enough["lines"]))[0]
+    near = enough[enough["price"].abs() < 0.175]  # a straight line holds for small changes only
+    title, said = "Price and quantity", "A dot a product"
+    moves = len(near) > 2
+    if moves:
+        slope = np.polyfit(near["price"], near["quantity"], 1, w=np.sqrt(near["lines"]))[0]
         title = f"At 10% above its mean price, a product sells {whole_percent(slope / 10)} a line"
-    said = "Left: a dot a product. Right: the same product in the same store and year; larger dots, more lines"
-    figure, (left, right) = canvas(title, said, 2, height=4.9, right=0.3)
-    draw_price_level(left, level)
-    draw_price_response(right, enough)
-    left.set_title(f"{unit.capitalize()} in all, by mean price", loc="left", size=11, color=INK)
-    right.set_title("Quantity of a line against its mean, by price", loc="left", size=11, color=INK)
+        said = "Left: a dot a product. Right: the same product in the same store and year; larger dots, more lines"
+    else:
+        said += ". Prices do not change within a store and a year, so what they do to sales cannot be seen."
+    figure, axes = canvas(title, said, 1 + moves, height=4.9, right=0.3)
+    draw_price_level(axes[0], level)
+    axes[0].set_title(f"{unit.capitalize()} in all, by mean price", loc="left", size=11, color=INK)
+    if moves:
+        draw_price_response(axes[1], enough)
+        axes[1].set_title("Quantity of a line against its mean, by price", loc="left", size=11, color=INK)
     return figure
 
 # %% ../nbs/12_explore.ipynb #39f64094
@@ -532,7 +549,7 @@ def plot_missing(
     "A strip a column that has gaps."
     lacks = [name for name in missing if (missing[name] == 1).all()]
     gaps = missing.drop(columns=lacks).loc[:, lambda table: (table > 0).any()]
-    lacking = f"The source has no {listed(lacks)}. " if lacks else ""
+    lacking = f"The source lacks {listed(lacks)}. " if lacks else ""
     if gaps.empty:
         return nothing(
             "Nothing is missing",
@@ -613,6 +630,8 @@ def plot_stores(
     opened, closed = (spans["first"] > begin).sum(), (spans["last"] < end).sum()
     title = f"{len(spans) - closed} of {len(spans)} stores are open: since {month_name(begin)}, "
     title += f"{opened} opened, {closed} closed"
+    if not opened and not closed:
+        title = f"All {len(spans)} stores are open since {month_name(begin)}"
     bars = store_bars(spans, store_month)
     rows = bars["row"].max() + 1
     thick = max(0.02, min(0.26, 9.0 / rows))  # inches a store
@@ -641,6 +660,7 @@ def explore(
         raise ValueError("store_month.parquet: 0 rows, so no month is complete; the clean stage's report says why")
     sales = connect().read_parquet(str(sales_path))
     products = products_by_month(sales)
+    products = products[products["month"].isin(store_month["month"])]  # a month that is cut off would look like a fall
     starts = product_starts(products)
     return {
         "sales_by_month": sales_by_month(store_month),

@@ -45,7 +45,9 @@ def _blocks(path: Path, size: int) -> Iterator[bytes]:
                     block = block.removeprefix(codecs.BOM_UTF8)
                     end = b"\n" if b"\n" in block else b"\r"
                 if b"\0" in block:
-                    raise ValueError(f"{path.name}: holds zero bytes, so it is no CSV in UTF-8 or a Windows encoding; export it again")
+                    raise ValueError(
+                        f"{path.name}: holds zero bytes, so it is not text in UTF-8 or Windows-1252; export it as UTF-8"
+                    )
                 cut = block.rfind(end) + 1
                 block, rest = block[:cut], block[cut:]
                 if len(rest) > 16 * size:
@@ -87,12 +89,36 @@ def numbered_lines(
 _NUMBER = r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,2})?"  # neither NaN, inf, 0x10 nor 1_000
 _READ = {  # type: its SQL type, how a text becomes a value (null if it cannot), and what to say then
     "text": ("VARCHAR", "{x}", ""),
-    "integer": ("BIGINT", r"CASE WHEN regexp_full_match({x}, '[+-]?[0-9]{{1,18}}(\.0*)?') THEN TRY_CAST({x} AS BIGINT) END", "is not an integer"),
-    "decimal": ("DECIMAL(18,6)", "CASE WHEN regexp_full_match({x}, '{number}') THEN TRY_CAST({x} AS DECIMAL(18,6)) END", "is not a decimal number"),
-    "double": ("DOUBLE", "CASE WHEN regexp_full_match({x}, '{number}') THEN TRY_CAST({x} AS DOUBLE) END", "is not a number"),
-    "date": ("DATE", "CASE WHEN year(try_strptime({x}, '{format}')) >= 1000 THEN CAST(try_strptime({x}, '{format}') AS DATE) END", "is not a date as {format} with a year of four digits"),
-    "boolean": ("BOOLEAN", "CASE lower({x}) WHEN 'true' THEN true WHEN 'false' THEN false WHEN '1' THEN true WHEN '0' THEN false END", "is neither true nor false"),
-    "yes_no": ("BOOLEAN", "CASE lower({x}) WHEN 'yes' THEN true WHEN 'no' THEN false WHEN 'true' THEN true WHEN 'false' THEN false END", "is neither yes nor no"),
+    "integer": (
+        "BIGINT",
+        r"CASE WHEN regexp_full_match({x}, '[+-]?[0-9]{{1,18}}(\.0*)?') THEN TRY_CAST({x} AS BIGINT) END",
+        "is not an integer",
+    ),
+    "decimal": (
+        "DECIMAL(18,6)",
+        "CASE WHEN regexp_full_match({x}, '{number}') THEN TRY_CAST({x} AS DECIMAL(18,6)) END",
+        "is not a decimal number",
+    ),
+    "double": (
+        "DOUBLE",
+        "CASE WHEN regexp_full_match({x}, '{number}') THEN TRY_CAST({x} AS DOUBLE) END",
+        "is not a number",
+    ),
+    "date": (
+        "DATE",
+        "CASE WHEN year(try_strptime({x}, '{format}')) >= 1000 THEN CAST(try_strptime({x}, '{format}') AS DATE) END",
+        "is not a date as {format} with a year of four digits",
+    ),
+    "boolean": (
+        "BOOLEAN",
+        "CASE lower({x}) WHEN 'true' THEN true WHEN 'false' THEN false WHEN '1' THEN true WHEN '0' THEN false END",
+        "is neither true nor false",
+    ),
+    "yes_no": (
+        "BOOLEAN",
+        "CASE lower({x}) WHEN 'yes' THEN true WHEN 'no' THEN false WHEN 'true' THEN true WHEN 'false' THEN false END",
+        "is neither yes nor no",
+    ),
 }
 
 
@@ -120,17 +146,18 @@ def _literal(value: str | None) -> str:
 
 
 def _split_sql(delimiter: str) -> str:
-    "SQL from _raw(_line, text) to (_line, fields, stray: do quotation marks enclose no field?, loose: may blanks surround one?)."
+    "SQL from _raw to _line, fields, stray (do quotation marks enclose no field?) and loose (may blanks surround one?)."
     d = _literal(delimiter)
     inner = f"""CASE WHEN i % 2 = 0 THEN replace(part, {d}, chr(31))
                      WHEN part = '' AND i > 1 AND i < len(parts) THEN '"' ELSE part END"""
-    outside = f"""i % 2 = 1 AND part <> '' AND NOT ((i = 1 OR starts_with(part, {d}))
-                  AND (i = len(parts) OR ends_with(part, {d})))"""
+    outside = f"""i % 2 = 1 AND part <> '' AND NOT (trim(part) = '' AND i IN (1, len(parts))
+                  OR (i = 1 OR starts_with(trim(part), {d})) AND (i = len(parts) OR ends_with(trim(part), {d})))"""
     unquoted = f"string_split(array_to_string(list_transform(parts, lambda part, i: {inner}), ''), {d})"
     return f"""
-        SELECT _line, coalesce(len(parts) % 2 = 0 OR len(list_filter(parts, lambda part, i: {outside})) > 0, false) AS stray,
+        SELECT _line,
+            coalesce(len(parts) % 2 = 0 OR len(list_filter(parts, lambda part, i: {outside})) > 0, false) AS stray,
             parts IS NOT NULL OR contains(text, chr(9)) OR contains(text, ' ' || {d}) OR contains(text, {d} || ' ')
-                OR starts_with(text, ' ') OR ends_with(text, ' ') AS loose,  -- to trim every field of every line is slow
+                OR starts_with(text, ' ') OR ends_with(text, ' ') AS loose,  -- trimming every field would be slow
             CASE WHEN parts IS NULL THEN string_split(text, {d})
                  ELSE list_transform({unquoted}, lambda field: replace(field, chr(31), {d})) END AS fields
         FROM (SELECT _line, text, CASE WHEN contains(text, '"') THEN string_split(text, '"') END AS parts
@@ -153,6 +180,9 @@ def find_files(
     name, unknown = str(spec.get("name") or ""), sorted(set(spec) - _SETTINGS)
     if unknown or not spec.get("columns"):
         raise ValueError(f"files: {name}: unknown {unknown} or no columns; there are {sorted(_SETTINGS)}")
+    strange = sorted(set(spec.get("key") or []) - set(map(str, spec["columns"])))
+    if strange:
+        raise ValueError(f"files: {name}: the key's {strange} are no columns of it (there are {list(spec['columns'])})")
     if not name or name.startswith("_"):
         raise ValueError(f"files: {name!r} is no name for a table; one begins with a letter")
     if data.is_file():
@@ -160,7 +190,9 @@ def find_files(
     else:
         found = {p.relative_to(data).as_posix(): p for p in sorted(data.glob(spec.get("path") or "-")) if p.is_file()}
     if not found:
-        raise FileNotFoundError(f"files: {name}: {data / spec.get('path', '')} does not exist; give the folder with DATA=")
+        raise FileNotFoundError(
+            f"files: {name}: {data / spec.get('path', '')} does not exist; give the folder with DATA="
+        )
     return {f"{file}:{spec['table']}" if spec.get("table") else file: path for file, path in found.items()}
 
 
@@ -175,14 +207,18 @@ def _column_kinds(spec: dict, present: list[str], file: str) -> dict[str, str]:
 
 # %% ../nbs/10_ingest.ipynb #9f6db160
 def _sqlite_rows(path: Path, table: str) -> tuple[list[str], Iterator[pa.RecordBatch]]:
-    con = sqlite3.connect(f"file:{path.resolve().as_posix()}?mode=ro", uri=True)
-    cursor = con.execute(f"SELECT * FROM {_name(table)} ORDER BY rowid")
+    address = f"{path.resolve().as_uri()}?mode=ro"
+    con = sqlite3.connect(address, uri=True, check_same_thread=False)  # DuckDB asks for rows from its own threads
+    cursor = con.execute(f"SELECT * FROM {_name(table)}")
     names = [c[0] for c in cursor.description]
 
     def batches():
         seen = 0
         while rows := cursor.fetchmany(50_000):
-            texts = [[None if v is None else v if isinstance(v, str) else repr(v) for v in column] for column in zip(*rows, strict=True)]
+            texts = [
+                [None if v is None else v if isinstance(v, str) else repr(v) for v in column]
+                for column in zip(*rows, strict=True)
+            ]
             arrays = [pa.array(np.arange(seen + 1, seen + 1 + len(rows))), *(pa.array(t, pa.string()) for t in texts)]
             yield pa.record_batch(arrays, names=["_line", *names])
             seen += len(rows)
@@ -195,16 +231,20 @@ def _table_sql(con, path: Path, spec: dict, magic: bytes) -> tuple[list[str], st
     "Names and rows of a Parquet file or a DuckDB table, values as texts; dates as the declared format has them."
     if magic[8:12] == b"DUCK":
         con.execute("DETACH DATABASE IF EXISTS theirs")
-        con.execute(f"ATTACH '{path}' AS theirs (READ_ONLY)")
+        con.execute(f"ATTACH {_literal(path)} AS theirs (READ_ONLY)")
         relation = f"theirs.{_name(spec['table'])}"
     else:
-        relation = f"read_parquet('{path}')"
+        relation = f"read_parquet({_literal(path)})"
     described = con.execute(f"DESCRIBE SELECT * FROM {relation}").fetchall()
     texts = []
     for name, kind, *_ in described:
         x = _name(name)
         dated = kind == "DATE" or kind.startswith("TIMESTAMP")
-        texts.append(f"strftime({x}, '{spec['date_format']}') AS {x}" if dated and spec.get("date_format") else f"CAST({x} AS VARCHAR) AS {x}")
+        texts.append(
+            f"strftime({x}, {_literal(spec['date_format'])}) AS {x}"
+            if dated and spec.get("date_format")
+            else f"CAST({x} AS VARCHAR) AS {x}"
+        )
     return [d[0] for d in described], f"SELECT row_number() OVER () AS _line, {', '.join(texts)} FROM {relation}"
 
 # %% ../nbs/10_ingest.ipynb #84739d41
@@ -218,6 +258,8 @@ def open_raw(
     con.execute("DROP VIEW IF EXISTS _raw")
     with open(path, "rb") as file:
         magic = file.read(16)
+    if not spec.get("table") and (magic[8:12] == b"DUCK" or magic.startswith(b"SQLite format 3")):
+        raise ValueError(f"files: {spec['name']}: {path.name} is a database, so say which `table` of it")
     if magic[8:12] == b"DUCK" or magic[:4] == b"PAR1":
         names, rows = _table_sql(con, path, spec, magic)
         con.execute(f"CREATE TEMP VIEW _raw AS {rows}")
@@ -265,7 +307,10 @@ def typing_sql(
         field = f"fields[{names.index(column) + 1}]" if header else _name(column)
         text = rf"CASE WHEN loose THEN trim({field}, E' \t') ELSE {field} END"
         texts.append(f"CASE WHEN {text} NOT IN ({missing}) THEN {text} END AS x{i}")
-        types[column], value, reason = reading(kind.removesuffix("?"), f"x{i}", spec.get("date_format"))
+        try:
+            types[column], value, reason = reading(kind.removesuffix("?"), f"x{i}", spec.get("date_format"))
+        except ValueError as error:
+            raise ValueError(f"files: {spec['name']}: column {column!r}: {error}") from None
         values.append(f"{value} AS v{i}")
         tests += [] if kind.endswith("?") else [(f"x{i} IS NULL", column, "is empty")]
         tests.append((f"x{i} IS NOT NULL AND v{i} IS NULL", column, reason))
@@ -276,8 +321,11 @@ def typing_sql(
     first = " ".join(f"WHEN {test} THEN {i}" for i, (test, _, _) in enumerate(tests, 1))
     columns, reasons = (", ".join(_literal(test[i]) for test in tests) for i in (1, 2))
     values_out = ", ".join(f"v{i} AS {_name(column)}" for i, column in enumerate(types))
-    return types, f"""SELECT _line, [{columns}][why] AS _column, [{reasons}][why] AS _reason, {values_out}
-        FROM (SELECT *, CASE {first} END AS why FROM (SELECT *, {", ".join(values)} FROM ({rows})))"""
+    return (
+        types,
+        f"""SELECT _line, [{columns}][why] AS _column, [{reasons}][why] AS _reason, {values_out}
+        FROM (SELECT *, CASE {first} END AS why FROM (SELECT *, {", ".join(values)} FROM ({rows})))""",
+    )
 
 # %% ../nbs/10_ingest.ipynb #b4b3ea19
 def _mark_repeats(con: duckdb.DuckDBPyConnection, table: str, key: list[str] | None) -> None:
@@ -299,15 +347,16 @@ def load_table(
     name, staged = spec["name"], _name(f"_staged_{spec['name']}")
     for file, path in paths.items():
         errors: list[Exception] = []
-        columns, header = open_raw(con, path, spec, errors)
-        types, select = typing_sql(spec, columns, header, file)
-        definitions = ", ".join(f"{_name(column)} {kind}" for column, kind in types.items())
-        marks = "_file VARCHAR, _line BIGINT, _column VARCHAR, _reason VARCHAR"
-        con.execute(f"CREATE TABLE IF NOT EXISTS {staged} ({marks}, {definitions})")
         try:
+            columns, header = open_raw(con, path, spec, errors)
+            types, select = typing_sql(spec, columns, header, file)
+            definitions = ", ".join(f"{_name(column)} {kind}" for column, kind in types.items())
+            marks = "_file VARCHAR, _line BIGINT, _column VARCHAR, _reason VARCHAR"
+            con.execute(f"CREATE TABLE IF NOT EXISTS {staged} ({marks}, {definitions})")
             con.execute(f"INSERT INTO {staged} SELECT {_literal(file)}, * FROM ({select})")
-        except duckdb.Error as error:
-            raise errors[0] if errors else ValueError(f"{file}: {error}") from None
+        except (duckdb.Error, sqlite3.Error) as error:
+            cause = errors[0] if errors else error
+            raise cause if isinstance(cause, ValueError) else ValueError(f"{file}: {cause}") from None
         found[file] = {"path": path, "not_used": [column for column in columns if column not in types]}
     _mark_repeats(con, staged, spec.get("key"))
     con.execute(f"CREATE VIEW {_name(name)} AS SELECT * EXCLUDE (_column, _reason) FROM {staged} WHERE _reason IS NULL")
@@ -339,10 +388,12 @@ def _casts(given: dict[str, str], schema: pan.DataFrameSchema, lacks: list[str],
     for column, spec in schema.columns.items():
         kind = str(spec.dtype.type).split("(")[0].lower()
         to = _SQL_TYPES.get(kind, "DECIMAL(18,6)")
-        if column in given and given[column] != '"NULL"' and not given[column].startswith(_FITS.get(kind, "")):
+        if column in given and column not in lacks and not given[column].startswith(_FITS.get(kind, "")):
             raise ValueError(f"{path}: column {column!r} is {given[column]}; {kind} is needed, so cast it in the SQL")
         if column not in given and column not in lacks:
-            raise ValueError(f"{path}: yields no {column!r}{_nearest(column, list(given))}; name it there, or under `lacks`")
+            raise ValueError(
+                f"{path}: yields no {column!r}{_nearest(column, list(given))}; name it there, or under `lacks`"
+            )
         casts.append(f"TRY_CAST({_name(column) if column in given else 'NULL'} AS {to}) AS {_name(column)}")
     return casts
 
@@ -364,14 +415,18 @@ def run_query(
     unknown = sorted(set(given) - set(schema.columns) - set(extra) - {"_file", "_line"})
     if unknown:
         near = _nearest(unknown[0], list(schema.columns))
-        raise ValueError(f"{path}: yields {unknown}, which no {schema.name} has{near} (there are {list(schema.columns)})")
+        raise ValueError(
+            f"{path}: yields {unknown}, which no {schema.name} has{near} (there are {list(schema.columns)})"
+        )
     casts = _casts(given, schema, lacks, path)
     casts += [f"TRY_CAST({column} AS {kind}) AS {column}" for column, kind in extra.items() if column in given]
     traced = {"_file", "_line"} <= set(given)
     number = f"row_number() OVER (ORDER BY {', '.join(map(_name, given))}) AS _line"
     casts += ["_file", "_line"] if traced else [f"{_literal(path.name)} AS _file", number]
     delivered = [column for column in lacks if column in given]
-    held = [con.execute(f"SELECT count({_name(column)}) FROM _query_{schema.name}").fetchone()[0] for column in delivered]
+    held = [
+        con.execute(f"SELECT count({_name(column)}) FROM _query_{schema.name}").fetchone()[0] for column in delivered
+    ]
     if any(held):
         raise ValueError(f"{path}: yields values for {delivered}, which `lacks` says the source does not have")
     con.execute(f"CREATE TEMP VIEW _given_{schema.name} AS SELECT {', '.join(casts)} FROM _query_{schema.name}")
@@ -410,7 +465,9 @@ def judge(
 # %% ../nbs/10_ingest.ipynb #a9ab110e
 def _mark_lost_dates(con: duckdb.DuckDBPyConnection, table: str, column: str) -> None:
     "Mark dates that lie more than a year from the stretch of time that holds most rows."
-    days = con.execute(f"SELECT {column} AS day, count(*) AS n FROM {table} WHERE _reason IS NULL GROUP BY ALL ORDER BY ALL").df()
+    days = con.execute(
+        f"SELECT {column} AS day, count(*) AS n FROM {table} WHERE _reason IS NULL GROUP BY ALL ORDER BY ALL"
+    ).df()
     stretch = (pd.to_datetime(days.day).diff().dt.days > 366).cumsum()
     if stretch.nunique() > 1:
         kept = days.day[stretch == days.n.groupby(stretch).sum().idxmax()]
@@ -447,7 +504,8 @@ def set_aside(
             left_out = f"ANTI JOIN _judged_{query.name} USING (_file, _line)"
             parts.append(f"SELECT _file, _line, NULL, {said} FROM {_name(table)} {left_out}")
     con.execute(f"""CREATE TABLE _aside AS
-        SELECT coalesce(o."table", _file) AS "table", _file AS file, _line AS line, _column AS "column", _reason AS reason
+        SELECT coalesce(o."table", _file) AS "table", _file AS file, _line AS line,
+            _column AS "column", _reason AS reason
         FROM ({" UNION ALL ".join(parts)}) LEFT JOIN _owners AS o ON o.file = _file""")
 
 # %% ../nbs/10_ingest.ipynb #1f4f2f41
@@ -466,7 +524,9 @@ def quarantine(
                 values = ", ".join(f"coalesce({_name(column)}, '')" for column in columns)
                 text = "text" if header else f"array_to_string([{values}], ',')"
                 con.register("_wanted", wanted)
-                con.execute(f"INSERT INTO _texts SELECT ?, _line, {text} FROM _raw SEMI JOIN _wanted ON line = _line", [file])
+                con.execute(
+                    f"INSERT INTO _texts SELECT ?, _line, {text} FROM _raw SEMI JOIN _wanted ON line = _line", [file]
+                )
     rows = con.execute("""SELECT _aside.*, row FROM _aside LEFT JOIN _texts ON _texts.file = _aside.file
         AND _texts.line = _aside.line ORDER BY ALL""")
     return check(rows.to_arrow_table(), QUARANTINE)
@@ -487,7 +547,9 @@ def count_rows(
         counts = [
             dict(con.execute(f"SELECT {by}, count(*) FROM {place} WHERE {test} GROUP BY ALL").fetchall())
             for by, place, test in (
-                ("_file", _name(read), "true"), ("_file", _name(passed), "_reason IS NULL"), ("file", "_aside", "true"),
+                ("_file", _name(read), "true"),
+                ("_file", _name(passed), "_reason IS NULL"),
+                ("file", "_aside", "true"),
             )
         ]
         counted[table] = {}
@@ -515,8 +577,8 @@ def refuse_broken(
         if bad > max_bad_share * read:
             top = "; ".join(f"{why} ({n:,} rows)" for why, n in reasons[table].most_common(3))
             raise ValueError(
-                f"{table}: {bad:,} of {read:,} rows are bad, above max_bad_share = {max_bad_share:g}. {top}. They are in"
-                f" {place}: mend the export, or raise max_bad_share in the source's YAML if they may be left out"
+                f"{table}: {bad:,} of {read:,} rows are bad, above max_bad_share = {max_bad_share:g}. {top}. They are"
+                f" in {place}: mend the export, or raise max_bad_share in the source's YAML if they may be left out"
             )
 
 # %% ../nbs/10_ingest.ipynb #6b064dc5
@@ -535,10 +597,14 @@ def ingest(
 ) -> dict:  # the content of dataset.json
     "Read a source, set bad rows aside, write the rest. Raises ValueError on an input that cannot be used."
     root, db = find_root(), connect()
+    if not isinstance(files, list) or not all(isinstance(spec, dict) for spec in files):
+        raise ValueError("files: must be a list of tables, each with a name, a path and columns (see env.yaml)")
     found = {spec.get("name"): load_table(db.con, root / data, spec) for spec in files}
     owners = {file: table for table, paths in found.items() for file in paths}
     if len(owners) < sum(map(len, found.values())) or len(found) < len(files):
-        raise ValueError(f"files: two tables have one name or read the same file (they read {[list(paths) for paths in found.values()]})")
+        raise ValueError(
+            f"files: two tables have one name or read the same file ({[list(paths) for paths in found.values()]})"
+        )
     sales = sales_schema(lacks, categories, returns, key)
     queries = [judge(db, root / sql, sales, lacks, owners)]
     queries += [judge(db, root / plan_sql, PLAN, [], owners)] if plan_sql else []

@@ -125,7 +125,9 @@ def store_table(
     table = table.assign(last_month=known[months[-1]], last_year=known[months[1]], before_last_year=known[months[0]])
     place = store_month.reindex(columns=["store_id", "country", "city"]).drop_duplicates("store_id", keep="last")
     table = table.join(place.set_index("store_id")).fillna({"country": "", "city": ""})
-    return table.reset_index().sort_values(["country", "city", "store_id"], ignore_index=True)
+    order = table.index.to_series().str.replace(r"\d+", lambda digits: digits[0].zfill(12), regex=True)  # 2 before 10
+    table = table.assign(order=order).reset_index().sort_values(["country", "city", "order"], ignore_index=True)
+    return table.drop(columns="order")
 
 # %% ../nbs/05_page.ipynb #fc7914b4
 def stopped_stores(
@@ -634,7 +636,8 @@ table.querySelectorAll('thead button').forEach(button => button.addEventListener
   const up = now ? now === 'descending' : n === 0;
   table.querySelectorAll('th[aria-sort]').forEach(other => other.removeAttribute('aria-sort'));
   head.setAttribute('aria-sort', up ? 'ascending' : 'descending');
-  const order = (x, y) => (x < y ? -1 : x > y ? 1 : 0) * (up ? 1 : -1);
+  const compare = (x, y) => typeof x === 'string' ? x.localeCompare(y, 'en', {numeric: true}) : x < y ? -1 : +(x > y);
+  const order = (x, y) => compare(x, y) * (up ? 1 : -1);
   for (const body of table.tBodies)
     stores(body).sort((a, b) => order(key(a, n), key(b, n))).forEach(row => body.append(row));
 }));

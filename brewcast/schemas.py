@@ -108,7 +108,7 @@ def check(
     if len(bad):
         first = bad.slice(0, 1).to_pylist()[0]
         column, reason = first.pop("_column"), first.pop("_reason")
-        alike = sum(c == column and r == reason for c, r in zip(*(bad[k].to_pylist() for k in ("_column", "_reason"))))
+        alike = bad.select(["_column", "_reason"]).to_pylist().count({"_column": column, "_reason": reason})
         raise ValueError(f"{name}: column {column!r} {reason} in {alike} of {len(table)} rows (first: {first})")
     if schema.unique:
         keys = con.table("checked").group_by(schema.unique).agg(rows=ibis._.count())
@@ -157,7 +157,9 @@ def sales_schema(
     }
     wrong = sorted(set(lacks) - (set(columns) - {"store_id", "date", "quantity_sold"}))
     if wrong:
-        raise ValueError(f"lacks: {wrong} cannot be lacking; only {sorted(set(columns))} can, but for store_id, date, quantity_sold")
+        raise ValueError(
+            f"lacks: {wrong} cannot be lacking; only {sorted(set(columns))} can, but for store_id, date, quantity_sold"
+        )
     unknown = sorted(set(key or []) - set(columns))
     if unknown:
         raise ValueError(f"key: {unknown} are no sale-line columns; there are {list(columns)}")
@@ -167,7 +169,10 @@ def sales_schema(
 
 # %% ../nbs/01_schemas.ipynb #191c718e
 TOTAL_SALE = pan.Check(
-    lambda data: (data.table.price * data.table.quantity_sold - data.table.total_sale).abs() <= ibis.literal("0.005").cast(DECIMAL),
+    lambda data: (
+        (data.table.price * data.table.quantity_sold - data.table.total_sale).abs()
+        <= ibis.literal("0.005").cast(DECIMAL)
+    ),
     name="total_sale",
     error="is not quantity x price",
 )
@@ -232,8 +237,13 @@ FORECAST = pan.DataFrameSchema(  # a row is one open store, next month
         "young": must(dt.boolean),
         "features_as_of": must(dt.date),
     },
-    checks=[pan.Check(lambda data: (data.table.lower <= data.table.forecast) & (data.table.forecast <= data.table.upper),
-                      name="forecast", error="is not within lower and upper")],
+    checks=[
+        pan.Check(
+            lambda data: (data.table.lower <= data.table.forecast) & (data.table.forecast <= data.table.upper),
+            name="forecast",
+            error="is not within lower and upper",
+        )
+    ],
     unique=["series_id", "month"],
     name="forecast",
 )

@@ -1,0 +1,81 @@
+# `make` lists what there is. SOURCE chooses the source, DATA says where its files lie.
+SOURCE ?= simulated
+DATA ?=
+PORT ?= 3000
+
+MAKEFLAGS += --no-print-directory
+.DEFAULT_GOAL := help
+PY := .venv/bin/python
+BREWCAST := BREWCAST_ROOT= $(PY) -m brewcast.build
+ACTIVATE := set -- "$(SOURCE)"; . ./activate
+NOTEBOOKS = $(wildcard nbs/*.ipynb)
+
+##@ Use
+.PHONY: help run build publish summary page lab serve ui
+help: ## What there is (this)
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' Makefile
+	@echo; echo "  SOURCE=name (default simulated), DATA=folder: make run SOURCE=walmart DATA=../shared/data/walmart"
+
+run: .venv/ready ## From a clone to a published forecast: environment, data, build, publish, summary
+	@$(BREWCAST) run --source "$(SOURCE)" --data "$(DATA)"
+
+build: .venv/ready ## Run the stages that are stale
+	@$(BREWCAST) build --source "$(SOURCE)"
+
+publish: .venv/ready ## Make what serves what the products ask for
+	@$(BREWCAST) publish --source "$(SOURCE)"
+
+summary: .venv/ready ## Half a screen on the last build
+	@$(BREWCAST) summary --source "$(SOURCE)"
+
+page: .venv/ready ## Open the month page
+	@$(BREWCAST) open --source "$(SOURCE)"
+
+lab: .venv/ready ## JupyterLab in the project, with each stage's parameters
+	@$(ACTIVATE) && jupyter lab --ip 127.0.0.1
+
+serve: .venv/ready ## The forecast service on http://127.0.0.1:3000
+	@$(ACTIVATE) && bentoml serve brewcast.service:Brewcast --host 127.0.0.1 --port $(PORT)
+
+ui: .venv/ready ## MLflow on http://127.0.0.1:5000
+	@$(ACTIVATE) && mlflow ui --host 127.0.0.1 --port 5000
+
+##@ Develop
+.PHONY: setup test lint format export clean-notebooks lock clean
+setup: .venv/ready ## The environment, from the hashed lock (done again when it changes)
+
+test: .venv/ready ## All tests: notebooks in step and clean, their lessons, stages, journeys
+	@BREWCAST_ROOT= $(PY) tests/in_step.py
+	@. .venv/bin/activate && ruff check -q . && ruff format -q --check .
+	@. .venv/bin/activate && nbdev_test --n_workers 2
+	@. .venv/bin/activate && python -m pytest -q -n 2 --dist loadfile
+
+lint: .venv/ready ## Check style
+	@$(PY) -m ruff check . && $(PY) -m ruff format --check .
+
+format: .venv/ready ## Mend style, in notebooks too, and export them
+	@$(PY) -m ruff check -q --fix . ; $(PY) -m ruff format . && $(BREWCAST) export
+
+export: .venv/ready ## Modules from notebooks
+	@$(BREWCAST) export
+
+clean-notebooks: .venv/ready ## Outputs out of notebooks
+	@. .venv/bin/activate && nbdev_clean
+
+lock: ## Resolve settings.ini's dependencies anew into requirements.lock
+	@$(PY) -m uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+		--no-emit-find-links --no-annotate --no-header --extra dev setup.py -o requirements.lock
+
+clean: ## Remove this source's products, and scratch (never state)
+	rm -rf "products/$(SOURCE)" scratch release
+
+# pip takes minutes for this lock, uv seconds: so pip installs only uv, at the lock's version and hash.
+.venv/ready: requirements.lock settings.ini setup.py
+	@test ! -L .venv || { echo ".venv is a link: run \`make setup\` where it leads" >&2; exit 1; }
+	@echo "setting up .venv from requirements.lock (about a minute)" >&2
+	@test -x $(PY) || python3 -m venv .venv
+	@awk '/^uv==/{p=1} p{print} p&&!/\\$$/{exit}' requirements.lock > .venv/uv.txt
+	@$(PY) -m pip install -q --disable-pip-version-check --require-hashes --no-deps -r .venv/uv.txt
+	@$(PY) -m uv pip sync -q --require-hashes --compile-bytecode requirements.lock -p $(PY)
+	@$(PY) -m uv pip install -q --no-deps --no-build-isolation -e . -p $(PY)
+	@touch $@

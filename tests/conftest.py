@@ -1,0 +1,77 @@
+"What tests share: a copy of the project with little data, commands run in it, and what a skip means."
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+SMALL = {"months": 40, "stores": 12, "lines": 60_000}  # enough months for twelve cutoffs beside a season
+FEWER = {"n_estimators": 20, "golden_stores": 4}  # parameters of env.yaml
+MISSING = "no data: "  # how the reason of a skip begins where only the data of ../shared is missing
+
+
+def copy_project(target: Path) -> Path:
+    "The project as a commit would hold it, with this environment."
+    listed = subprocess.run(["git", "ls-files", "-coz", "--exclude-standard"], cwd=ROOT, capture_output=True, check=True)
+    for name in filter(None, listed.stdout.decode().split("\0")):
+        if (ROOT / name).is_file():
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, target / name)
+    (target / ".venv").symlink_to(ROOT / ".venv")
+    return target
+
+
+def project_environment(root: Path) -> dict:
+    "Variables of a shell in which nothing was activated; this project's library, not the one that is installed."
+    names = ("SOURCE", "PLOOMBER", "BREWCAST", "MLFLOW", "BENTOML", "JUPYTER", "FEAST")
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(names)}
+    return kept | {"PYTHONPATH": str(root), "MAKEFLAGS": "-o .venv/ready"}  # the environment is this one, as it is
+
+
+def commands(root: Path):
+    "A function that runs a shell line in a project."
+
+    def run(line: str, fails: bool = False, timeout: int = 600, **variables) -> SimpleNamespace:
+        environment = project_environment(root) | variables
+        done = subprocess.run(["bash", "-c", line], cwd=root, env=environment, capture_output=True, text=True, timeout=timeout)
+        assert (done.returncode != 0) == fails, f"{line}: {done.returncode}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
+        return SimpleNamespace(out=done.stdout, err=done.stderr, all=done.stdout + done.stderr, status=done.returncode)
+
+    return run
+
+
+def small_project(target: Path) -> Path:
+    "A copy of the project with little simulated data and a small forest."
+    copy_project(target)
+    text = (target / "env.yaml").read_text()
+    for name, fewer in FEWER.items():
+        text, found = re.subn(rf"(?m)^( *{name}: )\S+", rf"\g<1>{fewer}", text)
+        assert found == 1, f"env.yaml has no {name}"
+    (target / "env.yaml").write_text(text)
+    arguments = ", ".join(f"{name}={value}" for name, value in SMALL.items())
+    script = f"from brewcast.simulate import write_export; write_export('data/simulated', {arguments})"
+    commands(target)(f'.venv/bin/python -c "{script}"')
+    return target
+
+
+@pytest.fixture(scope="session")
+def project(tmp_path_factory):
+    "A small project of its own for this session: `root`, and `run` for a shell line in it."
+    root = small_project(tmp_path_factory.mktemp("small project") / "brewcast")  # with a space in its path
+    return SimpleNamespace(root=root, run=commands(root))
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    "Where skips are forbidden, one is a failure, unless the data of ../shared is what is missing."
+    outcome = yield
+    report = outcome.get_result()
+    if report.skipped and os.environ.get("BREWCAST_FORBID_SKIPS") and not hasattr(report, "wasxfail"):
+        reason = str(report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr)
+        if "shared/data" not in reason and MISSING not in reason:
+            report.outcome, report.longrepr = "failed", f"skipped, where BREWCAST_FORBID_SKIPS forbids it: {reason}"

@@ -1,0 +1,49 @@
+"A small fitted forest, its forecast, and the release and Bento made of them: for the tests of what is delivered."
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import joblib
+import numpy as np
+import pandas as pd
+
+from brewcast.core import sha256, write_json, write_parquet
+from brewcast.models import CATEGORIES, FEATURES, build_model
+
+ROOT = Path(__file__).resolve().parent.parent
+SEASONAL, FOREST = {"name": "seasonal", "params": {}}, {"name": "forest", "params": {"n_estimators": 3}}
+INTERVALS = {"groups": {"own_season": [0.9, 1.1], "young": [0.7, 1.4]}, "coverage": 0.8}
+
+
+def made_products(folder: Path, stores: int = 30, recipe: dict | None = None) -> SimpleNamespace:
+    "What the stages before it hand to `package`: a small fitted forest and its forecast."
+    random = np.random.default_rng(7)
+    rows = pd.DataFrame(random.uniform(0.5, 1.5, (stores, len(FEATURES))), columns=FEATURES)
+    rows[CATEGORIES] = "some"
+    rows.loc[:3, "promotion_next"] = np.nan
+    rows["has_own_season"] = (np.arange(stores) != 5).astype("int64")
+    rows.insert(0, "series_id", [f"STORE{101 + i}" for i in range(stores)])
+    recipe = recipe or {"name": "forest", "params": {"n_estimators": 5}}
+    model = build_model(recipe).fit(rows[FEATURES], pd.Series(random.uniform(50, 150, stores)))
+    table = pd.DataFrame({"store_id": rows.series_id, "series_id": rows.series_id, "month": pd.Timestamp("2024-05-01")})
+    table["cutoff"] = table["features_as_of"] = pd.Timestamp("2024-04-30")
+    table["young"], table["recipe"] = rows.has_own_season == 0, recipe["name"]
+    table["forecast"] = model.predict(rows[FEATURES])
+    for side, name in enumerate(["lower", "upper"]):
+        factors = {young: INTERVALS["groups"]["young" if young else "own_season"][side] for young in (True, False)}
+        table[name] = table.forecast * table.young.map(factors)
+    forecast = write_parquet(table, folder / "forecast" / "forecast.parquet")
+    write_json(INTERVALS, forecast.parent / "intervals.json")
+    joblib.dump(model, forecast.parent / "model.joblib")
+    made = {"recipe": recipe, "train_through": "2024-04-30", "model_sha256": sha256(forecast.parent / "model.joblib")}
+    write_json(made, forecast.parent / "recipe.json")
+    verdict = {"promoted": True, "rule": "gain", "reason": "it is better", "recipe": recipe}
+    return SimpleNamespace(
+        forecast=forecast, online=rows, verdict=write_json(verdict, folder / "evaluate" / "verdict.json"), table=table
+    )
+
+
+def places(folder: Path) -> SimpleNamespace:
+    return SimpleNamespace(
+        release=folder / "package/release", bento=folder / "package/bento", package=folder / "package/package.json"
+    )

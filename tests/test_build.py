@@ -1,0 +1,308 @@
+"When a stage is stale, what a build leaves when it dies, and what a user reads meanwhile."
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, commands, project_environment
+
+from brewcast import build
+
+ENV = """\
+source: near
+data: data/near
+sql: sql/near.sql
+lags: [1, 12]
+gate: {gain: 0.01, wins: 7}
+seconds: 0
+fails: false
+"""
+PIPELINE = """\
+executor: {dotted_path: brewcast.build.Executor, workers: 2}
+tasks:
+"""
+STAGES = {  # number, upstream, parameters, what it does
+    "ingest": (10, [], {"data": "data/near", "sql": "sql/near.sql"}, "open(sql).read() + open(data + '/till.csv').read()"),
+    "clean": (11, ["ingest"], {"lags": [1, 12]}, "str(twice(lags))"),
+    "look": (12, ["ingest"], {"wins": 7}, "str(wins)"),
+    "judge": (
+        22,
+        ["clean"],
+        {"gain": 0.01, "seconds": 0, "fails": False, "inputs": "products/near/inputs.json"},
+        "act(seconds, fails)",
+    ),
+}
+ACT = """\
+def act(seconds, fails):
+    "Take a while, and fail if asked to."
+    Path(product["out"]).write_text("half")  # what a stage that dies may leave
+    time.sleep(seconds)
+    if fails:
+        raise ValueError("the stage was asked to fail")
+    return "whole"
+"""
+
+
+def cell(kind: str, number: int, source: str, tags: list | None = None) -> dict:
+    common = {"cell_type": kind, "id": f"cell-{number}", "metadata": {"tags": tags} if tags else {}, "source": source}
+    return common | ({"execution_count": None, "outputs": []} if kind == "code" else {})
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    "Four small stages with this project's own build, wired as its pipeline is, and built."
+    root = tmp_path_factory.mktemp("built") / "toy"
+    shutil.copytree(ROOT / "brewcast", root / "brewcast", ignore=shutil.ignore_patterns("__pycache__"))
+    for folder in ["nbs", "sql", "data/near"]:
+        (root / folder).mkdir(parents=True)
+    (root / "settings.ini").write_text((ROOT / "settings.ini").read_text())
+    (root / "env.yaml").write_text(ENV)
+    (root / "sql/near.sql").write_text("SELECT 1")
+    (root / "data/near/till.csv").write_text("store_id\nS1\n")
+    (root / "brewcast/shapes.py").write_text("from .areas import area\n\n\ndef twice(x):\n    return 2 * area(x)\n")
+    (root / "brewcast/areas.py").write_text('def area(x):\n    "As it is."\n    return x\n')
+    tasks = ""
+    for name, (number, upstream, params, expression) in STAGES.items():
+        wired = {k: v if k == "inputs" else "{{%s}}" % (f"gate.{k}" if k in ("gain", "wins") else k) for k, v in params.items()}
+        product = {key: f"products/{{{{source}}}}/{name}/{file}" for key, file in [("nb", f"{name}.ipynb"), ("out", "out.txt")]}
+        task = {"name": name, "source": f"nbs/{number}_{name}.ipynb", "params": wired, "product": product}
+        tasks += f"- {json.dumps(task)}\n"
+        declared = "\n".join([f"upstream = {upstream!r}", "product = None", *(f"{k} = {v!r}" for k, v in params.items())])
+        cells = [
+            cell("markdown", 0, f"# {name}"),
+            cell("code", 1, "import time\nfrom pathlib import Path\n\nfrom brewcast.shapes import twice"),
+            cell("code", 2, declared, ["parameters"]),
+            cell("code", 3, ACT),
+            cell("code", 4, f"# the run\nPath(product['out']).write_text({expression})"),
+        ]
+        kernel = {"kernelspec": {"display_name": "python3", "language": "python", "name": "python3"}}
+        notebook = {"cells": cells, "metadata": kernel, "nbformat": 4, "nbformat_minor": 5}
+        (root / f"nbs/{number}_{name}.ipynb").write_text(json.dumps(notebook))
+    (root / "pipeline.yaml").write_text(PIPELINE + tasks)
+    assert sorted(started(commands(root)(BUILD).err)) == sorted(STAGES)
+    return root
+
+
+@pytest.fixture
+def toy(built, tmp_path):
+    return Path(shutil.copytree(built, tmp_path / "toy"))
+
+
+@pytest.fixture
+def run(toy):
+    return commands(toy)
+
+
+BUILD = f"{sys.executable} -m brewcast.build build"
+
+
+def stale(root: Path) -> list[str]:
+    "The stages that Ploomber would run."
+    from ploomber.constants import TaskStatus
+    from ploomber.spec import DAGSpec
+
+    before = Path.cwd()
+    os.chdir(root)
+    try:
+        dag = DAGSpec("pipeline.yaml").to_dag().render(show_progress=False)
+        return [task.name for task in dag.values() if task.exec_status != TaskStatus.Skipped]
+    finally:
+        os.chdir(before)
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+def started(progress: str) -> list[str]:
+    return re.findall(r"of \d+ +(\w+) +starts", progress)
+
+
+def test_only_what_changes_the_result_makes_a_stage_stale(toy, built):
+    # given a project that is built
+    assert stale(toy) == []
+
+    def after(change) -> list[str]:
+        change()
+        found = stale(toy)
+        for folder in ["nbs", "brewcast", "sql", "data", "products"]:
+            shutil.rmtree(toy / folder)
+            shutil.copytree(built / folder, toy / folder)
+        (toy / "env.yaml").write_text(ENV)
+        return found
+
+    # when prose, a comment or a docstring changes, then nothing is stale
+    assert after(lambda: edit(toy / "nbs/10_ingest.ipynb", "# ingest", "# other words")) == []
+    assert after(lambda: edit(toy / "nbs/10_ingest.ipynb", "# the run", "# runs")) == []
+    assert after(lambda: edit(toy / "nbs/22_judge.ipynb", "Take a while", "Wait")) == []
+    assert after(lambda: edit(toy / "brewcast/areas.py", "As it is.", "Nothing is done.")) == []
+    # when code, parameters, files or products change, then that stage is stale, and what follows from it
+    assert after(lambda: edit(toy / "nbs/11_clean.ipynb", "str(twice(lags))", "str(twice(lags) * 2)")) == ["clean", "judge"]
+    assert after(lambda: edit(toy / "brewcast/areas.py", "return x", "return x * 1")) == list(STAGES)
+    assert after(lambda: (toy / "env.yaml").write_text(ENV.replace("12]", "6]"))) == ["clean", "judge"]
+    assert after(lambda: (toy / "env.yaml").write_text(ENV.replace("wins: 7", "wins: 8"))) == ["look"]
+    assert after(lambda: (toy / "sql/near.sql").write_text("SELECT 2")) == list(STAGES)
+    assert after(lambda: edit(toy / "data/near/till.csv", "S1", "S2")) == list(STAGES)
+    assert after(lambda: (toy / "products/near/clean/out.txt").write_text("by hand")) == ["clean", "judge"]
+    assert after(lambda: (toy / "products/near/look/out.txt").unlink()) == ["look"]
+    assert after(lambda: None) == []
+
+
+def test_what_earlier_builds_left_is_upstream_and_the_build_key_is_not(toy, run):
+    inputs = toy / "products/near/inputs.json"
+    known = json.loads(inputs.read_text())
+    assert known == {"archived_forecasts": [], "barred": [], "build_key": build.build_key(toy, "near"), "champion": None}
+    # when a look at the state finds another champion, the stages that take `inputs` are stale
+    (toy / "brewcast/registry.py").write_text(
+        "def resolve_inputs(source, root, key):\n    return {'champion': {'name': 'x'}, 'archived_forecasts': [], 'barred': []}\n"
+    )
+    told = run(BUILD).err
+    assert started(told) == ["judge"]
+    assert json.loads(inputs.read_text())["champion"] == {"name": "x"}
+    # and the same champion under another build key is no change
+    (toy / "env.yaml").write_text(ENV.replace("wins: 7", "wins: 8"))
+    assert started(run(BUILD).err) == ["look"]
+    assert json.loads(inputs.read_text())["build_key"] != known["build_key"]
+
+
+def test_with_nothing_changed_a_build_takes_no_second_and_says_so(toy, run):
+    assert "nothing to do" in run(BUILD).err  # Ploomber looks, as nothing was published
+    (toy / "products/near/.seal").write_text(build.seal(toy, "near"))
+    begun = time.monotonic()
+    told = run(f"{sys.executable} -X importtime -m brewcast.build build")
+    assert time.monotonic() - begun < 3  # a fraction of a second, but on a busy machine
+    assert "nothing to do: near is built" in told.err
+    assert "ploomber" not in told.err and "pandas" not in told.err
+    # and a product changed by hand breaks the seal
+    (toy / "products/near/judge/out.txt").write_text("by hand")
+    assert started(run(BUILD).err) == ["judge"]
+
+
+def test_a_failure_names_stage_cell_error_and_notebook_and_the_trap_is_closed(toy, run):
+    whole = (toy / "products/near/judge/out.txt").read_text()
+    # given a stage that dies half-way with another parameter
+    (toy / "env.yaml").write_text(ENV.replace("fails: false", "fails: true").replace("12]", "6]"))
+    told = run(BUILD, fails=True).err
+    assert "judge failed: ValueError: the stage was asked to fail" in told
+    assert "cell 6" in told and "products/near/judge/judge.ipynb" in told
+    assert (toy / "products/near/judge/out.txt").read_text() == "half"
+    # when the parameter is changed back, stock Ploomber calls the half-written product up to date; here it is stale
+    (toy / "env.yaml").write_text(ENV)
+    assert started(run(BUILD).err) == ["clean", "judge"]
+    assert (toy / "products/near/judge/out.txt").read_text() == whole
+    # and what comes after a failure is named
+    edit(toy / "nbs/11_clean.ipynb", "str(twice(lags))", "str(1 / 0)")
+    told = run(BUILD, fails=True).err
+    assert "clean failed: ZeroDivisionError" in told and "not run because of that: judge" in told
+
+
+def kernels_of(root: Path) -> list[int]:
+    import psutil
+
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get("BREWCAST_LOCK", "").startswith(str(root)) and "ipykernel_launcher" in process.cmdline():
+                found.append(process.pid)
+        except psutil.Error:
+            continue
+    return found
+
+
+def begin(root: Path) -> subprocess.Popen:
+    "A build, as far as its first slow stage."
+    process = subprocess.Popen(
+        [sys.executable, "-m", "brewcast.build", "build"],
+        cwd=root,
+        env=project_environment(root),
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    for line in process.stderr:
+        if "judge" in line:
+            break
+    for _ in range(100):
+        if (root / "products/near/judge/out.txt").exists():
+            return process
+        time.sleep(0.1)
+    raise AssertionError("the stage did not begin to write")
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_build_that_is_stopped_leaves_no_kernel_and_is_healed_by_the_next(toy, run, how):
+    (toy / "env.yaml").write_text(ENV.replace("seconds: 0", "seconds: 60"))
+    process = begin(toy)
+    assert len(kernels_of(toy)) == 1
+    process.send_signal(how)
+    assert process.wait(30) != 0
+    if how != signal.SIGKILL:
+        assert kernels_of(toy) == []
+        assert "not run to the end: judge" in process.stderr.read()
+    (toy / "env.yaml").write_text(ENV)
+    assert started(run(BUILD).err) == ["judge"]
+    assert kernels_of(toy) == []
+    assert (toy / "products/near/judge/out.txt").read_text() == "whole"
+    assert not (toy / "state/near/.lock.holder").exists()
+
+
+def test_a_second_build_waits_says_for_whom_and_has_nothing_left_to_do(toy, run):
+    (toy / "env.yaml").write_text(ENV.replace("seconds: 0", "seconds: 8"))
+    first = begin(toy)
+    told = run(BUILD).err
+    assert f"(process {first.pid}, since" in told and "waiting for it" in told
+    assert started(told) == [] and "nothing to do" in told
+    assert first.wait(10) == 0
+    assert (toy / "products/near/judge/out.txt").read_text() == "whole"
+
+
+def test_ploomber_itself_builds_the_same_way(toy, run):
+    told = run("ploomber build --env--gate--wins 9").err
+    assert started(told) == ["look"]
+    assert stale(toy) == ["look"]  # env.yaml says something else
+    run("ploomber task look")
+    assert stale(toy) == []
+
+
+def test_an_unknown_source_is_told_which_there_are(toy, run):
+    told = run(f"{BUILD} --source fra", fails=True).err
+    assert told.strip() == "error: no source is called 'fra': there are near; a new one needs sql/fra.sql and env.fra.yaml"
+
+
+def test_another_source_keeps_what_it_does_not_change(toy, run):
+    (toy / "env.far.yaml").write_text("meta: {import_from: env.yaml}\nsource: far\ngate: {wins: 3}\n")
+    run(f"{BUILD} --source far")
+    assert (toy / "products/far/look/out.txt").read_text() == "3"
+    assert stale(toy) == []
+    assert build.build_key(toy, "far") != build.build_key(toy, "near")
+
+
+def test_a_module_edited_by_hand_is_not_overwritten(toy):
+    # given notebooks and modules in step
+    for name in ["nbs", "brewcast"]:
+        shutil.rmtree(toy / name)
+        shutil.copytree(ROOT / name, toy / name)
+    environment = commands(toy)
+    command = f"{sys.executable} -m brewcast.build export"
+    environment(command)
+    assert "every module is in step" in environment(command).out
+    # when a module is edited by hand, then it is kept and the way out is named
+    module = toy / "brewcast/core.py"
+    text = module.read_text() + "\nextra = 1\n"
+    module.write_text(text)
+    told = environment(command, fails=True).err
+    assert "brewcast/core.py was edited" in told and "nbdev_update" in told
+    assert module.read_text() == text
+    # and when a notebook is edited, its module follows
+    module.write_text(text.removesuffix("\nextra = 1\n"))
+    edit(toy / "nbs/00_core.ipynb", "def sha256(", "def sha_256(")
+    assert "exported 00_core.ipynb" in environment(command).out
+    assert "def sha_256(" in module.read_text()
