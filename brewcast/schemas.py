@@ -6,7 +6,8 @@
 __all__ = ['ABOVE_0', 'AT_LEAST_0', 'A_SHARE', 'FIRST_OF_MONTH', 'DECIMAL', 'TOTAL_SALE', 'PLAN', 'QUARANTINE', 'STORE_MONTH',
            'FORECAST', 'connect', 'rule', 'must', 'may', 'one_of', 'first_violation', 'check', 'sales_schema']
 
-# %% ../nbs/01_schemas.ipynb #6ab22154
+# %% ../nbs/01_schemas.ipynb #6619e743
+import itertools
 import os
 import tempfile
 from pathlib import Path
@@ -22,14 +23,20 @@ from .core import LEVELS
 # %% ../nbs/01_schemas.ipynb #49499a82
 def connect() -> ibis.BaseBackend:  # an empty in-memory database
     "DuckDB behind Ibis, bounded in memory. BREWCAST_MEMORY and BREWCAST_THREADS change the bounds."
+    place = Path(tempfile.gettempdir()) / f"brewcast-{os.getpid()}-{next(_CONNECTIONS)}"  # two must not share one
     bounds = {
         "memory_limit": os.environ.get("BREWCAST_MEMORY", "1GB"),
-        "temp_directory": str(Path(tempfile.gettempdir()) / f"brewcast-{os.getpid()}"),  # two processes must not share
+        "temp_directory": str(place),  # made when it is needed, and removed
         "autoinstall_known_extensions": False,  # a build asks nothing of the network
     }
     if os.environ.get("BREWCAST_THREADS"):
         bounds["threads"] = int(os.environ["BREWCAST_THREADS"])
-    return ibis.duckdb.connect(**bounds)
+    db = ibis.duckdb.connect(**bounds)
+    db.con.execute("SET enable_progress_bar = false")  # in a notebook it would show, or not, by the machine's speed
+    return db
+
+
+_CONNECTIONS = itertools.count()
 
 # %% ../nbs/01_schemas.ipynb #cc2834f0
 def rule(

@@ -128,7 +128,7 @@ def read_request(
 ) -> list[str]:  # store ids, at least one, no two the same
     "The stores that a request asks for. Raises BadRequest, which names the field."
     try:
-        content = json.loads(body.decode("utf-8"), parse_constant=_no_number, object_pairs_hook=_no_duplicates)
+        content = json.loads(body.decode("utf-8"), object_pairs_hook=_no_duplicates)
     except UnicodeDecodeError:
         raise BadRequest(400, "the body is not UTF-8") from None
     except RecursionError:
@@ -153,10 +153,6 @@ def read_request(
         again = {f"store_ids[{i}]": f"the same as store_ids[{first[s]}]" for i, s in enumerate(ids) if first[s] != i}
         raise BadRequest(400, "a store is asked for twice", again)
     return ids
-
-
-def _no_number(name):
-    raise BadRequest(400, "NaN and infinity are not JSON")
 
 
 def _no_duplicates(pairs):

@@ -219,7 +219,8 @@ def kernels_of(root: Path) -> list[int]:
 
 
 def begin(root: Path) -> subprocess.Popen:
-    "A build, as far as its first slow stage."
+    "A build, as far as its slow stage has begun to write."
+    (root / "products/near/judge/out.txt").unlink()
     process = subprocess.Popen(
         [sys.executable, "-m", "brewcast.build", "build"],
         cwd=root,
