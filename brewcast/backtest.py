@@ -90,6 +90,8 @@ def earlier_cutoffs(
     most: int = 12,  # cutoffs
 ) -> list:  # the ones before, the oldest first
     "The cutoffs that choices are made on: those with seasons where there are any, else all."
+    if not judged:
+        return []
     before = rows[rows.actual.notna() & (rows.cutoff < judged[0])]
     seasoned = before.groupby("cutoff").has_own_season.mean()
     chosen = list(seasoned[seasoned >= 0.5].index) or list(seasoned.index)

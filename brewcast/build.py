@@ -521,7 +521,7 @@ class Executor:
                 for task in tasks:
                     if len(running) < self.workers and task not in begun and task.exec_status == TaskStatus.WaitingExecution:
                         progress.begin(task.name)
-                        running[pool.submit(task._build, catch_exceptions=True)] = task
+                        running[pool.submit(_carry_out, task)] = task
                 if not running:
                     return
                 for future in wait(running, timeout=0.5, return_when=FIRST_COMPLETED).done:
@@ -539,6 +539,17 @@ class Executor:
             raise
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def _carry_out(task):
+    from brewcast.page import render_report
+
+    done = task._build(catch_exceptions=True)
+    notebook = Path(str(task.product["nb"]))
+    home = os.path.relpath(notebook.parents[1] / "forecast" / "month.html", notebook.parent)
+    with contextlib.suppress(ValueError):  # no `## Run`, so nothing to report
+        render_report(notebook, notebook.with_suffix(".html"), home=home)
+    return done
 
 
 def _names(tasks, done):

@@ -81,6 +81,9 @@ def judge(
 ) -> dict:  # promoted, verdict, rule, reason and the figures behind it
     "Promote, refuse, refit, or say that the evidence is insufficient."
     pairs = predictions[predictions.judged & predictions.model.isin(["candidate", "champion"])]
+    if pairs.model.nunique() < 2:  # there was nothing to fit the candidate on before the first outcome
+        reason = f"one month with an outcome is too few to judge by, {fewest_cutoffs} are needed"
+        return {"promoted": False, "verdict": "insufficient_evidence", "rule": "fewest_cutoffs", "reason": reason, "figures": {}}
     months = _wape(pairs, ["cutoff"])
     won, n = int((months.candidate < months.champion).sum()), len(months)
     total = _wape(pairs.assign(all="all"), ["all"]).iloc[0]

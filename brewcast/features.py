@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['trading_dates', 'planned_units', 'public_holidays', 'weekend_share', 'month_grid', 'open_at_cutoff', 'lag', 'mean_of',
            'own_season', 'pooled_season', 'baseline_rates', 'history_features', 'ahead_features', 'feature_tables',
-           'open_store', 'materialise', 'point_in_time', 'online_rows']
+           'last_cutoff', 'open_store', 'materialise', 'point_in_time', 'online_rows']
 
 # %% ../nbs/13_features.ipynb #93c1b7ad
 import contextlib
@@ -258,6 +258,20 @@ def feature_tables(
     return {name: _stamped(table[is_open], calendar) for name, table in tables.items()} | {
         "outcomes": _outcomes(grid[is_open], store_month.month.max())
     }
+
+
+def last_cutoff(
+    history: pd.DataFrame,  # see `feature_tables`
+    store_month: pd.DataFrame,  # one row a series and month
+) -> pd.Timestamp:  # the month end that the next forecast is made at
+    "The last complete month's end. Raises ValueError when no store is open at it."
+    last = cutoff_of(store_month.month).max()
+    if history.empty or history.event_timestamp.max().tz_localize(None) != last:
+        raise ValueError(
+            f"no store is open at {last:%Y-%m-%d}, the end of the last complete month, so there is nothing to forecast: "
+            "see calendar.open_within_days in env.yaml, and the dates in clean.json"
+        )
+    return last
 
 
 def _stamped(table: pd.DataFrame, calendar: dict) -> pd.DataFrame:

@@ -1,0 +1,208 @@
+"From a clone to a served forecast, with less data: run, run again, kill, serve, and the tools at the root."
+
+import hashlib
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from types import SimpleNamespace
+
+import pyarrow.parquet as pq
+import pytest
+from conftest import commands, project_environment, small_project
+
+STAGES = ["ingest", "clean", "explore", "features", "monitor", "train", "evaluate", "forecast", "package"]
+
+
+def data_products(root: Path) -> dict:
+    "Hash of every Parquet and JSON product; what any two clean builds must agree on."
+    paths = [p for p in sorted((root / "products").rglob("*")) if p.suffix in {".parquet", ".json"}]
+    kept = [path for path in paths if not path.name.startswith(".")]
+    return {str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest() for path in kept}
+
+
+def ledger(root: Path) -> list[dict]:
+    lines = (root / "state/simulated/ledger.jsonl").read_text().splitlines()
+    return [{k: v for k, v in json.loads(line).items() if k != "published_at"} for line in lines]
+
+
+def serving_state(root: Path) -> dict:
+    "What serves: ledger, link, MLflow's aliases by content."
+    from brewcast.registry import aliases
+
+    state = root / "state/simulated"
+    return {"ledger": ledger(root), "current": (state / "current").resolve().name, "aliases": aliases("simulated", root)}
+
+
+def read(root: Path, product: str) -> dict:
+    return json.loads((root / "products/simulated" / product).read_text())
+
+
+@pytest.fixture(scope="module")
+def first(project):
+    "The first `make run` in the small project."
+    return project.run("make run")
+
+
+def test_make_run_shows_progress_and_sums_up(project, first):
+    # it says which stage runs, how far it is and how long it has taken
+    begun = re.findall(r"(\d) of 9 +(\w+) +starts", first.err)
+    assert sorted(name for _, name in begun) == sorted(STAGES)
+    assert len(re.findall(r"of 9 +\w+ +done in +[\d.]+ s +\(\d+ s in all\)", first.err)) == 9
+    # half a screen at the end: rows, errors beside the baselines, verdict, what serves, where the page is
+    dataset, verdict = read(project.root, "ingest/dataset.json"), read(project.root, "evaluate/verdict.json")
+    told = first.out.splitlines()
+    assert told[0] == f"simulated: {dataset['rows_in']:,} rows in, {dataset['rows_set_aside']:,} set aside"
+    assert dataset["rows_in"] + dataset["rows_set_aside"] == dataset["rows_read"]
+    names = ["candidate", "champion", "last_month", "mean_of_3", "same_month_last_year", "seasonal", "floor"]
+    assert set(names) <= set(verdict["errors"]) and len(verdict["cutoffs"]) == 12
+    for name in names:
+        assert re.search(rf"(?m)^  {name} +{verdict['errors'][name]['wape']:.4f}$", first.out)
+    assert verdict["reason"] in first.out and "make serve" in first.out
+    page = (project.root / "products/simulated/forecast/month.html").resolve()
+    assert told[-1].split()[-1] == page.as_uri() and page.exists()
+    assert len(told) <= 20
+
+
+def test_a_second_run_does_nothing_and_says_so(project, first):
+    before = {path: path.stat().st_mtime_ns for path in (project.root / "products").rglob("*.*")}
+    begun = time.monotonic()
+    told = project.run("make run")
+    assert time.monotonic() - begun < 5  # a fraction of a second, but on a busy machine
+    assert "nothing to do" in told.err and "starts" not in told.err
+    assert told.out == first.out
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    # nor does a build by Ploomber itself, or a publication
+    again = project.run(". ./activate && ploomber build && make publish")
+    assert "starts" not in again.err and len(ledger(project.root)) == 1
+
+
+def test_the_tools_work_at_the_root_and_change_no_build(project, first):
+    told = project.run(
+        ". ./activate && set -e; ploomber status; feast -c feature_repo apply; nbdev_export; nbdev_clean;"
+        " papermill -q nbs/13_features.ipynb scratch/out.ipynb; bentoml build; bentoml list"
+    )
+    assert "brewcast:" in told.out
+    assert {path.name for path in (project.root / "scratch/features").glob("*.parquet")} >= {"history.parquet"}
+    assert not (project.root / "mlflow.db").exists()
+    assert "starts" not in project.run("make run").err
+
+
+def ask(port: int, body: bytes, content_type: str = "application/json", path: str = "forecast") -> tuple[int, object]:
+    url = f"http://127.0.0.1:{port}/{path}"
+    request = urllib.request.Request(url, data=body, method="POST", headers={"Content-Type": content_type})
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return answer.status, json.load(answer)
+    except urllib.error.HTTPError as error:
+        return error.code, json.load(error)
+
+
+@pytest.fixture(scope="module")
+def served(project, first):
+    "`make serve` on a free port."
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    server = subprocess.Popen(
+        ["make", "serve", f"PORT={port}"],
+        cwd=project.root,
+        env=project_environment(project.root),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    for _ in range(240):
+        try:
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5)
+            break
+        except OSError:
+            assert server.poll() is None
+            time.sleep(0.25)
+    yield port
+    os.killpg(server.pid, signal.SIGTERM)  # its own session: `make` and all that it started
+    server.wait(30)
+
+
+def test_the_service_answers_what_was_forecast(project, served):
+    forecast = pq.read_table(project.root / "products/simulated/forecast/forecast.parquet").to_pandas()
+    release = read(project.root, "package/package.json")["release"]
+    status, answers = ask(served, json.dumps({"store_ids": forecast.store_id.tolist()}).encode())
+    assert status == 200 and [a["store_id"] for a in answers] == forecast.store_id.tolist()
+    for answer, row in zip(answers, forecast.itertuples(), strict=True):
+        assert list(answer) == ["store_id", "month", "forecast", "lower", "upper", "model_version", "features_as_of"]
+        assert answer["model_version"] == release
+        assert (answer["month"], answer["features_as_of"]) == (str(row.month)[:10], str(row.features_as_of)[:10])
+        for name in ["forecast", "lower", "upper"]:
+            assert answer[name] == pytest.approx(getattr(row, name), rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type", "status", "field"),
+    [
+        (b'{"store_ids": ["nowhere"]}', "application/json", (404, 422, 400), "nowhere"),
+        (b'{"store_ids": ["STORE101"], "horizon": 2}', "application/json", (400,), "horizon"),
+        (b'{"store_ids": [NaN]}', "application/json", (400,), "store_ids"),
+        (b'{"store_ids": [101]}', "application/json", (400,), "store_ids"),
+        (b'{"store_ids": []}', "application/json", (400,), "store_ids"),
+        (json.dumps({"store_ids": ["STORE101"] * 10_001}).encode(), "application/json", (400, 413), "store_ids"),
+        (b'{"store_ids": ', "application/json", (400,), ""),
+        (b'{"store_ids": ["STORE101"]}', "text/plain", (415, 400), ""),
+    ],
+)
+def test_a_bad_request_gets_a_4xx_that_names_the_field(served, body, content_type, status, field):
+    code, answer = ask(served, body, content_type)
+    assert code in status
+    assert field in json.dumps(answer)
+
+
+@pytest.fixture(scope="module")
+def second(tmp_path_factory, first):
+    "A second clean clone, elsewhere, on one thread, killed in two stages and twice inside publish before it is done."
+    root = small_project(tmp_path_factory.mktemp("second") / "brewcast")
+    threads = {"BREWCAST_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    run = commands(root)
+    kill_build(root, "features", threads)
+    kill_build(root, "evaluate", threads)
+    run("make build", **threads)
+    for step in ["append_entry", "point"]:
+        run(f'.venv/bin/python -c "{KILLED_IN_PUBLISH.format(step=step)}"', fails=True, SOURCE="simulated")
+    return SimpleNamespace(root=root, told=run("make run", **threads))
+
+
+KILLED_IN_PUBLISH = """
+import os, signal
+from brewcast import registry
+registry.{step} = lambda *arguments: os.kill(os.getpid(), signal.SIGKILL)
+registry.publish('simulated', '.')
+"""
+
+
+def kill_build(root: Path, stage: str, threads: dict) -> None:
+    "Kill a build as soon as a stage has begun to write."
+    environment = project_environment(root) | threads
+    process = subprocess.Popen(["make", "build"], cwd=root, env=environment, stderr=subprocess.PIPE, start_new_session=True)
+    for line in process.stderr:
+        if re.search(rf"{stage} +starts", line.decode()):
+            break
+    time.sleep(3)
+    os.killpg(process.pid, signal.SIGKILL)  # its own session: `make` and Python, not the kernels
+    assert process.wait(10) == -signal.SIGKILL
+
+
+def test_two_clean_builds_agree_to_the_byte_whatever_the_thread_count_and_however_often_killed(project, second):
+    ours, theirs = data_products(project.root), data_products(second.root)
+    assert len(ours) > 20 and ours.keys() == theirs.keys()
+    assert [name for name in ours if ours[name] != theirs[name]] == []
+
+
+def test_a_build_that_was_killed_comes_to_the_same_verdict_ledger_and_alias(project, second):
+    assert read(second.root, "evaluate/verdict.json") == read(project.root, "evaluate/verdict.json")
+    assert serving_state(second.root) == serving_state(project.root)
+    assert "nothing to do" in commands(second.root)("make run").err
