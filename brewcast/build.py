@@ -21,7 +21,6 @@ import os
 import re
 import shutil
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -90,7 +89,10 @@ def stages(
 ) -> dict[str, dict]:  # by stage: `source` notebook, `params`, `product` paths, relative to the root
     "What pipeline.yaml wires, for one source, in its order."
     spec = yaml.safe_load((root / "pipeline.yaml").read_text())
-    return {task["name"]: _filled({k: task.get(k, {}) for k in ["source", "params", "product"]}, env) for task in spec["tasks"]}
+    return {
+        task["name"]: _filled({k: task.get(k, {}) for k in ["source", "params", "product"]}, env)
+        for task in spec["tasks"]
+    }
 
 
 def _filled(value, env):
@@ -118,7 +120,10 @@ def normal_form(
     except SyntaxError:
         return code
     for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and ast.get_docstring(node) is not None:
+        if (
+            isinstance(node, ast.Module | ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+            and ast.get_docstring(node) is not None
+        ):
             node.body = node.body[1:] or [ast.Pass()]
     return ast.unparse(tree)
 
@@ -419,9 +424,8 @@ def environment(
     return {
         "SOURCE": source,
         "BREWCAST_SOURCE": source,
-        "BREWCAST_ROOT": str(root),
         "BREWCAST_FEATURES": f"../products/{source}/features",  # as feature_repo sees it
-        "BREWCAST_RELEASE": str(root / "release"),
+        "BREWCAST_RELEASE": str(state / "current"),  # what `bentoml serve` serves; `bentoml build` takes release/
         "PLOOMBER_ENV_FILENAME": name,
         "MLFLOW_TRACKING_URI": f"sqlite:///{state}/mlflow.db",
         "MLFLOW_BACKEND_STORE_URI": f"sqlite:///{state}/mlflow.db",  # of `mlflow ui`
@@ -432,7 +436,7 @@ def environment(
 
 # %% ../nbs/42_build.ipynb #9acc752b
 class Progress:
-    "Says which stage runs, how far the build is and how long it has taken: a live line on a terminal, else one line an event."
+    "Says which stage runs, how far the build is and how long it takes: a live line on a terminal, else one an event."
 
     def __init__(
         self,
@@ -453,7 +457,9 @@ class Progress:
         took = time.monotonic() - self.begun.pop(name)
         self.done.append(name)
         total = time.monotonic() - self.start
-        self._line(f"{len(self.done):>2} of {len(self.names)}  {name:<10} {how} in {took:5.1f} s   ({total:.0f} s in all)")
+        self._line(
+            f"{len(self.done):>2} of {len(self.names)}  {name:<10} {how} in {took:5.1f} s   ({total:.0f} s in all)"
+        )
 
     def tick(self):
         "Time has passed."
@@ -519,7 +525,11 @@ class Executor:
             while True:
                 begun = {*running.values(), *reports, *errors}
                 for task in tasks:
-                    if len(running) < self.workers and task not in begun and task.exec_status == TaskStatus.WaitingExecution:
+                    if (
+                        len(running) < self.workers
+                        and task not in begun
+                        and task.exec_status == TaskStatus.WaitingExecution
+                    ):
                         progress.begin(task.name)
                         running[pool.submit(_carry_out, task)] = task
                 if not running:
@@ -579,7 +589,11 @@ def failure(
         first = [line for line in (cause.source or "").splitlines() if line.strip() and not line.startswith("#|")][:1]
         where = f"cell {cause.cell_index + 1}" + (f", which begins `{first[0]}`" if first else "")
         frames = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(cause.traceback)).splitlines()
-        lines = [f"{task.name} failed: {cause.ename}: {cause.evalue}", f"  in {where}", *(f"  | {line}" for line in frames[-25:])]
+        lines = [
+            f"{task.name} failed: {cause.ename}: {cause.evalue}",
+            f"  in {where}",
+            *(f"  | {line}" for line in frames[-25:]),
+        ]
     partly = Path(str(task.product[task.nb_product_key]))
     if partly.exists():
         lines.append(f"  as far as it ran: {os.path.relpath(partly)}")
@@ -597,14 +611,18 @@ def prepare(
 ):
     "Give every task its fingerprint, and resolve the state."
     hashes = file_hashes(root, source)
-    params = {t.name: {k: v for k, v in t.params.to_dict().items() if k not in {"upstream", "product"}} for t in dag.values()}
+    params = {
+        t.name: {k: v for k, v in t.params.to_dict().items() if k not in {"upstream", "product"}} for t in dag.values()
+    }
     prints = {t.name: fingerprint(t.name, t.source.loc, params[t.name], root, hashes) for t in dag.values()}
     known = resolved(root, source, build_key(root, source, params))
     if write:
         _write(inputs_path(root, source), json.dumps(known, indent=1, sort_keys=True) + "\n")
     state = digest({k: v for k, v in known.items() if k != "build_key"})
     for task in dag.values():
-        task.source.fingerprint = json.dumps(prints[task.name] | ({"state": state} if RESOLVED in params[task.name] else {}), indent=1)
+        task.source.fingerprint = json.dumps(
+            prints[task.name] | ({"state": state} if RESOLVED in params[task.name] else {}), indent=1
+        )
         for product in task.product:
             product.prepare_metadata = _with_hash
     hashes.save()
@@ -692,7 +710,13 @@ def seal(
     if not all(path.exists() for path in made):
         return None
     read = [path for stage, wiring in wired.items() for path in files_read(stage, wiring["params"], root)]
-    code = [root / "pipeline.yaml", root / "env.yaml", root / name, *(root / "nbs").glob("*.ipynb"), *(root / "brewcast").glob("*.py")]
+    code = [
+        root / "pipeline.yaml",
+        root / "env.yaml",
+        root / name,
+        *(root / "nbs").glob("*.ipynb"),
+        *(root / "brewcast").glob("*.py"),
+    ]
     watched = [path for path in {*made, *read, *code} if path.name not in UNWATCHED]
     parts = {str(path.relative_to(root)): hashes.of(path) for path in watched}
     sealed = digest([parts, state_read(root, source, hashes)])
@@ -708,7 +732,12 @@ def state_read(
     "The part of the state that decides what a build sees and whether it is published."
     state = root / "state" / source
     named = sorted([*state.glob("*.json*"), *state.glob("forecasts/*")])
-    there = [*state.glob("releases/*"), *state.glob("bentoml/bentos/brewcast/*"), *state.glob("mlflow.db"), state / "current"]
+    there = [
+        *state.glob("releases/*"),
+        *state.glob("bentoml/bentos/brewcast/*"),
+        *state.glob("mlflow.db"),
+        state / "current",
+    ]
     return [[path.name, hashes.of(path)] for path in named] + sorted([str(path), str(path.resolve())] for path in there)
 
 
@@ -723,7 +752,11 @@ def export_notebooks(
     "Bring the modules in step with their notebooks. Raises RuntimeError for a module that was edited by hand."
     stamp, hashes = root / "scratch" / ".exported.json", FileHashes(root / "scratch" / ".hashes.json")
     known = json.loads(stamp.read_text()) if stamp.exists() else {}
-    pairs = {nb: root / "brewcast" / f"{name}.py" for nb in sorted((root / "nbs").glob("*.ipynb")) if (name := _exports_to(nb))}
+    pairs = {
+        nb: root / "brewcast" / f"{name}.py"
+        for nb in sorted((root / "nbs").glob("*.ipynb"))
+        if (name := _exports_to(nb))
+    }
     seen = lambda nb: [hashes.of(nb), hashes.of(pairs[nb])]  # noqa: E731
     stale = [nb for nb in pairs if known.get(nb.name) != seen(nb)]
     edited = {
@@ -772,7 +805,7 @@ def place_data(
     source: str,  # a source's name
     data: str | None = None,  # where its files lie, where they are not in data/<source> yet
 ) -> Path:  # the source's folder or file
-    "See that the source's data is in its place: simulated, linked, or there. Raises FileNotFoundError with the way out."
+    "See that the source's data is in its place: simulated, linked, or there. Else FileNotFoundError, with the way out."
     place = root / read_env(root, env_file(root, source))["data"]
     if data:
         target = Path(data).expanduser().resolve()
@@ -780,7 +813,9 @@ def place_data(
             raise FileNotFoundError(f"DATA={data}: there is no such file or folder")
         if target != place.resolve():
             if place.exists() and not place.is_symlink():
-                raise FileExistsError(f"{os.path.relpath(place)} is there already, and is no link: move it, or leave DATA out")
+                raise FileExistsError(
+                    f"{os.path.relpath(place)} is there already, and is no link: move it, or leave DATA out"
+                )
             place.unlink(missing_ok=True)
             place.parent.mkdir(exist_ok=True)
             place.symlink_to(os.path.relpath(target, place.parent.resolve()))
@@ -790,7 +825,9 @@ def place_data(
         manifest = place / "simulated.json"  # where it is there, the size is kept
         write_export(place, **(json.loads(manifest.read_text())["arguments"] if manifest.exists() else {}))
     if not place.exists():
-        raise FileNotFoundError(f"{os.path.relpath(place)} is missing: `make run SOURCE={source} DATA=<its folder>` links it")
+        raise FileNotFoundError(
+            f"{os.path.relpath(place)} is missing: `make run SOURCE={source} DATA=<its folder>` links it"
+        )
     return place
 
 # %% ../nbs/42_build.ipynb #9c81a8de
@@ -829,12 +866,14 @@ def lay_release(
     root: Path,  # the project
     source: str,  # the source to work on
 ) -> str | None:  # the release's id; None where nothing was published yet
-    "Copy the source's current release to release/, where `bentoml build` and `bentoml serve` take it from."
+    "Copy the source's current release to release/, from where `bentoml build` takes it."
     current, place = root / "state" / source / "current", root / "release"
     if not current.exists():
         shutil.rmtree(place, ignore_errors=True)
         return None
-    chosen = current.resolve() if current.is_dir() else root / "state" / source / "releases" / current.read_text().strip()
+    chosen = (
+        current.resolve() if current.is_dir() else root / "state" / source / "releases" / current.read_text().strip()
+    )
     beside = root / f".release.{os.getpid()}.tmp"
     shutil.copytree(chosen, beside)
     shutil.rmtree(place, ignore_errors=True)
@@ -861,7 +900,7 @@ def summary(
             f"error one month ahead, over {len(verdict['cutoffs'])} cutoffs (WAPE, share of sales)",
             *(f"  {name:<21}{'not known' if wape is None else f'{wape:.4f}'}" for name, wape in shown),
             "",
-            f"verdict   {verdict.get('verdict', 'promoted' if verdict['promoted'] else 'refused')}: {verdict['reason']}",
+            f"verdict   {verdict['verdict']}: {verdict['reason']}",
             f"forecast  {months[0] if months else 'no month'}, {len(months)} stores",
             f"serves    {serve}",
             f"page      {(at / 'forecast' / 'month.html').as_uri()}",
@@ -881,7 +920,10 @@ def run(
     if data or not done:
         place_data(root, source, data)
     if done and (not data or _sealed(root, source)):
-        say(f"nothing to do: {source}'s products stand on its data, code and parameters as they are ({time.monotonic() - start:.1f} s)")
+        say(
+            f"nothing to do: {source}'s products stand on its data, code and parameters as they are "
+            f"({time.monotonic() - start:.1f} s)"
+        )
     else:
         with project_lock(root, source, "make run"):
             if not build(root, source):
@@ -910,8 +952,12 @@ def main(
     "Run one of the commands."
     import argparse
 
-    parser = argparse.ArgumentParser(prog="python -m brewcast.build", description="Build, publish and look at a source.")
-    parser.add_argument("command", choices=["run", "build", "publish", "summary", "export", "environment", "release", "open"])
+    parser = argparse.ArgumentParser(
+        prog="python -m brewcast.build", description="Build, publish and look at a source."
+    )
+    parser.add_argument(
+        "command", choices=["run", "build", "publish", "summary", "export", "environment", "release", "open"]
+    )
     parser.add_argument("--source", default=os.environ.get("SOURCE"), help="default: $SOURCE, or else env.yaml's")
     parser.add_argument("--data", default=None)
     asked = parser.parse_args(arguments)
@@ -949,7 +995,10 @@ def _do(asked, root, source):
     elif asked.command == "summary":
         print(summary(root, source))
     elif asked.command == "export":
-        print("\n".join(f"exported {name}" for name in export_notebooks(root)) or "every module is in step with its notebook")
+        print(
+            "\n".join(f"exported {name}" for name in export_notebooks(root))
+            or "every module is in step with its notebook"
+        )
     elif asked.command == "environment":
         print(export_lines(environment(root, source)))
     elif asked.command == "release":

@@ -17,7 +17,9 @@ MISSING = "no data: "  # how the reason of a skip begins where only the data of 
 
 def copy_project(target: Path) -> Path:
     "The project as a commit would hold it, with this environment."
-    listed = subprocess.run(["git", "ls-files", "-coz", "--exclude-standard"], cwd=ROOT, capture_output=True, check=True)
+    listed = subprocess.run(
+        ["git", "ls-files", "-coz", "--exclude-standard"], cwd=ROOT, capture_output=True, check=True
+    )
     for name in filter(None, listed.stdout.decode().split("\0")):
         if (ROOT / name).is_file():
             (target / name).parent.mkdir(parents=True, exist_ok=True)
@@ -38,8 +40,12 @@ def commands(root: Path):
 
     def run(line: str, fails: bool = False, timeout: int = 600, **variables) -> SimpleNamespace:
         environment = project_environment(root) | variables
-        done = subprocess.run(["bash", "-c", line], cwd=root, env=environment, capture_output=True, text=True, timeout=timeout)
-        assert (done.returncode != 0) == fails, f"{line}: {done.returncode}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
+        done = subprocess.run(
+            ["bash", "-c", line], cwd=root, env=environment, capture_output=True, text=True, timeout=timeout
+        )
+        assert (done.returncode != 0) == fails, (
+            f"{line}: {done.returncode}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
+        )
         return SimpleNamespace(out=done.stdout, err=done.stderr, all=done.stdout + done.stderr, status=done.returncode)
 
     return run

@@ -29,7 +29,12 @@ executor: {dotted_path: brewcast.build.Executor, workers: 2}
 tasks:
 """
 STAGES = {  # number, upstream, parameters, what it does
-    "ingest": (10, [], {"data": "data/near", "sql": "sql/near.sql"}, "open(sql).read() + open(data + '/till.csv').read()"),
+    "ingest": (
+        10,
+        [],
+        {"data": "data/near", "sql": "sql/near.sql"},
+        "open(sql).read() + open(data + '/till.csv').read()",
+    ),
     "clean": (11, ["ingest"], {"lags": [1, 12]}, "str(twice(lags))"),
     "look": (12, ["ingest"], {"wins": 7}, "str(wins)"),
     "judge": (
@@ -70,11 +75,18 @@ def built(tmp_path_factory):
     (root / "brewcast/areas.py").write_text('def area(x):\n    "As it is."\n    return x\n')
     tasks = ""
     for name, (number, upstream, params, expression) in STAGES.items():
-        wired = {k: v if k == "inputs" else "{{%s}}" % (f"gate.{k}" if k in ("gain", "wins") else k) for k, v in params.items()}
-        product = {key: f"products/{{{{source}}}}/{name}/{file}" for key, file in [("nb", f"{name}.ipynb"), ("out", "out.txt")]}
+        wired = {
+            k: v if k == "inputs" else "{{%s}}" % (f"gate.{k}" if k in ("gain", "wins") else k)
+            for k, v in params.items()
+        }
+        product = {
+            key: f"products/{{{{source}}}}/{name}/{file}" for key, file in [("nb", f"{name}.ipynb"), ("out", "out.txt")]
+        }
         task = {"name": name, "source": f"nbs/{number}_{name}.ipynb", "params": wired, "product": product}
         tasks += f"- {json.dumps(task)}\n"
-        declared = "\n".join([f"upstream = {upstream!r}", "product = None", *(f"{k} = {v!r}" for k, v in params.items())])
+        declared = "\n".join(
+            [f"upstream = {upstream!r}", "product = None", *(f"{k} = {v!r}" for k, v in params.items())]
+        )
         cells = [
             cell("markdown", 0, f"# {name}"),
             cell("code", 1, "import time\nfrom pathlib import Path\n\nfrom brewcast.shapes import twice"),
@@ -146,7 +158,10 @@ def test_only_what_changes_the_result_makes_a_stage_stale(toy, built):
     assert after(lambda: edit(toy / "nbs/22_judge.ipynb", "Take a while", "Wait")) == []
     assert after(lambda: edit(toy / "brewcast/areas.py", "As it is.", "Nothing is done.")) == []
     # when code, parameters, files or products change, then that stage is stale, and what follows from it
-    assert after(lambda: edit(toy / "nbs/11_clean.ipynb", "str(twice(lags))", "str(twice(lags) * 2)")) == ["clean", "judge"]
+    assert after(lambda: edit(toy / "nbs/11_clean.ipynb", "str(twice(lags))", "str(twice(lags) * 2)")) == [
+        "clean",
+        "judge",
+    ]
     assert after(lambda: edit(toy / "brewcast/areas.py", "return x", "return x * 1")) == list(STAGES)
     assert after(lambda: (toy / "env.yaml").write_text(ENV.replace("12]", "6]"))) == ["clean", "judge"]
     assert after(lambda: (toy / "env.yaml").write_text(ENV.replace("wins: 7", "wins: 8"))) == ["look"]
@@ -160,10 +175,16 @@ def test_only_what_changes_the_result_makes_a_stage_stale(toy, built):
 def test_what_earlier_builds_left_is_upstream_and_the_build_key_is_not(toy, run):
     inputs = toy / "products/near/inputs.json"
     known = json.loads(inputs.read_text())
-    assert known == {"archived_forecasts": [], "barred": [], "build_key": build.build_key(toy, "near"), "champion": None}
+    assert known == {
+        "archived_forecasts": [],
+        "barred": [],
+        "build_key": build.build_key(toy, "near"),
+        "champion": None,
+    }
     # when a look at the state finds another champion, the stages that take `inputs` are stale
     (toy / "brewcast/registry.py").write_text(
-        "def resolve_inputs(source, root, key):\n    return {'champion': {'name': 'x'}, 'archived_forecasts': [], 'barred': []}\n"
+        "def resolve_inputs(source, root, key):\n"
+        "    return {'champion': {'name': 'x'}, 'archived_forecasts': [], 'barred': []}\n"
     )
     told = run(BUILD).err
     assert started(told) == ["judge"]
@@ -211,7 +232,10 @@ def kernels_of(root: Path) -> list[int]:
     found = []
     for process in psutil.process_iter():
         try:
-            if process.environ().get("BREWCAST_LOCK", "").startswith(str(root)) and "ipykernel_launcher" in process.cmdline():
+            if (
+                process.environ().get("BREWCAST_LOCK", "").startswith(str(root))
+                and "ipykernel_launcher" in process.cmdline()
+            ):
                 found.append(process.pid)
         except psutil.Error:
             continue
@@ -275,7 +299,9 @@ def test_ploomber_itself_builds_the_same_way(toy, run):
 
 def test_an_unknown_source_is_told_which_there_are(toy, run):
     told = run(f"{BUILD} --source fra", fails=True).err
-    assert told.strip() == "error: no source is called 'fra': there are near; a new one needs sql/fra.sql and env.fra.yaml"
+    assert (
+        told.strip() == "error: no source is called 'fra': there are near; a new one needs sql/fra.sql and env.fra.yaml"
+    )
 
 
 def test_another_source_keeps_what_it_does_not_change(toy, run):

@@ -37,7 +37,11 @@ def serving_state(root: Path) -> dict:
     from brewcast.registry import aliases
 
     state = root / "state/simulated"
-    return {"ledger": ledger(root), "current": (state / "current").resolve().name, "aliases": aliases("simulated", root)}
+    return {
+        "ledger": ledger(root),
+        "current": (state / "current").resolve().name,
+        "aliases": aliases("simulated", root),
+    }
 
 
 def read(root: Path, product: str) -> dict:
@@ -86,7 +90,7 @@ def test_a_second_run_does_nothing_and_says_so(project, first):
 def test_the_tools_work_at_the_root_and_change_no_build(project, first):
     told = project.run(
         ". ./activate && set -e; ploomber status; feast -c feature_repo apply; nbdev_export; nbdev_clean;"
-        " papermill -q nbs/13_features.ipynb scratch/out.ipynb; bentoml build; bentoml list"
+        " papermill --no-progress-bar nbs/13_features.ipynb scratch/out.ipynb; bentoml build; bentoml list"
     )
     assert "brewcast:" in told.out
     assert {path.name for path in (project.root / "scratch/features").glob("*.parquet")} >= {"history.parquet"}
@@ -187,7 +191,9 @@ registry.publish('simulated', '.')
 def kill_build(root: Path, stage: str, threads: dict) -> None:
     "Kill a build as soon as a stage has begun to write."
     environment = project_environment(root) | threads
-    process = subprocess.Popen(["make", "build"], cwd=root, env=environment, stderr=subprocess.PIPE, start_new_session=True)
+    process = subprocess.Popen(
+        ["make", "build"], cwd=root, env=environment, stderr=subprocess.PIPE, start_new_session=True
+    )
     for line in process.stderr:
         if re.search(rf"{stage} +starts", line.decode()):
             break

@@ -112,10 +112,14 @@ def test_exporting_and_cleaning_change_nothing(tmp_path):
 def test_activate_sets_what_the_tools_need_in_every_shell(tmp_path):
     root = copy_project(tmp_path / "a folder" / "brewcast")
     shells = [shell for shell in ["sh", "bash", "zsh"] if shutil.which(shell)]
-    asked = "BREWCAST_SOURCE BREWCAST_FEATURES PLOOMBER_ENV_FILENAME MLFLOW_TRACKING_URI BENTOML_HOME JUPYTER_CONFIG_PATH"
+    asked = (
+        "BREWCAST_SOURCE BREWCAST_FEATURES PLOOMBER_ENV_FILENAME MLFLOW_TRACKING_URI BENTOML_HOME JUPYTER_CONFIG_PATH"
+    )
     for shell in shells:
         script = f". ./activate && for n in {asked}; do eval echo \\$n=\\$$n; done; command -v ploomber"
-        done = subprocess.run([shell, "-c", script], cwd=root, env=project_environment(root), capture_output=True, text=True)
+        done = subprocess.run(
+            [shell, "-c", script], cwd=root, env=project_environment(root), capture_output=True, text=True
+        )
         assert done.returncode == 0, done.stderr
         said, *lines, ploomber = done.stdout.splitlines()
         assert said == "brewcast: source simulated, parameters env.yaml, release nothing published yet"
@@ -146,7 +150,8 @@ def lab(tmp_path_factory):
     "A project under git with JupyterLab in it, as `make lab` starts it, and a function that calls its contents API."
     root = copy_project(tmp_path_factory.mktemp("lab") / "brewcast")
     run = commands(root)
-    run("PATH=.venv/bin:$PATH nbdev_export && git init -q && git add -A && git -c user.name=a -c user.email=a@example.com commit -qm start")
+    run("PATH=.venv/bin:$PATH nbdev_export")  # in step, whatever the tree that was copied is
+    run("git init -q && git add -A && git -c user.name=a -c user.email=a@example.com commit -qm start")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
