@@ -45,7 +45,6 @@ ui: .venv/ready ## MLflow on http://127.0.0.1:5000
 setup: .venv/ready ## The environment, from the hashed lock (done again when it changes)
 
 test: .venv/ready ## All tests: notebooks in step and clean, their lessons, stages, journeys
-	@BREWCAST_ROOT= $(PY) tests/in_step.py
 	@. .venv/bin/activate && ruff check -q . && ruff format -q --check .
 	@. .venv/bin/activate && nbdev_test --n_workers 2
 	@. .venv/bin/activate && python -m pytest -q -n 2 --dist loadfile
@@ -60,7 +59,7 @@ export: .venv/ready ## Modules from notebooks
 	@$(BREWCAST) export
 
 clean-notebooks: .venv/ready ## Outputs out of notebooks
-	@. .venv/bin/activate && nbdev_clean
+	@$(BREWCAST) clean-notebooks && . .venv/bin/activate && nbdev_clean
 
 lock: ## Resolve settings.ini's dependencies anew into requirements.lock
 	@$(PY) -m uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url \

@@ -35,7 +35,9 @@ def clean_run(folder: Path, source: str, data: str, threads: dict) -> float:
 def data_products(folder: Path, source: str) -> dict[str, str]:
     "sha256 of each Parquet and JSON product."
     at = folder / "products" / source
-    files = [path for path in sorted(at.rglob("*")) if path.suffix in (".parquet", ".json") and not path.name.startswith(".")]
+    files = [
+        path for path in sorted(at.rglob("*")) if path.suffix in (".parquet", ".json") and not path.name.startswith(".")
+    ]
     return {str(path.relative_to(at)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 

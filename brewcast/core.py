@@ -68,7 +68,10 @@ def stage_paths(
         filled = {n: {k: root / v.replace("{{source}}", source) for k, v in p.items()} for n, p in declared.items()}
         upstream = {name: filled[name] for name in upstream or []}
         product = {k: root / "scratch" / stage / Path(v).name for k, v in filled[stage].items()}
-    takes = {name: SimpleNamespace(**{k: Path(v) for k, v in dict(files).items()}) for name, files in dict(upstream or {}).items()}
+    takes = {
+        name: SimpleNamespace(**{k: Path(v) for k, v in dict(files).items()})
+        for name, files in dict(upstream or {}).items()
+    }
     for name, files in takes.items():
         for path in vars(files).values():
             if path.suffix != ".ipynb" and not path.exists():

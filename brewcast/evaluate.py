@@ -7,7 +7,6 @@ __all__ = ['contest', 'naive_scale', 'add_floor', 'judge']
 
 # %% ../nbs/22_evaluate.ipynb #8eb75248
 import math
-from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -63,7 +62,9 @@ def add_floor(
     floor: pd.DataFrame,  # series_id, cutoff, forecast
 ) -> pd.DataFrame:  # with the model "floor", where it has an answer for every judged row
     "Score the forecaster who knows the generator beside the others."
-    told = floor.assign(cutoff=pd.to_datetime(floor.cutoff).astype("datetime64[us]"))[["series_id", "cutoff", "forecast"]]
+    told = floor.assign(cutoff=pd.to_datetime(floor.cutoff).astype("datetime64[us]"))[
+        ["series_id", "cutoff", "forecast"]
+    ]
     asked = predictions[(predictions.model == "seasonal") & predictions.judged].drop(columns="forecast")
     answers = asked.merge(told, on=["series_id", "cutoff"], how="left")
     if answers.forecast.isna().any():
@@ -83,14 +84,26 @@ def judge(
     pairs = predictions[predictions.judged & predictions.model.isin(["candidate", "champion"])]
     if pairs.model.nunique() < 2:  # there was nothing to fit the candidate on before the first outcome
         reason = f"one month with an outcome is too few to judge by, {fewest_cutoffs} are needed"
-        return {"promoted": False, "verdict": "insufficient_evidence", "rule": "fewest_cutoffs", "reason": reason, "figures": {}}
+        return {
+            "promoted": False,
+            "verdict": "insufficient_evidence",
+            "rule": "fewest_cutoffs",
+            "reason": reason,
+            "figures": {},
+        }
     months = _wape(pairs, ["cutoff"])
     won, n = int((months.candidate < months.champion).sum()), len(months)
     total = _wape(pairs.assign(all="all"), ["all"]).iloc[0]
     gain = 1 - total.candidate / total.champion if total.champion else 0.0
     groups = pd.concat({name: _wape(pairs, [name]) for name in ("country", "size")}, names=["kind", "group"])
     loss = (groups.candidate / groups.champion - 1).replace([np.inf, -np.inf], np.nan).fillna(0.0)
-    figures = {"gain": gain, "months_won": won, "months": n, "worst_group": list(loss.idxmax()), "worst_group_loss": loss.max()}
+    figures = {
+        "gain": gain,
+        "months_won": won,
+        "months": n,
+        "worst_group": list(loss.idxmax()),
+        "worst_group_loss": loss.max(),
+    }
     figures |= {"wape_candidate": total.candidate, "wape_champion": total.champion}
     verdict, rule, reason = _rule(figures, same_recipe, fewest_cutoffs, min_gain, min_months_won, max_group_loss)
     return {"promoted": verdict == "promote", "verdict": verdict, "rule": rule, "reason": reason, "figures": figures}
@@ -118,7 +131,11 @@ def _rule(
     if same_recipe:
         return "refit", "same_recipe", f"the candidate is the champion's recipe, fitted anew: no contest ({found})"
     if n < fewest_cutoffs:
-        return "insufficient_evidence", "fewest_cutoffs", f"{n} months with an outcome, {fewest_cutoffs} are needed ({found})"
+        return (
+            "insufficient_evidence",
+            "fewest_cutoffs",
+            f"{n} months with an outcome, {fewest_cutoffs} are needed ({found})",
+        )
     if gain < min_gain:
         return "refuse", "min_gain", f"{judged}: a gain of {gain:.1%}, {min_gain:.1%} is asked{short}"
     if won < min_months_won * n:

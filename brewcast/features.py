@@ -131,7 +131,9 @@ def own_season(
     ratios = []
     for year in (12, 24):
         before = pd.concat([lag(rate, year + months) for months in (1, 2, 3)], axis=1)
-        ratios.append(np.log(lag(rate, year) / mean_of(rate, range(year + 1, year + 4)).where(before.notna().all(axis=1))))
+        ratios.append(
+            np.log(lag(rate, year) / mean_of(rate, range(year + 1, year + 4)).where(before.notna().all(axis=1)))
+        )
     return np.exp(ratios[0].where(ratios[1].isna(), (ratios[0] + ratios[1]) / 2))
 
 
@@ -223,7 +225,9 @@ def ahead_features(
     table["holidays_next"] = holiday[0].astype(float)
     table["holidays_change"] = holiday[0] - before
     table["holidays_change_year"] = (holiday[0] - before) - (holiday[12] - year_before)
-    table["weekend_change"] = weekend.reindex(month).to_numpy() - weekend.reindex(month - pd.DateOffset(years=1)).to_numpy()
+    table["weekend_change"] = (
+        weekend.reindex(month).to_numpy() - weekend.reindex(month - pd.DateOffset(years=1)).to_numpy()
+    )
     table["units_change"] = np.log(grid.units / lag(grid.units, 12))
     table["promotion_next"] = grid.planned_promotion
     table["promotion_change"] = grid.planned_promotion - history.promotion_share_mean3

@@ -7,16 +7,22 @@ __all__ = ['STAGES', 'serving_model', 'next_month', 'check_change', 'bi_table']
 
 # %% ../nbs/30_forecast.ipynb #1bd87b45
 import math
-import shutil
 from pathlib import Path
 
-import matplotlib.pyplot as plt
-import numpy as np
 import pandas as pd
 
 from .backtest import add_intervals, interval_factors
-from .core import find_root, read_json, read_parquet, sha256, stage_paths, target_month, write_bytes
-from .core import write_json, write_parquet
+from brewcast.core import (
+    find_root,
+    read_json,
+    read_parquet,
+    sha256,
+    stage_paths,
+    target_month,
+    write_bytes,
+    write_json,
+    write_parquet,
+)
 from .features import online_rows
 from .models import FEATURES, load_model, model_bytes
 from .page import month_page
@@ -53,7 +59,18 @@ def next_month(
         young=told.has_own_season == 0,
         features_as_of=pd.Timestamp(cutoff),
     )
-    names = ["store_id", "series_id", "month", "cutoff", "forecast", "lower", "upper", "recipe", "young", "features_as_of"]
+    names = [
+        "store_id",
+        "series_id",
+        "month",
+        "cutoff",
+        "forecast",
+        "lower",
+        "upper",
+        "recipe",
+        "young",
+        "features_as_of",
+    ]
     table = told[names].sort_values("series_id", ignore_index=True)
     days = {name: table[name].dt.date for name in ["month", "cutoff", "features_as_of"]}
     return table.assign(**days)
@@ -86,7 +103,9 @@ def bi_table(
     "Sales and forecast, one under the other."
     place = store_month.groupby("store_id")[["country", "city"]].last()
     actual = store_month.rename(columns={"quantity_sold": "quantity"}).assign(kind="actual")
-    ahead = forecast.rename(columns={"forecast": "quantity"}).assign(kind="forecast", month=pd.to_datetime(forecast.month))
+    ahead = forecast.rename(columns={"forecast": "quantity"}).assign(
+        kind="forecast", month=pd.to_datetime(forecast.month)
+    )
     columns = ["store_id", "month", "kind", "quantity", "lower", "upper"]
     table = pd.concat([actual.reindex(columns=columns), ahead.reindex(columns=columns)], ignore_index=True)
     table = table.join(place, on="store_id").sort_values(["store_id", "month"], ignore_index=True)

@@ -173,5 +173,7 @@ def load_model(
     "Load a model whose hash agrees. Raises ValueError where it does not: such a file is never unpickled."
     data = Path(path).read_bytes()
     if hashlib.sha256(data).hexdigest() != digest:
-        raise ValueError(f"{path}: its sha256 is not {digest[:12]}..., so it is not the model that was written; build again")
+        raise ValueError(
+            f"{path}: its sha256 is not {digest[:12]}..., so it is not the model that was written; build again"
+        )
     return joblib.load(io.BytesIO(data))

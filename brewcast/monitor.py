@@ -8,7 +8,6 @@ __all__ = ['current_and_reference', 'quality_report', 'drift_report', 'failed_ch
 
 # %% ../nbs/20_monitor.ipynb #77fb7952
 import math
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -44,7 +43,9 @@ def quality_report(
     from evidently.tests import eq, gte, lte
 
     last, before = sorted(store_month.month.unique())[-1], sorted(store_month.month.unique())[-2:][0]
-    columns = [name for name in ["quantity_sold", "price", "weather", "promotion_share"] if store_month[name].notna().any()]
+    columns = [
+        name for name in ["quantity_sold", "price", "weather", "promotion_share"] if store_month[name].notna().any()
+    ]
     month = store_month[store_month.month == last][["series_id", *columns]].reset_index(drop=True)
     expected = int((store_month.month == before).sum())
     checks = [RowCount(tests=[gte(math.floor(min_series_share * expected))])]
@@ -89,7 +90,12 @@ def drifted_columns(
             small_is_drift = "p_value" in config["method"] or "p-value" in config["method"]
             value, threshold = float(metric["value"]), float(config["threshold"])
             drifted = value < threshold if small_is_drift else value >= threshold
-            table[config["column"]] = {"method": config["method"], "value": value, "threshold": threshold, "drifted": drifted}
+            table[config["column"]] = {
+                "method": config["method"],
+                "value": value,
+                "threshold": threshold,
+                "drifted": drifted,
+            }
     share = sum(column["drifted"] for column in table.values()) / max(len(table), 1)
     return {"share": share, "columns": table}
 
@@ -135,7 +141,10 @@ def decide(
     keep = {"retrain": False, "train_through": then}
     age = (last_month.year - then.year) * 12 + last_month.month - then.month
     if alarms:
-        return keep | {"rule": "bad_data", "reason": f"the data is not trusted, so what serves is kept: {'; '.join(alarms)}"}
+        return keep | {
+            "rule": "bad_data",
+            "reason": f"the data is not trusted, so what serves is kept: {'; '.join(alarms)}",
+        }
     if age >= retrain_every:
         return now | {"rule": "age", "reason": f"the model has seen sales through {then:%Y-%m}, {age} month(s) ago"}
     if drift and drift["share"] >= drift_share:
@@ -143,5 +152,11 @@ def decide(
         return now | {"rule": "drift", "reason": f"moved since the same months of last year: {', '.join(moved)}"}
     if len(realised) and realised.wape.iloc[-1] > realised.wape_last_month.iloc[-1]:
         worse = f"{realised.wape.iloc[-1]:.1%} against {realised.wape_last_month.iloc[-1]:.1%}"
-        return now | {"rule": "error", "reason": f"the last forecast was worse than repeating the month before: {worse}"}
-    return keep | {"rule": "unchanged", "reason": f"the model has seen everything through {name}, and nothing has moved"}
+        return now | {
+            "rule": "error",
+            "reason": f"the last forecast was worse than repeating the month before: {worse}",
+        }
+    return keep | {
+        "rule": "unchanged",
+        "reason": f"the model has seen everything through {name}, and nothing has moved",
+    }

@@ -13,8 +13,17 @@ import numpy as np
 import pandas as pd
 
 from .backtest import earlier_cutoffs, judged_cutoffs, replay, wape_error
-from .core import cutoff_of, find_root, read_json, read_parquet, sha256, stage_paths, target_month, write_bytes
-from .core import write_json, write_parquet
+from brewcast.core import (
+    find_root,
+    read_json,
+    read_parquet,
+    sha256,
+    stage_paths,
+    target_month,
+    write_bytes,
+    write_json,
+    write_parquet,
+)
 from .features import point_in_time
 from .models import CATEGORIES, FEATURES, NUMBERS, SAME_MONTH, build_model, model_bytes, original_pipeline
 
@@ -59,7 +68,10 @@ def choose_settings(
             tried.append(row)
     table = pd.DataFrame(tried)
     best = table.loc[table.wape.idxmin()]
-    return {"name": "forest", "params": recipe["params"] | {"partner": best.partner, "weight": float(best.weight)}}, table
+    return {
+        "name": "forest",
+        "params": recipe["params"] | {"partner": best.partner, "weight": float(best.weight)},
+    }, table
 
 # %% ../nbs/21_train.ipynb #e97c8583
 def fit_model(
@@ -70,7 +82,9 @@ def fit_model(
     "Fit a recipe on every outcome through a month. Raises ValueError where there is none."
     known = rows[rows.actual.notna() & (rows.month <= pd.Timestamp(through))]
     if known.empty:
-        raise ValueError(f"no outcome through {through:%Y-%m} to learn from; a source needs two complete months or more")
+        raise ValueError(
+            f"no outcome through {through:%Y-%m} to learn from; a source needs two complete months or more"
+        )
     return build_model(recipe).fit(known[FEATURES], known.actual)
 
 # %% ../nbs/21_train.ipynb #8066f059

@@ -9,10 +9,17 @@ from types import SimpleNamespace
 
 import pytest
 
+from brewcast.build import QUIET
+
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = {"months": 40, "stores": 12, "lines": 60_000}  # enough months for twelve cutoffs beside a season
 FEWER = {"n_estimators": 20, "golden_stores": 4}  # parameters of env.yaml
 MISSING = "no data: "  # how the reason of a skip begins where only the data of ../shared is missing
+
+ACTIVATED = ("SOURCE", "PLOOMBER_", "BREWCAST_", "MLFLOW_", "BENTOML_", "JUPYTER_CONFIG")
+for name in [name for name in os.environ if name.startswith(ACTIVATED) and name != "BREWCAST_FORBID_SKIPS"]:
+    del os.environ[name]  # the tests are those of the project, whatever source is activated
+os.environ.update(QUIET)
 
 
 def copy_project(target: Path) -> Path:
@@ -30,9 +37,11 @@ def copy_project(target: Path) -> Path:
 
 def project_environment(root: Path) -> dict:
     "Variables of a shell in which nothing was activated; this project's library, not the one that is installed."
-    names = ("SOURCE", "PLOOMBER", "BREWCAST", "MLFLOW", "BENTOML", "JUPYTER", "FEAST")
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(names)}
-    return kept | {"PYTHONPATH": str(root), "MAKEFLAGS": "-o .venv/ready"}  # the environment is this one, as it is
+    return {
+        **os.environ,
+        "PYTHONPATH": str(root),
+        "MAKEFLAGS": "-o .venv/ready",
+    }  # never sets up .venv, which is shared
 
 
 def commands(root: Path):

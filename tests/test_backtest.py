@@ -23,7 +23,9 @@ from brewcast.models import FEATURES
 def make_rows(months: int = 20, series: int = 5, seed: int = 0) -> pd.DataFrame:
     generator = np.random.default_rng(seed)
     starts = pd.date_range("2022-02-01", periods=months, freq="MS")
-    rows = pd.DataFrame({"series_id": np.repeat([f"S{i}" for i in range(series)], months), "month": np.tile(starts, series)})
+    rows = pd.DataFrame(
+        {"series_id": np.repeat([f"S{i}" for i in range(series)], months), "month": np.tile(starts, series)}
+    )
     rows = rows.assign(cutoff=rows.month - pd.Timedelta(days=1), **dict.fromkeys(FEATURES, 0.0))
     rows = rows.assign(expected_units=30.0, actual=generator.uniform(250, 350, len(rows)).round())
     rates = {"rate_last": 9.0, "rate_mean3": 10.0, "rate_seasonal": 12.0, "rate_last_year": 15.0, "rate_pooled": 11.0}

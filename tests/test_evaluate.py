@@ -14,11 +14,15 @@ def rows():
     "Twelve stores in two countries over 26 months; last year's month is a good forecast, last month's a poor one."
     generator = np.random.default_rng(0)
     months = pd.date_range("2022-01-01", periods=26, freq="MS")
-    table = pd.MultiIndex.from_product([[f"S{i:02}" for i in range(12)], months], names=["series_id", "month"]).to_frame(index=False)
+    table = pd.MultiIndex.from_product(
+        [[f"S{i:02}" for i in range(12)], months], names=["series_id", "month"]
+    ).to_frame(index=False)
     store, n = table.series_id.str[1:].astype(int), len(table)
     table = table.assign(cutoff=table.month - pd.Timedelta(days=1), **dict.fromkeys(FEATURES, 0.0))
     table = table.assign(country=np.where(store % 3 == 0, "Mexico", "USA"), log_size=np.log(100 + 50 * store))
-    table = table.assign(city="a", season_next="a", weather_last="a", promotion_last="a", holiday_last="a", expected_units=30.0)
+    table = table.assign(
+        city="a", season_next="a", weather_last="a", promotion_last="a", holiday_last="a", expected_units=30.0
+    )
     truth = 10.0 + store
     rates = {"rate_last": 0.10, "rate_mean3": 0.08, "rate_pooled": 0.05, "rate_seasonal": 0.03, "rate_last_year": 0.06}
     table = table.assign(**{name: truth * generator.lognormal(0, error, n) for name, error in rates.items()})
@@ -29,14 +33,18 @@ NAMED = {name: {"name": name, "params": {}} for name in BASELINES}
 
 
 def told(rows, candidate="seasonal", champion="last_month", most=12):
-    return contest({"candidate": NAMED[candidate], "champion": NAMED[champion], **NAMED}, rows, judged_cutoffs(rows, most))
+    return contest(
+        {"candidate": NAMED[candidate], "champion": NAMED[champion], **NAMED}, rows, judged_cutoffs(rows, most)
+    )
 
 
 def test_all_are_scored_on_the_same_rows_of_twelve_cutoffs(rows):
     table = told(rows)
     judged = table[table.judged]
     assert judged.cutoff.nunique() == 12
-    keys = judged.groupby("model").apply(lambda part: frozenset(zip(part.series_id, part.cutoff, strict=True)), include_groups=False)
+    keys = judged.groupby("model").apply(
+        lambda part: frozenset(zip(part.series_id, part.cutoff, strict=True)), include_groups=False
+    )
     assert set(keys.index) == {"candidate", "champion", *BASELINES} and keys.nunique() == 1
     assert judged.lower.notna().all() and table[~table.judged].lower.isna().any()
 

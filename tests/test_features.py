@@ -50,9 +50,15 @@ def make_plan(seed: int = 0) -> pd.DataFrame:
     "A plan for each store and month, published when the month before begins."
     generator = np.random.default_rng(seed)
     months = pd.date_range("2022-01-01", "2024-07-01", freq="MS")
-    plan = pd.MultiIndex.from_product([[f"S{i}" for i in range(7)], months], names=["store_id", "month"]).to_frame(index=False)
-    plan = plan.assign(published=plan.month - pd.offsets.MonthBegin(1), price=generator.uniform(3, 4, len(plan)).round(2))
-    return plan.assign(promotion_share=generator.uniform(0, 1, len(plan)).round(3), trading_days=plan.month.dt.days_in_month)
+    plan = pd.MultiIndex.from_product([[f"S{i}" for i in range(7)], months], names=["store_id", "month"]).to_frame(
+        index=False
+    )
+    plan = plan.assign(
+        published=plan.month - pd.offsets.MonthBegin(1), price=generator.uniform(3, 4, len(plan)).round(2)
+    )
+    return plan.assign(
+        promotion_share=generator.uniform(0, 1, len(plan)).round(3), trading_days=plan.month.dt.days_in_month
+    )
 
 
 def as_sales(lines: pd.DataFrame) -> ibis.Table:
@@ -60,12 +66,20 @@ def as_sales(lines: pd.DataFrame) -> ibis.Table:
     money = pa.decimal128(18, 6)
     schema = pa.schema(
         [(name, pa.string()) for name in ["store_id", "country", "city", "category", "product", "weather"]]
-        + [("date", pa.date32()), ("price", money), ("quantity_sold", money), ("promotion", pa.bool_()), ("holiday", pa.bool_())]
+        + [
+            ("date", pa.date32()),
+            ("price", money),
+            ("quantity_sold", money),
+            ("promotion", pa.bool_()),
+            ("holiday", pa.bool_()),
+        ]
     )
     from decimal import Decimal
 
     exact = {name: lines[name].map(lambda value: Decimal(f"{value:.6f}")) for name in ["price", "quantity_sold"]}
-    table = pa.Table.from_pandas(lines.assign(date=lines.date.dt.date, **exact)[schema.names], schema, preserve_index=False)
+    table = pa.Table.from_pandas(
+        lines.assign(date=lines.date.dt.date, **exact)[schema.names], schema, preserve_index=False
+    )
     return ibis.duckdb.connect().create_table("sales", table)
 
 
@@ -90,7 +104,9 @@ def changed_after(lines: pd.DataFrame, plan: pd.DataFrame) -> tuple[pd.DataFrame
     "Another world after the cutoff: other sales, weather and trading days, a new store, other plans."
     past, other = lines[lines.date <= CUTOFF], make_lines(seed=1)
     later = other[(other.date > CUTOFF) & (other.date.dt.day % 3 != 0)]
-    later = later.assign(quantity_sold=later.quantity_sold * 3, weather="Rainy", promotion=True, holiday=True, price=9.99)
+    later = later.assign(
+        quantity_sold=later.quantity_sold * 3, weather="Rainy", promotion=True, holiday=True, price=9.99
+    )
     new = later[later.store_id == "S0"].assign(store_id="A0", country="Mexico")
     replanned = plan.assign(price=plan.price.where(plan.published <= CUTOFF, 9.0))
     return pd.concat([past, later, new], ignore_index=True), replanned

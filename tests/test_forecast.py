@@ -29,7 +29,9 @@ def test_every_open_store_has_a_forecast_in_an_interval(online):
 
 def test_the_order_of_the_rows_does_not_matter(online):
     model = build_model(SEASONAL).fit(online)
-    there, back = (next_month(model, table, pd.Timestamp("2023-12-31"), FACTORS, SEASONAL) for table in (online, online[::-1]))
+    there, back = (
+        next_month(model, table, pd.Timestamp("2023-12-31"), FACTORS, SEASONAL) for table in (online, online[::-1])
+    )
     pd.testing.assert_frame_equal(there, back)
 
 
@@ -51,7 +53,12 @@ def test_a_forecast_out_of_proportion_is_stopped(online, factor):
 
 def test_the_bi_table_has_history_and_forecast_in_one(online):
     told = next_month(build_model(SEASONAL).fit(online), online, pd.Timestamp("2023-12-31"), FACTORS, SEASONAL)
-    past = pd.DataFrame({"store_id": ["S1", "S4"], "country": "USA", "city": ["Reno", "Ely"], "quantity_sold": [600.0, 1.0]})
+    past = pd.DataFrame(
+        {"store_id": ["S1", "S4"], "country": "USA", "city": ["Reno", "Ely"], "quantity_sold": [600.0, 1.0]}
+    )
     table = bi_table(told, past.assign(month=pd.Timestamp("2023-12-01")))
-    assert table.store_id.tolist() == ["S1", "S1", "S2", "S3", "S4"] and table.kind.tolist()[:2] == ["actual", "forecast"]
+    assert table.store_id.tolist() == ["S1", "S1", "S2", "S3", "S4"] and table.kind.tolist()[:2] == [
+        "actual",
+        "forecast",
+    ]
     assert table.city[:2].tolist() == ["Reno", "Reno"]

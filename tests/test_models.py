@@ -6,7 +6,17 @@ import pytest
 from sklearn.ensemble import RandomForestRegressor
 from sklearn.pipeline import Pipeline
 
-from brewcast.models import BASELINES, CATEGORIES, FEATURES, NUMBERS, RATES, RECIPES, build_model, load_model, model_bytes
+from brewcast.models import (
+    BASELINES,
+    CATEGORIES,
+    FEATURES,
+    NUMBERS,
+    RATES,
+    RECIPES,
+    build_model,
+    load_model,
+    model_bytes,
+)
 
 
 def make_rows(n: int = 300, seed: int = 0) -> pd.DataFrame:

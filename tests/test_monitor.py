@@ -19,11 +19,17 @@ from brewcast.monitor import (
 def store_month():
     generator = np.random.default_rng(3)
     months = pd.date_range("2022-01-01", periods=30, freq="MS")
-    table = pd.MultiIndex.from_product([[f"S{i}" for i in range(40)], months], names=["series_id", "month"]).to_frame(index=False)
+    table = pd.MultiIndex.from_product([[f"S{i}" for i in range(40)], months], names=["series_id", "month"]).to_frame(
+        index=False
+    )
     season = 1 + 0.5 * np.sin(2 * np.pi * table.month.dt.month / 12)
     table = table.assign(quantity_sold=season * generator.normal(1000, 60, len(table)), trading_days=30)
-    table = table.assign(price=generator.normal(4, 0.2, len(table)), promotion_share=generator.uniform(0, 1, len(table)))
-    return table.assign(is_weekend=generator.uniform(0.25, 0.35, len(table)), weather=generator.choice(["Hot", "Cold"], len(table)))
+    table = table.assign(
+        price=generator.normal(4, 0.2, len(table)), promotion_share=generator.uniform(0, 1, len(table))
+    )
+    return table.assign(
+        is_weekend=generator.uniform(0.25, 0.35, len(table)), weather=generator.choice(["Hot", "Cold"], len(table))
+    )
 
 
 def test_sound_data_raises_no_alarm(store_month):
@@ -46,7 +52,9 @@ def test_a_season_is_no_drift_and_a_shift_is(store_month):
     current, reference = current_and_reference(store_month)
     assert drifted_columns(drift_report(current, reference))["share"] == 0
     spring = store_month[store_month.month.isin(pd.date_range("2024-01-01", periods=3, freq="MS"))]
-    assert drifted_columns(drift_report(current, spring.assign(rate=spring.quantity_sold / 30)))["columns"]["rate"]["drifted"]
+    assert drifted_columns(drift_report(current, spring.assign(rate=spring.quantity_sold / 30)))["columns"]["rate"][
+        "drifted"
+    ]
     doubled = current.assign(rate=current.rate * 1.3, price=current.price * 1.2)
     found = drifted_columns(drift_report(doubled, reference))
     assert found["columns"]["rate"]["drifted"] and found["columns"]["price"]["drifted"] and found["share"] == 0.5
@@ -66,7 +74,10 @@ def test_realised_errors_by_hand(store_month):
     assert told.coverage[0] == 0 and told.n[0] == 40
 
 
-LAST, NONE = pd.Timestamp("2024-06-01"), realised_errors([], pd.DataFrame({"series_id": [], "month": [], "quantity_sold": []}))
+LAST, NONE = (
+    pd.Timestamp("2024-06-01"),
+    realised_errors([], pd.DataFrame({"series_id": [], "month": [], "quantity_sold": []})),
+)
 BAD = pd.DataFrame({"wape": [0.3], "wape_last_month": [0.2]})
 DRIFT = {"share": 0.75, "columns": {"rate": {"drifted": True}}}
 

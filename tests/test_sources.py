@@ -26,7 +26,9 @@ def write_tea(folder: Path) -> int:
     generator, written = np.random.default_rng(0), 0
     for year in (2024, 2025):
         days = pd.date_range(f"{year}-01-01", f"{year}-12-31")
-        lines = pd.MultiIndex.from_product([["North", "South", "Quai d'Orsay"], days, ["Green", "Black"]]).to_frame(index=False)
+        lines = pd.MultiIndex.from_product([["North", "South", "Quai d'Orsay"], days, ["Green", "Black"]]).to_frame(
+            index=False
+        )
         season = 1 + 0.4 * np.cos(2 * np.pi * (days.month - 1) / 12)
         pieces = generator.poisson(30 * np.tile(np.repeat(season, 2), 3)) + 1
         rows = [f"{s},{d:%Y-%m-%d},{item},{n},2.50" for (s, d, item), n in zip(lines.to_numpy(), pieces, strict=True)]
@@ -50,7 +52,10 @@ def test_a_stranger_adds_a_source_as_the_readme_says(project, tmp_path):
     # when it is run with the README's command
     told = project.run(f"make run SOURCE=tea DATA='{tmp_path / 'my tea'}'")
     # then it is forecast and published, what was bad is set aside with its line, and no other source is touched
-    dataset, verdict = products(project, "tea", "ingest/dataset.json"), products(project, "tea", "evaluate/verdict.json")
+    dataset, verdict = (
+        products(project, "tea", "ingest/dataset.json"),
+        products(project, "tea", "evaluate/verdict.json"),
+    )
     assert dataset["rows_read"] == lines == dataset["rows_in"] + dataset["rows_set_aside"]
     aside = pd.read_parquet(project.root / "products/tea/ingest/quarantine.parquet")
     assert set(aside.file) == {"sales_2025.csv"} and sorted(aside.line) == [2192, 2193, 2194]
@@ -73,7 +78,10 @@ def test_real_data_goes_all_the_way(project, source):
     if not (SHARED / source).exists():
         pytest.skip(f"no data: {SHARED / source} is absent")
     told = project.run(f"make run SOURCE={source} DATA='{SHARED / source}'")
-    dataset, verdict = products(project, source, "ingest/dataset.json"), products(project, source, "evaluate/verdict.json")
+    dataset, verdict = (
+        products(project, source, "ingest/dataset.json"),
+        products(project, source, "evaluate/verdict.json"),
+    )
     assert dataset["rows_read"] == dataset["rows_in"] + dataset["rows_set_aside"]
     # the verdict agrees with the errors
     errors, gain = verdict["errors"], verdict["figures"]["gain"]
