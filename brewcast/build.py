@@ -6,10 +6,9 @@
 __all__ = ['UNCOUNTED', 'READ_BY_TOOLS', 'RESOLVED', 'KERNEL', 'PAPERMILL', 'QUIET', 'UNWATCHED', 'COMMANDS', 'project_root',
            'env_files', 'env_file', 'read_env', 'stages', 'normal_form', 'local_modules', 'module_closure', 'digest',
            'FileHashes', 'files_read', 'fingerprint', 'upstream_of', 'build_key', 'file_hashes', 'resolved',
-           'inputs_path', 'project_lock', 'say', 'end_processes', 'environment', 'Progress', 'Executor', 'failure',
-           'prepare', 'product_hash', 'hook_ploomber', 'changed_by_hand', 'seal', 'state_read', 'seal_path',
-           'export_notebooks', 'export_saved', 'clean_notebooks', 'place_data', 'build', 'publish', 'lay_release',
-           'summary', 'run', 'export_lines', 'main']
+           'inputs_path', 'environment', 'Progress', 'Executor', 'failure', 'prepare', 'product_hash', 'hook_ploomber',
+           'changed_by_hand', 'seal', 'state_read', 'seal_path', 'export_notebooks', 'export_saved', 'clean_notebooks',
+           'place_data', 'build', 'publish', 'lay_release', 'summary', 'run', 'export_lines', 'main']
 
 # %% ../nbs/42_build.ipynb #eb4bf940
 import ast
@@ -31,7 +30,8 @@ from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from pathlib import Path
 
 import yaml
-from filelock import FileLock, Timeout
+
+from .lock import end_processes, project_lock, say, write_text
 
 # %% ../nbs/42_build.ipynb #40ffaa46
 def project_root(
@@ -201,18 +201,11 @@ class FileHashes:
     def save(self):
         "Remember them for next time."
         if self.new:
-            _write(self.path, json.dumps(self.known))
+            write_text(self.path, json.dumps(self.known))
 
 
 def _hidden(path):
     return any(part.startswith(".") or part == "__pycache__" for part in path.parts)
-
-
-def _write(path, text):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
-    beside.write_text(text)
-    os.replace(beside, path)
 
 # %% ../nbs/42_build.ipynb #846bdf74
 READ_BY_TOOLS = {  # no parameter names these: Feast and BentoML read them
@@ -333,66 +326,6 @@ def inputs_path(
 ) -> Path:  # products/<source>/inputs.json
     "Where a build finds what the state said."
     return root / "products" / source / "inputs.json"
-
-# %% ../nbs/42_build.ipynb #d46d792d
-@contextlib.contextmanager
-def project_lock(
-    root: Path,  # the project
-    source: str,  # the source whose products and state are locked
-    doing: str = "build",  # what for, as the one who waits will read it
-):
-    "Hold the source's lock; who holds it may take it again."
-    path = root / "state" / source / ".lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    holder, lock = path.with_name(".lock.holder"), FileLock(path, is_singleton=True, thread_local=False)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        with contextlib.suppress(OSError):
-            say(f"{source}: {holder.read_text()} holds {path.relative_to(root)}; waiting for it")
-        lock.acquire(poll_interval=0.2)
-    first = lock.lock_counter == 1
-    try:
-        if first:
-            if holder.exists():
-                end_processes(_left_behind(path))
-            _write(holder, f"`{doing}` (process {os.getpid()}, since {time.strftime('%H:%M:%S')})")
-        yield
-    finally:
-        if first:
-            holder.unlink(missing_ok=True)
-        lock.release()
-
-
-def say(text: str):
-    "A line to the user, at once."
-    print(text, file=sys.stderr, flush=True)
-
-
-def _left_behind(path):
-    import psutil
-
-    mine = {os.getpid(), *(p.pid for p in psutil.Process().parents())}
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error):
-            if process.pid not in mine and process.environ().get("BREWCAST_LOCK") == str(path):
-                yield process
-
-
-def end_processes(
-    processes,  # psutil.Process each
-):
-    "End processes and all that they started."
-    import psutil
-
-    everyone = []
-    for process in processes:
-        with contextlib.suppress(psutil.Error):
-            everyone += [*process.children(recursive=True), process]
-    for process in everyone:
-        with contextlib.suppress(psutil.Error):
-            process.kill()
-    psutil.wait_procs(everyone, timeout=5)
 
 # %% ../nbs/42_build.ipynb #9741d41e
 KERNEL = {  # what every kernel finds in its environment
@@ -618,7 +551,7 @@ def prepare(
     prints = {t.name: fingerprint(t.name, t.source.loc, params[t.name], root, hashes) for t in dag.values()}
     known = resolved(root, source, build_key(root, source, params))
     if write:
-        _write(inputs_path(root, source), json.dumps(known, indent=1, sort_keys=True) + "\n")
+        write_text(inputs_path(root, source), json.dumps(known, indent=1, sort_keys=True) + "\n")
     state = digest({k: v for k, v in known.items() if k != "build_key"})
     for task in dag.values():
         task.source.fingerprint = json.dumps(
@@ -773,7 +706,7 @@ def export_notebooks(
             way = "move the change into its notebook (`nbdev_update` does), or take it back with `git checkout`"
             raise RuntimeError(f"brewcast/{module.name} was edited, but is made from its notebook: {way}")
     if stale:
-        _write(stamp, json.dumps({nb.name: seen(nb) for nb in pairs}))
+        write_text(stamp, json.dumps({nb.name: seen(nb) for nb in pairs}))
     hashes.save()
     return [nb.name for nb in stale]
 
@@ -806,7 +739,7 @@ def clean_notebooks(
         for cell in [cell for cell in content["cells"] if cell.get("outputs")]:
             cell["outputs"], found = [], [*found, path.name]
         if path.name in found:
-            _write(path, json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
+            write_text(path, json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
     return sorted(set(found))
 
 
@@ -874,7 +807,7 @@ def publish(
     say(publish_products(source, root)["message"])
     lay_release(root, source)
     if now := seal(root, source):
-        _write(seal_path(root, source), now)
+        write_text(seal_path(root, source), now)
 
 
 def lay_release(

@@ -331,7 +331,16 @@ def materialise(
     begin = pd.Timestamp(cutoff).tz_localize("UTC")
     with _in_feature_repo():
         definitions = _load_definitions()
-        store.apply([definitions.series, *definitions.sources.values(), *definitions.views, definitions.next_month])
+        store.apply(
+            [
+                definitions.series,
+                *definitions.sources.values(),
+                definitions.history,
+                definitions.ahead,
+                definitions.profile,
+                definitions.next_month,
+            ]
+        )
         store.materialize(begin.to_pydatetime() - timedelta(hours=1), begin.to_pydatetime() + timedelta(days=1))
     for name, path in beside.items():
         os.replace(path, Path(folder) / name)

@@ -16,8 +16,8 @@ import sqlite3
 from datetime import UTC, datetime
 from pathlib import Path
 
-from .build import project_lock
 from .core import find_root, read_json, sha256, write_bytes
+from .lock import project_lock
 from .package import hashes
 from .service import check_release
 from .tracking import log_model_run, mlflow_client, mlflow_uri

@@ -23,11 +23,14 @@ sources = {
     for name in ["history", "ahead", "profile"]
 }
 
-# history: the past of the series and its peers; ahead: what is decided beforehand; profile: where the store is.
 # A forecast never uses a row that is more than one cutoff old.
-views = [
-    FeatureView(name=name, entities=[series], source=source, ttl=timedelta(days=45)) for name, source in sources.items()
-]
+AGE = timedelta(days=45)
+# the past of the series and of its peers
+history = FeatureView(name="history", entities=[series], source=sources["history"], ttl=AGE)
+# what is decided beforehand: the calendar and the plan
+ahead = FeatureView(name="ahead", entities=[series], source=sources["ahead"], ttl=AGE)
+# where the store is
+profile = FeatureView(name="profile", entities=[series], source=sources["profile"], ttl=AGE)
 
 # What every recipe reads, in training and in service.
-next_month = FeatureService(name="next_month", features=views)
+next_month = FeatureService(name="next_month", features=[history, ahead, profile])

@@ -6,6 +6,7 @@ c = get_config()  # noqa: F821
 root = Path(__file__).resolve().parent.parent
 
 c.ServerApp.ip = "127.0.0.1"
+c.ServerApp.allow_root = True  # in a container there is nobody else; only this machine is listened to, with a token
 c.ServerApp.root_dir = str(root)
 # The default manager is asynchronous, Ploomber's extension of it is not: no notebook would open.
 c.ServerApp.contents_manager_class = "jupyter_server.services.contents.largefilemanager.LargeFileManager"

@@ -14,8 +14,8 @@ import pytest
 from releases import FOREST, ROOT, SEASONAL, made_products
 
 from brewcast import registry
-from brewcast.build import project_lock
 from brewcast.core import read_json, sha256, write_json, write_parquet
+from brewcast.lock import project_lock
 from brewcast.package import bento_hashes, build_bento, hashes, quiet_environment, write_release
 from brewcast.registry import append_entry, publish, read_ledger, resolve_inputs
 from brewcast.tracking import log_model_run
@@ -391,7 +391,7 @@ def test_publish_waits_for_whoever_holds_the_lock(project):
     # given another process that holds the source's lock
     code = (
         f"import sys, time; sys.path.insert(0, '{ROOT}')\n"
-        "from pathlib import Path; from brewcast.build import project_lock\n"
+        "from pathlib import Path; from brewcast.lock import project_lock\n"
         f"with project_lock(Path('{project}'), 'shop', 'somebody'): print('held', flush=True); time.sleep(2)"
     )
     holder = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
