@@ -63,7 +63,7 @@ def stage_paths(
     if product is None:
         root = find_root(root)
         spec = yaml.safe_load((root / "pipeline.yaml").read_text())
-        source = os.environ.get("SOURCE") or yaml.safe_load((root / "env.yaml").read_text())["source"]
+        source = yaml.safe_load((root / "env.yaml").read_text())["source"]
         declared = {task["name"]: task["product"] for task in spec["tasks"]}
         filled = {n: {k: root / v.replace("{{source}}", source) for k, v in p.items()} for n, p in declared.items()}
         upstream = {name: filled[name] for name in upstream or []}
