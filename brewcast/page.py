@@ -191,7 +191,7 @@ def public_holidays(
     "Public holidays of a month."
     if not code:
         return []
-    days = holidays.country_holidays(code, years=target.year, language="en_US")
+    days = holidays.country_holidays(code, years=target.year, observed=False, language="en_US")
     names = sorted((day, name) for day, name in days.items() if day.month == target.month)
     return [f"{day.day} {month_name(pd.Timestamp(day))[:3]} {name}" for day, name in names]
 
