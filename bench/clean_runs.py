@@ -19,13 +19,14 @@ ROOT = Path(__file__).resolve().parent.parent
 ONE_THREAD = {"BREWCAST_THREADS": "1", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "LOKY_MAX_CPU_COUNT": "1"}
 
 
-def clean_run(folder: Path, source: str, data: str, threads: dict) -> float:
-    "Clone HEAD and run it; wall seconds from the clone to the summary."
+def clean_run(folder: Path, commit: str, source: str, data: str, threads: dict) -> float:
+    "Clone a commit and run it; wall seconds from the clone to the summary."
     kept = {name: os.environ[name] for name in os.environ if name.endswith(("_CERT", "_CERT_FILE", "_BUNDLE"))}
     environment = {"PATH": os.environ["PATH"], "HOME": os.environ["HOME"], **kept, **threads}
     place = [f"DATA={Path(data).resolve()}"] if data else []
     begun = time.monotonic()
     subprocess.run(["git", "clone", "-q", ROOT, folder], check=True)
+    subprocess.run(["git", "-C", folder, "checkout", "-q", commit], check=True)
     done = subprocess.run(["make", "run", f"SOURCE={source}", *place], cwd=folder, env=environment)
     if done.returncode:
         raise SystemExit(f"make run failed in {folder}")
@@ -58,11 +59,14 @@ def main() -> None:
     asked.add_argument("--source", default="simulated")
     asked.add_argument("--data", default="")
     asked = asked.parse_args()
+    commit = subprocess.run(
+        ["git", "-C", ROOT, "rev-parse", "HEAD"], capture_output=True, text=True, check=True
+    ).stdout.strip()
     found = []
     with tempfile.TemporaryDirectory() as tmp:
         for i in range(asked.runs):
             folder, last = Path(tmp) / f"clone {i}" / "brewcast", asked.runs > 1 and i == asked.runs - 1
-            seconds = clean_run(folder, asked.source, asked.data, ONE_THREAD if last else {})
+            seconds = clean_run(folder, commit, asked.source, asked.data, ONE_THREAD if last else {})
             print(f"run {i + 1}: {seconds:.0f} s from the clone{', one thread' if last else ''}", flush=True)
             found.append(data_products(folder, asked.source))
         report(folder, asked.source)
