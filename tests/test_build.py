@@ -195,12 +195,10 @@ def test_what_earlier_builds_left_is_upstream_and_the_build_key_is_not(toy, run)
     assert json.loads(inputs.read_text())["build_key"] != known["build_key"]
 
 
-def test_with_nothing_changed_a_build_takes_no_second_and_says_so(toy, run):
+def test_with_nothing_changed_a_build_imports_neither_ploomber_nor_pandas_and_says_so(toy, run):
     assert "nothing to do" in run(BUILD).err  # Ploomber looks, as nothing was published
     (toy / "products/near/.seal").write_text(build.seal(toy, "near"))
-    begun = time.monotonic()
     told = run(f"{sys.executable} -X importtime -m brewcast.build build")
-    assert time.monotonic() - begun < 3  # a fraction of a second, but on a busy machine
     assert "nothing to do: near is built" in told.err
     assert "ploomber" not in told.err and "pandas" not in told.err
     # and a product changed by hand breaks the seal

@@ -76,9 +76,7 @@ def test_make_run_shows_progress_and_sums_up(project, first):
 
 def test_a_second_run_does_nothing_and_says_so(project, first):
     before = {path: path.stat().st_mtime_ns for path in (project.root / "products").rglob("*.*")}
-    begun = time.monotonic()
     told = project.run("make run")
-    assert time.monotonic() - begun < 5  # a fraction of a second, but on a busy machine
     assert "nothing to do" in told.err and "starts" not in told.err
     assert told.out == first.out
     assert {path: path.stat().st_mtime_ns for path in before} == before
