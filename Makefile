@@ -35,6 +35,7 @@ lab: .venv/ready ## JupyterLab in the project, with each stage's parameters
 	@$(ACTIVATE) && jupyter lab --ip 127.0.0.1
 
 serve: .venv/ready ## The forecast service on http://127.0.0.1:3000
+	@test -e "state/$(SOURCE)/current" || { echo "nothing is published for $(SOURCE): make run SOURCE=$(SOURCE)" >&2; exit 1; }
 	@$(ACTIVATE) && bentoml serve brewcast.service:Brewcast --host 127.0.0.1 --port $(PORT)
 
 ui: .venv/ready ## MLflow on http://127.0.0.1:5000
@@ -69,12 +70,19 @@ clean: ## Remove this source's products, and scratch (never state)
 	rm -rf "products/$(SOURCE)" scratch release
 
 # pip takes minutes for this lock, uv seconds: so pip installs only uv, at the lock's version and hash.
+# Its programs hold the folder's path: where the project was moved, it is made again.
+MOVED := $(shell test -d .venv -a ! -L .venv && test "$$(cat .venv/root 2>/dev/null)" != "$(CURDIR)" && echo yes)
+ifeq ($(MOVED),yes)
+.PHONY: .venv/ready
+endif
 .venv/ready: requirements.lock settings.ini setup.py
 	@test ! -L .venv || { echo ".venv is a link: run \`make setup\` where it leads" >&2; exit 1; }
 	@echo "setting up .venv from requirements.lock (about a minute)" >&2
+	@$(if $(MOVED),rm -rf .venv)
 	@test -x $(PY) || python3 -m venv .venv
 	@awk '/^uv==/{p=1} p{print} p&&!/\\$$/{exit}' requirements.lock > .venv/uv.txt
 	@$(PY) -m pip install -q --disable-pip-version-check --require-hashes --no-deps -r .venv/uv.txt
 	@$(PY) -m uv pip sync -q --require-hashes --compile-bytecode requirements.lock -p $(PY)
 	@$(PY) -m uv pip install -q --no-deps --no-build-isolation -e . -p $(PY)
+	@printf '%s' "$(CURDIR)" > .venv/root
 	@touch $@

@@ -114,7 +114,7 @@ def best_baseline(
 def interval_factors(
     predictions: pd.DataFrame,  # actual, forecast, has_own_season of replayed cutoffs
     coverage: float = 0.8,  # share of outcomes that the interval shall hold
-    fewest: int = 30,  # rows that a group needs to speak for itself
+    fewest: int = 10,  # rows that a group needs to speak for itself; below nine there is no 80 % quantile
 ) -> dict:  # {"own_season": [lower, upper], "young": [lower, upper]}, factors of the forecast
     "How far to reach to either side of a forecast."
     rows = predictions[predictions.actual.notna() & (predictions.forecast > 0)]
@@ -129,7 +129,8 @@ def interval_factors(
 def _quantiles(ratio: pd.Series, coverage: float) -> list[float]:
     ordered, n = np.sort(ratio.to_numpy()), len(ratio)
     reach = math.ceil((n + 1) * (1 + coverage) / 2)  # the finite-sample correction, on each side
-    return [float(ordered[max(n - reach, 0)]), float(ordered[min(reach, n) - 1])]
+    lower, upper = float(ordered[max(n - reach, 0)]), float(ordered[min(reach, n) - 1])
+    return [min(lower, 1.0), max(upper, 1.0)]  # where all misses were to one side, it still holds the forecast
 
 
 def add_intervals(

@@ -836,6 +836,7 @@ def summary(
     "What came out of a build."
     at = root / "products" / source
     data, verdict = (json.loads((at / name).read_text()) for name in ["ingest/dataset.json", "evaluate/verdict.json"])
+    left_out = json.loads((at / "clean" / "clean.json").read_text())["incomplete_months"]
     with open(at / "forecast" / "forecast.csv", newline="") as file:
         months = [row["month"][:7] for row in csv.DictReader(file) if row["kind"] == "forecast"]
     errors = {name: error["wape"] for name, error in verdict["errors"].items() if error}
@@ -844,6 +845,7 @@ def summary(
     return "\n".join(
         [
             f"{source}: {data['rows_in']:,} rows in, {data['rows_set_aside']:,} set aside",
+            *(f"left out  {month}: {why}" for month, why in left_out.items()),
             "",
             f"error one month ahead, over {len(verdict['cutoffs'])} cutoffs (WAPE, share of sales)",
             *(f"  {name:<21}{'not known' if wape is None else f'{wape:.4f}'}" for name, wape in shown),
@@ -955,7 +957,7 @@ def main(
         return 1
     return 0
 
-# %% ../nbs/42_build.ipynb #a1b05e2c
+# %% ../nbs/42_build.ipynb #a500bb55
 #| eval: false
-if __name__ == "__main__":
+if __name__ == "__main__" and "ipykernel" not in sys.modules:
     sys.exit(main())

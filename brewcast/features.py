@@ -83,7 +83,8 @@ def month_grid(
     grid["units"] = planned_units(months, calendar).reindex(months).loc[grid.index.get_level_values("month")].to_numpy()
     traded = grid.trading_days if calendar["unit"] != "month" else grid.trading_days.clip(upper=1)
     grid["rate"] = (grid.quantity_sold / traded).where(grid.quantity_sold > 0)
-    grid["share_traded"] = (traded / grid.units).clip(upper=1)
+    began = grid.trading_days.groupby(level="series_id").shift(1).isna()  # mid-month, perhaps: that is no habit
+    grid["share_traded"] = (traded / grid.units).clip(upper=1).mask(began)
     planned = plan.rename(columns={"price": "planned_price", "promotion_share": "planned_promotion"})
     planned = planned.rename(columns={"trading_days": "planned_days"}).assign(month=pd.to_datetime(plan.month))
     planned = planned[planned.published <= planned.month - pd.Timedelta(days=1)]  # known at the cutoff, not later
@@ -218,7 +219,7 @@ def ahead_features(
     weekend = weekend_share(padded, calendar)
     habit = mean_of(grid.share_traded, range(1, 7))  # a store that rests on Sundays rests on the next ones too
     table = pd.DataFrame(index=grid.index)
-    table["expected_units"] = grid.planned_days.fillna((grid.units * habit).round(6))
+    table["expected_units"] = grid.planned_days.fillna((grid.units * habit.fillna(1.0)).round(6))
     table["month_of_year"] = month.month.astype("int64")
     half_a_year = 6 if calendar.get("hemisphere") == "south" else 0
     table["season_next"] = [LEVELS["season"][(m + half_a_year) % 12 // 3] for m in month.month]

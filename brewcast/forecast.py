@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['STAGES', 'serving_model', 'next_month', 'check_change', 'bi_table']
 
-# %% ../nbs/30_forecast.ipynb #1bd87b45
+# %% ../nbs/30_forecast.ipynb #8ae92c3e
 import math
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from brewcast.core import (
 from .features import online_rows
 from .models import FEATURES, load_model, model_bytes
 from .page import month_page
+from .schemas import FORECAST, check
 from .train import fit_model
 
 # %% ../nbs/30_forecast.ipynb #8473808c

@@ -321,8 +321,10 @@ def package(
 def hashes(
     folder: Path,  # any folder
 ) -> dict[str, str]:  # file, relative to the folder -> sha256
-    "The hash of every file in a folder; what Ploomber keeps beside its products does not count."
-    paths = sorted(path for path in Path(folder).rglob("*") if path.is_file() and path.suffix != ".metadata")
+    "The hash of every file in a folder; what Ploomber keeps beside its products does not count, nor does compiled code."
+    paths = sorted(
+        path for path in Path(folder).rglob("*") if path.is_file() and path.suffix not in (".metadata", ".pyc")
+    )
     return {path.relative_to(folder).as_posix(): sha256(path) for path in paths}
 
 

@@ -40,7 +40,7 @@ def project_environment(root: Path) -> dict:
     return {
         **os.environ,
         "PYTHONPATH": str(root),
-        "MAKEFLAGS": "-o .venv/ready",
+        "MAKEFLAGS": "--no-print-directory -o .venv/ready",
     }  # never sets up .venv, which is shared
 
 

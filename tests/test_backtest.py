@@ -98,3 +98,9 @@ def test_young_series_get_an_interval_at_least_as_wide():
     both = add_intervals(pd.DataFrame({"forecast": [100.0, 100.0], "has_own_season": [1, 0]}), factors)
     assert both.upper[1] - both.lower[1] > both.upper[0] - both.lower[0]
     assert interval_factors(rows.head(5)) == {"own_season": [0.5, 2.0], "young": [0.5**1.5, 2.0**1.5]}
+
+
+def test_an_interval_holds_its_forecast_where_all_misses_were_to_one_side():
+    growing = pd.DataFrame({"forecast": 100.0, "actual": np.linspace(110, 130, 60), "has_own_season": 0})
+    told = add_intervals(growing, interval_factors(growing))
+    assert (told.lower <= told.forecast).all() and (told.upper > told.forecast).all()

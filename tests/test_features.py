@@ -278,3 +278,12 @@ def test_written_tables_have_plain_types(feast_folder):
     schema = pq.read_schema(feast_folder[0] / "history.parquet")
     assert str(schema.field("event_timestamp").type) == "timestamp[us, tz=UTC]"
     assert str(schema.field("has_own_season").type) == "int64"
+
+
+def test_the_month_in_which_a_store_opened_is_no_habit(world):
+    # given a store that opened on 10 September, and no plan that would say how many days it trades
+    lines, plan = world
+    ahead = all_tables(lines, plan.iloc[:0])["ahead"]
+    first = ahead[ahead.series_id == "S5"].iloc[0]
+    # then it is expected to trade on all of October's days
+    assert str(first.event_timestamp.date()) == "2023-09-30" and first.expected_units == 31
