@@ -367,7 +367,7 @@ def test_a_database_without_a_table_name_and_a_broken_parquet_are_refused(read):
         read(b"PAR1 and no more of it than this", name="till.parquet")
 
 
-COUNTS = {  # rows, stores, first and last date: as ../shared/data/README.md and FACTS.md say
+COUNTS = {  # rows, stores, first and last date: as the data's own README says
     "walmart": (421_570, 45, "2010-02-05", "2012-10-26"),
     "maven_market": (269_720 + 7_087, 24, "1997-01-01", "1998-12-30"),
     "dominicks_oj": (106_139, 83, "1990-06-20", "1992-10-07"),  # weeks 40 to 160, dated by their last day
