@@ -3,24 +3,36 @@ SOURCE ?= simulated
 DATA ?=
 PORT ?= 3000
 
+# Every other name=value on the command line is a parameter of this run: `make run train.seed=1`.
+# One that nobody knows is refused, with the nearest right name, before anything runs.
+VARIABLES := SOURCE DATA PORT
+GIVEN := $(strip $(filter-out $(VARIABLES:%=%=%),$(MAKEOVERRIDES)))
+ifneq ($(and $(GIVEN),$(filter-out run build why,$(MAKECMDGOALS))),)
+$(error $(GIVEN): no such variable; there are $(VARIABLES), and for run, build and why the parameters of env.yaml)
+endif
+CHANGED := $(foreach given,$(GIVEN),'$(given)')
+
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 PY := .venv/bin/python
-BREWCAST := BREWCAST_ROOT= $(PY) -m brewcast.build
+BREWCAST := BREWCAST_ROOT= $(PY) -m brewcast.cli
 ACTIVATE := set -- "$(SOURCE)"; . ./activate
 NOTEBOOKS = $(wildcard nbs/*.ipynb)
 
 ##@ Use
-.PHONY: help run build publish summary page lab serve ui
+.PHONY: help run build why publish summary page lab serve ui
 help: ## What there is (this)
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' Makefile
 	@echo; echo "  SOURCE=name (default simulated), DATA=folder: make run SOURCE=walmart DATA=../shared/data/walmart"
 
 run: .venv/ready ## From a clone to a published forecast: environment, data, build, publish, summary
-	@$(BREWCAST) run --source "$(SOURCE)" --data "$(DATA)"
+	@$(BREWCAST) run --source "$(SOURCE)" --data "$(DATA)" $(CHANGED)
 
 build: .venv/ready ## Run the stages that are stale
-	@$(BREWCAST) build --source "$(SOURCE)"
+	@$(BREWCAST) build --source "$(SOURCE)" $(CHANGED)
+
+why: .venv/ready ## Which stages are stale, and for which reasons
+	@$(BREWCAST) why --source "$(SOURCE)" $(CHANGED)
 
 publish: .venv/ready ## Make what serves what the products ask for
 	@$(BREWCAST) publish --source "$(SOURCE)"
@@ -32,7 +44,7 @@ page: .venv/ready ## Open the month page
 	@$(BREWCAST) open --source "$(SOURCE)"
 
 lab: .venv/ready ## JupyterLab in the project, with each stage's parameters
-	@$(ACTIVATE) && jupyter lab --ip 127.0.0.1
+	@$(BREWCAST) lab $(if $(filter file,$(origin SOURCE)),,--source "$(SOURCE)")
 
 serve: .venv/ready ## The forecast service on http://127.0.0.1:3000
 	@test -e "state/$(SOURCE)/current" || { echo "nothing is published for $(SOURCE): make run SOURCE=$(SOURCE)" >&2; exit 1; }

@@ -18,5 +18,8 @@ setup(
     python_requires=f">={cfg['min_python']},<3.12",
     install_requires=cfg["requirements"].split(),
     extras_require={"serve": cfg["serve_requirements"].split(), "dev": cfg["dev_requirements"].split()},
-    entry_points={"nbdev": [f"{cfg['lib_name']}={cfg['lib_name']}._modidx:d"]},
+    entry_points={
+        "console_scripts": [f"{cfg['lib_name']}={cfg['lib_name']}.cli:main"],
+        "nbdev": [f"{cfg['lib_name']}={cfg['lib_name']}._modidx:d"],
+    },
 )

@@ -2,41 +2,61 @@
 
 from pathlib import Path
 
+from jupyter_server.services.contents.largefilemanager import LargeFileManager
+
 c = get_config()  # noqa: F821
 root = Path(__file__).resolve().parent.parent
 
 c.ServerApp.ip = "127.0.0.1"
 c.ServerApp.allow_root = True  # in a container there is nobody else; only this machine is listened to, with a token
 c.ServerApp.root_dir = str(root)
-# The default manager is asynchronous, Ploomber's extension of it is not: no notebook would open.
-c.ServerApp.contents_manager_class = "jupyter_server.services.contents.largefilemanager.LargeFileManager"
-# Nothing calls home.
+c.LabApp.workspaces_dir = str(root / "scratch" / "workspaces")  # which tabs are open: another clone has its own
+# Nothing calls home, neither for news nor for the list of extensions that PyPI has.
 c.LabApp.news_url = None
 c.LabApp.check_for_updates_class = "jupyterlab.NeverCheckForUpdate"
+c.LabApp.extension_manager = "readonly"
 c.LabApp.collaborative = False
+# What Ploomber brings along and nobody here uses: text notebooks, the classic notebook, sharing in a cloud.
+c.ServerApp.jpserver_extensions = {"jupyterlab_jupytext": False, "nbclassic": False, "ploomber_extension": False}
 
 
-def clean_before_save(path, model, **kwargs):
-    "A saved notebook holds code and prose: what nbdev_clean leaves, without outputs."
-    from nbdev.clean import clean_jupyter
+class Notebooks(LargeFileManager):
+    "Opens a notebook as its kernel will have it, and saves code and prose. Ploomber derives its own manager from it."
 
-    if model["type"] == "notebook" and (root / path).resolve().parent == root / "nbs":
-        clean_jupyter(path=str(root / path), model=model, **kwargs)
-        for cell in model["content"]["cells"]:
-            if cell["cell_type"] == "code":
-                cell["outputs"] = []
+    def get(self, path, *args, **kwargs):
+        "With what JupyterLab would write into it as soon as the kernel runs: a notebook just looked at is not changed."
+        from ipykernel.ipkernel import IPythonKernel
+
+        model = super().get(path, *args, **kwargs)
+        if is_ours(model, path) and model["content"]:
+            metadata, kernels = model["content"]["metadata"], self.parent.kernel_spec_manager
+            metadata["kernelspec"]["display_name"] = kernels.get_kernel_spec("python3").display_name
+            metadata["language_info"] = dict(IPythonKernel.language_info)
+        return model
+
+    def save(self, model, path=""):
+        "Without outputs, and the module is made from it: an edit is what runs."
+        from nbdev.clean import clean_jupyter
+
+        from brewcast.build import export_saved
+
+        if is_ours(model, path):
+            clean_jupyter(path=str(root / path.strip("/")), model=model)
+            for cell in model["content"]["cells"]:
+                if cell["cell_type"] == "code":
+                    cell["outputs"] = []
+        saved = super().save(model, path)
+        if is_ours(model, path):
+            export_saved(root, root / path.strip("/"))
+        return saved
 
 
-def export_after_save(model, os_path, **kwargs):
-    "An edit is what runs: the module is made from the notebook that was saved."
-    from brewcast.build import export_saved
-
-    if model["type"] == "notebook" and Path(os_path).resolve().parent == root / "nbs":
-        export_saved(root, Path(os_path))
+def is_ours(model, path):
+    "Is it a notebook of the library, or somebody's own beside it?"
+    return model["type"] == "notebook" and (root / path.strip("/")).resolve().parent == root / "nbs"
 
 
-c.FileContentsManager.pre_save_hook = clean_before_save
-c.FileContentsManager.post_save_hook = export_after_save
+c.ServerApp.contents_manager_class = Notebooks  # the default is asynchronous, Ploomber's is not: nothing would open
 
 
 def keep_records():

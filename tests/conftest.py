@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from brewcast.build import QUIET
+from brewcast.project import QUIET
 
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = {"months": 40, "stores": 12, "lines": 60_000}  # enough months for twelve cutoffs beside a season

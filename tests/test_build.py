@@ -112,7 +112,7 @@ def run(toy):
     return commands(toy)
 
 
-BUILD = f"{sys.executable} -m brewcast.build build"
+BUILD = f"{sys.executable} -m brewcast.cli build"
 
 
 def stale(root: Path) -> list[str]:
@@ -198,7 +198,7 @@ def test_what_earlier_builds_left_is_upstream_and_the_build_key_is_not(toy, run)
 def test_with_nothing_changed_a_build_imports_neither_ploomber_nor_pandas_and_says_so(toy, run):
     assert "nothing to do" in run(BUILD).err  # Ploomber looks, as nothing was published
     (toy / "products/near/.seal").write_text(build.seal(toy, "near"))
-    told = run(f"{sys.executable} -X importtime -m brewcast.build build")
+    told = run(f"{sys.executable} -X importtime -m brewcast.cli build")
     assert "nothing to do: near is built" in told.err
     assert "ploomber" not in told.err and "pandas" not in told.err
     # and a product changed by hand breaks the seal
@@ -244,7 +244,7 @@ def begin(root: Path) -> subprocess.Popen:
     "A build, as far as its slow stage has begun to write."
     (root / "products/near/judge/out.txt").unlink()
     process = subprocess.Popen(
-        [sys.executable, "-m", "brewcast.build", "build"],
+        [sys.executable, "-m", "brewcast.cli", "build"],
         cwd=root,
         env=project_environment(root),
         stderr=subprocess.PIPE,
@@ -318,7 +318,7 @@ def test_a_module_edited_by_hand_is_not_overwritten(toy):
         shutil.rmtree(toy / name)
         shutil.copytree(ROOT / name, toy / name)
     environment = commands(toy)
-    command = f"{sys.executable} -m brewcast.build export"
+    command = f"{sys.executable} -m brewcast.cli export"
     environment(command)
     assert "every module is in step" in environment(command).out
     # when a module is edited by hand, then it is kept and the way out is named

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from brewcast.build import read_env
+from brewcast.project import read_env
 from brewcast.clean import by_month, clean, filled_in, incomplete_months, store_day
 from brewcast.core import LEVELS, SALE_LINE, write_parquet
 from brewcast.ingest import ingest

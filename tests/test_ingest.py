@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from brewcast.build import read_env
+from brewcast.project import read_env
 from brewcast.core import read_json, sha256
 from brewcast.ingest import ingest
 

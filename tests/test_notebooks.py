@@ -15,7 +15,8 @@ import pytest
 import yaml
 from conftest import ROOT, commands, copy_project, project_environment
 
-from brewcast.build import digest, env_files, read_env, stages, upstream_of
+from brewcast.project import env_files, read_env, stages, upstream_of
+from brewcast.staleness import digest
 
 NOTEBOOKS = sorted((ROOT / "nbs").glob("*.ipynb"))
 ENV = read_env(ROOT)
