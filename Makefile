@@ -2,10 +2,11 @@
 SOURCE ?= simulated
 DATA ?=
 PORT ?= 3000
+RUN ?=
 
 # Every other name=value on the command line is a parameter of this run: `make run train.seed=1`.
 # One that nobody knows is refused, with the nearest right name, before anything runs.
-VARIABLES := SOURCE DATA PORT
+VARIABLES := SOURCE DATA PORT RUN
 GIVEN := $(strip $(filter-out $(VARIABLES:%=%=%),$(MAKEOVERRIDES)))
 ifneq ($(and $(GIVEN),$(filter-out run build why,$(MAKECMDGOALS))),)
 $(error $(GIVEN): no such variable; there are $(VARIABLES), and for run, build and why the parameters of env.yaml)
@@ -20,7 +21,7 @@ ACTIVATE := set -- "$(SOURCE)"; . ./activate
 NOTEBOOKS = $(wildcard nbs/*.ipynb)
 
 ##@ Use
-.PHONY: help run build why publish summary page lab serve ui
+.PHONY: help run build why verify publish summary page lab serve ui
 help: ## What there is (this)
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' Makefile
 	@echo; echo "  SOURCE=name (default simulated), DATA=folder: make run SOURCE=walmart DATA=../shared/data/walmart"
@@ -33,6 +34,9 @@ build: .venv/ready ## Run the stages that are stale
 
 why: .venv/ready ## Which stages are stale, and for which reasons
 	@$(BREWCAST) why --source "$(SOURCE)" $(CHANGED)
+
+verify: .venv/ready ## Build a run (RUN=, default the last) again in a clean place, and compare every product
+	@$(BREWCAST) verify $(RUN) --source "$(SOURCE)"
 
 publish: .venv/ready ## Make what serves what the products ask for
 	@$(BREWCAST) publish --source "$(SOURCE)"

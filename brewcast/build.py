@@ -24,6 +24,7 @@ import psutil
 
 from .lock import end_processes, project_lock
 from .project import QUIET, check_environment, find_root, parameters, stages, write_text
+from .records import code_as_it_is, record_run
 from brewcast.staleness import (
     build_key,
     built_path,
@@ -97,6 +98,7 @@ def _link(old, new):
 KERNEL = {  # what every kernel finds in its environment
     "PYTHONHASHSEED": "0",  # sets and dictionaries of strings in the same order each time
     "PYDEVD_DISABLE_FILE_VALIDATION": "1",  # a warning of the debugger, in every kernel
+    "PYTHONWARNINGS": "ignore::DeprecationWarning",  # libraries' affairs among themselves
 }
 PAPERMILL = {  # our own progress is enough; kernels need not say that they use TCP on this machine
     "progress_bar": False,
@@ -188,7 +190,7 @@ class Executor:
             told = "\n\n".join(failure(task, error) for task, error in errors.items())
             missing = [t for t in tasks if t not in reports and t not in errors]
             raise DAGBuildError(told + (f"\n\nnot run because of that: {_names(missing, {})}" if missing else ""))
-        return list(reports.values())
+        return [report for report in reports.values() if report]
 
     def _run(self, tasks, progress, reports, errors):
         pool, running = ThreadPoolExecutor(self.workers), {}
@@ -222,16 +224,10 @@ class Executor:
                 continue
             if came_out_the_same(task):
                 progress.skip(task.name)
-                task.exec_status, reports[task] = TaskStatus.Skipped, _not_run(task)
+                task.exec_status, reports[task] = TaskStatus.Skipped, None
             elif len(running) < self.workers:
                 progress.begin(task.name)
                 running[pool.submit(task._build, catch_exceptions=True)] = task
-
-
-def _not_run(task):
-    from ploomber.dag.dagreport import TaskReport
-
-    return TaskReport.empty_with_name(task.name)
 
 
 def came_out_the_same(
@@ -298,6 +294,7 @@ def impose(
 
 def hook_ploomber():
     "Wrap the five methods, once a process."
+    from ploomber.constants import TaskStatus
     from ploomber.dag.dag import DAG
     from ploomber.exceptions import DAGBuildError, DAGRenderError
     from ploomber.products.product import Product
@@ -347,6 +344,14 @@ def hook_ploomber():
             finally:
                 building.now = False
 
+    def build_and_record(dag, *args, **kwargs):
+        code = code_as_it_is(place(dag)[0])
+        done, known = build(dag, *args, **kwargs), dag.brewcast
+        ran = any(task.exec_status == TaskStatus.Executed for task in dag.values())
+        if ran and not any(why(known.root, known.source, known.wired, known.state).values()):
+            record_run(known.root, known.source, known.wired, code)
+        return done
+
     def run_whole(task, *args, **kwargs):
         known = task.dag.brewcast
         set_aside(known.root, known.source, task.name)
@@ -363,7 +368,7 @@ def hook_ploomber():
         return any((reason["kind"] == "upstream") == upstream for reason in found)
 
     DAG._render_current = render_with_reasons
-    DAG._build = lambda dag, *args, **kwargs: locked(build, dag, dag, *args, **kwargs)
+    DAG._build = lambda dag, *args, **kwargs: locked(build_and_record, dag, dag, *args, **kwargs)
     Task.build = lambda task, *args, **kwargs: locked(build_alone, task.dag, task, *args, **kwargs)
     Task._build = run_whole
     Product._outdated_code_dependency = lambda product: reasons(product, upstream=False)

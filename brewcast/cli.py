@@ -208,6 +208,14 @@ def _why(root, asked):
     print(json.dumps(found, indent=1, default=str) if asked.json else told_why(found))
 
 
+def _verify(root, asked):
+    from brewcast.records import told_verify, verify
+
+    result = verify(root, asked.source, asked.run, asked.keep)
+    print(json.dumps(result, indent=1) if asked.json else told_verify(result))
+    return 2 if result["missing"] else 1 if result["differs"] else 0
+
+
 def _open(root, asked):
     webbrowser.open((root / "products" / asked.source / "forecast" / "month.html").as_uri())
 
@@ -228,6 +236,21 @@ COMMANDS = {  # what each does given the project and the arguments, its help, it
     "run": (_run, "from a clone to a published forecast", SOURCE, ("--data", {"help": "where the files lie"}), CHANGED),
     "build": (_build, "run the stages that are stale", SOURCE, CHANGED),
     "why": (_why, "which stages are stale, and for which reasons", SOURCE, JSON, CHANGED),
+    "verify": (
+        _verify,
+        "build a run again in a clean place, and compare every product",
+        (
+            "run",
+            {
+                "nargs": "?",
+                "default": "",
+                "help": "a run in state/<source>/runs, or a part of its name; default: the last",
+            },
+        ),
+        SOURCE,
+        ("--keep", {"help": "a folder to build it in, and leave it"}),
+        JSON,
+    ),
     "publish": (_publish, "make what serves what the products ask for", SOURCE),
     "summary": (lambda root, asked: print(summary(root, asked.source)), "half a screen on the last build", SOURCE),
     "open": (_open, "open the month page", SOURCE),

@@ -16,6 +16,7 @@ import difflib
 import functools
 import hashlib
 import json
+import os
 import re
 from pathlib import Path
 
@@ -40,7 +41,7 @@ def normal_form(
     return ast.unparse(tree)
 
 # %% ../nbs/42_staleness.ipynb #071ec5ea
-UNCOUNTED = {"build", "cli", "kernels"}  # how stages are run is no part of what they make
+UNCOUNTED = {"build", "cli", "kernels", "records"}  # how stages are run is no part of what they make
 
 
 @functools.cache
@@ -223,7 +224,9 @@ def resolved(
     source: str,  # the source that is built
     key: str,  # the build's
 ) -> dict:  # `build_key`, `champion`, `archived_forecasts`, `barred`
-    "What this build may know of the state."
+    "What this build may know of the state; where an earlier build is repeated, what that one knew."
+    if path := os.environ.get("BREWCAST_INPUTS"):
+        return {**json.loads(Path(path).read_text()), "build_key": key}
     if not (root / "state" / source).exists():
         return {"build_key": key, "champion": None, "archived_forecasts": [], "barred": []}
     from brewcast.registry import resolve_inputs

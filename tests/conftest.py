@@ -11,6 +11,8 @@ import pytest
 
 from brewcast.project import QUIET
 
+pytest_plugins = ["toy"]  # a small project of four stages
+
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = {"months": 40, "stores": 12, "lines": 60_000}  # enough months for twelve cutoffs beside a season
 FEWER = {"n_estimators": 20, "golden_stores": 4}  # parameters of env.yaml

@@ -1,8 +1,6 @@
-"When a stage is stale, what a build leaves when it dies, and what a user reads meanwhile."
+"What a build leaves when it is stopped, fails or meets another, and what a user reads meanwhile."
 
 import json
-import os
-import re
 import shutil
 import signal
 import subprocess
@@ -12,164 +10,15 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT, commands, project_environment
+from toy import BUILD, ENV, edit, started
 
-from brewcast import build
-
-ENV = """\
-source: near
-data: data/near
-sql: sql/near.sql
-lags: [1, 12]
-gate: {gain: 0.01, wins: 7}
-seconds: 0
-fails: false
-"""
-PIPELINE = """\
-executor: {dotted_path: brewcast.build.Executor, workers: 2}
-tasks:
-"""
-STAGES = {  # number, upstream, parameters, what it does
-    "ingest": (
-        10,
-        [],
-        {"data": "data/near", "sql": "sql/near.sql"},
-        "open(sql).read() + open(data + '/till.csv').read()",
-    ),
-    "clean": (11, ["ingest"], {"lags": [1, 12]}, "str(twice(lags))"),
-    "look": (12, ["ingest"], {"wins": 7}, "str(wins)"),
-    "judge": (
-        22,
-        ["clean"],
-        {"gain": 0.01, "seconds": 0, "fails": False, "inputs": "products/near/inputs.json"},
-        "act(seconds, fails)",
-    ),
-}
-ACT = """\
-def act(seconds, fails):
-    "Take a while, and fail if asked to."
-    Path(product["out"]).write_text("half")  # what a stage that dies may leave
-    time.sleep(seconds)
-    if fails:
-        raise ValueError("the stage was asked to fail")
-    return "whole"
-"""
-
-
-def cell(kind: str, number: int, source: str, tags: list | None = None) -> dict:
-    common = {"cell_type": kind, "id": f"cell-{number}", "metadata": {"tags": tags} if tags else {}, "source": source}
-    return common | ({"execution_count": None, "outputs": []} if kind == "code" else {})
-
-
-@pytest.fixture(scope="module")
-def built(tmp_path_factory):
-    "Four small stages with this project's own build, wired as its pipeline is, and built."
-    root = tmp_path_factory.mktemp("built") / "toy"
-    shutil.copytree(ROOT / "brewcast", root / "brewcast", ignore=shutil.ignore_patterns("__pycache__"))
-    for folder in ["nbs", "sql", "data/near"]:
-        (root / folder).mkdir(parents=True)
-    (root / "settings.ini").write_text((ROOT / "settings.ini").read_text())
-    (root / "env.yaml").write_text(ENV)
-    (root / "sql/near.sql").write_text("SELECT 1")
-    (root / "data/near/till.csv").write_text("store_id\nS1\n")
-    (root / "brewcast/shapes.py").write_text("from .areas import area\n\n\ndef twice(x):\n    return 2 * area(x)\n")
-    (root / "brewcast/areas.py").write_text('def area(x):\n    "As it is."\n    return x\n')
-    tasks = ""
-    for name, (number, upstream, params, expression) in STAGES.items():
-        wired = {
-            k: v if k == "inputs" else "{{%s}}" % (f"gate.{k}" if k in ("gain", "wins") else k)
-            for k, v in params.items()
-        }
-        product = {
-            key: f"products/{{{{source}}}}/{name}/{file}" for key, file in [("nb", f"{name}.ipynb"), ("out", "out.txt")]
-        }
-        task = {"name": name, "source": f"nbs/{number}_{name}.ipynb", "params": wired, "product": product}
-        tasks += f"- {json.dumps(task)}\n"
-        declared = "\n".join(
-            [f"upstream = {upstream!r}", "product = None", *(f"{k} = {v!r}" for k, v in params.items())]
-        )
-        cells = [
-            cell("markdown", 0, f"# {name}"),
-            cell("code", 1, "import time\nfrom pathlib import Path\n\nfrom brewcast.shapes import twice"),
-            cell("code", 2, declared, ["parameters"]),
-            cell("code", 3, ACT),
-            cell("code", 4, f"# the run\nPath(product['out']).write_text({expression})"),
-        ]
-        kernel = {"kernelspec": {"display_name": "python3", "language": "python", "name": "python3"}}
-        notebook = {"cells": cells, "metadata": kernel, "nbformat": 4, "nbformat_minor": 5}
-        (root / f"nbs/{number}_{name}.ipynb").write_text(json.dumps(notebook))
-    (root / "pipeline.yaml").write_text(PIPELINE + tasks)
-    assert sorted(started(commands(root)(BUILD).err)) == sorted(STAGES)
-    return root
-
-
-@pytest.fixture
-def toy(built, tmp_path):
-    return Path(shutil.copytree(built, tmp_path / "toy"))
-
-
-@pytest.fixture
-def run(toy):
-    return commands(toy)
-
-
-BUILD = f"{sys.executable} -m brewcast.cli build"
+from brewcast import staleness
 
 
 def stale(root: Path) -> list[str]:
-    "The stages that Ploomber would run."
-    from ploomber.constants import TaskStatus
-    from ploomber.spec import DAGSpec
-
-    before = Path.cwd()
-    os.chdir(root)
-    try:
-        dag = DAGSpec("pipeline.yaml").to_dag().render(show_progress=False)
-        return [task.name for task in dag.values() if task.exec_status != TaskStatus.Skipped]
-    finally:
-        os.chdir(before)
-
-
-def edit(path: Path, old: str, new: str) -> None:
-    text = path.read_text()
-    assert old in text
-    path.write_text(text.replace(old, new))
-
-
-def started(progress: str) -> list[str]:
-    return re.findall(r"of \d+ +(\w+) +starts", progress)
-
-
-def test_only_what_changes_the_result_makes_a_stage_stale(toy, built):
-    # given a project that is built
-    assert stale(toy) == []
-
-    def after(change) -> list[str]:
-        change()
-        found = stale(toy)
-        for folder in ["nbs", "brewcast", "sql", "data", "products"]:
-            shutil.rmtree(toy / folder)
-            shutil.copytree(built / folder, toy / folder)
-        (toy / "env.yaml").write_text(ENV)
-        return found
-
-    # when prose, a comment or a docstring changes, then nothing is stale
-    assert after(lambda: edit(toy / "nbs/10_ingest.ipynb", "# ingest", "# other words")) == []
-    assert after(lambda: edit(toy / "nbs/10_ingest.ipynb", "# the run", "# runs")) == []
-    assert after(lambda: edit(toy / "nbs/22_judge.ipynb", "Take a while", "Wait")) == []
-    assert after(lambda: edit(toy / "brewcast/areas.py", "As it is.", "Nothing is done.")) == []
-    # when code, parameters, files or products change, then that stage is stale, and what follows from it
-    assert after(lambda: edit(toy / "nbs/11_clean.ipynb", "str(twice(lags))", "str(twice(lags) * 2)")) == [
-        "clean",
-        "judge",
-    ]
-    assert after(lambda: edit(toy / "brewcast/areas.py", "return x", "return x * 1")) == list(STAGES)
-    assert after(lambda: (toy / "env.yaml").write_text(ENV.replace("12]", "6]"))) == ["clean", "judge"]
-    assert after(lambda: (toy / "env.yaml").write_text(ENV.replace("wins: 7", "wins: 8"))) == ["look"]
-    assert after(lambda: (toy / "sql/near.sql").write_text("SELECT 2")) == list(STAGES)
-    assert after(lambda: edit(toy / "data/near/till.csv", "S1", "S2")) == list(STAGES)
-    assert after(lambda: (toy / "products/near/clean/out.txt").write_text("by hand")) == ["clean", "judge"]
-    assert after(lambda: (toy / "products/near/look/out.txt").unlink()) == ["look"]
-    assert after(lambda: None) == []
+    "The stages that a build would run."
+    told = commands(root)(f"{sys.executable} -m brewcast.cli why --json").out
+    return [stage for stage, reasons in json.loads(told).items() if reasons]
 
 
 def test_what_earlier_builds_left_is_upstream_and_the_build_key_is_not(toy, run):
@@ -178,7 +27,7 @@ def test_what_earlier_builds_left_is_upstream_and_the_build_key_is_not(toy, run)
     assert known == {
         "archived_forecasts": [],
         "barred": [],
-        "build_key": build.build_key(toy, "near"),
+        "build_key": staleness.build_key(toy, "near"),
         "champion": None,
     }
     # when a look at the state finds another champion, the stages that take `inputs` are stale
@@ -197,7 +46,7 @@ def test_what_earlier_builds_left_is_upstream_and_the_build_key_is_not(toy, run)
 
 def test_with_nothing_changed_a_build_imports_neither_ploomber_nor_pandas_and_says_so(toy, run):
     assert "nothing to do" in run(BUILD).err  # Ploomber looks, as nothing was published
-    (toy / "products/near/.seal").write_text(build.seal(toy, "near"))
+    (toy / "products/near/.seal").write_text(staleness.seal(toy, "near"))
     told = run(f"{sys.executable} -X importtime -m brewcast.cli build")
     assert "nothing to do: near is built" in told.err
     assert "ploomber" not in told.err and "pandas" not in told.err
@@ -309,7 +158,7 @@ def test_another_source_keeps_what_it_does_not_change(toy, run):
     run(f"{BUILD} --source far")
     assert (toy / "products/far/look/out.txt").read_text() == "3"
     assert stale(toy) == []
-    assert build.build_key(toy, "far") != build.build_key(toy, "near")
+    assert staleness.build_key(toy, "far") != staleness.build_key(toy, "near")
 
 
 def test_a_module_edited_by_hand_is_not_overwritten(toy):

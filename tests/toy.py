@@ -1,0 +1,120 @@
+"A project of four small stages with this project's own build, wired as its pipeline is: for the tests of builds."
+
+import json
+import re
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, commands
+
+ENV = """\
+source: near
+data: data/near
+sql: sql/near.sql
+lags: [1, 12]
+gate: {gain: 0.01, wins: 7}
+seconds: 0
+fails: false
+"""
+PIPELINE = """\
+executor: {dotted_path: brewcast.build.Executor, workers: 2}
+tasks:
+"""
+STAGES = {  # number, upstream, parameters, what it does
+    "ingest": (
+        10,
+        [],
+        {"data": "data/near", "sql": "sql/near.sql"},
+        "open(sql).read() + open(data + '/till.csv').read()",
+    ),
+    "clean": (11, ["ingest"], {"lags": [1, 12]}, "str(twice(lags))"),
+    "look": (12, ["ingest"], {"wins": 7}, "str(wins)"),
+    "judge": (
+        22,
+        ["clean"],
+        {"gain": 0.01, "seconds": 0, "fails": False, "inputs": "products/near/inputs.json"},
+        "act(seconds, fails)",
+    ),
+}
+ACT = """\
+def act(seconds, fails):
+    "Take a while, and fail if asked to."
+    Path(product["out"]).write_text("half")  # what a stage that dies may leave
+    time.sleep(seconds)
+    if fails:
+        raise ValueError("the stage was asked to fail")
+    return "whole"
+"""
+
+
+def cell(kind: str, number: int, source: str, tags: list | None = None) -> dict:
+    common = {"cell_type": kind, "id": f"cell-{number}", "metadata": {"tags": tags} if tags else {}, "source": source}
+    return common | ({"execution_count": None, "outputs": []} if kind == "code" else {})
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    "Four small stages with this project's own build, wired as its pipeline is, and built."
+    root = tmp_path_factory.mktemp("built") / "toy"
+    shutil.copytree(ROOT / "brewcast", root / "brewcast", ignore=shutil.ignore_patterns("__pycache__"))
+    for folder in ["nbs", "sql", "data/near"]:
+        (root / folder).mkdir(parents=True)
+    for name in ["settings.ini", "requirements.lock"]:
+        (root / name).write_text((ROOT / name).read_text())
+    (root / "env.yaml").write_text(ENV)
+    (root / "sql/near.sql").write_text("SELECT 1")
+    (root / "data/near/till.csv").write_text("store_id\nS1\n")
+    (root / "brewcast/shapes.py").write_text("from .areas import area\n\n\ndef twice(x):\n    return 2 * area(x)\n")
+    (root / "brewcast/areas.py").write_text('def area(x):\n    "As it is."\n    return x\n')
+    tasks = ""
+    for name, (number, upstream, params, expression) in STAGES.items():
+        wired = {
+            k: v if k == "inputs" else "{{%s}}" % (f"gate.{k}" if k in ("gain", "wins") else k)
+            for k, v in params.items()
+        }
+        product = {
+            key: f"products/{{{{source}}}}/{name}/{file}" for key, file in [("nb", f"{name}.ipynb"), ("out", "out.txt")]
+        }
+        task = {"name": name, "source": f"nbs/{number}_{name}.ipynb", "params": wired, "product": product}
+        tasks += f"- {json.dumps(task)}\n"
+        declared = "\n".join(
+            [f"upstream = {upstream!r}", "product = None", *(f"{k} = {v!r}" for k, v in params.items())]
+        )
+        cells = [
+            cell("markdown", 0, f"# {name}"),
+            cell("code", 1, "import time\nfrom pathlib import Path\n\nfrom brewcast.shapes import twice"),
+            cell("code", 2, declared, ["parameters"]),
+            cell("code", 3, ACT),
+            cell("code", 4, f"# the run\nPath(product['out']).write_text({expression})"),
+        ]
+        kernel = {"kernelspec": {"display_name": "python3", "language": "python", "name": "python3"}}
+        notebook = {"cells": cells, "metadata": kernel, "nbformat": 4, "nbformat_minor": 5}
+        (root / f"nbs/{number}_{name}.ipynb").write_text(json.dumps(notebook))
+    (root / "pipeline.yaml").write_text(PIPELINE + tasks)
+    assert sorted(started(commands(root)(BUILD).err)) == sorted(STAGES)
+    return root
+
+
+@pytest.fixture
+def toy(built, tmp_path):
+    return Path(shutil.copytree(built, tmp_path / "toy"))
+
+
+@pytest.fixture
+def run(toy):
+    return commands(toy)
+
+
+BUILD = f"{sys.executable} -m brewcast.cli build"
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+def started(progress: str) -> list[str]:
+    return re.findall(r"of \d+ +(\w+) +starts", progress)
