@@ -60,11 +60,13 @@ def set_aside(
     folder.mkdir(parents=True, exist_ok=True)
     beside = folder.with_name(f".before.{stage}.tmp")
     shutil.rmtree(beside, ignore_errors=True)
-    shutil.copytree(folder, beside, copy_function=_link, ignore=shutil.ignore_patterns(made.name))
-    os.replace(beside, aside)
+    try:
+        shutil.copytree(folder, beside, ignore=shutil.ignore_patterns(made.name))
+        os.replace(beside, aside)
+    except OSError:  # no room: nothing has been touched, and the room is given back
+        shutil.rmtree(beside, ignore_errors=True)
+        raise
     made.unlink(missing_ok=True)
-    for notebook in folder.glob("*.ipynb"):
-        notebook.unlink()  # papermill writes in place
 
 
 def put_right(
@@ -86,13 +88,6 @@ def put_right(
         with contextlib.suppress(OSError):
             failed.parent.rmdir()
     shutil.rmtree(aside, ignore_errors=True)
-
-
-def _link(old, new):
-    try:
-        os.link(old, new)
-    except OSError:  # a file system without links
-        shutil.copy2(old, new)
 
 # %% ../nbs/44_build.ipynb #5c114e76
 KERNEL = {  # what every kernel finds in its environment

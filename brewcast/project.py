@@ -61,12 +61,19 @@ def say(text: str):
     "A line to the user, at once."
     print(text, file=sys.stderr, flush=True)
 
-# %% ../nbs/07_project.ipynb #cb954922
+# %% ../nbs/07_project.ipynb #e76bf8f2
+def _yaml(path):
+    try:
+        return yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path.name} is no YAML: {error}") from None
+
+
 def env_files(
     root: Path,  # the project
 ) -> dict[str, str]:  # file name by source, the default source first
     "The sources there are, and the file of each."
-    default = yaml.safe_load((root / "env.yaml").read_text())["source"]
+    default = _yaml(root / "env.yaml")["source"]
     others = {path.name.split(".", 1)[1][: -len(".yaml")]: path.name for path in sorted(root.glob("env.*.yaml"))}
     return {default: "env.yaml", **others}
 
@@ -88,7 +95,7 @@ def read_env(
     name: str = "env.yaml",  # a file of parameters
 ) -> dict:  # parameters by name
     "Parameters as Ploomber reads them: mappings are merged with those of the file that `meta` names."
-    own = yaml.safe_load((root / name).read_text())
+    own = _yaml(root / name)
     base = own.pop("meta", {}).get("import_from")
     return _merged(read_env(root, base), own) if base else own
 
@@ -106,7 +113,7 @@ def stages(
     env: dict,  # parameters of one source
 ) -> dict[str, dict]:  # by stage: `source` notebook, `params`, `product` paths, relative to the root
     "What pipeline.yaml wires, for one source, in its order."
-    spec = yaml.safe_load((root / "pipeline.yaml").read_text())
+    spec = _yaml(root / "pipeline.yaml")
     return {
         task["name"]: _filled({k: task.get(k, {}) for k in ["source", "params", "product"]}, env)
         for task in spec["tasks"]
@@ -158,7 +165,7 @@ def known_parameters(
     root: Path,  # the project
 ) -> dict[str, object]:  # default by dotted name
     "Every parameter that may be given, with the default that its notebook gives."
-    spec, known = yaml.safe_load((root / "pipeline.yaml").read_text()), {"source": "simulated"}
+    spec, known = _yaml(root / "pipeline.yaml"), {"source": "simulated"}
     for task in spec["tasks"]:
         defaults = parameter_cell(root / task["source"])
         for name, value in task.get("params", {}).items():
