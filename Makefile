@@ -58,13 +58,19 @@ ui: .venv/ready ## MLflow on http://127.0.0.1:5000
 	@$(ACTIVATE) && mlflow ui --host 127.0.0.1 --port 5000
 
 ##@ Develop
-.PHONY: setup test lint format export clean-notebooks lock clean
+.PHONY: setup test docs faults lint format export clean-notebooks lock clean
 setup: .venv/ready ## The environment, from the hashed lock (done again when it changes)
 
 test: .venv/ready ## All tests: notebooks in step and clean, their lessons, stages, journeys
 	@. .venv/bin/activate && ruff check -q . && ruff format -q --check .
 	@. .venv/bin/activate && nbdev_test --n_workers 2
 	@. .venv/bin/activate && python -m pytest -q -n 2 --dist loadfile
+
+docs: .venv/ready ## The documentation site in _docs/, from the notebooks and the last build
+	@BREWCAST_ROOT= $(PY) docs/build.py
+
+faults: .venv/ready ## Kills in every stage, full disks, two builds at once: all of it (half an hour)
+	@. .venv/bin/activate && BREWCAST_FAULTS=full python -m pytest -q -n 2 tests/test_faults.py
 
 lint: .venv/ready ## Check style
 	@$(PY) -m ruff check . && $(PY) -m ruff format --check .

@@ -1,0 +1,249 @@
+"""The documentation site: complete, as the last build made it, without a dead link, readable without a network."""
+
+import ast
+import importlib.util
+import re
+import shutil
+from types import SimpleNamespace
+from urllib.parse import unquote, urljoin, urlsplit
+
+import nbformat
+import pytest
+from conftest import ROOT
+
+from brewcast.project import env_files, flat, known_parameters, read_env, stages, upstream_of
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+FLAGS = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking".split()
+PHONE, DESKTOP = {"width": 390, "height": 844}, {"width": 1440, "height": 900}
+
+
+@pytest.fixture(scope="module")
+def site(project):
+    "The site of a small project's last build: `root`, `run` and `pages`, HTML by path."
+    project.run("make run")
+    told = project.run("make docs").out.strip()
+    folder = project.root / "_docs"
+    assert told.splitlines()[-1] == (folder / "index.html").as_uri()
+    pages = {path.relative_to(folder).as_posix(): path.read_text() for path in sorted(folder.rglob("*.html"))}
+    return SimpleNamespace(root=project.root, run=project.run, folder=folder, pages=pages)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    "A browser without a network."
+    if not CHROMIUM:
+        pytest.skip("no Chromium here: `apt-get install chromium`")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+def opened(browser, viewport, scheme="light"):
+    "A page of a new context, which notes what it asks of other hosts and what the console says."
+    page = browser.new_context(viewport=viewport, color_scheme=scheme, offline=True).new_page()
+    page.complaints = []
+    page.on("console", lambda said: page.complaints.append(said.text) if said.type in ("error", "warning") else None)
+    page.on("pageerror", lambda error: page.complaints.append(str(error)))
+    page.on("request", lambda asked: asked.url.startswith("http") and page.complaints.append(asked.url))
+    return page
+
+
+def checker():
+    "The script that `make docs` runs, as a module."
+    spec = importlib.util.spec_from_file_location("docs_build", ROOT / "docs/build.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def text_of(html: str) -> str:
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]*>", "", html))
+
+
+def test_every_notebook_is_a_page_with_what_it_showed(site):
+    # given the notebooks and what the last build made of the stages
+    shown = {stage["source"]: stage["product"]["nb"] for stage in stages(site.root, read_env(site.root)).values()}
+
+    for path in sorted((site.root / "nbs").glob("*.ipynb")):
+        html = site.pages[f"nbs/{path.stem}.html"]
+        executed = nbformat.read(site.root / shown.get(f"nbs/{path.name}", f"nbs/{path.name}"), 4)
+
+        # then its title stands there, and every section, and as many pictures and tables as came out
+        titles = re.findall(r"(?m)^#+ (.*)", "\n".join(c.source for c in executed.cells if c.cell_type == "markdown"))
+        heads = " ".join(text_of(head) for head in re.findall(r"(?s)<h\d.*?</h\d>", html))
+        assert [title for title in titles if text_of(title).replace("`", "") not in heads.replace("&#39;", "'")] == []
+        data = [o.get("data", {}) for c in executed.cells if c.cell_type == "code" for o in c.outputs]
+        pictures = sum("image/png" in kinds for kinds in data)
+        tables = sum("text/html" in kinds and "image/png" not in kinds for kinds in data)
+        if f"nbs/{path.name}" in shown:
+            assert (html.count("<img"), html.count('<div class="output"')) == (pictures, tables)
+
+        # and no directive, no hidden cell
+        assert "#| " not in text_of(html)
+
+
+def test_lessons_of_library_notebooks_have_been_run(site):
+    assert "2024-06-01" in text_of(site.pages["nbs/00_core.html"])  # what target_month gives in its lesson
+
+
+def test_places_of_this_machine_are_nowhere(site):
+    assert [path for path, html in site.pages.items() if str(site.root) in html] == []
+    assert [path for path, html in site.pages.items() if str(ROOT) in html] == []
+
+
+def test_every_exported_name_is_in_the_reference(site):
+    for notebook in sorted((site.root / "nbs").glob("*.ipynb")):
+        module = site.root / f"brewcast/{notebook.stem[3:]}.py"
+        html = site.pages[f"brewcast/{module.stem}.html"]
+        named = [n for n in ast.parse(module.read_text()).body if isinstance(n, ast.Assign)]
+        exported = ast.literal_eval(next(n.value for n in named if n.targets[0].id == "__all__"))
+        assert [name for name in exported if f'id="{name}"' not in html] == []
+
+
+def test_a_function_has_signature_types_defaults_and_comments(site):
+    whole = site.pages["brewcast/simulate.html"]
+    html = whole[whole.index('id="write_export"') : whole.index("</h2>", whole.index('id="write_export"') + 3000)]
+    said = text_of(html)
+    assert "write_export(folder, seed=7, months=60" in said
+    assert "Write globojava.csv" in said
+    row = text_of(re.search(r"(?s)<tr>\s*<td><code>lines</code>.*?</tr>", html)[0])
+    assert "int &#124; None" in row and "sale lines; None: in proportion" in row
+    assert "dict" in text_of(re.search(r"(?s)<tr>\s*<td><strong>gives.*?</tr>", html)[0])
+    assert "nbs/02_simulate.html#def-write_export" in html
+
+
+def test_every_parameter_is_listed_with_its_reason_and_who_takes_it(site):
+    html = site.pages["parameters.html"]
+    rows = re.findall(r"(?s)<tr>\s*<td><code>(.*?)</code></td>(.*?)</tr>", html)
+    text = {name: text_of(rest) for name, rest in rows}
+    assert set(flat(read_env(site.root), known_parameters(site.root))) - set(text) == set()
+    assert "0.01" in text["gate.min_gain"] and "share of the champion" in text["gate.min_gain"]
+    assert "evaluate" in text["gate.min_gain"] and "train" not in text["gate.min_gain"]
+    assert [file for file in env_files(site.root).values() if file not in text_of(html)] == []
+
+
+def test_the_picture_is_drawn_from_the_pipeline(site):
+    home = site.pages["index.html"]
+    picture = re.search(r'(?s)<svg class="pipeline".*?</svg>', home)[0]
+    assert "mermaid" not in home
+    for name, stage in stages(site.root, read_env(site.root)).items():
+        assert f'href="{stage["source"].replace(".ipynb", ".html")}"' in picture
+        page = site.pages[stage["source"].replace(".ipynb", ".html")]
+        about = re.search(r'(?s)<p class="about">.*?</p>', page)[0]
+        for other in upstream_of(site.root / stage["source"]):
+            assert f">{other}</a>" in about, name
+
+
+def test_every_link_leads_somewhere_and_every_page_fits_a_phone(site, browser):
+    # given every page as a browser shows it on a phone
+    page = opened(browser, PHONE)
+    links, places, wide = [], {}, []
+    for path in site.pages:
+        address = (site.folder / path).as_uri()
+        page.goto(address)
+        found, ids, width = page.evaluate(
+            """() => [[...document.querySelectorAll('[href],[src]')].map(e => e.getAttribute('href') || e.getAttribute('src')),
+                 [...document.querySelectorAll('[id],a[name]')].map(e => e.id || e.name),
+                 document.scrollingElement.scrollWidth - innerWidth]"""
+        )
+        links += [(path, urljoin(address, link)) for link in found if link]
+        places[address] = set(ids)
+        wide += [(path, width)] if width > 0 else []
+
+    # then it scrolls down only, loads nothing from elsewhere, and the console is silent
+    assert wide == []
+    assert page.complaints == []
+
+    # and what it links to is there, to the very place
+    dead = []
+    for path, link in links:
+        parts = urlsplit(link)
+        if parts.scheme == "file":
+            target = parts._replace(fragment="").geturl()
+            there = (site.folder / unquote(parts.path)).is_file()
+            there = there and (not parts.fragment or unquote(parts.fragment) in places.get(target, {parts.fragment}))
+            dead += [] if there else [(path, link)]
+    assert len(links) > 1000 and dead == []
+
+
+@pytest.mark.parametrize("viewport", [PHONE, DESKTOP], ids=["phone", "desktop"])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_search_finds_a_word_and_leads_to_it(site, browser, viewport, scheme):
+    # given the home page, opened as a file, without a network
+    page = opened(browser, viewport, scheme)
+    page.goto((site.folder / "index.html").as_uri())
+    shown = page.evaluate("() => getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)")
+    assert (min(shown[:3]) > 200) == (scheme == "light")
+
+    # when one looks for wape
+    if viewport is PHONE:
+        page.click("label.md-header__button[for=__search]")
+    page.locator(".md-search__input").press_sequentially("wape_error")
+    page.wait_for_selector(".md-search-result__link")
+    page.click(".md-search-result__link >> nth=0")
+    page.wait_for_url("**/brewcast/backtest.html*")
+
+    # then the page that it leads to speaks of it
+    assert page.locator("#wape_error").count() == 1
+    assert page.complaints == []
+
+
+def test_again_changes_nothing(site):
+    before = (site.folder / "index.html").stat()
+    site.run("make docs")
+    assert (site.folder / "index.html").stat().st_ino == before.st_ino
+
+
+def test_other_code_needs_a_build(site):
+    # given code that is not what the last build showed
+    notebook = site.root / "nbs/13_features.ipynb"
+    whole = notebook.read_text()
+    try:
+        notebook.write_text(whole.replace("months.max()", "months.min()", 1))
+        said = site.run("make docs", fails=True).err
+    finally:
+        notebook.write_text(whole)
+    assert "13_features.ipynb has changed" in said and "`make build`" in said and "Traceback" not in said
+
+
+def test_prose_needs_none_and_a_dead_link_in_it_fails(site):
+    # given new prose in a stage's notebook, which has not run again, with links that lead nowhere
+    notebook, before = site.root / "nbs/13_features.ipynb", (site.folder / "nbs/13_features.html").read_text()
+    whole = notebook.read_text()
+    dead = "## The calendar, [nowhere](nowhere.md), [no such place](11_clean.md#no-such-place)"
+    assert '"## The calendar' in whole
+    try:
+        notebook.write_text(whole.replace("## The calendar", dead, 1))
+        said = site.run("make docs", fails=True).err
+    finally:
+        notebook.write_text(whole)
+
+    # then both are named, and the site is as it was
+    assert "13_features.md" in said and "nowhere.md" in said and "no-such-place" in said
+    assert (site.folder / "nbs/13_features.html").read_text() == before
+
+
+def test_the_built_pages_are_checked_too(tmp_path):
+    # given a site with a good link of each kind and a bad one
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b/x.html").write_text('<h2 id="here">x</h2>')
+    (tmp_path / "index.html").write_text(
+        '<a href="b/x.html#here"></a><a href="https://example.org"></a><img src="data:,"><svg><a href="b/y.html"/></svg>'
+        '<a href="b/x.html#gone"></a><script src="https://example.org/x.js"></script><img src="b/none.png">'
+    )
+    wrong = checker().broken_links(tmp_path)
+    assert [re.split(r"[ :]+", line)[1] for line in wrong] == ["b/y.html", "b/x.html#gone", "https", "b/none.png"]
+
+
+def test_without_a_build_it_says_what_to_do(site):
+    there = site.root / "products/simulated"
+    there.rename(there.with_name("away"))
+    try:
+        said = site.run("make docs", fails=True).err
+    finally:
+        there.with_name("away").rename(there)
+    assert "`make run` first" in said and "Traceback" not in said

@@ -1,0 +1,171 @@
+"""What is killed, fails or meets another is healed by the next run: the same bytes, registry and ledger as undisturbed.
+
+`make test` runs the short form, on four small stages; `make faults` runs all of it, on the whole pipeline with little data.
+"""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import FEWER, commands, project_environment, small_project
+from test_journey import KILLED_IN_PUBLISH, STAGES, data_products, kill_build, serving_state
+from toy import BUILD, ENV, edit, started
+
+FULL = os.environ.get("BREWCAST_FAULTS") == "full"
+
+
+def contents(root: Path) -> dict[str, bytes]:
+    "What the small stages made, byte for byte."
+    return {str(p.relative_to(root)): p.read_bytes() for p in sorted((root / "products").rglob("*.txt"))}
+
+
+@pytest.fixture
+def small_disk(toy):
+    "The products on a disk of their own, of one megabyte, and a function that leaves so many bytes of it free."
+    kept, place = toy / "kept", toy / "products"
+    place.rename(kept)
+    place.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", place], capture_output=True, text=True)
+    if mounted.returncode:
+        pytest.skip(f"a file system cannot be mounted here: {mounted.stderr.strip()}")
+    shutil.copytree(kept, place, dirs_exist_ok=True)
+    shutil.rmtree(kept)
+
+    def leave(free: int) -> None:
+        disk = os.statvfs(place)
+        (place / "filler").write_bytes(b"\0" * max(disk.f_bavail * disk.f_frsize - free, 0))
+
+    yield leave
+    subprocess.run(["umount", "-l", place], check=True)
+
+
+@pytest.mark.parametrize("kilobytes", [0, 8, 16, 24, 40, 64] if FULL else [0, 24])
+def test_a_full_disk_stops_a_build_with_a_reason_and_costs_nothing(toy, run, small_disk, kilobytes):
+    before = contents(toy)
+    # given too little room for what is to be built
+    (toy / "env.yaml").write_text(ENV.replace("12]", "6]").replace("wins: 7", "wins: 8"))
+    small_disk(kilobytes * 1024)
+    told = run(BUILD, fails=True).err
+    assert "No space left on device" in told
+    # then no product is half of one
+    now = contents(toy)
+    assert {name for name in now if "failed" not in name} == set(before)
+    assert all(now[name] in (before[name], b"[1, 6, 1, 6]", b"8") for name in before)
+    # and with room again, the next build makes what it should, and what was, once it is asked for that
+    (toy / "products/filler").unlink()
+    run(BUILD)
+    assert contents(toy)["products/near/clean/out.txt"] == b"[1, 6, 1, 6]"
+    (toy / "env.yaml").write_text(ENV)
+    run(BUILD)
+    assert contents(toy) == before
+
+
+def test_two_builds_at_once_do_each_stage_once(toy, run):
+    (toy / "env.yaml").write_text(ENV.replace("12]", "6]").replace("seconds: 0", "seconds: 2"))
+    environment = project_environment(toy)
+    command = [sys.executable, "-m", "brewcast.cli", "build"]
+    both = [subprocess.Popen(command, cwd=toy, env=environment, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    told = [process.communicate(timeout=300)[1] for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    assert sorted(started("".join(told))) == ["clean", "judge"]
+    assert sum("waiting for it" in text for text in told) == 1
+
+
+def test_parameters_changed_after_a_build_that_was_killed_are_what_is_built(toy, run):
+    before = contents(toy)
+    # given a stage that was killed half-way with other parameters
+    (toy / "env.yaml").write_text(ENV.replace("12]", "6]").replace("seconds: 0", "seconds: 60"))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "brewcast.cli", "build"], cwd=toy, env=project_environment(toy), start_new_session=True
+    )
+    for _ in range(1200):
+        if (toy / "products/near/judge/out.txt").read_text() == "half":
+            break
+        time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGKILL)  # its own session
+    process.wait(10)
+    # when the parameters are the old ones again, then so is every byte
+    (toy / "env.yaml").write_text(ENV)
+    assert started(run(BUILD).err) == ["clean", "judge"]
+    assert contents(toy) == before
+
+
+if FULL:
+
+    @pytest.fixture(scope="module")
+    def undisturbed(project):
+        "What one run leaves to which nothing happened."
+        project.run("make run")
+        return data_products(project.root), serving_state(project.root)
+
+    @pytest.fixture
+    def fresh(project, tmp_path, undisturbed):
+        "The same project before its first run."
+        root = small_project(tmp_path / "brewcast")
+        return root, commands(root)
+
+    def agrees(root: Path, undisturbed) -> None:
+        products, state = undisturbed
+        ours = data_products(root)
+        assert ours.keys() == products.keys()
+        assert [name for name in ours if ours[name] != products[name]] == []
+        assert serving_state(root) == state
+
+    @pytest.mark.parametrize("stage", STAGES)
+    def test_killed_in_a_stage(fresh, undisturbed, stage):
+        root, run = fresh
+        kill_build(root, stage, {})
+        run("make run")
+        agrees(root, undisturbed)
+
+    @pytest.mark.parametrize(
+        "step", ["store_folder", "archive_forecast", "register", "record", "append_entry", "point", "point_aliases"]
+    )
+    def test_killed_in_publish(fresh, undisturbed, step):
+        root, run = fresh
+        run("make build")
+        run(f'.venv/bin/python -c "{KILLED_IN_PUBLISH.format(step=step)}"', fails=True, SOURCE="simulated")
+        run("make run")
+        agrees(root, undisturbed)
+
+    @pytest.mark.parametrize("megabytes", [1, 2, 4, 8])
+    def test_a_full_disk(fresh, undisturbed, megabytes):
+        root, run = fresh
+        (root / "products").mkdir()
+        mount = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", root / "products"]
+        subprocess.run(mount, check=True)
+        try:
+            assert "No space left on device" in run("make run", fails=True).err
+            subprocess.run(["mount", "-o", "remount,size=500m", root / "products"], check=True)
+            run("make run")
+            agrees(root, undisturbed)
+        finally:
+            subprocess.run(["umount", "-l", root / "products"], check=True)
+
+    def test_two_tools_build_at_once(fresh, undisturbed):
+        root, run = fresh
+        shells = ["make build", ". ./activate && ploomber build"]
+        both = [subprocess.Popen(["bash", "-c", s], cwd=root, env=project_environment(root)) for s in shells]
+        assert [process.wait(600) for process in both] == [0, 0]
+        run("make run")
+        agrees(root, undisturbed)
+
+    def test_a_parameter_changed_while_a_killed_build_is_unfinished_and_changed_back(fresh, undisturbed):
+        root, run = fresh
+        trees = f"n_estimators: {FEWER['n_estimators']}"
+        edit(root / "env.yaml", trees, "n_estimators: 7")
+        kill_build(root, "evaluate", {})
+        edit(root / "env.yaml", "n_estimators: 7", trees)
+        run("make run")
+        agrees(root, undisturbed)
+
+    def test_a_parameter_changed_and_changed_back(fresh, undisturbed):
+        root, run = fresh
+        run("make build train.n_estimators=7")
+        run("make run")
+        agrees(root, undisturbed)
