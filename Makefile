@@ -3,10 +3,11 @@ SOURCE ?= simulated
 DATA ?=
 PORT ?= 3000
 RUN ?=
+KEEP ?= 10
 
 # Every other name=value on the command line is a parameter of this run: `make run train.seed=1`.
 # One that nobody knows is refused, with the nearest right name, before anything runs.
-VARIABLES := SOURCE DATA PORT RUN
+VARIABLES := SOURCE DATA PORT RUN STORE MONTH FILE TO WITHOUT_DATA REPLACE KEEP DRY
 GIVEN := $(strip $(filter-out $(VARIABLES:%=%=%),$(MAKEOVERRIDES)))
 ifneq ($(and $(GIVEN),$(filter-out run build why,$(MAKECMDGOALS))),)
 $(error $(GIVEN): no such variable; there are $(VARIABLES), and for run, build and why the parameters of env.yaml)
@@ -21,7 +22,7 @@ ACTIVATE := set -- "$(SOURCE)"; . ./activate
 NOTEBOOKS = $(wildcard nbs/*.ipynb)
 
 ##@ Use
-.PHONY: help run build why verify publish summary page lab serve ui
+.PHONY: help run build why verify trace backup restore prune publish summary page lab serve ui
 help: ## What there is (this)
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' Makefile
 	@echo; echo "  SOURCE=name (default simulated), DATA=folder: make run SOURCE=walmart DATA=../shared/data/walmart"
@@ -40,6 +41,18 @@ verify: .venv/ready ## Build a run (RUN=, default the last) again in a clean pla
 
 publish: .venv/ready ## Make what serves what the products ask for
 	@$(BREWCAST) publish --source "$(SOURCE)"
+
+trace: .venv/ready ## A forecast (STORE=, MONTH=) back to its sale lines, or a source file (FILE=) forward
+	@$(BREWCAST) trace --source "$(SOURCE)" $(if $(FILE),--file "$(FILE)","$(STORE)" $(MONTH))
+
+backup: .venv/ready ## State, its data and the code of its runs in one file (TO=path, WITHOUT_DATA=1)
+	@$(BREWCAST) backup --source "$(SOURCE)" $(if $(TO),--to "$(TO)") $(if $(WITHOUT_DATA),--without-data)
+
+restore: .venv/ready ## Put a backup in place: FILE=backups/..., REPLACE=1 moves a state that is there aside
+	@$(BREWCAST) restore "$(FILE)" $(if $(REPLACE),--replace)
+
+prune: .venv/ready ## Remove what nothing names, but for the newest KEEP=10 (DRY=1 only says what)
+	@$(BREWCAST) prune --source "$(SOURCE)" --keep "$(KEEP)" $(if $(DRY),--dry-run)
 
 summary: .venv/ready ## Half a screen on the last build
 	@$(BREWCAST) summary --source "$(SOURCE)"

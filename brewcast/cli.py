@@ -216,6 +216,41 @@ def _verify(root, asked):
     return 2 if result["missing"] else 1 if result["differs"] else 0
 
 
+def _trace(root, asked):
+    from brewcast.trace import told_file, told_trace, trace, trace_file, write_picture
+
+    if asked.file:
+        found = trace_file(root, asked.source, asked.file)
+        print(json.dumps(found, indent=1, default=str) if asked.json else told_file(found))
+        return 0
+    if not asked.store:
+        raise ValueError(
+            "a store is missing: `brewcast trace STORE [MONTH]`, or --file for the way forward from a file"
+        )
+    found = trace(root, asked.source, asked.store, asked.month)
+    print(json.dumps(found, indent=1, default=str) if asked.json else told_trace(found))
+    say(f"picture: {os.path.relpath(write_picture(found, asked.picture, root))}")
+    return 1 if found["broken"] else 0
+
+
+def _backup(root, asked):
+    from brewcast.keep import backup
+
+    print(backup(root, asked.source, asked.to, not asked.without_data)["message"])
+
+
+def _restore(root, asked):
+    from brewcast.keep import restore
+
+    print(restore(root, asked.file, asked.replace)["message"])
+
+
+def _prune(root, asked):
+    from brewcast.keep import prune
+
+    print(prune(root, asked.source, asked.keep, asked.dry_run)["message"])
+
+
 def _open(root, asked):
     webbrowser.open((root / "products" / asked.source / "forecast" / "month.html").as_uri())
 
@@ -252,6 +287,36 @@ COMMANDS = {  # what each does given the project and the arguments, its help, it
         JSON,
     ),
     "publish": (_publish, "make what serves what the products ask for", SOURCE),
+    "trace": (
+        _trace,
+        "from a forecast back to the lines that it stands on, or from a file forward to forecasts",
+        ("store", {"nargs": "?", "help": "a store's id"}),
+        ("month", {"nargs": "?", "help": "such as 2024-05; default: the month that serves"}),
+        ("--file", {"help": "a source file, or the beginning of its sha256: the way forward"}),
+        ("--picture", {"help": "where the picture goes, default scratch/trace/"}),
+        SOURCE,
+        JSON,
+    ),
+    "backup": (
+        _backup,
+        "keep the state and what it refers to, in one file",
+        SOURCE,
+        ("--to", {"help": "a file or a folder, default backups/"}),
+        ("--without-data", {"action": "store_true", "help": "leave the input files out"}),
+    ),
+    "restore": (
+        _restore,
+        "put a backup in place, in an empty clone",
+        ("file", {"help": "made by backup"}),
+        ("--replace", {"action": "store_true", "help": "move a state that is there aside"}),
+    ),
+    "prune": (
+        _prune,
+        "remove what nothing names, but for the newest",
+        SOURCE,
+        ("--keep", {"type": int, "default": 10, "help": "of each kind that nothing names"}),
+        ("--dry-run", {"action": "store_true", "help": "only say what would go"}),
+    ),
     "summary": (lambda root, asked: print(summary(root, asked.source)), "half a screen on the last build", SOURCE),
     "open": (_open, "open the month page", SOURCE),
     "lab": (_lab, "JupyterLab, with the parameters of the last build", SOURCE, ("arguments", {"nargs": "*"})),

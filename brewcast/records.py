@@ -176,7 +176,7 @@ def record_run(
         datetime.now(UTC),
     )
     run = f"{now:%Y%m%dT%H%M%S}Z-{inputs['build_key']}"
-    ref = f"refs/brewcast/runs/{run}" if code["dirty"] else None
+    ref = f"refs/brewcast/runs/{run}" if code["commit"] else None
     if ref:
         git(root, "update-ref", ref, code["commit"])
     content = {

@@ -49,7 +49,9 @@ def doctor(root: Path, change) -> None:
 def test_a_build_records_what_it_stood_on_and_where_the_bytes_are(toy, run):
     record = last(toy)
     head = run("git rev-parse HEAD").out.strip()
-    assert record["code"] == {"commit": head, "dirty": False, "ref": None}
+    ref = f"refs/brewcast/runs/{record['run']}"
+    assert record["code"] == {"commit": head, "dirty": False, "ref": ref}
+    assert run(f"git rev-parse {ref}").out.strip() == head
     assert record["run"].endswith(record["build_key"]) and re.fullmatch(r"\d{8}T\d{6}Z-[0-9a-f]{12}", record["run"])
     assert record["params"]["clean"] == {"lags": [1, 12]}
     assert record["inputs"] == json.loads((toy / "products/near/inputs.json").read_text())
