@@ -8,7 +8,7 @@ KEEP ?= 10
 # Every other name=value on the command line is a parameter of this run: `make run train.seed=1`.
 # One that nobody knows is refused, with the nearest right name, before anything runs.
 VARIABLES := SOURCE DATA PORT RUN STORE MONTH FILE TO WITHOUT_DATA REPLACE KEEP DRY
-GIVEN := $(strip $(filter-out $(VARIABLES:%=%=%),$(MAKEOVERRIDES)))
+GIVEN := $(strip $(filter-out $(VARIABLES:%=%=%),$(foreach word,$(MAKEOVERRIDES),$(if $(findstring =,$(word)),$(word)))))
 ifneq ($(and $(GIVEN),$(filter-out run build why,$(MAKECMDGOALS))),)
 $(error $(GIVEN): no such variable; there are $(VARIABLES), and for run, build and why the parameters of env.yaml)
 endif

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['numbered_lines', 'reading', 'find_files', 'open_raw', 'typing_sql', 'load_table', 'query_of', 'run_query', 'Query',
-           'judge', 'set_aside', 'quarantine', 'count_rows', 'refuse_broken', 'ingest', 'good_rows', 'no_rows',
-           'describe']
+           'judge', 'set_aside', 'quarantine', 'count_rows', 'refuse_broken', 'lineage', 'ingest', 'good_rows',
+           'no_rows', 'describe']
 
 # %% ../nbs/10_ingest.ipynb #b85f61c2
 import codecs
@@ -29,7 +29,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from .core import SALE_LINE, find_root, read_json, read_parquet, sha256, stage_paths, write_json, write_parquet
-from .schemas import PLAN, QUARANTINE, TOTAL_SALE, check, connect, first_violation, sales_schema
+from .schemas import LINEAGE, PLAN, QUARANTINE, TOTAL_SALE, check, connect, first_violation, sales_schema
 
 # %% ../nbs/10_ingest.ipynb #ba83296d
 def _blocks(path: Path, size: int) -> Iterator[bytes]:
@@ -581,6 +581,25 @@ def refuse_broken(
                 f" in {place}: mend the export, or raise max_bad_share in the source's YAML if they may be left out"
             )
 
+# %% ../nbs/10_ingest.ipynb #4101315c
+def lineage(
+    con: duckdb.DuckDBPyConnection,  # holds the judged sale lines
+    queries: list[Query],  # see `judge`, that of the sale lines first
+    owners: dict[str, str],  # table by file
+) -> pa.Table:  # as `LINEAGE`, sorted
+    "Which file gave which lines of which store and month; no line where the query does not say, and no file if several may have."
+    sales, *others = queries
+    elsewhere = {table for query in others for table in query.tables}
+    files = [file for file, table in owners.items() if table not in elsewhere]
+    told = (
+        "_file, _line" if sales.tables else f"{_literal(files[0] if len(files) == 1 else None)} AS _file, NULL AS _line"
+    )
+    rows = con.execute(f"""SELECT store_id, date_trunc('month', date)::DATE AS month, _file AS file,
+            count(*) AS lines, min(_line) AS first_line, max(_line) AS last_line, sum(quantity_sold) AS quantity_sold
+        FROM (SELECT store_id, date, quantity_sold, {told} FROM _judged_{sales.name} WHERE _reason IS NULL)
+        GROUP BY ALL ORDER BY ALL""")
+    return check(rows.to_arrow_table(), LINEAGE)
+
 # %% ../nbs/10_ingest.ipynb #6b064dc5
 def ingest(
     source: str,  # the source's name
@@ -593,7 +612,7 @@ def ingest(
     categories: list[str] | None,  # allowed categories, None for any
     returns: bool,  # Are lines of negative or zero quantity possible?
     max_bad_share: float,  # refuse above this share of rows set aside
-    gives: SimpleNamespace,  # sales, plan, quarantine, dataset: where to write
+    gives: SimpleNamespace,  # sales, lineage, plan, quarantine, dataset: where to write
 ) -> dict:  # the content of dataset.json
     "Read a source, set bad rows aside, write the rest. Raises ValueError on an input that cannot be used."
     root, db = find_root(), connect()
@@ -618,8 +637,11 @@ def ingest(
     if not len(lines):
         raise ValueError(f"{root / sql}: yields no sale line at all; was the export made with its rows?")
     write_parquet(lines, gives.sales)
+    write_parquet(lineage(db.con, queries, owners), gives.lineage)
     write_parquet(good_rows(db, queries[1], PLAN) if plan_sql else no_rows(PLAN), gives.plan)
-    report = describe(source, found, counted, queries[0], aside, lines) | {"sales_sha256": sha256(gives.sales)}
+    written = {f"{name}_sha256": sha256(getattr(gives, name)) for name in ("sales", "lineage", "plan")}
+    written["lines_of"] = {query.name: query.tables for query in queries}
+    report = describe(source, found, counted, queries[0], aside, lines) | written
     return read_json(write_json(report, gives.dataset))
 
 # %% ../nbs/10_ingest.ipynb #a9435467

@@ -13,10 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from brewcast.project import read_env
 from brewcast.clean import by_month, clean, filled_in, incomplete_months, store_day
 from brewcast.core import LEVELS, SALE_LINE, write_parquet
 from brewcast.ingest import ingest
+from brewcast.project import read_env
 from brewcast.schemas import DECIMAL, STORE_MONTH, check, connect, sales_schema
 from brewcast.simulate import write_export
 
@@ -112,7 +112,7 @@ def simulated(tmp_path_factory):
     write_export(folder, months=16, stores=8, lines=12_000)
     env = read_env(ROOT)
     names = "source sql plan_sql files lacks key categories returns max_bad_share".split()
-    gives = SimpleNamespace(**{name: folder / f"{name}.parquet" for name in ("sales", "plan", "quarantine")})
+    gives = SimpleNamespace(**{name: folder / f"{name}.parquet" for name in ("sales", "lineage", "plan", "quarantine")})
     gives.dataset = folder / "dataset.json"
     ingest(data=folder, **{name: env[name] for name in names}, gives=gives)
     return SimpleNamespace(sales=gives.sales, env=env)

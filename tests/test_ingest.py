@@ -2,6 +2,7 @@
 
 import gzip
 import sqlite3
+from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,9 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from brewcast.project import read_env
 from brewcast.core import read_json, sha256
 from brewcast.ingest import ingest
+from brewcast.project import read_env
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared" / "data"
@@ -35,6 +36,28 @@ def text(*lines: str, header: str = HEADER) -> str:
     return "\n".join([header, *lines]) + "\n"
 
 
+def adds_up(dataset: dict, sales: list[dict], lineage: list[dict]):
+    "Every sale line is in the lineage of its store and month, and every file's rows are."
+    given, told, by_file = Counter(), Counter(), Counter()
+    for row in sales:
+        given.update({(row["store_id"], row["date"].replace(day=1), k): v for k, v in unit(row).items()})
+    for row in lineage:
+        told.update({(row["store_id"], row["month"], k): row[k] for k in ("lines", "quantity_sold")})
+        by_file[row["file"]] += row["lines"]
+        assert row["first_line"] is None or row["last_line"] - row["first_line"] + 1 >= row["lines"]
+    assert given == told
+    keys = [(row["store_id"], row["month"], row["file"] or "") for row in lineage]
+    assert keys == sorted(set(keys))
+    if dataset["counted"] == "lines of the files":
+        rows_in = {f: n["rows_in"] for table in dataset["tables"].values() for f, n in table["files"].items()}
+        assert by_file == {file: rows_in[file] for file in by_file}
+        assert by_file.total() == dataset["rows_in"]
+
+
+def unit(row: dict) -> dict:
+    return {"lines": 1, "quantity_sold": row["quantity_sold"]}
+
+
 @pytest.fixture
 def read(tmp_path):
     "A function that ingests a file's content, and gives dataset, sales and quarantine."
@@ -46,17 +69,20 @@ def read(tmp_path):
             (data / name).write_bytes(content.encode() if isinstance(content, str) else content)
         (tmp_path / "toy.sql").write_text(sql)
         till = {"name": "till", "path": name, "date_format": "%m/%d/%Y", "columns": COLUMNS} | (more or {})
-        gives = SimpleNamespace(**{n: out / f"{n}.parquet" for n in ("sales", "plan", "quarantine")})
+        gives = SimpleNamespace(**{n: out / f"{n}.parquet" for n in ("sales", "lineage", "plan", "quarantine")})
         gives.dataset = out / "dataset.json"
         given = {"source": "toy", "data": data, "sql": tmp_path / "toy.sql", "plan_sql": None, "files": [till]}
         given |= {"lacks": ["country", "product"], "key": None, "categories": ["Coffee", "Pastry"], "returns": False}
         dataset = ingest(**(given | {"max_bad_share": 0.9} | changes), gives=gives)
-        sales, aside = (pq.read_table(path).to_pylist() for path in (gives.sales, gives.quarantine))
+        sales, aside, lineage = (
+            pq.read_table(path).to_pylist() for path in (gives.sales, gives.quarantine, gives.lineage)
+        )
+        adds_up(dataset, sales, lineage)
         for table in dataset["tables"].values():
             for rows in table["files"].values():
                 assert rows["rows_in"] + rows["rows_set_aside"] == rows["rows_read"]
         assert dataset["rows_in"] == len(sales) and dataset["rows_read"] == len(sales) + dataset["rows_set_aside"]
-        return SimpleNamespace(dataset=dataset, sales=sales, aside=aside, gives=gives)
+        return SimpleNamespace(dataset=dataset, sales=sales, aside=aside, lineage=lineage, gives=gives)
 
     run.data = tmp_path / "data"
     return run
@@ -252,6 +278,12 @@ def test_several_files_are_one_table_and_each_is_counted(read):
     counted = {file: rows["rows_read"] for file, rows in got.dataset["tables"]["till"]["files"].items()}
     assert counted == {"till_1.csv.gz": 2, "till_2.csv": 3}
     assert (got.aside[0]["file"], got.aside[0]["line"]) == ("till_2.csv", 4)
+    assert [
+        (row["store_id"], row["file"], row["lines"], row["first_line"], row["last_line"]) for row in got.lineage
+    ] == [
+        ("S1", "till_1.csv.gz", 2, 2, 3),
+        ("S2", "till_2.csv", 2, 2, 3),
+    ]
 
 
 def test_lines_without_a_partner_in_a_join_are_set_aside(read):
@@ -282,6 +314,7 @@ def test_a_query_that_adds_up_counts_its_own_rows(read):
         FROM till GROUP BY ALL"""
     got = read(text(*LINES, LINES[0], LINES[0].replace("S1", "S3").replace("2.50", "-1"), "x"), sql=sql)
     assert got.dataset["rows_read"] == 5 and got.dataset["counted"].startswith("rows of the query")
+    assert {(row["file"], row["first_line"]) for row in got.lineage} == {("till.csv", None)}  # the only one there is
     assert [(row["table"], row["line"], row["column"]) for row in got.aside] == [
         ("till", 8, None),
         ("toy.sql", 5, "price"),
@@ -338,6 +371,10 @@ def test_the_format_makes_no_difference(read, kind):
         got = read(None, name="shop.duckdb", more={"table": "tills"}, **whole)
     assert got.gives.sales.read_bytes() == plain
     assert got.dataset["rows_set_aside"] == 0
+    lines = [1, 4] if kind not in ("gzip",) else [2, 5]  # only a text file has a header
+    file = {"gzip": "till.csv.gz", "parquet": "till.parquet", "sqlite": "shop.db:tills"}.get(kind, "shop.duckdb:tills")
+    assert {row["file"] for row in got.lineage} == {file}
+    assert [got.lineage[0]["first_line"], got.lineage[-1]["last_line"]] == lines
 
 
 @pytest.mark.parametrize("kind", ["parquet", "sqlite"])
@@ -380,9 +417,17 @@ def test_the_real_sources(source, tmp_path):
         pytest.skip(f"no data: {SHARED / source} is not there")
     env = read_env(ROOT, f"env.{source}.yaml")
     names = "source sql plan_sql files lacks key categories returns max_bad_share".split()
-    gives = SimpleNamespace(**{n: tmp_path / f"{n}.parquet" for n in ("sales", "plan", "quarantine")})
+    gives = SimpleNamespace(**{n: tmp_path / f"{n}.parquet" for n in ("sales", "lineage", "plan", "quarantine")})
     gives.dataset = tmp_path / "dataset.json"
     ingest(data=SHARED / source, **{name: env[name] for name in names}, gives=gives)
-    dataset = read_json(gives.dataset)
+    dataset, lineage = read_json(gives.dataset), pd.read_parquet(gives.lineage)
+    given = pd.read_parquet(gives.sales, columns=["store_id", "date"])
+    given["month"] = pd.to_datetime(given.date).dt.to_period("M").dt.start_time
+    told = lineage.assign(month=pd.to_datetime(lineage.month)).groupby(["store_id", "month"]).lines.sum()
+    assert told.equals(given.groupby(["store_id", "month"]).size().rename("lines"))
+    files = {f: rows["rows_in"] for table in dataset["tables"].values() for f, rows in table["files"].items()}
+    by_file = lineage.groupby("file").lines.sum().to_dict()
+    assert by_file == {file: files[file] for file in by_file} and sum(by_file.values()) == dataset["rows_in"]
+    assert len(by_file) == (3 if source == "maven_market" else 1)  # two of transactions, one of returns
     assert (dataset["rows_read"], dataset["stores"], dataset["first_date"], dataset["last_date"]) == COUNTS[source]
     assert dataset["rows_in"] == dataset["rows_read"]
