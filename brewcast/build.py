@@ -111,6 +111,7 @@ def warm_up(
 
     lock = {"BREWCAST_LOCK": str(root / "state" / source / ".lock")}  # by which one that was left behind is known
     os.environ.update({**KERNEL, **QUIET, **lock})
+    os.environ.pop("JPY_SESSION_NAME", None)  # a build that a notebook's cell starts is headless too
     kernels.start({})
 
 # %% ../nbs/44_build.ipynb #9acc752b

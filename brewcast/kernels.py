@@ -59,7 +59,7 @@ def preload(
     typeguard.typechecked, warnings.showwarning = before
     if name.startswith("feast"):
         warnings.filters[:] = filters  # Feast wants every library's deprecations shown, in all notebooks
-    if name == "duckdb":
+    if name == "duckdb" and name in sys.modules:
         sys.modules[name].default_connection().close()  # which has a thread; a kernel's first query makes its own
 
 # %% ../nbs/43_kernels.ipynb #746ddf95

@@ -38,7 +38,7 @@ class Notebooks(LargeFileManager):
         "Without outputs, and the module is made from it: an edit is what runs."
         from nbdev.clean import clean_jupyter
 
-        from brewcast.build import export_saved
+        from brewcast.notebooks import export_saved
 
         if is_ours(model, path):
             clean_jupyter(path=str(root / path.strip("/")), model=model)
@@ -59,11 +59,11 @@ def is_ours(model, path):
 c.ServerApp.contents_manager_class = Notebooks  # the default is asynchronous, Ploomber's is not: nothing would open
 
 
-def keep_records():
-    "Saving makes no stage stale by itself: its code decides, as everywhere."
-    from ploomber.jupyter.manager import DAGMapping
+def as_last_built():
+    "Notebooks open with the parameters of the last build, which their products were made with."
+    from ploomber.dag.dag import DAG
 
-    DAGMapping.delete_metadata = lambda self, key: None
+    DAG.brewcast_lab = True
 
 
-keep_records()
+as_last_built()

@@ -1,14 +1,10 @@
-"One name runs through; notebooks are wired, clean and in step with their modules; JupyterLab opens and saves them."
+"One name runs through; notebooks are wired, clean and in step with their modules."
 
 import ast
 import json
 import re
 import shutil
-import signal
-import socket
 import subprocess
-import time
-import urllib.request
 from pathlib import Path
 
 import pytest
@@ -16,7 +12,6 @@ import yaml
 from conftest import ROOT, commands, copy_project, project_environment
 
 from brewcast.project import env_files, read_env, stages, upstream_of
-from brewcast.staleness import digest
 
 NOTEBOOKS = sorted((ROOT / "nbs").glob("*.ipynb"))
 ENV = read_env(ROOT)
@@ -144,67 +139,3 @@ def test_the_lock_names_no_registry():
     lock = (ROOT / "requirements.lock").read_text()
     assert "://" not in lock and "--hash=sha256:" in lock
     assert not re.search(r"(?m)^--", lock)
-
-
-@pytest.fixture(scope="module")
-def lab(tmp_path_factory):
-    "A project under git with JupyterLab in it, as `make lab` starts it, and a function that calls its contents API."
-    root = copy_project(tmp_path_factory.mktemp("lab") / "brewcast")
-    run = commands(root)
-    run("PATH=.venv/bin:$PATH nbdev_export")  # in step, whatever the tree that was copied is
-    run("git init -q && git add -A && git -c user.name=a -c user.email=a@example.com commit -qm start")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = f". ./activate && exec jupyter lab --no-browser --allow-root --port {port} --IdentityProvider.token=t"
-    log = open(root.parent / "lab.log", "w")
-    server = subprocess.Popen(["bash", "-c", command], cwd=root, env=project_environment(root), stdout=log, stderr=log)
-
-    def call(path: str, content: dict | None = None) -> dict:
-        body = json.dumps({"type": "notebook", "format": "json", "content": content}).encode() if content else None
-        headers = {"Authorization": "token t", "Content-Type": "application/json"}
-        url = f"http://127.0.0.1:{port}/api/contents/{path}"
-        request = urllib.request.Request(url, data=body, method="PUT" if content else "GET", headers=headers)
-        return json.load(urllib.request.urlopen(request, timeout=120))
-
-    for _ in range(240):
-        try:
-            call("nbs")
-            break
-        except OSError:
-            assert server.poll() is None, (root.parent / "lab.log").read_text()
-            time.sleep(0.25)
-    yield root, call, run
-    server.send_signal(signal.SIGTERM)
-    server.wait(30)
-
-
-def test_every_notebook_opens_with_its_parameters_and_saving_it_unchanged_changes_nothing(lab):
-    root, call, run = lab
-    before = {path: digest(path.read_text()) for path in (root / "nbs").glob("*.ipynb")}
-    for notebook in NOTEBOOKS:
-        content = call(f"nbs/{notebook.name}")["content"]
-        injected = [c for c in content["cells"] if "injected-parameters" in c["metadata"].get("tags", [])]
-        assert len(injected) == (notebook.stem[3:] in STAGES), notebook.name
-        if injected:
-            cell = "".join(injected[0]["source"])
-            assert f'"nb": "{root}/products/simulated/{notebook.stem[3:]}/' in cell
-        call(f"nbs/{notebook.name}", content)
-    assert run("git status --porcelain").out == ""
-    assert {path: digest(path.read_text()) for path in before} == before
-
-
-def test_an_edit_that_is_saved_is_in_the_module_and_outputs_are_not(lab):
-    root, call, run = lab
-    content = call("nbs/11_clean.ipynb")["content"]
-    cell = next(c for c in content["cells"] if "".join(c["source"]).startswith("#| export\ndef "))
-    cell["source"] = "".join(cell["source"]) + "\n\n\ndef added_here() -> int:\n    return 1"
-    cell["outputs"] = [{"output_type": "stream", "name": "stdout", "text": "shown"}]
-    cell["execution_count"] = 7
-    call("nbs/11_clean.ipynb", content)
-    assert "def added_here()" in (root / "brewcast/clean.py").read_text()
-    changed = run("git diff --unified=0 nbs").out
-    lines = [line for line in changed.splitlines() if re.match(r"[+-][^+-]", line)]
-    assert any("added_here" in line for line in lines) and len(lines) <= 7
-    assert "shown" not in changed and "execution_count" not in changed
-    assert not list(root.glob("products/*/*/")) and not list(root.glob("products/*/inputs.json"))  # nothing was built
