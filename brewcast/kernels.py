@@ -149,9 +149,10 @@ def start(
     environment: dict[str, str],  # what kernels will find beside the environment of this process
     names: list[str] = PRELOAD,  # modules to import
 ):
-    "Start the warm process, if there is none, from the main thread: it ends with it."
+    "Start the warm process, if none is running, from the main thread: it ends with it."
     global _warm
-    if _warm or sys.platform != "linux" or os.environ.get("BREWCAST_KERNELS") == "cold":
+    running = _warm and _warm.process.poll() is None
+    if running or sys.platform != "linux" or os.environ.get("BREWCAST_KERNELS") == "cold":
         return
     asked, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     environment, program = os.environ | environment | WARM, importlib.util.find_spec("brewcast.kernels").origin

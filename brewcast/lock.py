@@ -61,7 +61,8 @@ def project_lock(
 
 
 def _left_behind(path):
-    mine = {os.getpid(), *(p.pid for p in psutil.Process().parents())}
+    me = psutil.Process()
+    mine = {me.pid, *(process.pid for process in [*me.parents(), *me.children(recursive=True)])}
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
             if process.pid not in mine and process.environ().get("BREWCAST_LOCK") == str(path):

@@ -256,6 +256,8 @@ def test_without_a_sound_warm_process_kernels_are_started_as_usual(tmp_path, mon
     kernels._warm.process.kill()
     kernels._warm.process.wait()
     assert run(tmp_path, PARENT) == [usual]
+    kernels.start({}, [])  # is another
+    forked(tmp_path)
     kernels.end()
     assert len([record for record in caplog.records if "a cold kernel: " in record.message]) == 4
 
