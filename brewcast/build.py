@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['KERNEL', 'PAPERMILL', 'NEEDLESS', 'failed_folder', 'set_aside', 'put_right', 'warm_up', 'Progress', 'Executor',
-           'came_out_the_same', 'failure', 'impose', 'hook_ploomber', 'render_html', 'without', 'build', 'sealed']
+           'came_out_the_same', 'failure', 'impose', 'hook_ploomber', 'render_html', 'without', 'build', 'stale',
+           'sealed']
 
 # %% ../nbs/44_build.ipynb #7300b165
 import contextlib
@@ -423,7 +424,7 @@ def build(
     "Run every stale stage, as `ploomber build` does."
     check_environment(root)
     wired = stages(root, parameters(root, source, changed))
-    if sealed(root, source, wired):
+    if sealed(root, source, wired) or not any(stale(root, source, wired).values()):
         return False
     warm_up(root, source)
     with without(NEEDLESS):
@@ -434,6 +435,16 @@ def build(
     dag.brewcast_parameters = {stage: wiring["params"] for stage, wiring in wired.items()}
     dag.build(show_progress=False)
     return any(task.exec_status == TaskStatus.Executed for task in dag.values())
+
+
+def stale(
+    root: Path,  # the project
+    source: str,  # the source that is built
+    wired: dict[str, dict],  # see `stages`, with the parameters to be built with
+) -> dict[str, list[dict]]:  # reasons by stage, see `why`
+    "Which stages a build would run now, and for which reasons."
+    params = {stage: wiring["params"] for stage, wiring in wired.items()}
+    return why(root, source, wired, resolved(root, source, build_key(root, source, params)))
 
 
 def sealed(

@@ -20,6 +20,7 @@ import os
 import re
 from pathlib import Path
 
+from .ledger import resolve_inputs
 from .project import env_file, read_env, stages, upstream_of, write_text
 
 # %% ../nbs/42_staleness.ipynb #88e787d9
@@ -227,10 +228,6 @@ def resolved(
     "What this build may know of the state; where an earlier build is repeated, what that one knew."
     if path := os.environ.get("BREWCAST_INPUTS"):
         return {**json.loads(Path(path).read_text()), "build_key": key}
-    if not (root / "state" / source).exists():
-        return {"build_key": key, "champion": None, "archived_forecasts": [], "barred": []}
-    from brewcast.registry import resolve_inputs
-
     return {**resolve_inputs(source, root, key), "build_key": key}
 
 

@@ -31,7 +31,7 @@ def test_what_earlier_builds_left_is_upstream_and_the_build_key_is_not(toy, run)
         "champion": None,
     }
     # when a look at the state finds another champion, the stages that take `inputs` are stale
-    (toy / "brewcast/registry.py").write_text(
+    (toy / "brewcast/ledger.py").write_text(
         "def resolve_inputs(source, root, key):\n"
         "    return {'champion': {'name': 'x'}, 'archived_forecasts': [], 'barred': []}\n"
     )
