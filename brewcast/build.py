@@ -30,6 +30,7 @@ from brewcast.staleness import (
     build_key,
     built_path,
     file_hashes,
+    fingerprints,
     inputs_path,
     recall,
     remember,
@@ -443,8 +444,8 @@ def stale(
     wired: dict[str, dict],  # see `stages`, with the parameters to be built with
 ) -> dict[str, list[dict]]:  # reasons by stage, see `why`
     "Which stages a build would run now, and for which reasons."
-    params = {stage: wiring["params"] for stage, wiring in wired.items()}
-    return why(root, source, wired, resolved(root, source, build_key(root, source, params)))
+    params, prints = {stage: wiring["params"] for stage, wiring in wired.items()}, fingerprints(root, source, wired)
+    return why(root, source, wired, resolved(root, source, build_key(root, source, params, prints)), prints)
 
 
 def sealed(

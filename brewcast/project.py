@@ -64,7 +64,7 @@ def say(text: str):
 # %% ../nbs/07_project.ipynb #e76bf8f2
 def _yaml(path):
     try:
-        return yaml.safe_load(path.read_text())
+        return yaml.load(path.read_text(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # in C: 8 times as fast
     except yaml.YAMLError as error:
         raise ValueError(f"{path.name} is no YAML: {error}") from None
 

@@ -6,8 +6,8 @@
 __all__ = ['UNCOUNTED', 'READ_BY_TOOLS', 'RESOLVED', 'FOR_PEOPLE', 'UNWATCHED', 'normal_form', 'local_modules', 'module_closure',
            'digest', 'FileHashes', 'files_read', 'fingerprint', 'definitions', 'build_key', 'file_hashes', 'resolved',
            'inputs_path', 'built_path', 'product_hashes', 'read_by_others', 'remember', 'recall', 'state_seen',
-           'why_stale', 'why', 'code_changes', 'parameter_changes', 'short', 'module_changes', 'import_chain',
-           'file_changes', 'state_changes', 'seal', 'state_read', 'seal_path']
+           'why_stale', 'fingerprints', 'why', 'code_changes', 'parameter_changes', 'short', 'module_changes',
+           'import_chain', 'file_changes', 'state_changes', 'seal', 'state_read', 'seal_path']
 
 # %% ../nbs/42_staleness.ipynb #8efe30d1
 import ast
@@ -168,6 +168,7 @@ def fingerprint(
     }
 
 
+@functools.cache
 def definitions(
     form: str,  # a module, in normal form
 ) -> dict[str, str]:  # hash by name of function, class or constant; "" for the rest
@@ -196,6 +197,7 @@ def build_key(
     root: Path,  # the project
     source: str,  # the source that is built
     params: dict[str, dict] | None = None,  # by stage, as built; default as pipeline.yaml wires them
+    prints: dict[str, dict] | None = None,  # fingerprints by stage, where they are known
 ) -> str:  # 12 hex digits
     "The hash of a build's data, code and parameters."
     root = Path(root)
@@ -207,7 +209,8 @@ def build_key(
     hashes, parts = file_hashes(root, source), {}
     for stage in sorted(decisive):
         values = (params or {}).get(stage, wired[stage]["params"])
-        parts[stage] = [values, fingerprint(stage, root / wired[stage]["source"], values, root, hashes)]
+        known = (prints or {}).get(stage) or fingerprint(stage, root / wired[stage]["source"], values, root, hashes)
+        parts[stage] = [values, known]
     hashes.save()
     return digest(parts)
 
@@ -321,6 +324,7 @@ def why_stale(
     wired: dict[str, dict],  # see `stages`
     hashes: FileHashes,  # hashes of files
     state: dict | None = None,  # what the state says now, default what inputs.json says
+    print_now: dict | None = None,  # its fingerprint, where it is known
 ) -> list[dict]:  # of each reason `kind`, `name` and `text`; empty: up to date
     "The reasons of a stage's own to run again, its upstream's products among them."
     wiring, built = wired[stage], recall(root, source, stage)
@@ -330,7 +334,7 @@ def why_stale(
         begun = len(gone) < len(products)
         never = {"kind": "never", "name": stage, "text": "did not run to its end" if begun else "has not run yet"}
         return [never]
-    print_now = fingerprint(stage, root / wiring["source"], wiring["params"], root, hashes)
+    print_now = print_now or fingerprint(stage, root / wiring["source"], wiring["params"], root, hashes)
     before = built["fingerprint"]
     state = {k: v for k, v in (state or {}).items() if k != "build_key"} or state_seen(root, source, wiring["params"])
     edited = [name for name, found in products.items() if found and found != built["products"].get(name)]
@@ -353,16 +357,29 @@ def why_stale(
     ]
 
 
+def fingerprints(
+    root: Path,  # the project
+    source: str,  # the source that is built
+    wired: dict[str, dict],  # see `stages`, with the parameters to be built with
+) -> dict[str, dict]:  # by stage
+    "The fingerprint of every stage."
+    hashes = file_hashes(root, source)
+    found = {n: fingerprint(n, root / w["source"], w["params"], root, hashes) for n, w in wired.items()}
+    hashes.save()
+    return found
+
+
 def why(
     root: Path,  # the project
     source: str,  # the source that is built
     wired: dict[str, dict],  # see `stages`, with the parameters to be built with
     state: dict | None = None,  # see `why_stale`
+    prints: dict[str, dict] | None = None,  # fingerprints by stage, where they are known
 ) -> dict[str, list[dict]]:  # reasons by stage, in the pipeline's order; an empty list: up to date
     "Which stages are stale, and for which reasons."
     hashes, found = file_hashes(root, source), {}
     for stage, wiring in wired.items():
-        own = why_stale(stage, root, source, wired, hashes, state)
+        own = why_stale(stage, root, source, wired, hashes, state, (prints or {}).get(stage))
         follows = [n for n in upstream_of(root / wiring["source"]) if found[n]]
         own = [reason for reason in own if reason["kind"] != "upstream" or reason["name"] not in follows]
         found[stage] = own + [{"kind": "upstream", "name": n, "text": f"{n} runs again"} for n in follows]
