@@ -108,6 +108,7 @@ PAPERMILL = {  # our own progress is enough; kernels need not say that they use 
 def warm_up(
     root: Path,  # the project
     source: str,  # the source that is built
+    number: int,  # of stages to be run; for one or two, kernels that import what they need are quicker
 ):
     "Start the process that kernels are forked from: it imports what they need while Ploomber is being imported."
     from brewcast import kernels
@@ -115,7 +116,8 @@ def warm_up(
     lock = {"BREWCAST_LOCK": str(root / "state" / source / ".lock")}  # by which one that was left behind is known
     os.environ.update({**KERNEL, **QUIET, **lock})
     os.environ.pop("JPY_SESSION_NAME", None)  # a build that a notebook's cell starts is headless too
-    kernels.start({})
+    if number > 2:
+        kernels.start({})
 
 # %% ../nbs/44_build.ipynb #9acc752b
 class Progress:
@@ -192,7 +194,7 @@ class Executor:
         tasks = [task for task in dag.values() if task.exec_status != TaskStatus.Skipped]
         for task in tasks:
             task.executor_params = PAPERMILL | task.executor_params
-        warm_up(dag.brewcast.root, dag.brewcast.source)
+        warm_up(dag.brewcast.root, dag.brewcast.source, len(tasks))
         progress, reports, errors = Progress([task.name for task in tasks]), {}, {}
         try:
             self._run(tasks, progress, reports, errors)
@@ -425,9 +427,11 @@ def build(
     "Run every stale stage, as `ploomber build` does."
     check_environment(root)
     wired = stages(root, parameters(root, source, changed))
-    if sealed(root, source, wired) or not any(stale(root, source, wired).values()):
+    if sealed(root, source, wired):
         return False
-    warm_up(root, source)
+    if not (waiting := [stage for stage, reasons in stale(root, source, wired).items() if reasons]):
+        return False
+    warm_up(root, source, len(waiting))
     with without(NEEDLESS):
         from ploomber.constants import TaskStatus
         from ploomber.spec import DAGSpec
