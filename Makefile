@@ -71,7 +71,7 @@ ui: .venv/ready ## MLflow on http://127.0.0.1:5000
 	@$(ACTIVATE) && mlflow ui --host 127.0.0.1 --port 5000
 
 ##@ Develop
-.PHONY: setup test docs faults lint format export clean-notebooks lock clean
+.PHONY: setup test docs faults bench lint format export clean-notebooks lock clean
 setup: .venv/ready ## The environment, from the hashed lock (done again when it changes)
 
 test: .venv/ready ## All tests: notebooks in step and clean, their lessons, stages, journeys
@@ -84,6 +84,9 @@ docs: .venv/ready ## The documentation site in _docs/, from the notebooks and th
 
 faults: .venv/ready ## Kills in every stage, full disks, two builds at once: all of it (half an hour)
 	@. .venv/bin/activate && BREWCAST_FAULTS=full python -m pytest -q -n 2 tests/test_faults.py
+
+bench: .venv/ready ## Builds beside papermill, nbconvert, Ploomber, Kedro and DVC
+	@$(PY) bench/builds.py
 
 lint: .venv/ready ## Check style
 	@$(PY) -m ruff check . && $(PY) -m ruff format --check .
