@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from toy import ENV, STAGES, edit, started
+from toy import COLD, ENV, STAGES, edit, started
 
 from brewcast import staleness
 from brewcast.cli import main
@@ -16,6 +16,7 @@ from brewcast.cli import main
 def brewcast(toy, monkeypatch, capsys):
     "The command line, in this process."
     environment = dict(os.environ)
+    os.environ.update(COLD)
     monkeypatch.chdir(toy)
 
     def call(*words: str) -> tuple[str, str]:

@@ -1,5 +1,6 @@
 "A project of four small stages with this project's own build, wired as its pipeline is: for the tests of builds."
 
+import functools
 import json
 import re
 import shutil
@@ -93,7 +94,7 @@ def built(tmp_path_factory):
         notebook = {"cells": cells, "metadata": kernel, "nbformat": 4, "nbformat_minor": 5}
         (root / f"nbs/{number}_{name}.ipynb").write_text(json.dumps(notebook))
     (root / "pipeline.yaml").write_text(PIPELINE + tasks)
-    assert sorted(started(commands(root)(BUILD).err)) == sorted(STAGES)
+    assert sorted(started(commands(root)(BUILD, **COLD).err)) == sorted(STAGES)
     return root
 
 
@@ -104,9 +105,10 @@ def toy(built, tmp_path):
 
 @pytest.fixture
 def run(toy):
-    return commands(toy)
+    return functools.partial(commands(toy), **COLD)
 
 
+COLD = {"BREWCAST_KERNELS": "cold"}  # these stages import nothing that a warm process could have imported
 BUILD = f"{sys.executable} -m brewcast.cli build"
 
 
