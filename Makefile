@@ -104,8 +104,8 @@ lock: ## Resolve settings.ini's dependencies anew into requirements.lock
 	@$(PY) -m uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 		--no-emit-find-links --no-annotate --no-header --extra dev setup.py -o requirements.lock
 
-clean: ## Remove this source's products, and scratch (never state)
-	rm -rf "products/$(SOURCE)" scratch release
+clean: .venv/ready ## Remove this source's products, and scratch (never state)
+	@$(BREWCAST) clean --source "$(SOURCE)"
 
 # pip takes minutes for this lock, uv seconds: so pip installs only uv, at the lock's version and hash.
 # Its programs hold the folder's path: where the project was moved, it is made again.

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['KERNEL', 'PAPERMILL', 'NEEDLESS', 'failed_folder', 'set_aside', 'put_right', 'warm_up', 'Progress', 'Executor',
-           'came_out_the_same', 'failure', 'impose', 'hook_ploomber', 'render_html', 'without', 'build', 'stale',
-           'sealed']
+           'came_out_the_same', 'failure', 'source_cell', 'impose', 'hook_ploomber', 'render_html', 'without', 'build',
+           'stale', 'sealed']
 
 # %% ../nbs/44_build.ipynb #7300b165
 import contextlib
@@ -63,7 +63,7 @@ def set_aside(
     beside = folder.with_name(f".before.{stage}.tmp")
     shutil.rmtree(beside, ignore_errors=True)
     try:
-        shutil.copytree(folder, beside, ignore=shutil.ignore_patterns(made.name))
+        shutil.copytree(folder, beside)
         os.replace(beside, aside)
     except OSError:  # no room: nothing has been touched, and the room is given back
         shutil.rmtree(beside, ignore_errors=True)
@@ -82,6 +82,10 @@ def put_right(
     if aside.exists() and not made.exists():
         shutil.rmtree(failed, ignore_errors=True)
         failed.parent.mkdir(exist_ok=True)
+        for old in [path for path in aside.rglob("*") if path.is_file()]:
+            new = folder / old.relative_to(aside)
+            if new.is_file() and _stamp(new) == _stamp(old):
+                new.unlink()  # not of this run
         if folder.exists():
             os.replace(folder, failed)
         os.replace(aside, folder)
@@ -90,6 +94,10 @@ def put_right(
         with contextlib.suppress(OSError):
             failed.parent.rmdir()
     shutil.rmtree(aside, ignore_errors=True)
+
+# %% ../nbs/44_build.ipynb #18bb5ed3
+def _stamp(path):
+    return path.stat().st_size, path.stat().st_mtime_ns
 
 # %% ../nbs/44_build.ipynb #66c7d2b2
 KERNEL = {  # what every kernel finds in its environment
@@ -276,7 +284,7 @@ def failure(
     lines = [f"{task.name} failed: {type(cause).__name__}: {cause}"]
     if hasattr(cause, "ename"):
         first = [line for line in (cause.source or "").splitlines() if line.strip() and not line.startswith("#|")][:1]
-        where = f"cell {cause.cell_index + 1}" + (f", which begins `{first[0]}`" if first else "")
+        where = source_cell(Path(task.source.loc), cause.cell_index) + (f", which begins `{first[0]}`" if first else "")
         frames = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(cause.traceback)).splitlines()
         lines = [
             f"{task.name} failed: {cause.ename}: {cause.evalue}",
@@ -288,6 +296,16 @@ def failure(
     if partly.exists():
         lines.append(f"  as far as it ran: {os.path.relpath(partly)}")
     return "\n".join(lines)
+
+# %% ../nbs/44_build.ipynb #844ab9ce
+def source_cell(
+    notebook: Path,  # a stage's
+    index: int,  # of a cell as it was executed, from 0, with the injected parameters among them
+) -> str:  # such as "cell 5 of 21_train.ipynb"
+    "Where a cell stands in the notebook that is edited."
+    cells = json.loads(notebook.read_text())["cells"]
+    tagged = [i for i, cell in enumerate(cells) if "parameters" in cell["metadata"].get("tags", [])]
+    return f"cell {index + 1 - (bool(tagged) and index > tagged[0])} of {notebook.name}"
 
 # %% ../nbs/44_build.ipynb #32481bd5
 def impose(

@@ -98,6 +98,8 @@ def summary(
 ) -> str:  # half a screen
     "What came out of a build."
     at = root / "products" / source
+    if not (at / "forecast" / "forecast.csv").exists():
+        raise FileNotFoundError(f"products/{source} is not built: `make run SOURCE={source}` builds it")
     data, verdict = (json.loads((at / name).read_text()) for name in ["ingest/dataset.json", "evaluate/verdict.json"])
     left_out = json.loads((at / "clean" / "clean.json").read_text())["incomplete_months"]
     with open(at / "forecast" / "forecast.csv", newline="") as file:
@@ -232,6 +234,8 @@ def _backup(root, asked):
 def _restore(root, asked):
     from brewcast.keep import restore
 
+    if not asked.file:
+        raise ValueError("which backup? `make restore FILE=backups/...`")
     print(restore(root, asked.file, asked.replace)["message"])
 
 
@@ -239,6 +243,12 @@ def _prune(root, asked):
     from brewcast.keep import prune
 
     print(prune(root, asked.source, asked.keep, asked.dry_run)["message"])
+
+
+def _clean(root, asked):
+    with project_lock(root, asked.source, "clean"):
+        for folder in [f"products/{asked.source}", "scratch", "release"]:
+            shutil.rmtree(root / folder, ignore_errors=True)
 
 
 def _open(root, asked):
@@ -308,6 +318,7 @@ COMMANDS = {  # what each does given the project and the arguments, its help, it
         ("--dry-run", {"action": "store_true", "help": "only say what would go"}),
     ),
     "summary": (lambda root, asked: print(summary(root, asked.source)), "half a screen on the last build", SOURCE),
+    "clean": (_clean, "remove a source's products, and scratch; never state", SOURCE),
     "open": (_open, "open the month page", SOURCE),
     "lab": (_lab, "JupyterLab, with the parameters of the last build", SOURCE, ("arguments", {"nargs": "*"})),
     "export": (
@@ -351,6 +362,9 @@ def main(
         os.chdir(root)
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # a stop from outside ends kernels too
         return COMMANDS[asked.command][0](root, asked) or 0
+    except BrokenPipeError:  # whoever read has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except KeyboardInterrupt:
         say("interrupted")
         return 130

@@ -163,7 +163,7 @@ def fingerprint(
     modules = module_closure(code + [normal_form(text) for text in texts], root / "brewcast")
     return {
         "code": [f"{digest(cell)} {cell.splitlines()[0]}" for cell in code if cell],
-        "modules": {name: definitions(form) for name, form in modules.items()},
+        "modules": {name: _defined(name, form) for name, form in modules.items()},
         "files": {path.relative_to(root).as_posix(): _file_hash(path, hashes) for path in read},
     }
 
@@ -178,6 +178,13 @@ def definitions(
         named = node.targets[0] if isinstance(node, ast.Assign) else node
         found.setdefault(getattr(named, "name", None) or getattr(named, "id", ""), []).append(ast.unparse(node))
     return {name: digest(texts) for name, texts in found.items()}
+
+
+def _defined(name, form):
+    try:
+        return definitions(form)
+    except SyntaxError as error:  # which has no normal form: the lines are the file's
+        raise ValueError(f"brewcast/{name}.py, line {error.lineno}: {error.msg}") from None
 
 
 def _texts(path):

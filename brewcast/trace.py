@@ -612,7 +612,7 @@ def picture(
         for each in column:
             each |= {"x": 16 + i * (WIDE + GAP), "y": y, "h": 32 + LINE * len(each["lines"])}
             y += each["h"] + 22
-    low = [max(each["y"] + each["h"] for each in column) for column in placed]
+    low = [max((each["y"] + each["h"] for each in column), default=TOP) for column in placed]
     width, height = 2 + len(placed) * (WIDE + GAP), max(*low, max(low[1:4]) + 20) + 46
     head = f"{found['store_id']}, {found['month']}: {', '.join(found['links'][0]['brief'])}"
     drawn = [_text(16, 32, head, 16, True), *_arrows(placed, max(low[1:4]) + 20)]

@@ -42,6 +42,9 @@ def test_every_source_is_built_with_parameters_that_are_known(source):
         ({"judged": "12"}, "judged is '12', where a value like 12 is taken"),
         ({"returns": 1}, "returns is 1, where a value like False is taken"),
         ({"train": 3}, "train is no parameter"),
+        ({"coverage": 8}, "coverage is 8, and is a share: from 0 to 1"),
+        ({"monitor": {"drift_share": None}}, "monitor.drift_share is null, where a value like 0.5 is taken"),
+        ({"judged": 0}, "judged is 0, and is at least 1"),
         ({"nonsense": 1}, "nonsense is no parameter"),
     ],
 )  # fmt: skip
@@ -128,6 +131,12 @@ def test_a_full_disk_leaves_the_old_file_and_no_other(tmp_path):
     with pytest.raises(OSError):
         write_text(tmp_path / "a", "a folder lies there")
     assert path.read_text() == "old" and sorted(p.name for p in tmp_path.iterdir()) == ["a", "a.txt"]
+
+
+def test_a_value_that_is_no_yaml_and_a_module_that_is_no_python_are_named(toy, run):
+    assert "'lags=[1': [1 is no YAML" in run(f"{BUILD} 'lags=[1'", fails=True).err
+    (toy / "brewcast/areas.py").write_text("def area(x):\n    return (x\n")
+    assert "brewcast/areas.py, line 2: '(' was never closed" in run(f"{CLI} why", fails=True).err
 
 
 def test_a_file_of_parameters_that_is_no_yaml_is_named(toy, run):
