@@ -26,9 +26,10 @@ from conftest import commands, project_environment
 
 from brewcast import keep
 from brewcast.core import sha256
+from brewcast.ledger import read_ledger, resolve_inputs
 from brewcast.models import Baseline
 from brewcast.records import lay_out, read_runs
-from brewcast.registry import MODEL, aliases, read_ledger, resolve_inputs
+from brewcast.registry import MODEL, aliases
 from brewcast.service import check_release
 from brewcast.tracking import log_model_run, mlflow_client
 

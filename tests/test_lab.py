@@ -283,9 +283,15 @@ def test_a_function_is_changed_run_saved_and_built(lab, page):
     # and nothing that serves has moved
     assert content_of(lab.root / "state/simulated") == state
     assert Forecaster(lab.root / "state/simulated/current").answer(["STORE101", "STORE102"]) == answers
-    # when the next build runs, then it runs that stage and what follows from it
-    told = lab.run("make build").err
-    assert set(re.findall(r"of \d+ +(\w+) ", told)) == {"evaluate", "forecast", "package"}
+    # when the next build runs, then it runs that stage and what follows from it, and, where the state has a champion
+    # since the last build's time, what is told of it
+    reasons = json.loads(lab.run(".venv/bin/python -m brewcast.cli why --json").out)
+    kinds = {stage: {reason["kind"] for reason in found} for stage, found in reasons.items() if found}
+    assert {stage for stage, found in kinds.items() if "code" in found} == {"evaluate"}
+    assert kinds.keys() - {"evaluate", "forecast", "package"} <= {"monitor", "train"}
+    assert kinds.get("monitor", {"state"}) == {"state"} and kinds.get("train", {"state"}) <= {"state", "upstream"}
+    ran = set(re.findall(r"of \d+ +(\w+) +done", lab.run("make build").err))
+    assert {"evaluate", "forecast", "package"} <= ran <= kinds.keys()
     assert re.search("evaluate +starts", told)
     after = json.loads((lab.root / "products/simulated/evaluate/verdict.json").read_text())["errors"]["candidate"]
     assert after["rmsse"] == pytest.approx(before["rmsse"] / 2)

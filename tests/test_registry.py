@@ -15,9 +15,10 @@ from releases import FOREST, ROOT, SEASONAL, made_products
 
 from brewcast import registry
 from brewcast.core import read_json, sha256, write_json, write_parquet
+from brewcast.ledger import append_entry, read_ledger, resolve_inputs
 from brewcast.lock import project_lock
 from brewcast.package import bento_hashes, build_bento, hashes, quiet_environment, write_release
-from brewcast.registry import append_entry, publish, read_ledger, resolve_inputs
+from brewcast.registry import publish
 from brewcast.tracking import log_model_run
 
 VERDICTS = {
