@@ -290,7 +290,8 @@ def test_a_function_is_changed_run_saved_and_built(lab, page):
     assert {stage for stage, found in kinds.items() if "code" in found} == {"evaluate"}
     assert kinds.keys() - {"evaluate", "forecast", "package"} <= {"monitor", "train"}
     assert kinds.get("monitor", {"state"}) == {"state"} and kinds.get("train", {"state"}) <= {"state", "upstream"}
-    ran = set(re.findall(r"of \d+ +(\w+) +done", lab.run("make build").err))
+    told = lab.run("make build").err
+    ran = set(re.findall(r"of \d+ +(\w+) +done", told))
     assert {"evaluate", "forecast", "package"} <= ran <= kinds.keys()
     assert re.search("evaluate +starts", told)
     after = json.loads((lab.root / "products/simulated/evaluate/verdict.json").read_text())["errors"]["candidate"]
