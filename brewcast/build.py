@@ -353,11 +353,11 @@ def hook_ploomber():
             wired = impose(dag, root, source)
         except ValueError as error:
             raise DAGRenderError(str(error)) from None
-        params = {stage: wiring["params"] for stage, wiring in wired.items()}
-        state = resolved(root, source, build_key(root, source, params))
+        params, prints = {stage: wiring["params"] for stage, wiring in wired.items()}, fingerprints(root, source, wired)
+        state = resolved(root, source, build_key(root, source, params, prints))
         if getattr(building, "now", False):
             write_text(inputs_path(root, source), json.dumps(state, indent=1, sort_keys=True) + "\n")
-        reasons = why(root, source, wired, state)
+        reasons = why(root, source, wired, state, prints)
         dag.brewcast = SimpleNamespace(
             root=root, source=source, wired=wired, state=state, reasons=reasons, forced=force
         )

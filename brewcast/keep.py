@@ -33,7 +33,8 @@ from .registry import MODEL, aliases, archive_name, read_ledger
 from .tracking import mlflow_client, mlflow_uri
 
 # %% ../nbs/47_keep.ipynb #1eb9d4e3
-LEFT_BEHIND = re.compile(r"\.lock|\.lock\.holder|\..*\.tmp")
+# locks, half-written files, and what SQLite keeps beside a database while it writes: its copy holds all of it
+LEFT_BEHIND = re.compile(r"\.lock|\.lock\.holder|\..*\.tmp|.*\.db-(journal|wal|shm)")
 
 
 def files_under(
@@ -232,8 +233,6 @@ def gather(
     for name, path in list(files.items()):
         if path.is_file() and is_sqlite(path):
             files[name] = snapshot(path, scratch / "databases" / name)
-            for side in ("-journal", "-wal", "-shm"):
-                files.pop(name + side, None)
     (scratch / "git").mkdir()
     bundle, left_out = bundle_code(root, read_runs(root, source), scratch / "git")
     if bundle:

@@ -49,6 +49,13 @@ def read(root: Path, product: str) -> dict:
 
 
 @pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    "A small project in which nothing was run before: the session's own may have been built by other tests."
+    root = small_project(tmp_path_factory.mktemp("a journey") / "brewcast")  # with a space in its path
+    return SimpleNamespace(root=root, run=commands(root))
+
+
+@pytest.fixture(scope="module")
 def first(project):
     "The first `make run` in the small project."
     return project.run("make run")

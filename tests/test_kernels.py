@@ -194,10 +194,13 @@ def test_interrupt_restart_and_end(warm):
     async def check(manager, client):
         # given a cell that runs for long
         begun = asyncio.Event()
+
+        def heard(message):
+            if message["msg_type"] == "stream":  # what the cell printed, not that it is about to begin
+                begun.set()
+
         running = asyncio.ensure_future(
-            client.execute_interactive(
-                "import time\nprint('begun')\ntime.sleep(600)", output_hook=lambda message: begun.set(), timeout=60
-            )
+            client.execute_interactive("import time\nprint('begun')\ntime.sleep(600)", output_hook=heard, timeout=60)
         )
         await begun.wait()
 
@@ -214,6 +217,7 @@ def test_interrupt_restart_and_end(warm):
         assert isinstance(second, kernels.Fork) and second.pid != first.pid and first.returncode == -signal.SIGKILL
 
         # when it is asked to end, then it does, in order
+        manager.shutdown_wait_time = 60.0  # seconds before it is killed: on a loaded machine five are too few
         await manager.shutdown_kernel()
         assert second.returncode == 0
 
