@@ -64,7 +64,7 @@ lab: .venv/ready ## JupyterLab in the project, with each stage's parameters
 	@$(BREWCAST) lab $(if $(filter file,$(origin SOURCE)),,--source "$(SOURCE)")
 
 serve: .venv/ready ## The forecast service on http://127.0.0.1:3000
-	@test -e "state/$(SOURCE)/current" || { echo "nothing is published for $(SOURCE): make run SOURCE=$(SOURCE)" >&2; exit 1; }
+	@test -e "state/$(SOURCE)/ledger.db" || { echo "nothing is published for $(SOURCE): make run SOURCE=$(SOURCE)" >&2; exit 1; }
 	@$(ACTIVATE) && bentoml serve brewcast.service:Brewcast --host 127.0.0.1 --port $(PORT)
 
 ui: .venv/ready ## MLflow on http://127.0.0.1:5000

@@ -10,12 +10,11 @@ __all__ = ['INK', 'SOFT', 'GRID', 'COLORS', 'SHADES', 'WIDTH', 'WEEKDAYS', 'SHAR
            'draw_effects', 'days_title', 'plot_days', 'price_level', 'price_response', 'name_dots', 'draw_price_level',
            'draw_price_response', 'plot_prices', 'missing_by_month', 'plot_missing', 'store_spans', 'store_bars',
            'name_changes', 'plot_stores', 'explore', 'open_release', 'what_if', 'what_if_text', 'plot_what_if',
-           'no_panel', 'what_if_panel']
+           'no_panel', 'promotion_planned', 'what_if_panel']
 
-# %% ../nbs/12_explore.ipynb #a09c889f
+# %% ../nbs/12_explore.ipynb #4a21e24d
 import io
 import os
-from copy import copy
 from html import escape
 from importlib import import_module
 from pathlib import Path
@@ -691,10 +690,10 @@ def explore(
 # %% ../nbs/12_explore.ipynb #2614177a
 def open_release(
     product: Path,  # of any stage: products/<source>/<stage>/<file>
-):  # a Forecaster of the service
+):  # a brewcast.release.Release
     "What serves this source, its hashes and golden answers checked. Raises FileNotFoundError where nothing does."
     root, source = Path(product).parents[3], Path(product).parents[1].name
-    return import_module(".service", "brewcast").Forecaster(root / "state" / source / "current")
+    return import_module(".release", "brewcast").Release(root / "state" / source / "current")
 
 
 def what_if(
@@ -703,16 +702,14 @@ def what_if(
     share: float | None = None,  # of next month's days that are promotion days, in [0, 1]; None is as planned
 ) -> list[dict]:  # as served: store_id, month, forecast, lower, upper and others; one a store, in the order asked
     "What the release would answer if the plan had another share of promotion days."
-    unknown = [store_id for store_id in store_ids if store_id not in release.rows.index]
+    unknown = [store_id for store_id in store_ids if store_id not in release.position]
     if unknown:
-        raise ValueError(f"no forecast of {listed(unknown)}: the release has {listed(release.rows.index)}")
-    if share is None:
-        return release.answer(store_ids)
-    if not 0 <= share <= 1:
+        raise ValueError(f"no forecast of {listed(unknown)}: the release has {listed(release.ids)}")
+    if share is not None and not 0 <= share <= 1:
         raise ValueError(f"share is {share}: it must lie between 0 (no promotion) and 1 (every day)")
-    asked, features = copy(release), import_module(".features", "brewcast")
-    asked.rows = features.with_promotion(release.rows.loc[store_ids], share)
-    return asked.answer(store_ids)
+    places = [release.position[store_id] for store_id in store_ids]
+    told = release.told[places] if share is None else release.what_if(places, {"promotion_share": share})[0]
+    return [release.answer(store_id, row) for store_id, row in zip(store_ids, told, strict=True)]
 
 # %% ../nbs/12_explore.ipynb #8df97916
 SHARES = {"as planned": None, "none": 0.0, "25% of days": 0.25, "50% of days": 0.5, "75% of days": 0.75}
@@ -765,14 +762,15 @@ def no_panel(
     release,  # see `open_release`
 ) -> str:  # a sentence, empty where there is something to switch
     "Why another plan cannot be tried."
-    planned = release.rows.get("promotion_next", pd.Series(dtype=float)).dropna()
-    if planned.empty:
-        return "This source has no plan of promotions, so there is nothing to switch."
-    if what_if(release, list(planned.index), 0.0) == what_if(release, list(planned.index), 1.0):
-        return (
-            f"`{release.release['recipe']['name']}`, the recipe that serves, looks at no plan: no promotion moves it."
-        )
-    return ""
+    why = release.says["levers"]["promotion_share"]
+    return f"No promotion can be switched here: {why}." if why else ""
+
+
+def promotion_planned(
+    release,  # see `open_release`
+) -> pd.Series:  # share of next month's days by store, without stores that have no plan
+    "What is planned."
+    return pd.Series(release.numbers[:, release.model.place["promotion_next"]], index=release.ids).dropna()
 
 
 def what_if_panel(
@@ -796,7 +794,7 @@ def what_if_panel(
 def _panel(release, store_month, unit):
     from ipywidgets import HTML, Combobox, Image, ToggleButtons, VBox
 
-    planned, most = release.rows["promotion_next"].dropna(), store_month["promotion_share"].max()
+    planned, most = promotion_planned(release), store_month["promotion_share"].max()
     # text, since JupyterLab takes keys typed into a list for its own commands: R would make the cell raw
     store = Combobox(value=planned.index[0], options=list(planned.index), ensure_option=True, description="Store")
     plan = ToggleButtons(options=SHARES, description="Promotion", style={"button_width": "max-content"})

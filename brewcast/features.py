@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['trading_dates', 'planned_units', 'public_holidays', 'weekend_share', 'month_grid', 'open_at_cutoff', 'lag', 'mean_of',
            'own_season', 'pooled_season', 'baseline_rates', 'history_features', 'ahead_features', 'with_promotion',
-           'feature_tables', 'last_cutoff', 'open_store', 'materialise', 'point_in_time', 'online_rows']
+           'feature_tables', 'last_cutoff', 'open_store', 'materialise', 'apply_and_load', 'point_in_time',
+           'online_rows']
 
 # %% ../nbs/13_features.ipynb #93c1b7ad
 import contextlib
@@ -311,7 +312,7 @@ def open_store(
     folder: Path,  # holds history.parquet, ahead.parquet, profile.parquet; registry.db and online.db come to lie there
     source: str,  # the source's name, which names Feast's project
     registry: Path | None = None,  # elsewhere than in `folder`
-    online: Path | None = None,  # elsewhere than in `folder`
+    online: Path | dict | None = None,  # elsewhere; or a server: `online.feast_settings`
 ):  # a feast.FeatureStore
     "Feast's store over a folder of feature tables, configured by feature_repo/feature_store.yaml."
     import typeguard
@@ -327,7 +328,10 @@ def open_store(
     os.environ["BREWCAST_SOURCE"] = source
     config = load_repo_config(repo, repo / "feature_store.yaml")
     config.registry.path = str(Path(registry or Path(folder) / "registry.db").resolve())
-    config.online_store.path = str(Path(online or Path(folder) / "online.db").resolve())
+    if isinstance(online, dict):
+        config.online_config = online
+    else:
+        config.online_store.path = str(Path(online or Path(folder) / "online.db").resolve())
     return FeatureStore(config=config)
 
 
@@ -340,7 +344,16 @@ def materialise(
     beside = {name: Path(folder) / f".{name}.tmp" for name in ("registry.db", "online.db")}
     for path in beside.values():
         path.unlink(missing_ok=True)
-    store = open_store(folder, source, beside["registry.db"], beside["online.db"])
+    apply_and_load(open_store(folder, source, beside["registry.db"], beside["online.db"]), cutoff)
+    for name, path in beside.items():
+        os.replace(path, Path(folder) / name)
+
+
+def apply_and_load(
+    store,  # see `open_store`
+    cutoff: pd.Timestamp,  # the rows of this month end go online
+) -> None:
+    "Write the definitions into the registry and one cutoff's rows into the online store."
     begin = pd.Timestamp(cutoff).tz_localize("UTC")
     with _in_feature_repo():
         definitions = _load_definitions()
@@ -355,8 +368,6 @@ def materialise(
             ]
         )
         store.materialize(begin.to_pydatetime() - timedelta(hours=1), begin.to_pydatetime() + timedelta(days=1))
-    for name, path in beside.items():
-        os.replace(path, Path(folder) / name)
 
 
 def _in_feature_repo() -> contextlib.chdir:
@@ -391,9 +402,10 @@ def online_rows(
     folder: Path,  # see `open_store`
     source: str,  # see `open_store`
     series_ids: list[str],  # whom to ask about
+    online: dict | None = None,  # a server's settings, see `open_store`; default the file of the build
 ) -> pd.DataFrame:  # series_id and every feature; a series that is not online has nothing
     "What Feast's online store holds, by `get_online_features`."
-    store = open_store(folder, source)
+    store = open_store(folder, source, online=online)
     entities = [{"series_id": series_id} for series_id in series_ids]
     answer = store.get_online_features(features=store.get_feature_service("next_month"), entity_rows=entities)
     rows = answer.to_df()

@@ -383,8 +383,8 @@ def made_by(
     runs: list[dict],  # see `read_runs`
 ) -> str | None:  # a run's name
     "The build that made what an entry published: the last of its key before it, since one may be repeated."
-    same = [run for run in runs if run["build_key"] == entry["build_key"]]
-    before = [run for run in same if _time(run["built_at"]) <= _time(entry["published_at"])]
+    same = [run for run in runs if run["build_key"] == entry["made_in"]]
+    before = [run for run in same if _time(run["built_at"]) <= _time(entry["at"])]
     return (before[-1:] or same[:1] or [{"run": None}])[0]["run"]
 
 
@@ -399,11 +399,13 @@ def never_pruned(
     "What the ledger, aliases, `current` and the last build's products name."
     state, made, runs = root / "state" / source, root / "products" / source, read_runs(root, source)
     ledger = read_ledger(state)
+    ledger += [entry | entry["challenger"] for entry in ledger if entry["challenger"]]
     latest = state / "bentoml/bentos/brewcast/latest"
     releases = {entry["release"] for entry in ledger} | {(state / "current").resolve().name}
     releases |= {latest.read_text()} if latest.exists() else set()
     package, model = made / "package/package.json", made / "train/model.joblib"
-    releases |= {read_json(package)["release"]} if package.exists() else set()
+    made_last = read_json(package) if package.exists() else {}
+    releases |= {made_last[role] for role in ("release", "challenger") if made_last.get(role)}
     described = [state / "releases" / name / "release.json" for name in releases]
     models = {read_json(path)["files"]["model.joblib"][:12] for path in described if path.exists()}
     models |= {entry["model_hash"][:12] for entry in ledger} | ({sha256(model)[:12]} if model.exists() else set())

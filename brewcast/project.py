@@ -341,7 +341,7 @@ def environment(
         "SOURCE": source,
         "BREWCAST_SOURCE": source,
         "BREWCAST_FEATURES": f"../products/{source}/features",  # as feature_repo sees it
-        "BREWCAST_RELEASE": str(state / "current"),  # what `bentoml serve` serves; `bentoml build` takes release/
+        "BREWCAST_STATE": str(state),  # whose ledger says what `bentoml serve` serves; `bentoml build` takes release/
         "PLOOMBER_ENV_FILENAME": name,
         "MLFLOW_TRACKING_URI": f"sqlite:///{state}/mlflow.db",
         "MLFLOW_BACKEND_STORE_URI": f"sqlite:///{state}/mlflow.db",  # of `mlflow ui`

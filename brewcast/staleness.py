@@ -544,7 +544,7 @@ def state_read(
 ) -> list:  # [name, hash or names] each
     "The part of the state that decides what a build sees and whether it is published."
     state = root / "state" / source
-    named = sorted([*state.glob("*.json*"), *state.glob("forecasts/*")])
+    named = sorted([*state.glob("ledger.db"), *state.glob("forecasts/*")])
     there = [
         *state.glob("releases/*"),
         *state.glob("bentoml/bentos/brewcast/*"),

@@ -28,7 +28,7 @@ from .core import content_hash, read_json, sha256
 from .project import env_file, read_env, write_text
 from .records import read_runs
 from .registry import MODEL, archive_name, read_ledger, state_folder
-from .service import Forecaster, release_id
+from .release import TOLERANCE, Release, release_id
 from .staleness import recall
 from .tracking import mlflow_client, mlflow_uri
 
@@ -114,10 +114,10 @@ def on_record(
     entry: dict,  # of the ledger
 ) -> SimpleNamespace:  # root, source, entry, place and release (its release.json), run (its name), recorded, present
     "What is known of the build behind an entry, and of the build whose products lie there: hashes by product and path."
-    runs = [run for run in read_runs(root, source) if run["build_key"] == entry["build_key"]]
+    runs = [run for run in read_runs(root, source) if run["build_key"] == entry["made_in"]]
     present = said_by_products(root, source)
     present |= {path: known["sha256"] for path, known in source_files(root, source).items()}
-    same = read_product(root, source, "inputs.json").get("build_key") == entry["build_key"]
+    same = read_product(root, source, "inputs.json").get("build_key") == entry["made_in"]
     recorded = dict(present) if same else {}
     for run in runs[-1:]:
         recorded |= {f"{stage}/{name}": h for stage, made in run["products"].items() for name, h in made.items()}
@@ -198,8 +198,9 @@ def answered(
     "A forecast of which nobody wrote down the hash, beside what its release answers."
     values = link["values"]
     with contextlib.suppress(ValueError, OSError):  # the release's own links tell what is wrong with it
-        answer = Forecaster(at.root / at.place).answer([values["series_id"]])[0]
-        same = all(np.isclose(answer[k], values[k], rtol=1e-9) for k in ("forecast", "lower", "upper"))
+        release = Release(at.root / at.place)
+        told = release.told[release.position[values["series_id"]]]
+        same = np.allclose(told, [values[k] for k in ("forecast", "lower", "upper")], rtol=TOLERANCE, atol=0)
         told = f"{'equals' if same else 'is not'} what its release answers"
         return link | {"state": "ok" if same else "changed", "told": [*link["told"], told]}
     return link
@@ -212,10 +213,10 @@ def release_links(
     entry, told, files = at.entry, at.entry["verdict"], at.release.get("files", {})
     says = at.release | {"model_hash": files.get("model.joblib")}
     other = [k for k in ("cutoff", "recipe", "train_through", "model_hash") if files and entry[k] != says.get(k)]
-    ledger = checked(at, "ledger", f"state/{at.source}/ledger.jsonl", None) | {"sha256": content_hash(entry)}
+    ledger = checked(at, "ledger", f"state/{at.source}/ledger.db", None) | {"sha256": content_hash(entry)}
     ledger["state"] = "changed" if other else "ok"
-    ledger["brief"] = [f"entry {entry['n']}", entry["published_at"][:10], told["verdict"]]
-    ledger["told"] = [f"entry {entry['n']}, {entry['published_at'][:19]}, build {entry['build_key']}"]
+    ledger["brief"] = [f"entry {entry['n']}", entry["at"][:10], told["verdict"]]
+    ledger["told"] = [f"entry {entry['n']}, {entry['at'][:19]}, build {entry['made_in']}"]
     ledger["told"] += [f"{told['verdict']}: {told['reason']}", *(f"its {name} is not the release's" for name in other)]
     release = checked(at, "release", f"{at.place}/release.json", None) | {"recorded": entry["release"]}
     if release["sha256"]:
@@ -512,10 +513,10 @@ def trace_file(
             own = rows.groupby("store_id") if len(rows) else []
             stores = {s: {"lines": int(r.lines.sum()), "months": [f"{m:%Y-%m}" for m in r.month]} for s, r in own}
         names = [run["run"] for run in runs if run["build_key"] in keys and run["data"].get(path) == digest]
-        stand = [_standing(root, source, entry, stores) for entry in entries if entry["build_key"] in keys]
+        stand = [_standing(root, source, entry, stores) for entry in entries if entry["made_in"] in keys]
         versions.append({"sha256": digest, "now": digest == now, "stores": stores, "runs": names, "forecasts": stand})
     recorded = {run["build_key"] for run in runs}.union(*hashes.values())
-    unknown = [entry["n"] for entry in entries if entry["build_key"] not in recorded]
+    unknown = [entry["n"] for entry in entries if entry["made_in"] not in recorded]
     serving = entries[-1]["n"]
     return {"source": source, "path": path, "serving": serving, "versions": versions, "unknown": unknown}
 
@@ -524,7 +525,7 @@ def _standing(root, source, entry, stores):
     path = f"state/{source}/{archive_name(entry)}"
     ids = rows_where(root / path, columns=["store_id"]).store_id
     counts = {"stores": len(ids), "own_stores": None if stores is None else int(ids.isin(list(stores)).sum())}
-    return {k: entry[k] for k in ("n", "month", "release", "published_at")} | {"path": path, **counts}
+    return {k: entry[k] for k in ("n", "month", "release", "at")} | {"path": path, **counts}
 
 # %% ../nbs/46_trace.ipynb #d04da41a
 def told_file(
