@@ -33,7 +33,7 @@ from builds import shell
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "bench" / "peers" / "serving"))
 
-from process import Service, free_port, pinned, prepared, project_over_copy  # noqa: E402
+from process import SERVE, Service, free_port, pinned, prepared, project_over_copy  # noqa: E402
 
 PY, CONNECTIONS, PATIENCE = sys.executable, 16, 30  # seconds that an answer may take
 CYCLE = (["split", "10"], ["promote"], ["rollback"], ["lift"])
@@ -184,7 +184,14 @@ class Project:
         self.place, self.source, self.state = place, source, place / "state" / source
         self.environment = shell(PYTHONPATH=str(place), BREWCAST_ROOT=str(place), BREWCAST_BY="soak")
         sys.path.insert(0, str(place))
-        self.first = self.ledger()[-1]
+        pairs = [entry for entry in self.ledger() if entry.get("challenger") and self.stored(entry)]
+        if not pairs:
+            raise SystemExit(f"{source} never had a challenger: a build makes one where two recipes are compared")
+        self.first = pairs[-1]
+        self.offer()
+
+    def stored(self, entry: dict) -> bool:
+        return all((self.state / "releases" / one["release"]).exists() for one in (entry, entry["challenger"]))
 
     def ledger(self) -> list[dict]:
         from brewcast.ledger import read_ledger
@@ -192,10 +199,11 @@ class Project:
         return read_ledger(self.state)
 
     def offer(self) -> None:
-        "The challenger of the beginning again, in the shadow, as a `publish` leaves it."
+        "The newest champion that had a challenger, and that challenger as its shadow, as a `publish` leaves them."
         from brewcast.ledger import append_entry
 
-        append_entry(self.state, {name: self.first[name] for name in self.first if name not in ("n", "at", "by")})
+        kept = {name: self.first[name] for name in self.first if name not in ("n", "at", "by")}
+        append_entry(self.state, kept | {"action": "publish", "share": 0, "barred": []})
 
     def unplanned(self, entries: list[dict]) -> bool:
         "May one of these answer with a model that looks at no plan?"
@@ -246,7 +254,7 @@ async def command(project: Project, watch: Watch, words: list[str], settle: floa
 
 async def soak(project: Project, service: Service, asked: list, minutes: float) -> tuple[Watch, list[dict], list]:
     "Load, commands and memory for some minutes."
-    releases = {project.first["release"], (project.first.get("challenger") or {}).get("release")} - {None}
+    releases = {project.first["release"], project.first["challenger"]["release"]}
     watch, ended, memory, done = Watch(releases), asyncio.Event(), [], []
     watch.unplanned = project.unplanned([project.first])
     busy = [asyncio.create_task(keep_busy(service.port, asked, watch, i, ended)) for i in range(CONNECTIONS)]
@@ -304,6 +312,7 @@ def main() -> int:
     asked.add_argument("--root", type=Path, default=ROOT, help="a published project, default this one")
     asked.add_argument("--source", default="simulated")
     asked.add_argument("--minutes", type=float, default=5)
+    asked.add_argument("--serve", default=SERVE, metavar="WORDS", help=f"Python's arguments, default {SERVE!r}")
     asked.add_argument("--json", type=Path, metavar="FILE")
     asked = asked.parse_args()
     before, root = os.getloadavg(), asked.root.resolve()
@@ -311,10 +320,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         about, port = prepared(root, asked.source, work / "files"), free_port()
-        project = Project(project_over_copy(root, asked.source, work / "project", whole=True), asked.source)
-        if not project.first.get("challenger"):
-            raise SystemExit(f"{asked.source} has no challenger, so there is nothing to split with or to promote")
-        serve = [PY, "-m", "bentoml", "serve", "brewcast.service:Brewcast", "--host", "127.0.0.1", "--port", port]
+        project = Project(project_over_copy(root, asked.source, work / "project"), asked.source)
+        serve = [PY, *asked.serve.split(), "--host", "127.0.0.1", "--port", port]
         environment = project.environment | {
             "BREWCAST_STATE": str(project.state),
             "BENTOML_HOME": str(work / "bentoml"),

@@ -255,6 +255,8 @@ class Metrics:
     "The service's own registry."
 
     def __init__(self):
+        os.environ.pop("PROMETHEUS_MULTIPROCESS_DIR", None)  # BentoML's, for many workers: one needs no files
+        prometheus_client.values.ValueClass = prometheus_client.values.MutexValue
         self.registry = registry = prometheus_client.CollectorRegistry()
         prometheus_client.ProcessCollector(registry=registry)
         named = {"registry": registry, "namespace": "brewcast"}

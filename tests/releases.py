@@ -24,7 +24,8 @@ def made_products(folder: Path, stores: int = 30, recipe: dict | None = None) ->
     rows["has_own_season"] = (np.arange(stores) != 5).astype("int64")
     rows.insert(0, "series_id", [f"STORE{101 + i}" for i in range(stores)])
     recipe = recipe or {"name": "forest", "params": {"n_estimators": 5}}
-    model = build_model(recipe).fit(rows[FEATURES], pd.Series(random.uniform(50, 150, stores)))
+    sold = rows.rate_mean3 * rows.expected_units * random.uniform(0.7, 1.4, stores)
+    model = build_model(recipe).fit(rows[FEATURES], sold)
     table = pd.DataFrame({"store_id": rows.series_id, "series_id": rows.series_id, "month": pd.Timestamp("2024-05-01")})
     table["cutoff"] = table["features_as_of"] = pd.Timestamp("2024-04-30")
     table["young"], table["recipe"] = rows.has_own_season == 0, recipe["name"]
@@ -38,6 +39,7 @@ def made_products(folder: Path, stores: int = 30, recipe: dict | None = None) ->
     made = {"recipe": recipe, "train_through": "2024-04-30", "model_sha256": sha256(forecast.parent / "model.joblib")}
     write_json(made, forecast.parent / "recipe.json")
     verdict = {"promoted": True, "rule": "gain", "reason": "it is better", "recipe": recipe}
+    write_json({"recipe": None}, forecast.parent / "challenger" / "recipe.json")
     return SimpleNamespace(
         forecast=forecast, online=rows, verdict=write_json(verdict, folder / "evaluate" / "verdict.json"), table=table
     )
@@ -45,5 +47,8 @@ def made_products(folder: Path, stores: int = 30, recipe: dict | None = None) ->
 
 def places(folder: Path) -> SimpleNamespace:
     return SimpleNamespace(
-        release=folder / "package/release", bento=folder / "package/bento", package=folder / "package/package.json"
+        release=folder / "package/release",
+        challenger=folder / "package/challenger",
+        bento=folder / "package/bento",
+        package=folder / "package/package.json",
     )

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from brewcast.forecast import bi_table, check_change, next_month, serving_model
+from brewcast.forecast import bi_table, check_change, fitted, next_month
 from brewcast.models import FEATURES, build_model, model_bytes
 
 SEASONAL = {"name": "seasonal", "params": {}}
@@ -38,8 +38,8 @@ def test_the_order_of_the_rows_does_not_matter(online):
 def test_what_serves_is_the_recipe_of_the_verdict():
     rows = pd.DataFrame({"month": pd.date_range("2022-01-01", periods=6, freq="MS"), **dict.fromkeys(FEATURES, 1.0)})
     rows = rows.assign(actual=100.0, rate_mean3=3.0, expected_units=30.0)
-    assert serving_model({"recipe": FOREST}, {"recipe": FOREST}, b"as fitted", rows, "2022-06-01") == b"as fitted"
-    refused = serving_model({"recipe": SEASONAL}, {"recipe": FOREST}, b"as fitted", rows, "2022-06-01")
+    assert fitted(FOREST, {"recipe": FOREST}, b"as fitted", rows, "2022-06-01") == b"as fitted"
+    refused = fitted(SEASONAL, {"recipe": FOREST}, b"as fitted", rows, "2022-06-01")
     assert refused == model_bytes(build_model(SEASONAL).fit(rows[FEATURES], rows.actual))
 
 

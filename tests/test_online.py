@@ -1,5 +1,6 @@
 "Rows read live, from SQLite, Redis and PostgreSQL: Feast's values, nothing stale, and an error that can be shown."
 
+import contextlib
 import json
 import os
 import struct
@@ -20,7 +21,7 @@ from brewcast import online
 from brewcast.core import read_parquet, write_json, write_parquet
 from brewcast.features import materialise, open_store
 from brewcast.online import OnlineStoreError, entity_key, open_rows
-from brewcast.push import feast_settings, keep_only, push_online, view_features
+from brewcast.push import feast_settings, held, hold, keep_only, push_online, tables_hash, view_features
 
 JUNE, MARCH = datetime(2024, 6, 30, tzinfo=UTC), datetime(2024, 3, 31, tzinfo=UTC)
 OPEN, CLOSED = [f"S{i}" for i in range(6)], "S6"  # S6 closes with March
@@ -56,8 +57,10 @@ def server(request):
 
 @pytest.fixture
 def pushed(built, server):
-    "The server, with June's rows in it."
-    push_online(built, "toy", server.url)
+    "The server, with June's rows in it, whatever an earlier test did to them."
+    with contextlib.closing(open_rows(server.url, "brewcast_toy", {}, timeout=20)) as anyhow:
+        hold(anyhow, None)
+    assert push_online(built, "toy", server.url)["changed"]
     return server
 
 
@@ -140,7 +143,7 @@ def test_a_closed_store_is_removed_corrected_data_arrive_and_the_same_again_chan
     june = reader.read([*OPEN, CLOSED], as_of=JUNE)
     assert list(june) == OPEN
     # given the same rows, nothing changes
-    assert push_online(root, "toy", server.url)["removed"] == 0
+    assert not push_online(root, "toy", server.url)["changed"]
     assert reader.read(OPEN, as_of=JUNE) == june
     # given another value for the same cutoff, it is served
     history = read_parquet(folder / "history.parquet")
@@ -150,9 +153,43 @@ def test_a_closed_store_is_removed_corrected_data_arrive_and_the_same_again_chan
     assert reader.read(["S1"], as_of=JUNE)["S1"] == june["S1"] | {"rate_last": 7.25}
     # given an older month that is published again, its rows are served, and none of the newer month
     set_cutoff(root, MARCH)
-    assert push_online(root, "toy", server.url)["removed"] == 0
-    assert reader.read([*OPEN, CLOSED], as_of=MARCH)["S2"] == march["S2"]
+    push_online(root, "toy", server.url)
+    assert reader.read([*OPEN, CLOSED], as_of=MARCH) == march
+    # given a correction by which a store was not open at the cutoff, it is gone
+    set_cutoff(root, JUNE)
+    push_online(root, "toy", server.url)
+    for name in ("history", "ahead", "profile"):
+        table = read_parquet(folder / f"{name}.parquet")
+        write_parquet(table[(table.series_id != "S2") | (table.event_timestamp != JUNE)], folder / f"{name}.parquet")
+    assert push_online(root, "toy", server.url)["removed"] == 1
+    assert list(reader.read(OPEN, as_of=JUNE)) == [series_id for series_id in OPEN if series_id != "S2"]
     reader.close()
+
+
+def test_a_push_that_was_killed_is_done_again(built, rows, pushed, monkeypatch):
+    asked = held(rows)
+    assert asked == tables_hash(built / "products/toy/features")
+    hold(rows, "what another build asked for")
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("brewcast.push.keep_only", killed)
+    with pytest.raises(KeyboardInterrupt):
+        push_online(built, "toy", pushed.url)
+    assert held(rows) is None
+    monkeypatch.undo()
+    assert push_online(built, "toy", pushed.url)["changed"]
+    assert held(rows) == asked
+
+
+def test_a_push_with_nothing_to_do_does_not_import_feast(built, pushed):
+    script = (
+        "import sys; from brewcast.push import push_online\n"
+        "print(push_online(sys.argv[1], 'toy', sys.argv[2])['changed'], 'feast' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", script, built, pushed.url], capture_output=True, text=True, cwd=ROOT)
+    assert (done.stdout.strip(), done.returncode) == ("False False", 0), done.stderr
 
 
 def test_a_row_older_than_the_views_allow_is_absent(rows):
@@ -191,7 +228,7 @@ def test_what_another_project_keeps_in_the_same_redis_is_left_alone(built, rows)
     others = [entity_key("S1") + b"old_brewcast_toy", b"a key of someone else's"]
     for key in others:
         rows.client.hset(key, "_ts:ahead", b"\x08\x01")
-    assert keep_only(rows, JUNE) == 0
+    assert keep_only(rows, list(map(entity_key, OPEN))) == 0
     assert rows.client.exists(*others) == 2
 
 

@@ -9,7 +9,9 @@ import pytest
 from releases import ROOT, made_products, places
 
 from brewcast.core import read_json, sha256, write_parquet
-from brewcast.package import bento_hashes, closure, hashes, package, serve_requirements, write_release
+from brewcast.package import NOT_SERVED, bento_hashes, hashes, package, serve_requirements, write_release
+
+SERVING = ["keys", "ledger", "online", "predictions", "project", "release", "service", "versions"]
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +30,12 @@ def test_package_says_what_it_made_and_leaves_nothing_else(packaged):
     # then every store was asked over HTTP, what is bad was refused, and no working folder is left
     assert summary["smoke"]["stores_equal"] == 30
     assert set(summary["smoke"]["refused"].values()) == {400, 404}
-    assert sorted(path.name for path in gives.package.parent.iterdir()) == ["bento", "package.json", "release"]
+    assert sorted(path.name for path in gives.package.parent.iterdir()) == [
+        "bento",
+        "challenger",
+        "package.json",
+        "release",
+    ]
     assert read_json(gives.package) == summary
     assert summary["files"] == hashes(gives.release)
     assert summary["bento"] == {"tag": f"brewcast:{summary['release']}", "files": bento_hashes(gives.bento)}
@@ -40,9 +47,9 @@ def test_the_bento_holds_the_release_and_only_what_it_imports(packaged):
     # given the Bento; then its release is the release, and neither features nor training code is in it
     files = packaged.summary["bento"]["files"]
     release = {name.removeprefix("src/release/"): h for name, h in files.items() if name.startswith("src/release/")}
-    assert release == packaged.summary["files"]
+    assert release == {name: h for name, h in packaged.summary["files"].items() if name not in NOT_SERVED}
     code = sorted(Path(name).name for name in files if name.startswith("src/brewcast/"))
-    assert code == ["__init__.py", "models.py", "service.py"]
+    assert code == ["__init__.py", *(f"{n}.py" for n in SERVING)]
 
 
 def test_two_packages_of_one_forecast_are_the_same_release(packaged, tmp_path):
@@ -90,8 +97,7 @@ def test_requirements_are_the_lock_s_with_hashes_and_nothing_of_training():
     entries = [line for line in text.splitlines() if "==" in line]
     # then each is pinned, each has a hash, and what only training needs is not there
     assert all(line.endswith("\\") for line in entries)
-    assert {"bentoml", "scikit-learn", "uvloop"} <= {line.split("==")[0] for line in entries}
-    assert not {"feast", "mlflow", "ploomber", "evidently", "jupyterlab"} & closure(
-        ["bentoml", "scikit-learn", "pandas"]
-    )
+    assert {"bentoml", "onnxruntime", "uvloop"} <= {line.split("==")[0] for line in entries}
+    unneeded = {"feast", "mlflow", "ploomber", "evidently", "jupyterlab", "pandas", "scikit-learn", "pyarrow", "joblib"}
+    assert not unneeded & {line.split("==")[0] for line in entries}
     assert json.dumps(text).count("--hash=sha256:") >= len(entries)

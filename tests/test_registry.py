@@ -9,17 +9,15 @@ import subprocess
 import sys
 from pathlib import Path
 
-import joblib
 import pytest
 from releases import FOREST, ROOT, SEASONAL, made_products
 
-from brewcast import registry
+from brewcast import registry, switch
 from brewcast.core import read_json, sha256, write_json, write_parquet
-from brewcast.ledger import append_entry, read_ledger, resolve_inputs
+from brewcast.ledger import CHAMPION, append_entry, archive_name, read_ledger, resolve_inputs
 from brewcast.lock import project_lock
 from brewcast.package import bento_hashes, build_bento, hashes, quiet_environment, write_release
 from brewcast.registry import publish
-from brewcast.tracking import log_model_run
 
 VERDICTS = {
     "promote": {"promoted": True, "verdict": "promote", "rule": "gain", "reason": "it is better"},
@@ -28,7 +26,7 @@ VERDICTS = {
 
 
 def lay_products(
-    root: Path, key: str, recipe: dict, verdict: str = "promote", stores: int = 12, candidate=None
+    root: Path, key: str, recipe: dict, verdict: str = "promote", stores: int = 12, challenger: dict | None = None
 ) -> Path:
     "The products of one build that publish reads; the Bento's folder is of the real shape, but is not built."
     folder = root / "products" / "shop"
@@ -36,18 +34,21 @@ def lay_products(
     made = made_products(folder, stores, recipe)
     verdict = VERDICTS[verdict] | {"recipe": recipe}
     write_json(verdict, made.verdict)
-    write_json({"build_key": key, "champion": None, "archived_forecasts": [], "barred": []}, folder / "inputs.json")
-    release, bento = folder / "package" / "release", folder / "package" / "bento"
+    write_json({"build_key": key} | resolve_inputs("shop", root, key), folder / "inputs.json")
+    release, bento, other = (folder / "package" / name for name in ["release", "bento", "challenger"])
     release.mkdir(parents=True)
-    described = write_release(release, made.table, made.online, made.forecast.parent, "numpy\n")
+    described, lost = write_release(release, made.table, made.online, made.forecast.parent, "numpy\n"), {}
+    other.mkdir()
+    if challenger:
+        shutil.rmtree(made.forecast.parent / "challenger")
+        loser = made_products(folder / "lost", stores, challenger)
+        lost = write_release(other, loser.table, loser.online, loser.forecast.parent, "numpy\n")
+        shutil.move(loser.forecast.parent, made.forecast.parent / "challenger")
     shutil.copytree(release, bento / "src" / "release")
     (bento / "bento.yaml").write_text(f"name: brewcast\nversion: {described['release']}\n")
     (release.parent / ".release.metadata").write_text("{}")
-    (folder / "train").mkdir()
-    shutil.copyfile(made.forecast.parent / "model.joblib", folder / "train" / "model.joblib")
-    if candidate:
-        joblib.dump(candidate, folder / "train" / "model.joblib")
     package = {"release": described["release"], "files": hashes(release), "smoke": {}}
+    package |= {"challenger": lost.get("release"), "challenger_files": hashes(other)}
     package["bento"] = {"tag": f"brewcast:{described['release']}", "files": bento_hashes(bento)}
     package["made_from"] = {path.name: sha256(path) for path in (made.forecast, made.verdict)}
     write_json(package, release.parent / "package.json")
@@ -67,7 +68,7 @@ def what_is_there(root: Path) -> dict:
         begun = database.execute("SELECT count(*) FROM runs WHERE status = 'RUNNING' AND lifecycle_stage = 'active'")
         assert begun.fetchone() == (0,)
     files = {name: digest for name, digest in hashes(state).items() if not name.startswith(("ml", ".lock", "ledger"))}
-    ledger = [{k: v for k, v in entry.items() if k != "published_at"} for entry in read_ledger(state)]
+    ledger = [{k: v for k, v in entry.items() if k not in ("at", "by")} for entry in read_ledger(state)]
     aliases = registry.aliases("shop", root)
     return {"ledger": ledger, "files": files, "current": os.readlink(state / "current"), "aliases": aliases} | {
         "versions": versions,
@@ -97,7 +98,7 @@ def test_the_first_publish_makes_everything(first):
     release = read_json(first / "products/shop/package/release/release.json")
     there = what_is_there(first)
     # then the ledger says what serves and why, and everything else agrees with it
-    assert entry["n"] == 1 and entry["champion_before"] is None and entry["build_key"] == "key1"
+    assert entry["n"] == 1 and entry["from"] is None and entry["action"] == "publish" and entry["build_key"] == "key1"
     assert (entry["release"], entry["recipe"], entry["cutoff"]) == (release["release"], SEASONAL, "2024-04-30")
     assert entry["train_through"] == "2024-04-30" and entry["verdict"] == VERDICTS["promote"]
     assert entry["model_hash"] == sha256(first / "products/shop/forecast/model.joblib")
@@ -108,10 +109,10 @@ def test_the_first_publish_makes_everything(first):
 
 
 def test_publishing_again_does_nothing_and_says_so(project):
-    before = what_is_there(project), (project / "state/shop/ledger.jsonl").read_bytes()
+    before = what_is_there(project), (project / "state/shop/ledger.db").read_bytes()
     again = publish("shop", project)
     assert again["changed"] == [] and "nothing to publish" in again["message"]
-    assert (what_is_there(project), (project / "state/shop/ledger.jsonl").read_bytes()) == before
+    assert (what_is_there(project), (project / "state/shop/ledger.db").read_bytes()) == before
 
 
 def test_the_same_release_from_another_build_is_no_new_entry(project):
@@ -128,35 +129,63 @@ def test_a_promotion_moves_everything_and_keeps_what_was(project):
     # when it is published
     done = publish("shop", project)
     # then every part moved, and what served before is still there
-    assert done["changed"] == ["release", "bento", "forecast", "model", "ledger", "current", "aliases"]
+    assert done["changed"] == ["release", "bento", "forecast", "model", "ledger", "current"]
     new = what_is_there(project)
     kept = {name: digest for name, digest in old["files"].items() if not name.endswith("latest")}
     assert kept.items() <= new["files"].items()
-    assert new["ledger"][:1] == old["ledger"] and new["ledger"][1]["champion_before"] == old["ledger"][0]["release"]
-    assert new["aliases"] == {"champion": sha256(folder / "train/model.joblib")[:12]}
+    assert new["ledger"][:1] == old["ledger"] and new["ledger"][1]["from"] == old["ledger"][0]["release"]
+    assert new["aliases"] == {"champion": sha256(folder / "forecast/model.joblib")[:12]}
     assert len(new["versions"]) == 2
     assert (project / "state/shop/bentoml/bentos/brewcast/latest").read_text() == done["release"]
 
 
 def test_a_refused_candidate_is_the_challenger_and_a_refit_is_an_entry(project):
-    # given a build whose candidate, a forest that training logged, was refused; the champion was fitted on new rows
-    folder = lay_products(project, "key2", FOREST)
-    candidate = joblib.load(folder / "train/model.joblib")
-    folder = lay_products(project, "key2", SEASONAL, "refuse", stores=13, candidate=candidate)
-    content_hash = sha256(folder / "train/model.joblib")[:12]
-    log_model_run(candidate, content_hash, {"recipe": "forest"}, {"wape": 0.1}, {}, [], project, "shop")
+    # given a build whose candidate, a forest, was refused; the champion was fitted on new rows
+    folder = lay_products(project, "key2", SEASONAL, "refuse", stores=13, challenger=FOREST)
     # when it is published
     publish("shop", project)
-    # then the champion's recipe serves with its new release, and the candidate is registered beside it
-    there = what_is_there(project)
+    # then the champion's recipe serves with its new release, and the candidate is registered, and ready, beside it
+    there, state = what_is_there(project), project / "state/shop"
     assert [entry["recipe"] for entry in there["ledger"]] == [SEASONAL, SEASONAL]
-    assert there["ledger"][1]["verdict"]["reason"] == "it is no better"
-    assert there["aliases"] == {"champion": there["ledger"][1]["model_hash"][:12], "challenger": content_hash}
+    last = there["ledger"][1]
+    assert last["verdict"]["reason"] == "it is no better"
+    assert (last["challenger"]["recipe"], last["share"]) == (FOREST, 0)
+    content_hash = sha256(folder / "forecast/challenger/model.joblib")[:12]
+    assert there["aliases"] == {"champion": last["model_hash"][:12], "challenger": content_hash}
+    assert hashes(state / "releases" / last["challenger"]["release"]) == hashes(folder / "package/challenger")
+    assert (state / archive_name(last["challenger"])).exists()
     assert publish("shop", project)["changed"] == []
-    # and when the next one is promoted, nobody is the challenger any more
+    # and when the next one is promoted without a contest, nobody is the challenger any more
     lay_products(project, "key3", FOREST)
     publish("shop", project)
     assert set(what_is_there(project)["aliases"]) == {"champion"}
+
+
+def test_a_challenger_s_share_goes_on_with_the_same_recipes_and_ends_with_others(project):
+    # given a split, and the next month's build of the same two recipes
+    lay_products(project, "key2", SEASONAL, "refuse", stores=13, challenger=FOREST)
+    publish("shop", project)
+    switch.split("shop", 10, project)
+    lay_products(project, "key3", SEASONAL, "refuse", stores=14, challenger=FOREST)
+    publish("shop", project)
+    assert read_ledger(project / "state/shop")[-1]["share"] == 10
+    # when the recipes are others, then the challenger is a shadow first
+    lay_products(project, "key4", FOREST, stores=14, challenger=SEASONAL)
+    publish("shop", project)
+    assert read_ledger(project / "state/shop")[-1]["share"] == 0
+
+
+def test_products_of_before_a_rollback_do_not_undo_it(project):
+    # given a promotion that was taken back
+    lay_products(project, "key2", FOREST)
+    publish("shop", project)
+    switch.rollback("shop", project)
+    # then the old products are not published again, and the next build knows what is barred
+    with pytest.raises(ValueError, match="what serves was changed since the products were built"):
+        publish("shop", project)
+    left = resolve_inputs("shop", project, "key2")
+    assert (left["champion"]["recipe"], left["barred"]) == (SEASONAL, [FOREST])
+    assert what_is_there(project)["aliases"] == {"champion": read_ledger(project / "state/shop")[0]["model_hash"][:12]}
 
 
 # --- killed anywhere
@@ -257,8 +286,8 @@ def test_a_build_does_not_see_its_own_entry(project):
     publish("shop", project)
     one, two = read_ledger(project / "state/shop")
     # then each sees what was there before it, and a third one sees the last
-    assert resolve_inputs("shop", project, "key3")["champion"] == {name: two[name] for name in registry.CHAMPION}
-    assert resolve_inputs("shop", project, "key2")["champion"] == {name: one[name] for name in registry.CHAMPION}
+    assert resolve_inputs("shop", project, "key3")["champion"] == {name: two[name] for name in CHAMPION}
+    assert resolve_inputs("shop", project, "key2")["champion"] == {name: one[name] for name in CHAMPION}
     # a later build in between: going back to the old data is a new build, which knows the newer champion
     assert resolve_inputs("shop", project, "key1")["champion"]["recipe"] == FOREST
 
@@ -268,7 +297,8 @@ def test_forecasts_that_served_are_listed_by_cutoff_and_the_last_of_each(project
     state = project / "state/shop"
     first = read_ledger(state)[0]
     for release, cutoff, key in [("r2", "2024-05-31", "k2"), ("r3", "2024-05-31", "k3"), ("r4", "2024-06-30", "k4")]:
-        append_entry(state, first | {"release": release, "cutoff": cutoff, "build_key": key})
+        changed = {"release": release, "cutoff": cutoff, "build_key": key}
+        append_entry(state, {k: v for k, v in first.items() if k != "n"} | changed)
         (state / f"forecasts/{cutoff}-{release}.parquet").touch()
     # then a build of a later month gets one of each cutoff, relative to the root
     listed = resolve_inputs("shop", project, "k5")["archived_forecasts"]
@@ -291,7 +321,7 @@ def test_before_anything_was_published_there_is_no_champion(tmp_path):
 
 @pytest.mark.parametrize(
     "name",
-    ["inputs.json", "package/package.json", "evaluate/verdict.json", "forecast/forecast.parquet", "train/model.joblib"],
+    ["inputs.json", "package/package.json", "evaluate/verdict.json", "forecast/forecast.parquet"],
 )
 def test_a_missing_product_is_named(project, name):
     (project / "products/shop" / name).unlink()
@@ -342,12 +372,13 @@ def test_a_release_that_was_changed_is_not_unpickled(project):
 
 
 def test_a_broken_ledger_is_not_written_over(project):
-    path = project / "state/shop/ledger.jsonl"
-    path.write_text(path.read_text() + '{"n": 2, "rel')
+    path = project / "state/shop/ledger.db"
     lay_products(project, "key2", FOREST)
-    with pytest.raises(ValueError, match="line 2 is not entry 2"):
+    harmed = path.read_bytes()[:100] + b"something else" * 1000
+    path.write_bytes(harmed)
+    with pytest.raises(ValueError, match="ledger.db is no ledger"):
         publish("shop", project)
-    assert path.read_text().endswith('{"n": 2, "rel')
+    assert path.read_bytes() == harmed
 
 
 # --- what was harmed is healed

@@ -59,15 +59,22 @@ def as_mlflow(model, rows, folder: Path) -> None:
     )
 
 
-def plans(model, rows, features: list, levers: list[str], folder: Path) -> list[float]:
-    "Requests that ask what if, and what scikit-learn says to those of one store."
+def told(model, rows, features: list, intervals: dict) -> list[list[float]]:
+    "What scikit-learn says: forecast, lower and upper of each row."
+    factors = [[1.0, *intervals["own_season" if own == 1 else "young"]] for own in rows["has_own_season"]]
+    units = model.predict(rows[features]).tolist()
+    return [[one * factor for factor in three] for one, three in zip(units, factors, strict=True)]
+
+
+def plans(rows, levers: list[str], folder: Path):
+    "Requests that ask what if; the rows as those of one store would have them."
     import numpy as np
 
     from brewcast.release import MOVED, with_plan
 
     known = rows[rows[[MOVED[lever] for lever in levers]].notna().all(axis=1)]
     if not levers or not len(known):
-        return []
+        return known.iloc[:0]
     dice = random.Random(0)
 
     def plan(store):
@@ -86,7 +93,7 @@ def plans(model, rows, features: list, levers: list[str], folder: Path) -> list[
     place, repeated = {name: i for i, name in enumerate(numbers)}, known.loc[[store for store, _ in asked]].copy()
     values = repeated[numbers].to_numpy()
     repeated[numbers] = np.vstack([with_plan(values[[i]], place, planned) for i, (_, planned) in enumerate(asked)])
-    return model.predict(repeated[features]).tolist()
+    return repeated
 
 
 def write_lines(path: Path, contents: list) -> None:
@@ -128,15 +135,16 @@ def prepare(root: Path, source: str, folder: Path) -> None:
     as_mlflow(model, rows[features], folder)
     requests(rows, features, folder)
     levers = [lever for lever, refused in release.get("levers", {}).items() if refused is None]
+    intervals = json.loads((made / "forecast" / "intervals.json").read_text())["groups"]
     about = {
         "recipe": recipe["recipe"],
         "month": forecast["month"].iloc[0].strftime("%Y-%m-%d"),
-        "intervals": json.loads((made / "forecast" / "intervals.json").read_text())["groups"],
+        "intervals": intervals,
         "features": features,
         "stores": rows.index.tolist(),
         "levers": levers,
-        "ids": model.predict(rows[features]).tolist(),
-        "plan": plans(model, rows, features, levers, folder) if levers else [],
+        "ids": told(model, rows, features, intervals),
+        "plan": told(model, plans(rows, levers, folder), features, intervals) if levers else [],
     }
     if hasattr(model, "pipeline_"):
         about |= {"weight": model.weight, "onnx_apart": forest_as_onnx(model, rows, folder)}

@@ -15,6 +15,8 @@ from pathlib import Path
 import psutil
 from builds import shell
 
+SERVE = "-m bentoml serve brewcast.service:Brewcast"  # what `make serve` runs; --host and --port follow
+
 
 def free_port() -> int:
     "A port of the loopback that nobody listens on."
@@ -47,13 +49,13 @@ def prepared(root: Path, source: str, files: Path) -> dict:
     return json.loads((files / "about.json").read_text())
 
 
-def project_over_copy(root: Path, source: str, place: Path, whole: bool = False) -> Path:
-    "The project by links, but for its state, which is a copy (`whole`: with what only commands read): it stays as it is."
+def project_over_copy(root: Path, source: str, place: Path) -> Path:
+    "The project by links, but for what serving reads and changes of its state, which is a copy: the project's stays as it is."
     place.mkdir(parents=True)
     for path in root.iterdir():
         if path.name not in ("state", "release", "backups", ".git"):
             (place / path.name).symlink_to(path)
-    left_out = shutil.ignore_patterns(*([] if whole else ["mlartifacts", "runs"]), "bentoml", "predictions")
+    left_out = shutil.ignore_patterns("mlartifacts", "runs", "bentoml", "predictions", "forecasts")
     shutil.copytree(root / "state" / source, place / "state" / source, symlinks=True, ignore=left_out)
     return place
 
