@@ -22,7 +22,7 @@ ACTIVATE := set -- "$(SOURCE)"; . ./activate
 NOTEBOOKS = $(wildcard nbs/*.ipynb)
 
 ##@ Use
-.PHONY: help run build why verify trace backup restore prune publish summary page lab serve ui
+.PHONY: help run build why verify trace history compare backup restore prune publish summary page lab serve ui
 help: ## What there is (this)
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' Makefile
 	@echo; echo "  SOURCE=name (default simulated), DATA=folder: make run SOURCE=walmart DATA=../shared/data/walmart"
@@ -44,6 +44,12 @@ publish: .venv/ready ## Make what serves what the products ask for
 
 trace: .venv/ready ## A forecast (STORE=, MONTH=) back to its sale lines, or a source file (FILE=) forward
 	@$(BREWCAST) trace --source "$(SOURCE)" $(if $(FILE),--file "$(FILE)","$(STORE)" $(MONTH))
+
+history: .venv/ready ## Every change of what serves
+	@$(BREWCAST) history --source "$(SOURCE)"
+
+compare: .venv/ready ## Champion and challenger on the months that came: better, worse or not yet
+	@$(BREWCAST) compare --source "$(SOURCE)"
 
 backup: .venv/ready ## State, its data and the code of its runs in one file (TO=path, WITHOUT_DATA=1)
 	@$(BREWCAST) backup --source "$(SOURCE)" $(if $(TO),--to "$(TO)") $(if $(WITHOUT_DATA),--without-data)

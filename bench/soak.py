@@ -263,7 +263,7 @@ async def soak(project: Project, service: Service, asked: list, minutes: float) 
 
     async def weigh():
         while not ended.is_set():
-            memory.append((time.monotonic() - begun, service.pss()))
+            memory.append((time.monotonic() - begun, service.rss()))
             await asyncio.sleep(1)
 
     scale = asyncio.create_task(weigh())
@@ -356,7 +356,7 @@ def report(asked, before: tuple, watch: Watch, done: list, grown: dict, memory: 
     print("; ".join(f"{name}: {count:,}" for name, count in sorted(watch.counted.items())))
     print(f"failed: {failed}" + "".join(f"\n  {n} x {kind}: {watch.examples[kind]}" for kind, n in watch.wrong.items()))
     print(
-        f"memory (PSS): {grown['first']:.0f} MB at first, by quarters {', '.join(f'{q:.1f}' for q in quarters)} MB, "
+        f"memory (RSS): {grown['first']:.0f} MB at first, by quarter {', '.join(f'{q:.1f}' for q in quarters)} MB, "
         f"{grown['mb_a_minute']:+.2f} MB a minute in the second half: {'flat' if flat else 'GROWS'}"
     )
     print(f"prediction log: {logged / 1e6:,.0f} MB")

@@ -371,7 +371,7 @@ COMMANDS = {  # what each does given the project and the arguments, its help, it
         _compare,
         "champion and challenger on the months that came: better, worse or not yet",
         SOURCE,
-        ("--gain", {"type": float, "default": 0.02, "help": "share of the error that is worth seeing"}),
+        ("--gain", {"type": float, "default": 0.1, "help": "share of the champion's error that is worth seeing"}),
         ("--alpha", {"type": float, "default": 0.05, "help": "share of false verdicts, however often you look"}),
         JSON,
     ),

@@ -134,9 +134,9 @@ class OnlineRows:
         try:
             yield
         except (*self.errors, *more) as problem:
-            text = f"{self.where['place']}: {type(problem).__name__}: {' '.join(str(problem).split())}"
-            if self.where.get("password"):
-                text = text.replace(self.where["password"], "***")
+            text, said = f"{self.where['place']}: {type(problem).__name__}", " ".join(str(problem).split())
+            if not self.where.get("password") or self.where["password"] not in said:
+                text = f"{text}: {said}"
             self.down = (time.monotonic() + PAUSE, text)
             raise OnlineStoreError(text) from None
 

@@ -129,7 +129,7 @@ class Service:
         return self._sum(lambda process: process.memory_full_info().pss) / 1e6
 
     def rss(self) -> float:
-        "Megabytes; shared pages are counted in each process. Cheaper than `pss`."
+        "Megabytes; shared pages are counted in each process. Unlike `pss` it does not move when other programs start or end."
         return self._sum(lambda process: process.memory_info().rss) / 1e6
 
     def __exit__(self, *_):
