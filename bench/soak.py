@@ -7,7 +7,8 @@ several, and what if, without a pause, and every answer is looked at: status 200
 numbers, a release of the ledger, one version a store. Meanwhile `brewcast split 10`, `promote` and `rollback` (and `lift`,
 which lets a recipe stand again) are called as a user would. Of each command: how long after it began and after it returned
 the first answer of what it put in force came, and when the last one of what it ended.
-Fails (status 1) where an answer is missing or wrong, a command fails or is not seen, or memory grows.
+Fails (status 1) where an answer is missing or wrong, a command fails or is not seen, or memory grows in the second half: in
+the first, a process still finds its size. The service has a core of its own; the load and the commands share the other.
 """
 
 import argparse
@@ -60,7 +61,7 @@ class Watch:
 
     def old_changed(self) -> float:
         "When a store that changed was last answered by the version before."
-        return max(self.old_at[store] for store in self.new_at if store in self.old_at)
+        return max((self.old_at[store] for store in self.new_at if store in self.old_at), default=math.nan)
 
     def fail(self, kind: str, example: str) -> None:
         self.wrong[kind] += 1

@@ -41,11 +41,12 @@ def read_ledger(
     state: Path,  # see `state_folder`
 ) -> list[dict]:  # entries, the oldest first
     "Every change of what serves. Raises ValueError for a file that is no ledger."
+    # rw, though nothing is written: whoever opens a file of which a power cut left half a transaction takes it back
     path = Path(state) / LEDGER
     if not path.exists():
         return []
     try:
-        with contextlib.closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=30)) as ledger:
+        with contextlib.closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=rw", uri=True, timeout=30)) as ledger:
             rows = ledger.execute("SELECT n, content FROM entry ORDER BY n").fetchall()
         return [{"n": n} | json.loads(content) for n, content in rows]
     except (sqlite3.DatabaseError, ValueError) as error:

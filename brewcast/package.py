@@ -219,6 +219,7 @@ def write_release(
     requirements: str,  # requirements.txt
     golden_stores: int = 20,  # see `golden_rows`
     evaluated: pd.DataFrame | None = None,  # rows that both models have to agree on, default the online ones
+    feast: dict | None = None,  # Feast's project and views, for rows that are read live: see brewcast.push
 ) -> dict:  # release.json
     "Put a release together; its name is the hash of what it holds."
     if forecast.store_id.tolist() != online.series_id.tolist():
@@ -249,9 +250,10 @@ def write_release(
         "month": answer["month"],
         "cutoff": str(pd.Timestamp(forecast.cutoff.iloc[0]).date()),
         "features_as_of": answer["features_as_of"],
-        "feature_names": [*numbers, *CATEGORIES],
+        "feature_names": FEATURES,
         "levers": levers(recipe["recipe"], online),
         "parity": parity,
+        "feast": feast,
         "files": {path.name: sha256(path) for path in sorted(folder.iterdir())},
     }
     release["release"] = release["model_version"] = release_id(release)
@@ -396,6 +398,7 @@ def package(
     golden_stores: int = 20,  # see `golden_rows`
     start_within: float = 120,  # seconds, see `serving`
     evaluated: pd.DataFrame | None = None,  # see `write_release`
+    feast: dict | None = None,  # see `write_release`
 ) -> dict:  # package.json
     "Write both releases, build the Bento, ask it over HTTP, and only then let any of it be seen."
     work = gives.package.parent / "building"
@@ -405,7 +408,9 @@ def package(
         (work / role).mkdir(parents=True)
         if (place / "forecast.parquet").exists():
             forecast = read_parquet(place / "forecast.parquet")
-            releases[role] = write_release(work / role, forecast, online, place, requirements, golden_stores, evaluated)
+            releases[role] = write_release(
+                work / role, forecast, online, place, requirements, golden_stores, evaluated, feast
+            )
             Release(work / role)  # its golden answers, before a service waits for them
         else:
             write_json({"release": None}, work / role / "none.json")

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['NEEDED', 'asked_for', 'strangers', 'version_of', 'aliases', 'store_folder', 'archive_forecast', 'register',
-           'point_aliases', 'publish', 'record']
+           'point_aliases', 'publish', 'push', 'record']
 
 # %% ../nbs/40_registry.ipynb #637b6d23
 import contextlib
@@ -109,7 +109,7 @@ def aliases(
             "ON t.name = a.name AND t.version = a.version WHERE a.name = ? AND t.key = 'content_hash'"
         )
         try:
-            with contextlib.closing(sqlite3.connect(f"{Path(uri[10:]).as_uri()}?mode=ro", uri=True)) as connection:
+            with contextlib.closing(sqlite3.connect(f"{Path(uri[10:]).as_uri()}?mode=rw", uri=True)) as connection:
                 return dict(connection.execute(query, [MODEL]).fetchall())
         except sqlite3.Error:
             pass  # no database yet, or another MLflow's: it is asked itself
@@ -229,12 +229,25 @@ def publish(
             "model": lambda: any([register(source, root, releases / r["release"]) for r in both.values()]),
             "ledger": lambda: record(source, root, asked),
             "current": lambda: point(state, release["release"]),
+            "online store": lambda: push(source, root),
             "aliases": lambda: point_aliases(source, root, read_ledger(state)[-1]),
         }
         changed = [name for name, step in steps.items() if step()]
         entry = read_ledger(state)[-1]
     said = f"published: {', '.join(changed)}" if changed else "nothing to publish: everything is as the products ask"
     return {"release": release["release"], "changed": changed, "entry": entry, "message": f"{source}: {said}"}
+
+
+def push(
+    source: str,  # the source's name
+    root: Path,  # the project
+) -> bool:  # Was there anything to do?
+    "Fill Feast's online store, where $BREWCAST_ONLINE_STORE names a server: the service reads rows live from there."
+    if not (url := os.environ.get("BREWCAST_ONLINE_STORE")):
+        return False
+    from brewcast.push import push_online
+
+    return push_online(root, source, url)["changed"]
 
 
 def record(

@@ -20,7 +20,7 @@ import uuid
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from pathlib import Path
 from traceback import extract_tb
@@ -238,13 +238,21 @@ def forecast(
     for role in {roles[store_id] for store_id in store_ids}:
         release, mine = serving.release(role), [store_id for store_id in store_ids if roles[store_id] == role]
         places = [release.position[store_id] for store_id in mine]
-        numbers, categories, place = release.numbers[places], release.categories[places].copy(), release.model.place
-        since = [release.says["features_as_of"]] * len(mine)
+        numbers, categories, place = (
+            release.numbers[places],
+            release.categories[places].astype(object),
+            release.model.place,
+        )
+        own = {"month": release.month, "features_as_of": release.says["features_as_of"]}
+        days = [own] * len(mine)
         for i, row in ((i, live[store_id]) for i, store_id in enumerate(mine) if live and store_id in live):
-            for name, column in place.items():
-                numbers[i, column] = np.nan if row.get(name) is None else row[name]
+            since = row["event_timestamp"].date()
+            if since.isoformat() < own["features_as_of"]:
+                continue  # what was pushed is of an older release
+            numbers[i] = [np.nan if row.get(name) is None else row[name] for name in place]
             categories[i] = [row.get(name) or "" for name in release.model.says["categories"]]
-            since[i] = row["event_timestamp"].date().isoformat()
+            month = (since + timedelta(days=1)).replace(day=1).isoformat()
+            days[i] = {"month": month, "features_as_of": since.isoformat()}
         if plan:
             numbers = with_plan(numbers, place, plan)
             if missing := unplanned(numbers, place, plan):
@@ -253,8 +261,8 @@ def forecast(
         values, hashes = release.forecast(numbers, categories), row_hashes(numbers, categories)
         if not np.isfinite(values).all():
             raise ValueError("a forecast is not a finite number")
-        for store_id, value, row_hash, day in zip(mine, values, hashes, since, strict=True):
-            answer = release.answer(store_id, value) | {"features_as_of": day}
+        for store_id, value, row_hash, day in zip(mine, values, hashes, days, strict=True):
+            answer = release.answer(store_id, value) | day
             told[store_id] = answer, line_start(answer, role, row_hash)
     return [told[store_id] for store_id in store_ids]
 
@@ -326,7 +334,7 @@ class Application:
         predictions = self.set["predictions"]
         self.log = Appender(predictions, on_lost=self.metrics.lost.inc) if predictions else None
         self.pool = ThreadPoolExecutor(4 if self.set["online_store"] else 1, thread_name_prefix="forecast")
-        self.live, self.children = None, {}
+        self.live, self.views, self.children = None, None, {}
         self.follower = Follower(
             self.set["state"], self.set["release"], on_change=self.switched, on_refused=self.metrics.refused.inc
         )
@@ -361,11 +369,11 @@ class Application:
     ):
         "Tell metrics and log, and open the live rows."
         self.metrics.switched(serving)
-        if self.set["online_store"] and not self.live:
+        feast = serving.champion.says.get("feast")
+        if self.set["online_store"] and feast and feast != self.views:
             from brewcast.online import open_rows
 
-            views = serving.champion.says["views"]
-            self.live = open_rows(self.set["online_store"], serving.champion.says["feast_project"], views)
+            self.live, self.views = open_rows(self.set["online_store"], feast["project"], feast["views"]), feast
         self.say("info", "serves", champion=serving.champion.name, share=serving.share, entry=serving.entry)
         gc.collect()
         gc.freeze()  # model and rows stay: a collection that walks over them is a request's slowest moment
@@ -513,8 +521,9 @@ class Application:
             live = None
             if self.live:
                 try:
-                    live = self.live.read(ids)
-                except Exception as error:
+                    since = datetime.fromisoformat(serving.champion.says["features_as_of"]).replace(tzinfo=UTC)
+                    live = self.live.read(ids, as_of=since)
+                except (OSError, ValueError) as error:  # the store is away, or holds something strange
                     self.metrics.live_failed.inc()
                     self.say("warning", "live rows failed", kind=type(error).__name__)
             return forecast(serving, ids, plan, live), live

@@ -141,7 +141,7 @@ class Follower(threading.Thread):
         except FileNotFoundError:
             return None
         if not self.connection or self.connection[0] != inode:  # restored from a backup: another file
-            uri = f"{path.resolve().as_uri()}?mode=ro"
+            uri = f"{path.resolve().as_uri()}?mode=rw"  # takes back what a power cut left half-written
             self.connection = inode, sqlite3.connect(uri, uri=True, timeout=5, check_same_thread=False)
         return inode, self.connection[1].execute("PRAGMA data_version").fetchone()[0]
 

@@ -8,6 +8,7 @@ import sys
 from types import SimpleNamespace
 
 import ibis
+import joblib
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -19,7 +20,6 @@ from brewcast.explore import (
     day_effects,
     explore,
     missing_by_month,
-    no_panel,
     open_release,
     plot_categories,
     plot_days,
@@ -33,6 +33,7 @@ from brewcast.explore import (
     price_response,
     product_starts,
     products_by_month,
+    promotion_planned,
     season_profile,
     show,
     store_days,
@@ -311,33 +312,35 @@ def served(tmp_path_factory):
     """What serves a source with promotions, a forest."""
     root = tmp_path_factory.mktemp("served")
     product, forecast = publish(root, {"name": "forest", "params": {"n_estimators": 30, "weight": 1.0}})
-    return SimpleNamespace(root=root, product=product, forecast=forecast, release=open_release(product))
+    model = joblib.load(root / "made/model.joblib")
+    return SimpleNamespace(root=root, product=product, forecast=forecast, release=open_release(product), model=model)
 
 
 def test_as_planned_is_the_forecast_that_is_served(served):
     stores = served.forecast["store_id"].tolist()
     answers = pd.DataFrame(what_if(served.release, stores))
     for name in ("forecast", "lower", "upper"):
-        assert answers[name].tolist() == served.forecast[name].tolist()
-    share = served.release.rows.loc["S1", "promotion_next"]
-    assert what_if(served.release, ["S1"], share) == what_if(served.release, ["S1"])
+        assert answers[name].tolist() == pytest.approx(served.forecast[name].tolist(), rel=1e-6)
+    share = promotion_planned(served.release)["S1"]
+    asked, planned = (what_if(served.release, ["S1"], s)[0]["forecast"] for s in (share, None))
+    assert asked == pytest.approx(planned, rel=1e-6)
 
 
 def test_another_plan_is_what_the_features_of_that_plan_would_give(served):
     # given the features, had the plan been another from the start
     online = feature_rows(0.75).query("cutoff == @CUTOFF").sort_values("series_id")
-    forecast = served.release.model.predict(online[FEATURES])
+    forecast = served.model.predict(online[FEATURES])
     # when, then
     answers = what_if(served.release, online["series_id"].tolist(), 0.75)
-    assert [answer["forecast"] for answer in answers] == pytest.approx(forecast.tolist())
-    assert [a["upper"] for a in answers] == [1.2 * a["forecast"] for a in answers]
+    assert [answer["forecast"] for answer in answers] == pytest.approx(forecast.tolist(), rel=1e-6)
+    assert [a["upper"] for a in answers] == pytest.approx([1.2 * a["forecast"] for a in answers])
 
 
 def test_promotions_raise_the_forecast_of_stores_that_sell_more_on_them(served):
-    stores, before = served.forecast["store_id"].tolist(), served.release.rows.copy()
+    stores, before = served.forecast["store_id"].tolist(), served.release.numbers.copy()
     none, every = (pd.DataFrame(what_if(served.release, stores, share)) for share in (0.0, 1.0))
     assert (every["forecast"] > 1.2 * none["forecast"]).all()  # half as much again, on up to 80% of days
-    pd.testing.assert_frame_equal(served.release.rows, before)  # asking changes nothing
+    np.testing.assert_array_equal(served.release.numbers, before)  # asking changes nothing
 
 
 def test_what_cannot_be_asked_is_said(served):
@@ -372,13 +375,12 @@ def test_the_panel_says_why_there_is_none(served, tmp_path, monkeypatch):
     assert "`make run SOURCE=toy`" in what_if_panel(product, months, "cups").data
     # given a recipe that looks at no plan, and a source without one
     product, _ = publish(tmp_path, {"name": "seasonal", "params": {}})
-    assert "`seasonal`, the recipe that serves, looks at no plan" in what_if_panel(product, months, "cups").data
-    release = open_release(product)
-    release.rows = release.rows.assign(promotion_next=np.nan)
-    assert no_panel(release) == "This source has no plan of promotions, so there is nothing to switch."
+    assert (
+        "No promotion can be switched here: seasonal does not look at it" in what_if_panel(product, months, "cups").data
+    )
     # given a release that was changed: it is not opened
-    (tmp_path / "state/toy/current/model.joblib").write_bytes(b"x")
-    with pytest.raises(ValueError, match="model.joblib is missing or was changed"):
+    (tmp_path / "state/toy/current/rows.npz").write_bytes(b"x")
+    with pytest.raises(ValueError, match="rows.npz is missing or was changed"):
         what_if_panel(product, months, "cups")
 
 

@@ -17,7 +17,7 @@ import pytest
 from conftest import ROOT, commands, project_environment
 
 from brewcast.project import read_env, stages
-from brewcast.service import Forecaster
+from brewcast.release import Release
 from brewcast.staleness import digest
 
 CHROMIUM = shutil.which("chromium")
@@ -235,10 +235,10 @@ def test_every_notebook_is_shown_with_its_parameters(lab, page):
 @needs_browser
 def test_a_plan_is_switched_and_the_forecast_moves(lab, page):
     # given what serves
-    serving = Forecaster(lab.root / "state/simulated/current")
-    planned = serving.rows["promotion_next"].dropna()
-    store = planned.index[planned < 0.3][-1]
-    answer, state = serving.answer([store])[0], content_of(lab.root / "state/simulated")
+    serving, state = Release(lab.root / "state/simulated/current"), content_of(lab.root / "state/simulated")
+    planned = serving.numbers[:, serving.model.place["promotion_next"]]
+    place = max(i for i, share in enumerate(planned) if share < 0.3)
+    store, answer = serving.ids[place], serving.answer(serving.ids[place], serving.told[place])
     # when the notebook is run, a store is chosen with the keyboard and every day is made a promotion day with the mouse
     open_notebook(page, "12_explore.ipynb")
     run_to_the_bottom(page)
@@ -270,7 +270,7 @@ def test_a_function_is_changed_run_saved_and_built(lab, page):
     # given
     state = content_of(lab.root / "state/simulated")
     before = json.loads((lab.root / "products/simulated/evaluate/verdict.json").read_text())["errors"]["candidate"]
-    answers = Forecaster(lab.root / "state/simulated/current").answer(["STORE101", "STORE102"])
+    answers = Release(lab.root / "state/simulated/current").told.tolist()
     # when a function is changed in the editor, and the notebook is run to the bottom
     open_notebook(page, "22_evaluate.ipynb")
     page.get_by_text("return before.combine_first(").click()
@@ -291,7 +291,7 @@ def test_a_function_is_changed_run_saved_and_built(lab, page):
         assert len(changed) == 2 and [line.count("* 4") for line in changed] == [0, 1], changed
     # and nothing that serves has moved
     assert content_of(lab.root / "state/simulated") == state
-    assert Forecaster(lab.root / "state/simulated/current").answer(["STORE101", "STORE102"]) == answers
+    assert Release(lab.root / "state/simulated/current").told.tolist() == answers
     # when the next build runs, then it runs that stage and what follows from it, and, where the state has a champion
     # since the last build's time, what is told of it
     reasons = json.loads(lab.run(".venv/bin/python -m brewcast.cli why --json").out)

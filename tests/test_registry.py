@@ -10,49 +10,14 @@ import sys
 from pathlib import Path
 
 import pytest
-from releases import FOREST, ROOT, SEASONAL, made_products
+from releases import FOREST, ROOT, SEASONAL, VERDICTS, lay_products, made_products
 
 from brewcast import registry, switch
 from brewcast.core import read_json, sha256, write_json, write_parquet
 from brewcast.ledger import CHAMPION, append_entry, archive_name, read_ledger, resolve_inputs
 from brewcast.lock import project_lock
-from brewcast.package import bento_hashes, build_bento, hashes, quiet_environment, write_release
+from brewcast.package import bento_hashes, build_bento, hashes, quiet_environment
 from brewcast.registry import publish
-
-VERDICTS = {
-    "promote": {"promoted": True, "verdict": "promote", "rule": "gain", "reason": "it is better"},
-    "refuse": {"promoted": False, "verdict": "refuse", "rule": "min_gain", "reason": "it is no better"},
-}
-
-
-def lay_products(
-    root: Path, key: str, recipe: dict, verdict: str = "promote", stores: int = 12, challenger: dict | None = None
-) -> Path:
-    "The products of one build that publish reads; the Bento's folder is of the real shape, but is not built."
-    folder = root / "products" / "shop"
-    shutil.rmtree(folder, ignore_errors=True)
-    made = made_products(folder, stores, recipe)
-    verdict = VERDICTS[verdict] | {"recipe": recipe}
-    write_json(verdict, made.verdict)
-    write_json({"build_key": key} | resolve_inputs("shop", root, key), folder / "inputs.json")
-    release, bento, other = (folder / "package" / name for name in ["release", "bento", "challenger"])
-    release.mkdir(parents=True)
-    described, lost = write_release(release, made.table, made.online, made.forecast.parent, "numpy\n"), {}
-    other.mkdir()
-    if challenger:
-        shutil.rmtree(made.forecast.parent / "challenger")
-        loser = made_products(folder / "lost", stores, challenger)
-        lost = write_release(other, loser.table, loser.online, loser.forecast.parent, "numpy\n")
-        shutil.move(loser.forecast.parent, made.forecast.parent / "challenger")
-    shutil.copytree(release, bento / "src" / "release")
-    (bento / "bento.yaml").write_text(f"name: brewcast\nversion: {described['release']}\n")
-    (release.parent / ".release.metadata").write_text("{}")
-    package = {"release": described["release"], "files": hashes(release), "smoke": {}}
-    package |= {"challenger": lost.get("release"), "challenger_files": hashes(other)}
-    package["bento"] = {"tag": f"brewcast:{described['release']}", "files": bento_hashes(bento)}
-    package["made_from"] = {path.name: sha256(path) for path in (made.forecast, made.verdict)}
-    write_json(package, release.parent / "package.json")
-    return folder
 
 
 def what_is_there(root: Path) -> dict:

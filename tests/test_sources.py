@@ -62,7 +62,7 @@ def test_a_stranger_adds_a_source_as_the_readme_says(project, tmp_path):
     assert len(verdict["cutoffs"]) == 12 and "3 stores" in told.out
     forecast = pd.read_parquet(project.root / "products/tea/forecast/forecast.parquet")
     assert sorted(forecast.store_id) == ["North", "Quai d'Orsay", "South"]
-    assert (project.root / "state/tea/ledger.jsonl").exists()
+    assert (project.root / "state/tea/ledger.db").exists()
     after = sorted(path for path in (project.root / "products").glob("*") if path.name != "tea")
     assert after == before
     assert "nothing to do" in project.run("make run SOURCE=tea").all

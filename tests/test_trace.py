@@ -20,6 +20,7 @@ from releases import FOREST, made_products
 from brewcast import trace as module
 from brewcast.core import sha256, write_json, write_parquet
 from brewcast.ingest import ingest
+from brewcast.ledger import read_ledger, resolve_inputs
 from brewcast.package import bento_hashes, hashes, write_release
 from brewcast.project import read_env
 from brewcast.registry import publish
@@ -94,7 +95,11 @@ def later(shop, tmp_path_factory):
     verdict = write_json(verdict, products / "evaluate/verdict.json")
     package["made_from"] = {path.name: sha256(path) for path in (made.forecast, verdict)}
     write_json(package, products / "package/package.json")
-    write_json({"build_key": "a month later"}, products / "inputs.json")
+    (products / "package/challenger").mkdir()
+    package |= {"challenger": None, "challenger_files": {}}
+    write_json(package, products / "package/package.json")
+    left = resolve_inputs("split", root, "a month later")
+    write_json({"build_key": "a month later"} | left, products / "inputs.json")
     publish("split", root)
     return at(root)
 
@@ -125,7 +130,7 @@ def test_every_link_has_the_hash_of_the_bytes_that_are_there(shop):
         if link["link"] not in ("ledger", "release", "MLflow"):
             assert link["sha256"] == link["recorded"] == digest(shop.root / link["path"]), link
     # and what they say of each other is so: ledger, release, MLflow and run record
-    entry = json.loads((shop.state / "ledger.jsonl").read_text().splitlines()[-1])
+    entry = read_ledger(shop.state)[-1]
     assert links["release.json"]["sha256"] == entry["release"] == (shop.state / "current").resolve().name
     assert links["model.joblib"]["sha256"] == entry["model_hash"]
     with contextlib.closing(sqlite3.connect(shop.state / "mlflow.db")) as db:
@@ -138,7 +143,7 @@ def test_every_link_has_the_hash_of_the_bytes_that_are_there(shop):
         and links["MLflow"]["data"]["rows.parquet"] == links["rows.parquet"]["sha256"]
     )
     assert (found["serves"], found["month"], found["entry"]) == (True, "2024-04", 1)
-    assert (shop.state / "runs" / f"{found['run']}.json").exists() and found["run"].endswith(entry["build_key"])
+    assert (shop.state / "runs" / f"{found['run']}.json").exists() and found["run"].endswith(entry["made_in"])
 
 
 def test_every_link_has_the_values_of_the_store(shop):
@@ -214,13 +219,13 @@ def one_more(text: bytes):
 
 
 def says_otherwise(old: str, new: str):
-    return lambda path: path.write_text(path.read_text().replace(old, new))
+    return lambda path: path.write_bytes(path.read_bytes().replace(old.encode(), new.encode()))
 
 
 HARM = {  # link: file, and what is done to it
     "forecast": ("state/split/forecasts/2024-03-31-{release}.parquet", another_value("forecast")),
     "ledger": (
-        "state/split/ledger.jsonl",
+        "state/split/ledger.db",
         says_otherwise('"train_through": "2024-03-01"', '"train_through": "2024-02-01"'),
     ),
     "release": ("state/split/releases/{release}/golden.json", one_more(b" ")),
