@@ -4,9 +4,8 @@
 
 # %% auto #0
 __all__ = ['trading_dates', 'planned_units', 'public_holidays', 'weekend_share', 'month_grid', 'open_at_cutoff', 'lag', 'mean_of',
-           'own_season', 'pooled_season', 'baseline_rates', 'history_features', 'ahead_features', 'with_promotion',
-           'feature_tables', 'last_cutoff', 'open_store', 'materialise', 'apply_and_load', 'point_in_time',
-           'online_rows']
+           'own_season', 'pooled_season', 'baseline_rates', 'history_features', 'ahead_features', 'feature_tables',
+           'last_cutoff', 'open_store', 'materialise', 'apply_and_load', 'point_in_time', 'online_rows']
 
 # %% ../nbs/13_features.ipynb #93c1b7ad
 import contextlib
@@ -247,18 +246,6 @@ def _look_up(by_code: dict, country: pd.Series, month: pd.DatetimeIndex, back: i
         rows = (country == code).to_numpy()
         values[rows] = counts.reindex(shifted[rows]).to_numpy()
     return values
-
-# %% ../nbs/13_features.ipynb #21954276
-def with_promotion(
-    rows: pd.DataFrame,  # promotion_next, promotion_change, promotion_change_year, and any other columns
-    share: float | None,  # of next month's days, in [0, 1]; None leaves the plan as it is
-) -> pd.DataFrame:  # the same rows; one that has no plan keeps having none
-    "Feature rows as they would be if next month's plan had another share of promotion days."
-    if share is None:
-        return rows
-    planned = rows["promotion_next"]
-    moved = {name: rows[name] + (share - planned) for name in ("promotion_change", "promotion_change_year")}
-    return rows.assign(promotion_next=planned.where(planned.isna(), share), **moved)
 
 # %% ../nbs/13_features.ipynb #6170c8af
 def feature_tables(

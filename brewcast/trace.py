@@ -26,7 +26,7 @@ import pyarrow.parquet as pq
 
 from .core import content_hash, read_json, sha256
 from .project import env_file, read_env, write_text
-from .records import read_runs
+from .records import made_by, read_runs
 from .registry import MODEL, archive_name, read_ledger, state_folder
 from .release import TOLERANCE, Release, release_id
 from .staleness import recall
@@ -114,7 +114,9 @@ def on_record(
     entry: dict,  # of the ledger
 ) -> SimpleNamespace:  # root, source, entry, place and release (its release.json), run (its name), recorded, present
     "What is known of the build behind an entry, and of the build whose products lie there: hashes by product and path."
-    runs = [run for run in read_runs(root, source) if run["build_key"] == entry["made_in"]]
+    runs = read_runs(root, source)
+    mine = made_by(entry, runs)
+    runs = [run for run in runs if run["run"] == mine]
     present = said_by_products(root, source)
     present |= {path: known["sha256"] for path, known in source_files(root, source).items()}
     same = read_product(root, source, "inputs.json").get("build_key") == entry["made_in"]
@@ -243,7 +245,7 @@ def registered(
     if not uri.startswith("sqlite:"):
         return _asked(root, source, content_hash)
     try:
-        with contextlib.closing(sqlite3.connect(f"{Path(uri[10:]).as_uri()}?mode=ro", uri=True)) as db:
+        with contextlib.closing(sqlite3.connect(f"{Path(uri[10:]).as_uri()}?mode=rw", uri=True)) as db:
             for found in db.execute(_VERSION, [MODEL, content_hash]).fetchall():
                 names = sorted(name for (name,) in db.execute(_ALIASES, [MODEL, found[0]]))
                 more = {"aliases": names, "data": dict(db.execute(_DATA, [found[1]]))}

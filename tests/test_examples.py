@@ -1,0 +1,75 @@
+"The examples of the documentation, run as they stand there, against a service that is started as they say."
+
+import contextlib
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+from conftest import ROOT, project_environment
+
+from brewcast.package import call
+
+PAGE = (ROOT / "docs/pages/serving.md").read_text()
+EXAMPLES = [
+    (kind, text) for kind, text in re.findall(r"(?s)```(sh|python)\n(.*?)```", PAGE) if "make serve" not in text
+]
+
+
+@pytest.fixture(scope="module")
+def served(project):
+    "The small project, built and published, and `make serve` on a free port."
+    project.run("make run")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with open(project.root / "serve.log", "w") as log:
+        environment = project_environment(project.root)
+        command = ["make", "serve", f"PORT={port}"]
+        server = subprocess.Popen(
+            command, cwd=project.root, env=environment, stdout=log, stderr=log, start_new_session=True
+        )
+    try:
+        for _ in range(600):
+            assert server.poll() is None, (project.root / "serve.log").read_text()
+            with contextlib.suppress(OSError):
+                if call(port, "GET", "/readyz", patience=5)[0] == 200:
+                    break
+            time.sleep(0.1)
+        yield project, port
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        server.wait(30)
+
+
+def test_there_are_examples_in_both_languages():
+    assert {kind for kind, _ in EXAMPLES} == {"sh", "python"} and len(EXAMPLES) == 5
+    assert "make serve" in PAGE
+
+
+@pytest.mark.parametrize("number", range(len(EXAMPLES)))
+def test_an_example_runs_as_it_stands_there(served, number, tmp_path):
+    (project, port), (kind, text) = served, EXAMPLES[number]
+    text = text.replace("localhost:3000", f"localhost:{port}")
+    if kind == "python":
+        (tmp_path / "example.py").write_text(text)
+        done = project.run(f"{sys.executable} {tmp_path}/example.py")
+        assert "STORE10" in done.out
+        return
+    (project.root / "scratch").mkdir(exist_ok=True)
+    for line in text.splitlines():  # each by itself: none may fail
+        done = project.run(f". ./activate >/dev/null && {line.split('  #')[0]}")
+        assert "error" not in done.all.lower(), done.all
+        if "STORE1" in line or line.startswith("cat"):
+            assert "STORE101" in done.out or "forecasts by" in done.out or "printf" in line, done.out
+
+
+def test_every_setting_is_on_the_page():
+    from brewcast.service import settings
+
+    known = {f"BREWCAST_{name.upper()}" for name in settings({})}
+    assert known == set(re.findall(r"(?m)^\| `(BREWCAST_\w+)`", PAGE))
