@@ -541,7 +541,9 @@ class Application:
         if not mine or any(serving.challenger.says["levers"][name] for name in plan):
             return []
         with suppress(Refused):
-            return [line for _, line in forecast(serving, mine, plan, live, dict.fromkeys(mine, "shadow"))]
+            lines = [line for _, line in forecast(serving, mine, plan, live, dict.fromkeys(mine, "shadow"))]
+            self._child(self.metrics.forecasts, serving.challenger.name, "shadow").inc(len(lines))
+            return lines
         return []
 
 

@@ -1,26 +1,32 @@
 "Rows read live, from SQLite, Redis and PostgreSQL: Feast's values, nothing stale, and an error that can be shown."
 
 import contextlib
+import hashlib
 import json
 import os
 import struct
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from signal import SIGCONT, SIGSTOP
 
 import pandas as pd
 import pytest
+from clients import application, post
 from conftest import ROOT
-from servers import PostgresServer, RedisServer, program
+from servers import PASSWORD, QUOTED, PostgresServer, RedisServer, program
 from test_features import all_tables, make_lines, make_plan
 
 from brewcast import online
 from brewcast.core import read_parquet, write_json, write_parquet
-from brewcast.features import materialise, open_store
+from brewcast.features import materialise, online_rows, open_store
+from brewcast.models import FEATURES, build_model, model_bytes
 from brewcast.online import OnlineStoreError, entity_key, open_rows
+from brewcast.package import call, write_release
+from brewcast.predictions import read_predictions
 from brewcast.push import feast_settings, held, hold, keep_only, push_online, tables_hash, view_features
 
 JUNE, MARCH = datetime(2024, 6, 30, tzinfo=UTC), datetime(2024, 3, 31, tzinfo=UTC)
@@ -290,9 +296,9 @@ def test_no_error_and_no_file_holds_a_password(built, pushed, rows, capfd, caplo
     wrong = pushed.url.replace(quoted, "wr0ng-secret")
     refused = open_rows(wrong, rows.project, rows.views, timeout=20)
     errors = []
-    for call in (lambda: refused.read(["S1"]), lambda: push_online(built, "toy", wrong)):
+    for ask in (lambda: refused.read(["S1"]), lambda: push_online(built, "toy", wrong)):
         with pytest.raises(OnlineStoreError) as error:
-            call()
+            ask()
         assert error.value.__suppress_context__ and error.value.__cause__ is None
         errors.append(str(error.value))
     damaged = [wrong.replace("wr0ng-secret", "wr0ng-secret" + sign) for sign in "@/#?[:"]
@@ -350,3 +356,65 @@ def test_reading_imports_neither_feast_nor_pandas_nor_scikit_learn(built):
     arguments = [f"sqlite:///{folder / 'online.db'}", json.dumps(known)]
     done = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True, cwd=ROOT)
     assert (done.stdout.strip(), done.returncode) == ("[]", 0), done.stderr
+
+
+# --- in the service
+
+
+@pytest.fixture(scope="module")
+def release(built, tmp_path_factory):
+    "A release of a baseline over June's rows."
+    folder, root = built / "products/toy/features", tmp_path_factory.mktemp("release")
+    online, recipe = online_rows(folder, "toy", OPEN), {"name": "last_month", "params": {}}
+    model = build_model(recipe).fit(online[FEATURES])
+    (root / "made").mkdir(), (root / "release").mkdir()
+    (root / "made/model.joblib").write_bytes(model_bytes(model))
+    write_json({"groups": {"own_season": [0.9, 1.1], "young": [0.5, 1.5]}}, root / "made/intervals.json")
+    digest = hashlib.sha256((root / "made/model.joblib").read_bytes()).hexdigest()
+    write_json({"recipe": recipe, "train_through": "2024-06-01", "model_sha256": digest}, root / "made/recipe.json")
+    table = pd.DataFrame({"store_id": OPEN, "series_id": OPEN, "month": pd.Timestamp("2024-07-01")})
+    table["cutoff"] = table["features_as_of"] = pd.Timestamp("2024-06-30")
+    table["young"], table["forecast"] = online.has_own_season == 0, model.predict(online[FEATURES])
+    for side, name in enumerate(["lower", "upper"]):
+        table[name] = table.forecast * table.young.map({True: [0.5, 1.5][side], False: [0.9, 1.1][side]})
+    views = view_features(folder, "toy", [*FEATURES, "price_mean3"])
+    write_release(root / "release", table, online, root / "made", "numpy\n", feast=views)
+    return root / "release"
+
+
+def test_the_service_answers_by_live_rows_and_by_its_own_while_the_server_is_away(release, built, server, tmp_path):
+    # given the release's rows in the server, and then another value for one store
+    root = tmp_path / "project"
+    subprocess.run(["cp", "-a", built, root], check=True)
+    folder = root / "products/toy/features"
+    push_online(root, "toy", server.url)
+    history = read_parquet(folder / "history.parquet")
+    mine = (history.series_id == "S1") & (history.event_timestamp == JUNE)
+    history.loc[mine, "rate_last"] *= 2
+    log = tmp_path / "predictions"
+    with application(release, tmp_path, online_store=server.url, predictions=log) as served:
+        before = {answer["store_id"]: answer for answer in post(served.port, {"store_ids": OPEN})[1]}
+        write_parquet(history, folder / "history.parquet")
+        push_online(root, "toy", server.url)
+        # then the running service answers by it, and by it alone
+        after = {answer["store_id"]: answer for answer in post(served.port, {"store_ids": OPEN})[1]}
+        assert after["S1"]["forecast"] == pytest.approx(2 * before["S1"]["forecast"])
+        assert {s: a for s, a in after.items() if s != "S1"} == {s: a for s, a in before.items() if s != "S1"}
+        # and when the server is away, then it answers by the release's rows, counts it, and its log names no password
+        server.kill()
+        assert {answer["store_id"]: answer for answer in post(served.port, {"store_ids": OPEN})[1]} == before
+        counters = call(served.port, "GET", "/metrics")[1].decode()
+        assert "brewcast_live_rows_failed_total 1.0" in counters
+        assert PASSWORD not in served.log.read_text() and QUOTED not in served.log.read_text()
+        # and when it is back, so are the live rows
+        server.start()
+        for _ in range(100):
+            again = post(served.port, {"store_ids": ["S1"]})[1][0]
+            if again["forecast"] == after["S1"]["forecast"]:
+                break
+            time.sleep(0.1)
+        assert again == after["S1"]
+    # and the log tells the two rows of a store apart
+    logged = read_predictions(log)
+    assert logged[logged.store_id == "S1"].features.nunique() == 2
+    assert logged[logged.store_id == "S2"].features.nunique() == 1
