@@ -71,13 +71,13 @@ lab: .venv/ready ## JupyterLab in the project, with each stage's parameters
 
 serve: .venv/ready ## The forecast service on http://127.0.0.1:3000
 	@test -e "state/$(SOURCE)/ledger.db" || { echo "nothing is published for $(SOURCE): make run SOURCE=$(SOURCE)" >&2; exit 1; }
-	@$(ACTIVATE) && bentoml serve brewcast.service:Brewcast --host 127.0.0.1 --port $(PORT)
+	@$(ACTIVATE) && exec python -m brewcast.service --port $(PORT)
 
 ui: .venv/ready ## MLflow on http://127.0.0.1:5000
 	@$(ACTIVATE) && mlflow ui --host 127.0.0.1 --port 5000
 
 ##@ Develop
-.PHONY: setup test docs faults bench lint format export clean-notebooks lock clean
+.PHONY: setup test docs faults bench bench-serving lint format export clean-notebooks lock clean
 setup: .venv/ready ## The environment, from the hashed lock (done again when it changes)
 
 test: .venv/ready ## All tests: notebooks in step and clean, their lessons, stages, journeys
@@ -93,6 +93,9 @@ faults: .venv/ready ## Kills in every stage, full disks, two builds at once: all
 
 bench: .venv/ready ## Builds beside papermill, nbconvert, Ploomber, Kedro and DVC
 	@$(PY) bench/builds.py
+
+bench-serving: .venv/ready ## The service beside BentoML, FastAPI and MLflow, then five minutes with promotions and rollbacks
+	@$(PY) bench/serving.py --source "$(SOURCE)" && $(PY) bench/soak.py --source "$(SOURCE)" && $(PY) bench/online.py
 
 lint: .venv/ready ## Check style
 	@$(PY) -m ruff check . && $(PY) -m ruff format --check .

@@ -343,7 +343,8 @@ def report(asked, before: tuple, watch: Watch, done: list, grown: dict, memory: 
     "To standard output; 1 where something failed."
     took = sorted(watch.took)
     quarters = grown["quarters"]
-    flat = grown["grown"] <= GROWTH * quarters[3]
+    short = asked.minutes < 2  # a process is still finding its size
+    flat = short or grown["grown"] <= GROWTH * quarters[3]
     answers, failed = len(took), sum(watch.wrong.values())
     where = f"{os.cpu_count()} cores, load {before[0]:.1f} before and {os.getloadavg()[0]:.1f} after"
     print(f"\n{asked.source}, {asked.minutes:g} minutes, {CONNECTIONS} connections; {where}\n")
@@ -358,7 +359,7 @@ def report(asked, before: tuple, watch: Watch, done: list, grown: dict, memory: 
     print(f"failed: {failed}" + "".join(f"\n  {n} x {kind}: {watch.examples[kind]}" for kind, n in watch.wrong.items()))
     print(
         f"memory (RSS): {grown['first']:.0f} MB at first, by quarter {', '.join(f'{q:.1f}' for q in quarters)} MB, "
-        f"{grown['mb_a_minute']:+.2f} MB a minute in the second half: {'flat' if flat else 'GROWS'}"
+        f"{grown['mb_a_minute']:+.2f} MB a minute in the second half: {'too short to tell' if short else 'flat' if flat else 'GROWS'}"
     )
     print(f"prediction log: {logged / 1e6:,.0f} MB")
     if asked.json:

@@ -28,20 +28,20 @@ def post(port: int, body: bytes | dict, kind: str | None = "application/json", p
 
 @contextlib.contextmanager
 def application(release, work, **variables):
-    "The application without BentoML around it, in a process of its own."
+    "The service in a process of its own, without BentoML around it."
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     named = {f"BREWCAST_{name.upper()}": str(value) for name, value in variables.items()}
     environment = quiet_environment(work) | {"PYTHONPATH": str(ROOT), "BREWCAST_RELEASE": str(release)} | named
-    code = f"""
-import uvicorn
-from starlette.applications import Starlette
-from brewcast.service import Application
-uvicorn.run(Application(Starlette()), port={port}, access_log=False, log_level="warning")
-"""
     with open(work / "log", "w") as log:
-        process = subprocess.Popen([sys.executable, "-c", code], cwd=work, env=environment, stdout=log, stderr=log)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "brewcast.service", "--port", str(port)],
+            cwd=work,
+            env=environment,
+            stdout=log,
+            stderr=log,
+        )
     try:
         for _ in range(400):
             assert process.poll() is None, (work / "log").read_text()

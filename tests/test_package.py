@@ -11,7 +11,7 @@ from releases import ROOT, made_products, places
 from brewcast.core import read_json, sha256, write_parquet
 from brewcast.package import NOT_SERVED, bento_hashes, hashes, package, serve_requirements, write_release
 
-SERVING = ["keys", "ledger", "online", "predictions", "project", "release", "service", "versions"]
+SERVING = ["bento", "keys", "ledger", "online", "predictions", "project", "release", "service", "versions"]
 
 
 @pytest.fixture(scope="module")

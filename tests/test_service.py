@@ -416,7 +416,7 @@ def test_a_release_that_fails_its_check_is_never_ready(served, tmp_path):
 
 def test_the_server_listens_on_the_loopback_unless_told_otherwise():
     # given the service's own configuration, which BENTOML_HOST and --host override
-    from brewcast.service import Brewcast
+    from brewcast.bento import Brewcast
 
     assert Brewcast.config["http"]["host"] == "127.0.0.1"
 

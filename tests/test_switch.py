@@ -70,7 +70,7 @@ def running(project, tmp_path):
         port = free.getsockname()[1]
     environment = quiet_environment(tmp_path / "bentoml") | {"PYTHONPATH": str(ROOT)}
     environment |= {"BREWCAST_STATE": str(project / "state/shop")}
-    command = [sys.executable, "-m", "bentoml", "serve", "brewcast.service:Brewcast", "--port", str(port)]
+    command = [sys.executable, "-m", "bentoml", "serve", "brewcast.bento:Brewcast", "--port", str(port)]
     with open(tmp_path / "serve.log", "w") as log:
         server = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log, start_new_session=True)
     answers, stop = [], threading.Event()
