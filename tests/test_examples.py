@@ -12,6 +12,7 @@ import time
 import pytest
 from conftest import ROOT, project_environment
 
+from brewcast.ledger import read_ledger
 from brewcast.package import call
 
 PAGE = (ROOT / "docs/pages/serving.md").read_text()
@@ -73,3 +74,27 @@ def test_every_setting_is_on_the_page():
 
     known = {f"BREWCAST_{name.upper()}" for name in settings({})}
     assert known == set(re.findall(r"(?m)^\| `(BREWCAST_\w+)`", PAGE))
+
+
+def test_what_a_person_decided_holds_in_the_next_builds(served):
+    # given a build with another candidate, which does not gain enough to be promoted, and is the challenger
+    project, _ = served
+    state = project.root / "state/simulated"
+    project.run("make run train.n_estimators=21")
+    last = read_ledger(state)[-1]
+    assert (last["recipe"]["params"]["n_estimators"], last["challenger"]["recipe"]["params"]["n_estimators"]) == (
+        20,
+        21,
+    )
+    # when it is promoted by hand, then the next build does not undo that, and the other recipe is its shadow
+    project.run(". ./activate && brewcast promote")
+    assert "promoted by hand" in project.run("make run").out
+    last = read_ledger(state)[-1]
+    assert (last["verdict"]["rule"], last["recipe"]["params"]["n_estimators"]) == ("by_hand", 21)
+    assert last["challenger"]["recipe"]["params"]["n_estimators"] == 20
+    # when it is taken back, then no build promotes it again, until it is lifted
+    project.run(". ./activate && brewcast rollback")
+    assert "barred until `brewcast lift`" in project.run("make run train.n_estimators=21").out
+    last = read_ledger(state)[-1]
+    assert (last["verdict"]["rule"], last["recipe"]["params"]["n_estimators"]) == ("barred", 20)
+    assert last["barred"][0]["params"]["n_estimators"] == 21

@@ -278,7 +278,12 @@ def test_forecasts_that_served_are_listed_by_cutoff_and_the_last_of_each(project
 
 
 def test_before_anything_was_published_there_is_no_champion(tmp_path):
-    assert resolve_inputs("shop", tmp_path, "k") == {"champion": None, "archived_forecasts": [], "barred": []}
+    assert resolve_inputs("shop", tmp_path, "k") == {
+        "champion": None,
+        "archived_forecasts": [],
+        "barred": [],
+        "by_hand": None,
+    }
 
 
 # --- what is refused
