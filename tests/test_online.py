@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import json
+import math
 import os
 import struct
 import subprocess
@@ -28,6 +29,7 @@ from brewcast.online import OnlineStoreError, entity_key, open_rows
 from brewcast.package import call, write_release
 from brewcast.predictions import read_predictions
 from brewcast.push import feast_settings, held, hold, keep_only, push_online, tables_hash, view_features
+from brewcast.release import Release
 
 JUNE, MARCH = datetime(2024, 6, 30, tzinfo=UTC), datetime(2024, 3, 31, tzinfo=UTC)
 OPEN, CLOSED = [f"S{i}" for i in range(6)], "S6"  # S6 closes with March
@@ -380,6 +382,20 @@ def release(built, tmp_path_factory):
     views = view_features(folder, "toy", [*FEATURES, "price_mean3"])
     write_release(root / "release", table, online, root / "made", "numpy\n", feast=views)
     return root / "release"
+
+
+def test_a_release_s_rows_are_those_of_get_online_features(release, built):
+    # given a release, and Feast asked for the same stores
+    loaded, feast = Release(release), of_feast(built, None)
+    assert loaded.ids == OPEN
+    # then every number is the same to the bit, what is missing is NaN, and every text is the same
+    place, names = loaded.model.place, loaded.model.says["categories"]
+    for store_id, numbers, text in zip(loaded.ids, loaded.numbers, loaded.categories, strict=True):
+        for name, column in place.items():
+            value = feast[store_id][name]
+            assert (value is None and math.isnan(numbers[column])) or numbers[column] == value, (store_id, name)
+        assert text.tolist() == [feast[store_id][name] or "" for name in names]
+    assert len(place) + len(names) >= 35
 
 
 def test_the_service_answers_by_live_rows_and_by_its_own_while_the_server_is_away(release, built, server, tmp_path):
