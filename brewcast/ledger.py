@@ -136,12 +136,14 @@ def resolve_inputs(
     source: str,  # the source's name
     root: Path,  # the project
     build_key: str,  # hash of the build's data, code and parameters
-) -> dict:  # champion, archived_forecasts (paths relative to the root, by cutoff), barred (recipes), by_hand (a cutoff)
+) -> dict:  # champion, challenger (its recipe), archived_forecasts (paths, by cutoff), barred, by_hand (a cutoff)
     "What a build may know of the state. Raises FileNotFoundError for a forecast that served and is gone."
     entries = entries_before(read_ledger(state_folder(source, root)), build_key)
     champion = {name: entries[-1][name] for name in CHAMPION} if entries else None
     last = entries[-1] if entries else {}
-    decided = {"barred": last.get("barred", []), "by_hand": last["cutoff"] if last.get("action") == "promote" else None}
+    challenger = last["challenger"]["recipe"] if last.get("challenger") else None
+    by_hand = last["cutoff"] if last.get("action") == "promote" else None
+    decided = {"challenger": challenger, "barred": last.get("barred", []), "by_hand": by_hand}
     served = {e["cutoff"]: f"state/{source}/{archive_name(e)}" for e in entries}  # of a cutoff, what served last
     for path in served.values():
         if not (Path(root) / path).exists():

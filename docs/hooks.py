@@ -24,6 +24,7 @@ GROUPS = {
     "2": "Model",
     "3": "What is delivered",
     "4": "Outside the DAG",
+    "5": "Outside the DAG",
 }
 AS_THEY_ARE = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md"]
 SCRATCH = ROOT / "scratch/docs"
@@ -158,7 +159,7 @@ def on_page_markdown(markdown, page, config, files):
     if page.file.src_uri == "README.md":
         markdown, found = MERMAID.subn(lambda _: picture(), markdown)
         assert found == 1, "README.md: the site draws the pipeline in place of one mermaid block; there is none"
-    markdown = markdown.replace("](LICENSE)", "](LICENSE.md)")
+    markdown = markdown.replace("](LICENSE)", "](LICENSE.md)").replace("](docs/pages/", "](")
     if "<!-- summary -->" in markdown:
         said = summary(ROOT, SOURCE).replace(f"{ROOT.as_uri()}/", "")
         markdown = markdown.replace("<!-- summary -->", f"```text\n{said}\n```")

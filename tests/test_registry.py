@@ -283,6 +283,7 @@ def test_before_anything_was_published_there_is_no_champion(tmp_path):
         "archived_forecasts": [],
         "barred": [],
         "by_hand": None,
+        "challenger": None,
     }
 
 
