@@ -13,7 +13,7 @@ from pathlib import Path
 
 from .ledger import state_folder
 from .project import find_root, write_bytes
-from .service import MAX_STORES, Refused, check_plan, forecast, read_request
+from .service import MAX_STORES, Refused, forecast, planned_roles, read_request
 from .versions import Follower, Serving
 
 # %% ../nbs/38_batch.ipynb #3d8f9d65
@@ -24,25 +24,34 @@ def read_lines(
     text: str,  # CSV with a header
 ) -> list[tuple[int, str, dict]]:  # (line, store_id, plan)
     "The lines of a batch. Raises ValueError, which names columns and lines."
-    rows = csv.DictReader(io.StringIO(text))
+    rows = csv.DictReader(io.StringIO(text), strict=True)
     columns = rows.fieldnames or []
     unknown = [name for name in columns if name not in ("store_id", *PLANNED)]
-    if "store_id" not in columns or unknown:
+    if "store_id" not in columns or unknown or len(set(columns)) < len(columns):
         given = f"has {', '.join(map(repr, columns)) or 'no header'}"
         raise ValueError(f"{given}; a batch has store_id, and if wanted {', '.join(PLANNED)}")
     lines, wrong = [], []
-    for row in rows:
-        try:
-            plan = {name: kind(row[name]) for name, kind in PLANNED.items() if row.get(name)}
-            if None in row or not row["store_id"]:
-                raise ValueError
-            lines.append((rows.line_num, row["store_id"], plan))
-        except (ValueError, TypeError):
-            wrong.append(rows.line_num)
-    if wrong or not lines:
-        where = f", first line {wrong[0]}: a store_id and numbers are needed" if wrong else ""
-        raise ValueError(f"{len(wrong)} of {len(wrong) + len(lines)} lines cannot be read{where}")
+    try:
+        for row in rows:
+            why = [name for name, kind in PLANNED.items() if row.get(name) and not _is(kind, row[name])]
+            why += ["store_id"] * (not row["store_id"]) + ["one value too many"] * (None in row)
+            plan = {name: kind(row[name]) for name, kind in PLANNED.items() if row.get(name) and not why}
+            lines.append((rows.line_num, row["store_id"], plan)) if not why else wrong.append((rows.line_num, why[0]))
+    except csv.Error as error:  # a quote that is never closed, for instance
+        raise ValueError(f"cannot be read from line {rows.line_num} on: {error}") from None
+    if wrong:
+        line, column = wrong[0]
+        raise ValueError(f"{len(wrong)} of {len(wrong) + len(lines)} lines cannot be read, first line {line}: {column}")
+    if not lines:
+        raise ValueError("has a header and no lines")
     return lines
+
+
+def _is(kind, text):
+    try:
+        return "_" not in text and kind(text) is not None
+    except ValueError:
+        return False
 
 # %% ../nbs/38_batch.ipynb #9d13295c
 def answer_lines(
@@ -61,8 +70,7 @@ def answer_lines(
         for part in (ids[start : start + MAX_STORES] for start in range(0, len(ids), MAX_STORES)):
             try:
                 asked = read_request(_body(part, dict(plan)))
-                check_plan(serving, part, dict(plan))
-                told = forecast(serving, asked.store_ids, dict(plan))
+                told = forecast(serving, asked.store_ids, dict(plan), None, planned_roles(serving, dict(plan)))
             except Refused as error:
                 why = "; ".join(f"{detail['field']}: {detail['message']}" for detail in error.content["detail"][:3])
                 wrong += [(lines[i][0], why) for store_id in part for i in stores[store_id]]
@@ -90,15 +98,21 @@ def forecast_file(
     if not follower.serving:
         raise ValueError(f"{source}: {follower.problem}")
     path = Path(path)
+    to = Path(to or path.with_suffix(".forecast.csv"))
+    if to.is_dir() or to.resolve() == path.resolve():
+        raise ValueError(
+            f"{to} is {'a folder' if to.is_dir() else 'the batch itself'}: name another file for the forecasts"
+        )
     try:
         answers = answer_lines(follower.serving, read_lines(path.read_text(encoding="utf-8-sig")))
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: byte {error.start} is no UTF-8: save it as UTF-8, as spreadsheets offer") from None
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     out = io.StringIO()
     table = csv.DictWriter(out, list(answers[0]), lineterminator="\n")
     table.writeheader()
     table.writerows(answers)
-    to = Path(to or path.with_suffix(".forecast.csv"))
     write_bytes(out.getvalue().encode(), to)
     release = follower.serving.champion.name
     return {

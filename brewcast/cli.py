@@ -13,6 +13,7 @@ import json
 import os
 import shutil
 import signal
+import sqlite3
 import sys
 import time
 import webbrowser
@@ -285,9 +286,13 @@ def _forecast(root, asked):
 
 
 def _key(root, asked):
-    from brewcast.keys import add_key
+    from brewcast.keys import add_key, remove_key
 
     path = root / "state" / asked.source / "keys.json"
+    if asked.remove:
+        return say(
+            f"keys are left of {', '.join(remove_key(path, asked.name)) or 'nobody'}; a service knows within a second"
+        )
     print(add_key(path, asked.name))
     say(f"{asked.name}: shown this once; its hash is in {path.relative_to(root)}: BREWCAST_API_KEYS={path} asks for it")
 
@@ -355,7 +360,14 @@ COMMANDS = {  # what each does given the project and the arguments, its help, it
     "split": (
         _split,
         "let the challenger answer a share of the stores",
-        ("share", {"type": float, "help": "per cent of the stores; 0 makes it a shadow"}),
+        (
+            "share",
+            {
+                "type": lambda text: float(text.removesuffix("%")),
+                "metavar": "PERCENT",
+                "help": "per cent of the stores; 0 makes it a shadow",
+            },
+        ),
         SOURCE,
     ),
     "rollback": (_rollback, "return to the release before, and bar the recipe taken back", SOURCE, REASON),
@@ -382,7 +394,13 @@ COMMANDS = {  # what each does given the project and the arguments, its help, it
         ("--to", {"help": "CSV, default beside it"}),
         SOURCE,
     ),
-    "key": (_key, "make an API key, show it once, keep its hash", ("name", {"help": "whose it is"}), SOURCE),
+    "key": (
+        _key,
+        "make an API key, show it once, keep its hash",
+        ("name", {"help": "whose it is"}),
+        ("--remove", {"action": "store_true", "help": "take it away"}),
+        SOURCE,
+    ),
     "backup": (
         _backup,
         "keep the state and what it refers to, in one file",
@@ -454,6 +472,9 @@ def main(
     except KeyboardInterrupt:
         say("interrupted")
         return 130
+    except sqlite3.Error as error:
+        say(f"error: {asked.source}'s state cannot be read or written: {error}")
+        return 1
     except (OSError, ValueError, RuntimeError) as error:
         say(f"error: {error}")
         return 1

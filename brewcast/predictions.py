@@ -30,7 +30,7 @@ class Appender(threading.Thread):
         super().__init__(name="appender", daemon=True)
         self.place, self.every, self.room, self.rotate, self.on_lost = place, every, room, rotate, on_lost
         self.waiting, self.lines, self.ended = deque(), 0, threading.Event()
-        self.file, self.size, self.synced = place if isinstance(place, int) else None, 0, 0.0
+        self.file, self.path, self.size, self.synced = place if isinstance(place, int) else None, None, 0, 0.0
 
     def add(
         self,
@@ -57,7 +57,7 @@ class Appender(threading.Thread):
         lines = sum(count for _, count in parts)
         try:
             self._append(b"".join(render() for render, _ in parts))
-        except OSError:
+        except Exception:  # a full disk; or a render that failed, which must not end the thread
             self.on_lost(lines)
         finally:
             self.lines -= lines
@@ -77,7 +77,7 @@ class Appender(threading.Thread):
         if isinstance(self.place, int):
             os.write(self.place, data)
             return
-        if self.file is None or self.size > self.rotate:
+        if self.file is None or self.size > self.rotate or self._moved():
             self._begin()
         try:
             written = os.write(self.file, data)
@@ -91,12 +91,22 @@ class Appender(threading.Thread):
             os.fdatasync(self.file)
             self.synced = time.monotonic()
 
+    def _moved(self):
+        if time.monotonic() - self.synced <= 1:
+            return False
+        try:  # a restore moves the state aside: what is written goes into the new one
+            return os.stat(self.path).st_ino != os.fstat(self.file).st_ino
+        except FileNotFoundError:
+            return True
+
     def _begin(self):
-        if self.file is not None:
-            os.close(self.file)
         Path(self.place).mkdir(parents=True, exist_ok=True)
         name = f"{datetime.now(UTC):%Y-%m-%dT%H%M%S.%f}-{os.getpid()}.jsonl"  # never one that another left half-written
-        self.file, self.size = os.open(Path(self.place) / name, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o640), 0
+        path = Path(self.place) / name
+        file, before = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o640), self.file
+        self.file, self.size, self.path = file, 0, path
+        if before is not None:
+            os.close(before)
 
 # %% ../nbs/35_predictions.ipynb #6807c338
 def line_start(

@@ -327,6 +327,7 @@ QUIET = {  # nothing here calls home
     "DO_NOT_TRACK": "1",
     "SCARF_NO_ANALYTICS": "true",
     "ANONYMIZED_TELEMETRY": "False",
+    "ORT_DISABLE_TELEMETRY": "1",
     "GIT_PYTHON_REFRESH": "quiet",
 }
 

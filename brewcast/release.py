@@ -6,10 +6,11 @@
 __all__ = ['SERVED', 'LEVERS', 'MOVED', 'TOLERANCE', 'release_id', 'check_release', 'CompiledModel', 'with_plan', 'unplanned',
            'Release', 'same_answer', 'row_hashes']
 
-# %% ../nbs/32_release.ipynb #cb9871e7
+# %% ../nbs/32_release.ipynb #e9e09f94
 import hashlib
 import json
 import math
+import os
 from pathlib import Path
 
 import numpy as np
@@ -62,8 +63,12 @@ class CompiledModel:
         self.place = {name: i for i, name in enumerate(self.says["numbers"])}
         self.trees = None
         if self.says["forest"]:
+            os.environ.setdefault(
+                "ORT_DISABLE_TELEMETRY", "1"
+            )  # before the import: it opens a store in the home folder
             import onnxruntime  # a baseline needs none
 
+            onnxruntime.disable_telemetry_events()
             options = onnxruntime.SessionOptions()
             options.intra_op_num_threads = options.inter_op_num_threads = (
                 1  # a request's rows are few; one process each

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['MAX_STORES', 'MAX_BODY', 'STRICT', 'MESSAGES', 'PAGES', 'FORECAST', 'GUARDED', 'JSON', 'TEXT', 'settings', 'Plan',
-           'ForecastRequest', 'StoreForecast', 'Problem', 'Refused', 'read_request', 'read_body', 'check_plan',
+           'ForecastRequest', 'StoreForecast', 'Problem', 'Refused', 'read_request', 'read_body', 'planned_roles',
            'forecast', 'Metrics', 'Application', 'described', 'log_as_json', 'openapi', 'serve']
 
 # %% ../nbs/41_service.ipynb #c10c0b0a
@@ -39,9 +39,11 @@ from .versions import Follower, Serving
 def settings(
     environment: dict[str, str],  # such as os.environ
 ) -> dict:  # what the service goes by
-    "BREWCAST_* variables, with their defaults. Raises ValueError for one that is no number."
+    "BREWCAST_* variables, with their defaults. Raises ValueError, which names the variable."
     beside = Path(__file__).resolve().parent.parent / "release" if "__file__" in globals() else Path("release")
     named = {name.removeprefix("BREWCAST_"): value for name, value in environment.items() if value}
+    if "BREWCAST_API_KEYS" in environment and "API_KEYS" not in named:
+        raise ValueError("BREWCAST_API_KEYS is empty: name a file of keys, or unset it to let everybody in")
     found = {
         "state": Path(named["STATE"]) if "STATE" in named else None,  # state/<source>: its ledger says what serves
         "release": Path(named.get("RELEASE", beside)),  # without a state: this one release
@@ -57,9 +59,29 @@ def settings(
     for name, default in {"max_rows": 50_000, "max_lag": 0.25, "max_bodies": 500, "few": 100}.items():
         try:
             found[name] = type(default)(named.get(name.upper(), default))
+            if not 0 <= found[name] < float("inf"):
+                raise ValueError
         except ValueError:
-            raise ValueError(f"BREWCAST_{name.upper()}={named[name.upper()]!r} is no number") from None
+            kind = "whole number" if isinstance(default, int) else "number"
+            raise ValueError(f"BREWCAST_{name.upper()}={named[name.upper()]!r} is no {kind} from 0 on") from None
+    if found["log"] not in ("info", "warning"):
+        raise ValueError(f"BREWCAST_LOG={found['log']!r}: there are info and warning")
+    if found["online_store"]:
+        from brewcast.online import parse_url
+
+        parse_url(found["online_store"])
+    if found["predictions"]:
+        _writable(found["predictions"])
     return found
+
+
+def _writable(folder):
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise ValueError(f"BREWCAST_PREDICTIONS: {folder} is no folder") from None
+    except OSError:
+        pass  # read-only or full, for now: forecasts go on, and what could not be logged is counted
 
 # %% ../nbs/41_service.ipynb #a005c9fe
 MAX_STORES = 10_000  # ids in one request
@@ -137,8 +159,10 @@ def read_request(
         raise Refused(400, "the body is not UTF-8") from None
     except RecursionError:
         raise Refused(400, "the body is nested too deep") from None
+    except json.JSONDecodeError as error:
+        raise Refused(400, f"the body is not valid JSON, at character {error.pos}") from None
     except ValueError:
-        raise Refused(400, "the body is not valid JSON") from None
+        raise Refused(400, "the body is not valid JSON: a number has too many digits") from None
     if not isinstance(content, dict):
         raise Refused(400, 'the body is not an object: {"store_ids": [...]}')
     try:
@@ -161,6 +185,10 @@ MESSAGES = {
     "extra_forbidden": "unknown field; known are store_ids and plan (price, promotion_share, holidays)",
     "missing": "must be given",
     "string_type": "must be a string",
+    "too_short": "must hold at least one",
+    "too_long": f"must hold at most {MAX_STORES}",
+    "model_type": "must be an object",
+    "list_type": "must be a list",
     "string_unicode": "must be a string of whole characters",
 }
 
@@ -213,17 +241,19 @@ async def read_body(
         raise Refused(408, f"the body did not arrive within {patience:.0f} seconds") from None
     return b"".join(parts)
 
-# %% ../nbs/41_service.ipynb #05e3ca1c
-def check_plan(
+# %% ../nbs/41_service.ipynb #6448c670
+def planned_roles(
     serving: Serving,
-    store_ids: list[str],
-    plan: dict[str, float],
-) -> None:
-    "Raise Refused (409) with the reason where the source, its model or a store has no such plan."
-    for role in sorted({serving.roles[store_id] for store_id in store_ids}):
-        for name in plan:
-            if why := serving.release(role).says["levers"][name]:
-                raise Refused(409, "what was planned cannot be answered", {f"plan.{name}": why})
+    plan: dict[str, float],  # may be empty
+) -> dict[str, str]:  # who answers each store
+    "A challenger that looks at no such plan leaves it to the champion. Raises Refused (409): neither does the champion."
+    for name in plan:
+        if why := serving.champion.says["levers"][name]:
+            fields = {f"plan.{name}": f"{why} (release {serving.champion.name})"}
+            raise Refused(409, "what was planned cannot be answered", fields)
+    if serving.share and any(serving.challenger.says["levers"][name] for name in plan):
+        return dict.fromkeys(serving.roles, "champion")
+    return serving.roles
 
 
 def forecast(
@@ -329,12 +359,12 @@ class Application:
     ):
         self.app, self.set = app, settings(os.environ if environment is None else environment)
         self.metrics, self.late, self.rows, self.bodies = Metrics(), deque([0.0] * 3, 3), 0, 0
-        self.keys = read_keys(self.set["api_keys"]) if self.set["api_keys"] else None
+        self.keys, self.keys_read = read_keys(self.set["api_keys"]) if self.set["api_keys"] else None, None
         self.console = Appender(sys.stderr.fileno()) if environment is None else None
         predictions = self.set["predictions"]
-        self.log = Appender(predictions, on_lost=self.metrics.lost.inc) if predictions else None
+        self.log, self.told_lost = Appender(predictions, on_lost=self.lost) if predictions else None, 0.0
         self.pool = ThreadPoolExecutor(4 if self.set["online_store"] else 1, thread_name_prefix="forecast")
-        self.live, self.views, self.children = None, None, {}
+        self.live, self.views, self.children, self.keys_due = None, None, {}, 0.0
         self.follower = Follower(
             self.set["state"], self.set["release"], on_change=self.switched, on_refused=self.metrics.refused.inc
         )
@@ -351,6 +381,9 @@ class Application:
 
         def beat(due):
             self.late.append(loop.time() - due)
+            if self.keys is not None and loop.time() > self.keys_due:
+                self.read_keys()
+                self.keys_due = loop.time() + 1
             loop.call_later(0.05, beat, loop.time() + 0.05)
 
         beat(loop.time())
@@ -379,6 +412,28 @@ class Application:
         gc.freeze()  # model and rows stay: a collection that walks over them is a request's slowest moment
         gc.set_threshold(50_000, 20, 50)
 
+    def lost(
+        self,
+        lines: int,  # of the prediction log
+    ):
+        "Count what could not be logged, and say so once a minute."
+        self.metrics.lost.inc(lines)
+        if time.monotonic() - self.told_lost > 60:
+            self.told_lost = time.monotonic()
+            self.say("warning", "forecasts are not logged: is the disk full?", folder=str(self.set["predictions"]))
+
+    def read_keys(self):
+        "Let in whom the file names now; where it is gone nobody, where it is none those of before."
+        try:
+            changed = self.set["api_keys"].stat().st_mtime_ns
+            if changed != self.keys_read:
+                self.keys, self.keys_read = read_keys(self.set["api_keys"]), changed
+        except FileNotFoundError:
+            self.keys, self.keys_read = {}, None
+        except (OSError, ValueError) as error:
+            self.keys_read = changed
+            self.say("error", "the keys of before stay", why=str(error))
+
     def say(
         self,
         level: str,  # info, warning or error
@@ -403,9 +458,9 @@ class Application:
         begun, headers = time.perf_counter(), dict(scope["headers"])
         request_id = _request_id(headers.get(b"x-request-id", b""))
         path = scope["path"] if scope["path"] in PAGES else "other"
-        more = {}
+        more, query = {}, scope.get("query_string")
         try:
-            status, body, kind, told = await self.respond(scope["method"], path, headers, receive, request_id)
+            status, body, kind, told = await self.respond(scope["method"], path, query, headers, receive)
         except Refused as wrong:
             status, body, kind, told, more = wrong.status, _json(wrong.content), JSON, None, wrong.headers
         except Exception as error:  # a bug: its place is logged, never its message, which may hold an input
@@ -439,10 +494,12 @@ class Application:
             self.children[key] = metric.labels(*labels)
         return self.children[key]
 
-    async def respond(self, method, path, headers, receive, request_id):
+    async def respond(self, method, path, query, headers, receive):
         "Status, body, content type, and what was forecast. Raises Refused."
         if path == "other":
             raise Refused(404, f"there is no such page; {FORECAST}", {"path": "unknown"})
+        if path == "/forecast" and query:
+            raise Refused(400, f"nothing is asked for in the address; {FORECAST}", {"query": "must be absent"})
         if method not in ("GET", "HEAD") and (path, method) != ("/forecast", "POST"):
             allow = {"Allow": "GET, HEAD, POST" if path == "/forecast" else "GET, HEAD"}
             raise Refused(405, FORECAST, {"method": f"must be one of {allow['Allow']}"}, allow)
@@ -492,9 +549,9 @@ class Application:
         if not plan and not self.live:
             body = b"[" + b", ".join([answers[store_id] for store_id in ids]) + b"]"
             return 200, body, JSON, self.remembered(serving, ids)
-        check_plan(serving, ids, plan)
-        told, live = await self.modelled(serving, ids, plan)
-        counts = Counter((answer["model_version"], serving.roles[answer["store_id"]]) for answer, _ in told)
+        roles = planned_roles(serving, plan)
+        told, live = await self.modelled(serving, ids, plan, roles)
+        counts = Counter((answer["model_version"], roles[answer["store_id"]]) for answer, _ in told)
         body = _json([answer for answer, _ in told])
 
         def render():  # in the log's thread: the shadow's forecast keeps nobody waiting
@@ -510,10 +567,10 @@ class Application:
             counts[serving.challenger.name, "shadow"] = shadows
         return counts, lambda: lines, None
 
-    async def modelled(self, serving, ids, plan):
+    async def modelled(self, serving, ids, plan, roles):
         "Run the model: few rows at once, many beside other requests, too many not at all."
         if len(ids) <= self.set["few"] and not self.live:
-            return forecast(serving, ids, plan), None
+            return forecast(serving, ids, plan, None, roles), None
         if self.rows + len(ids) > max(self.set["max_rows"], len(ids) if not self.rows else 0):
             raise self.too_much()
 
@@ -526,7 +583,7 @@ class Application:
                 except (OSError, ValueError) as error:  # the store is away, or holds something strange
                     self.metrics.live_failed.inc()
                     self.say("warning", "live rows failed", kind=type(error).__name__)
-            return forecast(serving, ids, plan, live), live
+            return forecast(serving, ids, plan, live, roles), live
 
         self.rows += len(ids)
         try:
@@ -659,5 +716,8 @@ def serve(
 if __name__ == "__main__" and "ipykernel" not in sys.modules:
     parser = argparse.ArgumentParser(prog="python -m brewcast.service", description="Serve forecasts over HTTP.")
     parser.add_argument("--host", default=os.environ.get("BENTOML_HOST", "127.0.0.1"))
-    parser.add_argument("--port", type=int, default=int(os.environ.get("BENTOML_PORT", 3000)))
-    serve(**vars(parser.parse_args()))
+    parser.add_argument("--port", type=int, default=os.environ.get("BENTOML_PORT", 3000))
+    try:
+        serve(**vars(parser.parse_args()))
+    except ValueError as error:
+        sys.exit(f"error: {error}")

@@ -127,7 +127,12 @@ def rollback(
     "Return to the release that served before, and bar the recipe taken back. Raises ValueError where there is none."
 
     def decide(last, ledger):
-        back = [e for e in in_charge(ledger)[:-1] if e["recipe"] not in last["barred"]]
+        served = in_charge(ledger)[:-1]
+        back = [e for e in served if e["recipe"] not in last["barred"]]
+        if served and not back:
+            raise ValueError(
+                f"{source}: the {len(served)} releases before {last['release']} are barred: `brewcast lift` first"
+            )
         if not back:
             raise ValueError(
                 f"{source}: no release served before {last['release']}, so there is nothing to roll back to"
@@ -167,6 +172,7 @@ def in_charge(
     found = []
     for entry in ledger:
         if entry.get("action") == "rollback":
+            found = [before for before in found if before["release"] != entry["from"]]
             while found and found[-1]["release"] != entry["release"]:
                 found.pop()
         if not found or found[-1]["release"] != entry["release"]:
@@ -183,7 +189,7 @@ def recipe_name(
 
 def _challenger(last, source):
     if not last["challenger"]:
-        raise ValueError(f"{source}: there is no challenger; a build makes one where two recipes are compared")
+        raise ValueError(f"{source}: there is no challenger since the last rollback; the next `make run` makes one")
     return last["challenger"]
 
 

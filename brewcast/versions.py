@@ -5,8 +5,7 @@
 # %% auto #0
 __all__ = ['KEPT', 'place_of', 'Serving', 'NothingPublished', 'Follower']
 
-# %% ../nbs/36_versions.ipynb #1249b597
-import contextlib
+# %% ../nbs/36_versions.ipynb #7bb0881a
 import hashlib
 import json
 import logging
@@ -94,8 +93,13 @@ class Follower(threading.Thread):
     def run(self):
         "Look until `close`."
         while not self.ended.is_set():
-            with contextlib.suppress(sqlite3.OperationalError):  # locked for longer than usual: the next look will do
+            try:
                 self.look()
+            except (
+                Exception
+            ) as error:  # a ledger that is being copied, or is damaged: what serves goes on, and it is said
+                self.connection, self.seen = None, "unreadable"
+                self._say(f"the ledger cannot be read ({type(error).__name__}: {error})")
             if self.state is None and self.serving:
                 return
             self.ended.wait(self.every)
@@ -119,14 +123,20 @@ class Follower(threading.Thread):
                 self.shown = entry.get("n"), bool(challenger)
                 self.on_change(self.serving)
         except NothingPublished as waiting:
+            if self.problem != str(waiting):
+                logging.getLogger(__name__).warning("not ready: %s", waiting)
             self.problem = str(waiting)
             return
         except (OSError, ValueError, KeyError) as error:
             problems = [f"the ledger's entry lacks {error}" if isinstance(error, KeyError) else str(error)]
-        if problems and problems[0] != self.problem:
-            logging.getLogger(__name__).error("a release is not switched to: %s", problems[0])
+        self._say(problems[0] if problems else None)
+        self.again = time.monotonic() + self.patience
+
+    def _say(self, problem):
+        if problem and problem != self.problem:
+            logging.getLogger(__name__).error("a release is not switched to: %s", problem)
             self.on_refused()
-        self.problem, self.again = problems[0] if problems else None, time.monotonic() + self.patience
+        self.problem = problem
 
     def close(self):
         "Stop looking."
@@ -151,8 +161,10 @@ class Follower(threading.Thread):
         if not (self.state / LEDGER).exists():
             raise NothingPublished(f"{self.state / LEDGER} is missing: nothing is published yet")
         query = "SELECT n, content FROM entry ORDER BY n DESC LIMIT 1"
-        n, content = self.connection[1].execute(query).fetchone()
-        return {"n": n} | json.loads(content)
+        row = self.connection[1].execute(query).fetchone()
+        if not row:
+            raise NothingPublished(f"{self.state / LEDGER} has no entry: nothing is published yet")
+        return {"n": row[0]} | json.loads(row[1])
 
     def _load(self, name):
         release = self.loaded.pop(name, None) or Release(
