@@ -33,7 +33,7 @@ from .tracking import mlflow_client, mlflow_uri
 
 # %% ../nbs/47_keep.ipynb #1eb9d4e3
 # locks, half-written files, and what SQLite keeps beside a database while it writes: its copy holds all of it
-LEFT_BEHIND = re.compile(r"\.lock|\.lock\.holder|\..*\.tmp|.*\.db-(journal|wal|shm)")
+LEFT_BEHIND = re.compile(r"\.lock|\.lock\.holder|\..*\.tmp|.*\.db-(journal|wal|shm)|__pycache__")
 
 
 def files_under(

@@ -118,7 +118,10 @@ def compile_model(
         from skl2onnx.common.data_types import FloatTensorType
 
         columns, forest = model.pipeline_["columns"], model.pipeline_["forest"]
-        (_, encoder, _), (_, scaled, taken) = columns.transformers_[:2]
+        (_, encoder, _), (_, (imputer, scaler), taken) = columns.transformers_[:2]
+        kept = imputer.get_feature_names_out(
+            np.asarray(taken, dtype=object)
+        ).tolist()  # without what was always missing
         x = FloatTensorType([None, forest.n_features_in_])
         trees = convert_sklearn(forest, name="forest", initial_types=[("x", x)])
         write_bytes(trees.SerializeToString(), folder / "model.onnx")
@@ -126,10 +129,10 @@ def compile_model(
             "partner": model.partner,
             "weight": model.weight,
             "levels": [levels.tolist() for levels in encoder.categories_],
-            "numbers": list(taken),
-            "fill": scaled[0].statistics_.tolist(),
-            "mean": scaled[1].mean_.tolist(),
-            "scale": scaled[1].scale_.tolist(),
+            "numbers": kept,
+            "fill": [imputer.statistics_[list(taken).index(name)] for name in kept],
+            "mean": scaler.mean_.tolist(),
+            "scale": scaler.scale_.tolist(),
         }
     write_json(says, folder / "model.json")
     return CompiledModel(folder)

@@ -132,7 +132,7 @@ def store_folder(
     beside = place.with_name(f".{place.name}.tmp")
     place.parent.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(beside, ignore_errors=True)
-    shutil.copytree(made, beside, ignore=shutil.ignore_patterns("*.metadata"))
+    shutil.copytree(made, beside, ignore=shutil.ignore_patterns("*.metadata", "__pycache__"))
     if place.exists():
         shutil.rmtree(place)  # an older code's Bento, or a copy that was harmed
     os.replace(beside, place)

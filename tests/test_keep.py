@@ -44,8 +44,8 @@ def git(root: Path, *words: str) -> str:
 
 
 def everything(folder: Path) -> dict:
-    "Every file's hash and every link's target, but for the lock and what MLflow notes when it loads a model."
-    others = {".lock", ".git", "registered_model_meta"}
+    "Every file's hash and every link's target, but for the lock, and what is noted when a model is loaded or asked."
+    others = {".lock", ".git", "registered_model_meta", "predictions", "__pycache__"}
     paths = [path for path in sorted(folder.rglob("*")) if not others & set(path.parts)]
     return {
         str(path.relative_to(folder)): os.readlink(path) if path.is_symlink() else sha256(path)
@@ -373,7 +373,7 @@ def test_a_damaged_file_is_refused_and_nothing_is_written(origin, kept, tmp_path
 
 def test_a_source_that_the_project_lacks_is_named(origin, kept, tmp_path):
     def of_another(m, c):
-        m.name = m.name.replace("state/simulated", "state/elsewhere")
+        m.name, m.pax_headers = m.name.replace("state/simulated", "state/elsewhere"), {}
         return [(m, c.replace(b"state/simulated", b"state/elsewhere").replace(b'"source": "simulated"', b'"source": "elsewhere"') if m.name == "manifest.json" else c)]  # fmt: skip
 
     file = rewritten(kept["file"], tmp_path / "other.tar.gz", of_another)

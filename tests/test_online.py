@@ -5,6 +5,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import struct
 import subprocess
 import sys
@@ -413,14 +414,18 @@ def test_the_service_answers_by_live_rows_and_by_its_own_while_the_server_is_awa
         write_parquet(history, folder / "history.parquet")
         push_online(root, "toy", server.url)
         # then the running service answers by it, and by it alone
-        after = {answer["store_id"]: answer for answer in post(served.port, {"store_ids": OPEN})[1]}
+        for _ in range(100):  # on a loaded machine a read may take longer than it may, and is answered by the release
+            after = {answer["store_id"]: answer for answer in post(served.port, {"store_ids": OPEN})[1]}
+            if after["S1"]["forecast"] > 1.5 * before["S1"]["forecast"]:
+                break
+            time.sleep(0.2)
         assert after["S1"]["forecast"] == pytest.approx(2 * before["S1"]["forecast"])
         assert {s: a for s, a in after.items() if s != "S1"} == {s: a for s, a in before.items() if s != "S1"}
         # and when the server is away, then it answers by the release's rows, counts it, and its log names no password
         server.kill()
         assert {answer["store_id"]: answer for answer in post(served.port, {"store_ids": OPEN})[1]} == before
         counters = call(served.port, "GET", "/metrics")[1].decode()
-        assert "brewcast_live_rows_failed_total 1.0" in counters
+        assert float(re.search(r"(?m)^brewcast_live_rows_failed_total (\S+)", counters)[1]) >= 1
         assert PASSWORD not in served.log.read_text() and QUOTED not in served.log.read_text()
         # and when it is back, so are the live rows
         server.start()
