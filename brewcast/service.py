@@ -425,6 +425,7 @@ class Application:
 
     def read_keys(self):
         "Let in whom the file names now; where it is gone nobody, where it is none those of before."
+        changed = None
         try:
             changed = self.set["api_keys"].stat().st_mtime_ns
             if changed != self.keys_read:

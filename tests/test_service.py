@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import http.client
 import json
+import os
 import re
 import shutil
 import socket
@@ -24,7 +25,7 @@ from releases import ROOT, made_products
 from brewcast.core import read_json, read_parquet, write_json
 from brewcast.keys import add_key
 from brewcast.package import build_bento, call, quiet_environment, serving, write_release
-from brewcast.predictions import read_predictions
+from brewcast.predictions import Appender, read_predictions
 from brewcast.release import Release, check_release, release_id
 from brewcast.service import MAX_BODY, openapi
 
@@ -465,6 +466,14 @@ def test_the_service_imports_nothing_of_training(release, tmp_path):
 # --- keys, capacity, the prediction log: the same application in uvicorn, as settings have it
 
 
+def until_status(port, status, authorization):
+    for _ in range(100):
+        if post(port, ONE, authorization=authorization)[0] == status:
+            return
+        time.sleep(0.1)
+    pytest.fail(f"never {status}")
+
+
 def test_with_keys_nobody_without_one_gets_a_forecast(release, tmp_path):
     key = add_key(tmp_path / "keys.json", "planner")
     assert key not in (tmp_path / "keys.json").read_text()
@@ -475,6 +484,12 @@ def test_with_keys_nobody_without_one_gets_a_forecast(release, tmp_path):
         assert post(served.port, ONE, authorization=f"Bearer {key}")[0] == 200
         assert call(served.port, "GET", "/metrics")[0] == call(served.port, "GET", "/versions")[0] == 401
         assert call(served.port, "GET", "/livez")[0] == call(served.port, "GET", "/readyz")[0] == 200
+        # and a key that is replaced, or taken away, is in force without a restart; without the file nobody is let in
+        second = add_key(tmp_path / "keys.json", "planner")
+        until_status(served.port, 200, f"Bearer {second}")
+        until_status(served.port, 401, f"Bearer {key}")
+        (tmp_path / "keys.json").unlink()
+        until_status(served.port, 401, f"Bearer {second}")
     assert key not in served.log.read_text()
 
 
@@ -555,6 +570,27 @@ def test_a_kill_9_leaves_whole_lines_and_a_next_start_begins_a_new_file(release,
     for path in folder.iterdir():
         lines = path.read_bytes().split(b"\n")
         assert lines[-1] == b"" and all(json.loads(line)["store_id"] == "STORE110" for line in lines[:-1])
+
+
+def test_a_log_that_cannot_be_rotated_or_was_moved_goes_on(tmp_path):
+    # given a log that begins a new file at every write, whose folder cannot be written to for a while
+    lost, folder = [], tmp_path / "log"
+    log = Appender(folder, rotate=0, on_lost=lost.append)
+    log.add(lambda: b"one\n")
+    log.write()
+    folder.rename(tmp_path / "aside")
+    folder.write_text("in its place")
+    log.add(lambda: b"two\n")
+    log.write()
+    other = os.open(tmp_path / "another", os.O_CREAT | os.O_RDWR)  # would get a number that was closed by mistake
+    log.add(lambda: b"three\n")
+    log.write()
+    assert os.write(other, b"whole") == 5 and lost == [1, 1]
+    # when it can be written to again, then it is, in the folder that is there now
+    folder.unlink()
+    log.add(lambda: b"four\n")
+    log.close()
+    assert [path.read_bytes() for path in folder.iterdir()] == [b"four\n"]
 
 
 def test_a_full_disk_costs_the_log_and_no_request(release, tmp_path):

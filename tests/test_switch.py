@@ -191,6 +191,40 @@ def test_a_release_that_fails_its_check_is_not_switched_to_and_the_old_one_goes_
     assert Counter(status for status, _ in running.answers).keys() == {200}
 
 
+def test_a_ledger_that_is_damaged_for_a_moment_is_followed_again(running):
+    # given a service that runs, and a ledger that is being written over by a copy that is not atomic
+    ledger, entry = running.root / "state/shop/ledger.db", read_ledger(running.root / "state/shop")[-1]
+    good = ledger.read_bytes()
+    ledger.write_bytes(os.urandom(5000))
+    for _ in range(300):
+        if "the ledger cannot be read" in running.log.read_text():
+            break
+        time.sleep(0.1)
+    else:
+        pytest.fail("nothing was said")
+    until(running, [entry["release"]] * 12)  # it goes on
+    # when it is whole again, then the next command takes effect
+    ledger.write_bytes(good)
+    brewcast(running.root, "promote")
+    until(running, [entry["challenger"]["release"]] * 12)
+    assert Counter(status for status, _ in running.answers).keys() == {200}
+
+
+def test_what_was_taken_back_is_not_what_a_later_rollback_returns_to(project):
+    # given a release that served, was replaced by hand, came back with a build, and was rolled back
+    brewcast(project, "promote")
+    promoted, old = agree(project)["release"], read_ledger(project / "state/shop")[1]["release"]
+    lay_products(project, "key3", SEASONAL, "refuse")
+    publish("shop", project)
+    assert agree(project)["release"] == old
+    brewcast(project, "rollback", "--reason", "bad orders")
+    assert agree(project)["release"] == promoted
+    brewcast(project, "lift")
+    # then the next rollback goes further back
+    brewcast(project, "rollback")
+    assert agree(project)["release"] == read_ledger(project / "state/shop")[0]["release"]
+
+
 # --- the ledger
 
 
