@@ -27,6 +27,8 @@ def test_what_earlier_builds_left_is_upstream_and_the_build_key_is_not(toy, run)
     assert known == {
         "archived_forecasts": [],
         "barred": [],
+        "by_hand": None,
+        "challenger": None,
         "build_key": staleness.build_key(toy, "near"),
         "champion": None,
     }
