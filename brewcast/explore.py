@@ -708,7 +708,7 @@ def what_if(
     if share is not None and not 0 <= share <= 1:
         raise ValueError(f"share is {share}: it must lie between 0 (no promotion) and 1 (every day)")
     places = [release.position[store_id] for store_id in store_ids]
-    told = release.told[places] if share is None else release.what_if(places, {"promotion_share": share})[0]
+    told = release.told[places] if share is None else release.what_if(places, {"promotion_share": share})
     return [release.answer(store_id, row) for store_id, row in zip(store_ids, told, strict=True)]
 
 # %% ../nbs/12_explore.ipynb #8df97916

@@ -42,6 +42,7 @@ from brewcast.core import (
 )
 from .models import CATEGORIES, FEATURES
 from brewcast.release import (
+    LEVERS,
     TOLERANCE,
     CompiledModel,
     Release,
@@ -180,7 +181,7 @@ def levers(
 ) -> dict[str, str | None]:  # lever -> why it cannot be moved, None where it can
     "What of next month's plan may be given with a request."
     if recipe["name"] != "forest":
-        return dict.fromkeys(["price", "promotion_share", "holidays"], f"{recipe['name']} does not look at it")
+        return dict.fromkeys(LEVERS, f"{recipe['name']} does not look at it")
     known = online.reindex(columns=["price_mean3", "price_change", "promotion_next", "holidays_next"]).notna().any()
     return {
         "price": None if known.price_mean3 and known.price_change else "the source has no plan of prices",

@@ -18,7 +18,7 @@ from .ledger import MODEL, append_entry, archive_name, read_ledger, resolve_inpu
 from .lock import project_lock
 from .package import hashes
 from .release import check_release
-from .switch import database, described, point
+from .switch import aliases_of, database, described, point
 from .tracking import log_model_run, mlflow_client, mlflow_uri
 
 # %% ../nbs/40_registry.ipynb #be156008
@@ -182,8 +182,7 @@ def point_aliases(
     entry: dict,  # the ledger's last
 ) -> bool:  # Was there anything to do?
     "Let MLflow's aliases say what the ledger says, where its database is a server's, or somebody moved them by hand."
-    asked = {"champion": entry["model_hash"][:12]}
-    asked |= {"challenger": entry["challenger"]["model_hash"][:12]} if entry["challenger"] else {}
+    asked = {alias: content_hash for alias, content_hash in aliases_of(entry).items() if content_hash}
     now = aliases(source, root)
     if now == asked:
         return False
@@ -214,11 +213,15 @@ def publish(
                 shutil.rmtree(place) if place.is_dir() and not place.is_symlink() else place.unlink()
         releases, both = state / "releases", {"package/release": release}
         both |= {"package/challenger": asked["challenger"]} if asked["challenger"] else {}
+        files = {
+            "package/release": asked["package"]["files"],
+            "package/challenger": asked["package"]["challenger_files"],
+        }
         forecasts = {"package/release": "forecast", "package/challenger": "forecast/challenger"}
         bento = state / "bentoml" / "bentos" / "brewcast" / release["release"]
         steps = {
             "release": lambda: any(
-                [store_folder(folder / m, releases / r["release"], hashes(folder / m)) for m, r in both.items()]
+                [store_folder(folder / m, releases / r["release"], files[m]) for m, r in both.items()]
             ),
             "bento": lambda: store_folder(folder / "package/bento", bento, asked["package"]["bento"]["files"]),
             "forecast": lambda: any(
@@ -268,6 +271,5 @@ def record(
     goes_on = before and challenger and before["recipe"] == challenger["recipe"] and last["recipe"] == entry["recipe"]
     entry |= {"share": last["share"] if goes_on else 0, "barred": last.get("barred", []), "from": last.get("release")}
     entry["verdict"] = {name: verdict.get(name) for name in ("promoted", "verdict", "rule", "reason")}
-    aliases = {"champion": entry["model_hash"][:12], "challenger": challenger and challenger["model_hash"][:12]}
-    append_entry(state, entry, database(source, root), aliases, after=len(ledger))
+    append_entry(state, entry, database(source, root), aliases_of(entry), after=len(ledger))
     return True

@@ -177,13 +177,13 @@ class Release:
         self,
         positions: list[int],  # of stores
         plan: dict[str, float],  # see `with_plan`
-    ) -> tuple[np.ndarray, list[str]]:  # (see `forecast`, see `row_hashes`)
+    ) -> np.ndarray:  # see `forecast`
         "Forecasts as they would be under a plan. Raises KeyError for a store that has none of what is planned."
         numbers, categories = self.numbers[positions], self.categories[positions]
         moved = with_plan(numbers, self.model.place, plan)
         if missing := unplanned(moved, self.model.place, plan):
             raise KeyError(*missing)
-        return self.forecast(moved, categories), row_hashes(moved, categories)
+        return self.forecast(moved, categories)
 
     def answer(
         self,

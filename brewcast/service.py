@@ -524,8 +524,8 @@ class Application:
         if path == "/versions":
             return 200, _json(described(serving)), JSON, None
         if method != "POST":
-            told = self.remembered(serving, list(serving.roles))
-            return 200, serving.everything, JSON, told if method == "GET" else None
+            told = self.remembered(serving, list(serving.roles)) if method == "GET" else None
+            return 200, serving.everything, JSON, told
         if min(self.late) > self.set["max_lag"] or self.bodies >= self.set["max_bodies"]:
             raise self.too_much()
         self.bodies += 1
