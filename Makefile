@@ -7,10 +7,10 @@ KEEP ?= 10
 
 # Every other name=value on the command line is a parameter of this run: `make run train.seed=1`.
 # One that nobody knows is refused, with the nearest right name, before anything runs.
-VARIABLES := SOURCE DATA PORT RUN STORE MONTH FILE TO WITHOUT_DATA REPLACE KEEP DRY
+VARIABLES := SOURCE DATA PORT RUN STORE MONTH FILE TO WITHOUT_DATA REPLACE KEEP DRY THROUGH SINCE
 GIVEN := $(strip $(filter-out $(VARIABLES:%=%=%),$(foreach word,$(MAKEOVERRIDES),$(if $(findstring =,$(word)),$(word)))))
-ifneq ($(and $(GIVEN),$(filter-out run build why,$(MAKECMDGOALS))),)
-$(error $(GIVEN): no such variable; there are $(VARIABLES), and for run, build and why the parameters of env.yaml)
+ifneq ($(and $(GIVEN),$(filter-out run build why month replay,$(MAKECMDGOALS))),)
+$(error $(GIVEN): no such variable; there are $(VARIABLES), and for run, build, why, month and replay the parameters of env.yaml)
 endif
 CHANGED := $(foreach given,$(GIVEN),'$(given)')
 
@@ -22,7 +22,7 @@ ACTIVATE := set -- "$(SOURCE)"; . ./activate
 NOTEBOOKS = $(wildcard nbs/*.ipynb)
 
 ##@ Use
-.PHONY: help run build why verify trace history compare backup restore prune publish summary page lab serve ui
+.PHONY: help run build why month replay verify trace history compare backup restore prune publish summary page lab serve ui
 help: ## What there is (this)
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' Makefile
 	@echo; echo "  SOURCE=name (default simulated), DATA=folder: make run SOURCE=walmart DATA=../shared/data/walmart"
@@ -35,6 +35,12 @@ build: .venv/ready ## Run the stages that are stale
 
 why: .venv/ready ## Which stages are stale, and for which reasons
 	@$(BREWCAST) why --source "$(SOURCE)" $(CHANGED)
+
+month: .venv/ready ## The next month, from its sale lines to its release and alerts (THROUGH=2012-10: every month up to it)
+	@$(BREWCAST) month --source "$(SOURCE)" --data "$(DATA)" $(if $(THROUGH),--through "$(THROUGH)") $(CHANGED)
+
+replay: .venv/ready ## A whole history month by month, nothing from the future, beside what serves (SINCE=, THROUGH=)
+	@$(BREWCAST) replay --source "$(SOURCE)" $(if $(SINCE),--since "$(SINCE)") $(if $(THROUGH),--through "$(THROUGH)") $(CHANGED)
 
 verify: .venv/ready ## Build a run (RUN=, default the last) again in a clean place, and compare every product
 	@$(BREWCAST) verify $(RUN) --source "$(SOURCE)"

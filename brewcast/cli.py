@@ -297,6 +297,30 @@ def _key(root, asked):
     say(f"{asked.name}: shown this once; its hash is in {path.relative_to(root)}: BREWCAST_API_KEYS={path} asks for it")
 
 
+def _month(root, asked):
+    from brewcast.month import STOPPED, line, work_through
+
+    parameters(root, asked.source, asked.changed)
+    export_notebooks(root)
+    place_data(root, asked.source, asked.data or None)
+    records = []
+    for record in work_through(root, asked.source, asked.through, asked.changed):
+        records.append(record)
+        print(line(record), flush=True)
+        lay_release(root, asked.source)
+    status = records[-1]["status"] if records else "published"
+    return {"published": 0, "waiting": 1, "stopped": STOPPED}[status]
+
+
+def _replay(root, asked):
+    from brewcast.month import replay
+
+    parameters(root, asked.source, asked.changed)
+    export_notebooks(root)
+    found = replay(root, asked.source, asked.since, asked.through, asked.changed)
+    print("\n".join(["", *found["told"], f"page      {found['page'].as_uri()}"]))
+
+
 def _prune(root, asked):
     from brewcast.keep import prune
 
@@ -420,6 +444,22 @@ COMMANDS = {  # what each does given the project and the arguments, its help, it
         SOURCE,
         ("--keep", {"type": int, "default": 10, "help": "of each kind that nothing names"}),
         ("--dry-run", {"action": "store_true", "help": "only say what would go"}),
+    ),
+    "month": (
+        _month,
+        "work through the next month: data, quality, drift, decision, gate, release, alerts",
+        ("--through", {"metavar": "MONTH", "help": "every month up to this one, such as 2012-10"}),
+        SOURCE,
+        ("--data", {"help": "where the files lie"}),
+        CHANGED,
+    ),
+    "replay": (
+        _replay,
+        "work through a whole history month by month, beside what serves",
+        ("--since", {"metavar": "MONTH", "help": "default: the second complete month"}),
+        ("--through", {"metavar": "MONTH", "help": "default: the last complete month"}),
+        SOURCE,
+        CHANGED,
     ),
     "summary": (lambda root, asked: print(summary(root, asked.source)), "half a screen on the last build", SOURCE),
     "clean": (_clean, "remove a source's products, and scratch; never state", SOURCE),

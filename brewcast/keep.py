@@ -25,10 +25,11 @@ from importlib.metadata import version
 from pathlib import Path, PurePosixPath
 
 from .core import read_json, sha256
+from .ledger import archive_name, known_name
 from .lock import project_lock
 from .project import env_file, read_env
 from .records import RUNS, git, is_repository, made_by, read_runs
-from .registry import MODEL, aliases, archive_name, read_ledger
+from .registry import MODEL, aliases, read_ledger
 from .tracking import mlflow_client, mlflow_uri
 
 # %% ../nbs/47_keep.ipynb #1eb9d4e3
@@ -393,7 +394,15 @@ def never_pruned(
     records = {made_by(entry, runs) for entry in ledger} | {run["run"] for run in runs[-1:]}
     read = {Path(path).name for run in runs if run["run"] in records for path in run["state"]}
     forecasts = {Path(archive_name(entry)).name for entry in ledger} | read
-    return {"release": releases, "bento": releases, "forecast": forecasts, "record": records, "model": models}
+    known = {Path(known_name(entry)).name for entry in ledger} | read
+    return {
+        "release": releases,
+        "bento": releases,
+        "forecast": forecasts,
+        "known": known,
+        "record": records,
+        "model": models,
+    }
 
 # %% ../nbs/47_keep.ipynb #fd78e215
 def logged_models(
@@ -450,6 +459,7 @@ def prunable(
     "What `prune` would remove, in its order."
     state, stays, day = root / "state" / source, never_pruned(root, source), 86_400_000
     places = {"record": "runs/*.json", "release": "releases/[!.]*", "forecast": "forecasts/[!.]*"}
+    places |= {"known": "known/[!.]*"}
     places |= {"bento": "bentoml/bentos/brewcast/[!.]*/"}
     goes = []
     for kind, pattern in places.items():

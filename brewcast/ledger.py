@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['LEDGER', 'NEXT', 'SCHEMA', 'MODEL', 'MOVE_ALIAS', 'CHAMPION', 'state_folder', 'read_ledger', 'append_entry', 'who',
-           'in_production', 'entries_before', 'resolve_inputs', 'archive_name']
+           'in_production', 'entries_before', 'resolve_inputs', 'state_files', 'archive_name', 'known_name',
+           'months_before']
 
 # %% ../nbs/09_ledger.ipynb #4b699911
 import contextlib
@@ -136,9 +137,10 @@ def resolve_inputs(
     source: str,  # the source's name
     root: Path,  # the project
     build_key: str,  # hash of the build's data, code and parameters
-) -> dict:  # champion, challenger (its recipe), archived_forecasts (paths, by cutoff), barred, by_hand (a cutoff)
+) -> dict:  # champion, challenger (its recipe), archived_forecasts (paths, by cutoff), barred, by_hand (a cutoff), known (path), months (paths)
     "What a build may know of the state. Raises FileNotFoundError for a forecast that served and is gone."
-    entries = entries_before(read_ledger(state_folder(source, root)), build_key)
+    state = state_folder(source, root)
+    entries = entries_before(read_ledger(state), build_key)
     champion = {name: entries[-1][name] for name in CHAMPION} if entries else None
     last = entries[-1] if entries else {}
     challenger = last["challenger"]["recipe"] if last.get("challenger") else None
@@ -148,7 +150,21 @@ def resolve_inputs(
     for path in served.values():
         if not (Path(root) / path).exists():
             raise FileNotFoundError(f"{path} is missing: it served, and no build makes it again; restore it")
+    versions = [known_name(e) for e in entries if e["action"] == "publish" and (state / known_name(e)).exists()]
+    decided["known"] = f"state/{source}/{versions[-1]}" if versions else None
+    decided["months"] = [f"state/{source}/months/{path.name}" for path in months_before(state, build_key)]
     return {"champion": champion, "archived_forecasts": [served[cutoff] for cutoff in sorted(served)], **decided}
+
+
+def state_files(
+    inputs: dict,  # see `resolve_inputs`
+) -> list[str]:  # paths, relative to the project
+    "The files of the state that a build reads."
+    return [
+        *inputs["archived_forecasts"],
+        *([inputs["known"]] if inputs.get("known") else []),
+        *inputs.get("months", []),
+    ]
 
 
 CHAMPION = ["recipe", "release", "train_through", "cutoff"]
@@ -159,3 +175,21 @@ def archive_name(
 ) -> str:  # relative to the source's state
     "Where the forecast of an entry is kept."
     return f"forecasts/{entry['cutoff']}-{entry['release']}.parquet"
+
+
+def known_name(
+    entry: dict,  # with `cutoff` and `release`
+) -> str:  # relative to the source's state
+    "Where the store-months are kept in every version that was known at an entry, see `brewcast.features.restated`."
+    return f"known/{entry['cutoff']}-{entry['release']}.parquet"
+
+
+def months_before(
+    state: Path,  # see `state_folder`
+    build_key: str | None = None,  # hash of a build's data, code and parameters; None: all of them
+) -> list[Path]:  # in the order in which they were written
+    "The records of the months that were worked through (see `brewcast.month`) before this build."
+    read = {path: json.loads(path.read_text()) for path in (Path(state) / "months").glob("*.json")}
+    order = sorted(read, key=lambda path: (read[path]["at"], path.name))
+    own = [i for i, path in enumerate(order) if read[path]["build_key"] == build_key]
+    return order[: own[0]] if own else order

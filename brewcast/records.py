@@ -24,6 +24,7 @@ import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 
+from .ledger import state_files
 from .project import env_file, lock_differences, read_env, say, stages, write_text
 from .staleness import UNWATCHED, FileHashes, file_hashes, files_read, inputs_path
 
@@ -199,7 +200,7 @@ def record_run(
         "inputs": inputs,
         "code": {**code, "ref": ref},
         "data": {path.relative_to(root).as_posix(): hashes.of(path) for path in data_read(root, wired)},
-        "state": {path: hashes.of(root / path) for path in inputs["archived_forecasts"]},
+        "state": {path: hashes.of(root / path) for path in state_files(inputs)},
         "environment": environment_now(root),
         "products": product_record(root, source, wired),
     }

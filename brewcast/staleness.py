@@ -6,8 +6,8 @@
 __all__ = ['UNCOUNTED', 'READ_BY_TOOLS', 'RESOLVED', 'FOR_PEOPLE', 'UNWATCHED', 'normal_form', 'local_modules', 'module_closure',
            'digest', 'FileHashes', 'files_read', 'fingerprint', 'definitions', 'build_key', 'file_hashes', 'resolved',
            'inputs_path', 'built_path', 'product_hashes', 'read_by_others', 'remember', 'recall', 'state_seen',
-           'why_stale', 'fingerprints', 'why', 'code_changes', 'parameter_changes', 'short', 'module_changes',
-           'import_chain', 'file_changes', 'state_changes', 'seal', 'state_read', 'seal_path']
+           'told_of', 'why_stale', 'fingerprints', 'why', 'code_changes', 'parameter_changes', 'short',
+           'module_changes', 'import_chain', 'file_changes', 'state_changes', 'seal', 'state_read', 'seal_path']
 
 # %% ../nbs/42_staleness.ipynb #8efe30d1
 import ast
@@ -126,7 +126,11 @@ READ_BY_TOOLS = {  # no parameter names these: Feast and BentoML read them
     "train": ["feature_repo"],  # by the registry that `features` made of it
     "package": ["bentofile.yaml", "requirements.lock", "settings.ini"],
 }
-RESOLVED = "inputs"  # the parameter that names inputs.json: what the state says, resolved before a build
+RESOLVED = {  # parameters that name inputs.json, and what their stage is told of the state by them
+    "inputs": ["champion", "challenger", "archived_forecasts", "barred", "by_hand"],
+    "kept": ["known"],
+    "so_far": ["months"],
+}
 
 
 def files_read(
@@ -135,7 +139,9 @@ def files_read(
     root: Path,  # the project
 ) -> list[Path]:  # files and folders that exist
     "Files that are upstream of a stage without being another's product."
-    named = [v for v in _leaves({k: v for k, v in params.items() if k != RESOLVED}) if isinstance(v, str) and "/" in v]
+    named = [
+        v for v in _leaves({k: v for k, v in params.items() if k not in RESOLVED}) if isinstance(v, str) and "/" in v
+    ]
     paths = [root / name for name in [*READ_BY_TOOLS.get(stage, []), *named]]
     return [path for path in paths if path.exists() and "products" not in path.relative_to(root).parts]
 
@@ -317,11 +323,20 @@ def state_seen(
     root: Path,  # the project
     source: str,  # the source that is built
     params: dict,  # a stage's parameters
-) -> dict | None:  # champion, archived_forecasts, barred; None for a stage that does not ask
+) -> dict | None:  # of what `resolve_inputs` gives; None for a stage that does not ask
     "What a stage was told of the state."
-    if RESOLVED not in params or not inputs_path(root, source).exists():
+    if not inputs_path(root, source).exists():
         return None
-    return {k: v for k, v in json.loads(inputs_path(root, source).read_text()).items() if k != "build_key"}
+    return told_of(json.loads(inputs_path(root, source).read_text()), params)
+
+
+def told_of(
+    state: dict,  # see `resolve_inputs`
+    params: dict,  # a stage's parameters
+) -> dict | None:  # None for a stage that does not ask
+    "The part of the state that a stage's parameters ask for."
+    asked = [name for parameter in RESOLVED if parameter in params for name in RESOLVED[parameter]]
+    return {name: state.get(name) for name in asked} or None
 
 # %% ../nbs/42_staleness.ipynb #46838d67
 def why_stale(
@@ -343,7 +358,7 @@ def why_stale(
         return [never]
     print_now = print_now or fingerprint(stage, root / wiring["source"], wiring["params"], root, hashes)
     before = built["fingerprint"]
-    state = {k: v for k, v in (state or {}).items() if k != "build_key"} or state_seen(root, source, wiring["params"])
+    state = told_of(state, wiring["params"]) if state else state_seen(root, source, wiring["params"])
     edited = [name for name, found in products.items() if found and found != built["products"].get(name)]
     taken = {
         name: read_by_others(product_hashes(wired[name], root, hashes)) for name in upstream_of(root / wiring["source"])
@@ -355,7 +370,7 @@ def why_stale(
         *parameter_changes(built["params"], json.loads(json.dumps(wiring["params"], default=str))),
         *module_changes(before["modules"], print_now["modules"], root / wiring["source"], wiring, root, stage),
         *file_changes(before["files"], print_now["files"]),
-        *(state_changes(built["state"], state) if RESOLVED in wiring["params"] else []),
+        *(state_changes(built["state"], state) if state is not None else []),
         *(
             {"kind": "upstream", "name": n, "text": f"{n} has other products than this was built from"}
             for n, found in taken.items()
@@ -544,7 +559,9 @@ def state_read(
 ) -> list:  # [name, hash or names] each
     "The part of the state that decides what a build sees and whether it is published."
     state = root / "state" / source
-    named = sorted([*state.glob("ledger.db"), *state.glob("forecasts/*")])
+    named = sorted(
+        [*state.glob("ledger.db"), *state.glob("forecasts/*"), *state.glob("known/*"), *state.glob("months/*")]
+    )
     there = [
         *state.glob("releases/*"),
         *state.glob("bentoml/bentos/brewcast/*"),

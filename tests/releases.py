@@ -73,6 +73,8 @@ def lay_products(
     verdict = VERDICTS[verdict] | {"recipe": recipe}
     write_json(verdict, made.verdict)
     write_json({"build_key": key} | resolve_inputs("shop", root, key), folder / "inputs.json")
+    write_json({"trusted": True}, folder / "monitor" / "decision.json")
+    write_parquet(made.table[["series_id", "month"]], folder / "features" / "known.parquet")
     release, bento, other = (folder / "package" / name for name in ["release", "bento", "challenger"])
     release.mkdir(parents=True)
     described, lost = write_release(release, made.table, made.online, made.forecast.parent, "numpy\n"), {}
