@@ -98,7 +98,9 @@ CHARTS, SEED, BEGINS_WITH = 2000, 0, 12  # made-up charts, and months of referen
 def control_limit(
     false_alarms_a_year: float,  # of all sums together, > 0
 ) -> float:  # standard deviations
-    "What the sums cross so seldom where nothing changes."
+    "What the sums cross so seldom where nothing changes. Raises ValueError for a rate that is none."
+    if not 0 < false_alarms_a_year <= 4:
+        raise ValueError(f"false_alarms_a_year is {false_alarms_a_year!r}, and is above 0 and at most 4: see env.yaml")
     months = max(round(12 / false_alarms_a_year), 12)
     sums, highest = np.zeros((3, CHARTS)), np.zeros(CHARTS)
     values = np.random.default_rng(SEED).normal(size=(2, BEGINS_WITH + months, CHARTS))
@@ -179,14 +181,14 @@ def draw_chart(
     table: pd.DataFrame,  # see `chart`
 ) -> plt.Figure:
     "Error and WAPE of each month above, the sums and their limit below, alarms in red."
-    figure, (upper, lower) = plt.subplots(2, 1, figsize=(9, 5), sharex=True, layout="constrained")
+    figure, (upper, lower) = plt.subplots(2, 1, figsize=(11, 5), sharex=True, layout="constrained")
     names, at = [f"{month:%Y-%m}" for month in table.month], range(len(table))
     alarmed = (table.alarm != "").to_numpy()
     upper.bar(at, 100 * np.expm1(table.error), color=np.where(alarmed, "tab:red", "tab:blue"), label="signed error")
     upper.plot(at, 100 * table.wape, "o-", color="black", markersize=3, label="WAPE")
     upper.plot(at, 100 * table.usual_wape, ":", color="grey", label="usual WAPE")
     upper.set_ylabel("% of sales")
-    upper.legend(loc="upper left", fontsize="small")
+    upper.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize="small")
     for kind, color in zip(KINDS, ["tab:orange", "tab:green", "tab:purple"], strict=True):
         lower.plot(at, table[kind], "o-", color=color, markersize=3, label=KINDS[kind])
     lower.plot(at, table.limit, "--", color="tab:red", label="limit")
@@ -195,5 +197,5 @@ def draw_chart(
     )
     lower.set_ylabel("standard deviations")
     lower.set_xticks(list(at), names, rotation=90, fontsize="small")
-    lower.legend(loc="upper left", fontsize="small")
+    lower.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize="small")
     return figure

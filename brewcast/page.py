@@ -602,6 +602,7 @@ a{color:#7a3c09}
   gap:10px 22px}
 .stages small{display:block} footer{padding-bottom:40px;font-size:14px;color:var(--soft)}
 summary{cursor:pointer;color:#7a3c09}
+td.told small{white-space:normal;margin:2px 0;min-width:180px} #story td,#story th{vertical-align:top}
 dl{display:grid;grid-template-columns:max-content 1fr;gap:4px 16px;margin:8px 0}
 dd{margin:0;overflow-wrap:anywhere}
 @media(max-width:720px){
@@ -679,6 +680,7 @@ TOP = """
 {% for name, title in [('steps', 'Ups and downs'), ('since', 'Since the last forecast'), ('errors', 'Errors')] %}
  · <a href="#{{ name }}">{{ title }}</a>
 {% endfor %}
+{% if story %} · <a href="#story">Month by month</a>{% endif %}
 {% if links %} · <a href="#reports">Reports</a>{% endif %}</nav></header>
 <main>
 <section class="card" aria-label="The month in figures"><div class="figures">
@@ -839,6 +841,7 @@ TRUST = """
 {% if held %}<p>{{ held }}</p>{% endif %}
 <p><small>Bias: how much more (+) or less (−) was forecast than sold. RMSSE: squared misses, measured against each
  store's own changes from month to month; smaller is better.</small></p></section>
+{{ story }}
 <div class="two"><section class="card"><h2>Set aside at ingest</h2>
 <p>{{ rows.rows_in|amount }} of {{ rows.rows_read|amount }} rows are in; {{ rows.rows_set_aside|amount }}
  {{ 'was' if rows.rows_set_aside == 1 else 'were' }} set aside{% if share_aside %} ({{ share_aside }}){% endif %}
@@ -1119,6 +1122,7 @@ def month_page(
     quarantine: pd.DataFrame | None = None,  # rows set aside, for their reasons
     calendar: dict | None = None,  # the source's calendar, as in env.yaml
     level: float = 0.8,  # the share of outcomes that an interval is to hold
+    story: str = "",  # what happened in the months before, see `brewcast.story.story_section`
 ) -> str:  # HTML that needs nothing else
     "The month page. The same inputs give the same text."
     table = store_table(forecast, store_month)
@@ -1134,6 +1138,7 @@ def month_page(
     view["stopped"] = [f"{row.store_id} (last sold in {month_name(row.month)})" for row in stopped]
     view |= heading_view(table, store_month, target) | ingest_view(dataset, quarantine) | errors | ahead
     view |= trust_view(verdict, decision, recipe) | {"style": Markup(STYLE), "script": Markup(SCRIPT)}
+    view["story"] = Markup(story)
     page = template_environment().from_string(TOP.lstrip() + CHANGES + STORES + TRUST)
     return page.render(view)
 

@@ -126,11 +126,11 @@ def _load(folder: Path, source: str, url: str, settings: dict) -> dict:
     import pandas as pd
 
     from brewcast.core import read_json, read_parquet
-    from brewcast.features import apply_and_load, open_store
+    from brewcast.features import apply_and_load, open_series, open_store
 
     cutoff = pd.Timestamp(read_json(folder / "features.json")["cutoff"])
     history = read_parquet(folder / "history.parquet")
-    keys = [entity_key(name) for name in history.series_id[history.event_timestamp == cutoff.tz_localize("UTC")]]
+    keys = [entity_key(name) for name in open_series(history, cutoff)]
     zone = os.environ.get("PGTZ")
     os.environ["PGTZ"] = "UTC"
     try:

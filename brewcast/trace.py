@@ -343,9 +343,15 @@ def table_link(
         return link
     then = rows[rows.event_timestamp.dt.strftime("%Y-%m-%d") == at.entry["cutoff"]]
     shared = [name for name in values if name in rows]
-    other = [name for name in shared if then.empty or not same_value(values[name], then[name].iloc[0])]
+    versions = [[name for name in shared if not same_value(values[name], row[name])] for _, row in then.iterrows()]
+    other = min(versions, key=len, default=shared)  # a row that was restated is there in every version
     differ = f"{len(other)} of {len(shared)} values differ: {', '.join(other[:3])}{' ...' * (len(other) > 3)}"
-    return link | {"told": [differ if other else f"the same {len(shared)} values"], "other": other}
+    told = [differ if other else f"the same {len(shared)} values"]
+    if len(versions) > 1 and not other:
+        told.append(
+            f"as known from {then.created.iloc[versions.index(other)]:%Y-%m-%d %H:%M}; restated since or before"
+        )
+    return link | {"told": told, "other": other}
 
 
 def same_value(

@@ -11,7 +11,18 @@ from brewcast import clean as clean_module
 from brewcast import features
 from brewcast.clean import clean
 from brewcast.core import write_parquet
-from brewcast.features import feature_tables, materialise, month_grid, online_rows, point_in_time
+from brewcast.features import (
+    as_known,
+    decided,
+    feature_tables,
+    feature_versions,
+    materialise,
+    month_grid,
+    online_rows,
+    open_series,
+    point_in_time,
+    restated,
+)
 from brewcast.models import FEATURES
 
 CALENDAR = {
@@ -84,9 +95,12 @@ def as_sales(lines: pd.DataFrame) -> ibis.Table:
 
 
 def all_tables(lines: pd.DataFrame, plan: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    return feature_versions(restated(months_of(lines), None, CALENDAR), plan, CALENDAR)
+
+
+def months_of(lines: pd.DataFrame) -> pd.DataFrame:
     store_month = clean(as_sales(lines), [], CALENDAR)[0].to_pandas()
-    store_month = store_month.assign(month=pd.to_datetime(store_month.month))
-    return feature_tables(store_month, plan, CALENDAR)
+    return store_month.assign(month=pd.to_datetime(store_month.month))
 
 
 def known_bytes(lines: pd.DataFrame, plan: pd.DataFrame, folder) -> dict[str, bytes]:
@@ -287,3 +301,108 @@ def test_the_month_in_which_a_store_opened_is_no_habit(world):
     first = ahead[ahead.series_id == "S5"].iloc[0]
     # then it is expected to trade on all of October's days
     assert str(first.event_timestamp.date()) == "2023-09-30" and first.expected_units == 31
+
+
+# -- sale lines that come late, or are corrected
+
+
+def at(month: str, hours: int = 0) -> pd.Timestamp:
+    "When a month is decided, and some hours later."
+    return decided(pd.Series([pd.Timestamp(month)]), CALENDAR)[0] + pd.Timedelta(hours=hours)
+
+
+@pytest.fixture(scope="module")
+def corrected(world):
+    "A year of S1 at double the sales, noticed when April 2024 is decided; S2's May, noticed after June was."
+    lines, plan = world
+    months = months_of(lines)
+    march, april = (months[months.month <= f"2024-0{m}-01"] for m in (3, 4))
+    known = restated(march, None, CALENDAR)
+
+    def doubled(frame, series, since, till):
+        wrong = (frame.series_id == series) & frame.month.between(since, till)
+        return frame.assign(quantity_sold=frame.quantity_sold.where(~wrong, frame.quantity_sold * 2))
+
+    known = restated(doubled(april, "S1", "2023-04-01", "2024-03-01"), known, CALENDAR)
+    june = doubled(months, "S1", "2023-04-01", "2024-03-01")
+    known = restated(june, known, CALENDAR)
+    final = doubled(june, "S2", "2024-05-01", "2024-05-01")
+    known = restated(final, known, CALENDAR)
+    return known, plan, months, final
+
+
+def test_a_correction_has_its_own_time_and_the_first_version_stays(corrected):
+    known, _, months, final = corrected
+    twice = known[known.duplicated(["series_id", "month"], keep=False)]
+    assert set(twice.series_id) == {"S1", "S2"} and len(twice) == 2 * (12 + 1)
+    assert set(twice[twice.series_id == "S1"].created.drop_duplicates(keep="last").tail(1)) == {at("2024-04-01")}
+    assert twice[twice.series_id == "S2"].created.max() == at("2024-06-01", hours=1)
+    # what was known at each time is what the source said then
+    key = ["series_id", "month"]
+    then = as_known(known, at("2024-03-01"), CALENDAR).set_index(key).quantity_sold
+    assert then.equals(months.set_index(key).quantity_sold.reindex(then.index))
+    now = as_known(known, known.created.max(), CALENDAR).set_index(key).quantity_sold
+    assert now.equals(final.set_index(key).quantity_sold.reindex(now.index))
+    # and a build that is repeated adds nothing
+    assert restated(final, known, CALENDAR).equals(known)
+
+
+def test_features_are_those_of_their_decision_and_the_corrected_come_beside_them(corrected):
+    known, plan, months, final = corrected
+    versions = feature_versions(known, plan, CALENDAR)
+    before, after = feature_tables(months, plan, CALENDAR), feature_tables(final, plan, CALENDAR)
+    for name in ("history", "ahead", "profile"):
+        table, event = versions[name], ["series_id", "event_timestamp"]
+        first = table.drop_duplicates(event, keep="first").set_index(event)
+        last = table.drop_duplicates(event, keep="last").set_index(event)
+        # decisions until March saw the old figures, and no byte of theirs has moved
+        old = before[name].set_index(event)
+        old = old[old.index.get_level_values("event_timestamp") <= pd.Timestamp("2024-03-31", tz="UTC")]
+        pd.testing.assert_frame_equal(first.loc[old.index], old, check_exact=True)
+        # the newest version is what a fresh look at the corrected data gives
+        new = after[name].set_index(event).drop(columns="created")
+        pd.testing.assert_frame_equal(last.loc[new.index].drop(columns="created"), new, check_exact=True)
+    moved = versions["history"][versions["history"].duplicated(["series_id", "event_timestamp"])]
+    assert set(moved.created) == {at("2024-04-01"), at("2024-06-01", hours=1)}
+    assert {"S1", "S2"} <= set(moved.series_id)
+
+
+def test_offline_online_and_the_table_agree_after_a_correction(corrected, tmp_path):
+    known, plan, _, final = corrected
+    tables = feature_versions(known, plan, CALENDAR)
+    for name, table in tables.items():
+        write_parquet(table, tmp_path / f"{name}.parquet")
+    cutoff = pd.Timestamp("2024-06-30")
+    materialise(tmp_path, "late", cutoff)
+    online = numbers(online_rows(tmp_path, "late", open_series(tables["history"], cutoff)))
+    asked = pd.DataFrame({"series_id": online.index, "decided_at": at("2024-06-01", hours=2)})
+    offline = numbers(point_in_time(tmp_path, "late", asked))
+    pd.testing.assert_frame_equal(online[offline.columns], offline, check_exact=True)
+    fresh = feature_tables(final, plan, CALENDAR)["history"]
+    fresh = fresh[fresh.event_timestamp == cutoff.tz_localize("UTC")].set_index("series_id")
+    assert online.rate_last.equals(fresh.rate_last.astype(float)) and online.rate_last["S2"] > 0
+    # a decision made before the correction is answered as it was then
+    earlier = point_in_time(tmp_path, "late", asked.assign(decided_at=at("2024-06-01"))).set_index("series_id")
+    assert earlier.rate_mean3["S2"] != online.rate_mean3["S2"]
+
+
+def test_an_outcome_says_from_which_cutoff_its_correction_was_known(corrected):
+    known, plan, months, final = corrected
+    outcomes = feature_versions(known, plan, CALENDAR)["outcomes"].set_index(["series_id", "month"])
+    moved = outcomes[outcomes.known_from.notna()]
+    assert len(moved) == 12 + 1
+    assert set(moved.loc["S1"].known_from) == {pd.Timestamp("2024-04-30")}
+    assert set(moved.loc["S2"].known_from) == {pd.Timestamp("2024-07-31")}  # June was decided without it
+    assert (moved.actual == 2 * moved.actual_first).all()
+    same = outcomes[outcomes.known_from.isna()]
+    assert (same.actual == same.actual_first).all()
+
+
+def test_a_store_that_is_taken_back_is_not_online(world, tmp_path):
+    lines, plan = world
+    months = months_of(lines)
+    known = restated(months, None, CALENDAR)
+    gone = (months.series_id == "S3") & (months.month >= "2024-05-01")
+    known = restated(months[~gone], known, CALENDAR)
+    history = feature_versions(known, plan, CALENDAR)["history"]
+    assert open_series(history, pd.Timestamp("2024-06-30")) == ["S0", "S1", "S2", "S4", "S5"]
