@@ -380,7 +380,7 @@ def _with_restated(before: pd.DataFrame, now: pd.DataFrame, moment: pd.Timestamp
     old, new = (table.drop(columns="created").reindex(every) for table in (old, new))
     lost = ~every.isin(new[new.notna().any(axis=1)].index)  # taken back: its numbers are
     whole = [name for name in new if not pd.api.types.is_float_dtype(before[name])]
-    new[whole] = new[whole].where(~lost[:, None], old[whole])
+    new.loc[lost, whole] = old.loc[lost, whole]
     moved = ~((old == new) | (old.isna() & new.isna())).all(axis=1)
     more = new[moved].reset_index().assign(created=moment).astype({"created": now.created.dtype})
     parts = [part for part in (before, more[list(now)].astype(before.dtypes), after) if len(part)]
