@@ -62,15 +62,15 @@ def commands(root: Path):
     return run
 
 
-def small_project(target: Path) -> Path:
-    "A copy of the project with little simulated data and a small forest."
+def small_project(target: Path, **size) -> Path:
+    "A copy of the project with little simulated data (months, stores, lines) and a small forest."
     copy_project(target)
     text = (target / "env.yaml").read_text()
     for name, fewer in FEWER.items():
         text, found = re.subn(rf"(?m)^( *{name}: )\S+", rf"\g<1>{fewer}", text)
         assert found == 1, f"env.yaml has no {name}"
     (target / "env.yaml").write_text(text)
-    arguments = ", ".join(f"{name}={value}" for name, value in SMALL.items())
+    arguments = ", ".join(f"{name}={value}" for name, value in (SMALL | size).items())
     script = f"from brewcast.simulate import write_export; write_export('data/simulated', {arguments})"
     commands(target)(f'.venv/bin/python -c "{script}"')
     return target
