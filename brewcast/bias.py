@@ -80,7 +80,9 @@ def bias_table(
     error, sold = (rows.forecast - rows.actual).to_numpy(dtype=float), rows.actual.to_numpy(dtype=float)
     store, month = pd.factorize(rows.series_id, sort=True)[0], pd.factorize(rows.cutoff, sort=True)[0]
     data = (error, sold, store, month)
-    groups = {(kind, group): (rows[kind] == group).to_numpy() for kind in by for group in sorted(rows[kind].unique())}
+    groups = {
+        (kind, group): (rows[kind] == group).to_numpy() for kind in by for group in sorted(rows[kind].dropna().unique())
+    }
     table = [dict(zip(["kind", "group"], key, strict=True)) | _alone(data, of, alpha) for key, of in groups.items()]
     table = pd.DataFrame(table, columns=COLUMNS).assign(**dict.fromkeys(APART, math.nan), called=False)
     left, waiting = np.ones(len(rows), dtype=bool), list(enumerate(groups.values()))

@@ -5,15 +5,17 @@
 # %% auto #0
 __all__ = ['BY_HAND', 'contest', 'naive_scale', 'add_floor', 'judge', 'decided_by_hand', 'next_challenger']
 
-# %% ../nbs/22_evaluate.ipynb #8eb75248
+# %% ../nbs/22_evaluate.ipynb #2f1a7d1b
 import math
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from .backtest import best_baseline, earlier_cutoffs, judged_cutoffs, replay, replay_intervals, scores
+from .backtest import best_baseline, earlier_cutoffs, judged_cutoffs, replay, scores
+from .bias import age_of, bias_table
 from .core import find_root, read_json, read_parquet, stage_paths, write_json, write_parquet
+from .intervals import interval_summary, replay_intervals
 from .models import BASELINES
 
 # %% ../nbs/22_evaluate.ipynb #a5111415
@@ -25,7 +27,8 @@ def contest(
 ) -> pd.DataFrame:  # model, series_id, cutoff, month, actual, forecast, lower, upper, country, size
     "Walk-forward forecasts of every recipe, with the intervals that they would have had."
     before = sorted(rows.cutoff[(rows.cutoff < judged[0]) & rows.actual.notna()].unique())[-len(judged) :]
-    known = rows[["series_id", "cutoff", "has_own_season", "country", "log_size"]]
+    known = rows[["series_id", "cutoff", "has_own_season", "months_of_history", "country", "city"]]
+    known = known.assign(seasonal_forecast=rows.rate_seasonal * rows.expected_units, judged=rows.cutoff.isin(judged))
     parts, done = [], {}
     for name, recipe in recipes.items():
         key = repr(recipe)
@@ -35,9 +38,10 @@ def contest(
         parts.append(done[key].assign(model=name))
     table = pd.concat(parts, ignore_index=True)
     size = _sizes(rows[rows.cutoff.isin(judged)])
-    table = table.assign(size=table.series_id.map(size).fillna("medium"), judged=table.cutoff.isin(judged))
-    names = ["model", "series_id", "cutoff", "month", "actual", "forecast", "lower", "upper", "country", "size"]
-    return table[[*names, "has_own_season", "judged"]]
+    table = table.assign(size=table.series_id.map(size).fillna("medium"), age=age_of(table.months_of_history))
+    names = ["model", "series_id", "cutoff", "month", "actual", "forecast", "lower", "upper"]
+    names += ["country", "city", "size", "age", "has_own_season", "months_of_history", "seasonal_forecast", "judged"]
+    return table[names]
 
 
 def _sizes(rows: pd.DataFrame) -> pd.Series:

@@ -157,8 +157,9 @@ class Release:
             self.ids = rows["series_id"].tolist()
             self.numbers, self.categories = rows["numbers"], rows["categories"]
         self.position = {store_id: i for i, store_id in enumerate(self.ids)}
-        groups = json.loads((folder / "intervals.json").read_text())["groups"]
-        self.factors = np.array([groups["young"], groups["own_season"]], dtype=float)
+        intervals = json.loads((folder / "intervals.json").read_text())
+        factors = [intervals["factors"].get(store_id, intervals["young"]) for store_id in self.ids]
+        self.factors = np.array(factors, dtype=float).reshape(-1, 2)
         self.told = self.forecast(self.numbers, self.categories)
         self.hashes = row_hashes(self.numbers, self.categories)
         self._check(json.loads((folder / "golden.json").read_text()))
@@ -167,11 +168,11 @@ class Release:
         self,
         numbers: np.ndarray,  # see `CompiledModel.predict`
         categories: np.ndarray,
+        positions: list[int] | slice = slice(None),  # whose rows they are, default every store's
     ) -> np.ndarray:  # forecast, lower, upper: shape (rows, 3)
         "Units next month, and the interval."
         units = self.model.predict(numbers, categories)
-        own_season = np.nan_to_num(numbers[:, self.model.place["has_own_season"]]).astype(int).clip(0, 1)
-        return units[:, None] * np.column_stack([np.ones(len(units)), self.factors[own_season]])
+        return units[:, None] * np.column_stack([np.ones(len(units)), self.factors[positions]])
 
     def what_if(
         self,
@@ -183,7 +184,7 @@ class Release:
         moved = with_plan(numbers, self.model.place, plan)
         if missing := unplanned(moved, self.model.place, plan):
             raise KeyError(*missing)
-        return self.forecast(moved, categories)
+        return self.forecast(moved, categories, positions)
 
     def answer(
         self,

@@ -288,7 +288,7 @@ def forecast(
             if missing := unplanned(numbers, place, plan):
                 why = f"'{_short(mine[missing[1]])}' has no such plan for {release.month}"
                 raise Refused(409, "what was planned cannot be answered", {f"plan.{missing[0]}": why})
-        values, hashes = release.forecast(numbers, categories), row_hashes(numbers, categories)
+        values, hashes = release.forecast(numbers, categories, places), row_hashes(numbers, categories)
         if not np.isfinite(values).all():
             raise ValueError("a forecast is not a finite number")
         for store_id, value, row_hash, day in zip(mine, values, hashes, days, strict=True):

@@ -127,9 +127,8 @@ READ_BY_TOOLS = {  # no parameter names these: Feast and BentoML read them
     "package": ["bentofile.yaml", "requirements.lock", "settings.ini"],
 }
 RESOLVED = {  # parameters that name inputs.json, and what their stage is told of the state by them
-    "inputs": ["champion", "challenger", "archived_forecasts", "barred", "by_hand"],
+    "inputs": ["champion", "challenger", "archived_forecasts", "barred", "by_hand", "months"],
     "kept": ["known"],
-    "so_far": ["months"],
 }
 
 

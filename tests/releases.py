@@ -15,7 +15,7 @@ from brewcast.package import bento_hashes, hashes, write_release
 
 ROOT = Path(__file__).resolve().parent.parent
 SEASONAL, FOREST = {"name": "seasonal", "params": {}}, {"name": "forest", "params": {"n_estimators": 3}}
-INTERVALS = {"groups": {"own_season": [0.9, 1.1], "young": [0.7, 1.4]}, "coverage": 0.8}
+PAIRS = {"own_season": [0.9, 1.1], "young": [0.7, 1.4]}  # of a store with factors, and of one without
 
 
 def made_products(folder: Path, stores: int = 30, recipe: dict | None = None) -> SimpleNamespace:
@@ -34,10 +34,11 @@ def made_products(folder: Path, stores: int = 30, recipe: dict | None = None) ->
     table["young"], table["recipe"] = rows.has_own_season == 0, recipe["name"]
     table["forecast"] = model.predict(rows[FEATURES])
     for side, name in enumerate(["lower", "upper"]):
-        factors = {young: INTERVALS["groups"]["young" if young else "own_season"][side] for young in (True, False)}
+        factors = {young: PAIRS["young" if young else "own_season"][side] for young in (True, False)}
         table[name] = table.forecast * table.young.map(factors)
     forecast = write_parquet(table, folder / "forecast" / "forecast.parquet")
-    write_json(INTERVALS, forecast.parent / "intervals.json")
+    factors = dict.fromkeys(table.store_id[~table.young], PAIRS["own_season"])
+    write_json({"coverage": 0.8, "factors": factors, "young": PAIRS["young"]}, forecast.parent / "intervals.json")
     joblib.dump(model, forecast.parent / "model.joblib")
     made = {"recipe": recipe, "train_through": "2024-04-30", "model_sha256": sha256(forecast.parent / "model.joblib")}
     write_json(made, forecast.parent / "recipe.json")

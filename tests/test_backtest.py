@@ -1,19 +1,16 @@
-"Scores, the replay and its intervals."
+"Scores and the replay."
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from brewcast.backtest import (
-    add_intervals,
     best_baseline,
     bias_error,
     earlier_cutoffs,
     interval_error,
-    interval_factors,
     judged_cutoffs,
     replay,
-    replay_intervals,
     rmsse_error,
     wape_error,
 )
@@ -72,35 +69,3 @@ def test_the_first_champion_is_the_best_baseline_of_the_earlier_cutoffs():
     lured = rows.assign(rate_last=np.where(rows.cutoff.isin(judged), rows.actual / 30, 1.0))
     assert best_baseline(lured, earlier_cutoffs(lured, judged))["name"] == "mean_of_3"
     assert best_baseline(rows, [])["name"] == "seasonal"
-
-
-def test_intervals_hold_what_they_promise_on_months_they_have_not_seen():
-    generator = np.random.default_rng(1)
-    rows = make_rows(months=40, series=50).assign(has_own_season=1, forecast=300.0)
-    rows = rows.assign(actual=300 * np.exp(generator.normal(0, 0.1, len(rows))))
-    held = replay_intervals(rows).dropna(subset=["lower"])
-    assert held.actual.between(held.lower, held.upper).mean() == pytest.approx(0.8, abs=0.02)
-
-
-def test_an_interval_is_learned_from_earlier_cutoffs_only():
-    rows = make_rows(months=10, series=40).assign(has_own_season=1, forecast=300.0)
-    first = replay_intervals(rows)
-    changed = replay_intervals(rows.assign(actual=rows.actual.mask(rows.month >= "2022-09-01", 1.0)))
-    same = first.cutoff < "2022-09-01"
-    pd.testing.assert_frame_equal(first[same][["lower", "upper"]], changed[same][["lower", "upper"]])
-    assert first.lower.isna().sum() == 3 * 40
-
-
-def test_young_series_get_an_interval_at_least_as_wide():
-    rows = pd.DataFrame({"forecast": 100.0, "actual": np.linspace(90, 110, 200), "has_own_season": 1})
-    factors = interval_factors(rows)
-    assert factors["young"][0] < factors["own_season"][0] and factors["young"][1] > factors["own_season"][1]
-    both = add_intervals(pd.DataFrame({"forecast": [100.0, 100.0], "has_own_season": [1, 0]}), factors)
-    assert both.upper[1] - both.lower[1] > both.upper[0] - both.lower[0]
-    assert interval_factors(rows.head(5)) == {"own_season": [0.5, 2.0], "young": [0.5**1.5, 2.0**1.5]}
-
-
-def test_an_interval_holds_its_forecast_where_all_misses_were_to_one_side():
-    growing = pd.DataFrame({"forecast": 100.0, "actual": np.linspace(110, 130, 60), "has_own_season": 0})
-    told = add_intervals(growing, interval_factors(growing))
-    assert (told.lower <= told.forecast).all() and (told.upper > told.forecast).all()

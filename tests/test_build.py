@@ -31,11 +31,15 @@ def test_what_earlier_builds_left_is_upstream_and_the_build_key_is_not(toy, run)
         "challenger": None,
         "build_key": staleness.build_key(toy, "near"),
         "champion": None,
+        "known": None,
+        "months": [],
     }
     # when a look at the state finds another champion, the stages that take `inputs` are stale
     (toy / "brewcast/ledger.py").write_text(
         "def resolve_inputs(source, root, key):\n"
         "    return {'champion': {'name': 'x'}, 'archived_forecasts': [], 'barred': []}\n"
+        "def state_files(inputs):\n"
+        "    return []\n"
     )
     told = run(BUILD).err
     assert started(told) == ["judge"]

@@ -258,7 +258,7 @@ def test_a_picture_has_its_title_as_alternative_text(sales, tmp_path):
 
 CALENDAR = {"unit": "day", "countries": {"USA": "US"}, "open_within_days": 10, "decided_after_days": 2}
 CUTOFF = pd.Timestamp("2025-12-31")
-FACTORS = {"own_season": [0.9, 1.2], "young": [0.8, 1.5]}
+FACTORS = {"factors": {f"S{i}": [0.9 - i / 100, 1.2 + i / 100] for i in range(6)}, "young": [0.8, 1.5]}
 
 
 def promoted_months(next_share: float) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -282,11 +282,13 @@ def promoted_months(next_share: float) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 def feature_rows(next_share: float) -> pd.DataFrame:
     """Every feature of every cutoff, with what came of it."""
-    tables = feature_tables(*promoted_months(next_share), CALENDAR)
+    months, plan = promoted_months(next_share)
+    tables = feature_tables(months, plan, CALENDAR)
     keys = ["series_id", "event_timestamp", "created"]
     rows = tables["history"].merge(tables["ahead"], on=keys).merge(tables["profile"], on=keys)
     rows["cutoff"] = rows["event_timestamp"].dt.tz_localize(None)
-    return rows.merge(tables["outcomes"][["series_id", "cutoff", "actual"]], on=["series_id", "cutoff"], how="left")
+    outcomes = months.assign(cutoff=months["month"] - pd.Timedelta(days=1)).rename(columns={"quantity_sold": "actual"})
+    return rows.merge(outcomes[["series_id", "cutoff", "actual"]], on=["series_id", "cutoff"], how="left")
 
 
 def publish(root, recipe: dict) -> tuple:
@@ -299,7 +301,7 @@ def publish(root, recipe: dict) -> tuple:
     made, folder = root / "made", root / "state/toy/releases/one"
     made.mkdir(parents=True), folder.mkdir(parents=True)
     (made / "model.joblib").write_bytes(model_bytes(model))
-    write_json({"groups": FACTORS, "coverage": 0.8}, made / "intervals.json")
+    write_json(FACTORS, made / "intervals.json")
     digest = hashlib.sha256((made / "model.joblib").read_bytes()).hexdigest()
     write_json({"recipe": recipe, "train_through": "2025-12-01", "model_sha256": digest}, made / "recipe.json")
     write_release(folder, forecast, online, made, "")

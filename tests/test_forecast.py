@@ -9,7 +9,7 @@ from brewcast.models import FEATURES, build_model, model_bytes
 
 SEASONAL = {"name": "seasonal", "params": {}}
 FOREST = {"name": "forest", "params": {"n_estimators": 5}}
-FACTORS = {"own_season": [0.9, 1.1], "young": [0.7, 1.4]}
+FACTORS = {"factors": {"S2": [0.9, 1.1], "S3": [0.9, 1.1]}, "young": [0.7, 1.4]}
 
 
 @pytest.fixture

@@ -208,6 +208,42 @@ REFUSED = {  # content, settings, and what the error says
         {"max_bad_share": 0.3},
         "till: 2 of 6 rows are bad, above max_bad_share",
     ),
+    "a renamed column": (
+        text(*LINES).replace("PRICE", "PRECIO"),
+        {},
+        "column 'PRICE' is missing; the nearest is 'PRECIO', whose values read as decimal, such as '2.50' and '3.25'."
+        " If it is the same, add `renamed: {PRECIO: PRICE}` to files: till",
+    ),
+    "renamed, of another name": (
+        text(*LINES).replace("PIECES", "QTY"),
+        {},
+        "the nearest is 'QTY', whose values read as integer, such as '3' and '1'",
+    ),
+    "a like name of another type": (
+        text(*LINES)
+        .replace("PRICE", "PRICES")
+        .replace("2.50", "cheap")
+        .replace("3.25", "dear")
+        .replace("2.55", "dear"),
+        {},
+        "column 'PRICE' is missing; the nearest is 'PRICES' (there are",
+    ),
+    "renamed to nothing": (text(*LINES), {"more": {"renamed": {"PRECIO": "PRIZE"}}}, "`renamed` leads to ['PRIZE']"),
+    "a retyped column": (
+        text(
+            *[
+                line.replace(",2.50,", ",5 Jan,").replace(",3.25,", ",6 Jan,").replace(",2.55,", ",6 Jan,")
+                for line in LINES
+            ]
+        ),
+        {"max_bad_share": 0.01},
+        "column 'PRICE' is not a decimal number (4 rows, such as '5 Jan' and '6 Jan': text)",
+    ),
+    "a price that is a date": (
+        text(*[line.replace(",2.50,", ",2022-01-05,") for line in LINES for _ in range(9)]),
+        {"max_bad_share": 0.01},
+        "such as '2022-01-05' and '2022-01-05': dates as %Y-%m-%d",
+    ),
     "no file": (None, {"more": {"path": "tills*.csv"}}, "tills[*].csv does not exist"),
     "an unknown setting": (text(*LINES), {"more": {"colums": {}}}, "unknown ['colums']"),
     "an unknown type": (
@@ -285,6 +321,80 @@ def test_several_files_are_one_table_and_each_is_counted(read):
         ("S1", "till_1.csv.gz", 2, 2, 3),
         ("S2", "till_2.csv", 2, 2, 3),
     ]
+
+
+def test_renamed_columns_go_on_with_the_old_ones(read):
+    # given a file of before and one of after a column was renamed
+    read.data.mkdir()
+    (read.data / "till_1.csv").write_text(text(*LINES[:2]))
+    (read.data / "till_2.csv").write_text(text(*LINES[2:], header=HEADER.replace("PRICE", "UNIT_PRICE")))
+    with pytest.raises(ValueError, match="till_2.csv: column 'PRICE' is missing; the nearest is 'UNIT_PRICE'"):
+        read(None, name="till_*")
+    # when it is declared as the error says / then both are read
+    got = read(None, name="till_*", more={"renamed": {"UNIT_PRICE": "PRICE"}})
+    assert [float(row["price"]) for row in got.sales] == [2.5, 3.25, 2.55, 2.5]
+    assert got.dataset["tables"]["till"]["files"]["till_2.csv"]["columns_not_used"] == []
+
+
+def test_renamed_columns_of_a_table_without_header_line(read, tmp_path):
+    read.data.mkdir()
+    as_frame().rename(columns={"PRICE": "UNIT_PRICE"}).to_parquet(read.data / "till.parquet")
+    with pytest.raises(ValueError, match="the nearest is 'UNIT_PRICE', whose values read as decimal"):
+        read(None, name="till.parquet")
+    got = read(None, name="till.parquet", more={"renamed": {"UNIT_PRICE": "PRICE"}})
+    assert [float(row["price"]) for row in got.sales] == [2.5, 3.25, 2.55, 2.5]
+
+
+def test_a_column_that_was_always_beside_is_not_taken_for_a_renamed_one(read):
+    # given files with a further column, one of them without the price
+    read.data.mkdir()
+    (read.data / "till_1.csv").write_text(text(*[f"{line},9.5" for line in LINES], header=HEADER + ",COST"))
+    short = [",".join([*line.split(",")[:5], *line.split(",")[6:], "9.5"]) for line in LINES]
+    (read.data / "till_2.csv").write_text(text(*short, header=HEADER.replace("PRICE,", "") + ",COST"))
+    with pytest.raises(ValueError, match=r"till_2.csv: column 'PRICE' is missing \(there are"):
+        read(None, name="till_*")
+
+
+def test_one_delivery_as_two_files_is_refused_with_both_names(read):
+    read.data.mkdir()
+    for name in ("till_1.csv", "till_2.csv"):
+        (read.data / name).write_text(text(*LINES))
+    with pytest.raises(ValueError, match="till_1.csv and till_2.csv: have the same content"):
+        read(None, name="till_*")
+    # two files without a row are no delivery
+    (read.data / "till_2.csv").write_text(text())
+    (read.data / "till_3.csv").write_text(text())
+    assert len(read(None, name="till_*").sales) == 4
+
+
+def test_a_file_that_is_lost_among_many_good_rows_is_refused(read):
+    # given a large good file, and a small one all of whose prices are words
+    read.data.mkdir()
+    (read.data / "till_1.csv").write_text(text(*LINES * 300))
+    (read.data / "till_2.csv").write_text(text(*[LINES[1].replace("3.25,3.25", "dear,3.25")] * 10))
+    with pytest.raises(ValueError, match="till_2.csv: 10 of 10 rows are bad.*'PRICE' is not a decimal .*'dear'"):
+        read(None, name="till_*", max_bad_share=0.01)
+    # a few bad lines of a small file are none
+    (read.data / "till_2.csv").write_text(text(*[LINES[1]] * 10, *[LINES[1].replace("3.25,3.25", "dear,3.25")] * 3))
+    assert read(None, name="till_*", max_bad_share=0.01).dataset["rows_set_aside"] == 3
+
+
+def test_rows_are_counted_by_month(read):
+    # given bad lines of two months, of a query that leaves one out, and of no month
+    february = [line.replace("1/5/", "2/5/").replace("1/6/", "2/6/") for line in LINES]
+    bad = [
+        february[0].replace("2.50", "-1"),
+        february[1].replace("3.25,", "dear,", 1),
+        "x",
+        LINES[0].replace("1/5", "2/30"),
+    ]
+    got = read(text(*LINES, *february, *bad), sql=f"{SQL} WHERE PIECES <> 4")
+    # then each month has its own
+    assert got.dataset["months"] == {
+        "2022-01": {"rows_in": 3, "rows_set_aside": 1},
+        "2022-02": {"rows_in": 3, "rows_set_aside": 3},
+        "unknown": {"rows_in": 0, "rows_set_aside": 2},
+    }
 
 
 def test_lines_without_a_partner_in_a_join_are_set_aside(read):

@@ -15,7 +15,7 @@ import pytest
 from conftest import commands, project_environment, small_project
 
 from brewcast.core import read_json, read_parquet
-from brewcast.features import as_known, decided
+from brewcast.features import as_known, decided, open_series
 from brewcast.ledger import months_before, read_ledger
 from brewcast.project import read_env
 from brewcast.story import read_story

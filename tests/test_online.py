@@ -372,7 +372,10 @@ def release(built, tmp_path_factory):
     model = build_model(recipe).fit(online[FEATURES])
     (root / "made").mkdir(), (root / "release").mkdir()
     (root / "made/model.joblib").write_bytes(model_bytes(model))
-    write_json({"groups": {"own_season": [0.9, 1.1], "young": [0.5, 1.5]}}, root / "made/intervals.json")
+    factors = {
+        name: [0.5, 1.5] if own == 0 else [0.9, 1.1] for name, own in zip(OPEN, online.has_own_season, strict=True)
+    }
+    write_json({"factors": factors, "young": [0.5, 1.5]}, root / "made/intervals.json")
     digest = hashlib.sha256((root / "made/model.joblib").read_bytes()).hexdigest()
     write_json({"recipe": recipe, "train_through": "2024-06-01", "model_sha256": digest}, root / "made/recipe.json")
     table = pd.DataFrame({"store_id": OPEN, "series_id": OPEN, "month": pd.Timestamp("2024-07-01")})

@@ -74,7 +74,7 @@ def test_every_store_gets_what_the_model_says_in_the_order_asked(served, release
         assert answer["model_version"] == described["release"]
 
 
-def test_a_young_store_has_the_wider_interval(served):
+def test_every_store_has_its_own_interval_and_one_without_the_young_s(served):
     status, (grown, young) = post(served.port, {"store_ids": ["STORE101", "STORE106"]})
     assert status == 200
     assert grown["upper"] / grown["forecast"] == pytest.approx(1.1)
@@ -379,7 +379,7 @@ def other_rows(folder, made):
 
 
 def other_intervals(folder, made):
-    (folder / "intervals.json").write_text('{"groups": {"own_season": [0.9, 1.2], "young": [0.7, 1.4]}}')
+    (folder / "intervals.json").write_text('{"factors": {}, "young": [0.7, 1.4]}')
 
 
 def nothing_at_all(folder, made):

@@ -1,0 +1,214 @@
+"""How often the checks of a month's data are wrong: alarms on data that nobody harmed, and harm that is not found.
+
+    make build SOURCE=walmart DATA=../shared/data/walmart      (and so on, for each source)
+    .venv/bin/python bench/quality.py walmart maven_market dominicks_oj --seeds 5
+
+Every month of each source is judged as it would have been when it was the last: whatever is said of unharmed data is a
+false alarm. Then single months, spread over the history, are harmed in fourteen ways each. A harm is found when a stop
+of the right check names the right place; `warned` counts those that were only warned of.
+"""
+
+import argparse
+import tempfile
+from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+
+from brewcast.clean import clean
+from brewcast.ingest import ingest
+from brewcast.project import read_env
+from brewcast.quality import judge_month, summary
+from brewcast.schemas import connect
+from brewcast.simulate import write_export
+
+ROOT = Path(__file__).resolve().parent.parent
+EVERY = "SELECT * REPLACE ({}) FROM month"
+ONE, SOME = "store_id = '{store}'", "list_contains({stores}, store_id)"  # one store; a third of them
+FEW = "extract('day' FROM date) BETWEEN 8 AND 14"  # a week of the month
+JITTER = "quantity_sold * (0.9 + 0.2 * (hash(rowid) % 1000) / 1000)"  # another till's lines are no exact repeats
+HARMS = {  # name: (the harmed month's lines, the check that must tell, where)
+    "cents, all stores": (EVERY.format("price * 100 AS price"), "unit_shift", "all stores"),
+    "cents, a store": (
+        EVERY.format(f"CASE WHEN {ONE} THEN price * 100 ELSE price END AS price"),
+        "unit_shift",
+        "store",
+    ),
+    "cents, a group": (
+        EVERY.format("CASE WHEN {group} THEN price * 100 ELSE price END AS price"),
+        "unit_shift",
+        "group",
+    ),
+    "cases of 12, all stores": (EVERY.format("quantity_sold / 12 AS quantity_sold"), "unit_shift", "all stores"),
+    "packs of 6, a store": (
+        EVERY.format(f"CASE WHEN {ONE} THEN quantity_sold / 6 ELSE quantity_sold END AS quantity_sold"),
+        "unit_shift",
+        "store",
+    ),
+    "pieces for cases of 24, a group": (
+        EVERY.format("CASE WHEN {group} THEN quantity_sold * 24 ELSE quantity_sold END AS quantity_sold"),
+        "unit_shift",
+        "group",
+    ),
+    "a store's lines twice": (f"SELECT * FROM month UNION ALL SELECT * FROM month WHERE {ONE}", "duplicates", "store"),
+    "a week's lines twice": (f"SELECT * FROM month UNION ALL SELECT * FROM month WHERE {FEW}", "duplicates", "date"),
+    "a month's lines twice": ("SELECT * FROM month UNION ALL SELECT * FROM month", "duplicates", ""),
+    "an earlier month again": (
+        "SELECT * REPLACE (({first} + (extract('day' FROM date) - 1)::INTEGER)::DATE AS date) FROM before "
+        "WHERE extract('day' FROM date) <= extract('day' FROM last_day({first}))",
+        "duplicates",
+        "all stores",
+    ),
+    "a second till, a store": (
+        f"SELECT * FROM month UNION ALL SELECT * REPLACE ({JITTER} AS quantity_sold) FROM "
+        f"(SELECT *, row_number() OVER () AS rowid FROM month WHERE {ONE})".replace(
+            "SELECT * REPLACE", "SELECT * EXCLUDE (rowid) REPLACE"
+        ),
+        "volume",
+        "store",
+    ),
+    "a store is missing": (f"SELECT * FROM month WHERE NOT {ONE}", "completeness", "store"),
+    "a third of the stores are missing": (f"SELECT * FROM month WHERE NOT {SOME}", "completeness", "stores"),
+    "a third end two weeks early": (
+        f"SELECT * FROM month WHERE NOT ({SOME} AND date > last_day(date) - 14)",
+        "freshness",
+        "stores",
+    ),
+    "half of the lines are missing": (
+        "SELECT * FROM month WHERE hash(store_id, date, category, product, quantity_sold) % 2 = 0",
+        "jump",
+        "all stores",
+    ),
+    "all stores sell four times as much": (
+        f"SELECT * EXCLUDE (rowid, range) REPLACE ({JITTER} AS quantity_sold) FROM "
+        "(SELECT *, row_number() OVER () AS rowid FROM month, range(4))",
+        "jump",
+        "all stores",
+    ),
+    "a date is missing": ("SELECT * FROM month WHERE date <> {date}", "completeness", "date"),
+}
+
+
+def simulated(seed: int, folder: Path) -> Path:
+    "The products of a small simulated source, as a build makes them."
+    env = read_env(ROOT, "env.yaml")
+    write_export(folder / "data", seed, months=40, stores=20, lines=100_000)
+    names = ("sales", "lineage", "plan", "quarantine")
+    gives = SimpleNamespace(
+        **{name: folder / f"ingest/{name}.parquet" for name in names}, dataset=folder / "dataset.json"
+    )
+    gives.sales.parent.mkdir()
+    keys = "source sql plan_sql files lacks key categories returns max_bad_share".split()
+    ingest(data=folder / "data", **{key: env[key] for key in keys}, gives=gives)
+    kept, _ = clean(connect().read_parquet(gives.sales), env["lacks"], env["calendar"])
+    (folder / "clean").mkdir()
+    pd.DataFrame({"month": kept["month"].to_pylist()}).to_parquet(folder / "clean/store_month.parquet")
+    return folder
+
+
+def alarms(tables: dict, months: list, calendar: dict) -> list[dict]:
+    "Stops and warns on the data as it is, each month judged as the last."
+    return [f for month in months for f in judge_month(tables, month, calendar) if f["level"] != "note"]
+
+
+def found_of(tables: dict, db, month, harm: str, calendar: dict, lacks: list, choose) -> str | None:
+    "What is said of one harm in one month: stop, warn, missed, or None where it cannot be done to this source."
+    query, check, place = HARMS[harm]
+    store = tables["store"][tables["store"].month == month]
+    stores = sorted(
+        set(store.store_id) & set(tables["store"][tables["store"].month < month - pd.DateOffset(months=6)].store_id)
+    )
+    by = next((by for by in ("category", "product") if len(tables.get(by, [])) and tables[by][by].nunique() > 1), None)
+    names = {"store": stores[choose.integers(len(stores))], "stores": stores[::3], "first": f"DATE '{month:%Y-%m-%d}'"}
+    usual = store.groupby("date").size().loc[lambda n: n > 0.8 * n.max()].index
+    names["date"] = f"DATE '{usual[choose.integers(len(usual))]:%Y-%m-%d}'"
+    if by:
+        was = tables[by][tables[by].month < month].groupby(by).lines.agg(["size", "min"])
+        known = [
+            name
+            for name in tables[by].loc[tables[by].month == month, by]
+            if name in was.index and was["size"][name] > 6
+        ]
+        names["name"] = known[choose.integers(len(known))]
+        names["group"] = f"{by} = '" + names["name"].replace("'", "''") + "'"
+    impossible = ("price" in lacks and "cents" in harm, place == "group" and not by)
+    timeless = calendar["unit"] == "month" and ("date" in harm or "early" in harm or "week" in harm)
+    if any(impossible) or timeless:
+        return None
+    db.con.execute(
+        f"CREATE OR REPLACE TEMP TABLE month AS SELECT * FROM lines WHERE date_trunc('month', date) = '{month:%Y-%m-%d}'"
+    )
+    db.con.execute(
+        f"CREATE OR REPLACE TEMP TABLE before AS SELECT * FROM lines WHERE date_trunc('month', date) = DATE '{month:%Y-%m-%d}' - INTERVAL 1 MONTH"
+    )
+    db.con.execute(f"CREATE OR REPLACE TEMP TABLE harmed AS {query.format(**names)}")
+    now = summary(db.table("harmed"), lacks)
+    harmed = {
+        name: pd.concat([table[table.month < month], now[name]], ignore_index=True) for name, table in tables.items()
+    }
+    right = {
+        "store": f"store {names['store']}",
+        "group": f"{by} {names.get('name')}",
+        "date": (f"{month:%Y-%m}-", "dates"),
+    }
+    where = right.get(place, place)
+    told = [
+        f["level"]
+        for f in judge_month(harmed, month, calendar)
+        if f["check"] == check
+        and (
+            any(w in f["where"] for w in ([where] if isinstance(where, str) else where))
+            or place == "store"
+            and names["store"] in f["figures"].get("stores", [])
+        )
+    ]
+    return next((level for level in ("stop", "warn", "note") if level in told), "missed")
+
+
+def measure(source: str, products: Path, months: int) -> tuple[dict, list[dict]]:
+    "One column of the table, and the false alarms."
+    env = read_env(ROOT, f"env.{source}.yaml" if (ROOT / f"env.{source}.yaml").exists() else "env.yaml")
+    with tempfile.TemporaryDirectory() as temporary:
+        seeded = source.startswith("seed ")
+        place = simulated(int(source.removeprefix("seed ")), Path(temporary)) if seeded else products / source
+        db, calendar, lacks = connect(), env["calendar"], env["lacks"]
+        db.con.execute(f"CREATE TABLE lines AS FROM '{place}/ingest/sales.parquet'")
+        every = sorted(pd.to_datetime(pd.read_parquet(place / "clean/store_month.parquet").month.unique()))
+    tables = summary(db.table("lines"), lacks, months=999)
+    said = alarms(tables, every, calendar)
+    levels = Counter(found["level"] for found in said)
+    column = {"false stops": f"{levels['stop']}", "false warns": f"{levels['warn']} in {len(every)} months"}
+    harmed = [every[i] for i in np.linspace(10, len(every) - 1, months).round().astype(int)]
+    choose = np.random.default_rng(0)
+    for harm in HARMS:
+        told = [found_of(tables, db, month, harm, calendar, lacks, choose) for month in harmed]
+        told = Counter(t for t in told if t)
+        more = "".join(f", {told[level]} {level}" for level in ("warn", "note") if told[level])
+        column[harm] = f"{told['stop']} of {told.total()}{more}" if told else "-"
+    return column, said
+
+
+def main() -> None:
+    asked = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    asked.add_argument("sources", nargs="*", help="built sources; their products are read")
+    asked.add_argument("--seeds", type=int, default=0, help="also so many simulated histories of 20 stores, 40 months")
+    asked.add_argument("--months", type=int, default=3, help="months of each source that are harmed (3)")
+    asked.add_argument("--products", type=Path, default=ROOT / "products")
+    given = asked.parse_args()
+    names = given.sources + [f"seed {seed}" for seed in range(1, given.seeds + 1)]
+    with ProcessPoolExecutor() as pool:
+        measured = pool.map(partial(measure, products=given.products, months=given.months), names)
+        table = {}
+        for name, (column, said) in zip(names, measured, strict=True):
+            table[name] = column
+            for found in said:
+                print(f"{name}: false {found['level']}: {found['check']}: {found['text']}", flush=True)
+    print(pd.DataFrame(table).to_string())
+
+
+if __name__ == "__main__":
+    main()
