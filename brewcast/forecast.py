@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ['STAGES', 'fitted', 'ahead', 'next_month', 'check_change', 'bi_table']
 
-# %% ../nbs/30_forecast.ipynb #1bd87b45
+# %% ../nbs/30_forecast.ipynb #dbfc3a7e
 import math
+import os
 import shutil
 from pathlib import Path
 
@@ -23,11 +24,12 @@ from brewcast.core import (
     write_json,
     write_parquet,
 )
-from .features import online_rows
+from .features import online_rows, open_series
 from .intervals import add_intervals, interval_factors
 from .models import FEATURES, load_model, model_bytes
 from .page import month_page
 from .schemas import FORECAST, check
+from .story import read_story, story_section
 from .train import fit_model
 
 # %% ../nbs/30_forecast.ipynb #1eb9215d

@@ -47,7 +47,7 @@ def finding(
 def accepted(
     findings: list[dict],  # see `finding`
     accept: list[str],  # check:month or check:where:month
-) -> list[dict]:  # the same, accepted stops being notes
+) -> list[dict]:  # the same, accepted ones being notes
     "Take what somebody vouched for as a note. Raises ValueError for a form that nobody knows."
     for entry in accept:
         if not re.fullmatch(rf"({'|'.join(CHECKS)})(:.+)?:[0-9]{{4}}-(0[1-9]|1[0-2])", str(entry)):
@@ -58,7 +58,7 @@ def accepted(
     for found in findings:
         check, where, month = found["check"], found["where"], found["figures"]["month"]
         names = {f"{check}:{month}", f"{check}:{where}:{month}", f"{check}:{where.split(' ', 1)[-1]}:{month}"}
-        known = found["level"] == "stop" and names & set(accept)
+        known = found["level"] != "note" and names & set(accept)
         text = f"{found['text'].split('. Mend')[0]}, and was accepted in quality.accept"
         vouched.append(found | {"level": "note", "text": text} if known else found)
     return vouched

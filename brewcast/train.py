@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['GROUPS', 'FITTED_BY', 'training_rows', 'choose_settings', 'fit_model', 'group_importances', 'plot_importances',
-           'fitted_with', 'locked_versions', 'original_errors']
+           'fitted_with', 'original_errors']
 
 # %% ../nbs/21_train.ipynb #5b3e979e
 import importlib.metadata
@@ -13,7 +13,6 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from packaging.requirements import Requirement
 
 from .backtest import earlier_cutoffs, judged_cutoffs, replay, wape_error
 from brewcast.core import (
@@ -155,16 +154,6 @@ def fitted_with(
 ) -> dict:  # lock (its sha256), packages (version by name)
     "The environment of a fit, for its card."
     return {"lock": sha256(lock), "packages": {name: importlib.metadata.version(name) for name in FITTED_BY}}
-
-
-def locked_versions(
-    lock: str,  # the text of requirements.lock
-    names: list[str],  # as the lock writes them
-) -> dict[str, str]:  # version by name
-    "What the lock says of some libraries, here: one may have another version on another platform."
-    lines = [line.rstrip(" \\") for line in lock.splitlines() if line.split("==")[0] in names]
-    found = [Requirement(line) for line in lines]
-    return {r.name: str(r.specifier)[2:] for r in found if r.marker is None or r.marker.evaluate()}
 
 # %% ../nbs/21_train.ipynb #91abafde
 def original_errors(

@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 
 from brewcast.backtest import judged_cutoffs, scores
-from brewcast.evaluate import add_floor, contest, judge, naive_scale
+from brewcast.evaluate import add_floor, contest, judge, luck, naive_scale, next_challenger
+from brewcast.fitness import UNFIT
 from brewcast.models import BASELINES, FEATURES
 
 
@@ -116,3 +117,69 @@ def test_the_floor_is_scored_only_where_it_answers_every_row(rows):
     naive = naive_scale(table, rows, judged_cutoffs(rows))
     scored = scores(add_floor(table, answers).query("judged"), naive, ["model"]).set_index("model")
     assert scored.n.nunique() == 1 and scored.rmsse["last_month"] == pytest.approx(1.0, abs=0.2)
+
+
+def test_a_gain_that_equals_show_by_luck_is_no_evidence(rows):
+    table = told(rows, "last_month", "last_month")
+    months = sorted(table[table.judged].cutoff.unique())
+    factors = {m: 1.05 if i < 7 else 1.10 for i, m in enumerate(months)}  # better in seven months, worse in five
+    lucky = table.assign(
+        forecast=table.forecast.mask(
+            (table.model == "candidate") & table.judged, table.actual * table.cutoff.map(factors)
+        )
+    )
+    lucky = alter(lucky, lucky.cutoff > "2000", 1.075, "champion")
+    verdict = judge(lucky, same_recipe=False)
+    assert (verdict["verdict"], verdict["rule"], verdict["promoted"]) == ("insufficient_evidence", "max_luck", False)
+    assert "as equals show by luck in" in verdict["reason"] and verdict["figures"]["gain"] > 0.04
+    assert judge(lucky, same_recipe=False, max_luck=0.5)["promoted"]
+
+
+def test_a_country_of_one_store_is_not_refused_for_bad_luck(rows):
+    one = rows.assign(country=np.where(rows.series_id == "S03", "Canada", "USA"))
+    table = told(one)
+    months = sorted(table[table.judged].cutoff.unique())
+    unlucky = alter(table, (table.country == "Canada") & table.cutoff.isin(months[:2]), 1.6)
+    verdict = judge(unlucky, same_recipe=False)
+    group = next(g for g in verdict["figures"]["groups"] if g["group"] == "Canada")
+    assert group["loss"] > 0.1 and group["luck"] > 0.2 and verdict["rule"] == "better"
+    always = judge(alter(table, table.country == "Canada", 1.3), same_recipe=False)
+    assert always["rule"] == "max_group_loss_country" and "country Canada loses" in always["reason"]
+
+
+def test_intervals_that_are_too_narrow_are_refused_and_one_bad_month_is_not(rows):
+    table = told(rows)
+    mine, bad = table.model == "candidate", table.cutoff == table.cutoff.max()
+    bad_month = table.assign(upper=table.upper.mask(mine & bad, 0.0))
+    narrow = table.assign(
+        lower=table.lower.mask(mine, table.forecast * 0.999), upper=table.upper.mask(mine, table.forecast * 1.001)
+    )
+    assert judge(bad_month, same_recipe=False)["rule"] == "better"
+    verdict = judge(narrow, same_recipe=False)
+    assert (verdict["verdict"], verdict["rule"]) == ("refuse", "coverage") and "80% is promised" in verdict["reason"]
+    of_champion = table.assign(upper=table.upper.mask(table.model == "champion", 0.0))
+    assert judge(of_champion, same_recipe=False)["rule"] == "better"  # the candidate is judged, not who serves
+
+
+@pytest.mark.parametrize("same_recipe", [False, True])
+def test_what_makes_a_candidate_unfit_comes_before_all_else(rows, same_recipe):
+    verdict = judge(told(rows), same_recipe, unfit={"leak": "it knows", "file": "it was altered"})
+    assert (verdict["verdict"], verdict["rule"], verdict["reason"]) == ("refuse", "file", "it was altered")
+
+
+@pytest.mark.parametrize("rule", UNFIT)
+def test_who_is_unfit_does_not_become_the_challenger(rule):
+    forest, other, best = ({"name": name, "params": {}} for name in ("forest", "mean_of_3", "seasonal"))
+    verdict = {"rule": rule, "recipe": best, "candidate": forest, "champion": best}
+    assert next_challenger(verdict, {"challenger": other}, best) == other
+    assert next_challenger(verdict, {"challenger": forest}, best) is None
+    assert next_challenger(verdict | {"rule": "min_gain"}, {"challenger": other}, best) == forest
+
+
+def test_luck_is_that_of_equals():
+    draw = np.random.default_rng(0)
+    shock = draw.lognormal(0, 0.5, (2000, 12))  # a month is good or bad for both
+    chance = [luck(*pair) for pair in zip(shock * draw.lognormal(0, 0.3, shock.shape), shock, strict=True)]
+    assert np.mean(np.array(chance) <= 0.1) == pytest.approx(0.1, abs=0.02)
+    assert luck([1.0], [2.0]) == 1 and luck([], []) == 1 and luck([0.0, 0.0], [0.0, 0.0]) == 1
+    assert luck([0.0, 0.0, 0.0], [1.0, 2.0, 1.0]) == 0

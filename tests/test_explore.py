@@ -335,7 +335,8 @@ def test_another_plan_is_what_the_features_of_that_plan_would_give(served):
     # when, then
     answers = what_if(served.release, online["series_id"].tolist(), 0.75)
     assert [answer["forecast"] for answer in answers] == pytest.approx(forecast.tolist(), rel=1e-6)
-    assert [a["upper"] for a in answers] == pytest.approx([1.2 * a["forecast"] for a in answers])
+    upper = [FACTORS["factors"][answer["store_id"]][1] * answer["forecast"] for answer in answers]
+    assert [answer["upper"] for answer in answers] == pytest.approx(upper)
 
 
 def test_promotions_raise_the_forecast_of_stores_that_sell_more_on_them(served):

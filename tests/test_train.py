@@ -4,8 +4,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from brewcast.core import sha256
 from brewcast.models import CATEGORIES, FEATURES, NUMBERS, model_bytes
-from brewcast.train import GROUPS, choose_settings, fit_model, group_importances, original_errors
+from brewcast.train import (
+    FITTED_BY,
+    GROUPS,
+    choose_settings,
+    fit_model,
+    fitted_with,
+    group_importances,
+    original_errors,
+)
 
 SMALL = {"n_estimators": 20, "min_samples_leaf": 3, "seed": 0}
 
@@ -88,3 +97,11 @@ def test_the_original_model_shines_only_when_its_split_leaks():
     assert errors["honest_split"] > 3 * errors["random_split"]
     assert original_errors(table) == errors
     assert set(FEATURES) & {"quantity_sold", "actual"} == set()
+
+
+def test_the_card_names_the_libraries_that_fitted(tmp_path):
+    lock = tmp_path / "requirements.lock"
+    lock.write_text("numpy==1.0\n")
+    told = fitted_with(lock)
+    assert sorted(told["packages"]) == FITTED_BY and told["packages"]["numpy"] == np.__version__
+    assert told["lock"] == sha256(lock)

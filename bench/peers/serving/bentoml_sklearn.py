@@ -36,8 +36,8 @@ class Forecaster:
         rows = self.rows.loc[store_ids]
         forecasts = self.model.predict(rows[self.about["features"]])
         answers = []
-        for store_id, forecast, own in zip(store_ids, forecasts, rows["has_own_season"], strict=True):
-            lower, upper = self.about["intervals"]["own_season" if own else "young"]
+        for store_id, forecast in zip(store_ids, forecasts, strict=True):
+            lower, upper = self.about["intervals"][store_id]
             answers.append(
                 StoreForecast(
                     store_id=store_id,

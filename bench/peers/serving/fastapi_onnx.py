@@ -35,13 +35,12 @@ async def lifespan(app: FastAPI):
     about = json.loads((FILES / "about.json").read_text())
     table = pq.read_table(FILES / "inputs.parquet")
     columns = {name: table[name].to_numpy() for name in table.column_names if name != "store_id"}
-    mean3, partner, own_season = (columns.pop(name) for name in ("mean3", "partner", "own_season"))
-    bounds = about["intervals"]
+    mean3, partner = (columns.pop(name) for name in ("mean3", "partner"))
     loaded["month"], loaded["weight"] = about["month"], about["weight"]
     loaded["place"] = {store_id: i for i, store_id in enumerate(table["store_id"].to_pylist())}
     loaded["inputs"] = np.stack(list(columns.values()), axis=1).astype(np.float32)
     loaded["mean3"], loaded["partner"] = mean3, partner
-    loaded["bounds"] = np.where(own_season[:, None], bounds["own_season"], bounds["young"])
+    loaded["bounds"] = np.array([about["intervals"][store_id] for store_id in loaded["place"]])
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1  # a hundred trees and a row: what more threads do is wait for each other
     loaded["session"] = onnxruntime.InferenceSession(FILES / "model.onnx", options)

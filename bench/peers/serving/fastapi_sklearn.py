@@ -42,8 +42,8 @@ def forecast(request: ForecastRequest) -> list[StoreForecast]:
     about, rows = loaded["about"], loaded["rows"].loc[request.store_ids]
     forecasts = loaded["model"].predict(rows[about["features"]])
     answers = []
-    for store_id, value, own_season in zip(request.store_ids, forecasts, rows["has_own_season"], strict=True):
-        lower, upper = about["intervals"]["own_season" if own_season else "young"]
+    for store_id, value in zip(request.store_ids, forecasts, strict=True):
+        lower, upper = about["intervals"][store_id]
         answers.append(
             StoreForecast(
                 store_id=store_id, month=about["month"], forecast=value, lower=value * lower, upper=value * upper

@@ -36,7 +36,6 @@ def forest_as_onnx(model, rows, folder: Path) -> float:
     table = pd.DataFrame(taken, columns=[f"x{i}" for i in range(taken.shape[1])])
     table["mean3"] = (rows["rate_mean3"] * rows["expected_units"]).to_numpy(float)
     table["partner"] = (rows[model.partner] * rows["expected_units"]).to_numpy(float)
-    table["own_season"] = rows["has_own_season"].to_numpy() == 1
     table.insert(0, "store_id", rows.index)
     table.to_parquet(folder / "inputs.parquet", index=False)
     session = onnxruntime.InferenceSession(graph)
@@ -61,7 +60,7 @@ def as_mlflow(model, rows, folder: Path) -> None:
 
 def told(model, rows, features: list, intervals: dict) -> list[list[float]]:
     "What scikit-learn says: forecast, lower and upper of each row."
-    factors = [[1.0, *intervals["own_season" if own == 1 else "young"]] for own in rows["has_own_season"]]
+    factors = [[1.0, *intervals[store_id]] for store_id in rows.index]
     units = model.predict(rows[features]).tolist()
     return [[one * factor for factor in three] for one, three in zip(units, factors, strict=True)]
 
@@ -135,7 +134,7 @@ def prepare(root: Path, source: str, folder: Path) -> None:
     as_mlflow(model, rows[features], folder)
     requests(rows, features, folder)
     levers = [lever for lever, refused in release.get("levers", {}).items() if refused is None]
-    intervals = json.loads((made / "forecast" / "intervals.json").read_text())["groups"]
+    intervals = json.loads((made / "forecast" / "intervals.json").read_text())["factors"]
     about = {
         "recipe": recipe["recipe"],
         "month": forecast["month"].iloc[0].strftime("%Y-%m-%d"),
