@@ -83,7 +83,7 @@ ui: .venv/ready ## MLflow on http://127.0.0.1:5000
 	@$(ACTIVATE) && mlflow ui --host 127.0.0.1 --port 5000
 
 ##@ Develop
-.PHONY: setup test docs faults bench bench-serving lint format export clean-notebooks lock clean
+.PHONY: setup test docs faults sabotage bench bench-serving bench-loop lint format export clean-notebooks lock clean
 setup: .venv/ready ## The environment, from the hashed lock (done again when it changes)
 
 test: .venv/ready ## All tests: notebooks in step and clean, their lessons, stages, journeys
@@ -97,11 +97,17 @@ docs: .venv/ready ## The documentation site in _docs/, from the notebooks and th
 faults: .venv/ready ## Kills in every stage, full disks, two builds at once: all of it (half an hour)
 	@. .venv/bin/activate && BREWCAST_FAULTS=full python -m pytest -q -n 2 tests/test_faults.py
 
+sabotage: .venv/ready ## Bring candidates that must be refused before the gate, one by one (a minute)
+	@BREWCAST_ROOT= $(PY) -m brewcast.sabotage
+
 bench: .venv/ready ## Builds beside papermill, nbconvert, Ploomber, Kedro and DVC
 	@$(PY) bench/builds.py
 
 bench-serving: .venv/ready ## The service beside BentoML, FastAPI and MLflow, then five minutes with promotions and rollbacks
 	@$(PY) bench/serving.py --source "$(SOURCE)" && $(PY) bench/soak.py --source "$(SOURCE)" && $(PY) bench/online.py
+
+bench-loop: .venv/ready ## False alarms and misses of the data checks, the drift chart, the gate and the intervals, on built sources
+	@$(PY) bench/quality.py simulated --seeds 2 && $(PY) bench/drift.py && $(PY) bench/gate.py && $(PY) bench/intervals.py products/simulated
 
 lint: .venv/ready ## Check style
 	@$(PY) -m ruff check . && $(PY) -m ruff format --check .

@@ -1,6 +1,6 @@
 """How often the gate promotes one of two equals, and how soon one that is truly better.
 
-    .venv/bin/python bench/gate.py [--products products] [--years 40]
+    .venv/bin/python bench/gate.py [--products products] [--years 24]
 
 Two recipes are replayed over the last two years of every source that is built. Histories of equals are made of what either
 missed by: seasons of three months are drawn with replacement, and in each it is tossed who made which error; stores of a
@@ -103,7 +103,7 @@ def measure(products: Path, pair: str, gate: dict, years: int) -> dict:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--products", type=Path, default=ROOT / "products")
-    parser.add_argument("--years", type=int, default=40)
+    parser.add_argument("--years", type=int, default=24)
     arguments, begun = parser.parse_args(), time.monotonic()
     gate = read_env(ROOT)["gate"] | {"coverage": 0.8}
     sources = [path for path in sorted(arguments.products.iterdir()) if (path / "train/rows.parquet").exists()]

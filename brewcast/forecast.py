@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['STAGES', 'fitted', 'ahead', 'next_month', 'check_change', 'bi_table']
 
-# %% ../nbs/30_forecast.ipynb #dbfc3a7e
+# %% ../nbs/30_forecast.ipynb #de85d1b8
+import hashlib
 import math
 import os
 import shutil
@@ -41,7 +42,9 @@ def fitted(
     through: str,  # the decision's month
 ) -> bytes:  # a model's file
     "The model of a recipe, fitted on every outcome through the decision's month."
-    return candidate if recipe == card["recipe"] else model_bytes(fit_model(recipe, rows, pd.Timestamp(through)))
+    intact = hashlib.sha256(candidate).hexdigest() == card["model_sha256"]
+    same = recipe == card["recipe"] and intact  # an altered file is fitted anew, never unpickled
+    return candidate if same else model_bytes(fit_model(recipe, rows, pd.Timestamp(through)))
 
 # %% ../nbs/30_forecast.ipynb #02c37fd3
 def ahead(

@@ -112,13 +112,13 @@ def alerts_of(
         reason = "; ".join(told[:3]) + (f"; and {len(told) - 3} more" if told[3:] else "")
         figures = {"where": [finding["where"] for finding in findings][:20]}
         found.append(("data_quality", severity, f"{check} {level}", reason, figures, links.get("quality")))
-    if decision.get("figures", {}).get("alarm"):
-        found.append(("drift", "warning", "forecast error", decision["reason"], {}, links.get("drift")))
+    if decision.get("figures", {}).get("alarm"):  # the chart's sentence
+        found.append(("drift", "warning", "forecast error", decision["figures"]["alarm"], {}, links.get("drift")))
     if verdict.get("verdict") == "refuse" and verdict["rule"] in FOUL:
         figures = verdict.get("figures", {})
         found.append(("candidate_refused", "critical", verdict["rule"], verdict["reason"], figures, links.get("page")))
     if verdict.get("promoted"):
-        found.append(("promoted", "info", month, verdict["reason"], verdict.get("figures", {}), links.get("page")))
+        found.append(("promoted", "info", "champion", verdict["reason"], verdict.get("figures", {}), links.get("page")))
     for group in [row for row in verdict.get("bias", []) if row.get("called")]:
         name = f"{group['kind']} {group['group']}"
         reason = f"the forecasts of {name} are off by {group['bias']:+.1%}, beyond luck"
@@ -193,6 +193,7 @@ def write_record(
 ) -> dict:  # the record
     "Keep the reports, send the alerts, and write down what a month came to."
     from brewcast.core import read_parquet
+    from brewcast.drift import replayed_errors
     from brewcast.predictions import read_predictions
 
     state, made = state_folder(source, root), root / "products" / source
@@ -216,7 +217,8 @@ def write_record(
     }
     record["verdict"] = {name: verdict.get(name) for name in ("verdict", "rule", "reason", "promoted")}
     record["findings"] = [f for f in decision.get("findings", []) if f["level"] in ("stop", "warn")]
-    record |= {"alarm": bool(decision["figures"].get("alarm")), "alarm_reason": decision["reason"]}
+    record["replayed"] = replayed_errors(verdict) if status == "published" else []
+    record |= {"alarm": bool(decision["figures"].get("alarm")), "alarm_reason": decision["figures"].get("alarm") or ""}
     record |= {"reports": links, "alerts": sent, "stages": stage_seconds(root, source), **took}
     text = json.dumps(record, indent=1, sort_keys=True, default=str) + "\n"
     write_text(state / "months" / f"{month}-{inputs['build_key']}.json", text)

@@ -136,7 +136,15 @@ def _at(env, path):
 
 # %% ../nbs/07_project.ipynb #fd8d56f5
 FREE = {"calendar.countries"}  # whose names are the source's own
-MAY_BE_NULL = {"plan_sql", "floor", "key", "categories", "calendar.weekday"}  # where a source has none
+MAY_BE_NULL = {
+    "plan_sql",
+    "floor",
+    "key",
+    "categories",
+    "calendar.weekday",
+    "policy.every",
+    "policy.max_age",
+}  # where a source has none
 AT_LEAST_ONE = {"judged", "train.n_estimators", "train.min_samples_leaf", "package.golden_stores"}
 CHOICES = {
     "calendar.unit": ["day", "week", "month"],

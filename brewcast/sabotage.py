@@ -102,6 +102,6 @@ def main(
     return int(right < len(results))
 
 
-if __name__ == "__main__":
+if __name__ == "__main__" and "__file__" in globals():  # a notebook has no file to be run as
     warnings.simplefilter("ignore")  # scikit-learn's, of columns that are empty in a young chain
     sys.exit(main())

@@ -123,7 +123,8 @@ def _hidden(path):
 # %% ../nbs/42_staleness.ipynb #0cb4c58d
 READ_BY_TOOLS = {  # no parameter names these: Feast and BentoML read them
     "features": ["feature_repo"],
-    "train": ["feature_repo"],  # by the registry that `features` made of it
+    "train": ["feature_repo", "requirements.lock"],  # by the registry that `features` made of it
+    "evaluate": ["requirements.lock"],
     "package": ["bentofile.yaml", "requirements.lock", "settings.ini"],
 }
 RESOLVED = {  # parameters that name inputs.json, and what their stage is told of the state by them

@@ -43,7 +43,7 @@ def test_every_source_is_built_with_parameters_that_are_known(source):
         ({"returns": 1}, "returns is 1, where a value like False is taken"),
         ({"train": 3}, "train is no parameter"),
         ({"coverage": 8}, "coverage is 8, and is a share: from 0 to 1"),
-        ({"monitor": {"drift_share": None}}, "monitor.drift_share is null, where a value like 0.5 is taken"),
+        ({"monitor": {"false_alarms_a_year": None}}, "monitor.false_alarms_a_year is null, where a value like 0.1 is taken"),
         ({"judged": 0}, "judged is 0, and is at least 1"),
         ({"nonsense": 1}, "nonsense is no parameter"),
     ],
