@@ -17,7 +17,7 @@ from brewcast.core import read_json, sha256, write_json, write_parquet
 from brewcast.ledger import CHAMPION, append_entry, archive_name, read_ledger, resolve_inputs
 from brewcast.lock import project_lock
 from brewcast.package import bento_hashes, build_bento, hashes, quiet_environment
-from brewcast.registry import publish
+from brewcast.registry import NotTrusted, publish
 
 
 def what_is_there(root: Path) -> dict:
@@ -94,7 +94,7 @@ def test_a_promotion_moves_everything_and_keeps_what_was(project):
     # when it is published
     done = publish("shop", project)
     # then every part moved, and what served before is still there
-    assert done["changed"] == ["release", "bento", "forecast", "model", "ledger", "current"]
+    assert done["changed"] == ["release", "bento", "forecast", "known", "model", "ledger", "current"]
     new = what_is_there(project)
     kept = {name: digest for name, digest in old["files"].items() if not name.endswith("latest")}
     assert kept.items() <= new["files"].items()
@@ -284,7 +284,27 @@ def test_before_anything_was_published_there_is_no_champion(tmp_path):
         "barred": [],
         "by_hand": None,
         "challenger": None,
+        "known": None,
+        "months": [],
     }
+
+
+def test_nothing_is_published_from_data_that_is_not_trusted_where_something_serves(tmp_path):
+    # given a first release from data that is not trusted: nothing serves yet, so there is nothing to keep
+    decision = lay_products(tmp_path, "k1", SEASONAL) / "monitor/decision.json"
+    write_json({"trusted": False, "reason": "prices are in cents"}, decision)
+    publish("shop", tmp_path)
+    # when the next month's data is not trusted
+    decision = lay_products(tmp_path, "k2", FOREST) / "monitor/decision.json"
+    write_json({"trusted": False, "reason": "prices are in cents"}, decision)
+    before = read_ledger(tmp_path / "state/shop")
+    with pytest.raises(NotTrusted, match="prices are in cents; what serves stays"):
+        publish("shop", tmp_path)
+    # then what serves stays
+    assert read_ledger(tmp_path / "state/shop") == before and len(before) == 1
+    # and data that was mended goes on
+    write_json({"trusted": True}, decision)
+    assert publish("shop", tmp_path)["entry"]["n"] == 2
 
 
 # --- what is refused
