@@ -58,7 +58,7 @@ def on_config(config):
     library = [f"brewcast/{name[3:]}.md" for name in notebook_names()]
     config.nav = [
         {"Home": "README.md"},
-        {"Guide": ["first-hour.md", "serving.md", "CONTRIBUTING.md", "CHANGELOG.md", "LICENSE.md"]},
+        {"Guide": ["first-hour.md", "serving.md", "month.md", "CONTRIBUTING.md", "CHANGELOG.md", "LICENSE.md"]},
         {"Notebooks": [{title: pages} for title, pages in groups.items()]},
         {"Reference": ["parameters.md", "commands.md", {"Library": library}]},
     ]
