@@ -456,7 +456,7 @@ COMMANDS = {  # what each does given the project and the arguments, its help, it
     "replay": (
         _replay,
         "work through a whole history month by month, beside what serves",
-        ("--since", {"metavar": "MONTH", "help": "default: the second complete month"}),
+        ("--since", {"metavar": "MONTH", "help": "default: the third complete month"}),
         ("--through", {"metavar": "MONTH", "help": "default: the last complete month"}),
         SOURCE,
         CHANGED,

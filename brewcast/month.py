@@ -350,7 +350,7 @@ def lay_replay(
 def replay(
     root: Path,  # the project, with the source built
     source: str,  # the source's name
-    since: str | None = None,  # the first month, default the second complete one
+    since: str | None = None,  # the first month, default the third complete one: two are needed to learn and to judge
     through: str | None = None,  # the last month, default the last complete one
     changed: list[str] = (),  # parameters
 ) -> dict:  # page, records
@@ -358,7 +358,7 @@ def replay(
     built = root / "products" / source / "clean/clean.json"
     if not built.exists():
         raise FileNotFoundError(f"products/{source}/clean is missing: `make run SOURCE={source}` first")
-    first = check_month(since or after(_json(built)["first_month"][:7]))
+    first = check_month(since or after(_json(built)["first_month"][:7], 2))
     last = check_month(through or _json(built)["last_month"][:7])
     place = lay_replay(root, source, changed)
     plain = {k: v for k, v in os.environ.items() if not k.startswith(("BREWCAST_", "PLOOMBER_", "MLFLOW_", "BENTOML_"))}
