@@ -98,6 +98,10 @@ def told(
             f"baseline in hindsight ({best.replace('_', ' ')}) by {percent(table[best].mean())}; it was the better one "
             f"in {won} months."
         )
+    held = pd.Series({r["month"]: r["coverage"] for r in records if r.get("errors") and r["status"] != "stopped"})
+    if len(held):
+        worst = short_month(pd.Timestamp(held.idxmin()))
+        sentences.append(f"Its intervals held {percent(held.mean())} of outcomes, {percent(held.min())} in {worst}.")
     done = f"{count['retrained']} times retrained, {count['promoted']} candidates promoted, {count['refused']} refused"
     alarms = f"{count['drift alarm']} drift alarms, {count['data stopped']} times data was stopped"
     return [*sentences, f"{len({r['month'] for r in records})} months: {done}; {alarms}."]
