@@ -102,9 +102,8 @@ def told(
     if len(held):
         worst = short_month(pd.Timestamp(held.idxmin()))
         sentences.append(f"Its intervals held {percent(held.mean())} of outcomes, {percent(held.min())} in {worst}.")
-    done = f"{count['retrained']} times retrained, {count['promoted']} candidates promoted, {count['refused']} refused"
-    alarms = f"{count['drift alarm']} drift alarms, {count['data stopped']} times data was stopped"
-    return [*sentences, f"{len({r['month'] for r in records})} months: {done}; {alarms}."]
+    counted = ", ".join(f"{name} {n}" for name, n in count.items())
+    return [*sentences, f"In {len({r['month'] for r in records})} months: {counted}."]
 
 
 def happened(
@@ -135,12 +134,16 @@ def story_section(
         month = pd.Timestamp(record["month"])
         known = record.get("errors") and month in table.index
         cells = [percent(table.served[month]) if known else "–", percent(table[best][month]) if known and best else "–"]
-        links = [f'<a href="{escape(address(path))}">{name}</a>' for name, path in record.get("reports", {}).items()]
+        links = [
+            f'<a href="{escape(address(path))}">{name}</a>'
+            for name, path in record.get("reports", {}).items()
+            if name != "page"
+        ]
         events = "".join(f"<small><b>{escape(what)}</b> {escape(why)}</small>" for what, why in happened(record))
         cells = "".join(f"<td>{cell}</td>" for cell in cells)
         reports = f'<td class="left wide-cell">{" ".join(links)}</td>'
         rows.append(
-            f'<tr><th scope="row">{short_month(month)}</th>{cells}<td class="left told">{events}</td>{reports}</tr>'
+            f'<tr><th scope="row" class="step">{short_month(month)}</th>{cells}<td class="left told">{events}</td>{reports}</tr>'
         )
     heads = ["Error", best.replace("_", " ") if best else "Baseline"]
     heads = "".join(f'<th scope="col">{escape(head)}</th>' for head in heads)
