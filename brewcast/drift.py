@@ -63,7 +63,7 @@ def baseline_errors(
         for month, part in known.groupby("month")
         if part.has_own_season.mean() >= 0.5
     ]
-    return pd.DataFrame(found, columns=["month", "bias", "wape", "n"])
+    return pd.DataFrame(found, columns=["month", "bias", "wape", "n"]).astype({"month": "datetime64[us]"})
 
 # %% ../nbs/23_drift.ipynb #1d0559af
 def replayed_errors(

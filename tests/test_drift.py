@@ -176,3 +176,21 @@ def test_the_picture_shows_every_month():
     upper, lower = figure.axes
     assert len(upper.patches) == 28 and lower.get_xticklabels()[-1].get_text() == "2023-04"
     plt.close(figure)
+
+
+def test_where_no_store_has_a_season_yet_there_is_no_reference_and_no_chart():
+    # given two months of one young store
+    event = pd.date_range("2024-01-31", periods=2, freq="ME", tz="UTC")
+    history = pd.DataFrame({"series_id": "S1", "event_timestamp": event, "created": event, "rate_seasonal": 1.0})
+    history["has_own_season"] = 0
+    ahead = history[["series_id", "event_timestamp", "created"]].assign(expected_units=30.0)
+    cutoff = event.tz_localize(None)
+    outcomes = pd.DataFrame(
+        {"series_id": "S1", "cutoff": cutoff, "month": cutoff + pd.Timedelta(days=1), "actual": 31.0}
+    )
+    baseline = baseline_errors(history, ahead, outcomes)
+    assert baseline.empty
+    # then a month that served is compared with nothing, as in the monitor's notebook
+    served = pd.DataFrame({"month": [pd.Timestamp("2024-02-01")], "bias": 0.1, "wape": 0.1})
+    seasoned = served[served.month >= baseline.month.min()]
+    assert chart(seasoned, reference_errors([], baseline)).empty
