@@ -43,9 +43,10 @@ def read_alerts(
     found = []
     for path in sorted((Path(state) / "alerts").glob("*.json")):
         try:
-            found.append(json.loads(path.read_text()))
+            alert = json.loads(path.read_text())
         except ValueError:
             continue
+        found += [alert] if isinstance(alert, dict) and {"name", "status", "delivered"} <= set(alert) else []
     return found
 
 # %% ../nbs/52_alerts.ipynb #3127203a

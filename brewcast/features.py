@@ -313,11 +313,9 @@ def restated(
     store_month: pd.DataFrame,  # one row a series and month, as the source says now
     before: pd.DataFrame | None,  # what this gave before; None the first time
     calendar: dict,  # see `decided`
-) -> (
-    pd.DataFrame
-):  # every version of each row: the columns of store_month, `created`, and `gone` for one that was taken back
+) -> pd.DataFrame:  # every version of each row, with `created`, `late` (not the first) and `gone` (taken back)
     "Note what is new, what was corrected and what was taken back since the last build."
-    now = store_month.assign(created=decided(store_month.month, calendar), gone=False)
+    now = store_month.assign(created=decided(store_month.month, calendar), late=False, gone=False)
     if before is None:
         return now.sort_values([*KEY, "created"], ignore_index=True)
     latest = before.sort_values([*KEY, "created"]).drop_duplicates(KEY, keep="last").set_index(KEY)
@@ -332,22 +330,21 @@ def restated(
     if now.month.max() > last:
         moment = now.created.max()
     changed = now[~same.to_numpy()]
-    changed = changed.assign(created=changed.created.where(changed.month > last, moment))
-    parts = [part for part in (before, changed, lost.assign(created=moment)) if len(part)]
-    known = pd.concat(parts, ignore_index=True)[list(now)]
+    changed = changed.assign(created=changed.created.where(changed.month > last, moment), late=changed.month <= last)
+    parts = [part for part in (before, changed, lost.assign(created=moment, late=True)) if len(part)]
+    known = pd.concat(parts, ignore_index=True).reindex(columns=list(now))
     return known.sort_values([*KEY, "created"], ignore_index=True)
 
 
 def as_known(
     known: pd.DataFrame,  # see `restated`
     when: pd.Timestamp | None = None,  # UTC; None: each month's first version
-    calendar: dict | None = None,  # see `decided`
 ) -> pd.DataFrame:  # store_month, as it was at that time; months whose first version came later are there too
     "The store-months with the corrections that had been made by then."
-    first = known.created <= decided(known.month, calendar)
+    first = ~known.late.astype(bool)
     shown = known[first | (known.created <= when)] if when is not None else known[first]
     shown = shown.sort_values([*KEY, "created"]).drop_duplicates(KEY, keep="last")
-    return shown[~shown.gone.astype(bool)].drop(columns=["created", "gone"]).reset_index(drop=True)
+    return shown[~shown.gone.astype(bool)].drop(columns=["created", "late", "gone"]).reset_index(drop=True)
 
 # %% ../nbs/13_features.ipynb #2636caec
 def feature_versions(
@@ -356,11 +353,10 @@ def feature_versions(
     calendar: dict,  # see `trading_dates` and `decided`
 ) -> dict[str, pd.DataFrame]:  # see `feature_tables`; more than one row for an event that was restated
     "Every feature as it was known at its decision, and as it was corrected since."
-    moments = sorted(known.created[known.created > decided(known.month, calendar)].unique())
-    tables = feature_tables(as_known(known, None, calendar), plan, calendar)
-    now = tables
+    moments = sorted(known.created[known.late.astype(bool)].unique())
+    tables = feature_tables(as_known(known), plan, calendar)
     for moment in moments:
-        now = feature_tables(as_known(known, moment, calendar), plan, calendar)
+        now = feature_tables(as_known(known, moment), plan, calendar)
         tables = {name: _with_restated(tables[name], now[name], moment, calendar) for name in FEATURE_TABLES}
     return {name: tables[name] for name in FEATURE_TABLES} | {
         "outcomes": _outcomes(tables["history"], known, moments, calendar)
@@ -392,15 +388,14 @@ def _outcomes(history: pd.DataFrame, known: pd.DataFrame, moments: list, calenda
     cutoff = table.pop("event_timestamp").dt.tz_localize(None)
     table = table.assign(cutoff=cutoff, month=cutoff + pd.Timedelta(days=1))
     table = table[table.month <= known.month.max()]
-    versions = known.assign(sold=known.quantity_sold.mask(known.gone.astype(bool), 0.0))[[*KEY, "created", "sold"]]
+    versions = known.assign(sold=known.quantity_sold.mask(known.gone.astype(bool), 0.0))
     told = (
         versions.sort_values([*KEY, "created"])
         .groupby(KEY)
-        .agg(first=("sold", "first"), actual=("sold", "last"), began=("created", "first"), created=("created", "last"))
+        .agg(first=("sold", "first"), actual=("sold", "last"), late=("late", "first"), created=("created", "last"))
     )
     table = table.join(told, on=KEY)
-    late = table.began > decided(table.month, calendar)
-    table["actual_first"] = table["first"].mask(late, np.nan).mask(table.began.isna(), 0.0)
+    table["actual_first"] = table["first"].mask(table.late.eq(True), np.nan).mask(table.late.isna(), 0.0)
     table["actual"] = table.actual.fillna(0.0)
     moved = table.actual.ne(table.actual_first)
     since = table.created.dt.tz_localize(None) - pd.Timedelta(days=calendar["decided_after_days"])

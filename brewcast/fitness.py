@@ -44,7 +44,7 @@ def feature_leak(
     "Which features are others once everything that came after their cutoff is taken away."
     for cutoff in cutoffs:
         then = known[known.month <= cutoff]
-        store_month = as_known(then, decided(pd.Series([cutoff]), calendar)[0], calendar)
+        store_month = as_known(then, decided(pd.Series([cutoff]), calendar)[0])
         told = feature_rows(feature_tables(store_month, plan[plan.published <= cutoff], calendar), cutoff)
         used = rows[rows.cutoff == cutoff].set_index("series_id")[FEATURES].sort_index()
         if list(told.index) != list(used.index):
@@ -77,7 +77,8 @@ def recipe_leak(
     told, before = again(alone, last)
     if not np.allclose(told, before, rtol=1e-9, atol=0):
         return f"store {told.index[0]} asked alone at {last:%Y-%m-%d} is forecast another value than among the others"
-    finer = rows.assign(**{name: rows[name] * 4 for name in [*RATES, "actual"]}, log_size=rows.log_size + math.log(4))
+    sold = [name for name in [*RATES, "actual", "actual_first"] if name in rows]
+    finer = rows.assign(**{name: rows[name] * 4 for name in sold}, log_size=rows.log_size + math.log(4))
     told, before = again(finer, last)
     if (moved := (told / 4 - before).abs().sum()) > 0.05 * before.abs().sum():
         share = moved / before.abs().sum()

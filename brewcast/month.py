@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['FOUL', 'LIBRARY', 'STAYS', 'STOPPED', 'months_done', 'after', 'check_month', 'first_to_do', 'outcome', 'alerts_of',
-           'keep_reports', 'one_month', 'write_record', 'stage_seconds', 'work_through', 'line', 'lay_replay', 'replay']
+           'keep_reports', 'one_month', 'write_record', 'stage_seconds', 'work_through', 'line', 'files_under',
+           'lay_replay', 'replay']
 
 # %% ../nbs/53_month.ipynb #88b529c4
 import json
@@ -59,10 +60,11 @@ def first_to_do(
     through: str | None = None,  # the last month that is asked for
 ) -> str | None:  # None: whatever the data holds
     "The month to begin with."
-    doing, done = Path(state) / "months" / ".doing", months_done(state)
-    if doing.exists():
-        return doing.read_text().strip()
-    return after(done) if done else through
+    marker, done = Path(state) / "months" / ".doing", months_done(state)
+    doing = marker.read_text().strip() if marker.exists() else None
+    if done:
+        return done if doing == done else after(done)
+    return through or doing
 
 # %% ../nbs/53_month.ipynb #c2f87ed6
 def outcome(
@@ -111,17 +113,18 @@ def alerts_of(
         severity, told = ("critical" if level == "stop" else "warning"), [finding["text"] for finding in findings]
         reason = "; ".join(told[:3]) + (f"; and {len(told) - 3} more" if told[3:] else "")
         figures = {"where": [finding["where"] for finding in findings][:20]}
-        found.append(("data_quality", severity, f"{check} {level}", reason, figures, links.get("quality")))
+        subject = f"{check} {level}: {', '.join(sorted({finding['where'] for finding in findings}))}"[:120]
+        found.append(("data_quality", severity, subject, reason, figures, links.get("quality")))
     if decision.get("figures", {}).get("alarm"):  # the chart's sentence
         found.append(("drift", "warning", "forecast error", decision["figures"]["alarm"], {}, links.get("drift")))
     if verdict.get("verdict") == "refuse" and verdict["rule"] in FOUL:
         figures = verdict.get("figures", {})
         found.append(("candidate_refused", "critical", verdict["rule"], verdict["reason"], figures, links.get("page")))
     if verdict.get("promoted"):
-        found.append(("promoted", "info", "champion", verdict["reason"], verdict.get("figures", {}), links.get("page")))
+        found.append(("promoted", "info", month, verdict["reason"], verdict.get("figures", {}), links.get("page")))
     for group in [row for row in verdict.get("bias", []) if row.get("called")]:
         name = f"{group['kind']} {group['group']}"
-        reason = f"the forecasts of {name} are off by {group['bias']:+.1%}, beyond luck"
+        reason = f"the forecasts of {name} are {group['apart']:+.1%} of sales beside all others', beyond luck"
         found.append(("bias", "warning", name, reason, {}, links.get("page")))
     names = ["name", "severity", "subject", "reason", "figures", "link"]
     return [common | dict(zip(names, each, strict=True)) for each in found]
@@ -173,7 +176,7 @@ def one_month(
         last = clean["last_month"][:7]
         if month and last < month:
             marker.unlink()
-            return _waiting(root, source, month, last, clean)
+            return _waiting(root, source, month, last, clean) | _restated(root, source, last)
         month = last
         status = "published"
         try:
@@ -182,6 +185,8 @@ def one_month(
             status = "stopped"
     except Exception as error:
         _tell(root, source, [_failed(source, month, error)], month, ends=False)
+        if month != months_done(state):
+            marker.unlink(missing_ok=True)
         raise
     took = {"seconds": round(time.monotonic() - begun, 1), "cpu_seconds": round(_cpu() - spent, 1)}
     record = write_record(root, source, month, status, took)
@@ -209,7 +214,7 @@ def write_record(
     links = {name: f"state/{source}/{path}" for name, path in kept.items()}
     links["page"] = f"products/{source}/forecast/month.html"
     alerts = alerts_of(source, month, decision, verdict if status == "published" else {}, links)
-    sent = _tell(root, source, alerts, month)
+    sent = _tell(root, source, alerts, month, ends=status == "published")  # of a stopped month nothing else was judged
     first = pd.Timestamp(f"{month}-01")
     archived = [path for path in inputs["archived_forecasts"] if f"/{first - pd.Timedelta(days=1):%Y-%m-%d}-" in path]
     served, rows = [read_parquet(root / path) for path in archived], read_parquet(made / "train/rows.parquet")
@@ -260,9 +265,21 @@ def _tell(root, source, alerts, month, ends=True):
 
 
 def _failed(source, month, error):
-    reason = str(error).strip()[:2000] or type(error).__name__
+    reason = re.sub(r"//[^/@\s]*@", "//", str(error).strip())[:500] or type(error).__name__  # no password of a URL
     known = {"source": source, "month": month or "", "figures": {}, "link": f"products/{source}/failed"}
-    return known | {"name": "build_failed", "severity": "critical", "subject": "build", "reason": reason}
+    return known | {"name": "build_failed", "severity": "critical", "subject": f"build {month}", "reason": reason}
+
+
+def _restated(root, source, last):
+    "What was corrected within the month that serves is published, though the next month is not in."
+    from brewcast.registry import NotTrusted, publish
+
+    if last != months_done(state_folder(source, root)):
+        return {}
+    try:
+        return {"restated": "ledger" in publish(source, root)["changed"]}
+    except NotTrusted as error:
+        return {"restated": False, "not_trusted": str(error)}
 
 
 def _waiting(root, source, month, last, clean):
@@ -302,7 +319,8 @@ def line(
 ) -> str:  # one line, or two
     "A month in a line."
     if record["status"] == "waiting":
-        return f"{record['month']}  waiting: {record['reason']}"
+        corrected = "; corrected sale lines of the month before are published" if record.get("restated") else ""
+        return f"{record['month']}  waiting: {record['reason']}{corrected}{record.get('not_trusted', '')}"
     errors = record["errors"] or {}
     baselines = {name: error for name, error in errors.items() if name != "served"}
     best = min(baselines, key=baselines.get) if baselines else ""
@@ -313,9 +331,18 @@ def line(
         return f"{record['month']}  {off}; STOPPED, nothing was published: {told} ({spent})"
     verdict = record["verdict"]
     alarm = f"; DRIFT: {record['alarm_reason']}" if record["alarm"] else ""
+    stops = [f["text"] for f in record.get("findings", []) if f["level"] == "stop"]  # nothing served that could be kept
+    alarm += f"; NOT TRUSTED, published as the first: {'; '.join(stops)}" if stops else ""
     return f"{record['month']}  {off}{alarm}; {verdict['verdict']}: {verdict['reason']}; {record['recipe']} serves ({spent})"
 
-# %% ../nbs/53_month.ipynb #c07a5feb
+# %% ../nbs/53_month.ipynb #3c29b4c2
+def files_under(
+    place: Path,  # a folder, or one file
+) -> list[Path]:
+    "The files of a source."
+    return sorted(place.rglob("*")) if place.is_dir() else [place]
+
+
 STAYS = [
     "products",
     "state",
@@ -334,20 +361,23 @@ STAYS = [
 def lay_replay(
     root: Path,  # the project
     source: str,  # the source's name
+    since: str,  # the first month
     changed: list[str] = (),  # parameters
 ) -> Path:  # scratch/replay/<source>
     "Lay out the code as it is, with the source's data; what an earlier replay of the same left is kept."
-    place = root / "scratch" / "replay" / source
+    place, data = root / "scratch" / "replay" / source, Path(read_env(root, env_file(root, source))["data"])
     code = sorted([*root.glob("nbs/*.ipynb"), *root.glob("brewcast/*.py"), *root.glob("*.yaml"), *root.glob("sql/*")])
-    key = digest([{path.name: path.read_text() for path in code}, list(changed)])
+    read = [path for path in files_under(root / data) if path.is_file()]
+    stamps = [[str(path), path.stat().st_size, path.stat().st_mtime_ns] for path in read]
+    key = digest([{path.name: path.read_text() for path in code}, list(changed), since, stamps])
     if (place / ".key").exists() and (place / ".key").read_text() == key:
         return place
     shutil.rmtree(place, ignore_errors=True)
     shutil.copytree(root, place, ignore=shutil.ignore_patterns(*STAYS), symlinks=True)
     (place / ".venv").symlink_to(Path(sys.prefix).resolve())
-    data = Path(read_env(root, env_file(root, source))["data"])
-    (place / data).parent.mkdir(parents=True, exist_ok=True)
-    (place / data).symlink_to((root / data).resolve())
+    if not data.is_absolute():
+        (place / data).parent.mkdir(parents=True, exist_ok=True)
+        (place / data).symlink_to((root / data).resolve())
     write_text(place / ".key", key)
     return place
 
@@ -365,7 +395,9 @@ def replay(
         raise FileNotFoundError(f"products/{source}/clean is missing: `make run SOURCE={source}` first")
     first = check_month(since or after(_json(built)["first_month"][:7], 2))
     last = check_month(through or _json(built)["last_month"][:7])
-    place = lay_replay(root, source, changed)
+    if first > last:
+        raise ValueError(f"a replay from {first} to {last} has no month")
+    place = lay_replay(root, source, first, changed)
     plain = {k: v for k, v in os.environ.items() if not k.startswith(("BREWCAST_", "PLOOMBER_", "MLFLOW_", "BENTOML_"))}
     plain |= {"PYTHONPATH": str(place), "BREWCAST_BY": "replay"}
     command = [".venv/bin/python", "-m", "brewcast.cli", "month", "--source", source]
@@ -374,6 +406,7 @@ def replay(
         if done.returncode not in (0, STOPPED):
             raise RuntimeError(f"the replay of {source} did not come to its end; it goes on where it stopped")
     records, folder = read_story(months_before(place / "state" / source)), root / "products" / source / "replay"
+    records = [record for record in records if record["month"] <= last]
     write_text(folder / "months.json", json.dumps(records, indent=1) + "\n")
     address = lambda path: os.path.relpath(place / path, folder)  # noqa: E731
     write_text(folder / "replay.html", story_page(records, f"{source}: a replay", address))

@@ -731,6 +731,11 @@ TOP = """
 {% if story %} · <a href="#story">Month by month</a>{% endif %}
 {% if links %} · <a href="#reports">Reports</a>{% endif %}</nav></header>
 <main>
+{% if stopped_here %}
+<section class="card verdict"><h2>Not published <span class="badge">data stopped</span></h2>
+<p class="say">This page was made from data that is not trusted. What served before goes on.</p>
+<p>{{ decision.reason|sentence }}</p></section>
+{% endif %}
 <section class="card" aria-label="The month in figures"><div class="figures">
 <div><small>Forecast, {{ stores(head.stores) }}</small><b class="big">{{ head.total|compact }}</b>
 <small>{{ unit }}</small></div>
@@ -1248,7 +1253,10 @@ def month_page(
     view["stopped"] = [f"{row.store_id} (last sold in {month_name(row.month)})" for row in stopped]
     view |= heading_view(table, store_month, target) | ingest_view(dataset, quarantine) | errors | ahead
     view |= trust_view(verdict, decision, recipe) | {"style": Markup(STYLE), "script": Markup(SCRIPT)}
-    view["story"] = Markup(story)
+    view |= {
+        "story": Markup(story),
+        "stopped_here": not decision.get("trusted", True) and not verdict.get("first_champion"),
+    }
     page = template_environment().from_string(TOP.lstrip() + CHANGES + STORES + TRUST)
     return page.render(view)
 

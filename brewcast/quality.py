@@ -157,7 +157,7 @@ def missing_dates(
     usual = share.groupby(dates.weekday).transform(lambda x: x.shift().rolling(26, min_periods=8).median())
     gone = (usual >= 0.5) & (share < usual / 4)
     free = pd.DatetimeIndex([])
-    for code in {code for code in calendar.get("countries", {}).values() if code and calendar["unit"] == "day"}:
+    for code in {code for code in (calendar.get("countries") or {}).values() if code and calendar["unit"] == "day"}:
         free = free.union(pd.DatetimeIndex(list(holidays.country_holidays(code, years=sorted(set(dates.year))))))
     christmas = (dates.strftime("%m-%d") >= "12-23") | (dates.strftime("%m-%d") <= "01-02")
     closed = pd.Series((dates.isin(free) | (christmas & (calendar["unit"] == "day"))), dates)

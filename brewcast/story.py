@@ -24,18 +24,19 @@ def error_table(
     records: list[dict],  # of months, see `brewcast.month.write_record`; the oldest first
 ) -> pd.DataFrame:  # WAPE by month (index) of what served and of each baseline, and the stores `n`
     "How far off each month's served forecast was, beside the baselines' for the same stores."
-    rows = {r["month"]: r["errors"] | {"n": r["n"]} for r in records if r.get("errors")}  # the last one of a month
+    trusted = [r for r in records if r.get("errors") and r["status"] != "stopped"]  # outcomes of bad data say nothing
+    rows = {r["month"]: r["errors"] | {"n": r["n"]} for r in trusted}  # the last one of a month
     names = ["served", *BASELINES, "n"]
     table = pd.DataFrame.from_dict(rows, orient="index").reindex(columns=names)
     table.index = pd.to_datetime(table.index)
-    return table.sort_index().dropna(axis=1, how="all")
+    return table.sort_index().dropna(subset=["served"])
 
 
 def best_of(
     table: pd.DataFrame,  # see `error_table`
 ) -> str | None:  # a baseline
     "The baseline with the least error over all these months: the hardest one to beat, in hindsight."
-    means = table.drop(columns=["served", "n"], errors="ignore").mean()
+    means = table.drop(columns=["served", "n"]).mean().dropna()
     return means.idxmin() if len(means) else None
 
 # %% ../nbs/54_story.ipynb #7ea794f1

@@ -339,9 +339,9 @@ def test_a_correction_has_its_own_time_and_the_first_version_stays(corrected):
     assert twice[twice.series_id == "S2"].created.max() == at("2024-06-01", hours=1)
     # what was known at each time is what the source said then
     key = ["series_id", "month"]
-    then = as_known(known, at("2024-03-01"), CALENDAR).set_index(key).quantity_sold
+    then = as_known(known, at("2024-03-01")).set_index(key).quantity_sold
     assert then.equals(months.set_index(key).quantity_sold.reindex(then.index))
-    now = as_known(known, known.created.max(), CALENDAR).set_index(key).quantity_sold
+    now = as_known(known, known.created.max()).set_index(key).quantity_sold
     assert now.equals(final.set_index(key).quantity_sold.reindex(now.index))
     # and a build that is repeated adds nothing
     assert restated(final, known, CALENDAR).equals(known)

@@ -115,3 +115,15 @@ def test_a_recipe_whose_forecast_depends_on_the_run_is_found(chain):
     some, recipe = [chain.judged[0], chain.judged[3]], {"name": "moody", "params": {}}
     with more_recipes(moody=Moody):
         assert recipe_leak(recipe, chain.rows, replay(recipe, chain.rows, some), some)
+
+
+def test_corrected_outcomes_are_no_leak(chain):
+    # given outcomes of the months before a judged cutoff that were corrected a little, and later
+    cutoff, recipe = chain.judged[3], chain.card["recipe"]
+    recent = chain.rows.month.between(cutoff - pd.DateOffset(months=2), cutoff)
+    rows = chain.rows.assign(actual_first=chain.rows.actual)
+    rows["known_from"] = pd.Series(pd.NaT, rows.index).mask(recent, chain.rows.cutoff.max()).astype("datetime64[us]")
+    rows["actual"] = rows.actual.mask(recent, rows.actual * 1.001)
+    said = replay(recipe, rows, chain.judged)
+    # then an honest forest is found honest
+    assert recipe_leak(recipe, rows, said, [chain.judged[0], cutoff]) is None

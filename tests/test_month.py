@@ -17,6 +17,7 @@ from conftest import commands, project_environment, small_project
 from brewcast.core import read_json, read_parquet
 from brewcast.features import as_known, decided, open_series
 from brewcast.ledger import months_before, read_ledger
+from brewcast.month import first_to_do
 from brewcast.project import read_env
 from brewcast.story import read_story
 
@@ -65,6 +66,14 @@ def in_cents(row: dict) -> dict:
     row = doubled(row)
     if row["DATE"].startswith("2023-05"):
         return row | {"PRICE": number(row["PRICE"], 100), "TOTALSALE": number(row["TOTALSALE"], 100)}
+    return row
+
+
+def with_june_corrected(row: dict) -> dict:
+    "A correction within the month that serves: STORE102's June."
+    row = doubled(row)
+    if row["STOREID"] == "STORE102" and row["DATE"].startswith("2023-06"):
+        return row | {"QUANTITYSOLD": number(row["QUANTITYSOLD"], 2, 0), "TOTALSALE": number(row["TOTALSALE"], 2)}
     return row
 
 
@@ -135,7 +144,7 @@ def test_the_correction_is_known_from_then_on_and_served(shop):
     assert versions.created.tolist()[1:] == [noticed]
     first, second = versions.quantity_sold
     assert second == 2 * first
-    assert not as_known(known, None, calendar).equals(as_known(known, noticed, calendar))
+    assert not as_known(known).equals(as_known(known, noticed))
     # the forecast of March was made without it, and its rows are still on file
     history = read_parquet(features / "history.parquet")
     first, last = (
@@ -188,14 +197,40 @@ def test_mended_data_goes_on_and_the_page_tells_the_story(shop):
     assert 'id="story"' in page and "data stopped" in page and "2023-04" not in page.split('id="story"')[0]
 
 
-def test_a_month_that_is_not_all_in_waits(shop):
+def test_a_month_that_is_not_all_in_waits_and_what_was_corrected_is_served(shop):
+    # given June, and then a correction of it while July has not come
+    shop.run("make month SOURCE=shop THROUGH=2023-06")
+    served = read_ledger(shop.state)[-1]
+    assert served["cutoff"] == "2023-06-30"
+    shop.till.write(with_june_corrected)
+    # when July is asked for
     done = shop.run("make month SOURCE=shop THROUGH=2023-07", fails=True)
-    told = done.out.splitlines()
-    assert told[0].startswith("2023-06  off by ") and told[1].startswith("2023-07  waiting: ")
-    assert "the data ends on 2023-06-30" in told[1]
-    assert read_ledger(shop.state)[-1]["cutoff"] == "2023-06-30"
+    # then it waits, says why, and the correction is served
+    assert done.out.startswith("2023-07  waiting: ") and "the data ends on 2023-06-30" in done.out
+    assert "corrected sale lines of the month before are published" in done.out
     assert [a["subject"] for a in shop.alerts() if a["name"] == "data_late"] == ["freshness"]
+    now = read_ledger(shop.state)[-1]
+    assert (now["cutoff"], now["release"] != served["release"]) == ("2023-06-30", True)
+    old, new = (read_parquet(shop.state / "releases" / e["release"] / "online.parquet") for e in (served, now))
+    old, new = (table.set_index("series_id").rate_last for table in (old, new))
+    assert new["STORE102"] == pytest.approx(2 * old["STORE102"]) and new["STORE101"] == old["STORE101"]
+    # and nothing stands in the way of the next step
     assert not (shop.state / "months/.doing").exists()
+    assert first_to_do(shop.state) == "2023-07"
+
+
+def test_a_marker_that_was_left_behind_holds_nothing_up(tmp_path, monkeypatch):
+    # given a month that was killed before anything was published
+    (tmp_path / "months").mkdir()
+    marker = tmp_path / "months/.doing"
+    marker.write_text("2019-05")
+    assert first_to_do(tmp_path) == "2019-05"  # it is tried again
+    assert first_to_do(tmp_path, "2022-12") == "2022-12"  # unless another is asked for
+    # given published months: only a marker of the last one says that its record is missing
+    monkeypatch.setattr("brewcast.month.months_done", lambda state: "2023-02")
+    assert first_to_do(tmp_path) == "2023-03"
+    marker.write_text("2023-02")
+    assert first_to_do(tmp_path) == "2023-02"
 
 
 def test_what_is_asked_wrongly_is_refused(shop):
