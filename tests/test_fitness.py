@@ -119,7 +119,7 @@ def test_a_recipe_whose_forecast_depends_on_the_run_is_found(chain):
 
 def test_corrected_outcomes_are_no_leak(chain):
     # given outcomes of the months before a judged cutoff that were corrected a little, and later
-    cutoff, recipe = chain.judged[3], chain.card["recipe"]
+    cutoff, recipe = chain.judged[3], chain.honest
     recent = chain.rows.month.between(cutoff - pd.DateOffset(months=2), cutoff)
     rows = chain.rows.assign(actual_first=chain.rows.actual)
     rows["known_from"] = pd.Series(pd.NaT, rows.index).mask(recent, chain.rows.cutoff.max()).astype("datetime64[us]")
