@@ -401,10 +401,14 @@ def replay(
     plain = {k: v for k, v in os.environ.items() if not k.startswith(("BREWCAST_", "PLOOMBER_", "MLFLOW_", "BENTOML_"))}
     plain |= {"PYTHONPATH": str(place), "BREWCAST_BY": "replay"}
     command = [".venv/bin/python", "-m", "brewcast.cli", "month", "--source", source]
+    months, done = place / "state" / source / "months", -1
     for month in dict.fromkeys([first, last]):
-        done = subprocess.run([*command, "--through", month, *changed], cwd=place, env=plain)
-        if done.returncode not in (0, STOPPED):
-            raise RuntimeError(f"the replay of {source} did not come to its end; it goes on where it stopped")
+        while subprocess.run([*command, "--through", month, *changed], cwd=place, env=plain).returncode not in (
+            0,
+            STOPPED,
+        ):
+            if done == (done := len(list(months.glob("*.json")))):  # the same month failed twice
+                raise RuntimeError(f"the replay of {source} did not come to its end; it goes on where it stopped")
     records, folder = read_story(months_before(place / "state" / source)), root / "products" / source / "replay"
     records = [record for record in records if record["month"] <= last]
     write_text(folder / "months.json", json.dumps(records, indent=1) + "\n")

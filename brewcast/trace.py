@@ -327,7 +327,14 @@ def feature_links(
     first["brief"] = some[:6] + [f"and {len(some) - 6} more"] * (len(some) > 6)
     first["told"] = [f"{len(some)} values as of {at.entry['cutoff']}: {', '.join(some[:4])}{' ...' * (len(some) > 4)}"]
     names = sorted(name for name in {**at.recorded, **at.present} if re.fullmatch(r"features/\w+\.parquet", name))
-    return [first, *(table_link(at, name, series, first["values"]) for name in names if "outcomes" not in name)]
+    return [
+        first,
+        *(
+            table_link(at, name, series, first["values"])
+            for name in names
+            if Path(name).stem not in ("outcomes", "known")
+        ),
+    ]
 
 
 def table_link(
