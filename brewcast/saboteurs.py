@@ -234,7 +234,7 @@ class Saboteur:
     also: Callable | None  # chain -> what another check of the project says of it; "": nothing, which is wrong
 
 
-LINE_UP: list[Saboteur] = []
+LINE_UP = []  # every Saboteur, in the order of the show
 
 
 def saboteur(name: str, did: str, rule: str, verdict: str = "refuse", also: Callable | None = None) -> Callable:
