@@ -1,5 +1,7 @@
 "Next month's forecast, and what stops one that is out of proportion."
 
+import hashlib
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -38,9 +40,13 @@ def test_the_order_of_the_rows_does_not_matter(online):
 def test_what_serves_is_the_recipe_of_the_verdict():
     rows = pd.DataFrame({"month": pd.date_range("2022-01-01", periods=6, freq="MS"), **dict.fromkeys(FEATURES, 1.0)})
     rows = rows.assign(actual=100.0, rate_mean3=3.0, expected_units=30.0)
-    assert fitted(FOREST, {"recipe": FOREST}, b"as fitted", rows, "2022-06-01") == b"as fitted"
-    refused = fitted(SEASONAL, {"recipe": FOREST}, b"as fitted", rows, "2022-06-01")
+    card = {"recipe": FOREST, "model_sha256": hashlib.sha256(b"as fitted").hexdigest()}
+    assert fitted(FOREST, card, b"as fitted", rows, "2022-06-01") == b"as fitted"
+    refused = fitted(SEASONAL, card, b"as fitted", rows, "2022-06-01")
     assert refused == model_bytes(build_model(SEASONAL).fit(rows[FEATURES], rows.actual))
+    # a file that is not what training wrote is fitted anew, and never unpickled
+    anew = fitted(FOREST, card, b"altered", rows, "2022-06-01")
+    assert anew == model_bytes(build_model(FOREST).fit(rows[FEATURES], rows.actual))
 
 
 @pytest.mark.parametrize("factor", [0.2, 4.0, -1.0, np.nan])
