@@ -4,8 +4,7 @@
 
 # %% auto #0
 __all__ = ['FOUL', 'LIBRARY', 'STAYS', 'STOPPED', 'months_done', 'after', 'check_month', 'first_to_do', 'outcome', 'alerts_of',
-           'keep_reports', 'one_month', 'write_record', 'stage_seconds', 'work_through', 'line', 'files_under',
-           'lay_replay', 'replay']
+           'keep_reports', 'one_month', 'write_record', 'stage_seconds', 'work_through', 'line', 'lay_replay', 'replay']
 
 # %% ../nbs/53_month.ipynb #88b529c4
 import json
@@ -23,11 +22,13 @@ from pathlib import Path
 import pandas as pd
 
 from .build import build
+from .core import read_json
 from .ledger import months_before, read_ledger, state_folder
 from .lock import project_lock
-from .project import env_file, read_env, say, write_text
+from .project import env_file, read_env, say, stages, write_text
+from .records import data_read
 from .staleness import digest
-from .story import read_story, story_page, told
+from .story import read_story, story_page, the_first, told
 
 # %% ../nbs/53_month.ipynb #b4939f00
 def months_done(
@@ -110,8 +111,8 @@ def alerts_of(
         if finding["level"] in ("stop", "warn"):
             grouped.setdefault((finding["check"], finding["level"]), []).append(finding)
     for (check, level), findings in grouped.items():
-        severity, told = ("critical" if level == "stop" else "warning"), [finding["text"] for finding in findings]
-        reason = "; ".join(told[:3]) + (f"; and {len(told) - 3} more" if told[3:] else "")
+        severity = "critical" if level == "stop" else "warning"
+        reason = the_first([finding["text"] for finding in findings])
         figures = {"where": [finding["where"] for finding in findings][:20]}
         subject = f"{check} {level}: {', '.join(sorted({finding['where'] for finding in findings}))}"[:120]
         found.append(("data_quality", severity, subject, reason, figures, links.get("quality")))
@@ -172,7 +173,7 @@ def one_month(
     try:
         build(root, source, asked)
         made = root / "products" / source
-        clean = _json(made / "clean/clean.json")
+        clean = read_json(made / "clean/clean.json")
         last = clean["last_month"][:7]
         if month and last < month:
             marker.unlink()
@@ -208,7 +209,7 @@ def write_record(
 
     state, made = state_folder(source, root), root / "products" / source
     inputs, decision, verdict = (
-        _json(made / name) for name in ("inputs.json", "monitor/decision.json", "evaluate/verdict.json")
+        read_json(made / name) for name in ("inputs.json", "monitor/decision.json", "evaluate/verdict.json")
     )
     kept = keep_reports(made / "monitor", state, month)
     links = {name: f"state/{source}/{path}" for name, path in kept.items()}
@@ -241,7 +242,7 @@ def stage_seconds(
 ) -> dict[str, float]:  # by stage, as papermill measured it
     "How long each stage ran when it ran last."
     reports = {path.parent.name: path for path in (root / "products" / source).glob("*/*.ipynb")}
-    times = {name: _json(path)["metadata"].get("papermill", {}).get("duration") for name, path in reports.items()}
+    times = {name: read_json(path)["metadata"].get("papermill", {}).get("duration") for name, path in reports.items()}
     return {name: round(seconds, 1) for name, seconds in sorted(times.items()) if seconds}
 
 # %% ../nbs/53_month.ipynb #71b91a2d
@@ -252,10 +253,6 @@ def _cpu() -> float:
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def _json(path):
-    return json.loads(Path(path).read_text())
 
 
 def _tell(root, source, alerts, month, ends=True):
@@ -335,14 +332,7 @@ def line(
     alarm += f"; NOT TRUSTED, published as the first: {'; '.join(stops)}" if stops else ""
     return f"{record['month']}  {off}{alarm}; {verdict['verdict']}: {verdict['reason']}; {record['recipe']} serves ({spent})"
 
-# %% ../nbs/53_month.ipynb #3c29b4c2
-def files_under(
-    place: Path,  # a folder, or one file
-) -> list[Path]:
-    "The files of a source."
-    return sorted(place.rglob("*")) if place.is_dir() else [place]
-
-
+# %% ../nbs/53_month.ipynb #c07a5feb
 STAYS = [
     "products",
     "state",
@@ -367,7 +357,7 @@ def lay_replay(
     "Lay out the code as it is, with the source's data; what an earlier replay of the same left is kept."
     place, data = root / "scratch" / "replay" / source, Path(read_env(root, env_file(root, source))["data"])
     code = sorted([*root.glob("nbs/*.ipynb"), *root.glob("brewcast/*.py"), *root.glob("*.yaml"), *root.glob("sql/*")])
-    read = [path for path in files_under(root / data) if path.is_file()]
+    read = data_read(root, stages(root, read_env(root, env_file(root, source))))
     stamps = [[str(path), path.stat().st_size, path.stat().st_mtime_ns] for path in read]
     key = digest([{path.name: path.read_text() for path in code}, list(changed), since, stamps])
     if (place / ".key").exists() and (place / ".key").read_text() == key:
@@ -375,9 +365,8 @@ def lay_replay(
     shutil.rmtree(place, ignore_errors=True)
     shutil.copytree(root, place, ignore=shutil.ignore_patterns(*STAYS), symlinks=True)
     (place / ".venv").symlink_to(Path(sys.prefix).resolve())
-    if not data.is_absolute():
-        (place / data).parent.mkdir(parents=True, exist_ok=True)
-        (place / data).symlink_to((root / data).resolve())
+    (place / data).parent.mkdir(parents=True, exist_ok=True)
+    (place / data).symlink_to((root / data).resolve())
     write_text(place / ".key", key)
     return place
 
@@ -393,8 +382,8 @@ def replay(
     built = root / "products" / source / "clean/clean.json"
     if not built.exists():
         raise FileNotFoundError(f"products/{source}/clean is missing: `make run SOURCE={source}` first")
-    first = check_month(since or after(_json(built)["first_month"][:7], 2))
-    last = check_month(through or _json(built)["last_month"][:7])
+    first = check_month(since or after(read_json(built)["first_month"][:7], 2))
+    last = check_month(through or read_json(built)["last_month"][:7])
     if first > last:
         raise ValueError(f"a replay from {first} to {last} has no month")
     place = lay_replay(root, source, first, changed)
