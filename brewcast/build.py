@@ -247,6 +247,8 @@ class Executor:
             begun = {*running.values(), *reports, *errors}
             if task in begun or task.exec_status != TaskStatus.WaitingExecution:
                 continue
+            if not set(running.values()).isdisjoint(task.upstream.values()):
+                continue  # made, for Ploomber; it is being written down what it was made of
             if came_out_the_same(task):
                 progress.skip(task.name)
                 task.exec_status, reports[task] = TaskStatus.Skipped, None
