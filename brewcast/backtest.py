@@ -112,10 +112,11 @@ def earlier_cutoffs(
 def best_baseline(
     rows: pd.DataFrame,  # see `replay`
     cutoffs: list,  # to choose on, see `earlier_cutoffs`
-) -> dict:  # its recipe; the seasonal one where there is nothing to choose on
+    fewest: int = 3,  # cutoffs at which seasons were known
+) -> dict:  # its recipe; the seasonal one with fewer
     "The baseline with the least error: the first champion of a source."
-    errors = {}
-    for name in BASELINES:
+    errors, seasons = {}, rows[rows.cutoff.isin(cutoffs)].groupby("cutoff").has_own_season.mean()
+    for name in BASELINES if (seasons >= 0.5).sum() >= fewest else []:
         predictions = replay({"name": name, "params": {}}, rows, cutoffs)
         if len(predictions):
             errors[name] = wape_error(predictions.actual, predictions.forecast)

@@ -66,6 +66,9 @@ def test_choices_are_made_before_the_judged_cutoffs():
 def test_the_first_champion_is_the_best_baseline_of_the_earlier_cutoffs():
     rows = make_rows()
     judged = judged_cutoffs(rows, 12)
-    lured = rows.assign(rate_last=np.where(rows.cutoff.isin(judged), rows.actual / 30, 1.0))
+    lured = rows.assign(rate_last=np.where(rows.cutoff.isin(judged), rows.actual / 30, 1.0), has_own_season=1)
     assert best_baseline(lured, earlier_cutoffs(lured, judged))["name"] == "mean_of_3"
+    # and the seasonal one where too few cutoffs knew seasons: no other would last a year
     assert best_baseline(rows, [])["name"] == "seasonal"
+    young = lured.assign(has_own_season=(rows.month >= judged[0] - pd.DateOffset(months=1)).astype(int))
+    assert best_baseline(young, earlier_cutoffs(young, judged))["name"] == "seasonal"
