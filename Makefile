@@ -107,7 +107,7 @@ bench-serving: .venv/ready ## The service beside BentoML, FastAPI and MLflow, th
 	@$(PY) bench/serving.py --source "$(SOURCE)" && $(PY) bench/soak.py --source "$(SOURCE)" && $(PY) bench/online.py
 
 bench-loop: .venv/ready ## False alarms and misses of the data checks, the drift chart, the gate and the intervals, on built sources
-	@$(PY) bench/quality.py simulated --seeds 2 && $(PY) bench/drift.py && $(PY) bench/gate.py && $(PY) bench/intervals.py products/simulated
+	@$(PY) bench/quality.py simulated --seeds 2 && $(PY) bench/drift.py && $(PY) bench/gate.py && $(PY) bench/baselines.py && $(PY) bench/intervals.py products/simulated
 
 lint: .venv/ready ## Check style
 	@$(PY) -m ruff check . && $(PY) -m ruff format --check .
