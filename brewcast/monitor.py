@@ -67,7 +67,7 @@ def drift_report(
     from evidently.presets import DataDriftPreset
 
     names = ["rate", "price", "promotion_share", "is_weekend"]
-    names = [name for name in names if current[name].nunique() > 1 and reference[name].nunique() > 1]
+    names = [name for name in names if current[name].nunique() > 1 and reference[name].nunique() > 1] or ["rate"]
     definition = DataDefinition(numerical_columns=names)
     frames = [Dataset.from_pandas(frame[names].astype(float), definition) for frame in (current, reference)]
     return Report([DataDriftPreset(columns=names)]).run(*frames)

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from brewcast.quality import accepted, check_data, check_ingest
+from brewcast.quality import accepted, check_data, rows_set_aside
 
 CALENDAR = {"unit": "day", "weekday": None, "countries": {"USA": "US"}}
 MONTH = pd.Timestamp("2023-04-01")
@@ -235,8 +235,20 @@ def dataset(last: dict, **files) -> dict:
     ],
 )
 def test_rows_set_aside_in_the_last_months(last, level):
-    found = check_ingest(dataset(last), pd.Timestamp("2023-01-01"))
-    assert [f["level"] for f in found if f["check"] == "set_aside"] == ([level] if level else [])
+    found = rows_set_aside(dataset(last), pd.Timestamp("2023-01-01"))
+    assert [f["level"] for f in found] == ([level] if level else [])
+
+
+def test_a_month_whose_rows_were_set_aside_is_stopped_in_the_months_after_too(judge):
+    foul = {"rows_in": 700, "rows_set_aside": 300}
+    months = [f"{month:%Y-%m}" for month in sorted(history().date.dt.to_period("M").dt.to_timestamp().unique())]
+    told = {name: {"rows_in": 1000, "rows_set_aside": 3} for name in months}
+    got = {}
+    for back in (0, 2, 3):
+        known = dataset({}) | {"months": told | {months[-1 - back]: foul}}
+        got[back] = judge(history(), dataset=known, months=3)
+    stops = {back: [each for each in found.stop if each[0] == "set_aside"] for back, found in got.items()}
+    assert stops == {0: [("set_aside", "all stores")], 2: [("set_aside", "all stores")], 3: []}  # three months long
 
 
 def test_new_columns_are_noted_with_the_file_that_has_them(judge):
