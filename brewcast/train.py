@@ -14,7 +14,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from .backtest import earlier_cutoffs, judged_cutoffs, replay, wape_error
+from .backtest import earlier_cutoffs, judged_cutoffs, known_then, replay, wape_error
 from brewcast.core import (
     find_root,
     read_json,
@@ -82,8 +82,8 @@ def fit_model(
     rows: pd.DataFrame,  # see `training_rows`
     through: pd.Timestamp,  # the last month whose outcome may be learned from
 ):  # a fitted estimator
-    "Fit a recipe on every outcome through a month. Raises ValueError where there is none."
-    known = rows[rows.actual.notna() & (rows.month <= pd.Timestamp(through))]
+    "Fit a recipe on every outcome through a month, as it was known then. Raises ValueError where there is none."
+    known = known_then(rows, pd.Timestamp(through) + pd.offsets.MonthEnd(0))
     if known.empty:
         raise ValueError(
             f"no outcome through {through:%Y-%m} to learn from; a source needs two complete months or more"
