@@ -222,6 +222,10 @@ def check_parameters(
             wrong.append(f"{path} is {value!r}, and is at least 1")
         elif not _fits(value, known[path]):
             wrong.append(f"{path} is {value!r}, where a value like {known[path]!r} is taken")
+        elif path == "data" and (Path(value).is_absolute() or ".." in Path(value).parts):
+            wrong.append(
+                f"data is {value!r}, and is a folder of the project, or a link: `make run DATA={value}` makes one"
+            )
     wrong += [f"{path} is missing" for path in wired if not any(f"{name}.".startswith(f"{path}.") for name in given)]
     if wrong:
         raise ValueError(f"{file}: " + "; ".join(wrong))

@@ -45,6 +45,8 @@ def test_every_source_is_built_with_parameters_that_are_known(source):
         ({"coverage": 8}, "coverage is 8, and is a share: from 0 to 1"),
         ({"monitor": {"false_alarms_a_year": None}}, "monitor.false_alarms_a_year is null, where a value like 0.1 is taken"),
         ({"judged": 0}, "judged is 0, and is at least 1"),
+        ({"data": "/srv/till"}, "data is '/srv/till', and is a folder of the project, or a link: `make run DATA=/srv/till` makes one"),
+        ({"data": "../till"}, "data is '../till', and is a folder of the project, or a link"),
         ({"nonsense": 1}, "nonsense is no parameter"),
     ],
 )  # fmt: skip
