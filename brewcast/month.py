@@ -12,7 +12,6 @@ import os
 import re
 import resource
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -26,7 +25,7 @@ from .core import read_json
 from .ledger import months_before, read_ledger, state_folder
 from .lock import project_lock
 from .project import env_file, read_env, say, stages, write_text
-from .records import data_read
+from .records import data_read, run_in
 from .staleness import digest
 from .story import read_story, story_page, the_first, told
 
@@ -387,15 +386,11 @@ def replay(
     if first > last:
         raise ValueError(f"a replay from {first} to {last} has no month")
     place = lay_replay(root, source, first, changed)
-    plain = {k: v for k, v in os.environ.items() if not k.startswith(("BREWCAST_", "PLOOMBER_", "MLFLOW_", "BENTOML_"))}
-    plain |= {"PYTHONPATH": str(place), "BREWCAST_BY": "replay"}
-    command = [".venv/bin/python", "-m", "brewcast.cli", "month", "--source", source]
+    command = ["month", "--source", source]
     months, done = place / "state" / source / "months", -1
     for month in dict.fromkeys([first, last]):
-        while subprocess.run([*command, "--through", month, *changed], cwd=place, env=plain).returncode not in (
-            0,
-            STOPPED,
-        ):
+        asked = [*command, "--through", month, *changed]
+        while run_in(place, asked, {"BREWCAST_BY": "replay"}).returncode not in (0, STOPPED):
             if done == (done := len(list(months.glob("*.json")))):  # the same month failed twice
                 raise RuntimeError(f"the replay of {source} did not come to its end; it goes on where it stopped")
     records, folder = read_story(months_before(place / "state" / source)), root / "products" / source / "replay"

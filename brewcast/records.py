@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['MADE_UP', 'STAMPED', 'NOT_COMPARED', 'RUNS', 'plain_notebook', 'comparable', 'product_record', 'git', 'is_repository',
            'code_as_it_is', 'runs_folder', 'data_read', 'record_run', 'environment_now', 'read_runs', 'made_by',
-           'find_run', 'lay_out', 'regenerate', 'lay_environment', 'build_again', 'differences', 'first_difference',
-           'verify', 'told_verify']
+           'find_run', 'lay_out', 'regenerate', 'lay_environment', 'run_in', 'build_again', 'differences',
+           'first_difference', 'verify', 'told_verify']
 
 # %% ../nbs/45_records.ipynb #bfcee08f
 import ast
@@ -305,6 +305,19 @@ def lay_environment(
         (place / ".venv").symlink_to(Path(sys.prefix).resolve())
 
 
+def run_in(
+    place: Path,  # where a project is laid out
+    command: list[str],  # of `brewcast`
+    variables: dict[str, str],  # of its own
+    **others,  # see `subprocess.run`
+) -> subprocess.CompletedProcess:
+    "Run a command of a project that is laid out, with nothing of what this shell has set for this one."
+    own = ("BREWCAST_", "PLOOMBER_", "MLFLOW_", "BENTOML_")
+    env = {name: value for name, value in os.environ.items() if not name.startswith(own)}
+    env |= {"PYTHONPATH": str(place), **variables}
+    return subprocess.run([".venv/bin/python", "-m", "brewcast.cli", *command], cwd=place, env=env, **others)
+
+
 def build_again(
     run: dict,  # a record
     place: Path,  # where it is laid out
@@ -313,16 +326,8 @@ def build_again(
     asked = place / ".parameters.json"
     asked.write_text(json.dumps(run["params"]))
     (place / ".inputs.json").write_text(json.dumps(run["inputs"]))
-    variables = {
-        k: v for k, v in os.environ.items() if not k.startswith(("BREWCAST_", "PLOOMBER_", "MLFLOW_", "BENTOML_"))
-    }
-    variables |= {
-        "PYTHONPATH": str(place),
-        "BREWCAST_PARAMETERS": str(asked),
-        "BREWCAST_INPUTS": str(place / ".inputs.json"),
-    }
-    command = [".venv/bin/python", "-m", "brewcast.cli", "build", "--source", run["source"]]
-    done = subprocess.run(command, cwd=place, env=variables, stderr=subprocess.PIPE, text=True)
+    variables = {"BREWCAST_PARAMETERS": str(asked), "BREWCAST_INPUTS": str(place / ".inputs.json")}
+    done = run_in(place, ["build", "--source", run["source"]], variables, stderr=subprocess.PIPE, text=True)
     if done.returncode:
         raise RuntimeError(f"the run cannot be built again: {done.stderr.strip()[-2000:]}")
     return product_record(place, run["source"], stages(place, read_env(place, env_file(place, run["source"]))))
