@@ -1,15 +1,15 @@
 """Do the intervals hold, and are they narrow where they may be? On the walk-forward errors of built sources.
 
-    python bench/intervals.py products/simulated products/walmart
+    .venv/bin/python bench/intervals.py products/simulated products/walmart
 
 Each recipe is replayed over all cutoffs with an outcome, with few trees. Then windows of 24 cutoffs, the last of them 12
 judged, every fourth cutoff: what a build at that time would have said. Beside the intervals that serve stand a constant
-width from the same residuals, and the pooled quantiles of outcome / forecast over all months so far, in two groups, which
-Brewcast 0.5 used. Last, one source with a shift planted into the last nine months: coverage month by month.
+width from the same residuals, and the pooled quantiles of outcome / forecast over all months so far, in two groups, as
+is often done. Last, one source with a shift planted into the last nine months: coverage month by month.
 """
 
+import argparse
 import math
-import sys
 import warnings
 from pathlib import Path
 
@@ -125,9 +125,9 @@ def shifts(told: pd.DataFrame) -> pd.DataFrame:
 
 if __name__ == "__main__":
     warnings.simplefilter("ignore")
-    folders, lines, first = [Path(name) for name in sys.argv[1:]], {}, None
-    if not folders:
-        sys.exit("usage: python bench/intervals.py products/<source> ... (built sources)")
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("folders", type=Path, nargs="+", help="products/<source> of sources that are built")
+    folders, lines, first = options.parse_args().folders, {}, None
     for folder in folders:
         rows = read_parquet(folder / "train" / "rows.parquet")
         for name in RECIPES:
