@@ -47,7 +47,7 @@ def windows(told: pd.DataFrame) -> list[pd.DataFrame]:
 
 
 def pooled_quantiles(told: pd.DataFrame, coverage: float = 0.8) -> pd.DataFrame:
-    "The intervals of Brewcast 0.5."
+    "Quantiles of outcome over forecast, pooled over stores and months, in two groups."
     parts = []
     for cutoff, asked in told.groupby("cutoff"):
         past, factors = told[(told.month <= cutoff) & (told.forecast > 0)], {}
