@@ -43,11 +43,15 @@ def residuals(
     predictions: pd.DataFrame,  # see `replay_intervals`
     cutoff: pd.Timestamp,  # what is known
 ) -> tuple[pd.DataFrame, str]:  # (rows to learn from, "earlier" or "judged")
-    "Replayed rows whose outcome was in at a cutoff, if there are enough without those that the gate judges."
+    "Replayed rows whose outcome was in at a cutoff; where a group has enough, without those that the gate judges."
     past = predictions[(predictions.month <= cutoff) & predictions.actual.notna() & (predictions.forecast > 0)]
-    earlier = past[~past.judged.astype(bool)]
-    enough = earlier.cutoff.nunique() >= FEWEST_CUTOFFS
-    return (earlier, "earlier") if enough else (past, "judged")
+    judged, group = past.judged.to_numpy(dtype=bool), history_group(past)
+    if past.cutoff[~judged].nunique() < FEWEST_CUTOFFS:
+        return past, "judged"
+    earlier = past.cutoff[~judged].groupby(group[~judged]).nunique()
+    short = [place for place in range(len(GROUPS)) if earlier.get(place, 0) < FEWEST_CUTOFFS]
+    taken = past[~judged | np.isin(group, short)]
+    return taken, "judged" if taken.judged.any() else "earlier"
 
 # %% ../nbs/24_intervals.ipynb #95ae2a00
 PRIOR = 24  # rows that a store's own errors are weighed against

@@ -1092,7 +1092,7 @@ def interval_sentence(
         beside = f"{percent(abs(gain))} {'better' if gain >= 0 else 'worse'} than"
         said += f" Their score is {percent(score)} of the sales, {beside} with one width for all ({percent(constant)})."
     if summary.get("residuals") == "judged":
-        said += " The history is too short to learn widths from other months than these."
+        said += " The history is too short to learn all widths from other months than these."
     return said
 
 
