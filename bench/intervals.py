@@ -18,7 +18,17 @@ import pandas as pd
 
 from brewcast.backtest import interval_error, replay
 from brewcast.core import read_parquet
-from brewcast.intervals import GROUPS, constant_intervals, history_group, replay_intervals
+from brewcast.intervals import (
+    GROUPS,
+    add_intervals,
+    add_reach,
+    constant_intervals,
+    history_group,
+    interval_factors,
+    log_error,
+    replay_intervals,
+    residuals,
+)
 
 RECIPES = {"forest": {"n_estimators": 20}, "seasonal": {}, "mean_of_3": {}, "last_month": {}}
 WINDOW, JUDGED, STEP, MOST = 24, 12, 4, 6  # cutoffs, cutoffs, cutoffs, windows
@@ -70,7 +80,7 @@ def _quantiles(ratio: pd.Series, coverage: float) -> list[float]:
     return [min(float(ordered[max(n - reach, 0)]), 1.0), max(float(ordered[min(reach, n) - 1]), 1.0)]
 
 
-METHODS = {"serves": replay_intervals, "constant": constant_intervals, "0.5": pooled_quantiles}
+METHODS = {"serves": replay_intervals, "constant": constant_intervals, "pooled": pooled_quantiles}
 
 
 def measured(told: pd.DataFrame) -> dict:
@@ -92,6 +102,34 @@ def measured(told: pd.DataFrame) -> dict:
     for place, name in enumerate(GROUPS):
         line[name] = inside[group == place].mean()
         line[f"n {name}"] = int((group == place).sum())
+    return line
+
+
+def served(told: pd.DataFrame) -> pd.DataFrame:
+    "What a build of every month would have said of the next, with no more than its history then; beside a constant width."
+    cutoffs, parts = sorted(told.cutoff.unique()), []
+    for n in range(1, len(cutoffs)):
+        judged = cutoffs[:n][-min(JUDGED, max(n - 1, 1)) :]
+        part = told[told.cutoff.isin(cutoffs[max(n - 2 * len(judged), 0) : n])]
+        part, asked = part.assign(judged=part.cutoff >= judged[0]), told[told.cutoff == cutoffs[n]]
+        rows, _ = residuals(part, cutoffs[n])
+        half = np.quantile(log_error(rows), 0.8)
+        constant = add_reach(asked, np.full(len(asked), half))
+        said = add_intervals(asked, interval_factors(replay_intervals(part), asked))
+        parts.append(said.assign(constant_lower=constant.lower, constant_upper=constant.upper))
+    return pd.concat(parts, ignore_index=True)
+
+
+def over_a_history(told: pd.DataFrame) -> dict:
+    "Coverage and score of what each month's build would have served, over the whole history."
+    rows = served(told)
+    constant = rows.assign(lower=rows.constant_lower, upper=rows.constant_upper)
+    line = {"months": rows.cutoff.nunique()}
+    for name, part in {"serves": rows, "constant": constant}.items():
+        inside = part.actual.between(part.lower, part.upper)
+        thirds = np.array_split(inside.groupby(part.cutoff).mean(), 3)
+        line |= {f"cover {name}": inside.mean(), f"score {name}": interval_error(part)}
+        line |= {f"third {i} {name}": third.mean() for i, third in enumerate(thirds, 1)}
     return line
 
 
@@ -127,15 +165,18 @@ if __name__ == "__main__":
     warnings.simplefilter("ignore")
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("folders", type=Path, nargs="+", help="products/<source> of sources that are built")
-    folders, lines, first = options.parse_args().folders, {}, None
+    folders, lines, histories, first = options.parse_args().folders, {}, {}, None
     for folder in folders:
         rows = read_parquet(folder / "train" / "rows.parquet")
         for name in RECIPES:
             told = walk_forward(rows, name)
             first = told if first is None else first
             lines[folder.name, name] = measured(told)
+            histories[folder.name, name] = over_a_history(told)
     with pd.option_context("display.width", 250, "display.max_columns", 50):
         print(pd.DataFrame(lines).T.rename_axis(["source", "recipe"]).astype(float).round(3).to_string())
+        print("\nas each month's build would have served, over the whole history")
+        print(pd.DataFrame(histories).T.rename_axis(["source", "recipe"]).astype(float).round(3).to_string())
         print(
             f"\n{folders[0].name}, {next(iter(RECIPES))}: share within the interval in % (half its width in %) by month"
         )
