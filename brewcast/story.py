@@ -58,8 +58,8 @@ def story_chart(
     "Errors month by month, and what happened."
     table, wide = error_table(records), width > 500
     months = pd.date_range(min(r["month"] for r in records), max(r["month"] for r in records), freq="MS")
-    shown = ["served", best_of(table)] if best_of(table) else ["served"]
-    lines = table.reindex(index=months, columns=shown)
+    lines = table.drop(columns="n").reindex(months).dropna(axis=1, how="all")
+    shown = [name for name in ["served", *BASELINES] if name in lines]
     left, right, top, bottom = (98 if wide else 76), width - (150 if wide else 10), 12, height - 12
     x = pd.Series(np.linspace(left + 8, right - 8, max(len(months), 2))[: len(months)], months)
     highest = float(np.nanmax(lines.to_numpy())) if lines.notna().any(axis=None) else 1.0
@@ -94,11 +94,11 @@ def told(
     table, count = error_table(records), {name: sum(map(marked, records)) for name, (_, marked) in LANES.items()}
     sentences = []
     if len(table) and (best := best_of(table)):
-        won = int((table.served < table[best]).sum())
+        won, same = int((table.served < table[best]).sum()), int((table.served == table[best]).sum())
         sentences.append(
             f"What was served was off by {percent(table.served.mean())} on average over {len(table)} months, the best "
-            f"baseline in hindsight ({best.replace('_', ' ')}) by {percent(table[best].mean())}; it was the better one "
-            f"in {won} months."
+            f"baseline in hindsight ({best.replace('_', ' ')}) by {percent(table[best].mean())}: better in {won} months"
+            f"{f', the same in {same}' if same else ''}."
         )
     held = pd.Series({r["month"]: r["coverage"] for r in records if r.get("errors") and r["status"] != "stopped"})
     if len(held):
@@ -142,6 +142,8 @@ def story_section(
         month = pd.Timestamp(record["month"])
         known = record.get("errors") and month in table.index
         cells = [percent(table.served[month]) if known else "–", percent(table[best][month]) if known and best else "–"]
+        then = best_of(table.loc[[month]]) if known else None
+        cells.append(f"{percent(table[then][month])} <small>{then.replace('_', ' ')}</small>" if then else "–")
         links = [
             f'<a href="{escape(address(path))}">{name}</a>'
             for name, path in record.get("reports", {}).items()
@@ -153,7 +155,7 @@ def story_section(
         rows.append(
             f'<tr><th scope="row" class="step">{short_month(month)}</th>{cells}<td class="left told">{events}</td>{reports}</tr>'
         )
-    heads = ["Error", best.replace("_", " ") if best else "Baseline"]
+    heads = ["Error", best.replace("_", " ") if best else "Baseline", "Best that month"]
     heads = "".join(f'<th scope="col">{escape(head)}</th>' for head in heads)
     lines = "".join(f"<p>{escape(sentence)}</p>" for sentence in told(records))
     return Markup(
