@@ -168,7 +168,8 @@ def decide(
     drift += f"; {_moved(moved)}" if drift else ""
     rule, reason = _rule(champion, last_month, stops, drift, age, policy)
     retrain = rule not in ("bad_data", "unchanged")
-    figures = {"age": age, "alarm": drift, "chart": chart_sentence(watched), "moved": moved} | policy
+    figures = {"age": age, "alarm": drift, "chart": chart_sentence(watched), "moved": moved}
+    figures |= dict(sorted(policy.items()))  # a run that is repeated has them in another order
     decided = {"retrain": retrain, "train_through": last_month if retrain else then, "rule": rule, "reason": reason}
     return decided | {"trusted": not stops, "findings": findings, "figures": figures}
 
