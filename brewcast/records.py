@@ -61,7 +61,7 @@ def plain_notebook(
 def _streams_whole(outputs):
     texts = {}  # by stream: a kernel sends it in pieces as it happens to fill them
     for output in outputs:
-        if output["output_type"] == "stream":
+        if output["output_type"] == "stream" and output["name"] == "stdout":  # warnings depend on who has imported what
             texts[output["name"]] = texts.get(output["name"], "") + "".join(output["text"])
     streams = [{"output_type": "stream", "name": name, "text": text} for name, text in sorted(texts.items())]
     return streams + [output for output in outputs if output["output_type"] != "stream"]
