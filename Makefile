@@ -4,10 +4,11 @@ DATA ?=
 PORT ?= 3000
 RUN ?=
 KEEP ?= 10
+PYTHON ?= python3
 
 # Every other name=value on the command line is a parameter of this run: `make run train.seed=1`.
 # One that nobody knows is refused, with the nearest right name, before anything runs.
-VARIABLES := SOURCE DATA PORT RUN STORE MONTH FILE TO WITHOUT_DATA REPLACE KEEP DRY THROUGH SINCE
+VARIABLES := SOURCE DATA PORT RUN STORE MONTH FILE TO WITHOUT_DATA REPLACE KEEP DRY THROUGH SINCE PYTHON PYTHONS
 GIVEN := $(strip $(filter-out $(VARIABLES:%=%=%),$(foreach word,$(MAKEOVERRIDES),$(if $(findstring =,$(word)),$(word)))))
 ifneq ($(and $(GIVEN),$(filter-out run build why month replay,$(MAKECMDGOALS))),)
 $(error $(GIVEN): no such variable; there are $(VARIABLES), and for run, build, why, month and replay the parameters of env.yaml)
@@ -83,13 +84,23 @@ ui: .venv/ready ## MLflow on http://127.0.0.1:5000
 	@$(ACTIVATE) && mlflow ui --host 127.0.0.1 --port 5000
 
 ##@ Develop
-.PHONY: setup test docs faults sabotage bench bench-serving bench-loop lint format export clean-notebooks lock clean
+.PHONY: setup test test-pythons docs faults sabotage bench bench-serving bench-loop lint format export clean-notebooks lock clean
 setup: .venv/ready ## The environment, from the hashed lock (done again when it changes)
 
 test: .venv/ready ## All tests: notebooks in step and clean, their lessons, stages, journeys
 	@. .venv/bin/activate && ruff check -q . && ruff format -q --check .
 	@. .venv/bin/activate && nbdev_test --n_workers 2
 	@. .venv/bin/activate && python -m pytest -q -n 2 --dist loadfile
+
+# Each Python has a clone and an environment of its own: one may be tried while another is being worked with.
+PYTHONS ?= $(wildcard /usr/bin/python3.11) python3.12 python3.13
+test-pythons: ## All tests of the last commit under each Python of PYTHONS="python3.12 ..." that is here
+	@found=0; for python in $(PYTHONS); do \
+		version=$$($$python -c 'import platform; print(platform.python_version())' 2>/dev/null) || { echo "$$python: not here"; continue; }; \
+		place=scratch/pythons/$$version; echo "== Python $$version in $$place"; found=1; \
+		rm -rf $$place && git clone -q . $$place && ln -sfn ../../../shared scratch/pythons/shared && \
+		$(MAKE) -C $$place test PYTHON=$$python || exit 1; \
+	done; test $$found = 1
 
 docs: .venv/ready ## The documentation site in _docs/, from the notebooks and the last build
 	@BREWCAST_ROOT= $(PY) docs/build.py
@@ -138,7 +149,9 @@ endif
 	@test ! -L .venv || { echo ".venv is a link: run \`make setup\` where it leads" >&2; exit 1; }
 	@echo "setting up .venv from requirements.lock (about a minute)" >&2
 	@$(if $(MOVED),rm -rf .venv)
-	@test -x $(PY) || python3 -m venv .venv
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
+		{ echo "$(PYTHON) is $$($(PYTHON) --version 2>&1), and Brewcast needs Python 3.11 to 3.13: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@test -x $(PY) || $(PYTHON) -m venv .venv
 	@awk '/^uv==/{p=1} p{print} p&&!/\\$$/{exit}' requirements.lock > .venv/uv.txt
 	@$(PY) -m pip install -q --disable-pip-version-check --require-hashes --no-deps -r .venv/uv.txt
 	@$(PY) -m uv pip sync -q --require-hashes --compile-bytecode requirements.lock -p $(PY)

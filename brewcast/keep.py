@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['LEFT_BEHIND', 'BUNDLE', 'MANIFEST', 'FORMAT', 'files_under', 'snapshot', 'is_sqlite', 'bundle_code', 'describe',
-           'pack', 'check_backup', 'gather', 'backup', 'megabytes', 'restore', 'lay_data', 'fetch_code', 'never_pruned',
-           'logged_models', 'left_behind', 'prunable', 'prune', 'forget_models', 'remove']
+           'pack', 'check_backup', 'gather', 'backup', 'megabytes', 'restore', 'lay_out', 'lay_data', 'fetch_code',
+           'never_pruned', 'logged_models', 'left_behind', 'prunable', 'prune', 'forget_models', 'remove']
 
 # %% ../nbs/47_keep.ipynb #e1942b97
 import contextlib
@@ -314,8 +314,7 @@ def restore(
             raise FileExistsError(f"state/{source} is there; move it away, or let `--replace` move it to {aside.name}")
         try:
             shutil.rmtree(staged, ignore_errors=True)
-            with tarfile.open(file, "r:gz") as tar:
-                tar.extractall(staged, filter="data")
+            lay_out(file, manifest, staged)
             for name, known in manifest["members"].items():
                 if describe(staged / name) != known:
                     raise OSError(f"{name} is not on the disk as it was read")
@@ -334,6 +333,27 @@ def restore(
     said = f"{source}: restored as of {manifest['made_at']}, every hash compared; `{serve}` serves it"
     message = "\n".join([said, *(f"  {note}" for note in notes)])
     return {"source": source, "notes": notes, "before": aside if there else None, "message": message}
+
+
+def lay_out(
+    file: Path,  # a backup that `check_backup` has read
+    manifest: dict,  # its manifest
+    staged: Path,  # an empty folder
+):
+    "Write the members that the manifest names, and nothing else, below a folder. Links come last: no file goes through one."
+    with tarfile.open(file, "r:gz") as tar:
+        for member in tar:
+            if member.name not in manifest["members"] or not member.isreg():
+                continue
+            place = staged / member.name
+            place.parent.mkdir(parents=True, exist_ok=True)
+            with tar.extractfile(member) as packed, open(place, "wb") as laid:
+                shutil.copyfileobj(packed, laid, 1 << 20)
+            place.chmod(member.mode & 0o755 | 0o600)  # nobody else may write, whatever the archive says
+            os.utime(place, (member.mtime, member.mtime))
+    for name in manifest["links"]:
+        (staged / name).parent.mkdir(parents=True, exist_ok=True)
+        os.symlink(manifest["members"][name]["link"], staged / name)
 
 
 def lay_data(
