@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 
 import nbformat
@@ -181,6 +182,28 @@ def test_feast_mlflow_and_evidently_work_in_forks(full, tmp_path, monkeypatch):
     forked(tmp_path, *lessons("20_monitor"))  # makes Evidently's reports
     monkeypatch.chdir(tmp_path)
     forked(tmp_path, FEAST)
+
+
+TRANSPORT = (
+    "import json\nfrom ipykernel.connect import get_connection_info\njson.loads(get_connection_info())['transport']"
+)
+
+
+@pytest.mark.parametrize("how", ["", "cold"])
+def test_a_kernel_takes_no_port_and_leaves_no_socket(how, tmp_path, monkeypatch):
+    # given a warm process to fork from, or none
+    monkeypatch.setenv("BREWCAST_KERNELS", how)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    kernels.end()
+    kernels.start({}, ["ipykernel.kernelapp"])
+    # then no other program can have taken the port that a kernel was promised, since it was promised none
+    assert run(tmp_path, TRANSPORT) == ["'ipc'"]
+    kernels.end()
+    assert not list(tmp_path.glob("brewcast-kernel-*"))
+    # but where no socket's path would be short enough
+    (tmp_path / "long" / ("x" * 80)).mkdir(parents=True)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "long" / ("x" * 80)))
+    assert run(tmp_path, TRANSPORT) == ["'tcp'"]
 
 
 def test_a_kernel_that_is_killed_is_reported(warm, tmp_path):
