@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['KERNEL', 'PAPERMILL', 'NEEDLESS', 'failed_folder', 'set_aside', 'put_right', 'warm_up', 'Progress', 'Executor',
-           'came_out_the_same', 'failure', 'source_cell', 'impose', 'hook_ploomber', 'render_html', 'without', 'build',
-           'stale', 'sealed']
+           'came_out_the_same', 'failure', 'source_cell', 'impose', 'add_engine', 'hook_ploomber', 'render_html',
+           'without', 'build', 'stale', 'sealed']
 
 # %% ../nbs/44_build.ipynb #7300b165
 import contextlib
@@ -32,6 +32,7 @@ from brewcast.staleness import (
     file_hashes,
     fingerprints,
     inputs_path,
+    is_lesson,
     recall,
     remember,
     resolved,
@@ -106,9 +107,10 @@ KERNEL = {  # what every kernel finds in its environment
     "PYDEVD_DISABLE_FILE_VALIDATION": "1",  # a warning of the debugger, in every kernel
     "PYTHONWARNINGS": "ignore::DeprecationWarning",  # libraries' affairs among themselves
 }
-PAPERMILL = {  # our own progress is enough; kernels need not say that they use TCP on this machine
-    "progress_bar": False,
-    "extra_arguments": ["--log-level=CRITICAL"],
+PAPERMILL = {
+    "engine_name": "brewcast",  # see `add_engine`
+    "progress_bar": False,  # our own progress is enough
+    "extra_arguments": ["--log-level=CRITICAL"],  # a kernel's own log is no part of a build's
     "kernel_manager_class": "brewcast.kernels.Manager",  # forked from a warm process, where there is one
 }
 
@@ -124,7 +126,7 @@ def warm_up(
     lock = {"BREWCAST_LOCK": str(root / "state" / source / ".lock")}  # by which one that was left behind is known
     os.environ.update({**KERNEL, **QUIET, **lock})
     os.environ.pop("JPY_SESSION_NAME", None)  # a build that a notebook's cell starts is headless too
-    if number > 2:
+    if number > 2 or os.environ.get("BREWCAST_KERNELS"):
         kernels.start({})
 
 # %% ../nbs/44_build.ipynb #9acc752b
@@ -329,6 +331,21 @@ def impose(
     return wired
 
 
+def add_engine():
+    "Give papermill the engine `brewcast`: its own, without the lessons of a stage's notebook."
+    from papermill.engines import NBClientEngine, papermill_engines
+
+    class Engine(NBClientEngine):
+        @classmethod
+        def execute_managed_notebook(cls, nb_man, kernel_name, **kwargs):
+            for cell, lesson in zip(nb_man.nb.cells, is_lesson(nb_man.nb.cells), strict=True):
+                if lesson:
+                    cell.metadata["tags"] = ["skip-execution"]  # as nbclient reads it
+            return super().execute_managed_notebook(nb_man, kernel_name, **kwargs)
+
+    papermill_engines.register("brewcast", Engine)
+
+
 def hook_ploomber():
     "Wrap the five methods, once a process."
     from ploomber.constants import TaskStatus
@@ -340,6 +357,7 @@ def hook_ploomber():
     if hasattr(DAG, "brewcast_hooked"):
         return
     DAG.brewcast_hooked = True
+    add_engine()
     render, build, build_alone, run = DAG._render_current, DAG._build, Task.build, Task._build
     building = threading.local()
 

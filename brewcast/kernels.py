@@ -148,13 +148,15 @@ _warm = None  # its `process`, the socket where it is `asked`, its `environment`
 
 def start(
     environment: dict[str, str],  # what kernels will find beside the environment of this process
-    names: list[str] = PRELOAD,  # modules to import
+    names: list[str] | None = None,  # modules to import, default PRELOAD, or those that $BREWCAST_KERNELS names
 ):
     "Start the warm process, if none is running, from the main thread: it ends with it."
     global _warm
+    asked_for = os.environ.get("BREWCAST_KERNELS", "")
     running = _warm and _warm.process.poll() is None
-    if running or sys.platform != "linux" or os.environ.get("BREWCAST_KERNELS") == "cold":
+    if running or sys.platform != "linux" or asked_for == "cold":
         return
+    names = names if names is not None else asked_for.split() or PRELOAD
     asked, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     environment, program = os.environ | environment | WARM, importlib.util.find_spec("brewcast.kernels").origin
     with theirs:

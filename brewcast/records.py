@@ -313,7 +313,8 @@ def run_in(
 ) -> subprocess.CompletedProcess:
     "Run a command of a project that is laid out, with nothing of what this shell has set for this one."
     own = ("BREWCAST_", "PLOOMBER_", "MLFLOW_", "BENTOML_")
-    env = {name: value for name, value in os.environ.items() if not name.startswith(own)}
+    kept = "BREWCAST_KERNELS"  # how kernels are started changes nothing that they make
+    env = {name: value for name, value in os.environ.items() if not name.startswith(own) or name == kept}
     env |= {"PYTHONPATH": str(place), **variables}
     return subprocess.run([".venv/bin/python", "-m", "brewcast.cli", *command], cwd=place, env=env, **others)
 

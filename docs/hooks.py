@@ -5,9 +5,10 @@ import re
 from pathlib import Path
 
 import nbformat
+from lessons import CACHE, lessons, with_outputs
 from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, InclusionLevel
-from notebooks import NotBuilt, built, lessons, page, tags
+from notebooks import NotBuilt, built, page, tags, with_parameters
 from picture import pipeline_picture
 from reference import commands_page, module_page, modules, names, parameters_page
 
@@ -100,10 +101,11 @@ def examples() -> dict[str, Path]:  # file by its place in the site
 
 def notebook_pages():
     "The notebooks' pages and pictures: stages as the last build ran them, the others executed here."
-    found = {name: built(notebook_of(name), executed(stage)) for stage, name in PAGES.items()}
-    alone = [name for name in notebook_names() if name not in found]
-    paths = [notebook_of(name) for name in alone]
-    found |= dict(zip(alone, lessons(paths, ROOT, SCRATCH / "lessons"), strict=True))
+    stages_made = {name: built(notebook_of(name), executed(stage)) for stage, name in PAGES.items()}
+    names = notebook_names()
+    found = dict(zip(names, lessons([notebook_of(name) for name in names], ROOT, CACHE), strict=True))
+    for name, made in stages_made.items():
+        found[name] = with_parameters(with_outputs(notebook_of(name), made, found[name]), made)
     for name, notebook in sorted(found.items()):
         text, pictures = page(notebook, name, ROOT)
         yield f"nbs/{name}.md", under_title(text, about(name))

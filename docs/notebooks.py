@@ -3,17 +3,13 @@
 import ast
 import base64
 import contextlib
-import hashlib
-import json
 import re
-from concurrent.futures import ThreadPoolExecutor
 from html import escape
 from pathlib import Path
 
 import nbformat
-from nbclient import NotebookClient
 
-from brewcast.staleness import module_closure, normal_form
+from brewcast.staleness import program
 
 LONG = 30  # lines of code; longer cells are folded
 HIDDEN = re.compile(r"(?m)^#\| *(hide|default_exp)\b")
@@ -28,9 +24,8 @@ class NotBuilt(Exception):
 def code_of(
     notebook: nbformat.NotebookNode,  # with or without outputs
 ) -> list[str]:  # one text a cell that holds a program
-    "A notebook's program, without comments, prose and what papermill injected."
-    cells = [c for c in notebook.cells if c.cell_type == "code" and "injected-parameters" not in tags(c)]
-    return [form for form in (normal_form(cell.source) for cell in cells) if form]
+    "A stage's program, without comments, prose, lessons and what papermill injected."
+    return [form for _, form in program([cell for cell in notebook.cells if "injected-parameters" not in tags(cell)])]
 
 
 def tags(
@@ -42,53 +37,26 @@ def tags(
 
 def built(
     path: Path,  # a stage's notebook in nbs/
-    product: Path,  # the same, executed by the last build
-) -> nbformat.NotebookNode:  # prose and code of the first, outputs and injected parameters of the second
-    "A stage's notebook with what the last build made of it. Raises NotBuilt where there is none, or of other code."
+    product: Path,  # the same, executed by the last build, without its lessons
+) -> nbformat.NotebookNode:  # the product
+    "What the last build made of a stage's notebook. Raises NotBuilt where there is none, or of other code."
     if not product.exists():
         raise NotBuilt(f"{product} is missing: nothing is built yet, `make run` first")
-    here, there = nbformat.read(path, 4), nbformat.read(product, 4)
-    if code_of(here) != code_of(there):
+    executed = nbformat.read(product, 4)
+    if code_of(nbformat.read(path, 4)) != code_of(executed):
         raise NotBuilt(f"{path} has changed since it was built: `make build` first")
-    outputs = {cell.id: cell.outputs for cell in there.cells if cell.cell_type == "code"}
-    injected = [cell for cell in there.cells if "injected-parameters" in tags(cell)]
-    cells = []
-    for cell in here.cells:
-        if cell.cell_type == "code":
-            cell.outputs = outputs.get(cell.id, [])
-        cells += [cell, *(injected if "parameters" in tags(cell) else [])]
-    here.cells = cells
-    return here
+    return executed
 
 
-def lessons(
-    paths: list[Path],  # notebooks that are no stage's
-    root: Path,  # the project
-    cache: Path,  # folder of what was executed before, by content; what is not asked for any more goes
-) -> list[nbformat.NotebookNode]:  # executed, in the same order
-    "Execute the lessons of notebooks, each once for each content of it, of the modules that it imports, and of the lock."
-    lock = (root / "requirements.lock").read_text()
-
-    def one(path):
-        notebook = nbformat.read(path, 4)
-        content = [notebook, module_closure(code_of(notebook), root / "brewcast"), lock]
-        kept = cache / f"{path.stem}-{hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]}.ipynb"
-        if not kept.exists():
-            for cell in notebook.cells:
-                if "#| eval: false" in cell.source:
-                    cell.metadata["tags"] = [*tags(cell), "skip-execution"]
-            place = {"metadata": {"path": str(root / "nbs")}}
-            NotebookClient(notebook, timeout=300, resources=place, extra_arguments=["--log-level=40"]).execute()
-            nbformat.write(notebook, kept.with_suffix(".tmp"))
-            kept.with_suffix(".tmp").replace(kept)
-        return kept
-
-    cache.mkdir(parents=True, exist_ok=True)
-    with ThreadPoolExecutor(2) as pool:
-        kept = list(pool.map(one, paths))
-    for path in set(cache.iterdir()) - set(kept):
-        path.unlink()
-    return [nbformat.read(path, 4) for path in kept]
+def with_parameters(
+    notebook: nbformat.NotebookNode,  # a stage's
+    executed: nbformat.NotebookNode,  # the same, by a build
+) -> nbformat.NotebookNode:  # the first
+    "Put in place what a build injected."
+    injected = [cell for cell in executed.cells if "injected-parameters" in tags(cell)]
+    put = [[cell, *(injected if "parameters" in tags(cell) else [])] for cell in notebook.cells]
+    notebook.cells = [cell for cells in put for cell in cells]
+    return notebook
 
 
 def page(

@@ -1,5 +1,6 @@
 "What tests share: a copy of the project with little data, commands run in it, and what a skip means."
 
+import json
 import os
 import re
 import shutil
@@ -8,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from filelock import FileLock
 
 from brewcast.project import QUIET
 
@@ -76,11 +78,41 @@ def small_project(target: Path, **size) -> Path:
     return target
 
 
+def made_once(tmp_path_factory, name: str, make) -> Path:
+    "A folder that one of the workers makes, by `make(folder)`, and all of them read."
+    base = tmp_path_factory.getbasetemp()
+    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    folder, done = base / f"made {name}" / name, base / f"made {name}" / "done"  # with a space in its path
+    with FileLock(base / f"{name}.lock"):
+        if not done.exists():
+            shutil.rmtree(folder.parent, ignore_errors=True)
+            make(folder)
+            done.touch()
+    return folder
+
+
 @pytest.fixture(scope="session")
-def project(tmp_path_factory):
-    "A small project of its own for this session: `root`, and `run` for a shell line in it."
-    root = small_project(tmp_path_factory.mktemp("small project") / "brewcast")  # with a space in its path
+def published(tmp_path_factory):
+    "A small project after its first `make run`, which no test changes: `root`, `out` and `err`."
+
+    def make(root):
+        told = commands(small_project(root))("make run")
+        (root / "make run.json").write_text(json.dumps({"out": told.out, "err": told.err}))
+
+    root = made_once(tmp_path_factory, "brewcast", make)
+    return SimpleNamespace(root=root, **json.loads((root / "make run.json").read_text()))
+
+
+@pytest.fixture(scope="module")
+def project(published, tmp_path_factory):
+    "A copy of it for each file of tests: `root`, and `run` for a shell line in it."
+    root = copy_built(published.root, tmp_path_factory.mktemp("a copy") / "brewcast")
     return SimpleNamespace(root=root, run=commands(root))
+
+
+def copy_built(project: Path, target: Path) -> Path:
+    "A project with all that was built, as somebody moves it."
+    return Path(shutil.copytree(project, target, symlinks=True, ignore=shutil.ignore_patterns("__pycache__")))
 
 
 @pytest.hookimpl(hookwrapper=True)

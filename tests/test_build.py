@@ -5,12 +5,11 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, commands, project_environment
-from toy import BUILD, ENV, edit, started
+from conftest import ROOT, commands
+from toy import BUILD, ENV, begin_build, edit, hold, release, started, until
 
 from brewcast import staleness
 
@@ -61,11 +60,11 @@ def test_with_nothing_changed_a_build_imports_neither_ploomber_nor_pandas_and_sa
     assert started(run(BUILD).err) == ["judge"]
 
 
-def test_a_failure_names_stage_cell_error_and_notebook_and_the_trap_is_closed(toy, run):
+def test_a_failure_names_stage_cell_error_and_notebook_and_the_trap_is_closed(toy, brewcast):
     whole = (toy / "products/near/judge/out.txt").read_text()
     # given a stage that dies half-way with another parameter
     (toy / "env.yaml").write_text(ENV.replace("fails: false", "fails: true").replace("12]", "6]"))
-    told = run(BUILD, fails=True).err
+    told = brewcast("build", fails=True).err
     assert "judge failed: ValueError: the stage was asked to fail" in told
     assert "cell 5 of 22_judge.ipynb" in told and "as far as it ran: products/near/failed/judge/judge.ipynb" in told
     # then its old products are back, the half-made ones lie beside
@@ -79,12 +78,12 @@ def test_a_failure_names_stage_cell_error_and_notebook_and_the_trap_is_closed(to
     assert "the stage was asked to fail" in (toy / "products/near/failed/judge/judge.ipynb").read_text()
     # when the parameter is changed back, stock Ploomber calls a half-written product up to date; here it is the old one
     (toy / "env.yaml").write_text(ENV)
-    assert started(run(BUILD).err) == ["clean"]
+    assert started(brewcast("build").err) == ["clean"]
     assert (toy / "products/near/judge/out.txt").read_text() == whole
     assert stale(toy) == []
     # and what comes after a failure is named
     edit(toy / "nbs/11_clean.ipynb", "str(twice(lags))", "str(1 / 0)")
-    told = run(BUILD, fails=True).err
+    told = brewcast("build", fails=True).err
     assert "clean failed: ZeroDivisionError" in told and "not run because of that: judge" in told
 
 
@@ -103,51 +102,41 @@ def kernels_of(root: Path) -> list[int]:
 
 
 def begin(root: Path) -> subprocess.Popen:
-    "A build, as far as its slow stage has begun to write."
+    "A build, as far as its last stage has begun to write."
     (root / "products/near/judge/out.txt").unlink()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "brewcast.cli", "build"],
-        cwd=root,
-        env=project_environment(root),
-        stderr=subprocess.PIPE,
-        text=True,
-        # a shell's background job ignores Ctrl-C, and so would what it starts
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
-    for line in process.stderr:
-        if "judge" in line:
-            break
-    for _ in range(600):
-        if (root / "products/near/judge/out.txt").exists():
-            return process
-        time.sleep(0.1)
-    raise AssertionError("the stage did not begin to write")
+    hold(root, "judge")
+    # a shell's background job ignores Ctrl-C, and so would what it starts
+    heed = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731
+    process = begin_build(root, root / "build.log", preexec_fn=heed)
+    until((root / "products/near/judge/out.txt").exists, process)
+    return process
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_a_build_that_is_stopped_leaves_no_kernel_and_is_healed_by_the_next(toy, run, how):
-    (toy / "env.yaml").write_text(ENV.replace("seconds: 0", "seconds: 60"))
+def test_a_build_that_is_stopped_leaves_no_kernel_and_is_healed_by_the_next(toy, brewcast, how):
     process = begin(toy)
     assert kernels_of(toy)
     process.send_signal(how)
     assert process.wait(120) != 0
     if how != signal.SIGKILL:
         assert kernels_of(toy) == []
-        assert "not run to the end: judge" in process.stderr.read()
-    (toy / "env.yaml").write_text(ENV)
-    assert started(run(BUILD).err) == ["judge"]
+        assert "not run to the end: judge" in (toy / "build.log").read_text()
+    release(toy)
+    assert started(brewcast("build").err) == ["judge"]
     assert kernels_of(toy) == []
     assert (toy / "products/near/judge/out.txt").read_text() == "whole"
     assert not (toy / "state/near/.lock.holder").exists()
 
 
-def test_a_second_build_waits_says_for_whom_and_has_nothing_left_to_do(toy, run):
-    (toy / "env.yaml").write_text(ENV.replace("seconds: 0", "seconds: 8"))
+def test_a_second_build_waits_says_for_whom_and_has_nothing_left_to_do(toy):
     first = begin(toy)
-    told = run(BUILD).err
-    assert f"(process {first.pid}, since" in told and "waiting for it" in told
+    second = begin_build(toy, toy / "second.log")
+    until(lambda: "waiting for it" in (toy / "second.log").read_text(), first, second)
+    release(toy)
+    assert (first.wait(120), second.wait(120)) == (0, 0)
+    told = (toy / "second.log").read_text()
+    assert f"(process {first.pid}, since" in told
     assert started(told) == [] and "nothing to do" in told
-    assert first.wait(10) == 0
     assert (toy / "products/near/judge/out.txt").read_text() == "whole"
 
 
@@ -166,9 +155,9 @@ def test_an_unknown_source_is_told_which_there_are(toy, run):
     )
 
 
-def test_another_source_keeps_what_it_does_not_change(toy, run):
+def test_another_source_keeps_what_it_does_not_change(toy, brewcast):
     (toy / "env.far.yaml").write_text("meta: {import_from: env.yaml}\nsource: far\ngate: {wins: 3}\n")
-    run(f"{BUILD} --source far")
+    brewcast("build --source far")
     assert (toy / "products/far/look/out.txt").read_text() == "3"
     assert stale(toy) == []
     assert staleness.build_key(toy, "far") != staleness.build_key(toy, "near")

@@ -21,7 +21,6 @@ PHONE, DESKTOP = {"width": 390, "height": 844}, {"width": 1440, "height": 900}
 @pytest.fixture(scope="module")
 def site(project):
     "The site of a small project's last build: `root`, `run` and `pages`, HTML by path."
-    project.run("make run")
     told = project.run("make docs").out.strip()
     folder = project.root / "_docs"
     assert told.splitlines()[-1] == (folder / "index.html").as_uri()

@@ -24,7 +24,6 @@ EXAMPLES = [
 @pytest.fixture(scope="module")
 def served(project):
     "The small project, built and published, and `make serve` on a free port."
-    project.run("make run")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

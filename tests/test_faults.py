@@ -7,14 +7,13 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
 from conftest import FEWER, commands, project_environment, small_project
 from test_journey import KILLED_IN_PUBLISH, STAGES, data_products, kill_build, serving_state
-from toy import BUILD, ENV, edit, started
+from toy import ENV, begin_build, edit, hold, release, started, until
+from toy import STAGES as SMALL_STAGES
 
 FULL = os.environ.get("BREWCAST_FAULTS") == "full"
 
@@ -45,12 +44,12 @@ def small_disk(toy):
 
 
 @pytest.mark.parametrize("kilobytes", [0, 8, 16, 24, 40, 64] if FULL else [0, 24])
-def test_a_full_disk_stops_a_build_with_a_reason_and_costs_nothing(toy, run, small_disk, kilobytes):
+def test_a_full_disk_stops_a_build_with_a_reason_and_costs_nothing(toy, brewcast, small_disk, kilobytes):
     before = contents(toy)
     # given too little room for what is to be built
     (toy / "env.yaml").write_text(ENV.replace("12]", "6]").replace("wins: 7", "wins: 8"))
     small_disk(kilobytes * 1024)
-    told = run(BUILD, fails=True).err
+    told = brewcast("build", fails=True).err
     assert "No space left on device" in told
     # then no product is half of one
     now = contents(toy)
@@ -58,53 +57,55 @@ def test_a_full_disk_stops_a_build_with_a_reason_and_costs_nothing(toy, run, sma
     assert all(now[name] in (before[name], b"[1, 6, 1, 6]", b"8") for name in before)
     # and with room again, the next build makes what it should, and what was, once it is asked for that
     (toy / "products/filler").unlink()
-    run(BUILD)
+    brewcast("build")
     assert contents(toy)["products/near/clean/out.txt"] == b"[1, 6, 1, 6]"
     (toy / "env.yaml").write_text(ENV)
-    run(BUILD)
+    brewcast("build")
     assert contents(toy) == before
 
 
-def test_two_builds_at_once_do_each_stage_once(toy, run):
-    (toy / "env.yaml").write_text(ENV.replace("12]", "6]").replace("seconds: 0", "seconds: 2"))
-    environment = project_environment(toy)
-    command = [sys.executable, "-m", "brewcast.cli", "build"]
-    both = [subprocess.Popen(command, cwd=toy, env=environment, stderr=subprocess.PIPE, text=True) for _ in range(2)]
-    told = [process.communicate(timeout=300)[1] for process in both]
-    assert [process.returncode for process in both] == [0, 0]
-    assert sorted(started("".join(told))) == ["clean", "judge"]
-    assert sum("waiting for it" in text for text in told) == 1
+def test_two_builds_at_once_do_each_stage_once(toy):
+    (toy / "env.yaml").write_text(ENV.replace("12]", "6]"))
+    hold(toy, "judge")
+    logs = [toy / "one.log", toy / "other.log"]
+    both = [begin_build(toy, log) for log in logs]
+    until(lambda: any("waiting for it" in log.read_text() for log in logs), *both)  # with the last stage to come
+    release(toy)
+    assert [process.wait(300) for process in both] == [0, 0]
+    told = "".join(log.read_text() for log in logs)
+    assert sorted(started(told)) == ["clean", "judge"]
+    assert told.count("waiting for it") == 1
 
 
-def test_parameters_changed_after_a_build_that_was_killed_are_what_is_built(toy, run):
+@pytest.mark.parametrize("stage", SMALL_STAGES)
+def test_killed_in_a_small_stage_with_other_parameters_the_old_ones_give_the_old_bytes(toy, brewcast, stage):
     before = contents(toy)
-    # given a stage that was killed half-way with other parameters
-    (toy / "env.yaml").write_text(ENV.replace("12]", "6]").replace("seconds: 0", "seconds: 60"))
-    process = subprocess.Popen(
-        [sys.executable, "-m", "brewcast.cli", "build"], cwd=toy, env=project_environment(toy), start_new_session=True
-    )
-    for _ in range(1200):
-        if (toy / "products/near/judge/out.txt").read_text() == "half":
-            break
-        time.sleep(0.1)
+    # given a build that was killed half-way, of changed code and with other parameters
+    (toy / "env.yaml").write_text(ENV.replace("12]", "6]").replace("wins: 7", "wins: 8"))
+    edit(toy / "brewcast/areas.py", "return x", "return x * 1")  # which every stage stands on
+    hold(toy, stage)
+    process = begin_build(toy)
+    until(lambda: (toy / f"products/near/{stage}/out.txt").read_text() == "half", process)
     os.killpg(process.pid, signal.SIGKILL)  # its own session
-    process.wait(10)
-    # when the parameters are the old ones again, then so is every byte
+    process.wait(30)
+    release(toy)
+    # when code and parameters are the old ones again, then so is every byte
     (toy / "env.yaml").write_text(ENV)
-    assert started(run(BUILD).err) == ["clean"]
+    edit(toy / "brewcast/areas.py", "return x * 1", "return x")
+    told = brewcast("build").err
+    assert stage not in started(told), "its old products are back"
     assert {name: now for name, now in contents(toy).items() if "failed" not in name} == before
 
 
 if FULL:
 
     @pytest.fixture(scope="module")
-    def undisturbed(project):
+    def undisturbed(published):
         "What one run leaves to which nothing happened."
-        project.run("make run")
-        return data_products(project.root), serving_state(project.root)
+        return data_products(published.root), serving_state(published.root)
 
     @pytest.fixture
-    def fresh(project, tmp_path, undisturbed):
+    def fresh(tmp_path, undisturbed):
         "The same project before its first run."
         root = small_project(tmp_path / "brewcast")
         return root, commands(root)

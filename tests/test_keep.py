@@ -65,11 +65,9 @@ def add_record(root: Path, run: str, key: str, commit: str | None, ref: str | No
 
 
 @pytest.fixture(scope="module")
-def origin(project, tmp_path_factory):
-    "A copy of the small project, built and published, as a git repository with one dirty run."
-    project.run("make run")
-    root = tmp_path_factory.mktemp("origin") / "brewcast"
-    shutil.copytree(project.root, root, symlinks=True)
+def origin(project):
+    "The small project, built and published, as a git repository with one dirty run."
+    root = project.root
     git(root, "init", "-q")
     (root / ".git/info/exclude").write_text(".venv\nbackups/\n")
     git(root, "add", "-A")

@@ -323,9 +323,9 @@ time.sleep(600)
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_the_warm_process_and_its_kernels_end_with_the_build(how, tmp_path):
     environment = project_environment(ROOT) | {"PYTHONHASHSEED": "0"}
-    build = subprocess.Popen(
-        [sys.executable, "-c", BUILD], env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    )
+    heed = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731  a background job ignores Ctrl-C
+    command, quiet = [sys.executable, "-c", BUILD], subprocess.DEVNULL
+    build = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=quiet, text=True, preexec_fn=heed)
     begun = [psutil.Process(int(pid)) for pid in build.stdout.readline().split()]
     assert len(begun) == 2 and begun[1].parent() == begun[0]
     build.send_signal(how)

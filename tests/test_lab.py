@@ -14,7 +14,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from conftest import ROOT, commands, project_environment
+from conftest import ROOT, project_environment
 
 from brewcast.project import read_env, stages
 from brewcast.release import Release
@@ -29,16 +29,10 @@ needs_browser = pytest.mark.skipif(not CHROMIUM, reason="chromium is not install
 
 
 @pytest.fixture(scope="module")
-def place(project, tmp_path_factory):
-    "A small project of its own under git, built and published."
-    project.run("make run")
-    root = tmp_path_factory.mktemp("lab") / "brewcast"
-    shutil.copytree(
-        project.root, root, symlinks=True, ignore=shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints")
-    )
-    run = commands(root)
-    run("git init -q && git add -A && git -c user.name=a -c user.email=a@example.com commit -qm start")
-    return SimpleNamespace(root=root, run=run)
+def place(project):
+    "The small project, built and published, under git."
+    project.run("git init -q && git add -A && git -c user.name=a -c user.email=a@example.com commit -qm start")
+    return project
 
 
 @pytest.fixture(autouse=True)

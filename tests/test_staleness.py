@@ -1,32 +1,13 @@
 "What makes a stage stale, which reason is given for it, and that what must run again is what does."
 
 import json
-import os
 import shutil
 from pathlib import Path
 
 import pytest
-from toy import COLD, ENV, STAGES, edit, started
+from toy import ENV, STAGES, edit, started
 
 from brewcast import staleness
-from brewcast.cli import main
-
-
-@pytest.fixture
-def brewcast(toy, monkeypatch, capsys):
-    "The command line, in this process."
-    environment = dict(os.environ)
-    os.environ.update(COLD)
-    monkeypatch.chdir(toy)
-
-    def call(*words: str) -> tuple[str, str]:
-        capsys.readouterr()
-        assert main(list(words)) == 0
-        return capsys.readouterr()
-
-    yield call
-    os.environ.clear()
-    os.environ.update(environment)
 
 
 def stale(root: Path) -> list[str]:
@@ -129,11 +110,11 @@ CASES = {  # what is done, the reasons by stage (the beginning of each), what ru
 def test_why_names_the_reason_ploomber_agrees_and_what_must_run_runs(toy, brewcast, case):
     change, expected, must, unchanged = CASES[case]
     # given a project that is built
-    assert not any(json.loads(brewcast("why", "--json").out).values())
+    assert not any(json.loads(brewcast("why --json").out).values())
     # when one thing changes
     change(toy)
     # then its reasons are named, and no others
-    reasons = json.loads(brewcast("why", "--json").out)
+    reasons = json.loads(brewcast("why --json").out)
     own = {
         stage: [r["text"] for r in found if not r["text"].endswith("runs again")] for stage, found in reasons.items()
     }
@@ -151,20 +132,20 @@ def test_why_names_the_reason_ploomber_agrees_and_what_must_run_runs(toy, brewca
         stage for stage in STAGES if f"{stage}      unchanged" in told or f"{stage:<10} unchanged" in told
     ] == unchanged
     # and then there is nothing left to do
-    assert not any(json.loads(brewcast("why", "--json").out).values())
+    assert not any(json.loads(brewcast("why --json").out).values())
     assert stale(toy) == []
 
 
 def test_a_parameter_that_is_changed_back_is_no_reason_after_its_build(toy, brewcast):
     whole = (toy / "products/near/clean/out.txt").read_text()
-    assert started(brewcast("build", "lags=[1, 6]").err) == ["clean", "judge"]
+    assert started(brewcast("build 'lags=[1, 6]'").err) == ["clean", "judge"]
     assert "parameter lags: [1, 6] -> [1, 12]" in brewcast("why").out
     assert started(brewcast("build").err) == ["clean", "judge"]
     assert (toy / "products/near/clean/out.txt").read_text() == whole
 
 
 def test_why_asks_what_a_change_for_one_run_would_make_stale(brewcast):
-    told = brewcast("why", "gate.wins=9").out.splitlines()
+    told = brewcast("why gate.wins=9").out.splitlines()
     assert told == [
         "ingest     is up to date",
         "clean      is up to date",

@@ -2,13 +2,20 @@
 
 import functools
 import json
+import os
 import re
+import shlex
 import shutil
+import subprocess
 import sys
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
-from conftest import ROOT, commands
+from conftest import ROOT, commands, made_once, project_environment
+
+from brewcast.cli import main
 
 ENV = """\
 source: near
@@ -42,11 +49,22 @@ STAGES = {  # number, upstream, parameters, what it does
 ACT = """\
 def act(seconds, fails):
     "Take a while, and fail if asked to."
-    Path(product["out"]).write_text("half")  # what a stage that dies may leave
+    write_half()
     time.sleep(seconds)
     if fails:
         raise ValueError("the stage was asked to fail")
     return "whole"
+
+
+def write_half():
+    "What a stage that dies may leave."
+    Path(product["out"]).write_text("half")
+
+
+if (held := Path("held") / Path(product["out"]).parent.name).exists():  # a test holds this stage until it is killed
+    write_half()
+    while held.exists():
+        time.sleep(0.02)
 """
 
 
@@ -55,10 +73,13 @@ def cell(kind: str, number: int, source: str, tags: list | None = None) -> dict:
     return common | ({"execution_count": None, "outputs": []} if kind == "code" else {})
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def built(tmp_path_factory):
-    "Four small stages with this project's own build, wired as its pipeline is, and built."
-    root = tmp_path_factory.mktemp("built") / "toy"
+    "Four small stages with this project's own build, wired as its pipeline is, and built: once for all workers."
+    return made_once(tmp_path_factory, "toy", make_toy)
+
+
+def make_toy(root: Path) -> None:
     shutil.copytree(ROOT / "brewcast", root / "brewcast", ignore=shutil.ignore_patterns("__pycache__"))
     for folder in ["nbs", "sql", "data/near"]:
         (root / folder).mkdir(parents=True)
@@ -94,8 +115,7 @@ def built(tmp_path_factory):
         notebook = {"cells": cells, "metadata": kernel, "nbformat": 4, "nbformat_minor": 5}
         (root / f"nbs/{number}_{name}.ipynb").write_text(json.dumps(notebook))
     (root / "pipeline.yaml").write_text(PIPELINE + tasks)
-    assert sorted(started(commands(root)(BUILD, **COLD).err)) == sorted(STAGES)
-    return root
+    assert sorted(started(commands(root)(BUILD, **FORKS).err)) == sorted(STAGES)
 
 
 @pytest.fixture
@@ -105,11 +125,54 @@ def toy(built, tmp_path):
 
 @pytest.fixture
 def run(toy):
-    return functools.partial(commands(toy), **COLD)
+    return functools.partial(commands(toy), **FORKS)
 
 
-COLD = {"BREWCAST_KERNELS": "cold"}  # these stages import nothing that a warm process could have imported
+@pytest.fixture
+def brewcast(toy, monkeypatch, capfd):
+    "The command line in this process, which has Ploomber imported already: `brewcast('build')`, and what it said."
+    environment = dict(os.environ)
+    os.environ.update(FORKS)
+    monkeypatch.chdir(toy)
+
+    def call(line: str, fails: bool = False) -> SimpleNamespace:
+        capfd.readouterr()
+        status = main(shlex.split(line))
+        out, err = capfd.readouterr()
+        assert (status != 0) == fails, f"{line}: {status}\n{out}\n{err}"
+        return SimpleNamespace(out=out, err=err, status=status)
+
+    yield call
+    os.environ.clear()
+    os.environ.update(environment)
+
+
+FORKS = {"BREWCAST_KERNELS": "ipykernel.kernelapp"}  # all that these stages need of a warm process
 BUILD = f"{sys.executable} -m brewcast.cli build"
+
+
+def begin_build(root: Path, log: Path | None = None, **options) -> subprocess.Popen:
+    "A build as a process of its own, in a session of its own."
+    command, environment = [sys.executable, "-m", "brewcast.cli", "build"], project_environment(root) | FORKS
+    with open(log or os.devnull, "w") as told:
+        return subprocess.Popen(command, cwd=root, env=environment, stderr=told, start_new_session=True, **options)
+
+
+def hold(root: Path, stage: str) -> None:
+    "Let a stage stand still, with half of its product written, until it is released."
+    (root / "held").mkdir(exist_ok=True)
+    (root / "held" / stage).touch()
+
+
+def release(root: Path) -> None:
+    shutil.rmtree(root / "held")
+
+
+def until(happened, *processes: subprocess.Popen) -> None:
+    "Wait until something has happened, while all of these run."
+    while not happened():
+        assert all(process.poll() is None for process in processes), "it has ended"
+        time.sleep(0.02)
 
 
 def edit(path: Path, old: str, new: str) -> None:
