@@ -89,8 +89,8 @@ setup: .venv/ready ## The environment, from the hashed lock (done again when it 
 
 test: .venv/ready ## All tests: notebooks in step and clean, their lessons, stages, journeys
 	@. .venv/bin/activate && ruff check -q . && ruff format -q --check .
-	@. .venv/bin/activate && nbdev_test --n_workers 2
-	@. .venv/bin/activate && python -m pytest -q -n 2 --dist loadfile
+	@$(PY) docs/lessons.py
+	@. .venv/bin/activate && python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
 # Each Python has a clone and an environment of its own: one may be tried while another is being worked with.
 PYTHONS ?= $(wildcard /usr/bin/python3.11) python3.12 python3.13

@@ -143,13 +143,14 @@ def hard_rows(
     rows: pd.DataFrame,  # feature rows; a few are enough
 ) -> pd.DataFrame:  # each with one thing wrong with it
     "Every number missing, nothing or huge, every category unseen or missing, one at a time."
+    rows = rows.astype({name: "object" for name in CATEGORIES})
     made = [rows]
     for name in [name for name in FEATURES if name not in CATEGORIES]:
         made += [rows.assign(**{name: value}) for value in (np.nan, 0.0, -1e12, 1e12)]
     for name in CATEGORIES:
         made += [rows.assign(**{name: value}) for value in ("never seen", "", None)]
     made.append(rows.assign(**dict.fromkeys(set(FEATURES) - set(CATEGORIES), np.nan)))
-    return pd.concat([frame.astype({name: "object" for name in CATEGORIES}) for frame in made], ignore_index=True)
+    return pd.concat(made, ignore_index=True)
 
 
 def check_parity(
