@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 from filelock import FileLock
+from guardian import watch
 
 from brewcast.project import QUIET
 
@@ -113,6 +114,12 @@ def project(published, tmp_path_factory):
 def copy_built(project: Path, target: Path) -> Path:
     "A project with all that was built, as somebody moves it."
     return Path(shutil.copytree(project, target, symlinks=True, ignore=shutil.ignore_patterns("__pycache__")))
+
+
+def pytest_configure(config):
+    "What a run has started ends with it, however it ends."
+    if not hasattr(config, "workerinput"):  # of xdist's workers the first process has started them
+        config.guardian = watch()
 
 
 # The files that take longest come first, so that no worker is left with one of them at the end: `--durations=0` tells.

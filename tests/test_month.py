@@ -38,13 +38,14 @@ class Till:
             self.header, *self.lines = csv.reader(file)
 
     def write(self, change=None) -> None:
-        "Write the lines, each as `change` gives it: a dict by column to a dict."
+        "Write the lines, each as `change` gives it: a dict by column to a dict, None for a line that has not come yet."
         with open(self.path, "w", newline="") as file:
             rows = csv.writer(file, lineterminator="\n")
             rows.writerow(self.header)
             for line in self.lines:
                 row = dict(zip(self.header, line, strict=True))
-                rows.writerow(list((change(row) if change else row).values()))
+                if row := change(row) if change else row:
+                    rows.writerow(list(row.values()))
 
 
 def number(text: str, times: float, digits: int = 2) -> str:
@@ -69,10 +70,12 @@ def in_cents(row: dict) -> dict:
     return row
 
 
-def with_june_corrected(row: dict) -> dict:
-    "A correction within the month that serves: STORE102's June."
+def with_may_corrected_before_june_has_come(row: dict) -> dict | None:
+    "A correction within the month that serves: STORE102's May; and June's lines are still on their way."
     row = doubled(row)
-    if row["STOREID"] == "STORE102" and row["DATE"].startswith("2023-06"):
+    if row["DATE"] >= "2023-06":
+        return None
+    if row["STOREID"] == "STORE102" and row["DATE"].startswith("2023-05"):
         return row | {"QUANTITYSOLD": number(row["QUANTITYSOLD"], 2, 0), "TOTALSALE": number(row["TOTALSALE"], 2)}
     return row
 
@@ -198,25 +201,24 @@ def test_mended_data_goes_on_and_the_page_tells_the_story(shop):
 
 
 def test_a_month_that_is_not_all_in_waits_and_what_was_corrected_is_served(shop):
-    # given June, and then a correction of it while July has not come
-    shop.run("make month SOURCE=shop THROUGH=2023-06")
+    # given May, and then a correction of it while June has not come
     served = read_ledger(shop.state)[-1]
-    assert served["cutoff"] == "2023-06-30"
-    shop.till.write(with_june_corrected)
-    # when July is asked for
-    done = shop.run("make month SOURCE=shop THROUGH=2023-07", fails=True)
+    assert served["cutoff"] == "2023-05-31"
+    shop.till.write(with_may_corrected_before_june_has_come)
+    # when June is asked for
+    done = shop.run("make month SOURCE=shop THROUGH=2023-06", fails=True)
     # then it waits, says why, and the correction is served
-    assert done.out.startswith("2023-07  waiting: ") and "the data ends on 2023-06-30" in done.out
+    assert done.out.startswith("2023-06  waiting: ") and "the data ends on 2023-05-31" in done.out
     assert "corrected sale lines of the month before are published" in done.out
     assert [a["subject"] for a in shop.alerts() if a["name"] == "data_late"] == ["freshness"]
     now = read_ledger(shop.state)[-1]
-    assert (now["cutoff"], now["release"] != served["release"]) == ("2023-06-30", True)
+    assert (now["cutoff"], now["release"] != served["release"]) == ("2023-05-31", True)
     old, new = (read_parquet(shop.state / "releases" / e["release"] / "online.parquet") for e in (served, now))
     old, new = (table.set_index("series_id").rate_last for table in (old, new))
     assert new["STORE102"] == pytest.approx(2 * old["STORE102"]) and new["STORE101"] == old["STORE101"]
     # and nothing stands in the way of the next step
     assert not (shop.state / "months/.doing").exists()
-    assert first_to_do(shop.state) == "2023-07"
+    assert first_to_do(shop.state) == "2023-06"
 
 
 def test_a_marker_that_was_left_behind_holds_nothing_up(tmp_path, monkeypatch):
