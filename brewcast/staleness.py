@@ -61,7 +61,8 @@ def is_lesson(
     "Which code cells a build leaves out: those above `## Run` that are neither exported nor parameters."
     runs = [i for i, cell in enumerate(cells) if "".join(cell["source"]).startswith("## Run")]
     parameters = {"parameters", "injected-parameters"}
-    kept = lambda c: "#| export" in "".join(c["source"]) or parameters & set(c["metadata"].get("tags", []))  # noqa: E731
+    exported = lambda c: re.match(r"(#\|.*\n)*#\| *export", "".join(c["source"]))  # noqa: E731
+    kept = lambda c: exported(c) or parameters & set(c["metadata"].get("tags", []))  # noqa: E731
     return [
         bool(runs) and i < runs[-1] and cell["cell_type"] == "code" and not kept(cell) for i, cell in enumerate(cells)
     ]
