@@ -1,0 +1,331 @@
+"Two builds' products: whatever differs is found and named, and what only is called otherwise is not."
+
+import importlib.util
+import json
+import shutil
+import sys
+from hashlib import sha256
+from pathlib import Path
+
+import joblib
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from conftest import ROOT
+
+STAGES = ["ingest", "train", "forecast", "package"]
+LIBRARY = """
+from sklearn.base import BaseEstimator
+
+
+class Rate(BaseEstimator):
+    def __init__(self, rate="recent", factor=1.0):
+        self.rate = rate
+        self.factor = factor
+
+    def fit(self, X):
+        self.feature_names_in_ = list(X.columns)
+        self.level_ = X.mean().to_numpy()
+        return self
+
+    def predict(self, X):
+        return X[self.rate] * self.factor
+"""
+
+
+@pytest.fixture(scope="module")
+def same():
+    "The script, as a module."
+    spec = importlib.util.spec_from_file_location("same_products", ROOT / "bench/same_products.py")
+    sys.modules[spec.name] = module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def digest(path: Path) -> str:
+    return sha256(path.read_bytes()).hexdigest()
+
+
+def write_json(path: Path, content) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")
+
+
+def write_table(path: Path, table) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(table if isinstance(table, pa.Table) else pa.table(table), path)
+
+
+def write_model(root: Path, module: str = "models", **params) -> None:
+    "Fit the toy library's model and pickle it, as a class of that module."
+    (root / "shop").mkdir(exist_ok=True)
+    (root / "shop/__init__.py").touch()
+    (root / f"shop/{module}.py").write_text(LIBRARY)
+    sys.path.insert(0, str(root))
+    try:
+        made = importlib.import_module(f"shop.{module}").Rate(**params)
+        rows = pd.read_parquet(root / "products/near/train/rows.parquet")
+        joblib.dump(made.fit(rows[["recent", "season"]]), root / "products/near/train/model.joblib")
+    finally:
+        sys.path.remove(str(root))
+        for name in [name for name in sys.modules if name.split(".")[0] == "shop"]:
+            del sys.modules[name]
+
+
+def refer(root: Path) -> None:
+    "Write what names files by their hashes, and the names that follow from it."
+    at = root / "products/near"
+    model = digest(at / "train/model.joblib")
+    rows = {"rows.parquet": digest(at / "train/rows.parquet")}
+    write_json(at / "ingest/dataset.json", {"sales_sha256": digest(at / "ingest/sales.parquet"), "rows": 3})
+    card = {"model_sha256": model, "content_hash": model[:12], "data": rows, "features": ["recent", "season"]}
+    write_json(at / "train/card.json", card | {"environment": {"lock": digest(root / "requirements.lock")}})
+    shutil.copyfile(at / "train/model.joblib", at / "package/release/model.joblib")
+    files = {name: digest(at / "package/release" / name) for name in ("golden.json", "model.joblib", "rows.npz")}
+    release = sha256(json.dumps(files).encode()).hexdigest()[:12]
+    write_json(at / "package/release/release.json", {"files": files, "release": release, "model_version": release})
+    bento = {
+        "tag": f"brewcast:{release}",
+        "files": {"src/brewcast/app.py": digest(at / "package/bento/src/brewcast/app.py")},
+    }
+    write_json(at / "package/package.json", {"release": release, "files": files, "challenger": None, "bento": bento})
+    write_json(at / "inputs.json", {"build_key": release[::-1], "champion": None})
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory):
+    "A small build: a library, its pipeline and the products of one source."
+    root = tmp_path_factory.mktemp("first")
+    at = root / "products/near"
+    (root / "requirements.lock").write_text("pandas==2.3.3\n")
+    (root / "pipeline.yaml").write_text("tasks:\n" + "".join(f"  - name: {stage}\n" for stage in STAGES))
+    (root / ".venv").symlink_to(Path(sys.prefix))
+    numbers = {"store": ["a", "b", "c"], "pieces": pa.array([1, 2, 3], pa.int64()), "price": [0.1, float("nan"), 0.3]}
+    write_table(at / "ingest/sales.parquet", numbers)
+    write_table(at / "train/rows.parquet", {"recent": [1.0, 2.0, 4.0], "season": [2.0, 2.0, 3.0]})
+    (at / "forecast").mkdir()
+    (at / "forecast/forecast.csv").write_text("store,quantity\na,1.0\nb,2.5\n")
+    (at / "forecast/month.html").write_text("<p>made at noon")
+    write_json(at / "forecast/intervals.json", {"level": 1, "factors": {"a": 0.9, "b": 1.5}, "young": [0.0, 2.0]})
+    write_json(at / "package/release/golden.json", [{"store": "a", "forecast": 1.0}])
+    (at / "package/release/rows.npz").write_bytes(b"rows")
+    (at / "package/bento/src/brewcast").mkdir(parents=True)
+    (at / "package/bento/src/brewcast/app.py").write_text("import shop\n")
+    write_model(root)
+    refer(root)
+    return root
+
+
+@pytest.fixture
+def second(first, tmp_path):
+    "The same once more, to be changed."
+    return Path(shutil.copytree(first, tmp_path / "second", symlinks=True))
+
+
+def changed(path: str, old: str, new: str):
+    "A mistake in a file's text."
+
+    def plant(at: Path) -> None:
+        text = (at / path).read_bytes()
+        assert old.encode() in text
+        (at / path).write_bytes(text.replace(old.encode(), new.encode()))
+
+    return plant
+
+
+def sales(change):
+    "A mistake in the sale lines."
+
+    def plant(at: Path) -> None:
+        write_table(at / "ingest/sales.parquet", change(pq.read_table(at / "ingest/sales.parquet")))
+        refer(at.parents[1])  # what names it follows: the table itself is the first that differs
+
+    return plant
+
+
+def with_column(table: pa.Table, name: str, values) -> pa.Table:
+    return table.set_column(table.column_names.index(name), name, values)
+
+
+def other_compression(at: Path) -> None:
+    pq.write_table(pq.read_table(at / "ingest/sales.parquet"), at / "ingest/sales.parquet", compression="zstd")
+    refer(at.parents[1])
+
+
+def another_factor(at: Path) -> None:
+    write_model(at.parents[1], factor=1.0000000000000002)
+    refer(at.parents[1])
+
+
+def changed_golden(at: Path) -> None:
+    "A file that a release holds is another, and the hashes follow it."
+    write_json(at / "package/release/golden.json", [{"store": "a", "forecast": 1.5}])
+    refer(at.parents[1])
+
+
+PLANTED = {  # what is wrong in the second build: (how to plant it, the file that is named, what is said of it)
+    "a float's last digit": (
+        sales(lambda t: with_column(t, "price", pa.array([0.1, float("nan"), 0.30000000000000004]))),
+        "ingest/sales.parquet",
+        "column price, row 3: 0.3, now 0.30000000000000004",
+    ),
+    "a zero's sign": (
+        changed("forecast/intervals.json", "0.0", "-0.0"),
+        "forecast/intervals.json",
+        "young/0: 0.0, now -0.0",
+    ),
+    "nothing known for a number": (
+        sales(lambda t: with_column(t, "price", pa.array([0.1, None, 0.3]))),
+        "ingest/sales.parquet",
+        "column price, row 2: nan, now None",
+    ),
+    "columns in another order": (
+        sales(lambda t: t.select(["pieces", "store", "price"])),
+        "ingest/sales.parquet",
+        "columns in another order",
+    ),
+    "a column gone": (
+        sales(lambda t: t.drop_columns("price")),
+        "ingest/sales.parquet",
+        "column 'price' is only in the first",
+    ),
+    "a column more": (
+        sales(lambda t: t.append_column("more", t["price"])),
+        "ingest/sales.parquet",
+        "column 'more' is only in the second",
+    ),
+    "a narrower type": (
+        sales(lambda t: with_column(t, "pieces", t["pieces"].cast(pa.int32()))),
+        "ingest/sales.parquet",
+        "column pieces: int64, now int32",
+    ),
+    "metadata of pandas": (
+        sales(lambda t: t.replace_schema_metadata({"pandas": "{}"})),
+        "ingest/sales.parquet",
+        "metadata",
+    ),
+    "rows swapped": (
+        sales(lambda t: t.take([1, 0, 2])),
+        "ingest/sales.parquet",
+        "column store, row 1: 'a', now 'b'",
+    ),
+    "a row less": (sales(lambda t: t.slice(0, 2)), "ingest/sales.parquet", "3 rows, now 2"),
+    "other bytes of the same table": (other_compression, "ingest/sales.parquet", "bytes alone differ"),
+    "a whole number as a fraction": (
+        changed("forecast/intervals.json", '"level": 1', '"level": 1.0'),
+        "forecast/intervals.json",
+        "level: 1, now 1.0",
+    ),
+    "a number as a truth value": (
+        changed("forecast/intervals.json", '"level": 1', '"level": true'),
+        "forecast/intervals.json",
+        "level: 1, now True",
+    ),
+    "a number as text": (
+        changed("forecast/intervals.json", '"level": 1', '"level": "1"'),
+        "forecast/intervals.json",
+        "level: 1, now '1'",
+    ),
+    "a key gone": (
+        lambda at: write_json(at / "forecast/intervals.json", {"level": 1, "factors": {"a": 0.9}, "young": [0.0, 2.0]}),
+        "forecast/intervals.json",
+        "factors: key 'b' is only in the first",
+    ),
+    "keys in another order": (
+        lambda at: (at / "forecast/intervals.json").write_text(
+            '{"young": [0.0, 2.0], "level": 1, "factors": {"a": 0.9, "b": 1.5}}'
+        ),
+        "forecast/intervals.json",
+        "keys in another order",
+    ),
+    "a list's items swapped": (
+        lambda at: write_json(
+            at / "forecast/intervals.json", {"level": 1, "factors": {"a": 0.9, "b": 1.5}, "young": [2.0, 0.0]}
+        ),
+        "forecast/intervals.json",
+        "young/0: 0.0, now 2.0",
+    ),
+    "JSON laid out otherwise": (
+        lambda at: (at / "forecast/intervals.json").write_text(
+            '{"factors": {"a": 0.9, "b": 1.5}, "level": 1, "young": [0.0, 2.0]}'
+        ),
+        "forecast/intervals.json",
+        "bytes alone differ",
+    ),
+    "another line ending": (
+        changed("forecast/forecast.csv", "\n", "\r\n"),
+        "forecast/forecast.csv",
+        "bytes alone differ",
+    ),
+    "a cell written otherwise": (
+        changed("forecast/forecast.csv", "a,1.0", "a,1"),
+        "forecast/forecast.csv",
+        "column quantity, row 1: '1.0', now '1'",
+    ),
+    "a CSV's columns in another order": (
+        lambda at: (at / "forecast/forecast.csv").write_text("quantity,store\n1.0,a\n2.5,b\n"),
+        "forecast/forecast.csv",
+        "columns in another order",
+    ),
+    "a file missing": (
+        lambda at: (at / "forecast/forecast.csv").unlink(),
+        "forecast/forecast.csv",
+        "is only in the first",
+    ),
+    "a file more": (
+        lambda at: write_json(at / "forecast/more.json", {}),
+        "forecast/more.json",
+        "is only in the second",
+    ),
+    "a picture missing": (
+        lambda at: (at / "forecast/month.html").unlink(),
+        "forecast/month.html",
+        "is only in the first",
+    ),
+    "a model's parameter": (another_factor, "train/model.joblib", "factor: 1.0, now 1.0000000000000002"),
+    "a file of a release, hashes following": (
+        changed_golden,
+        "package/release/golden.json",
+        "0/forecast: 1.0, now 1.5",
+    ),
+    "a hash that names nothing": (
+        lambda at: changed("train/card.json", digest(at / "train/rows.parquet"), "0" * 64)(at),
+        "train/card.json",
+        "data/rows.parquet: the hash of train/rows.parquet",
+    ),
+    "a hash that names another file": (
+        lambda at: changed("train/card.json", digest(at / "train/rows.parquet"), digest(at / "ingest/sales.parquet"))(
+            at
+        ),
+        "train/card.json",
+        "data/rows.parquet: the hash of train/rows.parquet",
+    ),
+    "a hash that is no listed field": (
+        lambda at: write_json(at / "forecast/intervals.json", {"sha256": digest(at / "train/rows.parquet")}),
+        "forecast/intervals.json",
+        "only in the first",
+    ),
+    "another release named": (
+        lambda at: write_json(
+            at / "package/package.json", json.loads((at / "package/package.json").read_text()) | {"release": "0" * 12}
+        ),
+        "package/package.json",
+        "release: the release in package/release, now '000000000000'",
+    ),
+    "bytes of a kind that nobody reads": (
+        lambda at: (at / "package/release/rows.npz").write_bytes(b"wors"),
+        "package/release/rows.npz",
+        "bytes alone differ",
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", PLANTED)
+def test_each_planted_mistake_is_found_and_named(same, first, second, mistake):
+    plant, file, said = PLANTED[mistake]
+    plant(second / "products/near")
+    found = same.compare(same.Build(first, "near"), same.Build(second, "near"))
+    assert found and found[0].file == file
+    assert said in found[0].detail
+    assert found[0].stage == file.split("/")[0]
