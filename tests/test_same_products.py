@@ -1,6 +1,6 @@
 "Two builds' products: whatever differs is found and named, and what only is called otherwise is not."
 
-import importlib.util
+import importlib
 import json
 import shutil
 import sys
@@ -14,12 +14,13 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import ROOT
 
+sys.path.append(str(ROOT / "bench"))
+
+from compare_products import Build, Renames, compare, read_renames  # noqa: E402
+
 STAGES = ["ingest", "train", "forecast", "package"]
 LIBRARY = """
-from sklearn.base import BaseEstimator
-
-
-class Rate(BaseEstimator):
+class Rate:
     def __init__(self, rate="recent", factor=1.0):
         self.rate = rate
         self.factor = factor
@@ -32,15 +33,6 @@ class Rate(BaseEstimator):
     def predict(self, X):
         return X[self.rate] * self.factor
 """
-
-
-@pytest.fixture(scope="module")
-def same():
-    "The script, as a module."
-    spec = importlib.util.spec_from_file_location("same_products", ROOT / "bench/same_products.py")
-    sys.modules[spec.name] = module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def digest(path: Path) -> str:
@@ -322,10 +314,88 @@ PLANTED = {  # what is wrong in the second build: (how to plant it, the file tha
 
 
 @pytest.mark.parametrize("mistake", PLANTED)
-def test_each_planted_mistake_is_found_and_named(same, first, second, mistake):
+def test_each_planted_mistake_is_found_and_named(first, second, mistake):
     plant, file, said = PLANTED[mistake]
     plant(second / "products/near")
-    found = same.compare(same.Build(first, "near"), same.Build(second, "near"))
+    found = compare(Build(first, "near"), Build(second, "near"))
     assert found and found[0].file == file
     assert said in found[0].detail
     assert found[0].stage == file.split("/")[0]
+
+
+def test_the_same_products_have_no_difference_and_a_page_may_differ(first, second):
+    (second / "products/near/forecast/month.html").write_text("<p>made at one")
+    (second / "products/near/forecast/.built.json").write_text("{}")
+    assert compare(Build(first, "near"), Build(second, "near")) == []
+
+
+def test_a_difference_is_named_in_the_pipelines_order_and_what_follows_is_counted(first, second):
+    sales(lambda t: t.slice(0, 2))(second / "products/near")
+    changed_golden(second / "products/near")
+    found = compare(Build(first, "near"), Build(second, "near"))
+    # what holds their hashes, or is named by one, is no difference of its own
+    assert [difference.file for difference in found] == ["ingest/sales.parquet", "package/release/golden.json"]
+
+
+def test_a_moved_class_is_found_without_the_map_and_nothing_is_with_it(first, second):
+    # given the same library, its module called otherwise: pickle, hashes, release and build key are others
+    shutil.rmtree(second / "shop")
+    write_model(second, module="recipes")
+    (second / "products/near/package/bento/src/brewcast/app.py").write_text("import shop.recipes\n")
+    refer(second)
+    # when they are compared without a map, and with one
+    found = compare(Build(first, "near"), Build(second, "near"))
+    renames = Renames({"modules": {"shop.models": "shop.recipes", "shop.gone": "shop.lost"}})
+    mapped = compare(Build(first, "near", renames), Build(second, "near"))
+    # then the models alone differ without it, and an entry that nothing was found for is told
+    assert [difference.file for difference in found] == ["train/model.joblib", "package/release/model.joblib"]
+    assert "shop.models.Rate, now shop.recipes.Rate" in found[0].detail.replace("'", "")
+    assert mapped == []
+    assert renames.unused() == ["modules: shop.gone: shop.lost"]
+
+
+def test_renamed_columns_keys_and_files_are_no_difference(first, second):
+    # given other names for a column, a key and a stage's folder
+    at = second / "products/near"
+    table = pq.read_table(at / "ingest/sales.parquet")
+    write_table(at / "ingest/sales.parquet", table.rename_columns(["store_id", "pieces", "price"]))
+    (at / "forecast/forecast.csv").write_text("store_id,quantity\na,1.0\nb,2.5\n")
+    refer(second)
+    write_json(at / "forecast/intervals.json", {"level": 1, "a_factors": {"a": 0.9, "b": 1.5}, "young": [0.0, 2.0]})
+    (at / "forecast").rename(at / "ahead")
+    renames = {
+        "columns": {"store": "store_id"},
+        "keys": {"forecast/intervals.json:factors": "a_factors"},
+        "files": {"forecast": "ahead"},
+    }
+    # then all of it together is no difference, and each is one without its entry
+    assert compare(Build(first, "near", Renames(renames)), Build(second, "near")) == []
+    for section in renames:
+        others = {name: entries for name, entries in renames.items() if name != section}
+        assert compare(Build(first, "near", Renames(others)), Build(second, "near"))
+
+
+def test_a_renamed_column_does_not_hide_another_value(first, second):
+    at = second / "products/near"
+    table = pq.read_table(at / "ingest/sales.parquet").rename_columns(["store_id", "pieces", "price"])
+    write_table(at / "ingest/sales.parquet", with_column(table, "pieces", pa.array([1, 2, 4])))
+    refer(second)
+    found = compare(Build(first, "near", Renames({"columns": {"store": "store_id"}})), Build(second, "near"))
+    assert found[0].detail == "column pieces, row 3: 3, now 4"
+
+
+def test_a_map_that_is_wrong_is_refused(first, tmp_path):
+    wrong = tmp_path / "renames.yaml"
+    wrong.write_text("colums: {a: b}\n")
+    with pytest.raises(ValueError, match="'colums' is no section: there are columns, keys, files, modules"):
+        read_renames(wrong)
+    wrong.write_text("keys: {a: 1}\n")
+    with pytest.raises(ValueError, match="keys: a: a name is expected, not 1"):
+        read_renames(wrong)
+    with pytest.raises(ValueError, match="gives the name 'level' to two"):
+        renames = Renames({"keys": {"young": "level"}})
+        Build(first, "near", renames).readable({"young": 1, "level": 2}, "forecast/intervals.json")
+
+
+def test_the_committed_map_is_one():
+    assert read_renames(ROOT / "bench/renames.yaml").unused() == []

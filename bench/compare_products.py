@@ -1,0 +1,463 @@
+"""Two builds' products beside each other, by value, type, order and byte: what bench/same_products.py compares with.
+
+A hash, or the name of a release or a build, is compared by what it names, in the fields of REFERENCES: each file is compared
+itself, so that a pickle whose class has moved differs in itself, and not in all that hold its hash. A hash in any other field
+is compared as it stands. A model is unpickled, by its own commit's library, and compared by its class, its parameters, what
+it has learned and what it predicts. Bytes that differ alone are a difference, unless a rename or a reference explains them.
+"""
+
+import csv
+import filecmp
+import hashlib
+import json
+import os
+import subprocess
+from collections import Counter
+from collections.abc import Callable, Iterable
+from fnmatch import fnmatch
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import yaml
+
+BENCH = Path(__file__).resolve().parent
+UNSET = (
+    "SOURCE",
+    "DATA",
+    "PLOOMBER_",
+    "BREWCAST_",
+    "MLFLOW_",
+    "BENTOML_",
+    "JUPYTER_CONFIG",
+    "PYTHON",
+    "MAKE",
+    "MFLAGS",
+)
+ROWS = "train/rows.parquet"  # what a model is asked where no online.parquet lies beside it
+
+REFERENCES = {  # fields, as `file:keys`, that hold a hash or an id: each with what it names
+    "inputs.json:build_key": "the build itself: its data, code and parameters",
+    "dataset.json:*_sha256": "the table beside it",
+    "card.json:model_sha256": "model.joblib beside it",
+    "card.json:content_hash": "the same, its first digits",
+    "card.json:data/*": "the tables of features and train that the model was fitted on",
+    "card.json:environment/lock": "requirements.lock of the commit; the versions that matter to a fit stand beside it",
+    "recipe.json:model_sha256": "model.joblib beside it",
+    "release.json:files/*": "the release's files",
+    "release.json:release": "the release that it describes: the hash of all that it says",
+    "release.json:model_version": "the same release",
+    "package.json:release": "the release in package/release",
+    "package.json:challenger": "the release in package/challenger",
+    "package.json:files/*": "the files of package/release",
+    "package.json:challenger_files/*": "the files of package/challenger",
+    "package.json:made_from/*": "forecast.parquet and verdict.json",
+    "package.json:bento/tag": "the release in the Bento",
+    "package.json:bento/files/*": "the Bento's files, its code aside",
+}
+CODE = "the Bento's code, and what says which modules it is"
+NOT_COMPARED = {  # products: why their content is not compared
+    "package/bento/src/*.py": CODE,
+    "package/bento/src/bentofile.yaml": CODE,
+    "package/bento/bento.yaml": "the Bento's description, which holds the time of day",
+    "*.ipynb": "executed notebooks, which hold clocks and paths",
+    "*.html": "pages, Evidently's among them, which hold clocks and random names",
+    "*.png": "pictures of what is compared",
+    "*/registry.db": "Feast's registry, which holds the time of day",
+    "*/online.db": "Feast's online store: package/release/online.parquet holds its rows",
+}
+
+
+# -- renames
+
+
+class Renames:
+    "What the second commit calls otherwise, by section; counts what is used."
+
+    SECTIONS = ("columns", "keys", "files", "modules")
+
+    def __init__(
+        self,
+        sections: dict[str, dict[str, str]] | None = None,  # new name by old name, by section
+    ):
+        unknown = sorted(set(sections or {}) - set(self.SECTIONS))
+        if unknown:
+            raise ValueError(f"{unknown[0]!r} is no section: there are {', '.join(self.SECTIONS)}")
+        self.sections = {section: (sections or {}).get(section) or {} for section in self.SECTIONS}
+        self.used = Counter()
+
+    def entry(
+        self,
+        section: str,  # one of SECTIONS
+        old: str,  # an entry's left side
+    ) -> str | None:  # its right side, where there is one
+        "Use one entry."
+        new = self.sections[section].get(old)
+        self.used[section, old] += new is not None
+        return new
+
+    def name(
+        self,
+        section: str,  # columns or keys
+        old: str,  # a name
+        file: str,  # the product that it stands in, as the first commit calls it
+    ) -> str:  # the new name
+        "What a column or key is called now: by an entry for its product, or for all."
+        return self.entry(section, f"{file}:{old}") or self.entry(section, old) or old
+
+    def path(
+        self,
+        section: str,  # files or modules
+        old: str,  # train/model.joblib, brewcast.models.Baseline
+        separator: str,  # "/" or "."
+    ) -> str:  # the new path
+        "Where a file or class lies now: by the entry for the longest part of its path."
+        parts = old.split(separator) if self.sections[section] else []
+        for n in range(len(parts), 0, -1):
+            if new := self.entry(section, separator.join(parts[:n])):
+                return separator.join([new, *parts[n:]])
+        return old
+
+    def unused(self) -> list[str]:
+        "The entries that nothing was found for."
+        entries = [(section, old) for section, names in self.sections.items() for old in names]
+        return [
+            f"{section}: {old}: {self.sections[section][old]}"
+            for section, old in entries
+            if not self.used[section, old]
+        ]
+
+
+def read_renames(
+    path: Path | None,  # a YAML file
+) -> Renames:
+    "Read a map. Raises ValueError where it is none."
+    content = yaml.safe_load(path.read_text()) if path else None
+    for section, names in (content or {}).items():
+        for old, new in (names or {}).items():
+            if not isinstance(new, str):
+                raise ValueError(f"{path}: {section}: {old}: a name is expected, not {new!r}")
+    return Renames(content)
+
+
+def unique(
+    items: Iterable[tuple[str, object]],  # new name and what bears it
+) -> dict[str, object]:
+    "Items by name. Raises ValueError where the map gives two one name: one of them would be lost."
+    items = list(items)
+    if twice := [name for name, count in Counter(name for name, _ in items).items() if count > 1]:
+        raise ValueError(f"the map of renames gives the name {twice[0]!r} to two")
+    return dict(items)
+
+
+# -- what two builds made
+
+
+def sha256(path: Path) -> str:
+    "The hash of a file's bytes."
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+class Named(str):
+    "What a hash or an id names, in its place: never equal to a text that reads the same."
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+class Build:
+    "A source's products, as one commit made them; under the second commit's names, where a map says so."
+
+    def __init__(
+        self,
+        root: Path,  # where the commit lies and was built
+        source: str,  # a source's name
+        renames: Renames | None = None,  # of the first commit
+    ):
+        self.root, self.renames = Path(root), renames or Renames()
+        self.products = self.root / "products" / source
+        self.models = {}  # what was read of a model: several products hold the same one
+
+    @cached_property
+    def files(self) -> dict[str, Path]:
+        "Every product by its name, in products/<source>/: what starts with a dot are the tools' own notes."
+        found = (path for path in sorted(self.products.rglob("*")) if path.is_file())
+        kept = [path for path in found if not path.name.startswith(".") and path.suffix != ".pyc"]
+        return unique((self.renames.path("files", self.old_name(path), "/"), path) for path in kept)
+
+    @cached_property
+    def names(self) -> dict[str, str]:
+        "What each hash and id of this build names."
+        hashes = [(sha256(path), name) for name, path in self.files.items() if not_compared(name) is None]
+        hashes.append((sha256(self.root / "requirements.lock"), "requirements.lock"))
+        named = {}
+        for digest, name in hashes:  # two products may be equal
+            for hashed in (digest, digest[:12]):
+                named[hashed] = f"{named[hashed]}, {name}" if hashed in named else f"the hash of {name}"
+        for name, path in self.files.items():
+            if path.name == "release.json" and "bento" not in name:
+                release = json.loads(path.read_text())["release"]
+                named[release] = named[f"brewcast:{release}"] = f"the release in {Path(name).parent}"
+            elif name == "inputs.json":
+                named[json.loads(path.read_text())["build_key"]] = "this build"
+        return named
+
+    def old_name(self, path: Path) -> str:
+        "A product as this commit calls it."
+        return path.relative_to(self.products).as_posix()
+
+    def name(self, section: str, old: str, file: str) -> str:
+        "A column or key of a product, as the second commit calls it."
+        return self.renames.name(section, old, self.old_name(self.files[file]))
+
+    def readable(
+        self,
+        value: object,  # a JSON product or model_content.py's answer, or a part of it
+        file: str,  # the product
+        at: str = "",  # the part's keys, joined by /
+    ) -> object:  # the same under the second commit's names, and with what is named in place of hashes and ids
+        "JSON as it is compared."
+        inside = f"{at}/" if at else ""
+        if isinstance(value, dict):
+            items = [(self.name("keys", key, file), item) for key, item in value.items()]
+            kept = [(key, item) for key, item in items if not is_code(f"{Path(file).name}:{inside}{key}")]
+            return unique((key, self.readable(item, file, f"{inside}{key}")) for key, item in kept)
+        if isinstance(value, list):
+            return [self.readable(item, file, f"{inside}{i}") for i, item in enumerate(value)]
+        if not isinstance(value, str):
+            return value
+        if any(fnmatch(f"{Path(file).name}:{at}", pattern) for pattern in REFERENCES):
+            return Named(self.names[value]) if value in self.names else value
+        return self.renames.path("modules", value, ".")
+
+
+def not_compared(
+    file: str,  # a product
+) -> str | None:  # why
+    "Whether a product's content is left out."
+    return next((why for pattern, why in NOT_COMPARED.items() if fnmatch(file, pattern)), None)
+
+
+def is_code(
+    field: str,  # as in REFERENCES
+) -> bool:
+    "Whether a field is the hash of a Bento's code."
+    bento, _, file = field.partition("/files/")
+    return bento == "package.json:bento" and not_compared(f"package/bento/{file}") == CODE
+
+
+# -- a product beside the same of the other build: each function says where they part first, or None
+
+
+def part_names(
+    kind: str,  # "column" or "key"
+    before: list[str],  # the first commit's
+    after: list[str],  # the second's
+) -> str | None:
+    "Names that only one has, or their order."
+    for name in before:
+        if name not in after:
+            return f"{kind} {name!r} is only in the first commit's"
+    for name in after:
+        if name not in before:
+            return f"{kind} {name!r} is only in the second commit's"
+    return f"{kind}s in another order: {before}, now {after}" if before != after else None
+
+
+def part_values(
+    before: object,  # JSON
+    after: object,  # JSON
+    column: Callable[[str], str],  # what a value is called now, if it is a column's name
+    ordered: bool,  # Does the order of keys count?
+    at: str = "",  # keys so far
+) -> str | None:
+    "Two JSON values, by type, key and order."
+    inside = f"{at}/" if at else ""
+    if isinstance(before, dict) and isinstance(after, dict):
+        keys, others = (list(before), list(after)) if ordered else (sorted(before), sorted(after))
+        if parted := part_names("key", keys, others):
+            return f"{at or 'at the top'}: {parted}"
+        pairs = ((key, before[key], after[key]) for key in before)
+    elif isinstance(before, list) and isinstance(after, list) and len(before) == len(after):
+        pairs = ((i, *pair) for i, pair in enumerate(zip(before, after, strict=True)))
+    else:
+        same = type(before) is type(after) and repr(before) == repr(after)  # repr tells -0.0 from 0.0, and NaN is NaN
+        renamed = isinstance(before, str) and isinstance(after, str) and column(before) == after
+        return None if same or renamed else f"{at or 'at the top'}: {short(before)}, now {short(after)}"
+    found = (part_values(one, two, column, ordered, f"{inside}{key}") for key, one, two in pairs)
+    return next(filter(None, found), None)
+
+
+def short(value: object) -> str:
+    "A value for a line of text."
+    text = f"{len(value)} items" if isinstance(value, list) else repr(value)
+    return text if len(text) <= 120 else f"{text[:120]}..."
+
+
+def part_json(file: str, before: Build, after: Build) -> str | None:
+    "Two JSON products."
+    return part_readable(file, before, after, *(json.loads(build.files[file].read_text()) for build in (before, after)))
+
+
+def part_models(file: str, before: Build, after: Build) -> str | None:
+    "Two pickled models."
+    return part_readable(file, before, after, model_content(before, file), model_content(after, file))
+
+
+def part_readable(file: str, before: Build, after: Build, one: object, two: object) -> str | None:
+    "Two JSON values as they are compared; what differed before explains other bytes."
+    used = before.renames.used.total()
+    renamed, other = before.readable(one, file), after.readable(two, file)
+    ordered = before.renames.used.total() == used  # keys are written sorted: one that is renamed lies elsewhere
+    if parted := part_values(renamed, other, lambda name: before.name("columns", name, file), ordered):
+        return parted
+    return bytes_alone(file, before, after) if json.dumps(one) == json.dumps(two) else None
+
+
+def model_content(build: Build, file: str) -> dict:
+    "What a model holds and predicts on its product's own rows, by the library that wrote it."
+    model = build.files[file]
+    online = model.parent / "online.parquet"
+    rows = online if online.exists() else build.files.get(ROWS)
+    if not rows:
+        raise ValueError(f"{file}: there is no {ROWS} to ask it by; say where it lies now in {Path(__file__).name}")
+    asked = (sha256(model), rows)
+    if asked in build.models:
+        return build.models[asked]
+    command = [build.root / ".venv/bin/python", "-P", BENCH / "model_content.py", model, rows]
+    done = subprocess.run(command, cwd=build.root, env=fresh_shell(build.root), capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"{model} cannot be read: {done.stderr.strip()[-2000:]}")
+    return build.models.setdefault(asked, json.loads(done.stdout))
+
+
+def part_tables(file: str, before: Build, after: Build) -> str | None:
+    "Two Parquet products."
+    one, two = (pq.ParquetFile(build.files[file]).read() for build in (before, after))
+    names = [before.name("columns", name, file) for name in one.column_names]
+    renamed = one.rename_columns(names)
+    if parted := part_names("column", names, two.column_names) or part_schemas(renamed.schema, two.schema):
+        return parted
+    if one.num_rows != two.num_rows:
+        return f"{one.num_rows} rows, now {two.num_rows}"
+    for name in names:
+        if parted := part_columns(name, renamed[name], two[name]):
+            return parted
+    return bytes_alone(file, before, after) if names == one.column_names else None
+
+
+def part_schemas(before: pa.Schema, after: pa.Schema) -> str | None:
+    "Types and metadata of columns, and the table's metadata."
+    for one, two in zip(before, after, strict=True):
+        if not one.equals(two, check_metadata=True):
+            return f"column {one.name}: {described(one)}, now {described(two)}"
+    if before.metadata != after.metadata:
+        return f"the table's metadata: {short(before.metadata)}, now {short(after.metadata)}"
+    return None
+
+
+def described(field: pa.Field) -> str:
+    "A column's type, and what else its schema says."
+    return f"{field.type}{'' if field.nullable else ' not null'}{f' {field.metadata}' if field.metadata else ''}"
+
+
+def part_columns(name: str, before: pa.ChunkedArray, after: pa.ChunkedArray) -> str | None:
+    "Two columns of one type, row by row."
+    if not pa.types.is_floating(before.type) and before.equals(after):
+        return None
+    pairs = zip(before.to_pylist(), after.to_pylist(), strict=True)
+    return part_cells(f"column {name}", pairs)
+
+
+def part_cells(column: str, pairs: Iterable[tuple]) -> str | None:
+    "Two columns' values."
+    for row, (one, two) in enumerate(pairs, 1):
+        if repr(one) != repr(two):
+            return f"{column}, row {row}: {short(one)}, now {short(two)}"
+    return None
+
+
+def part_rows(file: str, before: Build, after: Build) -> str | None:
+    "Two CSV products: what they hold is text."
+    (old, *one), (head, *two) = (read_rows(build.files[file]) for build in (before, after))
+    names = [before.name("columns", name, file) for name in old]
+    if parted := part_names("column", names, head):
+        return parted
+    if len(one) != len(two):
+        return f"{len(one)} rows, now {len(two)}"
+    for i, name in enumerate(names):
+        pairs = (("".join(a[i : i + 1]), "".join(b[i : i + 1])) for a, b in zip(one, two, strict=True))
+        if parted := part_cells(f"column {name}", pairs):
+            return parted
+    return bytes_alone(file, before, after) if names == old else None
+
+
+def read_rows(path: Path) -> list[list[str]]:
+    "A CSV file's lines, its header first."
+    with open(path, newline="") as file:
+        return list(csv.reader(file)) or [[]]
+
+
+def bytes_alone(file: str, before: Build, after: Build) -> str:
+    "Where nothing that is read differs."
+    one, two = (build.files[file].read_bytes() for build in (before, after))
+    at = next((i for i, (a, b) in enumerate(zip(one, two, strict=False)) if a != b), min(len(one), len(two)))
+    return f"the bytes alone differ: {len(one)}, now {len(two)}, first at byte {at + 1}"
+
+
+READERS = {".parquet": part_tables, ".csv": part_rows, ".joblib": part_models, ".json": part_json}  # in this order
+
+
+# -- two builds
+
+
+class Difference(NamedTuple):
+    "A product that is not the same."
+
+    stage: str
+    file: str  # as the second commit calls it
+    detail: str
+
+
+def compare(
+    before: Build,  # the first commit's
+    after: Build,  # the second's
+) -> list[Difference]:  # in the order of the second commit's pipeline, tables first
+    "Every product of two builds."
+    found = []
+    for file in ordered({**before.files, **after.files}, after.root):
+        if not_compared(file) == CODE:
+            continue
+        if detail := first_difference(file, before, after):
+            found.append(Difference(file.split("/")[0] if "/" in file else "inputs", file, detail))
+    return found
+
+
+def ordered(
+    files: Iterable[str],  # products
+    root: Path,  # the project
+) -> list[str]:  # by stage, then by kind
+    "The order in which one product follows from another, as far as it is declared."
+    stages = [task["name"] for task in yaml.safe_load((root / "pipeline.yaml").read_text())["tasks"]]
+    rank, kinds = {name: i for i, name in enumerate(stages)}, [*READERS]
+    place = lambda file: kinds.index(Path(file).suffix) if Path(file).suffix in kinds else len(kinds)  # noqa: E731
+    return sorted(files, key=lambda file: (rank.get(file.split("/")[0], -1), place(file), file))
+
+
+def first_difference(file: str, before: Build, after: Build) -> str | None:
+    "Where a product parts from the same of the other build."
+    if file not in after.files or file not in before.files:
+        return f"the file is only in the {'first' if file in before.files else 'second'} commit's"
+    if not_compared(file) or filecmp.cmp(before.files[file], after.files[file], shallow=False):
+        return None
+    return READERS.get(Path(file).suffix, bytes_alone)(file, before, after)
+
+
+def fresh_shell(
+    root: Path,  # where a commit lies
+) -> dict[str, str]:
+    "The environment of a shell in which nothing is activated; this root's library, not the one that is installed."
+    own = {name: value for name, value in os.environ.items() if not name.startswith(UNSET)}
+    return own | {"PYTHONPATH": str(root)}

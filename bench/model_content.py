@@ -1,0 +1,56 @@
+"""What a fitted model holds and predicts, as JSON: run by bench/same_products.py with the library that wrote the model.
+
+    python -P bench/model_content.py model.joblib rows.parquet
+
+It unpickles the model, so ask it only of what a build on this machine has just written.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import joblib
+import numpy as np
+import pyarrow.parquet as pq
+
+PLAIN = (bool, int, float, str, type(None))
+
+
+def content(
+    value: object,  # any part of a model
+) -> object:  # what JSON holds; an object is its class, and what a pickle would make it of
+    "All that a value is made of: a model's parameters, and what it has learned, down to each tree's nodes."
+    if type(value) in PLAIN:
+        return value
+    if isinstance(value, np.ndarray):
+        items = value.tolist() if value.dtype.kind != "O" else content(value.tolist())
+        return {"dtype": str(value.dtype), "shape": list(value.shape), "values": items}
+    if isinstance(value, np.generic):
+        return {"dtype": str(value.dtype), "value": str(value)}
+    if type(value) is dict:
+        return {str(key): content(item) for key, item in value.items()}
+    if type(value) in (list, tuple):
+        return [content(item) for item in value]
+    if hasattr(value, "__qualname__"):  # a class or a function
+        return f"{value.__module__}.{value.__qualname__}"
+    made = value.__reduce_ex__(2)
+    if isinstance(made, str):
+        return made
+    arguments, state, items, pairs = (*made[1:], None, None, None)[:4]
+    said = {"class": content(type(value)), "holds": content(state), "made_with": content(arguments)}
+    return said | {"items": content([*(items or []), *(pairs or [])])}
+
+
+def model_content(
+    model: Path,  # model.joblib
+    rows: Path,  # a Parquet file that holds the columns which the model was fitted on
+) -> dict:  # model, predictions
+    "A model's content, and what it says of a product's own rows."
+    fitted = joblib.load(model)
+    table = pq.ParquetFile(rows).read().to_pandas(date_as_object=False)
+    predictions = fitted.predict(table[list(fitted.feature_names_in_)])
+    return {"model": content(fitted), "predictions": np.asarray(predictions).tolist()}
+
+
+if __name__ == "__main__":
+    json.dump(model_content(*map(Path, sys.argv[1:])), sys.stdout)

@@ -1,0 +1,175 @@
+"""Do two commits make the same products? Clean builds of both, compared by value, type, order and byte.
+
+    .venv/bin/python bench/same_products.py HEAD~1 HEAD [--source walmart] [--rename bench/renames.yaml] [--keep ../builds]
+
+A commit is what `git rev-parse` takes, or `.`, the work tree as it is. Each is cloned into a folder of its own and built
+there by its own `make run`, from an empty state. A build takes minutes: --keep leaves them, and takes those of the same
+commit that it finds there. A map of renames is applied to the first commit's products before they are compared.
+How a product is compared, and what is not, stands in bench/compare_products.py. Exit status: 0 where nothing differs, 1 where
+something does, 2 where that could not be found out.
+"""
+
+import argparse
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from configparser import ConfigParser
+from pathlib import Path
+
+import yaml
+from compare_products import NOT_COMPARED, Build, Difference, compare, fresh_shell, read_renames, sha256
+
+from brewcast.records import code_as_it_is, git
+
+ROOT = Path(__file__).resolve().parent.parent
+SOURCES = ["simulated", "walmart", "maven_market", "dominicks_oj"]
+OWN_DATA = {"simulated"}  # `make run` writes it
+
+
+# -- builds
+
+
+def find_commit(
+    name: str,  # what `git rev-parse` takes; "." is the work tree
+) -> str:
+    "A commit's hash. Raises ValueError where there is none."
+    commit = (
+        code_as_it_is(ROOT)["commit"] if name == "." else git(ROOT, "rev-parse", "-q", "--verify", f"{name}^{{commit}}")
+    )
+    if not commit:
+        raise ValueError(f"{name} is no commit of {ROOT}: fetch it first, or name another")
+    return commit
+
+
+def lay_out(
+    commit: str,  # its hash
+    folder: Path,  # where it goes
+) -> Path:  # the clone
+    "A clone of a commit, on this environment where it asks for no other."
+    root = folder / "brewcast"
+    if not root.exists():
+        subprocess.run(["git", "clone", "-q", "--no-checkout", ROOT, root], check=True)
+        subprocess.run(["git", "-C", root, "checkout", "-q", "--detach", commit], check=True)
+    if not (root / ".venv").exists() and dependencies(root) == dependencies(ROOT):
+        (root / ".venv").symlink_to(ROOT / ".venv")
+    return root
+
+
+def dependencies(root: Path) -> tuple:
+    "What an environment is made from."
+    settings = ConfigParser(delimiters=["="], interpolation=None)
+    settings.read(root / "settings.ini", encoding="utf-8")
+    asked = {name: text for name, text in settings["DEFAULT"].items() if name.endswith("requirements")}
+    return asked, sha256(root / "requirements.lock")
+
+
+def make(
+    root: Path,  # a clone
+    source: str,  # a source's name
+    data: Path,  # where the sources' data lies
+) -> None:
+    "Build a source from nothing, unless that was done."
+    done, log = root.parent / f"{source}.built", root.parent / f"{source}.log"
+    if done.exists():
+        return
+    for folder in ("products", "state"):
+        shutil.rmtree(root / folder / source, ignore_errors=True)
+    shared = ["-o", ".venv/ready"] if (root / ".venv").is_symlink() else []  # it is set up where the link leads
+    command = ["make", *shared, "run", f"SOURCE={source}", *([] if source in OWN_DATA else [f"DATA={data / source}"])]
+    begun = time.monotonic()
+    with open(log, "w") as said:
+        status = subprocess.run(command, cwd=root, env=fresh_shell(root), stdout=said, stderr=said).returncode
+    if status:
+        raise RuntimeError(f"{source} cannot be built in {root}:\n{log.read_text()[-3000:]}")
+    done.touch()
+    print(f"{source}: {root.parent.name} is built, in {time.monotonic() - begun:.0f} s", flush=True)
+
+
+# -- what is said
+
+
+def report(
+    source: str,  # a source's name
+    found: list[Difference],  # see `compare`
+    files: int,  # how many were looked at
+) -> str:  # a few lines
+    "The first difference, and how many there are."
+    if not found:
+        return f"{source}: no difference in {files} products"
+    counts = Counter(difference.stage for difference in found)
+    counted = ", ".join(f"{stage} {count}" for stage, count in counts.items())
+    first, one_sided = found[0], [f"  {d.file}: {d.detail}" for d in found if d.detail.startswith("the file is only")]
+    return "\n".join(
+        [
+            f"{source}: NOT the same. It begins in {first.stage}, with {first.file}: {first.detail}",
+            f"  {len(found)} of {files} products differ: {counted}",
+            *one_sided,
+        ]
+    )
+
+
+def asked_for() -> argparse.Namespace:
+    "The command line."
+    asked = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    asked.add_argument("commits", nargs=2, metavar="COMMIT")
+    asked.add_argument("--source", action="append", choices=SOURCES, help="may be given again; default: all")
+    asked.add_argument("--data", type=Path, default=ROOT.parent / "shared/data", help="holds a folder for each source")
+    asked.add_argument("--rename", type=Path, metavar="MAP", help="YAML: what the second commit calls otherwise")
+    asked.add_argument("--keep", type=Path, metavar="FOLDER", help="where builds are left, and found again")
+    return asked.parse_args()
+
+
+def check_data(
+    sources: list[str],  # to be built
+    data: Path,  # where their data should lie
+) -> None:
+    "Raise ValueError where a source's data is missing."
+    for source in sources:
+        if source not in OWN_DATA and not (data / source).is_dir():
+            raise ValueError(
+                f"the data of {source} is not in {data / source}: name the folder that holds it with --data, "
+                f"or leave it out with --source {' --source '.join(s for s in SOURCES if s != source)}"
+            )
+
+
+def compare_commits(
+    asked: argparse.Namespace,  # see `asked_for`
+    folder: Path,  # where the builds go
+) -> bool:  # Does anything differ?
+    "Build and compare source by source, and say what came out."
+    sources, renames = asked.source or SOURCES, read_renames(asked.rename)
+    check_data(sources, asked.data)
+    commits = [find_commit(name) for name in asked.commits]
+    again = "-again" if commits[0] == commits[1] else ""  # a commit may be built twice, and is not compared with itself
+    roots = [lay_out(commit, folder / f"{commit[:12]}{end}") for commit, end in zip(commits, ("", again), strict=True)]
+    differs = False
+    for source in sources:
+        for root in roots:
+            make(root, source, asked.data.resolve())
+        before, after = Build(roots[0], source, renames), Build(roots[1], source)
+        found = compare(before, after)
+        print(report(source, found, len({**before.files, **after.files})), flush=True)
+        differs |= bool(found)
+    for entry in renames.unused():
+        print(f"note: nothing was renamed by {entry}")
+    print("not compared:", *(f"  {pattern}: {why}" for pattern, why in NOT_COMPARED.items()), sep="\n")
+    print("  state/: what publish wrote; products/: files whose names begin with a dot, the tools' own notes")
+    return differs
+
+
+def main() -> None:
+    asked = asked_for()
+    try:
+        with tempfile.TemporaryDirectory(prefix="same-products-") as tmp:
+            differs = compare_commits(asked, (asked.keep or Path(tmp)).resolve())
+    except (OSError, ValueError, RuntimeError, yaml.YAMLError, subprocess.CalledProcessError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    raise SystemExit(int(differs))
+
+
+if __name__ == "__main__":
+    main()
