@@ -24,9 +24,7 @@ import pyarrow.parquet as pq
 import yaml
 
 BENCH = Path(__file__).resolve().parent
-UNSET = (
-    "SOURCE",
-    "DATA",
+ACTIVATED = (
     "PLOOMBER_",
     "BREWCAST_",
     "MLFLOW_",
@@ -35,6 +33,7 @@ UNSET = (
     "PYTHON",
     "MAKE",
     "MFLAGS",
+    "VIRTUAL_ENV",
 )
 ROWS = "train/rows.parquet"  # what a model is asked where no online.parquet lies beside it
 
@@ -459,5 +458,7 @@ def fresh_shell(
     root: Path,  # where a commit lies
 ) -> dict[str, str]:
     "The environment of a shell in which nothing is activated; this root's library, not the one that is installed."
-    own = {name: value for name, value in os.environ.items() if not name.startswith(UNSET)}
+    own = {name: value for name, value in os.environ.items() if not name.startswith(ACTIVATED)}
+    for name in ("SOURCE", "DATA"):  # what make would take for its own
+        own.pop(name, None)
     return own | {"PYTHONPATH": str(root)}

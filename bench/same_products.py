@@ -20,7 +20,7 @@ from configparser import ConfigParser
 from pathlib import Path
 
 import yaml
-from compare_products import NOT_COMPARED, Build, Difference, compare, fresh_shell, read_renames, sha256
+from compare_products import NOT_COMPARED, Build, Difference, compare, fresh_shell, not_compared, read_renames, sha256
 
 from brewcast.records import code_as_it_is, git
 
@@ -94,18 +94,18 @@ def make(
 def report(
     source: str,  # a source's name
     found: list[Difference],  # see `compare`
-    files: int,  # how many were looked at
+    compared: int,  # how many products were
 ) -> str:  # a few lines
     "The first difference, and how many there are."
     if not found:
-        return f"{source}: no difference in {files} products"
+        return f"{source}: {compared} products are the same"
     counts = Counter(difference.stage for difference in found)
     counted = ", ".join(f"{stage} {count}" for stage, count in counts.items())
     first, one_sided = found[0], [f"  {d.file}: {d.detail}" for d in found if d.detail.startswith("the file is only")]
     return "\n".join(
         [
             f"{source}: NOT the same. It begins in {first.stage}, with {first.file}: {first.detail}",
-            f"  {len(found)} of {files} products differ: {counted}",
+            f"  {len(found)} products differ: {counted}",
             *one_sided,
         ]
     )
@@ -151,7 +151,8 @@ def compare_commits(
             make(root, source, asked.data.resolve())
         before, after = Build(roots[0], source, renames), Build(roots[1], source)
         found = compare(before, after)
-        print(report(source, found, len({**before.files, **after.files})), flush=True)
+        compared = sum(not_compared(file) is None for file in before.files)
+        print(report(source, found, compared), flush=True)
         differs |= bool(found)
     for entry in renames.unused():
         print(f"note: nothing was renamed by {entry}")

@@ -16,6 +16,7 @@ from conftest import ROOT
 
 sys.path.append(str(ROOT / "bench"))
 
+import same_products  # noqa: E402
 from compare_products import Build, Renames, compare, read_renames  # noqa: E402
 
 STAGES = ["ingest", "train", "forecast", "package"]
@@ -344,9 +345,10 @@ def test_a_moved_class_is_found_without_the_map_and_nothing_is_with_it(first, se
     (second / "products/near/package/bento/src/brewcast/app.py").write_text("import shop.recipes\n")
     refer(second)
     # when they are compared without a map, and with one
-    found = compare(Build(first, "near"), Build(second, "near"))
-    renames = Renames({"modules": {"shop.models": "shop.recipes", "shop.gone": "shop.lost"}})
-    mapped = compare(Build(first, "near", renames), Build(second, "near"))
+    before, after = Build(first, "near"), Build(second, "near")
+    found = compare(before, after)
+    renames = before.renames = Renames({"modules": {"shop.models": "shop.recipes", "shop.gone": "shop.lost"}})
+    mapped = compare(before, after)
     # then the models alone differ without it, and an entry that nothing was found for is told
     assert [difference.file for difference in found] == ["train/model.joblib", "package/release/model.joblib"]
     assert "shop.models.Rate, now shop.recipes.Rate" in found[0].detail.replace("'", "")
@@ -399,3 +401,45 @@ def test_a_map_that_is_wrong_is_refused(first, tmp_path):
 
 def test_the_committed_map_is_one():
     assert read_renames(ROOT / "bench/renames.yaml").unused() == []
+
+
+def test_a_hash_in_a_field_that_is_not_listed_is_compared_as_it_stands(first, second):
+    for root, digits in ((first, "0"), (second, "1")):
+        write_json(root / "products/near/train/notes.json", {"run": digits * 12})
+    try:
+        found = compare(Build(first, "near"), Build(second, "near"))
+    finally:
+        (first / "products/near/train/notes.json").unlink()
+    assert [difference.detail for difference in found] == ["run: '000000000000', now '111111111111'"]
+
+
+def test_the_report_names_the_first_and_counts_by_stage(first, second):
+    sales(lambda t: t.slice(0, 2))(second / "products/near")
+    changed_golden(second / "products/near")
+    (second / "products/near/forecast/forecast.csv").unlink()
+    found = compare(Build(first, "near"), Build(second, "near"))
+    assert same_products.report("near", found, 9).splitlines() == [
+        "near: NOT the same. It begins in ingest, with ingest/sales.parquet: 3 rows, now 2",
+        "  3 products differ: ingest 1, forecast 1, package 1",
+        "  forecast/forecast.csv: the file is only in the first commit's",
+    ]
+    assert same_products.report("near", [], 9) == "near: 9 products are the same"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["HEAD", "HEAD~no"], "HEAD~no is no commit of"),
+        (["HEAD", "HEAD", "--source", "walmart", "--data", "nowhere"], "the data of walmart is not in nowhere/walmart"),
+        (["HEAD", "HEAD", "--rename", "nowhere.yaml"], "nowhere.yaml"),
+        (["HEAD"], "the following arguments are required: COMMIT"),
+        (["HEAD", "HEAD", "--source", "tea"], "invalid choice: 'tea'"),
+    ],
+)
+def test_misuse_is_told_before_anything_is_built(monkeypatch, capsys, words, said):
+    data = [] if "--data" in words else ["--source", "simulated"]
+    monkeypatch.setattr(sys, "argv", ["same_products.py", *words, *data])
+    with pytest.raises(SystemExit) as left:
+        same_products.main()
+    assert left.value.code == 2
+    assert said in capsys.readouterr().err
