@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from fnmatch import fnmatch
 from functools import cached_property
+from itertools import zip_longest
 from pathlib import Path
 from typing import NamedTuple
 
@@ -247,25 +248,40 @@ def is_code(
     return bento == "package.json:bento" and not_compared(f"package/bento/{file}") == CODE
 
 
-# -- a product beside the same of the other build: each function says where they part first, or None
+# -- a product beside the same of the other build: each function says where the two first differ, or None
 
 
-def part_names(
-    kind: str,  # "column" or "key"
+class Pair(NamedTuple):
+    "A product that both builds have."
+
+    file: str  # as the second commit calls it
+    before: Build  # the first commit's
+    after: Build  # the second's
+
+    @property
+    def paths(self) -> list[Path]:
+        "Where the two lie."
+        return [build.files[self.file] for build in (self.before, self.after)]
+
+    def column(self, old: str) -> str:
+        "What the second commit calls a column of the first's."
+        return self.before.name("columns", old, self.file)
+
+
+def compare_names(
+    kind: str,  # column or key
     before: list[str],  # the first commit's
     after: list[str],  # the second's
 ) -> str | None:
     "Names that only one has, or their order."
-    for name in before:
-        if name not in after:
-            return f"{kind} {name!r} is only in the first commit's"
-    for name in after:
-        if name not in before:
-            return f"{kind} {name!r} is only in the second commit's"
+    for names, others, which in ((before, after, "first"), (after, before, "second")):
+        for name in names:
+            if name not in others:
+                return f"{kind} {name!r} is only in the {which} commit's"
     return f"{kind}s in another order: {before}, now {after}" if before != after else None
 
 
-def part_values(
+def compare_values(
     before: object,  # JSON
     after: object,  # JSON
     column: Callable[[str], str],  # what a value is called now, if it is a column's name
@@ -273,11 +289,10 @@ def part_values(
     at: str = "",  # keys so far
 ) -> str | None:
     "Two JSON values, by type, key and order."
-    inside = f"{at}/" if at else ""
     if isinstance(before, dict) and isinstance(after, dict):
         keys, others = (list(before), list(after)) if ordered else (sorted(before), sorted(after))
-        if parted := part_names("key", keys, others):
-            return f"{at or 'at the top'}: {parted}"
+        if difference := compare_names("key", keys, others):
+            return f"{at or 'at the top'}: {difference}"
         pairs = ((key, before[key], after[key]) for key in before)
     elif isinstance(before, list) and isinstance(after, list) and len(before) == len(after):
         pairs = ((i, *pair) for i, pair in enumerate(zip(before, after, strict=True)))
@@ -285,37 +300,48 @@ def part_values(
         same = type(before) is type(after) and repr(before) == repr(after)  # repr tells -0.0 from 0.0, and NaN is NaN
         renamed = isinstance(before, str) and isinstance(after, str) and column(before) == after
         return None if same or renamed else f"{at or 'at the top'}: {short(before)}, now {short(after)}"
-    found = (part_values(one, two, column, ordered, f"{inside}{key}") for key, one, two in pairs)
+    inside = f"{at}/" if at else ""
+    found = (compare_values(one, two, column, ordered, f"{inside}{key}") for key, one, two in pairs)
     return next(filter(None, found), None)
 
 
-def short(value: object) -> str:
+def short(
+    value: object,  # of a cell or a field
+) -> str:
     "A value for a line of text."
     text = f"{len(value)} items" if isinstance(value, list) else repr(value)
     return text if len(text) <= 120 else f"{text[:120]}..."
 
 
-def part_json(file: str, before: Build, after: Build) -> str | None:
+def compare_json(pair: Pair) -> str | None:
     "Two JSON products."
-    return part_readable(file, before, after, *(json.loads(build.files[file].read_text()) for build in (before, after)))
+    return compare_contents(pair, *(json.loads(path.read_text()) for path in pair.paths))
 
 
-def part_models(file: str, before: Build, after: Build) -> str | None:
+def compare_models(pair: Pair) -> str | None:
     "Two pickled models."
-    return part_readable(file, before, after, model_content(before, file), model_content(after, file))
+    return compare_contents(pair, *(model_content(build, pair.file) for build in (pair.before, pair.after)))
 
 
-def part_readable(file: str, before: Build, after: Build, one: object, two: object) -> str | None:
-    "Two JSON values as they are compared; what differed before explains other bytes."
-    used = before.renames.used.total()
-    renamed, other = before.readable(one, file), after.readable(two, file)
-    ordered = before.renames.used.total() == used  # keys are written sorted: one that is renamed lies elsewhere
-    if parted := part_values(renamed, other, lambda name: before.name("columns", name, file), ordered):
-        return parted
-    return bytes_alone(file, before, after) if json.dumps(one) == json.dumps(two) else None
+def compare_contents(
+    pair: Pair,
+    one: object,  # what the first commit's holds, as JSON
+    two: object,  # what the second's holds
+) -> str | None:
+    "Two contents as they are compared. Where they were equal before that, their bytes must be, too."
+    used = pair.before.renames.used
+    count = used.total()
+    renamed, other = pair.before.readable(one, pair.file), pair.after.readable(two, pair.file)
+    ordered = used.total() == count  # keys are written sorted: one that is renamed lies elsewhere
+    if difference := compare_values(renamed, other, pair.column, ordered):
+        return difference
+    return bytes_alone(pair) if json.dumps(one) == json.dumps(two) else None
 
 
-def model_content(build: Build, file: str) -> dict:
+def model_content(
+    build: Build,  # that wrote the model
+    file: str,  # the model
+) -> dict:  # see bench/model_content.py
     "What a model holds and predicts on its product's own rows, by the library that wrote it."
     model = build.files[file]
     online = model.parent / "online.parquet"
@@ -332,22 +358,25 @@ def model_content(build: Build, file: str) -> dict:
     return build.models.setdefault(asked, json.loads(done.stdout))
 
 
-def part_tables(file: str, before: Build, after: Build) -> str | None:
+def compare_tables(pair: Pair) -> str | None:
     "Two Parquet products."
-    one, two = (pq.ParquetFile(build.files[file]).read() for build in (before, after))
-    names = [before.name("columns", name, file) for name in one.column_names]
+    one, two = (pq.ParquetFile(path).read() for path in pair.paths)
+    names = [pair.column(name) for name in one.column_names]
     renamed = one.rename_columns(names)
-    if parted := part_names("column", names, two.column_names) or part_schemas(renamed.schema, two.schema):
-        return parted
+    if difference := compare_names("column", names, two.column_names) or compare_schemas(renamed.schema, two.schema):
+        return difference
     if one.num_rows != two.num_rows:
         return f"{one.num_rows} rows, now {two.num_rows}"
     for name in names:
-        if parted := part_columns(name, renamed[name], two[name]):
-            return parted
-    return bytes_alone(file, before, after) if names == one.column_names else None
+        if difference := compare_columns(renamed[name], two[name]):
+            return f"column {name}, {difference}"
+    return bytes_alone(pair) if names == one.column_names else None
 
 
-def part_schemas(before: pa.Schema, after: pa.Schema) -> str | None:
+def compare_schemas(
+    before: pa.Schema,  # columns of the same names, in the same order
+    after: pa.Schema,
+) -> str | None:
     "Types and metadata of columns, and the table's metadata."
     for one, two in zip(before, after, strict=True):
         if not one.equals(two, check_metadata=True):
@@ -357,56 +386,62 @@ def part_schemas(before: pa.Schema, after: pa.Schema) -> str | None:
     return None
 
 
-def described(field: pa.Field) -> str:
+def described(
+    field: pa.Field,  # a column of a schema
+) -> str:
     "A column's type, and what else its schema says."
     return f"{field.type}{'' if field.nullable else ' not null'}{f' {field.metadata}' if field.metadata else ''}"
 
 
-def part_columns(name: str, before: pa.ChunkedArray, after: pa.ChunkedArray) -> str | None:
-    "Two columns of one type, row by row."
-    if not pa.types.is_floating(before.type) and before.equals(after):
+def compare_columns(
+    before: pa.ChunkedArray,  # of the same type and length
+    after: pa.ChunkedArray,
+) -> str | None:
+    "Two columns, row by row."
+    if not pa.types.is_floating(before.type) and before.equals(after):  # which takes -0.0 for 0.0
         return None
-    pairs = zip(before.to_pylist(), after.to_pylist(), strict=True)
-    return part_cells(f"column {name}", pairs)
-
-
-def part_cells(column: str, pairs: Iterable[tuple]) -> str | None:
-    "Two columns' values."
-    for row, (one, two) in enumerate(pairs, 1):
+    for row, (one, two) in enumerate(zip(before.to_pylist(), after.to_pylist(), strict=True), 1):
         if repr(one) != repr(two):
-            return f"{column}, row {row}: {short(one)}, now {short(two)}"
+            return f"row {row}: {short(one)}, now {short(two)}"
     return None
 
 
-def part_rows(file: str, before: Build, after: Build) -> str | None:
+def compare_csv(pair: Pair) -> str | None:
     "Two CSV products: what they hold is text."
-    (old, *one), (head, *two) = (read_rows(build.files[file]) for build in (before, after))
-    names = [before.name("columns", name, file) for name in old]
-    if parted := part_names("column", names, head):
-        return parted
+    (old, *one), (head, *two) = (read_csv(path) for path in pair.paths)
+    names = [pair.column(name) for name in old]
+    if difference := compare_names("column", names, head):
+        return difference
     if len(one) != len(two):
         return f"{len(one)} rows, now {len(two)}"
-    for i, name in enumerate(names):
-        pairs = (("".join(a[i : i + 1]), "".join(b[i : i + 1])) for a, b in zip(one, two, strict=True))
-        if parted := part_cells(f"column {name}", pairs):
-            return parted
-    return bytes_alone(file, before, after) if names == old else None
+    for row, cells in enumerate(zip(one, two, strict=True), 1):
+        for name, a, b in zip_longest(names, *cells):
+            if a != b:
+                return f"column {name}, row {row}: {short(a)}, now {short(b)}"
+    return bytes_alone(pair) if names == old else None
 
 
-def read_rows(path: Path) -> list[list[str]]:
-    "A CSV file's lines, its header first."
+def read_csv(
+    path: Path,  # a CSV file
+) -> list[list[str]]:  # its lines, the header first
+    "A CSV file as text, without a guess at types."
     with open(path, newline="") as file:
         return list(csv.reader(file)) or [[]]
 
 
-def bytes_alone(file: str, before: Build, after: Build) -> str:
-    "Where nothing that is read differs."
-    one, two = (build.files[file].read_bytes() for build in (before, after))
+def bytes_alone(pair: Pair) -> str:
+    "What is said where nothing that is read differs."
+    one, two = (path.read_bytes() for path in pair.paths)
     at = next((i for i, (a, b) in enumerate(zip(one, two, strict=False)) if a != b), min(len(one), len(two)))
     return f"the bytes alone differ: {len(one)}, now {len(two)}, first at byte {at + 1}"
 
 
-READERS = {".parquet": part_tables, ".csv": part_rows, ".joblib": part_models, ".json": part_json}  # in this order
+READERS = {  # by suffix, in the order in which a stage's differences are told; others are compared by their bytes
+    ".parquet": compare_tables,
+    ".csv": compare_csv,
+    ".joblib": compare_models,
+    ".json": compare_json,
+}
 
 
 # -- two builds
@@ -426,7 +461,7 @@ def compare(
 ) -> list[Difference]:  # in the order of the second commit's pipeline, tables first
     "Every product of two builds."
     found = []
-    for file in ordered({**before.files, **after.files}, after.root):
+    for file in in_order({**before.files, **after.files}, after.root):
         if not_compared(file) == CODE:
             continue
         if detail := first_difference(file, before, after):
@@ -434,24 +469,33 @@ def compare(
     return found
 
 
-def ordered(
+def in_order(
     files: Iterable[str],  # products
     root: Path,  # the project
 ) -> list[str]:  # by stage, then by kind
     "The order in which one product follows from another, as far as it is declared."
     stages = [task["name"] for task in yaml.safe_load((root / "pipeline.yaml").read_text())["tasks"]]
-    rank, kinds = {name: i for i, name in enumerate(stages)}, [*READERS]
-    place = lambda file: kinds.index(Path(file).suffix) if Path(file).suffix in kinds else len(kinds)  # noqa: E731
-    return sorted(files, key=lambda file: (rank.get(file.split("/")[0], -1), place(file), file))
+    rank = {name: i for i, name in enumerate(stages)}
+    kinds = {suffix: i for i, suffix in enumerate(READERS)}
+
+    def place(file):
+        return rank.get(file.split("/")[0], -1), kinds.get(Path(file).suffix, len(kinds)), file
+
+    return sorted(files, key=place)
 
 
-def first_difference(file: str, before: Build, after: Build) -> str | None:
-    "Where a product parts from the same of the other build."
+def first_difference(
+    file: str,  # a product
+    before: Build,  # the first commit's
+    after: Build,  # the second's
+) -> str | None:
+    "Where a product first differs from the same of the other build."
     if file not in after.files or file not in before.files:
         return f"the file is only in the {'first' if file in before.files else 'second'} commit's"
-    if not_compared(file) or filecmp.cmp(before.files[file], after.files[file], shallow=False):
+    pair = Pair(file, before, after)
+    if not_compared(file) or filecmp.cmp(*pair.paths, shallow=False):
         return None
-    return READERS.get(Path(file).suffix, bytes_alone)(file, before, after)
+    return READERS.get(Path(file).suffix, bytes_alone)(pair)
 
 
 def fresh_shell(

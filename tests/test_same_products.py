@@ -443,3 +443,12 @@ def test_misuse_is_told_before_anything_is_built(monkeypatch, capsys, words, sai
         same_products.main()
     assert left.value.code == 2
     assert said in capsys.readouterr().err
+
+
+def test_the_committed_maps_examples_are_entries_of_every_section(tmp_path):
+    lines = (ROOT / "bench/renames.yaml").read_text().splitlines()
+    examples = [line.removeprefix("# ") for line in lines[lines.index("#") + 1 :]]
+    (tmp_path / "renames.yaml").write_text("\n".join(examples))
+    assert {section for section, names in read_renames(tmp_path / "renames.yaml").sections.items() if names} == {
+        *Renames.SECTIONS
+    }
