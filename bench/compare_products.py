@@ -82,7 +82,7 @@ class Renames:
         self,
         sections: dict[str, dict[str, str]] | None = None,  # new name by old name, by section
     ):
-        unknown = sorted(set(sections or {}) - set(self.SECTIONS))
+        unknown = sorted(map(str, set(sections or {}) - set(self.SECTIONS)))
         if unknown:
             raise ValueError(f"{unknown[0]!r} is no section: there are {', '.join(self.SECTIONS)}")
         self.sections = {section: (sections or {}).get(section) or {} for section in self.SECTIONS}
@@ -134,8 +134,10 @@ def read_renames(
     path: Path | None,  # a YAML file
 ) -> Renames:
     "Read a map. Raises ValueError where it is none."
-    content = yaml.safe_load(path.read_text()) if path else None
-    for section, names in (content or {}).items():
+    content = (yaml.safe_load(path.read_text()) if path else None) or {}
+    if not isinstance(content, dict) or not all(isinstance(names or {}, dict) for names in content.values()):
+        raise ValueError(f"{path}: sections are expected, each with new names by old ones")
+    for section, names in content.items():
         for old, new in (names or {}).items():
             if not isinstance(new, str):
                 raise ValueError(f"{path}: {section}: {old}: a name is expected, not {new!r}")

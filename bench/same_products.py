@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from collections import Counter
 from configparser import ConfigParser
 from pathlib import Path
@@ -127,12 +128,13 @@ def check_data(
     data: Path,  # where their data should lie
 ) -> None:
     "Raise ValueError where a source's data is missing."
-    for source in sources:
-        if source not in OWN_DATA and not (data / source).is_dir():
-            raise ValueError(
-                f"the data of {source} is not in {data / source}: name the folder that holds it with --data, "
-                f"or leave it out with --source {' --source '.join(s for s in SOURCES if s != source)}"
-            )
+    missing = [source for source in sources if source not in OWN_DATA and not (data / source).is_dir()]
+    if missing:
+        others = " ".join(f"--source {source}" for source in SOURCES if source not in missing)
+        raise ValueError(
+            f"the data of {', '.join(missing)} is not in {data}: name the folder that holds theirs with --data, "
+            f"or leave them out with {others}"
+        )
 
 
 def compare_commits(
@@ -168,6 +170,9 @@ def main() -> None:
             differs = compare_commits(asked, (asked.keep or Path(tmp)).resolve())
     except (OSError, ValueError, RuntimeError, yaml.YAMLError, subprocess.CalledProcessError) as error:
         print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except Exception:  # which would end in 1, and read as a difference
+        traceback.print_exc()
         raise SystemExit(2) from None
     raise SystemExit(int(differs))
 

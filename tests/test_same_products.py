@@ -391,6 +391,10 @@ def test_a_map_that_is_wrong_is_refused(first, tmp_path):
     wrong.write_text("colums: {a: b}\n")
     with pytest.raises(ValueError, match="'colums' is no section: there are columns, keys, files, modules"):
         read_renames(wrong)
+    for text in ("[keys]\n", "keys: a\n", "keys: [a]\n"):
+        wrong.write_text(text)
+        with pytest.raises(ValueError, match="sections are expected"):
+            read_renames(wrong)
     wrong.write_text("keys: {a: 1}\n")
     with pytest.raises(ValueError, match="keys: a: a name is expected, not 1"):
         read_renames(wrong)
@@ -430,7 +434,7 @@ def test_the_report_names_the_first_and_counts_by_stage(first, second):
     ("words", "said"),
     [
         (["HEAD", "HEAD~no"], "HEAD~no is no commit of"),
-        (["HEAD", "HEAD", "--source", "walmart", "--data", "nowhere"], "the data of walmart is not in nowhere/walmart"),
+        (["HEAD", "HEAD", "--source", "walmart", "--data", "nowhere"], "the data of walmart is not in nowhere"),
         (["HEAD", "HEAD", "--rename", "nowhere.yaml"], "nowhere.yaml"),
         (["HEAD"], "the following arguments are required: COMMIT"),
         (["HEAD", "HEAD", "--source", "tea"], "invalid choice: 'tea'"),
