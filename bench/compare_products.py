@@ -226,7 +226,7 @@ class Build:
             items = [(self.name("keys", key, file), item) for key, item in value.items()]
             kept = [(key, item) for key, item in items if not is_code(f"{Path(file).name}:{inside}{key}")]
             return unique((key, self.readable(item, file, f"{inside}{key}")) for key, item in kept)
-        if isinstance(value, list):
+        if isinstance(value, list) and not all(isinstance(item, (int, float)) for item in value):
             return [self.readable(item, file, f"{inside}{i}") for i, item in enumerate(value)]
         if not isinstance(value, str):
             return value
@@ -291,6 +291,8 @@ def compare_values(
     at: str = "",  # keys so far
 ) -> str | None:
     "Two JSON values, by type, key and order."
+    if type(before) is type(after) and not isinstance(before, dict) and repr(before) == repr(after):
+        return None  # repr tells 1 from 1.0 and -0.0 from 0.0, and NaN is NaN
     if isinstance(before, dict) and isinstance(after, dict):
         keys, others = (list(before), list(after)) if ordered else (sorted(before), sorted(after))
         if difference := compare_names("key", keys, others):
@@ -299,9 +301,8 @@ def compare_values(
     elif isinstance(before, list) and isinstance(after, list) and len(before) == len(after):
         pairs = ((i, *pair) for i, pair in enumerate(zip(before, after, strict=True)))
     else:
-        same = type(before) is type(after) and repr(before) == repr(after)  # repr tells -0.0 from 0.0, and NaN is NaN
         renamed = isinstance(before, str) and isinstance(after, str) and column(before) == after
-        return None if same or renamed else f"{at or 'at the top'}: {short(before)}, now {short(after)}"
+        return None if renamed else f"{at or 'at the top'}: {short(before)}, now {short(after)}"
     inside = f"{at}/" if at else ""
     found = (compare_values(one, two, column, ordered, f"{inside}{key}") for key, one, two in pairs)
     return next(filter(None, found), None)
