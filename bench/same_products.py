@@ -10,6 +10,7 @@ something does, 2 where that could not be found out.
 """
 
 import argparse
+import platform
 import shutil
 import subprocess
 import sys
@@ -54,8 +55,12 @@ def lay_out(
     if not root.exists():
         subprocess.run(["git", "clone", "-q", "--no-checkout", ROOT, root], check=True)
         subprocess.run(["git", "-C", root, "checkout", "-q", "--detach", commit], check=True)
-    if not (root / ".venv").exists() and dependencies(root) == dependencies(ROOT):
-        (root / ".venv").symlink_to(ROOT / ".venv")
+    if not (root / ".venv").exists():
+        if dependencies(root) == dependencies(ROOT):
+            (root / ".venv").symlink_to(ROOT / ".venv")
+        else:  # of its own, but by the same Python
+            subprocess.run([sys._base_executable, "-m", "venv", root / ".venv"], check=True)
+            (root / ".venv/root").write_text(str(root))  # or `make` takes it for one that was moved, and makes it anew
     return root
 
 
@@ -146,7 +151,9 @@ def compare_commits(
     check_data(sources, asked.data)
     commits = [find_commit(name) for name in asked.commits]
     again = "-again" if commits[0] == commits[1] else ""  # a commit may be built twice, and is not compared with itself
-    roots = [lay_out(commit, folder / f"{commit[:12]}{end}") for commit, end in zip(commits, ("", again), strict=True)]
+    python = platform.python_version()  # by which a release's requirements differ
+    names = [f"{commit[:12]}-{python}{end}" for commit, end in zip(commits, ("", again), strict=True)]
+    roots = [lay_out(commit, folder / name) for commit, name in zip(commits, names, strict=True)]
     differs = False
     for source in sources:
         for root in roots:

@@ -52,4 +52,4 @@ def application(release, work, **variables):
         yield SimpleNamespace(port=port, process=process, log=work / "log")
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(120)

@@ -245,7 +245,7 @@ def alertmanager(tmp_path, receiver, monkeypatch):
     monkeypatch.delenv("BREWCAST_ALERT_WEBHOOK", raising=False)
     yield ask
     process.terminate()
-    process.wait(30)
+    process.wait(120)
 
 
 def until(condition, what):

@@ -43,7 +43,7 @@ def served(project):
         yield project, port
     finally:
         os.killpg(server.pid, signal.SIGTERM)
-        server.wait(30)
+        server.wait(120)
 
 
 def test_there_are_examples_in_both_languages():

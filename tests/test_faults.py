@@ -87,7 +87,7 @@ def test_killed_in_a_small_stage_with_other_parameters_the_old_ones_give_the_old
     process = begin_build(toy)
     until(lambda: (toy / f"products/near/{stage}/out.txt").read_text() == "half", process)
     os.killpg(process.pid, signal.SIGKILL)  # its own session
-    process.wait(30)
+    process.wait(120)
     release(toy)
     # when code and parameters are the old ones again, then so is every byte
     (toy / "env.yaml").write_text(ENV)

@@ -41,6 +41,6 @@ def test_what_a_run_has_started_ends_with_it(how, tmp_path):
     begun = [psutil.Process(int((tmp_path / "begun").read_text())), *psutil.Process(run.pid).children(recursive=True)]
     # when it is ended from outside
     run.send_signal(how)
-    run.wait(60)
+    run.wait(120)
     # then so is all that it has started
     assert not psutil.wait_procs(begun, timeout=60)[1]

@@ -127,7 +127,7 @@ def served(project):
             time.sleep(0.25)
     yield port
     os.killpg(server.pid, signal.SIGTERM)  # its own session: `make` and all that it started
-    server.wait(30)
+    server.wait(120)
 
 
 def test_the_service_answers_what_was_forecast(project, served):
@@ -194,7 +194,7 @@ def kill_build(root: Path, stage: str, threads: dict) -> None:
         assert process.poll() is None, f"the build ended before {stage} began"
         time.sleep(0.05)
     os.killpg(process.pid, signal.SIGKILL)  # its own session: `make` and Python, not the kernels
-    assert process.wait(10) == -signal.SIGKILL
+    assert process.wait(120) == -signal.SIGKILL
 
 
 def test_two_clean_builds_agree_to_the_byte_whatever_the_thread_count_and_however_often_killed(project, second):

@@ -211,7 +211,7 @@ def served(root: Path):
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(server.pid, signal.SIGTERM)  # its own session: `make` and all that it started
-        server.wait(30)
+        server.wait(120)
 
 
 def test_a_restored_clone_serves_the_same_forecasts_without_a_build(origin, restored):

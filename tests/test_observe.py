@@ -313,7 +313,7 @@ def prometheus(tmp_path, service):
 
     yield ask
     process.terminate()
-    process.wait(30)
+    process.wait(120)
     exporter.shutdown()
     thread.join()
 

@@ -105,7 +105,7 @@ def running(project, tmp_path):
         for thread in clients:
             thread.join(30)
         os.killpg(server.pid, signal.SIGTERM)
-        server.wait(30)
+        server.wait(120)
 
 
 def brewcast(root, *command, fails=False):
