@@ -93,8 +93,8 @@ test: .venv/ready ## All tests: notebooks in step and clean, their lessons, stag
 	@. .venv/bin/activate && python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
 # Each Python has a clone and an environment of its own: one may be tried while another is being worked with.
-PYTHONS ?= $(wildcard /usr/bin/python3.11) python3.12 python3.13
-test-pythons: ## All tests of the last commit under each Python of PYTHONS="python3.12 ..." that is here
+PYTHONS ?= $(wildcard /usr/bin/python3.1[123] /usr/local/bin/python3.1[123] $(HOME)/.pyenv/versions/3.1[123].*/bin/python)
+test-pythons: ## All tests of the last commit under each Python 3.11 to 3.13 that is found (PYTHONS="/path/to/python ...")
 	@found=0; for python in $(PYTHONS); do \
 		version=$$($$python -c 'import platform; print(platform.python_version())' 2>/dev/null) || { echo "$$python: not here"; continue; }; \
 		place=scratch/pythons/$$version; echo "== Python $$version in $$place"; found=1; \
