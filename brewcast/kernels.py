@@ -30,11 +30,11 @@ from jupyter_client.provisioning import LocalProvisioner
 # %% ../nbs/43_kernels.ipynb #3a2f414d
 PRELOAD = """
     ipykernel.kernelapp ipykernel.debugger pandas pyarrow.parquet duckdb ibis.backends.duckdb pandera.ibis holidays
-    scipy.sparse scipy.stats sklearn.utils.validation sklearn.ensemble matplotlib.pyplot
+    scipy.sparse scipy.stats sklearn.utils.validation sklearn.ensemble skops.io matplotlib.pyplot
     fastapi sqlalchemy prometheus_client feast.repo_config feast feast.infra.offline_stores.duckdb
     plotly.figure_factory nltk litestar evidently evidently.presets
-    alembic.command mlflow.sklearn mlflow.store.tracking.sqlalchemy_store skops.io bentoml
-""".split()
+    alembic.command mlflow.sklearn mlflow.store.tracking.sqlalchemy_store
+""".split()  # skops looks through all modules that there are: it comes early
 WARM = {  # in the warm process's environment alone: kernels have their own
     "OPENBLAS_NUM_THREADS": "1",
     "JE_ARROW_MALLOC_CONF": "background_thread:false",

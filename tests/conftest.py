@@ -123,7 +123,9 @@ def pytest_configure(config):
 
 
 # The files that take longest come first, so that no worker is left with one of them at the end: `--durations=0` tells.
-LONGEST = "month sources docs journey lab keep registry trace examples records switch faults build kernels sabotage"
+LONGEST = (
+    "month sources examples lab journey docs trace registry build records keep ingest kernels service switch faults"
+)
 
 
 def pytest_collection_modifyitems(items):

@@ -33,7 +33,8 @@ def test_what_a_run_has_started_ends_with_it(how, tmp_path):
     )
     environment = os.environ | {"PYTHONPATH": str(ROOT / "tests")}
     environment = {name: value for name, value in environment.items() if "PYTEST" not in name}
-    command = [sys.executable, "-m", "pytest", "-q", "-n", "2", "-p", "no:cacheprovider"]
+    environment["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "xdist", "-n", "2", "-p", "no:cacheprovider"]
     run = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL, start_new_session=True)
     while not (tmp_path / "begun").exists():
         assert run.poll() is None
