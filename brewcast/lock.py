@@ -28,7 +28,17 @@ def end_processes(
     for process in everyone:
         with contextlib.suppress(psutil.Error):
             process.kill()
-    psutil.wait_procs(everyone, timeout=5)
+    give_up = time.monotonic() + 5
+    while any(_runs(process) for process in everyone) and time.monotonic() < give_up:
+        time.sleep(0.01)
+    psutil.wait_procs(everyone, timeout=0)  # this process's own children
+
+
+def _runs(process):
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE  # some systems are slow to bury what has lost its parent
+    except psutil.Error:
+        return False
 
 # %% ../nbs/08_lock.ipynb #2c590d74
 @contextlib.contextmanager

@@ -35,4 +35,4 @@ if __name__ == "__main__":
         for process in left:
             with contextlib.suppress(psutil.Error):
                 process.kill()
-        psutil.wait_procs(left, timeout=5)
+        time.sleep(0.1)
