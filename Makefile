@@ -90,7 +90,7 @@ setup: .venv/ready ## The environment, from the hashed lock (done again when it 
 test: .venv/ready ## All tests: notebooks in step and clean, their lessons, stages, journeys
 	@. .venv/bin/activate && ruff check -q . && ruff format -q --check .
 	@$(PY) docs/lessons.py
-	@. .venv/bin/activate && python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
+	@. .venv/bin/activate && python -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder
 
 # Each Python has a clone and an environment of its own: one may be tried while another is being worked with.
 PYTHONS ?= $(wildcard /usr/bin/python3.1[123] /usr/local/bin/python3.1[123] $(HOME)/.pyenv/versions/3.1[123].*/bin/python)

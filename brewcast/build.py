@@ -351,9 +351,7 @@ def add_engine():
     papermill_engines.register("brewcast", Engine)
 
 
-WRITTEN_EVERY = (
-    1.0  # seconds between two states of a notebook on disk: each costs as much as a cell, and there are two a cell
-)
+WRITTEN_EVERY = 1.0  # seconds: each state on disk costs as much as a cell, and there were two for each
 
 
 def at_most_every(
