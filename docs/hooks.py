@@ -28,7 +28,6 @@ GROUPS = {
     "5": "Outside the DAG",
 }
 AS_THEY_ARE = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md"]
-SCRATCH = ROOT / "scratch/docs"
 MERMAID = re.compile(r"(?s)```mermaid.*?```")
 
 

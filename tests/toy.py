@@ -23,7 +23,6 @@ data: data/near
 sql: sql/near.sql
 lags: [1, 12]
 gate: {gain: 0.01, wins: 7}
-seconds: 0
 fails: false
 """
 PIPELINE = """\
@@ -42,15 +41,14 @@ STAGES = {  # number, upstream, parameters, what it does
     "judge": (
         22,
         ["clean"],
-        {"gain": 0.01, "seconds": 0, "fails": False, "inputs": "products/near/inputs.json"},
-        "act(seconds, fails)",
+        {"gain": 0.01, "fails": False, "inputs": "products/near/inputs.json"},
+        "act(fails)",
     ),
 }
 ACT = """\
-def act(seconds, fails):
+def act(fails):
     "Take a while, and fail if asked to."
     write_half()
-    time.sleep(seconds)
     if fails:
         raise ValueError("the stage was asked to fail")
     return "whole"
