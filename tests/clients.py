@@ -3,13 +3,17 @@
 import contextlib
 import http.client
 import json
-import socket
+import os
+import re
+import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 from releases import ROOT
+from servers import free_port
 
 from brewcast.package import call, quiet_environment
 
@@ -27,29 +31,35 @@ def post(port: int, body: bytes | dict, kind: str | None = "application/json", p
 
 
 @contextlib.contextmanager
+def serving(command: list[str], log: Path, **options):
+    "A service that is ready, on a free port (PORT in the command), in a session of its own, of which nothing is left."
+    port = free_port()
+    line = [re.sub(r"\bPORT$", str(port), part) for part in command]
+    with log.open("w") as said:
+        process = subprocess.Popen(line, stdout=said, stderr=said, start_new_session=True, **options)
+    try:
+        give_up = time.monotonic() + 180
+        while not _is_ready(port):
+            assert process.poll() is None and time.monotonic() < give_up, log.read_text()
+            time.sleep(0.1)
+        yield SimpleNamespace(port=port, process=process, log=log)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
+        process.wait(120)
+
+
+def _is_ready(port: int) -> bool:
+    with contextlib.suppress(OSError):
+        return call(port, "GET", "/readyz", patience=5)[0] == 200
+    return False
+
+
+@contextlib.contextmanager
 def application(release, work, **variables):
     "The service in a process of its own, without BentoML around it."
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     named = {f"BREWCAST_{name.upper()}": str(value) for name, value in variables.items()}
     environment = quiet_environment(work) | {"PYTHONPATH": str(ROOT), "BREWCAST_RELEASE": str(release)} | named
-    with open(work / "log", "w") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "brewcast.service", "--port", str(port)],
-            cwd=work,
-            env=environment,
-            stdout=log,
-            stderr=log,
-        )
-    try:
-        for _ in range(400):
-            assert process.poll() is None, (work / "log").read_text()
-            with contextlib.suppress(OSError):
-                if call(port, "GET", "/readyz", patience=5)[0] == 200:
-                    break
-            time.sleep(0.1)
-        yield SimpleNamespace(port=port, process=process, log=work / "log")
-    finally:
-        process.terminate()
-        process.wait(120)
+    command = [sys.executable, "-m", "brewcast.service", "--port", "PORT"]
+    with serving(command, work / "log", cwd=work, env=environment) as service:
+        yield service

@@ -1,19 +1,13 @@
 "The examples of the documentation, run as they stand there, against a service that is started as they say."
 
-import contextlib
-import os
 import re
-import signal
-import socket
-import subprocess
 import sys
-import time
 
 import pytest
+from clients import serving
 from conftest import ROOT, project_environment
 
 from brewcast.ledger import read_ledger
-from brewcast.package import call
 
 PAGE = (ROOT / "docs/pages/serving.md").read_text()
 EXAMPLES = [
@@ -24,26 +18,10 @@ EXAMPLES = [
 @pytest.fixture(scope="module")
 def served(project):
     "The small project, built and published, and `make serve` on a free port."
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    with open(project.root / "serve.log", "w") as log:
-        environment = project_environment(project.root)
-        command = ["make", "serve", f"PORT={port}"]
-        server = subprocess.Popen(
-            command, cwd=project.root, env=environment, stdout=log, stderr=log, start_new_session=True
-        )
-    try:
-        for _ in range(600):
-            assert server.poll() is None, (project.root / "serve.log").read_text()
-            with contextlib.suppress(OSError):
-                if call(port, "GET", "/readyz", patience=5)[0] == 200:
-                    break
-            time.sleep(0.1)
-        yield project, port
-    finally:
-        os.killpg(server.pid, signal.SIGTERM)
-        server.wait(120)
+    environment = project_environment(project.root)
+    command, log = ["make", "serve", "PORT=PORT"], project.root / "serve.log"
+    with serving(command, log, cwd=project.root, env=environment) as service:
+        yield project, service.port
 
 
 def test_there_are_examples_in_both_languages():

@@ -5,7 +5,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import time
 import urllib.error
@@ -15,6 +14,7 @@ from types import SimpleNamespace
 
 import pyarrow.parquet as pq
 import pytest
+from clients import serving
 from conftest import commands, project_environment, small_project
 
 from brewcast.ledger import read_ledger
@@ -107,27 +107,9 @@ def ask(port: int, body: bytes, content_type: str = "application/json", path: st
 @pytest.fixture(scope="module")
 def served(project):
     "`make serve` on a free port."
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    server = subprocess.Popen(
-        ["make", "serve", f"PORT={port}"],
-        cwd=project.root,
-        env=project_environment(project.root),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    for _ in range(240):
-        try:
-            urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5)
-            break
-        except OSError:
-            assert server.poll() is None
-            time.sleep(0.25)
-    yield port
-    os.killpg(server.pid, signal.SIGTERM)  # its own session: `make` and all that it started
-    server.wait(120)
+    environment, log = project_environment(project.root), project.root / "serve.log"
+    with serving(["make", "serve", "PORT=PORT"], log, cwd=project.root, env=environment) as service:
+        yield service.port
 
 
 def test_the_service_answers_what_was_forecast(project, served):

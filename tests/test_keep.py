@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -22,6 +21,7 @@ import joblib
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+from clients import serving
 from conftest import commands, project_environment
 
 from brewcast import keep
@@ -186,39 +186,12 @@ def ask(port: int, stores: list[str]) -> list[dict]:
         return json.load(answer)
 
 
-@contextlib.contextmanager
-def served(root: Path):
-    "`make serve` on a free port."
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    server = subprocess.Popen(
-        ["make", "serve", f"PORT={port}"],
-        cwd=root,
-        env=project_environment(root),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    try:
-        for _ in range(480):
-            with contextlib.suppress(OSError):
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5)
-                break
-            assert server.poll() is None
-            time.sleep(0.25)
-        yield port
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(server.pid, signal.SIGTERM)  # its own session: `make` and all that it started
-        server.wait(120)
-
-
 def test_a_restored_clone_serves_the_same_forecasts_without_a_build(origin, restored):
     forecast = pq.read_table(origin / f"products/{SOURCE}/forecast/forecast.parquet").to_pandas()
     assert not (restored.root / "products").exists()
-    with served(restored.root) as port:
-        answers = ask(port, forecast.store_id.tolist())
+    command, environment = ["make", "serve", "PORT=PORT"], project_environment(restored.root)
+    with serving(command, restored.root / "serve.log", cwd=restored.root, env=environment) as service:
+        answers = ask(service.port, forecast.store_id.tolist())
     assert [answer["store_id"] for answer in answers] == forecast.store_id.tolist()
     for answer, row in zip(answers, forecast.itertuples(), strict=True):
         assert answer["model_version"] == read_ledger(origin / "state" / SOURCE)[-1]["release"]

@@ -6,7 +6,6 @@ import os
 import random
 import shutil
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from collections import Counter
 from types import SimpleNamespace
 
 import pytest
+from clients import serving
 from releases import FOREST, ROOT, SEASONAL, lay_products
 
 from brewcast import switch
@@ -65,17 +65,12 @@ def agree(root) -> dict:
 @pytest.fixture
 def running(project, tmp_path):
     "The service as `make serve` starts it, and clients that ask it all the time and keep every answer."
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     environment = quiet_environment(tmp_path / "bentoml") | {"PYTHONPATH": str(ROOT)}
     environment |= {"BREWCAST_STATE": str(project / "state/shop")}
-    command = [sys.executable, "-m", "bentoml", "serve", "brewcast.bento:Brewcast", "--port", str(port)]
-    with open(tmp_path / "serve.log", "w") as log:
-        server = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log, start_new_session=True)
+    command = [sys.executable, "-m", "bentoml", "serve", "brewcast.bento:Brewcast", "--port", "PORT"]
     answers, stop = [], threading.Event()
 
-    def client():
+    def client(port):
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
         body = json.dumps({"store_ids": STORES})
         while not stop.is_set():
@@ -87,25 +82,16 @@ def running(project, tmp_path):
                 answers.append((0, repr(error)))
                 connection.close()
 
-    try:
-        for _ in range(600):
-            assert server.poll() is None, (tmp_path / "serve.log").read_text()
-            try:
-                if call(port, "GET", "/readyz", patience=5)[0] == 200:
-                    break
-            except OSError:
-                pass
-            time.sleep(0.1)
-        clients = [threading.Thread(target=client) for _ in range(4)]
+    with serving(command, tmp_path / "serve.log", cwd=ROOT, env=environment) as service:
+        clients = [threading.Thread(target=client, args=[service.port]) for _ in range(4)]
         for thread in clients:
             thread.start()
-        yield SimpleNamespace(root=project, port=port, answers=answers, log=tmp_path / "serve.log", clients=clients)
-    finally:
-        stop.set()
-        for thread in clients:
-            thread.join(30)
-        os.killpg(server.pid, signal.SIGTERM)
-        server.wait(120)
+        try:
+            yield SimpleNamespace(root=project, port=service.port, answers=answers, log=service.log, clients=clients)
+        finally:
+            stop.set()
+            for thread in clients:
+                thread.join(30)
 
 
 def brewcast(root, *command, fails=False):
