@@ -11,6 +11,7 @@ something does, 2 where that could not be found out.
 
 import argparse
 import platform
+import resource
 import shutil
 import subprocess
 import sys
@@ -85,13 +86,20 @@ def make(
         shutil.rmtree(root / folder / source, ignore_errors=True)
     shared = ["-o", ".venv/ready"] if (root / ".venv").is_symlink() else []  # it is set up where the link leads
     command = ["make", *shared, "run", f"SOURCE={source}", *([] if source in OWN_DATA else [f"DATA={data / source}"])]
-    begun = time.monotonic()
+    begun, spent = time.monotonic(), cpu_seconds()
     with open(log, "w") as said:
         status = subprocess.run(command, cwd=root, env=fresh_shell(root), stdout=said, stderr=said).returncode
     if status:
         raise RuntimeError(f"{source} cannot be built in {root}:\n{log.read_text()[-3000:]}")
     done.touch()
-    print(f"{source}: {root.parent.name} is built, in {time.monotonic() - begun:.0f} s", flush=True)
+    took = f"{time.monotonic() - begun:.0f} s, {cpu_seconds() - spent:.0f} CPU s"
+    print(f"{source}: {root.parent.name} is built, in {took}", flush=True)
+
+
+def cpu_seconds() -> float:
+    "What the processes that have ended took, with theirs."
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 # -- what is said
