@@ -16,10 +16,10 @@ EXAMPLES = [
 
 
 @pytest.fixture(scope="module")
-def served(project):
+def served(project, tmp_path_factory):
     "The small project, built and published, and `make serve` on a free port."
     environment = project_environment(project.root)
-    command, log = ["make", "serve", "PORT=PORT"], project.root / "serve.log"
+    command, log = ["make", "serve", "PORT=PORT"], tmp_path_factory.mktemp("served") / "log"
     with serving(command, log, cwd=project.root, env=environment) as service:
         yield project, service.port
 

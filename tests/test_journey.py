@@ -105,9 +105,9 @@ def ask(port: int, body: bytes, content_type: str = "application/json", path: st
 
 
 @pytest.fixture(scope="module")
-def served(project):
+def served(project, tmp_path_factory):
     "`make serve` on a free port."
-    environment, log = project_environment(project.root), project.root / "serve.log"
+    environment, log = project_environment(project.root), tmp_path_factory.mktemp("served") / "log"
     with serving(["make", "serve", "PORT=PORT"], log, cwd=project.root, env=environment) as service:
         yield service.port
 

@@ -186,11 +186,11 @@ def ask(port: int, stores: list[str]) -> list[dict]:
         return json.load(answer)
 
 
-def test_a_restored_clone_serves_the_same_forecasts_without_a_build(origin, restored):
+def test_a_restored_clone_serves_the_same_forecasts_without_a_build(origin, restored, tmp_path):
     forecast = pq.read_table(origin / f"products/{SOURCE}/forecast/forecast.parquet").to_pandas()
     assert not (restored.root / "products").exists()
     command, environment = ["make", "serve", "PORT=PORT"], project_environment(restored.root)
-    with serving(command, restored.root / "serve.log", cwd=restored.root, env=environment) as service:
+    with serving(command, tmp_path / "log", cwd=restored.root, env=environment) as service:
         answers = ask(service.port, forecast.store_id.tolist())
     assert [answer["store_id"] for answer in answers] == forecast.store_id.tolist()
     for answer, row in zip(answers, forecast.itertuples(), strict=True):
