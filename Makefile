@@ -18,7 +18,7 @@ CHANGED := $(foreach given,$(GIVEN),'$(given)')
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 PY := .venv/bin/python
-BREWCAST := BREWCAST_ROOT= $(PY) -m brewcast.cli
+BREWCAST := env BREWCAST_ROOT= $(PY) -m brewcast.cli
 ACTIVATE := set -- "$(SOURCE)"; . ./activate
 NOTEBOOKS = $(wildcard nbs/*.ipynb)
 
@@ -29,52 +29,52 @@ help: ## What there is (this)
 	@echo; echo "  SOURCE=name (default simulated), DATA=folder: make run SOURCE=walmart DATA=../shared/data/walmart"
 
 run: .venv/ready ## From a clone to a published forecast: environment, data, build, publish, summary
-	@$(BREWCAST) run --source "$(SOURCE)" --data "$(DATA)" $(CHANGED)
+	@exec $(BREWCAST) run --source "$(SOURCE)" --data "$(DATA)" $(CHANGED)
 
 build: .venv/ready ## Run the stages that are stale
-	@$(BREWCAST) build --source "$(SOURCE)" $(CHANGED)
+	@exec $(BREWCAST) build --source "$(SOURCE)" $(CHANGED)
 
 why: .venv/ready ## Which stages are stale, and for which reasons
-	@$(BREWCAST) why --source "$(SOURCE)" $(CHANGED)
+	@exec $(BREWCAST) why --source "$(SOURCE)" $(CHANGED)
 
 month: .venv/ready ## The next month, from its sale lines to its release and alerts (THROUGH=2012-10: every month up to it)
-	@$(BREWCAST) month --source "$(SOURCE)" --data "$(DATA)" $(if $(THROUGH),--through "$(THROUGH)") $(CHANGED)
+	@exec $(BREWCAST) month --source "$(SOURCE)" --data "$(DATA)" $(if $(THROUGH),--through "$(THROUGH)") $(CHANGED)
 
 replay: .venv/ready ## A whole history month by month, nothing from the future, beside what serves (SINCE=, THROUGH=)
-	@$(BREWCAST) replay --source "$(SOURCE)" $(if $(SINCE),--since "$(SINCE)") $(if $(THROUGH),--through "$(THROUGH)") $(CHANGED)
+	@exec $(BREWCAST) replay --source "$(SOURCE)" $(if $(SINCE),--since "$(SINCE)") $(if $(THROUGH),--through "$(THROUGH)") $(CHANGED)
 
 verify: .venv/ready ## Build a run (RUN=, default the last) again in a clean place, and compare every product
-	@$(BREWCAST) verify $(RUN) --source "$(SOURCE)"
+	@exec $(BREWCAST) verify $(RUN) --source "$(SOURCE)"
 
 publish: .venv/ready ## Make what serves what the products ask for
-	@$(BREWCAST) publish --source "$(SOURCE)"
+	@exec $(BREWCAST) publish --source "$(SOURCE)"
 
 trace: .venv/ready ## A forecast (STORE=, MONTH=) back to its sale lines, or a source file (FILE=) forward
-	@$(BREWCAST) trace --source "$(SOURCE)" $(if $(FILE),--file "$(FILE)","$(STORE)" $(MONTH))
+	@exec $(BREWCAST) trace --source "$(SOURCE)" $(if $(FILE),--file "$(FILE)","$(STORE)" $(MONTH))
 
 history: .venv/ready ## Every change of what serves
-	@$(BREWCAST) history --source "$(SOURCE)"
+	@exec $(BREWCAST) history --source "$(SOURCE)"
 
 compare: .venv/ready ## Champion and challenger on the months that came: better, worse or not yet
-	@$(BREWCAST) compare --source "$(SOURCE)"
+	@exec $(BREWCAST) compare --source "$(SOURCE)"
 
 backup: .venv/ready ## State, its data and the code of its runs in one file (TO=path, WITHOUT_DATA=1)
-	@$(BREWCAST) backup --source "$(SOURCE)" $(if $(TO),--to "$(TO)") $(if $(WITHOUT_DATA),--without-data)
+	@exec $(BREWCAST) backup --source "$(SOURCE)" $(if $(TO),--to "$(TO)") $(if $(WITHOUT_DATA),--without-data)
 
 restore: .venv/ready ## Put a backup in place: FILE=backups/..., REPLACE=1 moves a state that is there aside
-	@$(BREWCAST) restore "$(FILE)" $(if $(REPLACE),--replace)
+	@exec $(BREWCAST) restore "$(FILE)" $(if $(REPLACE),--replace)
 
 prune: .venv/ready ## Remove what nothing names, but for the newest KEEP=10 (DRY=1 only says what)
-	@$(BREWCAST) prune --source "$(SOURCE)" --keep "$(KEEP)" $(if $(DRY),--dry-run)
+	@exec $(BREWCAST) prune --source "$(SOURCE)" --keep "$(KEEP)" $(if $(DRY),--dry-run)
 
 summary: .venv/ready ## Half a screen on the last build
-	@$(BREWCAST) summary --source "$(SOURCE)"
+	@exec $(BREWCAST) summary --source "$(SOURCE)"
 
 page: .venv/ready ## Open the month page
-	@$(BREWCAST) open --source "$(SOURCE)"
+	@exec $(BREWCAST) open --source "$(SOURCE)"
 
 lab: .venv/ready ## JupyterLab in the project, with each stage's parameters
-	@$(BREWCAST) lab $(if $(filter file,$(origin SOURCE)),,--source "$(SOURCE)")
+	@exec $(BREWCAST) lab $(if $(filter file,$(origin SOURCE)),,--source "$(SOURCE)")
 
 serve: .venv/ready ## The forecast service on http://127.0.0.1:3000
 	@test -e "state/$(SOURCE)/ledger.db" || { echo "nothing is published for $(SOURCE): make run SOURCE=$(SOURCE)" >&2; exit 1; }
@@ -96,11 +96,11 @@ test: .venv/ready ## All tests: notebooks in step and clean, their lessons, stag
 PYTHONS ?= $(wildcard /usr/bin/python3.1[123] /usr/local/bin/python3.1[123] $(HOME)/.pyenv/versions/3.1[123].*/bin/python)
 test-pythons: ## All tests of the last commit under each Python 3.11 to 3.13 that is found (PYTHONS="/path/to/python ...")
 	@found=0; for python in $(PYTHONS); do \
-		version=$$($$python -c 'import platform; print(platform.python_version())' 2>/dev/null) || { echo "$$python: not here"; continue; }; \
+		version=$$("$$python" $(VERSION)); test -n "$$version" || { echo "$$python: no Python"; continue; }; \
 		place=scratch/pythons/$$version; echo "== Python $$version in $$place"; found=1; \
 		rm -rf $$place && git clone -q . $$place && ln -sfn ../../../shared scratch/pythons/shared && \
 		$(MAKE) -C $$place test PYTHON=$$python || exit 1; \
-	done; test $$found = 1
+	done; test $$found = 1 || { echo "no Python 3.11 to 3.13 was found: PYTHONS=\"/path/to/python ...\" names some" >&2; exit 1; }
 
 docs: .venv/ready ## The documentation site in _docs/, from the notebooks and the last build
 	@BREWCAST_ROOT= $(PY) docs/build.py
@@ -127,7 +127,7 @@ format: .venv/ready ## Mend style, in notebooks too, and export them
 	@$(PY) -m ruff check -q --fix . ; $(PY) -m ruff format . && $(BREWCAST) export
 
 export: .venv/ready ## Modules from notebooks
-	@$(BREWCAST) export
+	@exec $(BREWCAST) export
 
 clean-notebooks: .venv/ready ## Outputs out of notebooks
 	@$(BREWCAST) clean-notebooks && . .venv/bin/activate && nbdev_clean
@@ -137,21 +137,25 @@ lock: ## Resolve settings.ini's dependencies anew into requirements.lock
 		--no-emit-find-links --no-annotate --no-header --extra dev setup.py -o requirements.lock
 
 clean: .venv/ready ## Remove this source's products, and scratch (never state)
-	@$(BREWCAST) clean --source "$(SOURCE)"
+	@exec $(BREWCAST) clean --source "$(SOURCE)"
 
 # pip takes minutes for this lock, uv seconds: so pip installs only uv, at the lock's version and hash.
 # Its programs hold the folder's path: where the project was moved, it is made again.
+VERSION := -c 'import platform; print(platform.python_version())' </dev/null 2>/dev/null
 MOVED := $(shell test -d .venv -a ! -L .venv && test "$$(cat .venv/root 2>/dev/null)" != "$(CURDIR)" && echo yes)
+ifneq ($(origin PYTHON),file) # another than .venv has is asked for
+MOVED := $(or $(MOVED),$(shell test -d .venv -a ! -L .venv && test "$$("$(PYTHON)" $(VERSION))" != "$$($(PY) $(VERSION))" && echo yes))
+endif
 ifeq ($(MOVED),yes)
 .PHONY: .venv/ready
 endif
 .venv/ready: requirements.lock settings.ini setup.py
 	@test ! -L .venv || { echo ".venv is a link: run \`make setup\` where it leads" >&2; exit 1; }
+	@version=$$("$(PYTHON)" $(VERSION)); case "$$version" in 3.1[123].*) ;; *) \
+		echo "$(PYTHON) is $$(test -n "$$version" && echo "Python $$version" || echo "no Python"), and Brewcast needs Python 3.11 to 3.13: make PYTHON=/path/to/python3.11" >&2; exit 1; esac
 	@echo "setting up .venv from requirements.lock (about a minute)" >&2
 	@$(if $(MOVED),rm -rf .venv)
-	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
-		{ echo "$(PYTHON) is $$($(PYTHON) --version 2>&1), and Brewcast needs Python 3.11 to 3.13: make PYTHON=/path/to/python3.11" >&2; exit 1; }
-	@test -x $(PY) || $(PYTHON) -m venv .venv
+	@test -x $(PY) || "$(PYTHON)" -m venv .venv
 	@awk '/^uv==/{p=1} p{print} p&&!/\\$$/{exit}' requirements.lock > .venv/uv.txt
 	@$(PY) -m pip install -q --disable-pip-version-check --require-hashes --no-deps -r .venv/uv.txt
 	@$(PY) -m uv pip sync -q --require-hashes --compile-bytecode requirements.lock -p $(PY)

@@ -134,14 +134,20 @@ def read_renames(
     path: Path | None,  # a YAML file
 ) -> Renames:
     "Read a map. Raises ValueError where it is none."
-    content = (yaml.safe_load(path.read_text()) if path else None) or {}
+    try:
+        content = (yaml.safe_load(path.read_text()) if path else None) or {}
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ValueError(f"{path}, the map of renames, cannot be read: {error}") from None
     if not isinstance(content, dict) or not all(isinstance(names or {}, dict) for names in content.values()):
         raise ValueError(f"{path}: sections are expected, each with new names by old ones")
     for section, names in content.items():
         for old, new in (names or {}).items():
             if not isinstance(new, str):
                 raise ValueError(f"{path}: {section}: {old}: a name is expected, not {new!r}")
-    return Renames(content)
+    try:
+        return Renames(content)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
 
 
 def unique(

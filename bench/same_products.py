@@ -54,8 +54,11 @@ def lay_out(
     "A clone of a commit, on this environment where it asks for no other."
     root = folder / "brewcast"
     if not root.exists():
-        subprocess.run(["git", "clone", "-q", "--no-checkout", ROOT, root], check=True)
-        subprocess.run(["git", "-C", root, "checkout", "-q", "--detach", commit], check=True)
+        begun = folder / "begun"  # what was killed here is no clone
+        shutil.rmtree(begun, ignore_errors=True)
+        subprocess.run(["git", "clone", "-q", "--no-checkout", ROOT, begun], check=True)
+        subprocess.run(["git", "-C", begun, "checkout", "-q", "--detach", commit], check=True)
+        begun.rename(root)
     if not (root / ".venv").exists():
         if dependencies(root) == dependencies(ROOT):
             (root / ".venv").symlink_to(ROOT / ".venv")
@@ -185,6 +188,9 @@ def main() -> None:
             differs = compare_commits(asked, (asked.keep or Path(tmp)).resolve())
     except (OSError, ValueError, RuntimeError, yaml.YAMLError, subprocess.CalledProcessError) as error:
         print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
         raise SystemExit(2) from None
     except Exception:  # which would end in 1, and read as a difference
         traceback.print_exc()

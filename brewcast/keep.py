@@ -190,6 +190,10 @@ def _manifest(tar):
         manifest = json.loads(tar.extractfile(first).read())
         if manifest["format"] != FORMAT:
             raise ValueError(f"format {manifest['format']}, which Brewcast {manifest['brewcast']} wrote")
+        if lacking := {"made_at", "left_out", "members"} - manifest.keys():
+            raise ValueError(f"without {', '.join(sorted(lacking))}")
+        if not manifest["members"]:
+            raise ValueError("it names no member")
         links = [name for name, known in manifest["members"].items() if "link" in known]
         under = [f"state/{manifest['source']}", *([manifest["data"]] if manifest["data"] else [])]
     except (ValueError, KeyError, TypeError, AttributeError) as error:

@@ -284,7 +284,7 @@ class Manager(AsyncKernelManager):
         self.provisioner = self.provisioner or Provisioner(parent=self, kernel_spec=self.kernel_spec)
         if self.transport == "ipc":  # a restart
             os.makedirs(os.path.dirname(self.ip), 0o700, exist_ok=True)
-        elif len(tempfile.gettempdir()) < LONGEST:
+        elif len(os.fsencode(tempfile.gettempdir())) < LONGEST:
             self.transport, self.ip = "ipc", f"{tempfile.mkdtemp(prefix='brewcast-kernel-')}/socket"
         return await super()._async_pre_start_kernel(**kwargs)
 
@@ -296,7 +296,7 @@ class Manager(AsyncKernelManager):
                 os.rmdir(os.path.dirname(self.ip))
 
 
-LONGEST = 70  # characters of the folder for temporary files: a socket's path may have 107
+LONGEST = 70  # bytes of the path of the folder for temporary files: a socket's may have 107
 
 # %% ../nbs/43_kernels.ipynb #26d65f08
 #| eval: false

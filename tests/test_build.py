@@ -101,18 +101,18 @@ def kernels_of(root: Path) -> list[int]:
     return found
 
 
-def begin(root: Path) -> subprocess.Popen:
+def begin(root: Path, command: list[str] | None = None) -> subprocess.Popen:
     "A build, as far as its last stage has begun to write."
     (root / "products/near/judge/out.txt").unlink()
     hold(root, "judge")
     # a shell's background job ignores Ctrl-C, and so would what it starts
     heed = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731
-    process = begin_build(root, root / "build.log", preexec_fn=heed)
+    process = begin_build(root, root / "build.log", command, preexec_fn=heed)
     until((root / "products/near/judge/out.txt").exists, process)
     return process
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
 def test_a_build_that_is_stopped_leaves_no_kernel_and_is_healed_by_the_next(toy, brewcast, how):
     process = begin(toy)
     assert kernels_of(toy)
@@ -126,6 +126,16 @@ def test_a_build_that_is_stopped_leaves_no_kernel_and_is_healed_by_the_next(toy,
     assert kernels_of(toy) == []
     assert (toy / "products/near/judge/out.txt").read_text() == "whole"
     assert not (toy / "state/near/.lock.holder").exists()
+
+
+def test_to_stop_make_stops_its_build(toy):
+    shutil.copy(ROOT / "Makefile", toy)
+    (toy / ".venv").symlink_to(ROOT / ".venv")
+    make = begin(toy, ["make", "-o", ".venv/ready", "build", "SOURCE=near"])  # the environment is that of these tests
+    make.terminate()  # make alone: it tells what it has started
+    assert make.wait(120) != 0
+    until(lambda: kernels_of(toy) == [])
+    assert "not run to the end: judge" in (toy / "build.log").read_text()
 
 
 def test_a_second_build_waits_says_for_whom_and_has_nothing_left_to_do(toy):

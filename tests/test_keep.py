@@ -311,6 +311,10 @@ DAMAGED = {
         lambda m, c: [(m, c.replace(b'"format": 1', b'"format": 2') if m.name == "manifest.json" else c)],
         "manifest.json: not one that this version reads .format 2",
     ),
+    "no time": (
+        lambda m, c: [(m, c.replace(b'"made_at"', b'"made_on"') if m.name == "manifest.json" else c)],
+        "manifest.json: not one that this version reads .without made_at",
+    ),
 }  # fmt: skip
 
 

@@ -204,7 +204,11 @@ def test_a_kernel_takes_no_port_and_leaves_no_socket(how, tmp_path, monkeypatch)
     kernels.end()
     assert not list(short.glob("brewcast-kernel-*"))
     shutil.rmtree(short)
-    # but where no socket's path would be short enough
+    # but where no socket's path would be short enough: it is its bytes that count
+    wide = Path(tempfile.mkdtemp(prefix="brewcast-" + "ü" * 30, dir="/tmp"))
+    monkeypatch.setattr(tempfile, "tempdir", str(wide))
+    assert run(tmp_path, TRANSPORT) == ["'tcp'"]
+    shutil.rmtree(wide)
     (tmp_path / "long" / ("x" * 80)).mkdir(parents=True)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "long" / ("x" * 80)))
     assert run(tmp_path, TRANSPORT) == ["'tcp'"]

@@ -1,6 +1,10 @@
 "Sources, parameters and the environment: what is unknown or another is refused before anything runs."
 
+import os
+import shutil
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from conftest import ROOT, commands, copy_project
@@ -145,3 +149,41 @@ def test_a_file_of_parameters_that_is_no_yaml_is_named(toy, run):
     edit(toy / "env.yaml", "lags: [1, 12]", "lags: [1, 12")
     told = run(BUILD, fails=True)
     assert "env.yaml" in told.err and "Traceback" not in told.err
+
+
+def interpreter(path: Path, version: str) -> Path:
+    "What says that it is a Python."
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!/bin/sh\necho {version}\n")
+    path.chmod(0o755)
+    return path
+
+
+def test_another_python_is_taken_or_refused_before_anything_is_removed(tmp_path):
+    # given an environment
+    for name in ("Makefile", "requirements.lock", "settings.ini", "setup.py"):
+        shutil.copy(ROOT / name, tmp_path)
+    here = interpreter(tmp_path / ".venv/bin/python", "3.11.9")
+    (tmp_path / ".venv/root").write_text(str(tmp_path))
+    (tmp_path / ".venv/ready").touch()
+
+    def make(python, *options):
+        environment = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "PYTHON")}
+        line = ["make", *options, "setup", *([f"PYTHON={python}"] if python else [])]
+        done = subprocess.run(line, cwd=tmp_path, env=environment, capture_output=True, text=True)
+        return done.returncode, done.stdout + done.stderr
+
+    # then whoever asks for none, or for the same, has nothing to do
+    for python in ("", interpreter(tmp_path / "the same", "3.11.9")):
+        assert "Nothing to be done" in make(python)[1]
+    # another is taken
+    assert "rm -rf .venv" in make(interpreter(tmp_path / "3.12", "3.12.1"), "-n")[1]
+    # and what is none, or too old, is refused, with what there is left in place
+    for python, what in {
+        interpreter(tmp_path / "old", "3.10.13"): "Python 3.10.13",
+        "/nonexistent": "no Python",
+        "/bin/cat": "no Python",
+    }.items():
+        status, told = make(python)
+        assert status and f"{python} is {what}, and Brewcast needs Python 3.11 to 3.13: make PYTHON=" in told
+        assert here.exists() and len(told.splitlines()) <= 2

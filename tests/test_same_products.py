@@ -395,6 +395,12 @@ def test_a_map_that_is_wrong_is_refused(first, tmp_path):
         wrong.write_text(text)
         with pytest.raises(ValueError, match="sections are expected"):
             read_renames(wrong)
+    for content in (b"keys: {a: b", b"\xff\xfe"):
+        wrong.write_bytes(content)
+        with pytest.raises(ValueError, match="renames.yaml, the map of renames, cannot be read"):
+            read_renames(wrong)
+    with pytest.raises(ValueError, match="none.yaml, the map of renames, cannot be read"):
+        read_renames(tmp_path / "none.yaml")
     wrong.write_text("keys: {a: 1}\n")
     with pytest.raises(ValueError, match="keys: a: a name is expected, not 1"):
         read_renames(wrong)

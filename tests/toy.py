@@ -149,9 +149,10 @@ FORKS = {"BREWCAST_KERNELS": "ipykernel.kernelapp"}  # all that these stages nee
 BUILD = f"{sys.executable} -m brewcast.cli build"
 
 
-def begin_build(root: Path, log: Path | None = None, **options) -> subprocess.Popen:
+def begin_build(root: Path, log: Path | None = None, command: list[str] | None = None, **options) -> subprocess.Popen:
     "A build as a process of its own, in a session of its own."
-    command, environment = [sys.executable, "-m", "brewcast.cli", "build"], project_environment(root) | FORKS
+    command = command or [sys.executable, "-m", "brewcast.cli", "build"]
+    environment = project_environment(root) | FORKS
     with open(log or os.devnull, "w") as told:
         return subprocess.Popen(command, cwd=root, env=environment, stderr=told, start_new_session=True, **options)
 
