@@ -168,7 +168,9 @@ def test_another_python_is_taken_or_refused_before_anything_is_removed(tmp_path)
     (tmp_path / ".venv/ready").touch()
 
     def make(python, *options):
-        environment = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "PYTHON")}
+        environment = {
+            name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL", "PYTHON")
+        }
         line = ["make", *options, "setup", *([f"PYTHON={python}"] if python else [])]
         done = subprocess.run(line, cwd=tmp_path, env=environment, capture_output=True, text=True)
         return done.returncode, done.stdout + done.stderr
