@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PRELOAD', 'WARM', 'AGAIN', 'BY_PYTHON', 'LONGEST', 'preload', 'warm', 'begin', 'die_with_parent', 'start', 'end',
-           'kept', 'Fork', 'fork', 'Provisioner', 'Manager']
+           'Fork', 'fork', 'Provisioner', 'Manager']
 
 # %% ../nbs/43_kernels.ipynb #96f46bbe
 import builtins
@@ -144,7 +144,6 @@ def die_with_parent():
 
 # %% ../nbs/43_kernels.ipynb #4f4947ed
 _warm = None  # its `process`, the socket where it is `asked`, its `environment`
-_kept = 0  # how many want it kept when a build ends
 
 
 def start(
@@ -168,7 +167,7 @@ def start(
 
 
 def end():
-    "End the warm process, unless it is kept, every kernel that was forked from it, and what these have started."
+    "End the warm process, every kernel that was forked from it, and what these have started."
     global _warm
     if _warm:
         import psutil
@@ -176,24 +175,10 @@ def end():
         from brewcast.lock import end_processes
 
         with contextlib.suppress(psutil.Error):
-            process = psutil.Process(_warm.process.pid)
-            end_processes(process.children() if _kept else [process])
-        if not _kept:
-            _warm.process.wait()
-            _warm.asked.close()
-            _warm = None
-
-
-@contextlib.contextmanager
-def kept():
-    "Keep the warm process from one build to the next."
-    global _kept
-    _kept += 1
-    try:
-        yield
-    finally:
-        _kept -= 1
-        end()
+            end_processes([psutil.Process(_warm.process.pid)])
+        _warm.process.wait()
+        _warm.asked.close()
+        _warm = None
 
 # %% ../nbs/43_kernels.ipynb #b05a0b6e
 class Fork:

@@ -22,7 +22,6 @@ import pandas as pd
 
 from .build import build
 from .core import read_json
-from .kernels import kept
 from .ledger import months_before, read_ledger, state_folder
 from .lock import project_lock
 from .project import env_file, read_env, say, stages, write_text
@@ -296,7 +295,7 @@ def work_through(
 ) -> Iterator[dict]:  # the record of each month
     "Work through the next month, or through every month up to one."
     state = state_folder(source, root)
-    with project_lock(root, source, "make month"), kept():
+    with project_lock(root, source, "make month"):
         month = first_to_do(state, through and check_month(through))
         if through and month and month > through:
             say(f"{source}: nothing to do: {months_done(state)} is published, and {through} is not after it")

@@ -221,32 +221,6 @@ def test_a_kernel_that_is_killed_is_reported(warm, tmp_path):
     assert not psutil.Process(warm.process.pid).children()
 
 
-def test_a_warm_process_that_is_kept_serves_the_next_build_and_ends_with_who_kept_it(tmp_path):
-    kernels.end()
-    with kernels.kept():
-        # given a build that is interrupted: its kernel still runs
-        kernels.start({}, ["ipykernel.kernelapp"])
-        process = psutil.Process(kernels._warm.process.pid)
-        kernel = kernels.fork(
-            [sys.executable, "-m", "ipykernel_launcher", "-f", str(tmp_path / "k.json")], dict(os.environ)
-        )
-        assert [child.pid for child in process.children()] == [kernel.pid]
-        # when it ends, then its kernel does, and the next build's are forks of the same process
-        kernels.end()
-        assert kernel.wait(60) < 0
-        kernels.start({}, ["ipykernel.kernelapp"])
-        assert forked(tmp_path, "1 + 1") == ["2"] and kernels._warm.process.pid == process.pid
-        # and one that has died is no hindrance
-        process.kill()
-        kernels._warm.process.wait()
-        kernels.end()
-        kernels.start({}, ["ipykernel.kernelapp"])
-        assert forked(tmp_path, "1 + 1") == ["2"]
-        process = psutil.Process(kernels._warm.process.pid)
-    # then nothing is left of it
-    assert kernels._warm is None and not process.is_running()
-
-
 def test_interrupt_restart_and_end(warm):
     async def check(manager, client):
         # given a cell that runs for long
