@@ -18,6 +18,7 @@ CHANGED := $(foreach given,$(GIVEN),'$(given)')
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 PY := .venv/bin/python
+ASK_VERSION := -c 'import platform; print(platform.python_version())' </dev/null 2>/dev/null
 BREWCAST := env BREWCAST_ROOT= $(PY) -m brewcast.cli
 ACTIVATE := set -- "$(SOURCE)"; . ./activate
 NOTEBOOKS = $(wildcard nbs/*.ipynb)
@@ -96,7 +97,7 @@ test: .venv/ready ## All tests: notebooks in step and clean, their lessons, stag
 PYTHONS ?= $(wildcard /usr/bin/python3.1[123] /usr/local/bin/python3.1[123] $(HOME)/.pyenv/versions/3.1[123].*/bin/python)
 test-pythons: ## All tests of the last commit under each Python 3.11 to 3.13 that is found (PYTHONS="/path/to/python ...")
 	@found=0; for python in $(PYTHONS); do \
-		version=$$("$$python" $(VERSION)); test -n "$$version" || { echo "$$python: no Python"; continue; }; \
+		version=$$("$$python" $(ASK_VERSION)); test -n "$$version" || { echo "$$python: no Python"; continue; }; \
 		place=scratch/pythons/$$version; echo "== Python $$version in $$place"; found=1; \
 		rm -rf $$place && git clone -q . $$place && ln -sfn ../../../shared scratch/pythons/shared && \
 		$(MAKE) -C $$place test PYTHON=$$python || exit 1; \
@@ -140,21 +141,20 @@ clean: .venv/ready ## Remove this source's products, and scratch (never state)
 	@exec $(BREWCAST) clean --source "$(SOURCE)"
 
 # pip takes minutes for this lock, uv seconds: so pip installs only uv, at the lock's version and hash.
-# Its programs hold the folder's path: where the project was moved, it is made again.
-VERSION := -c 'import platform; print(platform.python_version())' </dev/null 2>/dev/null
-MOVED := $(shell test -d .venv -a ! -L .venv && test "$$(cat .venv/root 2>/dev/null)" != "$(CURDIR)" && echo yes)
-ifneq ($(origin PYTHON),file) # another than .venv has is asked for
-MOVED := $(or $(MOVED),$(shell test -d .venv -a ! -L .venv && test "$$("$(PYTHON)" $(VERSION))" != "$$($(PY) $(VERSION))" && echo yes))
+# Its programs hold the folder's path: where the project was moved, or another Python is asked for, it is made again.
+OUTDATED := $(shell test -d .venv -a ! -L .venv && test "$$(cat .venv/root 2>/dev/null)" != "$(CURDIR)" && echo yes)
+ifneq ($(origin PYTHON),file)
+OUTDATED := $(or $(OUTDATED),$(shell test -d .venv -a ! -L .venv && test "$$("$(PYTHON)" $(ASK_VERSION))" != "$$($(PY) $(ASK_VERSION))" && echo yes))
 endif
-ifeq ($(MOVED),yes)
+ifeq ($(OUTDATED),yes)
 .PHONY: .venv/ready
 endif
 .venv/ready: requirements.lock settings.ini setup.py
 	@test ! -L .venv || { echo ".venv is a link: run \`make setup\` where it leads" >&2; exit 1; }
-	@version=$$("$(PYTHON)" $(VERSION)); case "$$version" in 3.1[123].*) ;; *) \
+	@version=$$("$(PYTHON)" $(ASK_VERSION)); case "$$version" in 3.1[123].*) ;; *) \
 		echo "$(PYTHON) is $$(test -n "$$version" && echo "Python $$version" || echo "no Python"), and Brewcast needs Python 3.11 to 3.13: make PYTHON=/path/to/python3.11" >&2; exit 1; esac
 	@echo "setting up .venv from requirements.lock (about a minute)" >&2
-	@$(if $(MOVED),rm -rf .venv)
+	@$(if $(OUTDATED),rm -rf .venv)
 	@test -x $(PY) || "$(PYTHON)" -m venv .venv
 	@awk '/^uv==/{p=1} p{print} p&&!/\\$$/{exit}' requirements.lock > .venv/uv.txt
 	@$(PY) -m pip install -q --disable-pip-version-check --require-hashes --no-deps -r .venv/uv.txt

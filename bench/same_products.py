@@ -11,7 +11,6 @@ something does, 2 where that could not be found out.
 
 import argparse
 import platform
-import resource
 import shutil
 import subprocess
 import sys
@@ -24,6 +23,7 @@ from pathlib import Path
 
 import yaml
 from compare_products import NOT_COMPARED, Build, Difference, compare, fresh_shell, not_compared, read_renames, sha256
+from measure import children_cpu
 
 from brewcast.records import code_as_it_is, git
 
@@ -89,20 +89,14 @@ def make(
         shutil.rmtree(root / folder / source, ignore_errors=True)
     shared = ["-o", ".venv/ready"] if (root / ".venv").is_symlink() else []  # it is set up where the link leads
     command = ["make", *shared, "run", f"SOURCE={source}", *([] if source in OWN_DATA else [f"DATA={data / source}"])]
-    begun, spent = time.monotonic(), cpu_seconds()
+    begun, spent = time.monotonic(), children_cpu()
     with open(log, "w") as said:
         status = subprocess.run(command, cwd=root, env=fresh_shell(root), stdout=said, stderr=said).returncode
     if status:
         raise RuntimeError(f"{source} cannot be built in {root}:\n{log.read_text()[-3000:]}")
     done.touch()
-    took = f"{time.monotonic() - begun:.0f} s, {cpu_seconds() - spent:.0f} CPU s"
+    took = f"{time.monotonic() - begun:.0f} s, {children_cpu() - spent:.0f} CPU s"
     print(f"{source}: {root.parent.name} is built, in {took}", flush=True)
-
-
-def cpu_seconds() -> float:
-    "What the processes that have ended took, with theirs."
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
 
 
 # -- what is said

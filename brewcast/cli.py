@@ -504,9 +504,9 @@ def main(
         asked.source = given or (asked.command == "lab" and last_built(root)) or next(iter(env_files(root)))
         os.environ.update(environment(root, asked.source))
         os.chdir(root)
-        for number in (signal.SIGTERM, signal.SIGHUP):  # a stop from outside, or a terminal's end, ends kernels too
-            if signal.getsignal(number) != signal.SIG_IGN:  # as `nohup` has it
-                signal.signal(number, signal.default_int_handler)
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # a stop from outside ends kernels too
+        if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # and a terminal's end, but under `nohup`
+            signal.signal(signal.SIGHUP, signal.default_int_handler)
         return COMMANDS[asked.command][0](root, asked) or 0
     except BrokenPipeError:  # whoever read has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -54,20 +54,29 @@ def project_lock(
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        with contextlib.suppress(OSError):
-            say(f"{source}: {holder.read_text()} holds {path.relative_to(root)}; waiting for it")
+        say(f"{source}: {_who(holder)} holds {path.relative_to(root)}; waiting for it")
         lock.acquire(poll_interval=0.2)
     first = lock.lock_counter == 1
     try:
         if first:
-            if holder.exists():
-                end_processes(_left_behind(path))
+            killed = holder.exists()  # whoever held it before
             write_text(holder, f"`{doing}` (process {os.getpid()}, since {time.strftime('%H:%M:%S')})")
+            if killed:
+                end_processes(_left_behind(path))
         yield
     finally:
         if first:
             holder.unlink(missing_ok=True)
         lock.release()
+
+
+def _who(holder, patience=1):
+    give_up = time.monotonic() + patience
+    while time.monotonic() < give_up:
+        with contextlib.suppress(OSError):
+            return holder.read_text()
+        time.sleep(0.02)  # who has just taken the lock is about to say who it is
+    return "another process"
 
 
 def _left_behind(path):

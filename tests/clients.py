@@ -8,12 +8,12 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from types import SimpleNamespace
 
 from releases import ROOT
 from servers import free_port
+from waits import until
 
 from brewcast.package import call, quiet_environment
 
@@ -38,10 +38,10 @@ def serving(command: list[str], log: Path, **options):
     with log.open("w") as said:
         process = subprocess.Popen(line, stdout=said, stderr=said, start_new_session=True, **options)
     try:
-        give_up = time.monotonic() + 180
-        while not _is_ready(port):
-            assert process.poll() is None and time.monotonic() < give_up, log.read_text()
-            time.sleep(0.1)
+        try:
+            until(lambda: _is_ready(port), "ready", process)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{log.read_text()}") from None
         yield SimpleNamespace(port=port, process=process, log=log)
     finally:
         with contextlib.suppress(ProcessLookupError):

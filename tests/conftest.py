@@ -4,7 +4,9 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
+import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -53,14 +55,25 @@ def commands(root: Path):
     "A function that runs a shell line in a project."
 
     def run(line: str, fails: bool = False, timeout: int = 600, **variables) -> SimpleNamespace:
-        environment = project_environment(root) | variables
-        done = subprocess.run(
-            ["bash", "-c", line], cwd=root, env=environment, capture_output=True, text=True, timeout=timeout
+        options = {"cwd": root, "env": project_environment(root) | variables, "start_new_session": True}
+        # files: a pipe would be waited for, time-out or not, as long as anything that was started holds it
+        with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+            shell = subprocess.Popen(["bash", "-c", line], stdout=out, stderr=err, **options)
+            try:
+                status = shell.wait(timeout)
+            except subprocess.TimeoutExpired:
+                status = f"not done after {timeout} s"
+            finally:
+                if shell.poll() is None:
+                    os.killpg(shell.pid, signal.SIGKILL)
+                    shell.wait()
+            out.seek(0), err.seek(0)
+            said = SimpleNamespace(out=out.read(), err=err.read(), status=status)
+        assert said.status in range(1, 256) if fails else said.status == 0, (
+            f"{line}: {said.status}\n{said.out[-4000:]}\n{said.err[-4000:]}"
         )
-        assert (done.returncode != 0) == fails, (
-            f"{line}: {done.returncode}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
-        )
-        return SimpleNamespace(out=done.stdout, err=done.stderr, all=done.stdout + done.stderr, status=done.returncode)
+        said.all = said.out + said.err
+        return said
 
     return run
 

@@ -5,13 +5,13 @@ import os
 import shutil
 import subprocess
 import threading
-import time
 import urllib.request
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
 
 import pytest
 from servers import free_port
+from waits import until
 
 from brewcast import alerts as module
 from brewcast.alerts import alert_file, read_alerts, send
@@ -246,14 +246,6 @@ def alertmanager(tmp_path, receiver, monkeypatch):
     yield ask
     process.terminate()
     process.wait(120)
-
-
-def until(condition, what):
-    for _ in range(300):
-        if found := condition():
-            return found
-        time.sleep(0.1)
-    raise AssertionError(f"after half a minute not {what}")
 
 
 def passed_on(receiver):

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT, commands
-from toy import BUILD, ENV, begin_build, edit, hold, release, started, until
+from filelock import FileLock
+from toy import BUILD, ENV, begin_build, edit, hold, release, started
+from waits import until
 
 from brewcast import staleness
 
@@ -108,7 +110,7 @@ def begin(root: Path, command: list[str] | None = None) -> subprocess.Popen:
     # a shell's background job ignores Ctrl-C, and so would what it starts
     heed = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731
     process = begin_build(root, root / "build.log", command, preexec_fn=heed)
-    until((root / "products/near/judge/out.txt").exists, process)
+    until((root / "products/near/judge/out.txt").exists, "in its last stage", process)
     return process
 
 
@@ -134,20 +136,31 @@ def test_to_stop_make_stops_its_build(toy):
     make = begin(toy, ["make", "-o", ".venv/ready", "build", "SOURCE=near"])  # the environment is that of these tests
     make.terminate()  # make alone: it tells what it has started
     assert make.wait(120) != 0
-    until(lambda: kernels_of(toy) == [])
+    until(lambda: kernels_of(toy) == [], "ended with its kernels")
     assert "not run to the end: judge" in (toy / "build.log").read_text()
 
 
 def test_a_second_build_waits_says_for_whom_and_has_nothing_left_to_do(toy):
     first = begin(toy)
     second = begin_build(toy, toy / "second.log")
-    until(lambda: "waiting for it" in (toy / "second.log").read_text(), first, second)
+    until(lambda: "waiting for it" in (toy / "second.log").read_text(), "said to wait", first, second)
     release(toy)
     assert (first.wait(120), second.wait(120)) == (0, 0)
     told = (toy / "second.log").read_text()
     assert f"(process {first.pid}, since" in told
     assert started(told) == [] and "nothing to do" in told
     assert (toy / "products/near/judge/out.txt").read_text() == "whole"
+
+
+def test_who_waits_says_so_even_if_nobody_has_said_yet_who_holds_the_lock(toy):
+    # given somebody who has just taken it, and something to do
+    (toy / "env.yaml").write_text(ENV.replace("12]", "6]"))
+    lock = FileLock(toy / "state/near/.lock")
+    with lock:
+        second = begin_build(toy, toy / "second.log")
+        told = "near: another process holds state/near/.lock; waiting for it"
+        until(lambda: told in (toy / "second.log").read_text(), "said to wait", second)
+    assert second.wait(120) == 0
 
 
 def test_ploomber_itself_builds_the_same_way(toy, run):

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 from conftest import FEWER, commands, project_environment, small_project
 from test_journey import KILLED_IN_PUBLISH, STAGES, data_products, kill_build, serving_state
-from toy import ENV, begin_build, edit, hold, release, started, until
+from toy import ENV, begin_build, edit, hold, release, started
 from toy import STAGES as SMALL_STAGES
+from waits import until
 
 FULL = os.environ.get("BREWCAST_FAULTS") == "full"
 
@@ -69,7 +70,9 @@ def test_two_builds_at_once_do_each_stage_once(toy):
     hold(toy, "judge")
     logs = [toy / "one.log", toy / "other.log"]
     both = [begin_build(toy, log) for log in logs]
-    until(lambda: any("waiting for it" in log.read_text() for log in logs), *both)  # with the last stage to come
+    until(
+        lambda: any("waiting for it" in log.read_text() for log in logs), "said to wait", *both
+    )  # one stage is to come
     release(toy)
     assert [process.wait(300) for process in both] == [0, 0]
     told = "".join(log.read_text() for log in logs)
@@ -85,7 +88,7 @@ def test_killed_in_a_small_stage_with_other_parameters_the_old_ones_give_the_old
     edit(toy / "brewcast/areas.py", "return x", "return x * 1")  # which every stage stands on
     hold(toy, stage)
     process = begin_build(toy)
-    until(lambda: (toy / f"products/near/{stage}/out.txt").read_text() == "half", process)
+    until(lambda: (toy / f"products/near/{stage}/out.txt").read_text() == "half", f"in {stage}", process)
     os.killpg(process.pid, signal.SIGKILL)  # its own session
     process.wait(120)
     release(toy)

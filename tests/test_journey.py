@@ -6,16 +6,14 @@ import os
 import re
 import signal
 import subprocess
-import time
-import urllib.error
-import urllib.request
 from pathlib import Path
 from types import SimpleNamespace
 
 import pyarrow.parquet as pq
 import pytest
-from clients import serving
+from clients import post, serving
 from conftest import commands, project_environment, small_project
+from waits import until
 
 from brewcast.ledger import read_ledger
 
@@ -94,16 +92,6 @@ def test_the_tools_work_at_the_root_and_change_no_build(project):
     assert "starts" not in project.run("make run").err
 
 
-def ask(port: int, body: bytes, content_type: str = "application/json", path: str = "forecast") -> tuple[int, object]:
-    url = f"http://127.0.0.1:{port}/{path}"
-    request = urllib.request.Request(url, data=body, method="POST", headers={"Content-Type": content_type})
-    try:
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            return answer.status, json.load(answer)
-    except urllib.error.HTTPError as error:
-        return error.code, json.load(error)
-
-
 @pytest.fixture(scope="module")
 def served(project, tmp_path_factory):
     "`make serve` on a free port."
@@ -115,7 +103,7 @@ def served(project, tmp_path_factory):
 def test_the_service_answers_what_was_forecast(project, served):
     forecast = pq.read_table(project.root / "products/simulated/forecast/forecast.parquet").to_pandas()
     release = read(project.root, "package/package.json")["release"]
-    status, answers = ask(served, json.dumps({"store_ids": forecast.store_id.tolist()}).encode())
+    status, answers = post(served, {"store_ids": forecast.store_id.tolist()})
     assert status == 200 and [a["store_id"] for a in answers] == forecast.store_id.tolist()
     for answer, row in zip(answers, forecast.itertuples(), strict=True):
         assert list(answer) == ["store_id", "month", "forecast", "lower", "upper", "model_version", "features_as_of"]
@@ -139,7 +127,7 @@ def test_the_service_answers_what_was_forecast(project, served):
     ],
 )
 def test_a_bad_request_gets_a_4xx_that_names_the_field(served, body, content_type, status, field):
-    code, answer = ask(served, body, content_type)
+    code, answer = post(served, body, content_type)
     assert code in status
     assert field in json.dumps(answer)
 
@@ -172,9 +160,8 @@ def kill_build(root: Path, stage: str, threads: dict) -> None:
     process = subprocess.Popen(
         ["make", "build"], cwd=root, env=environment, stderr=subprocess.DEVNULL, start_new_session=True
     )
-    while not (notebook.exists() and '"execution_count": 1' in notebook.read_text()):
-        assert process.poll() is None, f"the build ended before {stage} began"
-        time.sleep(0.05)
+    begun = lambda: notebook.exists() and '"execution_count": 1' in notebook.read_text()  # noqa: E731
+    until(begun, f"in {stage}", process, patience=600)
     os.killpg(process.pid, signal.SIGKILL)  # its own session: `make` and Python, not the kernels
     assert process.wait(120) == -signal.SIGKILL
 

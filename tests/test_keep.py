@@ -13,7 +13,6 @@ import sys
 import tarfile
 import threading
 import time
-import urllib.request
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -21,7 +20,7 @@ import joblib
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-from clients import serving
+from clients import post, serving
 from conftest import commands, project_environment
 
 from brewcast import keep
@@ -179,20 +178,13 @@ def test_what_is_linked_to_another_disk_is_in_the_backup(origin, tmp_path):
     assert told["members"].keys() == keep.backup(origin, SOURCE, tmp_path / "plain.tar.gz")["members"].keys()
 
 
-def ask(port: int, stores: list[str]) -> list[dict]:
-    body = json.dumps({"store_ids": stores}).encode()
-    request = urllib.request.Request(f"http://127.0.0.1:{port}/forecast", body, {"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=60) as answer:
-        return json.load(answer)
-
-
 def test_a_restored_clone_serves_the_same_forecasts_without_a_build(origin, restored, tmp_path):
     forecast = pq.read_table(origin / f"products/{SOURCE}/forecast/forecast.parquet").to_pandas()
     assert not (restored.root / "products").exists()
     command, environment = ["make", "serve", "PORT=PORT"], project_environment(restored.root)
     with serving(command, tmp_path / "log", cwd=restored.root, env=environment) as service:
-        answers = ask(service.port, forecast.store_id.tolist())
-    assert [answer["store_id"] for answer in answers] == forecast.store_id.tolist()
+        status, answers = post(service.port, {"store_ids": forecast.store_id.tolist()})
+    assert status == 200 and [answer["store_id"] for answer in answers] == forecast.store_id.tolist()
     for answer, row in zip(answers, forecast.itertuples(), strict=True):
         assert answer["model_version"] == read_ledger(origin / "state" / SOURCE)[-1]["release"]
         for name in ["forecast", "lower", "upper"]:

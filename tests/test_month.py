@@ -6,13 +6,13 @@ import os
 import re
 import signal
 import subprocess
-import time
 from pathlib import Path
 from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 from conftest import commands, project_environment, small_project
+from waits import until
 
 from brewcast.core import read_json, read_parquet
 from brewcast.features import as_known, decided, open_series
@@ -118,10 +118,7 @@ def test_a_month_killed_after_it_was_published_is_finished_and_published_once(sh
     shop.till.write(doubled)
     command = [".venv/bin/python", "-m", "brewcast.cli", "month", "--source", "shop"]
     step = subprocess.Popen(command, cwd=shop.root, env=project_environment(shop.root), start_new_session=True)
-    give_up = time.monotonic() + 600
-    while len(read_ledger(shop.state)) < 2:
-        assert step.poll() is None and time.monotonic() < give_up
-        time.sleep(0.02)
+    until(lambda: len(read_ledger(shop.state)) == 2, "published", step, patience=600)
     os.killpg(step.pid, signal.SIGKILL)
     step.wait()
     killed = len(shop.records())

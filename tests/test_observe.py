@@ -4,7 +4,6 @@ import json
 import re
 import shutil
 import subprocess
-import time
 import urllib.parse
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +14,7 @@ import prometheus_client
 import pytest
 import yaml
 from servers import free_port
+from waits import until
 
 from brewcast.service import Metrics
 
@@ -316,14 +316,6 @@ def prometheus(tmp_path, service):
     process.wait(120)
     exporter.shutdown()
     thread.join()
-
-
-def until(condition, what):
-    for _ in range(600):
-        if found := condition():
-            return found
-        time.sleep(0.1)
-    raise AssertionError(f"after a minute not {what}")
 
 
 def test_prometheus_scrapes_the_service_and_every_panel_has_data(prometheus, service):

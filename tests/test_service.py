@@ -21,6 +21,7 @@ import psutil
 import pytest
 from clients import application, post
 from releases import ROOT, made_products
+from waits import until
 
 from brewcast.core import read_json, read_parquet, write_json
 from brewcast.keys import add_key
@@ -467,11 +468,7 @@ def test_the_service_imports_nothing_of_training(release, tmp_path):
 
 
 def until_status(port, status, authorization):
-    for _ in range(100):
-        if post(port, ONE, authorization=authorization)[0] == status:
-            return
-        time.sleep(0.1)
-    pytest.fail(f"never {status}")
+    until(lambda: post(port, ONE, authorization=authorization)[0] == status, f"answered with {status}")
 
 
 def test_with_keys_nobody_without_one_gets_a_forecast(release, tmp_path):

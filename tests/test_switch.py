@@ -17,6 +17,7 @@ from types import SimpleNamespace
 import pytest
 from clients import serving
 from releases import FOREST, ROOT, SEASONAL, lay_products
+from waits import until
 
 from brewcast import switch
 from brewcast.ledger import append_entry, read_ledger
@@ -102,35 +103,35 @@ def brewcast(root, *command, fails=False):
     return done.stdout + done.stderr
 
 
-def until(running, versions):
+def until_answered_by(running, versions):
     "Wait until an answer has these versions, store by store."
     begun = len(running.answers)
-    for _ in range(300):
+
+    def answered():
         new = [answer for status, answer in running.answers[begun:] if status == 200]
-        if new and [row["model_version"] for row in new[-1]] == versions:
-            return
-        time.sleep(0.1)
-    pytest.fail(f"never answered so: {versions}; {call(running.port, 'GET', '/versions')[1]}")
+        return new and [row["model_version"] for row in new[-1]] == versions
+
+    until(answered, f"answered by {versions}")
 
 
 def test_split_promote_and_rollback_take_effect_at_once_and_without_a_failed_request(running):
     # given a champion and its shadow, which are asked all the time
     first, entry = read_ledger(running.root / "state/shop")
     champion, challenger, before = entry["release"], entry["challenger"]["release"], first["release"]
-    until(running, [champion] * 12)
+    until_answered_by(running, [champion] * 12)
     # when the challenger gets a share of the stores, then it answers these, by their names, and the champion the rest
     assert "answers 40% of the stores" in brewcast(running.root, "split", "40")
     shared = [challenger if place_of(store) < 40 else champion for store in STORES]
     assert 0 < shared.count(challenger) < 12
-    until(running, shared)
+    until_answered_by(running, shared)
     # when it is promoted, then it answers all
     brewcast(running.root, "promote", "--reason", "the planners asked for it")
-    until(running, [challenger] * 12)
+    until_answered_by(running, [challenger] * 12)
     # when it is rolled back, twice, then what served before does, and each recipe taken back is barred
     brewcast(running.root, "rollback")
-    until(running, [champion] * 12)
+    until_answered_by(running, [champion] * 12)
     assert "barred until" in brewcast(running.root, "rollback")
-    until(running, [before] * 12)
+    until_answered_by(running, [before] * 12)
     assert "nothing to roll back to" in brewcast(running.root, "rollback", fails=True)
     # then no request failed, and every answer was wholly of the release that it names
     releases = {name: Release(running.root / "state/shop/releases" / name) for name in (champion, challenger, before)}
@@ -170,10 +171,10 @@ def test_a_release_that_fails_its_check_is_not_switched_to_and_the_old_one_goes_
     else:
         pytest.fail("the release was not refused")
     assert "is not switched to" in running.log.read_text()
-    until(running, [entry["release"]] * 12)
+    until_answered_by(running, [entry["release"]] * 12)
     # and a rollback heals it, without a restart
     brewcast(running.root, "rollback")
-    until(running, [entry["release"]] * 12)
+    until_answered_by(running, [entry["release"]] * 12)
     assert Counter(status for status, _ in running.answers).keys() == {200}
 
 
@@ -188,11 +189,11 @@ def test_a_ledger_that_is_damaged_for_a_moment_is_followed_again(running):
         time.sleep(0.1)
     else:
         pytest.fail("nothing was said")
-    until(running, [entry["release"]] * 12)  # it goes on
+    until_answered_by(running, [entry["release"]] * 12)  # it goes on
     # when it is whole again, then the next command takes effect
     ledger.write_bytes(good)
     brewcast(running.root, "promote")
-    until(running, [entry["challenger"]["release"]] * 12)
+    until_answered_by(running, [entry["challenger"]["release"]] * 12)
     assert Counter(status for status, _ in running.answers).keys() == {200}
 
 

@@ -8,7 +8,6 @@ import shlex
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -165,13 +164,6 @@ def hold(root: Path, stage: str) -> None:
 
 def release(root: Path) -> None:
     shutil.rmtree(root / "held")
-
-
-def until(happened, *processes: subprocess.Popen) -> None:
-    "Wait until something has happened, while all of these run."
-    while not happened():
-        assert all(process.poll() is None for process in processes), "it has ended"
-        time.sleep(0.02)
 
 
 def edit(path: Path, old: str, new: str) -> None:
