@@ -103,12 +103,16 @@ def kernels_of(root: Path) -> list[int]:
     return found
 
 
+def heed():
+    "Stops that a shell's background job, or `nohup`, ignores, and so would what it starts."
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
 def begin(root: Path, command: list[str] | None = None) -> subprocess.Popen:
     "A build, as far as its last stage has begun to write."
     (root / "products/near/judge/out.txt").unlink()
     hold(root, "judge")
-    # a shell's background job ignores Ctrl-C, and so would what it starts
-    heed = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731
     process = begin_build(root, root / "build.log", command, preexec_fn=heed)
     until((root / "products/near/judge/out.txt").exists, "in its last stage", process)
     return process
