@@ -24,12 +24,13 @@ import time
 from importlib.metadata import version
 from pathlib import Path
 
+from measure import adopt_orphans, in_turns, measured, table
+
 ROOT = Path(__file__).resolve().parent.parent
 PEERS = ROOT / "bench" / "peers"
 sys.path.insert(0, str(PEERS))
 
 import toy  # noqa: E402
-from measure import adopt_orphans, in_turns, measured, table  # noqa: E402
 
 PY, BIN, SOURCE = ROOT / ".venv/bin/python", ROOT / ".venv/bin", "simulated"
 SETTINGS = ("SOURCE", "PLOOMBER_", "BREWCAST_", "MLFLOW_", "BENTOML_", "JUPYTER_CONFIG", "PYTHON", "MAKE", "MFLAGS")

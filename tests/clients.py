@@ -38,10 +38,7 @@ def serving(command: list[str], log: Path, **options):
     with log.open("w") as said:
         process = subprocess.Popen(line, stdout=said, stderr=said, start_new_session=True, **options)
     try:
-        try:
-            until(lambda: _is_ready(port), "ready", process)
-        except AssertionError as error:
-            raise AssertionError(f"{error}\n{log.read_text()}") from None
+        until(lambda: _is_ready(port), "ready", process, patience=180, log=log)
         yield SimpleNamespace(port=port, process=process, log=log)
     finally:
         with contextlib.suppress(ProcessLookupError):

@@ -7,8 +7,9 @@ import signal
 import socket
 import subprocess
 import tempfile
-import time
 from pathlib import Path
+
+from waits import until
 
 PASSWORD = "s3cret,=%@/ pässword"  # with what a URL and Feast's own connection strings have to escape
 QUOTED = "s3cret%2C%3D%25%40%2F%20p%C3%A4ssword"
@@ -37,13 +38,10 @@ class Server:
         self.start()
 
     def start(self) -> None:
-        log = (self.folder / "log").open("ab")
-        self.process = subprocess.Popen(self.command(), stdout=log, stderr=log, cwd=self.folder, **self.person())
-        give_up = time.monotonic() + 60
-        while not self.answers():
-            if self.process.poll() is not None or time.monotonic() > give_up:
-                raise RuntimeError(f"no server: {(self.folder / 'log').read_text()[-2000:]}")
-            time.sleep(0.05)
+        log = self.folder / "log"
+        with log.open("ab") as said:
+            self.process = subprocess.Popen(self.command(), stdout=said, stderr=said, cwd=self.folder, **self.person())
+        until(self.answers, "a server that answers", self.process, patience=60, log=log)
 
     def person(self) -> dict:  # as whom it runs: PostgreSQL refuses root
         return {}

@@ -240,7 +240,7 @@ def alertmanager(tmp_path, receiver, monkeypatch):
             assert process.poll() is None, (folder / "log").read_text()
             return None
 
-    until(lambda: ask() is not None, "up")
+    until(lambda: ask() is not None, "up", patience=30)
     monkeypatch.setenv("BREWCAST_ALERTMANAGER", f"http://127.0.0.1:{port}/")
     monkeypatch.delenv("BREWCAST_ALERT_WEBHOOK", raising=False)
     yield ask
@@ -270,12 +270,14 @@ def test_alertmanager_has_an_alert_once_tells_it_and_lets_it_go(tmp_path, receiv
     told = held["drift"]["annotations"]
     assert told["description"] == DRIFT["reason"] and json.loads(told["figures"]) == {"wape": 0.21}
     assert told["link"] == DRIFT["link"] and "2024-04" in told["summary"]
-    until(lambda: passed_on(receiver) == [("drift", "firing")], "told")
+    until(lambda: passed_on(receiver) == [("drift", "firing")], "told", patience=30)
     # when it has ended
     assert [s["status"] for s in send(tmp_path / "state", [], "2024-05")] == ["resolved"]
     # then it is gone, and its receiver hears that
-    until(lambda: not alertmanager(), "gone")
-    until(lambda: passed_on(receiver) == [("drift", "firing"), ("drift", "resolved")], "told that it is gone")
+    until(lambda: not alertmanager(), "gone", patience=30)
+    until(
+        lambda: passed_on(receiver) == [("drift", "firing"), ("drift", "resolved")], "told that it is gone", patience=30
+    )
 
 
 def test_alertmanager_that_was_down_is_told_later(tmp_path, alertmanager, monkeypatch):

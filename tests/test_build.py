@@ -11,7 +11,7 @@ import pytest
 from conftest import ROOT, commands
 from filelock import FileLock
 from toy import BUILD, ENV, begin_build, edit, hold, release, started
-from waits import until
+from waits import heed, until
 
 from brewcast import staleness
 
@@ -103,18 +103,13 @@ def kernels_of(root: Path) -> list[int]:
     return found
 
 
-def heed():
-    "Stops that a shell's background job, or `nohup`, ignores, and so would what it starts."
-    for number in (signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, signal.SIG_DFL)
-
-
 def begin(root: Path, command: list[str] | None = None) -> subprocess.Popen:
     "A build, as far as its last stage has begun to write."
     (root / "products/near/judge/out.txt").unlink()
     hold(root, "judge")
-    process = begin_build(root, root / "build.log", command, preexec_fn=heed)
-    until((root / "products/near/judge/out.txt").exists, "in its last stage", process)
+    log, made = root / "build.log", root / "products/near/judge/out.txt"
+    process = begin_build(root, log, command, preexec_fn=heed)
+    until(made.exists, "in its last stage", process, log=log)
     return process
 
 
@@ -159,8 +154,7 @@ def test_a_second_build_waits_says_for_whom_and_has_nothing_left_to_do(toy):
 def test_who_waits_says_so_even_if_nobody_has_said_yet_who_holds_the_lock(toy):
     # given somebody who has just taken it, and something to do
     (toy / "env.yaml").write_text(ENV.replace("12]", "6]"))
-    lock = FileLock(toy / "state/near/.lock")
-    with lock:
+    with FileLock(toy / "state/near/.lock"):
         second = begin_build(toy, toy / "second.log")
         told = "near: another process holds state/near/.lock; waiting for it"
         until(lambda: told in (toy / "second.log").read_text(), "said to wait", second)

@@ -70,14 +70,12 @@ def test_two_builds_at_once_do_each_stage_once(toy):
     hold(toy, "judge")
     logs = [toy / "one.log", toy / "other.log"]
     both = [begin_build(toy, log) for log in logs]
-    until(
-        lambda: any("waiting for it" in log.read_text() for log in logs), "said to wait", *both
-    )  # one stage is to come
+    told = lambda: "".join(log.read_text() for log in logs)  # noqa: E731
+    until(lambda: "waiting for it" in told(), "said to wait", *both)  # with the last stage to come
     release(toy)
     assert [process.wait(300) for process in both] == [0, 0]
-    told = "".join(log.read_text() for log in logs)
-    assert sorted(started(told)) == ["clean", "judge"]
-    assert told.count("waiting for it") == 1
+    assert sorted(started(told())) == ["clean", "judge"]
+    assert told().count("waiting for it") == 1
 
 
 @pytest.mark.parametrize("stage", SMALL_STAGES)

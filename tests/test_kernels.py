@@ -17,6 +17,7 @@ import pytest
 from conftest import ROOT, project_environment
 from nbclient.exceptions import DeadKernelError
 from papermill.execute import execute_notebook
+from waits import heed
 
 from brewcast import kernels
 from brewcast.kernels import PRELOAD, Manager
@@ -331,7 +332,6 @@ time.sleep(600)
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_the_warm_process_and_its_kernels_end_with_the_build(how, tmp_path):
     environment = project_environment(ROOT) | {"PYTHONHASHSEED": "0"}
-    heed = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731  a background job ignores Ctrl-C
     command, quiet = [sys.executable, "-c", BUILD], subprocess.DEVNULL
     build = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=quiet, text=True, preexec_fn=heed)
     begun = [psutil.Process(int(pid)) for pid in build.stdout.readline().split()]

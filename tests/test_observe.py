@@ -322,14 +322,14 @@ def test_prometheus_scrapes_the_service_and_every_panel_has_data(prometheus, ser
     # given a service that is not ready
     service.ready.set(0)
     # when Prometheus scrapes it
-    until(lambda: (prometheus("query", query='up{job="brewcast"} == 1') or {}).get("result"), "scraped")
+    until(lambda: (prometheus("query", query='up{job="brewcast"} == 1') or {}).get("result"), "scraped", patience=60)
 
     def firing():
         told = prometheus("alerts")["alerts"]
         return {each["labels"]["alertname"]: each for each in told if each["state"] == "firing"}
 
     # then the rules are loaded, and the alert fires, as does the one about features that are years old
-    until(lambda: {"BrewcastNotReady", "BrewcastFeaturesOld"} <= set(firing()), "fired")
+    until(lambda: {"BrewcastNotReady", "BrewcastFeaturesOld"} <= set(firing()), "fired", patience=60)
     alert = firing()["BrewcastNotReady"]
     assert (
         alert["labels"]["severity"] == "critical"
@@ -341,10 +341,11 @@ def test_prometheus_scrapes_the_service_and_every_panel_has_data(prometheus, ser
     until(
         lambda: (prometheus("query", query="count_over_time(brewcast_ready[1m]) > 3") or {}).get("result"),
         "scraped often",
+        patience=60,
     )
     empty = [w for w, e in expressions().items() if not prometheus("query", query=filled_in(e))["result"]]
     assert empty == []
     assert all(rule["health"] == "ok" for rule in rules), rules
     # and it goes out once the service is ready
     service.ready.set(1)
-    until(lambda: "BrewcastNotReady" not in firing(), "silent")
+    until(lambda: "BrewcastNotReady" not in firing(), "silent", patience=60)

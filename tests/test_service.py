@@ -468,7 +468,7 @@ def test_the_service_imports_nothing_of_training(release, tmp_path):
 
 
 def until_status(port, status, authorization):
-    until(lambda: post(port, ONE, authorization=authorization)[0] == status, f"answered with {status}")
+    until(lambda: post(port, ONE, authorization=authorization)[0] == status, f"answered with {status}", patience=10)
 
 
 def test_with_keys_nobody_without_one_gets_a_forecast(release, tmp_path):

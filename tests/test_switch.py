@@ -111,7 +111,7 @@ def until_answered_by(running, versions):
         new = [answer for status, answer in running.answers[begun:] if status == 200]
         return new and [row["model_version"] for row in new[-1]] == versions
 
-    until(answered, f"answered by {versions}")
+    until(answered, f"answered by {versions}", patience=30, log=running.log)
 
 
 def test_split_promote_and_rollback_take_effect_at_once_and_without_a_failed_request(running):
@@ -164,12 +164,8 @@ def test_a_release_that_fails_its_check_is_not_switched_to_and_the_old_one_goes_
     back = {name: first[name] for name in ("release", "recipe", "cutoff", "train_through", "model_hash", "made_in")}
     harmed = {name: value for name, value in entry.items() if name not in ("n", "at", "by")} | back
     append_entry(running.root / "state/shop", harmed | {"challenger": None})
-    for _ in range(300):
-        if "brewcast_release_refused_total 1.0" in call(running.port, "GET", "/metrics")[1].decode():
-            break
-        time.sleep(0.1)
-    else:
-        pytest.fail("the release was not refused")
+    refused = lambda: b"brewcast_release_refused_total 1.0" in call(running.port, "GET", "/metrics")[1]  # noqa: E731
+    until(refused, "refused", patience=30, log=running.log)
     assert "is not switched to" in running.log.read_text()
     until_answered_by(running, [entry["release"]] * 12)
     # and a rollback heals it, without a restart
@@ -183,12 +179,7 @@ def test_a_ledger_that_is_damaged_for_a_moment_is_followed_again(running):
     ledger, entry = running.root / "state/shop/ledger.db", read_ledger(running.root / "state/shop")[-1]
     good = ledger.read_bytes()
     ledger.write_bytes(os.urandom(5000))
-    for _ in range(300):
-        if "the ledger cannot be read" in running.log.read_text():
-            break
-        time.sleep(0.1)
-    else:
-        pytest.fail("nothing was said")
+    until(lambda: "the ledger cannot be read" in running.log.read_text(), "said", patience=30)
     until_answered_by(running, [entry["release"]] * 12)  # it goes on
     # when it is whole again, then the next command takes effect
     ledger.write_bytes(good)
