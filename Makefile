@@ -79,7 +79,7 @@ lab: .venv/ready ## JupyterLab in the project, with each stage's parameters
 
 serve: .venv/ready ## The forecast service on http://127.0.0.1:3000
 	@test -e "state/$(SOURCE)/ledger.db" || { echo "nothing is published for $(SOURCE): make run SOURCE=$(SOURCE)" >&2; exit 1; }
-	@$(ACTIVATE) && exec python -m brewcast.service --port $(PORT)
+	@$(ACTIVATE) && exec python -m brewcast.serving.app --port $(PORT)
 
 ui: .venv/ready ## MLflow on http://127.0.0.1:5000
 	@$(ACTIVATE) && mlflow ui --host 127.0.0.1 --port 5000
@@ -110,7 +110,7 @@ faults: .venv/ready ## Kills in every stage, full disks, two builds at once: all
 	@. .venv/bin/activate && BREWCAST_FAULTS=full python -m pytest -q -n 2 tests/test_faults.py
 
 sabotage: .venv/ready ## Bring candidates that must be refused before the gate, one by one (a minute)
-	@BREWCAST_ROOT= $(PY) -m brewcast.sabotage
+	@BREWCAST_ROOT= $(PY) bench/gate_red_team.py
 
 bench: .venv/ready ## Builds beside papermill, nbconvert, Ploomber, Kedro and DVC
 	@$(PY) bench/builds.py

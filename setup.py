@@ -2,7 +2,7 @@
 
 from configparser import ConfigParser
 
-from setuptools import setup
+from setuptools import find_packages, setup
 
 cfg = ConfigParser(delimiters=["="])
 cfg.read("settings.ini", encoding="utf-8")
@@ -14,7 +14,8 @@ setup(
     description=cfg["description"],
     author=cfg["author"],
     license="Apache-2.0",
-    packages=[cfg["lib_name"]],
+    packages=find_packages(include=[cfg["lib_name"], f"{cfg['lib_name']}.*"]),
+    package_data={"": ["templates/*"]},
     python_requires=f">={cfg['min_python']},<3.14",  # newer ones were not tried
     install_requires=cfg["requirements"].split(),
     extras_require={"serve": cfg["serve_requirements"].split(), "dev": cfg["dev_requirements"].split()},

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from brewcast.backtest import judged_cutoffs, replay
-from brewcast.core import read_parquet
-from brewcast.evaluate import luck
-from brewcast.models import BASELINES
-from brewcast.project import read_env
+from brewcast.common.core import read_parquet
+from brewcast.common.params import read_env
+from brewcast.model.backtest import judged_cutoffs, replay
+from brewcast.model.evaluate import luck
+from brewcast.model.recipes import BASELINES
 
 ROOT = Path(__file__).resolve().parent.parent
 

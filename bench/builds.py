@@ -51,9 +51,9 @@ def shell(**more) -> dict[str, str]:
 # -- working copies
 
 
-def command_line(copy: Path, *words: str) -> list:
-    "Brewcast's command in a working copy."
-    return [PY, "-m", "brewcast.cli" if (copy / "brewcast" / "cli.py").exists() else "brewcast.build", *words]
+def command_line(*words: str) -> list:
+    "Brewcast's command."
+    return [PY, "-m", "brewcast.cli", *words]
 
 
 def run_in(copy: Path, *command) -> str:
@@ -81,8 +81,8 @@ def project(place: Path, asked: argparse.Namespace) -> Path:
                 (place / name).unlink(missing_ok=True)
     (place / ".venv").symlink_to(ROOT / ".venv")
     size = "" if asked.full else f", months={asked.months}, stores={asked.stores}, lines={asked.lines}"
-    run_in(place, *command_line(place, "export"))
-    run_in(place, PY, "-c", f"from brewcast.simulate import write_export; write_export('data/simulated'{size})")
+    run_in(place, *command_line("export"))
+    run_in(place, PY, "-c", f"from brewcast.data.simulate import write_export; write_export('data/simulated'{size})")
     return place
 
 
@@ -142,7 +142,7 @@ def cold(ours: Path, stock: Path, parallel: Path, loop: Path, repeat: int, keep:
     inputs = lambda: (ours / "products" / SOURCE / "inputs.json").read_bytes()  # noqa: E731
 
     def brewcast():
-        return measured(command_line(ours, "build"), emptied(ours), shell(PYTHONPATH=str(ours)))
+        return measured(command_line("build"), emptied(ours), shell(PYTHONPATH=str(ours)))
 
     def ploomber(copy):
         return measured([BIN / "ploomber", "build"], with_inputs(copy, inputs()), environments[copy])
@@ -183,7 +183,7 @@ def unchanged(ours: Path, stock: Path, repeat: int) -> dict:
     own, theirs = shell(PYTHONPATH=str(ours)), activated(stock)
     return in_turns(
         {
-            "brewcast build": lambda: measured(command_line(ours, "build"), ours, own),
+            "brewcast build": lambda: measured(command_line("build"), ours, own),
             "make build": lambda: measured(["make", "-o", ".venv/ready", "build"], ours, own),
             "ploomber build (stock)": lambda: measured([BIN / "ploomber", "build"], stock, theirs),
         },
@@ -219,7 +219,7 @@ def same_shape(template: Path, ours: Path, repeat: int, keep: dict) -> dict:
     ):
         subprocess.run([bin_ / "dvc", *words], cwd=places["dvc"], env=env["dvc"], check=True)
     commands = {
-        "brewcast build": ("ours", command_line(places["ours"], "build")),
+        "brewcast build": ("ours", command_line("build")),
         "ploomber build (stock)": ("stock", [BIN / "ploomber", "build"]),
         "kedro run (runs all again)": ("kedro", [bin_ / "kedro", "run"]),
         "kedro run --only-missing-outputs": ("kedro", [bin_ / "kedro", "run", "--only-missing-outputs"]),
@@ -248,7 +248,7 @@ def one_parameter(ours: Path, stock: Path, repeat: int, name: str, first: float)
 
     return in_turns(
         {
-            "brewcast build": lambda: measured(command_line(ours, "build"), changed(ours), own),
+            "brewcast build": lambda: measured(command_line("build"), changed(ours), own),
             "ploomber build (stock)": lambda: measured([BIN / "ploomber", "build"], changed(stock), theirs),
         },
         repeat,
@@ -258,9 +258,9 @@ def one_parameter(ours: Path, stock: Path, repeat: int, name: str, first: float)
 def published(ours: Path, repeat: int) -> dict:
     "B: after `publish` too, once a build has seen what it left."
     for command in ("publish", "build", "publish"):
-        run_in(ours, *command_line(ours, command))
+        run_in(ours, *command_line(command))
     return in_turns(
-        {"brewcast build": lambda: measured(command_line(ours, "build"), ours, shell(PYTHONPATH=str(ours)))}, repeat
+        {"brewcast build": lambda: measured(command_line("build"), ours, shell(PYTHONPATH=str(ours)))}, repeat
     )
 
 
@@ -283,7 +283,7 @@ def main() -> None:
         template = project(Path(folder) / "template", asked)
         ours, loop = copied(template, "ours"), copied(template, "loop")
         stock, parallel = copied(template, "stock", ""), copied(template, "parallel", PARALLEL)
-        run_in(ours, *command_line(ours, "export"))
+        run_in(ours, *command_line("export"))
         again, results = max(3, asked.repeat), {}
         for title, contest in {
             COLD: lambda: cold(ours, stock, parallel, loop, asked.repeat, keep),

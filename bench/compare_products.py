@@ -110,7 +110,7 @@ class Renames:
     def path(
         self,
         section: str,  # files or modules
-        old: str,  # train/model.joblib, brewcast.models.Baseline
+        old: str,  # train/model.joblib, brewcast.model.recipes.Baseline
         separator: str,  # "/" or "."
     ) -> str:  # the new path
         "Where a file or class lies now: by the entry for the longest part of its path."

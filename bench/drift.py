@@ -20,9 +20,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from brewcast.drift import chart, draw_chart
-from brewcast.features import baseline_rates
-from brewcast.monitor import realised_errors
+from brewcast.model.drift import chart, draw_chart
+from brewcast.model.features import baseline_rates
+from brewcast.model.monitor import realised_errors
 
 STORES, MONTHS, REFERENCE, SERVES = 30, 72, 12, 28
 START = pd.Timestamp("2015-01-01")
@@ -143,7 +143,7 @@ def sale_lines(table: pd.DataFrame, until: int, hit: np.ndarray, kind: str, seed
 def quality_says(sales: Path, store_month: pd.DataFrame) -> list[str] | None:
     "Levels of what the quality checks find in the last month; None where this Brewcast has none."
     try:
-        from brewcast.quality import check_data
+        from brewcast.data.quality import check_data
     except ImportError:
         return None
     calendar = {"unit": "day", "weekday": None, "complete_within_days": 0, "open_within_days": 10, "countries": {}}
@@ -207,7 +207,7 @@ def measure(histories: int, rate: float) -> tuple[pd.DataFrame, list[str], pd.Da
         ]
         for kind, levels in caught.items():
             if levels[0] is None:
-                notes.append(f"broken till, {kind}: no brewcast.quality here to ask")
+                notes.append(f"broken till, {kind}: no brewcast.data.quality here to ask")
             else:
                 stop, any_ = (
                     np.mean([level in found if level else bool(found) for found in levels]) for level in ("stop", "")

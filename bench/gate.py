@@ -18,10 +18,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from brewcast.backtest import best_baseline, replay
-from brewcast.core import read_json, read_parquet
-from brewcast.evaluate import CHECKS, _max_group_loss, _max_luck, contest, decide, monthly_errors, weigh
-from brewcast.project import read_env
+from brewcast.common.core import read_json, read_parquet
+from brewcast.common.params import read_env
+from brewcast.model.backtest import best_baseline, replay
+from brewcast.model.evaluate import CHECKS, _max_group_loss, _max_luck, contest, decide, monthly_errors, weigh
 
 ROOT = Path(__file__).resolve().parent.parent
 BLOCK, LOOKS, WINDOW, TREES = 3, 12, 12, 20

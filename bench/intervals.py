@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from brewcast.backtest import interval_error, replay
-from brewcast.core import read_parquet
-from brewcast.intervals import (
+from brewcast.common.core import read_parquet
+from brewcast.model.backtest import interval_error, replay
+from brewcast.model.intervals import (
     GROUPS,
     add_intervals,
     add_reach,

@@ -1,4 +1,4 @@
-"""Rows from an online store: brewcast.online beside Feast's get_online_features, in one run.
+"""Rows from an online store: brewcast.serving.online_store beside Feast's get_online_features, in one run.
 
     .venv/bin/python bench/online.py [--stores 10000]
 
@@ -21,17 +21,17 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 
 from servers import PostgresServer, RedisServer  # noqa: E402
-from test_features import all_tables, make_lines, make_plan  # noqa: E402
+from tables import all_tables, make_lines, make_plan  # noqa: E402
 
-from brewcast.core import write_json, write_parquet  # noqa: E402
-from brewcast.features import materialise, open_store  # noqa: E402
-from brewcast.online import open_rows  # noqa: E402
-from brewcast.push import feast_settings, push_online, view_features  # noqa: E402
+from brewcast.common.core import write_json, write_parquet  # noqa: E402
+from brewcast.model.feature_store import materialise, open_store, view_features  # noqa: E402
+from brewcast.registry.online_writer import feast_settings, push_online  # noqa: E402
+from brewcast.serving.online_store import open_rows  # noqa: E402
 
 CUTOFF = datetime(2024, 6, 30, tzinfo=UTC)
 IMPORTS = {
-    "ours, redis": "import brewcast.online, redis, mmh3",
-    "ours, postgresql": "import brewcast.online, psycopg",
+    "ours, redis": "import brewcast.serving.online_store, redis, mmh3",
+    "ours, postgresql": "import brewcast.serving.online_store, psycopg",
     "Feast": "import feast",
 }
 RESOURCES = "; import psutil; p = psutil.Process(); print(sum(p.cpu_times()[:2]), p.memory_info().rss / 2**20)"

@@ -19,12 +19,12 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 
-from brewcast.clean import clean
-from brewcast.ingest import ingest
-from brewcast.project import read_env
-from brewcast.quality import judge_month, summary
-from brewcast.schemas import connect
-from brewcast.simulate import write_export
+from brewcast.common.contracts import connect
+from brewcast.common.params import read_env
+from brewcast.data.clean import clean
+from brewcast.data.ingest import ingest
+from brewcast.data.quality import judge_month, summary
+from brewcast.data.simulate import write_export
 
 ROOT = Path(__file__).resolve().parent.parent
 EVERY = "SELECT * REPLACE ({}) FROM month"

@@ -25,7 +25,7 @@ import yaml
 from compare_products import NOT_COMPARED, Build, Difference, compare, fresh_shell, not_compared, read_renames, sha256
 from measure import children_cpu
 
-from brewcast.records import code_as_it_is, git
+from brewcast.workflow.runs import code_as_it_is, git
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = ["simulated", "walmart", "maven_market", "dominicks_oj"]

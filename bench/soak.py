@@ -195,13 +195,13 @@ class Project:
         return all((self.state / "releases" / one["release"]).exists() for one in (entry, entry["challenger"]))
 
     def ledger(self) -> list[dict]:
-        from brewcast.ledger import read_ledger
+        from brewcast.common.ledger import read_ledger
 
         return read_ledger(self.state)
 
     def offer(self) -> None:
         "The newest champion that had a challenger, and that challenger as its shadow, as a `publish` leaves them."
-        from brewcast.ledger import append_entry
+        from brewcast.registry.ledger_writer import append_entry
 
         kept = {name: self.first[name] for name in self.first if name not in ("n", "at", "by")}
         append_entry(self.state, kept | {"action": "publish", "share": 0, "barred": []})

@@ -9,8 +9,8 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from brewcast.lock import project_lock
-from brewcast.project import QUIET, env_files
+from brewcast.common.lock import project_lock
+from brewcast.common.params import QUIET, env_files
 
 ROOT = Path(__file__).resolve().parent.parent
 SITE, SCRATCH = ROOT / "_docs", ROOT / "scratch/docs"

@@ -13,7 +13,7 @@ from picture import pipeline_picture
 from reference import commands_page, module_page, modules, names, parameters_page
 
 from brewcast.cli import summary
-from brewcast.project import env_files, read_env, stages, upstream_of
+from brewcast.common.params import env_files, read_env, stages, upstream_of
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCE = next(iter(env_files(ROOT)))  # the default one: the site shows its last build

@@ -11,10 +11,11 @@ import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 
-from brewcast import kernels
-from brewcast.build import KERNEL
-from brewcast.project import QUIET
-from brewcast.staleness import module_closure, normal_form
+from brewcast.common.params import QUIET
+from brewcast.workflow import kernels
+from brewcast.workflow.executor import KERNEL
+from brewcast.workflow.notebooks import notebooks
+from brewcast.workflow.staleness import module_closure, normal_form, package_data
 
 ROOT = Path(__file__).resolve().parent.parent
 CACHE = ROOT / "scratch/docs/lessons"
@@ -33,7 +34,7 @@ def executed(
     NotebookClient(
         notebook,
         timeout=300,
-        resources={"metadata": {"path": str(root / "nbs")}},
+        resources={"metadata": {"path": str(path.parent)}},
         extra_arguments=["--log-level=CRITICAL"],
         kernel_manager_class=kernels.Manager,
     ).execute()
@@ -48,7 +49,8 @@ def place(
     "Where an executed notebook is kept: by its code, that of the modules that it imports, and the lock's content."
     code = [[cell.id, normal_form(cell.source)] for cell in nbformat.read(path, 4).cells if cell.cell_type == "code"]
     modules = module_closure([form for _, form in code], root / "brewcast")
-    content = [code, modules, (root / "requirements.lock").read_text()]
+    others = [file.read_text() for file in package_data(modules, root / "brewcast")]
+    content = [code, modules, others, (root / "requirements.lock").read_text()]
     return cache / f"{path.stem}-{hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]}.ipynb"
 
 
@@ -111,7 +113,7 @@ def with_outputs(
 
 def main() -> int:  # exit status
     "Execute the lessons of every notebook, or of those that are named, whether or not they have been."
-    paths = [Path(name).resolve() for name in sys.argv[1:]] or sorted((ROOT / "nbs").glob("*.ipynb"))
+    paths = [Path(name).resolve() for name in sys.argv[1:]] or notebooks(ROOT)
     failed = execute(paths, ROOT, CACHE)
     for path, error in failed.items():
         print(f"{path.relative_to(ROOT)}: {error}", file=sys.stderr)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import nbformat
 
-from brewcast.staleness import program
+from brewcast.workflow.staleness import program
 
 LONG = 30  # lines of code; longer cells are folded
 HIDDEN = re.compile(r"(?m)^#\| *(hide|default_exp)\b")

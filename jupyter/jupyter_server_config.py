@@ -38,7 +38,7 @@ class Notebooks(LargeFileManager):
         "Without outputs, and the module is made from it: an edit is what runs."
         from nbdev.clean import clean_jupyter
 
-        from brewcast.notebooks import export_saved
+        from brewcast.workflow.notebooks import export_saved
 
         if is_ours(model, path):
             clean_jupyter(path=str(root / path.strip("/")), model=model)
@@ -53,7 +53,7 @@ class Notebooks(LargeFileManager):
 
 def is_ours(model, path):
     "Is it a notebook of the library, or somebody's own beside it?"
-    return model["type"] == "notebook" and (root / path.strip("/")).resolve().parent == root / "nbs"
+    return model["type"] == "notebook" and (root / path.strip("/")).resolve().is_relative_to(root / "nbs")
 
 
 c.ServerApp.contents_manager_class = Notebooks  # the default is asynchronous, Ploomber's is not: nothing would open

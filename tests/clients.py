@@ -15,7 +15,7 @@ from releases import ROOT
 from servers import free_port
 from waits import until
 
-from brewcast.package import call, quiet_environment
+from brewcast.delivery.package import call, quiet_environment
 
 
 def post(port: int, body: bytes | dict, kind: str | None = "application/json", path: str = "/forecast", **headers):
@@ -57,6 +57,6 @@ def application(release, work, **variables):
     "The service in a process of its own, without BentoML around it."
     named = {f"BREWCAST_{name.upper()}": str(value) for name, value in variables.items()}
     environment = quiet_environment(work) | {"PYTHONPATH": str(ROOT), "BREWCAST_RELEASE": str(release)} | named
-    command = [sys.executable, "-m", "brewcast.service", "--port", "PORT"]
+    command = [sys.executable, "-m", "brewcast.serving.app", "--port", "PORT"]
     with serving(command, work / "log", cwd=work, env=environment) as service:
         yield service

@@ -6,6 +6,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,8 +15,9 @@ import pytest
 from filelock import FileLock
 from guardian import watch
 
-from brewcast.project import QUIET
+from brewcast.common.params import QUIET
 
+sys.path.append(str(Path(__file__).resolve().parent.parent / "bench"))  # its programs are tested, too
 pytest_plugins = ["toy"]  # a small project of four stages
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -87,7 +89,7 @@ def small_project(target: Path, **size) -> Path:
         assert found == 1, f"env.yaml has no {name}"
     (target / "env.yaml").write_text(text)
     arguments = ", ".join(f"{name}={value}" for name, value in (SMALL | size).items())
-    script = f"from brewcast.simulate import write_export; write_export('data/simulated', {arguments})"
+    script = f"from brewcast.data.simulate import write_export; write_export('data/simulated', {arguments})"
     commands(target)(f'.venv/bin/python -c "{script}"')
     return target
 
@@ -137,7 +139,7 @@ def pytest_configure(config):
 
 # The files that take longest come first, so that no worker is left with one of them at the end: `--durations=0` tells.
 LONGEST = (
-    "month sources examples lab journey docs trace registry build records keep ingest kernels service switch faults"
+    "monthly sources examples lab journey docs lineage publish executor runs backup ingest kernels app promotion faults"
 )
 
 

@@ -8,10 +8,11 @@ import joblib
 import numpy as np
 import pandas as pd
 
-from brewcast.core import sha256, write_json, write_parquet
-from brewcast.ledger import resolve_inputs
-from brewcast.models import CATEGORIES, FEATURES, build_model
-from brewcast.package import bento_hashes, hashes, write_release
+from brewcast.common.core import write_json, write_parquet
+from brewcast.common.hashing import sha256
+from brewcast.common.ledger import resolve_inputs
+from brewcast.delivery.package import bento_hashes, hashes, write_release
+from brewcast.model.recipes import CATEGORIES, FEATURES, build_model
 
 ROOT = Path(__file__).resolve().parent.parent
 SEASONAL, FOREST = {"name": "seasonal", "params": {}}, {"name": "forest", "params": {"n_estimators": 3}}

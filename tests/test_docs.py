@@ -11,7 +11,7 @@ import nbformat
 import pytest
 from conftest import ROOT
 
-from brewcast.project import env_files, flat, known_parameters, read_env, stages, upstream_of
+from brewcast.common.params import env_files, flat, known_parameters, read_env, stages, upstream_of
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking".split()
@@ -92,7 +92,7 @@ def test_every_notebook_is_a_page_with_what_it_showed(site):
 
 
 def test_lessons_of_library_notebooks_have_been_run(site):
-    assert "2024-06-01" in text_of(site.pages["nbs/00_core.html"])  # what target_month gives in its lesson
+    assert "2024-06-01" in text_of(site.pages["nbs/common/core.html"])  # what target_month gives in its lesson
 
 
 def test_places_of_this_machine_are_nowhere(site):
@@ -118,7 +118,7 @@ def test_a_function_has_signature_types_defaults_and_comments(site):
     row = text_of(re.search(r"(?s)<tr>\s*<td><code>lines</code>.*?</tr>", html)[0])
     assert "int &#124; None" in row and "sale lines; None: in proportion" in row
     assert "dict" in text_of(re.search(r"(?s)<tr>\s*<td><strong>gives.*?</tr>", html)[0])
-    assert "nbs/02_simulate.html#def-write_export" in html
+    assert "nbs/data/simulate.html#def-write_export" in html
 
 
 def test_every_parameter_is_listed_with_its_reason_and_who_takes_it(site):
@@ -206,7 +206,7 @@ def test_again_changes_nothing(site):
 
 def test_other_code_needs_a_build(site):
     # given code that is not what the last build showed
-    notebook = site.root / "nbs/13_features.ipynb"
+    notebook = site.root / "nbs/model/13_features.ipynb"
     whole = notebook.read_text()
     try:
         notebook.write_text(whole.replace("months.max()", "months.min()", 1))
@@ -218,7 +218,10 @@ def test_other_code_needs_a_build(site):
 
 def test_prose_needs_none_and_a_dead_link_in_it_fails(site):
     # given new prose in a stage's notebook, which has not run again, with links that lead nowhere
-    notebook, before = site.root / "nbs/13_features.ipynb", (site.folder / "nbs/13_features.html").read_text()
+    notebook, before = (
+        site.root / "nbs/model/13_features.ipynb",
+        (site.folder / "nbs/model/13_features.html").read_text(),
+    )
     whole = notebook.read_text()
     dead = "## The calendar, [nowhere](nowhere.md), [no such place](11_clean.md#no-such-place)"
     assert '"## The calendar' in whole
@@ -230,7 +233,7 @@ def test_prose_needs_none_and_a_dead_link_in_it_fails(site):
 
     # then both are named, and the site is as it was
     assert "13_features.md" in said and "nowhere.md" in said and "no-such-place" in said
-    assert (site.folder / "nbs/13_features.html").read_text() == before
+    assert (site.folder / "nbs/model/13_features.html").read_text() == before
 
 
 def test_the_built_pages_are_checked_too(tmp_path):

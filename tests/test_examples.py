@@ -7,7 +7,7 @@ import pytest
 from clients import serving
 from conftest import ROOT, project_environment
 
-from brewcast.ledger import read_ledger
+from brewcast.common.ledger import read_ledger
 
 PAGE = (ROOT / "docs/pages/serving.md").read_text()
 EXAMPLES = [
@@ -47,7 +47,7 @@ def test_an_example_runs_as_it_stands_there(served, number, tmp_path):
 
 
 def test_every_setting_is_on_the_page():
-    from brewcast.service import settings
+    from brewcast.serving.app import settings
 
     known = {f"BREWCAST_{name.upper()}" for name in settings({})}
     assert known == set(re.findall(r"(?m)^\| `(BREWCAST_\w+)`", PAGE))

@@ -15,7 +15,7 @@ from clients import post, serving
 from conftest import commands, project_environment, small_project
 from waits import until
 
-from brewcast.ledger import read_ledger
+from brewcast.common.ledger import read_ledger
 
 STAGES = ["ingest", "clean", "explore", "features", "monitor", "train", "evaluate", "forecast", "package"]
 
@@ -34,7 +34,7 @@ def ledger(root: Path) -> list[dict]:
 
 def serving_state(root: Path) -> dict:
     "What serves: ledger, link, MLflow's aliases by content."
-    from brewcast.registry import aliases
+    from brewcast.registry.publish import aliases
 
     state = root / "state/simulated"
     return {
@@ -84,7 +84,7 @@ def test_a_second_run_does_nothing_and_says_so_though_the_project_was_moved(proj
 def test_the_tools_work_at_the_root_and_change_no_build(project):
     told = project.run(
         ". ./activate && set -e; ploomber status; feast -c feature_repo apply; nbdev_export; nbdev_clean;"
-        " papermill --no-progress-bar nbs/13_features.ipynb scratch/out.ipynb; bentoml build; bentoml list"
+        " papermill --no-progress-bar nbs/model/13_features.ipynb scratch/out.ipynb; bentoml build; bentoml list"
     )
     assert "brewcast:" in told.out
     assert {path.name for path in (project.root / "scratch/features").glob("*.parquet")} >= {"history.parquet"}

@@ -16,9 +16,9 @@ from types import SimpleNamespace
 import pytest
 from conftest import ROOT, project_environment
 
-from brewcast.project import read_env, stages
-from brewcast.release import Release
-from brewcast.staleness import digest
+from brewcast.common.hashing import digest
+from brewcast.common.params import read_env, stages
+from brewcast.serving.release import Release
 
 CHROMIUM = shutil.which("chromium")
 QUIET = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
@@ -188,13 +188,13 @@ def test_every_notebook_opens_with_its_parameters_and_saving_it_unchanged_change
 
 
 def test_an_edit_that_is_saved_is_in_the_module_and_outputs_are_not(lab):
-    content = lab.call("contents/nbs/11_clean.ipynb")["content"]
+    content = lab.call("contents/nbs/data/11_clean.ipynb")["content"]
     cell = next(c for c in content["cells"] if "".join(c["source"]).startswith("#| export\ndef "))
     cell["source"] = "".join(cell["source"]) + "\n\n\ndef added_here() -> int:\n    return 1"
     cell["outputs"] = [{"output_type": "stream", "name": "stdout", "text": "shown"}]
     cell["execution_count"] = 7
-    lab.call("contents/nbs/11_clean.ipynb", content)
-    assert "def added_here()" in (lab.root / "brewcast/clean.py").read_text()
+    lab.call("contents/nbs/data/11_clean.ipynb", content)
+    assert "def added_here()" in (lab.root / "brewcast/data/clean.py").read_text()
     changed = lab.run("git diff --unified=0 nbs").out
     lines = [line for line in changed.splitlines() if re.match(r"[+-][^+-]", line)]
     assert any("added_here" in line for line in lines) and len(lines) <= 7
@@ -207,7 +207,7 @@ def test_parameters_are_those_of_the_last_build(lab):
     assert re.findall(r"of \d+ +(\w+) +done", lab.run("make build").err) == ["package"]
     edit_env(lab.root, "golden_stores", "5")
     # when
-    cells = lab.call("contents/nbs/31_package.ipynb")["content"]["cells"]
+    cells = lab.call("contents/nbs/delivery/31_package.ipynb")["content"]["cells"]
     # then
     assert "golden_stores = 3\n" in injected(cells)
 
@@ -290,8 +290,13 @@ def test_a_function_is_changed_run_saved_and_built(lab, page):
     page.keyboard.press("Control+s")
     page.wait_for_function("!window.jupyterapp.shell.currentWidget.context.model.dirty")
     # then git holds the change and nothing else, in the notebook and in its module
-    assert lab.run("git status --porcelain").out.split() == ["M", "brewcast/evaluate.py", "M", "nbs/22_evaluate.ipynb"]
-    for name in ("brewcast/evaluate.py", "nbs/22_evaluate.ipynb"):
+    assert lab.run("git status --porcelain").out.split() == [
+        "M",
+        "brewcast/model/evaluate.py",
+        "M",
+        "nbs/model/22_evaluate.ipynb",
+    ]
+    for name in ("brewcast/model/evaluate.py", "nbs/model/22_evaluate.ipynb"):
         was = lab.run(f"git show HEAD:{name}").out.splitlines()
         now = (lab.root / name).read_text().splitlines()
         changed = [line for line in difflib.ndiff(was, now) if line[0] in "+-"]

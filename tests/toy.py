@@ -25,7 +25,7 @@ gate: {gain: 0.01, wins: 7}
 fails: false
 """
 PIPELINE = """\
-executor: {dotted_path: brewcast.build.Executor, workers: 2}
+executor: {dotted_path: brewcast.workflow.executor.Executor, workers: 2}
 tasks:
 """
 STAGES = {  # number, upstream, parameters, what it does

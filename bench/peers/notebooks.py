@@ -29,10 +29,8 @@ def parameters_of(notebook: nbformat.NotebookNode) -> ast.Module:
 
 def wiring() -> dict[str, dict]:
     "By stage: its notebook, the stages before it, and the parameters that Ploomber injects."
-    try:
-        from brewcast.project import env_file, read_env, stages
-    except ImportError:
-        from brewcast.build import env_file, read_env, stages
+    from brewcast.common.params import env_file, read_env, stages
+
     wired, found = stages(ROOT, read_env(ROOT, env_file(ROOT, SOURCE))), {}
     places = {name: {k: str(ROOT / path) for k, path in stage["product"].items()} for name, stage in wired.items()}
     for name, stage in wired.items():
@@ -45,10 +43,8 @@ def wiring() -> dict[str, dict]:
 
 def environment() -> dict[str, str]:
     "What the tools find in their environment."
-    try:
-        from brewcast.project import environment
-    except ImportError:
-        from brewcast.build import environment
+    from brewcast.common.params import environment
+
     return environment(ROOT, SOURCE)
 
 

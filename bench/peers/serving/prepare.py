@@ -69,7 +69,7 @@ def plans(rows, levers: list[str], folder: Path):
     "Requests that ask what if; the rows as those of one store would have them."
     import numpy as np
 
-    from brewcast.release import MOVED, with_plan
+    from brewcast.serving.release import MOVED, with_plan
 
     known = rows[rows[[MOVED[lever] for lever in levers]].notna().all(axis=1)]
     if not levers or not len(known):
@@ -113,13 +113,13 @@ def requests(rows, features: list, folder: Path) -> None:
 
 def prepare(root: Path, source: str, folder: Path) -> None:
     "All of it."
-    from brewcast.project import environment
+    from brewcast.common.params import environment
 
     os.environ.update(environment(root, source))
     import pandas as pd
 
-    from brewcast.features import online_rows
-    from brewcast.models import load_model
+    from brewcast.model.feature_store import online_rows
+    from brewcast.model.recipes import load_model
 
     made = root / "products" / source
     recipe = json.loads((made / "forecast" / "recipe.json").read_text())

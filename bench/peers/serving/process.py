@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 from builds import shell
 
-SERVE = "-m brewcast.service"  # what `make serve` runs; --host and --port follow
+SERVE = "-m brewcast.serving.app"  # what `make serve` runs; --host and --port follow
 
 
 def free_port() -> int:

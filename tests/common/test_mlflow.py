@@ -1,0 +1,63 @@
+"Fitted models in MLflow: once each, without code of strangers, and found again after a move."
+
+import shutil
+
+import pandas as pd
+import pytest
+from releases import FOREST, SEASONAL, made_products
+
+from brewcast.common.core import write_json
+from brewcast.common.hashing import sha256
+from brewcast.common.mlflow import log_model_run, mlflow_client
+from brewcast.model.recipes import Baseline
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    return tmp_path_factory.mktemp("project")
+
+
+def test_the_same_model_is_logged_once(project):
+    # given a model that is logged with its parameters, errors, data and card
+    card = write_json({"a": 1}, project / "card.json")
+    told = {"params": {"recipe": "seasonal"}, "metrics": {"wape": 0.1, "bias": float("nan"), "rmsse": None}}
+    told |= {"tags": {"sha256_rows": "x"}, "artifacts": [card], "data": {"rows": "f" * 64}}
+    run = log_model_run(Baseline(), "abcdefabcdef", **told, root=project, source="shop")
+    # when it is logged again, there is nothing new
+    assert log_model_run(Baseline(), "abcdefabcdef", **told, root=project, source="shop") == run
+    # then all of it is found by its content hash, and lies at a relative place
+    with mlflow_client("shop", project) as (client, experiment):
+        (kept,) = client.search_runs([experiment], "tags.content_hash = 'abcdefabcdef'")
+        assert [file.path for file in client.list_artifacts(run)] == ["card.json"]
+    assert (kept.data.metrics, kept.data.params) == ({"wape": 0.1}, {"recipe": "seasonal"})
+    assert [(i.dataset.name, i.dataset.digest) for i in kept.inputs.dataset_inputs] == [("rows", "f" * 36)]
+    assert kept.info.artifact_uri.startswith("state/shop/mlartifacts/")
+
+
+@pytest.mark.parametrize("recipe", [SEASONAL, FOREST])
+def test_a_logged_model_predicts_what_its_file_predicts_wherever_the_project_lies(project, tmp_path, recipe):
+    # given the model of a release, logged
+    import joblib
+    import mlflow.sklearn
+
+    made = made_products(tmp_path / "products", 12, recipe)
+    file = made.forecast.parent / "model.joblib"
+    model, content_hash = joblib.load(file), sha256(file)[:12]
+    run = log_model_run(model, content_hash, {"recipe": recipe["name"]}, {}, {}, [], project, "shop")
+    # when the project is moved
+    shutil.copytree(project, tmp_path / "elsewhere")
+    with mlflow_client("shop", tmp_path / "elsewhere") as (client, _):
+        kept = mlflow.sklearn.load_model(client.get_run(run).data.tags["model_uri"])
+        assert str(project).encode() not in (tmp_path / "elsewhere/state/shop/mlflow.db").read_bytes()
+    # then the model that MLflow loads is the same
+    rows = made.online[list(model.feature_names_in_)]
+    pd.testing.assert_series_equal(pd.Series(kept.predict(rows)), pd.Series(model.predict(rows)))
+
+
+class Stranger:
+    "A type that is none of ours."
+
+
+def test_a_model_of_foreign_types_is_not_kept(project):
+    with pytest.raises(ValueError, match="the model holds test_tracking.Stranger"):
+        log_model_run(Stranger(), "0" * 12, {}, {}, {}, [], project, "shop")

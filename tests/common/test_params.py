@@ -1,0 +1,191 @@
+"Sources, parameters and the environment: what is unknown or another is refused before anything runs."
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, commands, copy_project
+from toy import BUILD, ENV, edit
+
+from brewcast.common.params import (
+    CHOICES,
+    check_parameters,
+    env_files,
+    flat,
+    known_parameters,
+    lock_differences,
+    parameters,
+    read_env,
+)
+from brewcast.common.paths import find_root
+
+CLI = f"{sys.executable} -m brewcast.cli"
+
+
+@pytest.mark.parametrize("source", env_files(ROOT))
+def test_every_source_is_built_with_parameters_that_are_known(source):
+    env = parameters(ROOT, source)
+    assert env["source"] == source
+    given = flat(env, known_parameters(ROOT))
+    assert given["calendar.unit"] in CHOICES["calendar.unit"]
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"trian": {"seed": 1}}, "trian.seed is no parameter: did you mean train.seed?"),
+        ({"train": {"sed": 1}}, "train.sed is no parameter: did you mean train.seed?"),
+        ({"max_bad_shares": 0.1}, "max_bad_shares is no parameter: did you mean max_bad_share?"),
+        ({"seed": 1}, "seed is no parameter: did you mean train.seed?"),
+        ({"calendar": {"open_within_day": 3}}, "calendar.open_within_day is no parameter: did you mean calendar.open_within_days?"),
+        ({"calendar": {"unit": "days"}}, "calendar.unit is 'days', and may be day, week, month"),
+        ({"calendar": {"hemisphere": "West"}}, "calendar.hemisphere is 'West', and may be north, south"),
+        ({"judged": "12"}, "judged is '12', where a value like 12 is taken"),
+        ({"returns": 1}, "returns is 1, where a value like False is taken"),
+        ({"train": 3}, "train is no parameter"),
+        ({"coverage": 8}, "coverage is 8, and is a share: from 0 to 1"),
+        ({"monitor": {"false_alarms_a_year": None}}, "monitor.false_alarms_a_year is null, where a value like 0.1 is taken"),
+        ({"judged": 0}, "judged is 0, and is at least 1"),
+        ({"data": "/srv/till"}, "data is '/srv/till', and is a folder of the project, or a link: `make run DATA=/srv/till` makes one"),
+        ({"data": "../till"}, "data is '../till', and is a folder of the project, or a link"),
+        ({"nonsense": 1}, "nonsense is no parameter"),
+    ],
+)  # fmt: skip
+def test_an_unknown_name_or_value_is_refused_with_the_nearest_right_one(given, told):
+    env = read_env(ROOT)
+    for name, value in given.items():
+        env[name] = env[name] | value if isinstance(env.get(name), dict) and isinstance(value, dict) else value
+    with pytest.raises(ValueError, match=r"env.yaml: ") as error:
+        check_parameters(ROOT, env, "env.yaml")
+    assert told in str(error.value)
+
+
+def test_a_name_that_is_the_sources_own_is_free():
+    env = read_env(ROOT)
+    env["calendar"]["countries"] = {"Atlantis": None}
+    check_parameters(ROOT, env, "env.yaml")
+
+
+def test_a_parameter_that_is_missing_is_named():
+    env = read_env(ROOT)
+    del env["train"]["seed"], env["judged"]
+    with pytest.raises(ValueError, match="judged is missing; train.seed is missing"):
+        check_parameters(ROOT, env, "env.yaml")
+
+
+@pytest.mark.parametrize(
+    "command", [BUILD, f"{CLI} run", f"{CLI} why", "ploomber build", "ploomber status", f"{CLI} publish"]
+)
+def test_a_misspelt_name_in_the_file_stops_every_command_before_anything_runs(toy, run, command):
+    (toy / "env.yaml").write_text(ENV.replace("wins: 7", "wins: 7, wims: 8"))
+    told = run(command, fails=True)
+    assert "gate.wims is no parameter: did you mean gate.wins?" in told.all
+    assert "starts" not in told.err
+
+
+def test_a_name_that_was_replaced_by_a_misspelt_one_is_said_to_be_missing(toy, run):
+    (toy / "env.yaml").write_text(ENV.replace("wins: 7", "wims: 7"))
+    told = run(BUILD, fails=True).err
+    assert "gate.wims is no parameter: did you mean gate.wins?; gate.wins is missing" in told
+    # Ploomber by itself says what it misses
+    assert "wins" in run("ploomber build", fails=True).all
+
+
+def test_a_misspelt_name_on_the_command_line_stops_make_and_brewcast(toy, run, tmp_path):
+    for command in [f"{BUILD} gate.gian=0.5", f"{CLI} run gate.gian=0.5", f"{CLI} why gate.gian=0.5"]:
+        assert "gate.gian is no parameter: did you mean gate.gain?" in run(command, fails=True).err
+    # Ploomber refuses a name of its own command line by itself
+    assert (
+        "unrecognized arguments: --env--gate--gian 0.5" in run("ploomber build --env--gate--gian 0.5", fails=True).err
+    )
+    root = copy_project(tmp_path / "whole")
+    make = commands(root)
+    assert "train.sed is no parameter: did you mean train.seed?" in make("make run train.sed=1", fails=True).err
+    assert "PROT=1: no such variable; there are SOURCE" in make("make serve PROT=1", fails=True).err
+    assert not (root / "products").exists() and not (root / "data").exists()
+
+
+def test_another_environment_than_the_locks_is_refused_with_the_command_that_mends_it(toy, run):
+    # given a lock that asks for another pandas
+    assert lock_differences(ROOT / "requirements.lock") == {}
+    lock = toy / "requirements.lock"
+    text = lock.read_text()
+    here = next(line.split("==")[1].split()[0] for line in text.splitlines() if line.startswith("pandas=="))
+    lock.write_text(text.replace(f"pandas=={here}", "pandas==0.1"))
+    (toy / "env.yaml").write_text(ENV.replace("wins: 7", "wins: 8"))
+    # then no build starts, whoever starts it
+    for command in [BUILD, "ploomber build"]:
+        told = run(command, fails=True).all
+        assert f"pandas is {here}, locked 0.1" in told and "`make -B setup` mends it" in told
+        assert "starts" not in told
+
+
+def test_a_project_is_found_from_below_and_nothing_else_is(tmp_path):
+    assert find_root(ROOT / "nbs") == ROOT
+    with pytest.raises(FileNotFoundError, match="run this inside a Brewcast project"):
+        find_root(tmp_path)
+
+
+def test_a_full_disk_leaves_the_old_file_and_no_other(tmp_path):
+    from brewcast.common.paths import write_text
+
+    path = write_text(tmp_path / "a.txt", "old")
+    (tmp_path / "a").mkdir()
+    with pytest.raises(OSError):
+        write_text(tmp_path / "a", "a folder lies there")
+    assert path.read_text() == "old" and sorted(p.name for p in tmp_path.iterdir()) == ["a", "a.txt"]
+
+
+def test_a_value_that_is_no_yaml_and_a_module_that_is_no_python_are_named(toy, run):
+    assert "'lags=[1': [1 is no YAML" in run(f"{BUILD} 'lags=[1'", fails=True).err
+    (toy / "brewcast/areas.py").write_text("def area(x):\n    return (x\n")
+    assert "brewcast/areas.py, line 2: '(' was never closed" in run(f"{CLI} why", fails=True).err
+
+
+def test_a_file_of_parameters_that_is_no_yaml_is_named(toy, run):
+    edit(toy / "env.yaml", "lags: [1, 12]", "lags: [1, 12")
+    told = run(BUILD, fails=True)
+    assert "env.yaml" in told.err and "Traceback" not in told.err
+
+
+def interpreter(path: Path, version: str) -> Path:
+    "What says that it is a Python."
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!/bin/sh\necho {version}\n")
+    path.chmod(0o755)
+    return path
+
+
+def test_another_python_is_taken_or_refused_before_anything_is_removed(tmp_path):
+    # given an environment
+    for name in ("Makefile", "requirements.lock", "settings.ini", "setup.py"):
+        shutil.copy(ROOT / name, tmp_path)
+    here = interpreter(tmp_path / ".venv/bin/python", "3.11.9")
+    (tmp_path / ".venv/root").write_text(str(tmp_path))
+    (tmp_path / ".venv/ready").touch()
+
+    def make(python, *options):
+        environment = {
+            name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL", "PYTHON")
+        }
+        line = ["make", *options, "setup", *([f"PYTHON={python}"] if python else [])]
+        done = subprocess.run(line, cwd=tmp_path, env=environment, capture_output=True, text=True)
+        return done.returncode, done.stdout + done.stderr
+
+    # then whoever asks for none, or for the same, has nothing to do
+    for python in ("", interpreter(tmp_path / "the same", "3.11.9")):
+        assert "Nothing to be done" in make(python)[1]
+    # another is taken
+    assert "rm -rf .venv" in make(interpreter(tmp_path / "3.12", "3.12.1"), "-n")[1]
+    # and what is none, or too old, is refused, with what there is left in place
+    for python, what in {
+        interpreter(tmp_path / "old", "3.10.13"): "Python 3.10.13",
+        "/nonexistent": "no Python",
+        "/bin/cat": "no Python",
+    }.items():
+        status, told = make(python)
+        assert status and f"{python} is {what}, and Brewcast needs Python 3.11 to 3.13: make PYTHON=" in told
+        assert here.exists() and len(told.splitlines()) <= 2

@@ -1,0 +1,70 @@
+"Next month's forecast, and what stops one that is out of proportion."
+
+import hashlib
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from brewcast.delivery.forecast import bi_table, check_change, fitted, next_month
+from brewcast.model.recipes import FEATURES, build_model, model_bytes
+
+SEASONAL = {"name": "seasonal", "params": {}}
+FOREST = {"name": "forest", "params": {"n_estimators": 5}}
+FACTORS = {"factors": {"S2": [0.9, 1.1], "S3": [0.9, 1.1]}, "young": [0.7, 1.4]}
+
+
+@pytest.fixture
+def online():
+    table = pd.DataFrame({"series_id": ["S2", "S1", "S3"], **dict.fromkeys(FEATURES, 0.0)})
+    return table.assign(rate_seasonal=[10.0, 20.0, 5.0], expected_units=31.0, has_own_season=[1, 0, 1], rate_mean3=10.0)
+
+
+def test_every_open_store_has_a_forecast_in_an_interval(online):
+    told = next_month(build_model(SEASONAL).fit(online), online, pd.Timestamp("2023-12-31"), FACTORS, SEASONAL)
+    assert told.series_id.tolist() == ["S1", "S2", "S3"] and told.young.tolist() == [True, False, False]
+    assert {str(month) for month in told.month} == {"2024-01-01"}
+    assert told.forecast.tolist() == [620, 310, 155]
+    np.testing.assert_allclose(told.upper / told.forecast, [1.4, 1.1, 1.1])
+    assert (told.lower < told.forecast).all() and set(told.recipe) == {"seasonal"}
+
+
+def test_the_order_of_the_rows_does_not_matter(online):
+    model = build_model(SEASONAL).fit(online)
+    there, back = (
+        next_month(model, table, pd.Timestamp("2023-12-31"), FACTORS, SEASONAL) for table in (online, online[::-1])
+    )
+    pd.testing.assert_frame_equal(there, back)
+
+
+def test_what_serves_is_the_recipe_of_the_verdict():
+    rows = pd.DataFrame({"month": pd.date_range("2022-01-01", periods=6, freq="MS"), **dict.fromkeys(FEATURES, 1.0)})
+    rows = rows.assign(actual=100.0, rate_mean3=3.0, expected_units=30.0)
+    card = {"recipe": FOREST, "model_sha256": hashlib.sha256(b"as fitted").hexdigest()}
+    assert fitted(FOREST, card, b"as fitted", rows, "2022-06-01") == b"as fitted"
+    refused = fitted(SEASONAL, card, b"as fitted", rows, "2022-06-01")
+    assert refused == model_bytes(build_model(SEASONAL).fit(rows[FEATURES], rows.actual))
+    # a file that is not what training wrote is fitted anew, and never unpickled
+    anew = fitted(FOREST, card, b"altered", rows, "2022-06-01")
+    assert anew == model_bytes(build_model(FOREST).fit(rows[FEATURES], rows.actual))
+
+
+@pytest.mark.parametrize("factor", [0.2, 4.0, -1.0, np.nan])
+def test_a_forecast_out_of_proportion_is_stopped(online, factor):
+    told = next_month(build_model(SEASONAL).fit(online), online, pd.Timestamp("2023-12-31"), FACTORS, SEASONAL)
+    assert check_change(told, online) == pytest.approx(1.0)
+    with pytest.raises(ValueError, match="raise max_change in env.yaml"):
+        check_change(told.assign(forecast=told.forecast * factor), online)
+
+
+def test_the_bi_table_has_history_and_forecast_in_one(online):
+    told = next_month(build_model(SEASONAL).fit(online), online, pd.Timestamp("2023-12-31"), FACTORS, SEASONAL)
+    past = pd.DataFrame(
+        {"store_id": ["S1", "S4"], "country": "USA", "city": ["Reno", "Ely"], "quantity_sold": [600.0, 1.0]}
+    )
+    table = bi_table(told, past.assign(month=pd.Timestamp("2023-12-01")))
+    assert table.store_id.tolist() == ["S1", "S1", "S2", "S3", "S4"] and table.kind.tolist()[:2] == [
+        "actual",
+        "forecast",
+    ]
+    assert table.city[:2].tolist() == ["Reno", "Reno"]

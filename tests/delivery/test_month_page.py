@@ -1,0 +1,335 @@
+"""The month page and the reports: complete, safe, the same each time, and readable without a network."""
+
+import json
+import re
+import shutil
+import subprocess
+
+import nbformat
+import numpy as np
+import pandas as pd
+import pytest
+
+from brewcast.delivery.month_page import BASELINES, month_page, store_table
+from brewcast.workflow.report import render_report
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+FLAGS = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking".split()
+FLAGS += ["--disable-component-update", "--disable-sync", "--enable-logging=stderr", "--virtual-time-budget=2000"]
+TARGET = pd.Timestamp("2026-01-01")
+ODD_NAME = "Café <b>№ 7</b> & 'Co' \"" + "long" * 40
+
+
+def months_of(store: str, level: float, count: int) -> pd.DataFrame:
+    month = pd.date_range(end=TARGET - pd.DateOffset(months=1), periods=count, freq="MS")
+    season = 1 + 0.2 * np.sin(2 * np.pi * month.month / 12)
+    rows = pd.DataFrame({"series_id": store, "store_id": store, "month": month, "quantity_sold": level * season})
+    return rows.assign(country=["USA", "Mexico"][len(store) % 2], city="Reno", trading_days=30, promotion_share=0.2)
+
+
+def past_errors(stores: list[str]) -> pd.DataFrame:
+    months = pd.date_range(end=TARGET - pd.DateOffset(months=1), periods=12, freq="MS")
+    rows = pd.MultiIndex.from_product([["candidate", "champion", *BASELINES], months, stores]).to_frame(index=False)
+    rows.columns = ["model", "month", "series_id"]
+    miss = rows["model"].map({"candidate": 1.04}).fillna(0.9)
+    rows = rows.assign(cutoff=rows["month"] - pd.Timedelta(days=1), actual=1000.0, forecast=1000 * miss)
+    return rows.assign(lower=rows["forecast"] * 0.95, upper=rows["forecast"] * 1.05)
+
+
+def inputs(stores: int = 6) -> dict:
+    """What a build hands to the page: `stores` stores, one of them with an odd name, one that has stopped."""
+    names = [ODD_NAME, *(f"STORE{100 + i}" for i in range(1, stores))]
+    past = pd.concat([months_of(s, 500.0 + 10 * i, 30 if i else 5) for i, s in enumerate(names)])
+    gone = months_of("GONE", 300.0, 30).iloc[:20]
+    forecast = (
+        past.groupby("store_id", as_index=False)["quantity_sold"].last().rename(columns={"quantity_sold": "forecast"})
+    )
+    forecast["forecast"] *= 1.02
+    forecast = forecast.assign(
+        month=TARGET, cutoff=TARGET - pd.Timedelta(days=1), recipe="forest", series_id=forecast["store_id"]
+    )
+    forecast = forecast.assign(lower=forecast["forecast"] * 0.9, upper=forecast["forecast"] * 1.1)
+    forecast["young"] = forecast["store_id"] == ODD_NAME
+    predictions = past_errors(names)
+    error = (predictions["actual"] - predictions["forecast"]).abs() / predictions["actual"]
+    errors = {
+        model: {"wape": wape, "rmsse": 0.7, "bias": 0.01, "n": 12}
+        for model, wape in error.groupby(predictions["model"]).mean().items()
+    }
+    by_month = predictions.assign(wape=error).groupby(["cutoff", "model"], as_index=False)["wape"].mean()
+    by_month["cutoff"] = by_month["cutoff"].dt.strftime("%Y-%m-%d")
+    verdict = {
+        "promoted": True,
+        "verdict": "promote",
+        "rule": "better",
+        "reason": "Won 12 of 12 months.",
+        "errors": errors,
+    }
+    verdict |= {
+        "cutoffs": sorted(set(by_month["cutoff"])),
+        "by_month": by_month.to_dict("records"),
+        "recipe": {"name": "forest", "params": {}},
+    }
+    plan = pd.DataFrame(
+        {"store_id": names, "month": TARGET, "published": TARGET - pd.DateOffset(months=1), "promotion_share": 0.4}
+    )
+    return {
+        "forecast": forecast,
+        "store_month": pd.concat([past, gone], ignore_index=True),
+        "verdict": verdict,
+        "decision": {
+            "retrain": True,
+            "train_through": "2025-12-31",
+            "rule": "first",
+            "reason": "no model yet",
+            "figures": {"rows": 9},
+        },
+        "dataset": {
+            "rows_read": 1000,
+            "rows_in": 993,
+            "rows_set_aside": 7,
+            "first_date": "2023-07-01",
+            "last_date": "2025-12-31",
+        },
+        "predictions": predictions,
+        "previous": forecast.assign(month=TARGET - pd.DateOffset(months=1)),
+        "plan": plan.assign(trading_days=29, price=4.0),
+        "quarantine": pd.DataFrame({"table": "till", "column": "PRICE", "reason": ["is not a number"] * 7}),
+        "calendar": {"unit": "day", "countries": {"USA": "US", "Mexico": "MX"}},
+        "links": {"ingest": "../ingest/ingest.html"},
+    }
+
+
+def text_of(page: str) -> str:
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", re.sub(r"(?s)<(style|script).*?</\1>", "", page)))
+
+
+def test_every_store_and_what_a_planner_asks():
+    # given stores, one of them young, and one that stopped
+    given = inputs()
+    # when the page is made
+    page = month_page(**given, source_name="GloboJava", unit="pieces")
+    text = text_of(page)
+    # then all stand in it, and the verdict, the plan, the last forecast, the errors and what was set aside
+    table = page[page.index('<table id="stores"') :]
+    for store in given["forecast"]["store_id"]:
+        if store != ODD_NAME:
+            assert f'<th scope="row">{store}' in table
+    assert page.count('class="spark"') == len(given["forecast"])
+    for said in [
+        "January 2026:",
+        "The random forest forecasts",
+        "Won 12 of 12 months.",
+        "promotion on 40% of days (last month 20%)",
+        "Martin Luther King Jr. Day",
+        "December 2025 was forecast at",
+        "1 store not forecast: GONE (last sold in February 2025)",
+        "1 store without a full year",
+        "993 of 1,000 rows are in; 7 were set aside (0.70%)",
+        "is not a number",
+        "No model yet.",
+        "Intervals held",
+    ]:
+        assert said in text, said
+    assert 'href="../ingest/ingest.html"' in page
+
+
+def test_stores_are_listed_as_people_count():
+    # given stores named by numbers
+    given = inputs(4)
+    names = dict(zip(sorted(given["forecast"]["store_id"]), ["10", "9", "100", "1"], strict=True))
+    for name in ("forecast", "store_month"):
+        given[name] = given[name].assign(store_id=given[name]["store_id"].replace(names), country=None, city=None)
+    # when
+    table = store_table(given["forecast"], given["store_month"])
+    # then
+    assert table["store_id"].tolist() == ["1", "9", "10", "100"]
+
+
+def test_the_same_inputs_give_the_same_page():
+    one, two = (month_page(**inputs()) for _ in range(2))
+    assert one == two
+
+
+def test_an_input_is_not_changed():
+    # given
+    given, kept = inputs(), inputs()
+    # when
+    month_page(**given)
+    # then
+    for name, value in given.items():
+        if isinstance(value, pd.DataFrame):
+            pd.testing.assert_frame_equal(value, kept[name])
+        else:
+            assert value == kept[name]
+
+
+def test_names_are_escaped():
+    # given a store, a source and a reason with HTML in them
+    given = inputs()
+    given["verdict"]["reason"] = "<script>alert(1)</script>"
+    # when
+    page = month_page(**given, source_name="<img src=x onerror=alert(1)>", unit='"pieces"')
+    # then none of it is markup
+    assert "<b>№ 7</b>" not in page and "<img" not in page and "alert(1)</script>" not in page
+    assert "&lt;b&gt;№ 7&lt;/b&gt; &amp; " in page
+
+
+def test_nothing_is_fetched():
+    page = month_page(**inputs())
+    assert not re.search(r"https?://|url\(|@import|<(link|script|img)[^>]+(src|href)=[\"'](?!data:)", page)
+
+
+@pytest.mark.parametrize("lacking", ["country", "city", "promotion_share", "trading_days"])
+def test_a_column_may_be_missing(lacking):
+    # given a source that lacks a column, or has it empty
+    without, empty = inputs(), inputs()
+    without["store_month"] = without["store_month"].drop(columns=lacking)
+    empty["store_month"] = empty["store_month"].assign(**{lacking: None})
+    # when, then the page is made, and says the same
+    assert month_page(**without) == month_page(**empty)
+
+
+def test_a_first_month_of_a_poor_source():
+    # given no archive, no plan, no intervals, no calendar, no predictions, four columns
+    given = inputs()
+    for name in ("previous", "plan", "quarantine", "calendar", "links", "predictions"):
+        given[name] = None
+    given["store_month"] = given["store_month"][["series_id", "store_id", "month", "quantity_sold"]]
+    given["forecast"] = given["forecast"][["store_id", "series_id", "month", "cutoff", "forecast"]].assign(
+        lower=np.nan, upper=np.nan
+    )
+    given["verdict"]["by_month"] = []
+    # when
+    text = text_of(month_page(**given))
+    # then
+    assert "No earlier forecast is archived: this is the first month." in text
+    assert "Known ahead" not in text and "nan" not in text.lower().replace("finance", "")
+
+
+def test_a_refusal_says_who_forecasts():
+    # given a verdict that keeps a baseline
+    given = inputs()
+    given["forecast"]["recipe"] = "seasonal"
+    given["verdict"] |= {"promoted": False, "verdict": "refuse", "recipe": {"name": "seasonal", "params": {}}}
+    # when
+    page = month_page(**given)
+    # then the baseline's row is the one that counts
+    assert "candidate refused" in page and "last year&#39;s season forecasts, as before" in page
+    assert 'class="own"><th scope="row">three-month mean × last year&#39;s season – forecasts' in page
+
+
+@pytest.mark.parametrize("stores", [1, 500])
+def test_one_store_or_many(stores):
+    page = month_page(**inputs(stores))
+    assert page.count('class="spark"') == stores
+    assert len(page) < 60_000 + 1_500 * stores
+
+
+def test_weeks_are_counted_where_the_tills_report_weeks():
+    # given a source of weeks: five Fridays in January 2026, four in December 2025 and five in January 2025
+    given = inputs()
+    given["store_month"]["trading_days"] = np.where(given["store_month"]["month"] == "2025-12-01", 4, 5)
+    given["plan"] = None
+    # when
+    text = text_of(month_page(**given | {"calendar": {"unit": "week", "weekday": "FRI", "countries": {"*": "US"}}}))
+    # then
+    assert "The month has 5 trading weeks a store; last month had 4, the same month last year 5." in text
+
+
+def test_an_empty_forecast_is_refused():
+    given = inputs()
+    given["forecast"] = given["forecast"].head(0)
+    with pytest.raises(ValueError, match="forecast: 0 rows"):
+        month_page(**given)
+
+
+@pytest.mark.skipif(not CHROMIUM, reason="no Chromium here: `apt-get install chromium`")
+def test_the_page_opens_offline_in_a_browser(tmp_path):
+    # given the page as a file
+    (tmp_path / "month.html").write_text(month_page(**inputs()))
+    # when a browser that may not resolve any host opens it
+    offline = ["--host-resolver-rules=MAP * ~NOTFOUND", f"--user-data-dir={tmp_path / 'profile'}"]
+    run = subprocess.run(
+        [CHROMIUM, *FLAGS, *offline, "--dump-dom", f"file://{tmp_path}/month.html"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    # then its script ran (the search box is shown), and the console is silent
+    assert re.search(r"<label>\s*<span class=\"soft\">Find", run.stdout)
+    assert "STORE105" in run.stdout
+    assert "CONSOLE" not in run.stderr, run.stderr
+
+
+@pytest.fixture
+def executed(tmp_path):
+    """An executed stage notebook: a lesson, and a Run that shows a table, a picture, a warning and a fetched script."""
+    v4 = nbformat.v4
+    png = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+    outputs = [
+        v4.new_output("execute_result", {"text/html": "<table><tr><td>1,318,543</td></tr></table>"}, execution_count=1),
+        v4.new_output("display_data", {"image/png": png}, metadata={"image/png": {"alt": "Sales by month"}}),
+        v4.new_output("display_data", {"text/html": '<script src="https://cdn.example.com/x.js"></script>'}),
+        v4.new_output("stream", name="stderr", text="/home/someone/x.py: UserWarning"),
+    ]
+    cells = [v4.new_markdown_cell("# Explore\n\n> Pictures of the sales."), v4.new_code_cell("lesson = 1")]
+    cells += [v4.new_markdown_cell("## Run"), v4.new_code_cell("secret = 2", outputs=outputs, execution_count=1)]
+    path = tmp_path / "explore.ipynb"
+    nbformat.write(v4.new_notebook(cells=cells), path)
+    return path
+
+
+def test_a_report_shows_results_without_code(executed, tmp_path):
+    # when the executed notebook is rendered, twice
+    report = render_report(executed, tmp_path / "a.html", home="../forecast/month.html").read_bytes()
+    again = render_report(executed, tmp_path / "b.html", home="../forecast/month.html").read_bytes()
+    text = report.decode()
+    # then results stand in it; code, lessons, warnings and fetched scripts do not
+    assert report == again
+    for said in [
+        "<h1>Explore</h1>",
+        "Pictures of the sales.",
+        "1,318,543",
+        'alt="Sales by month"',
+        "../forecast/month.html",
+    ]:
+        assert said in text, said
+    for hidden in ["secret", "lesson", "UserWarning", "https://", "## Run"]:
+        assert hidden not in text, hidden
+
+
+def test_a_report_needs_a_run(tmp_path):
+    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# Core")]), tmp_path / "core.ipynb")
+    with pytest.raises(ValueError, match="core.ipynb: no cell with the heading '## Run'"):
+        render_report(tmp_path / "core.ipynb", tmp_path / "core.html")
+
+
+@pytest.mark.skipif(not CHROMIUM, reason="no Chromium here: `apt-get install chromium`")
+def test_the_table_sorts_and_finds(tmp_path):
+    # given the page, and somebody who looks for STORE104 and sorts by the forecast
+    acts = """<script>{
+        const rows = body => [...body.querySelectorAll('tr[data-find]')], box = document.getElementById('find');
+        const look = word => { box.value = word; box.dispatchEvent(new Event('input')); };
+        look('store104');
+        const shown = rows(document).filter(row => row.offsetParent).map(row => row.cells[0].innerText);
+        look('');
+        document.querySelectorAll('#stores thead button')[3].click();
+        const bodies = [...document.querySelectorAll('#stores tbody')];
+        const order = bodies.map(body => rows(body).map(row => +row.cells[4].dataset.v));
+        document.title = JSON.stringify({shown, order});
+    }</script>"""
+    (tmp_path / "month.html").write_text(month_page(**inputs()).replace("</body>", acts + "</body>"))
+    # when
+    run = subprocess.run(
+        [CHROMIUM, *FLAGS, f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom", f"file://{tmp_path}/month.html"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    # then one row is shown, and each country's stores stand with the largest forecast first
+    found = json.loads(re.search(r"<title>(.*?)</title>", run.stdout)[1])
+    assert [name.split()[0] for name in found["shown"]] == ["STORE104"]
+    assert found["order"] and all(order == sorted(order, reverse=True) for order in found["order"])

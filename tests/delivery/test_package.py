@@ -1,0 +1,121 @@
+"The release, its Bento, and the proof over HTTP that it answers what was forecast."
+
+import json
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from releases import ROOT, made_products, places
+
+from brewcast.common.core import read_json, write_parquet
+from brewcast.common.hashing import sha256
+from brewcast.delivery import package as module
+from brewcast.delivery.package import NOT_SERVED, bento_hashes, hashes, package, serve_requirements, write_release
+
+SERVING = ["bento", "keys", "ledger", "online", "predictions", "project", "release", "service", "versions"]
+
+
+@pytest.fixture(scope="module")
+def packaged(tmp_path_factory):
+    "A real release and its real Bento, asked over HTTP: some ten seconds, once for this file."
+    folder = tmp_path_factory.mktemp("products")
+    made, gives = made_products(folder), places(folder)
+    gives.package.parent.mkdir()
+    summary = package(ROOT, made.forecast, made.verdict, made.online, gives)
+    return SimpleNamespace(folder=folder, made=made, gives=gives, summary=summary)
+
+
+def test_package_says_what_it_made_and_leaves_nothing_else(packaged):
+    # given a package made from 30 stores' forecasts
+    gives, summary = packaged.gives, packaged.summary
+    # then every store was asked over HTTP, what is bad was refused, and no working folder is left
+    assert summary["smoke"]["stores_equal"] == 30
+    assert set(summary["smoke"]["refused"].values()) == {400, 404}
+    assert sorted(path.name for path in gives.package.parent.iterdir()) == [
+        "bento",
+        "challenger",
+        "package.json",
+        "release",
+    ]
+    assert read_json(gives.package) == summary
+    assert summary["files"] == hashes(gives.release)
+    assert summary["bento"] == {"tag": f"brewcast:{summary['release']}", "files": bento_hashes(gives.bento)}
+    assert summary["made_from"]["forecast.parquet"] == sha256(packaged.made.forecast)
+    assert str(ROOT) not in gives.package.read_text() + (gives.release / "release.json").read_text()
+
+
+def test_the_bento_holds_the_release_and_only_what_it_imports(packaged):
+    # given the Bento; then its release is the release, and neither features nor training code is in it
+    files = packaged.summary["bento"]["files"]
+    release = {name.removeprefix("src/release/"): h for name, h in files.items() if name.startswith("src/release/")}
+    assert release == {name: h for name, h in packaged.summary["files"].items() if name not in NOT_SERVED}
+    code = sorted(Path(name).name for name in files if name.startswith("src/brewcast/"))
+    assert code == ["__init__.py", *(f"{n}.py" for n in SERVING)]
+
+
+def test_two_packages_of_one_forecast_are_the_same_release(packaged, tmp_path):
+    # given the same products again
+    requirements = (packaged.gives.release / "requirements.txt").read_text()
+    (tmp_path / "release").mkdir()
+    # when the release is written a second time
+    again = write_release(
+        tmp_path / "release", packaged.made.table, packaged.made.online, packaged.made.forecast.parent, requirements
+    )
+    # then it has the same name and the same bytes
+    assert again["release"] == packaged.summary["release"]
+    assert hashes(tmp_path / "release") == packaged.summary["files"]
+
+
+def test_a_forecast_that_the_release_does_not_give_is_refused_and_the_old_package_is_gone_or_whole(packaged, tmp_path):
+    # given a finished package, and then a forecast that somebody changed in one store
+    for name in ("package", "forecast", "evaluate"):
+        shutil.copytree(packaged.folder / name, tmp_path / name)
+    table = packaged.made.table.assign(upper=packaged.made.table.upper * ([1.0] * 29 + [1.01]))
+    forecast = write_parquet(table, tmp_path / "forecast" / "forecast.parquet")
+    before = hashes(tmp_path / "package")
+    # when it is packaged, its golden rows refuse
+    with pytest.raises(ValueError, match="STORE130 does not get its golden answer"):
+        package(ROOT, forecast, packaged.made.verdict, packaged.made.online, places(tmp_path))
+    # then the old product is there, byte for byte
+    after = {name: digest for name, digest in hashes(tmp_path / "package").items() if not name.startswith("building")}
+    assert after == before
+
+
+def test_a_compiled_model_that_says_something_else_is_not_packaged(packaged, tmp_path, monkeypatch):
+    # given a compiler that gets one of the forest's levels wrong
+    compiled = module.compile_model
+
+    def wrongly(model, numbers, folder):
+        found = compiled(model, numbers, folder)
+        found.says["forest"]["mean"][0] += 1
+        return found
+
+    monkeypatch.setattr(module, "compile_model", wrongly)
+    # then the release is refused, with the rows that differ and how many were compared
+    made = packaged.made
+    with pytest.raises(ValueError, match=r"differs from the fitted one in \d+ of \d+ rows .* it is not packaged"):
+        write_release(tmp_path, made.table, made.online, made.forecast.parent, "numpy\n")
+
+
+def test_online_rows_of_other_stores_are_refused(packaged, tmp_path):
+    with pytest.raises(ValueError, match="the online rows are not those of forecast.parquet"):
+        write_release(tmp_path, packaged.made.table, packaged.made.online[1:], packaged.made.forecast.parent, "")
+
+
+def test_an_online_store_without_a_feature_is_refused(packaged, tmp_path):
+    online = packaged.made.online.drop(columns="log_size")
+    with pytest.raises(ValueError, match="log_size"):
+        write_release(tmp_path, packaged.made.table, online, packaged.made.forecast.parent, "")
+
+
+def test_requirements_are_the_lock_s_with_hashes_and_nothing_of_training():
+    # given the project's settings and lock
+    text = serve_requirements(ROOT)
+    entries = [line for line in text.splitlines() if "==" in line]
+    # then each is pinned, each has a hash, and what only training needs is not there
+    assert all(line.endswith("\\") for line in entries)
+    assert {"bentoml", "onnxruntime", "uvloop"} <= {line.split("==")[0] for line in entries}
+    unneeded = {"feast", "mlflow", "ploomber", "evidently", "jupyterlab", "pandas", "scikit-learn", "pyarrow", "joblib"}
+    assert not unneeded & {line.split("==")[0] for line in entries}
+    assert json.dumps(text).count("--hash=sha256:") >= len(entries)

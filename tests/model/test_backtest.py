@@ -1,0 +1,74 @@
+"Scores and the replay."
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from brewcast.model.backtest import (
+    best_baseline,
+    bias_error,
+    earlier_cutoffs,
+    interval_error,
+    judged_cutoffs,
+    replay,
+    rmsse_error,
+    wape_error,
+)
+from brewcast.model.recipes import FEATURES
+
+
+def make_rows(months: int = 20, series: int = 5, seed: int = 0) -> pd.DataFrame:
+    generator = np.random.default_rng(seed)
+    starts = pd.date_range("2022-02-01", periods=months, freq="MS")
+    rows = pd.DataFrame(
+        {"series_id": np.repeat([f"S{i}" for i in range(series)], months), "month": np.tile(starts, series)}
+    )
+    rows = rows.assign(cutoff=rows.month - pd.Timedelta(days=1), **dict.fromkeys(FEATURES, 0.0))
+    rows = rows.assign(expected_units=30.0, actual=generator.uniform(250, 350, len(rows)).round())
+    rates = {"rate_last": 9.0, "rate_mean3": 10.0, "rate_seasonal": 12.0, "rate_last_year": 15.0, "rate_pooled": 11.0}
+    return rows.assign(**rates, **dict.fromkeys(["country", "city", "season_next"], "a"))
+
+
+def test_scores_by_hand():
+    actual, forecast = pd.Series([100.0, 0.0, 50.0]), pd.Series([80.0, 10.0, 60.0])
+    assert wape_error(actual, forecast) == pytest.approx(40 / 150)
+    assert bias_error(actual, forecast) == pytest.approx(0.0)
+    assert np.isnan(wape_error(actual * 0, forecast))
+    rows = pd.DataFrame({"series_id": ["A", "A", "B"], "actual": actual, "forecast": forecast})
+    # A: mean(400, 100) / 250, B: 100 / 400
+    assert rmsse_error(rows, pd.Series({"A": 250.0, "B": 400.0})) == pytest.approx((1.0 + 0.5) / 2)
+    rows = rows.assign(lower=[90, 0, 0], upper=[120, 20, 40])
+    assert interval_error(rows, 0.8) == pytest.approx((30 + 20 + 40 + 10 * 10) / 150)
+
+
+def test_a_replay_sees_nothing_of_what_comes_later():
+    rows, recipe = make_rows(), {"name": "forest", "params": {"n_estimators": 10, "weight": 1.0}}
+    cutoffs = judged_cutoffs(rows, 6)
+    told = replay(recipe, rows, cutoffs[:3])
+    changed = rows.assign(actual=rows.actual.mask(rows.month > cutoffs[2], 9999.0))
+    pd.testing.assert_frame_equal(
+        told.drop(columns="actual"), replay(recipe, changed, cutoffs[:3]).drop(columns="actual")
+    )
+    # and it does see the outcomes that were in at the cutoff
+    moved = rows.assign(actual=rows.actual.mask(rows.month <= cutoffs[0], 350.0))
+    assert not np.allclose(told.forecast, replay(recipe, moved, cutoffs[:3]).forecast)
+
+
+def test_choices_are_made_before_the_judged_cutoffs():
+    rows = make_rows()
+    judged = judged_cutoffs(rows, 12)
+    assert len(judged) == 12 and max(earlier_cutoffs(rows, judged)) < min(judged)
+    assert len(judged_cutoffs(rows[rows.month < "2022-06-01"], 12)) == 3  # few: one is left to choose on
+    seasoned = rows.assign(has_own_season=(rows.month >= "2022-06-01").astype(int))
+    assert min(earlier_cutoffs(seasoned, judged)) == pd.Timestamp("2022-05-31")
+
+
+def test_the_first_champion_is_the_best_baseline_of_the_earlier_cutoffs():
+    rows = make_rows()
+    judged = judged_cutoffs(rows, 12)
+    lured = rows.assign(rate_last=np.where(rows.cutoff.isin(judged), rows.actual / 30, 1.0), has_own_season=1)
+    assert best_baseline(lured, earlier_cutoffs(lured, judged))["name"] == "mean_of_3"
+    # and the seasonal one where too few cutoffs knew seasons: no other would last a year
+    assert best_baseline(rows, [])["name"] == "seasonal"
+    young = lured.assign(has_own_season=(rows.month >= judged[0] - pd.DateOffset(months=1)).astype(int))
+    assert best_baseline(young, earlier_cutoffs(young, judged))["name"] == "seasonal"

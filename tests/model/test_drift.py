@@ -1,0 +1,196 @@
+"The control chart keeps its rate of false alarms, sees what has changed, and looks at nothing later."
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+
+from brewcast.model.drift import (
+    FEWEST,
+    baseline_errors,
+    chart,
+    chart_sentence,
+    control_limit,
+    draw_chart,
+    normal_score,
+    reference_errors,
+    replayed_errors,
+)
+
+N = 12  # months of reference
+
+
+def errors(seed, months=40, shift=None, at=24, draw=None):
+    "Months of errors as a sound forecast makes them; from `at` on, each error is moved by `shift`."
+    generator = np.random.default_rng(seed)
+    error = (draw or generator.normal)(size=months) * 0.03
+    error[at:] += 0 if shift is None else shift
+    noise = generator.normal(0, 0.07, (months, 40))
+    wape = np.abs(error[:, None] + noise).mean(axis=1)
+    dates = pd.date_range("2020-01-01", periods=months, freq="MS")
+    return pd.DataFrame({"month": dates, "bias": np.expm1(error), "wape": wape})
+
+
+def alarms(table, **given):
+    watched = chart(table[N:], table[:N], **given)
+    return watched[watched.alarm != ""].reset_index(drop=True)
+
+
+@pytest.mark.parametrize("n_reference", [6, 12, 24])
+def test_the_stated_rate_of_false_alarms_holds(n_reference):
+    # given 300 years in which nothing changes
+    generator, count, years = np.random.default_rng(n_reference), 0, 300
+    for _ in range(years // 10):
+        error, magnitude = generator.normal(0, 0.03, n_reference + 120), generator.normal(-2.5, 0.2, n_reference + 120)
+        dates = pd.date_range("2000-01-01", periods=len(error), freq="MS")
+        table = pd.DataFrame({"month": dates, "bias": np.expm1(error), "wape": np.exp(magnitude)})
+        count += (chart(table[n_reference:], table[:n_reference], 0.1).alarm != "").sum()
+    # then there are about a tenth of an alarm a year: 30, give or take 15; a reference of six months has a few more
+    assert 15 <= count <= 45 + (10 if n_reference == 6 else 0), count / years
+
+
+@pytest.mark.parametrize(("shift", "kind"), [(0.15, "too_high"), (-0.15, "too_low")])
+def test_a_level_shift_is_seen_within_three_months(shift, kind):
+    for seed in range(10):
+        found = alarms(errors(seed, shift=shift))
+        early = found[found.month.between("2022-01-01", "2022-03-01")]
+        assert kind in ", ".join(early.alarm) and early.since.min() >= pd.Timestamp("2021-11-01")
+
+
+def test_errors_that_grow_to_both_sides_are_seen():
+    # given a season that has changed: too much in one month, too little in the next
+    both = np.tile([0.12, -0.12], 8)
+    for seed in range(10):
+        found = alarms(errors(seed, shift=both))
+        assert found.month.between("2022-01-01", "2022-06-01").any() and found.alarm.str.contains("too_").all()
+    # and stores that gain what others lose: the sum is right, each is wrong
+    apart = errors(0)
+    found = alarms(apart.assign(wape=apart.wape.where(apart.month < "2022-01-01", apart.wape * 2)))
+    assert found.alarm[0] == "too_large" and found.month[0] <= pd.Timestamp("2022-03-01")
+
+
+def test_a_month_that_is_not_trusted_is_no_drift():
+    # given one month whose data was broken
+    table = errors(3)
+    broken = table.month == "2022-03-01"
+    table = table.assign(bias=table.bias.mask(broken, -0.6), wape=table.wape.mask(broken, 0.7))
+    assert list(alarms(table).month) == [pd.Timestamp("2022-03-01")]
+    # when it is left out
+    watched = chart(table[N:], table[:N], left_out=(pd.Timestamp("2022-03-01"),))
+    # then the chart is what it would be if there were no such month
+    pd.testing.assert_frame_equal(watched, chart(table[~broken][N:], table[:N]))
+    assert set(watched.alarm) == {""} and len(watched) == 27
+
+
+def test_the_chart_begins_again_after_an_alarm_and_does_not_learn_the_drift():
+    table = errors(4, shift=np.where(np.arange(16) < 2, 0.2, 0.0))
+    watched = chart(table[N:], table[:N]).set_index("month")
+    assert list(watched.index[watched.alarm != ""]) == [pd.Timestamp("2022-01-01"), pd.Timestamp("2022-02-01")]
+    assert watched.too_high["2022-03-01":"2022-06-01"].max() < 1
+    # what is usual stays what it was
+    calm = chart(errors(4)[N:], errors(4)[:N]).set_index("month")
+    assert watched.usual_wape.iloc[-1] == pytest.approx(calm.usual_wape.iloc[-1], rel=0.1)
+
+
+def test_nothing_later_is_looked_at():
+    table = errors(5, shift=0.1)
+    whole = chart(table[N:], table[:N])
+    for n in (14, 24, 27, 33):
+        pd.testing.assert_frame_equal(chart(table[N:n], table[:N]), whole[: n - N])
+    # nor is the order of rows, nor what the reference says of months that served
+    pd.testing.assert_frame_equal(chart(table[N:].sample(frac=1, random_state=0), table), whole)
+
+
+def test_not_yet():
+    table = errors(2, shift=0.5, at=N)
+    nothing = chart(table[:0], table)
+    assert len(nothing) == 0 and chart_sentence(nothing).startswith("not yet: 0 month(s)")
+    two = chart(table[N : N + 2], table[:N])  # far off, but three months have to have served
+    assert set(two.alarm) == {""} and chart_sentence(two).startswith("not yet: 2 month(s)")
+    assert "too_high" in chart(table[N : N + 3], table[:N]).alarm.iloc[-1]
+    few = chart(table[N : N + 5], table[N - FEWEST + 1 : N])  # a reference that is one month too short
+    assert few.z_error.isna().tolist() == [True] * 4 + [False]
+    without = chart(table[N : N + 4].assign(bias=np.nan), table[:N])
+    assert len(without) == 0
+
+
+@pytest.mark.parametrize("rate", [0, -1, 5])
+def test_a_rate_that_is_none_is_refused(rate):
+    with pytest.raises(ValueError, match="false_alarms_a_year"):
+        control_limit(rate)
+
+
+def test_the_limit_is_the_same_each_time():
+    first = control_limit(0.1)
+    control_limit.cache_clear()
+    assert control_limit(0.1) == first and control_limit(0.05) > first > control_limit(0.5)
+
+
+def test_scores_are_finite_whatever_comes():
+    assert np.isfinite(normal_score(np.array([0.0, 1e6]), 6, 0.0, 0.0)).all()
+    flat = errors(0).assign(bias=0.0, wape=0.0)
+    assert set(alarms(flat).alarm) == set() and np.isfinite(chart(flat[N:], flat[:N]).z_error).all()
+
+
+def test_the_baselines_errors_are_those_of_what_was_first_known():
+    # given two cutoffs of two stores, one of them corrected later
+    cutoff = pd.to_datetime(["2024-01-31", "2024-02-29"] * 2)
+    keys = pd.DataFrame({"series_id": ["A", "A", "B", "B"], "event_timestamp": cutoff.tz_localize("UTC")})
+    history = keys.assign(created=keys.event_timestamp, rate_seasonal=[10.0, 11.0, 20.0, 22.0], has_own_season=1)
+    later = history.iloc[[0]].assign(created=pd.Timestamp("2024-06-01", tz="UTC"), rate_seasonal=99.0)
+    ahead = keys.assign(created=keys.event_timestamp, expected_units=10.0)
+    outcomes = pd.DataFrame(
+        {"series_id": ["A", "A", "B", "B"], "cutoff": cutoff, "actual": [100.0, 100.0, 250.0, 200.0]}
+    )
+    outcomes = outcomes.assign(month=cutoff + pd.Timedelta(days=1))
+    # when they are replayed
+    found = baseline_errors(pd.concat([later, history]), ahead, outcomes)
+    # then by hand
+    assert found.month.tolist() == [pd.Timestamp("2024-02-01"), pd.Timestamp("2024-03-01")]
+    assert found.bias.tolist() == pytest.approx([-50 / 350, 30 / 300])
+    assert found.wape.tolist() == pytest.approx([50 / 350, 30 / 300]) and found.n.tolist() == [2, 2]
+    # and months without seasons are none
+    assert len(baseline_errors(history.assign(has_own_season=0), ahead, outcomes)) == 0
+
+
+def test_the_reference_is_the_first_replay_that_is_long_enough():
+    baseline, by_month = errors(0), []
+    for model, bias in [("candidate", 0.01), ("champion", 0.02), ("seasonal", 0.03)]:
+        for month in baseline.month[:8]:
+            cutoff = f"{month - pd.Timedelta(days=1):%Y-%m-%d}"
+            by_month.append({"model": model, "cutoff": cutoff, "bias": bias, "wape": 0.1})
+    promoted, refused = (replayed_errors({"promoted": won, "by_month": by_month}) for won in (True, False))
+    assert {row["bias"] for row in promoted} == {0.01} and {row["bias"] for row in refused} == {0.02}
+    assert promoted[0]["month"] == "2020-01" and replayed_errors({}) == []
+    records = [{"replayed": promoted[:3]}, {}, {"replayed": None}, {"replayed": refused}, {"replayed": promoted}]
+    assert set(reference_errors(records, baseline).bias) == {0.02}
+    assert reference_errors(records[:3], baseline).equals(baseline)
+    # months in which nobody knew a season say nothing
+    assert len(reference_errors(records, baseline[2:])) == FEWEST
+    assert reference_errors(records, baseline[3:]).equals(baseline[3:])
+
+
+def test_the_picture_shows_every_month():
+    table = errors(0, shift=0.2)
+    figure = draw_chart(chart(table[N:], table[:N]))
+    upper, lower = figure.axes
+    assert len(upper.patches) == 28 and lower.get_xticklabels()[-1].get_text() == "2023-04"
+    plt.close(figure)
+
+
+def test_where_no_store_has_a_season_yet_there_is_no_reference_and_no_chart():
+    # given two months of one young store
+    event = pd.date_range("2024-01-31", periods=2, freq="ME", tz="UTC")
+    history = pd.DataFrame({"series_id": "S1", "event_timestamp": event, "created": event, "rate_seasonal": 1.0})
+    history["has_own_season"] = 0
+    ahead = history[["series_id", "event_timestamp", "created"]].assign(expected_units=30.0)
+    cutoff = event.tz_localize(None)
+    outcomes = pd.DataFrame(
+        {"series_id": "S1", "cutoff": cutoff, "month": cutoff + pd.Timedelta(days=1), "actual": 31.0}
+    )
+    baseline = baseline_errors(history, ahead, outcomes)
+    assert baseline.empty
+    # then a month that served is compared with nothing, as in the monitor's notebook
+    served = pd.DataFrame({"month": [pd.Timestamp("2024-02-01")], "bias": 0.1, "wape": 0.1})
+    seasoned = served[served.month >= baseline.month.min()]
+    assert chart(seasoned, reference_errors([], baseline)).empty

@@ -1,0 +1,185 @@
+"Evidently's checks, the errors of the forecasts that served, and the decision that follows from them."
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from brewcast.data.quality import accepted
+from brewcast.model.drift import chart
+from brewcast.model.monitor import (
+    current_and_reference,
+    decide,
+    drift_report,
+    drifted_columns,
+    quality_findings,
+    quality_report,
+    realised_errors,
+    stopped_months,
+)
+
+
+@pytest.fixture(scope="module")
+def store_month():
+    generator = np.random.default_rng(3)
+    months = pd.date_range("2022-01-01", periods=30, freq="MS")
+    table = pd.MultiIndex.from_product([[f"S{i}" for i in range(40)], months], names=["series_id", "month"]).to_frame(
+        index=False
+    )
+    season = 1 + 0.5 * np.sin(2 * np.pi * table.month.dt.month / 12)
+    table = table.assign(quantity_sold=season * generator.normal(1000, 60, len(table)), trading_days=30)
+    table = table.assign(
+        price=generator.normal(4, 0.2, len(table)), promotion_share=generator.uniform(0, 1, len(table))
+    )
+    return table.assign(
+        is_weekend=generator.uniform(0.25, 0.35, len(table)), weather=generator.choice(["Hot", "Cold"], len(table))
+    )
+
+
+def test_sound_data_raises_no_alarm(store_month):
+    assert quality_findings(quality_report(store_month), LAST) == []
+
+
+@pytest.mark.parametrize(
+    ("broken", "check", "level", "where"),
+    [
+        ("stores missing", "completeness", "stop", "all stores"),
+        ("a store twice", "duplicates", "stop", "all stores"),
+        ("prices missing", "columns", "warn", "price"),
+    ],
+)
+def test_broken_data_does(store_month, broken, check, level, where):
+    last = store_month.month == store_month.month.max()
+    if broken == "stores missing":
+        table = store_month[~last | (store_month.series_id < "S2")]
+    elif broken == "a store twice":
+        table = pd.concat([store_month, store_month[last].head(1)], ignore_index=True)
+    else:
+        table = store_month.assign(price=store_month.price.mask(last & (store_month.series_id < "S3")))
+    (found,) = quality_findings(quality_report(table), LAST)
+    assert (found["check"], found["level"], found["where"]) == (check, level, where)
+    assert found["text"].startswith(f"2024-06: {where}: ") and found["figures"] == {"month": "2024-06"}
+    # and what stops says how it is accepted, and can be
+    if level == "stop":
+        name = f"{check}:2024-06"
+        assert f"{check}:all stores:2024-06" in found["text"] and accepted([found], [name])[0]["level"] == "note"
+
+
+def test_a_season_is_no_drift_and_a_shift_is(store_month):
+    current, reference = current_and_reference(store_month)
+    assert drifted_columns(drift_report(current, reference))["share"] == 0
+    spring = store_month[store_month.month.isin(pd.date_range("2024-01-01", periods=3, freq="MS"))]
+    assert drifted_columns(drift_report(current, spring.assign(rate=spring.quantity_sold / 30)))["columns"]["rate"][
+        "drifted"
+    ]
+    doubled = current.assign(rate=current.rate * 1.3, price=current.price * 1.2)
+    found = drifted_columns(drift_report(doubled, reference))
+    assert found["columns"]["rate"]["drifted"] and found["columns"]["price"]["drifted"] and found["share"] == 0.5
+
+
+def test_a_young_source_has_no_reference(store_month):
+    current, reference = current_and_reference(store_month[store_month.month < "2023-01-01"])
+    assert len(current) == 120 and len(reference) == 0
+
+
+def test_realised_errors_by_hand(store_month):
+    june = store_month[store_month.month == "2024-06-01"].reset_index(drop=True)
+    forecast = june[["series_id", "month"]].assign(forecast=june.quantity_sold * 1.1)
+    forecast = forecast.assign(lower=forecast.forecast * 0.95, upper=forecast.forecast * 1.05)
+    told = realised_errors([forecast, forecast.assign(month=pd.Timestamp("2024-07-01"))], store_month)
+    assert len(told) == 1 and told.wape[0] == pytest.approx(0.1) and told.bias[0] == pytest.approx(0.1)
+    assert told.coverage[0] == 0 and told.n[0] == 40
+
+
+def test_a_forecast_of_a_store_that_has_gone_and_of_a_month_without_sales(store_month):
+    gone = pd.DataFrame({"series_id": ["S1", "GONE"], "month": LAST, "forecast": 100.0, "lower": 50.0, "upper": 150.0})
+    told = realised_errors([gone, gone.assign(month=pd.Timestamp("2019-01-01"))], store_month)
+    sold = store_month[(store_month.series_id == "S1") & (store_month.month == LAST)].quantity_sold.iloc[0]
+    assert told.wape[1] == pytest.approx((abs(sold - 100) + 100) / sold) and np.isnan(told.wape[0])
+
+
+def test_a_stopped_month_is_left_out_until_it_is_mended():
+    records = [
+        {"month": m, "status": s} for m, s in [("2024-01", "stopped"), ("2024-02", "stopped"), ("2024-02", "published")]
+    ]
+    january = pd.Timestamp("2024-01-01")
+    assert stopped_months(records, [], LAST) == (january,)
+    assert stopped_months(records, [STOP], LAST) == (january, LAST)
+    assert stopped_months(records, [STOP | {"level": "warn"}], LAST) == (january,)
+    earlier = STOP | {"figures": {"month": "2024-05"}}
+    assert stopped_months([], [earlier], LAST) == (pd.Timestamp("2024-05-01"),)
+    # and this month counts by what was found now, not when it was last tried
+    assert stopped_months([{"month": "2024-06", "status": "stopped"}], [], LAST) == ()
+
+
+LAST = pd.Timestamp("2024-06-01")
+STOP = {
+    "check": "completeness",
+    "level": "stop",
+    "where": "2024-06",
+    "text": "few stores",
+    "figures": {"month": "2024-06"},
+}
+POLICY = {"every": 1, "on_drift": True, "max_age": 12}
+
+
+def watched(drift: bool):
+    "A chart of 18 months, with or without an alarm in the last."
+    months = pd.date_range("2022-01-01", LAST, freq="MS")
+    table = pd.DataFrame(
+        {"month": months, "bias": np.resize([0.02, -0.02, 0.01], 30), "wape": np.resize([0.08, 0.1, 0.09], 30)}
+    )
+    table = table.assign(bias=table.bias.mask(drift & (table.month == LAST), 0.25))
+    return chart(table[12:], table[:12])
+
+
+@pytest.mark.parametrize(
+    ("through", "findings", "drift", "policy", "rule"),
+    [
+        (None, [STOP], True, {}, "no_model"),
+        ("2024-05-01", [STOP], True, {}, "bad_data"),
+        ("2022-05-01", [STOP], True, {}, "bad_data"),
+        ("2024-05-01", [STOP | {"level": "warn"}], False, {}, "calendar"),
+        ("2024-05-01", [], True, {}, "drift"),
+        ("2024-05-01", [], True, {"on_drift": False}, "calendar"),
+        ("2024-05-01", [], True, {"on_drift": False, "every": None}, "unchanged"),
+        ("2024-05-01", [], False, {}, "calendar"),
+        ("2024-05-01", [], False, {"every": 2}, "unchanged"),
+        ("2024-04-01", [], False, {"every": 2}, "calendar"),
+        ("2023-06-01", [], False, {"every": None}, "age"),
+        ("2023-07-01", [], False, {"every": None}, "unchanged"),
+        ("2020-01-01", [], False, {"every": None, "max_age": None}, "unchanged"),
+        ("2024-06-01", [], True, {}, "unchanged"),  # trained through the alarm already
+    ],
+)
+def test_the_first_rule_that_fits_decides(through, findings, drift, policy, rule):
+    champion = through and {"train_through": through}
+    decision = decide(champion, LAST, findings, watched(drift), ["rate"], POLICY | policy)
+    retrain = rule not in ("bad_data", "unchanged")
+    assert (decision["rule"], decision["retrain"]) == (rule, retrain) and decision["reason"]
+    assert decision["train_through"] == (LAST if retrain else pd.Timestamp(through))
+    assert decision["trusted"] == (STOP not in findings) and decision["findings"] == findings
+    # an alarm is said whatever was decided, until a model was trained through it
+    assert bool(decision["figures"]["alarm"]) == (drift and through not in (None, "2024-06-01"))
+
+
+def test_a_drift_is_said_with_its_figures_and_what_has_moved():
+    decision = decide({"train_through": "2024-05-01"}, LAST, [], watched(True), ["rate", "price"], POLICY)
+    for said in ["forecasts too high", "since 2024-06", "+25.0%", "WAPE 9.0%", "is usual", "rate, price"]:
+        assert said in decision["reason"], said
+    assert (
+        "no input has moved" in decide({"train_through": "2024-05-01"}, LAST, [], watched(True), [], POLICY)["reason"]
+    )
+    assert (
+        "no month of the year before"
+        in decide({"train_through": "2024-05-01"}, LAST, [], watched(True), None, POLICY)["reason"]
+    )
+
+
+def test_an_alarm_in_a_month_that_was_stopped_meanwhile_is_not_forgotten():
+    # given an alarm of June, and a July whose data was stopped at first
+    table, july = watched(True), pd.Timestamp("2024-07-01")
+    assert decide({"train_through": "2024-05-01"}, july, [STOP], table, [], POLICY)["rule"] == "bad_data"
+    # when July is mended
+    decision = decide({"train_through": "2024-05-01"}, july, [], table, [], POLICY)
+    # then
+    assert decision["rule"] == "drift" and decision["train_through"] == july

@@ -1,0 +1,99 @@
+"The recipes that may serve."
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.ensemble import RandomForestRegressor
+from sklearn.pipeline import Pipeline
+
+from brewcast.model.recipes import (
+    BASELINES,
+    CATEGORIES,
+    FEATURES,
+    NUMBERS,
+    RATES,
+    RECIPES,
+    build_model,
+    load_model,
+    model_bytes,
+)
+
+
+def make_rows(n: int = 300, seed: int = 0) -> pd.DataFrame:
+    generator = np.random.default_rng(seed)
+    rows = pd.DataFrame({name: generator.normal(size=n) for name in NUMBERS})
+    rows = rows.assign(**{name: generator.uniform(5, 50, n) for name in RATES})
+    rows = rows.assign(**{name: generator.choice(["a", "b"], n) for name in CATEGORIES}, expected_units=30.0)
+    return rows[FEATURES]
+
+
+def sold(rows: pd.DataFrame) -> pd.Series:
+    return rows.rate_mean3 * 30 * np.exp(0.3 * np.tanh(rows.promotion_change))
+
+
+def test_every_recipe_can_be_built_from_plain_json_and_forecasts():
+    rows = make_rows()
+    for name in RECIPES:
+        model = build_model({"name": name, "params": {}}).fit(rows, sold(rows))
+        forecast = model.predict(rows)
+        assert forecast.shape == (len(rows),) and np.isfinite(forecast).all() and (forecast > 0).all()
+
+
+def test_a_recipe_that_is_not_kept_is_an_error():
+    with pytest.raises(ValueError, match="recipe 'prophet' is not in brewcast.model.recipes; there are last_month"):
+        build_model({"name": "prophet", "params": {}})
+
+
+def test_the_forest_is_one_pipeline_and_learns_what_is_known_ahead():
+    rows, fresh = make_rows(), make_rows(seed=1)
+    model = build_model({"name": "forest", "params": {"weight": 1.0}}).fit(rows, sold(rows))
+    assert isinstance(model.pipeline_, Pipeline) and isinstance(model.pipeline_[-1], RandomForestRegressor)
+    error = (np.abs(model.predict(fresh) - sold(fresh)).sum()) / sold(fresh).sum()
+    naive = np.abs(fresh.rate_mean3 * 30 - sold(fresh)).sum() / sold(fresh).sum()
+    assert error < naive / 2
+
+
+def test_what_is_missing_or_new_is_no_error():
+    rows = make_rows()
+    model = build_model({"name": "forest", "params": {"n_estimators": 10}}).fit(rows, sold(rows))
+    odd = rows.assign(**dict.fromkeys(NUMBERS, np.nan), city="a city nobody has seen")
+    assert np.isfinite(model.predict(odd)).all()
+
+
+def test_weight_is_the_forests_share_in_a_geometric_mean():
+    rows = make_rows()
+    params = {"n_estimators": 10, "partner": "rate_seasonal"}
+    full, half, none = (
+        build_model({"name": "forest", "params": params | {"weight": weight}}).fit(rows, sold(rows)).predict(rows)
+        for weight in (1.0, 0.5, 0.0)
+    )
+    np.testing.assert_allclose(half, np.sqrt(full * none))
+    np.testing.assert_allclose(none, rows.rate_seasonal * 30)
+
+
+def test_the_same_rows_give_the_same_bytes_whatever_the_threads():
+    rows = make_rows()
+    files = []
+    for threads in (1, 2):
+        model = build_model({"name": "forest", "params": {"n_estimators": 20}})
+        model.pipeline.set_params(forest__n_jobs=threads)
+        model.fit(rows, sold(rows))
+        model.pipeline.set_params(forest__n_jobs=None)
+        files.append(model_bytes(model))
+    assert files[0] == files[1]
+
+
+def test_a_file_with_another_hash_is_never_unpickled(tmp_path):
+    class Bomb:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "was unpickled"), "w"))
+
+    file = tmp_path / "model.joblib"
+    file.write_bytes(model_bytes(Bomb()))
+    with pytest.raises(ValueError, match="not the model that was written"):
+        load_model(file, "0" * 64)
+    assert not (tmp_path / "was unpickled").exists()
+
+
+def test_baselines_are_among_the_recipes():
+    assert set(BASELINES) < set(RECIPES)

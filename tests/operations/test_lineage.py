@@ -1,0 +1,420 @@
+"Trace: every hash of a chain is right, harm is found at the link that was harmed, and a file's forecasts are found."
+
+import contextlib
+import csv
+import hashlib
+import json
+import re
+import shutil
+import sqlite3
+import xml.etree.ElementTree as ET
+from collections import Counter
+from pathlib import Path
+from types import SimpleNamespace
+
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+from releases import FOREST, made_products
+
+from brewcast.common.core import write_json, write_parquet
+from brewcast.common.hashing import sha256
+from brewcast.common.ledger import read_ledger, resolve_inputs
+from brewcast.common.params import read_env
+from brewcast.data.ingest import ingest
+from brewcast.delivery.package import bento_hashes, hashes, write_release
+from brewcast.operations import lineage as module
+from brewcast.operations.lineage import (
+    WIDE,
+    picture,
+    published,
+    registered,
+    told_file,
+    told_trace,
+    trace,
+    trace_file,
+    write_picture,
+)
+from brewcast.registry.publish import publish
+
+ENV = """
+meta: {import_from: env.yaml}
+source: split
+data: data/split
+floor: null
+judged: 4
+train: {partners: [rate_seasonal], weights: [0.75], n_estimators: 5}
+files:
+  - name: till
+    path: till_*.csv
+    date_format: "%Y-%m-%d"
+    columns: {STOREID: text, DATE: date, COUNTRY: text, CITY: text, PRODUCTCATEGORY: text, PRODUCT: text,
+      QUANTITYSOLD: integer, PRICE: decimal, TOTALSALE: decimal, WEATHER: "text?", PROMOTION: "yes_no?", HOLIDAY: boolean}
+  - name: plan
+    path: globojava_plan.csv
+    date_format: "%Y-%m-%d"
+    columns: {STOREID: text, MONTH: date, PUBLISHED: date, PROMOTIONSHARE: decimal, PRICE: decimal, TRADINGDAYS: integer}
+"""
+STORE = "STORE101"
+
+
+def export(root: Path, before: str) -> None:
+    "The simulated sales until a day, as two offices export them: the stores of odd number, and those of even number."
+    data, folder = root / "data" / "simulated", root / "offices"
+    folder.mkdir(exist_ok=True)
+    header, *lines = (data / "globojava.csv").read_text().splitlines()
+    for name, odd in {"till_odd.csv": True, "till_even.csv": False}.items():
+        own = [line for line in lines if re.match(r"STORE\d+,", line) and line.split(",")[1] < before]
+        own = [line for line in own if int(line.split(",")[0][5:]) % 2 == odd]
+        (folder / name).write_text("\n".join([header, *own]) + "\n")
+    (folder / "globojava_plan.csv").write_bytes((data / "globojava_plan.csv").read_bytes())
+
+
+@pytest.fixture(scope="module")
+def shop(project):
+    "A source of two files, built and published at the end of March 2024."
+    root = project.root
+    (root / "env.split.yaml").write_text(ENV)
+    export(root, "2024-04-01")
+    project.run("make run SOURCE=split DATA=offices")
+    return at(root)
+
+
+@pytest.fixture(scope="module")
+def later(shop, tmp_path_factory):
+    "The same shop a month later: its files have grown and were read anew, and another release serves."
+    root = tmp_path_factory.mktemp("later") / "shop"
+    shutil.copytree(shop.root, root, symlinks=True)
+    export(root, "2024-05-01")
+    made, products = made_products(root / "beside", 12, FOREST), root / "products/split"
+    with contextlib.chdir(root):
+        env, names = read_env(root, "env.split.yaml"), ["sales", "lineage", "plan", "quarantine"]
+        gives = SimpleNamespace(**{name: products / f"ingest/{name}.parquet" for name in names})
+        gives.dataset = products / "ingest/dataset.json"
+        names = "source data sql plan_sql files lacks key categories returns max_bad_share".split()
+        ingest(**{name: env[name] for name in names}, gives=gives)
+    shutil.copytree(made.forecast.parent, products / "forecast", dirs_exist_ok=True)
+    shutil.copy(made.forecast.parent / "model.joblib", products / "train")
+    shutil.rmtree(products / "package")
+    release, bento = products / "package/release", products / "package/bento"
+    release.mkdir(parents=True)
+    described = write_release(release, made.table, made.online, made.forecast.parent, "numpy\n")
+    shutil.copytree(release, bento / "src/release")
+    package = {"release": described["release"], "files": hashes(release), "smoke": {}}
+    package["bento"] = {"tag": f"brewcast:{described['release']}", "files": bento_hashes(bento)}
+    verdict = {"promoted": True, "verdict": "promote", "rule": "gain", "reason": "it is better", "recipe": FOREST}
+    verdict = write_json(verdict, products / "evaluate/verdict.json")
+    package["made_from"] = {path.name: sha256(path) for path in (made.forecast, verdict)}
+    write_json(package, products / "package/package.json")
+    (products / "package/challenger").mkdir()
+    package |= {"challenger": None, "challenger_files": {}}
+    write_json(package, products / "package/package.json")
+    left = resolve_inputs("split", root, "a month later")
+    write_json({"build_key": "a month later"} | left, products / "inputs.json")
+    publish("split", root)
+    return at(root)
+
+
+def at(root: Path) -> SimpleNamespace:
+    return SimpleNamespace(root=root, state=root / "state/split", made=root / "products/split")
+
+
+def digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def by_name(found: dict) -> dict:
+    return {Path(link["path"]).name if link["link"] != "MLflow" else "MLflow": link for link in found["links"]}
+
+
+def test_every_link_has_the_hash_of_the_bytes_that_are_there(shop):
+    # given the forecast that serves / when it is traced
+    found = trace(shop.root, "split", STORE)
+    links = by_name(found)
+    # then each link is there once, in order, and its hash is that of the file
+    assert [link["link"] for link in found["links"]] == (
+        ["forecast", "ledger", "release", "model", "MLflow", "training rows", "features", *["feature table"] * 3]
+        + ["store-months", "sale lines", "lineage", *["source file"] * 3]
+    )
+    assert {link["state"] for link in found["links"]} == {"ok"} and found["broken"] is None
+    for link in found["links"]:
+        if link["link"] not in ("ledger", "release", "MLflow"):
+            assert link["sha256"] == link["recorded"] == digest(shop.root / link["path"]), link
+    # and what they say of each other is so: ledger, release, MLflow and run record
+    entry = read_ledger(shop.state)[-1]
+    assert links["release.json"]["sha256"] == entry["release"] == (shop.state / "current").resolve().name
+    assert links["model.joblib"]["sha256"] == entry["model_hash"]
+    with contextlib.closing(sqlite3.connect(shop.state / "mlflow.db")) as db:
+        run = db.execute(
+            "SELECT run_uuid FROM tags WHERE key = 'content_hash' AND value = ?", [entry["model_hash"][:12]]
+        )
+        assert links["MLflow"]["run_id"] == run.fetchone()[0]
+    assert (
+        links["MLflow"]["aliases"] == ["champion"]
+        and links["MLflow"]["data"]["rows.parquet"] == links["rows.parquet"]["sha256"]
+    )
+    assert (found["serves"], found["month"], found["entry"]) == (True, "2024-04", 1)
+    assert (shop.state / "runs" / f"{found['run']}.json").exists() and found["run"].endswith(entry["made_in"])
+
+
+def test_every_link_has_the_values_of_the_store(shop):
+    links = by_name(trace(shop.root, "split", STORE))
+    with open(shop.made / "forecast/forecast.csv", newline="") as file:
+        row = next(row for row in csv.DictReader(file) if row["kind"] == "forecast" and row["store_id"] == STORE)
+    forecast = next(link for link in links.values() if link["link"] == "forecast")
+    assert forecast["values"]["forecast"] == pytest.approx(float(row["quantity"]))
+    rows = pd.read_parquet(shop.made / "train/rows.parquet")
+    known = rows[rows.actual.notna()]
+    told = links["rows.parquet"]
+    assert (told["rows"], told["own_rows"]) == (len(known), (known.series_id == STORE).sum())
+    assert (len(told["cutoffs"]), told["cutoffs"][-1]) == (known.cutoff.nunique(), "2024-02-29")
+    own = rows[(rows.series_id == STORE) & (rows.cutoff == "2024-03-31")].iloc[0]
+    values = links["online.parquet"]["values"]
+    assert len(values) == 35 and all(module.same_value(value, own[name]) for name, value in values.items())
+
+
+def test_the_lineage_is_what_the_files_say_line_by_line(shop):
+    # given the source's own lines, read by Python's csv module
+    links = by_name(trace(shop.root, "split", STORE))
+    lines, first, last, pieces = Counter(), {}, {}, Counter()
+    with open(shop.root / "data/split/till_odd.csv", newline="") as file:
+        for number, row in enumerate(csv.DictReader(file), start=2):
+            if row["STOREID"] == STORE:
+                month = row["DATE"][:7]
+                lines[month] += 1
+                pieces[month] += int(row["QUANTITYSOLD"])
+                first.setdefault(month, number)
+                last[month] = number
+    # then lineage says the same of each month, and the file's link sums it up
+    told = links["lineage.parquet"]["months"]
+    assert [(r["month"], r["file"], r["lines"], r["first_line"], r["last_line"], r["quantity_sold"]) for r in told] == [
+        (month, "till_odd.csv", lines[month], first[month], last[month], pieces[month]) for month in sorted(lines)
+    ]
+    assert links["till_odd.csv"]["own_lines"] == lines.total() and links["till_even.csv"]["own_lines"] == 0
+    # and all of it adds up to sales.parquet and to dataset.json
+    lineage, sales = (pd.read_parquet(shop.made / f"ingest/{name}.parquet") for name in ("lineage", "sales"))
+    months = pd.to_datetime(sales.date).dt.strftime("%Y-%m-01")
+    given = sales.groupby([sales.store_id, months]).agg(lines=("date", "size"), quantity_sold=("quantity_sold", "sum"))
+    told = (
+        lineage.assign(month=lineage.month.astype(str)).groupby(["store_id", "month"])[["lines", "quantity_sold"]].sum()
+    )
+    assert given.to_numpy().tolist() == told.to_numpy().tolist() and given.index.tolist() == told.index.tolist()
+    dataset = json.loads((shop.made / "ingest/dataset.json").read_text())
+    rows_in = {file: rows["rows_in"] for file, rows in dataset["tables"]["till"]["files"].items()}
+    assert lineage.groupby("file").lines.sum().to_dict() == rows_in and sum(rows_in.values()) == dataset["rows_in"]
+
+
+@contextlib.contextmanager
+def harmed(path: Path, how=None):
+    "A file that was changed, or is gone, until the block ends."
+    before = path.read_bytes()
+    try:
+        how(path) if how else path.unlink()
+        yield
+    finally:
+        path.write_bytes(before)
+
+
+def another_value(column: str, row: int = -1):
+    def change(path: Path):
+        frame = pq.read_table(path).to_pandas(date_as_object=False)
+        values = frame[column].tolist()
+        values[row] = values[row] * 2 + 1
+        write_parquet(frame.assign(**{column: values}), path)
+
+    return change
+
+
+def one_more(text: bytes):
+    return lambda path: path.write_bytes(path.read_bytes() + text)
+
+
+def says_otherwise(old: str, new: str):
+    return lambda path: path.write_bytes(path.read_bytes().replace(old.encode(), new.encode()))
+
+
+HARM = {  # link: file, and what is done to it
+    "forecast": ("state/split/forecasts/2024-03-31-{release}.parquet", another_value("forecast")),
+    "ledger": (
+        "state/split/ledger.db",
+        says_otherwise('"train_through": "2024-03-01"', '"train_through": "2024-02-01"'),
+    ),
+    "release": ("state/split/releases/{release}/golden.json", one_more(b" ")),
+    "model": ("state/split/releases/{release}/model.joblib", one_more(b" ")),
+    "training rows": ("products/split/train/rows.parquet", another_value("rate_last")),
+    "features": ("state/split/releases/{release}/online.parquet", another_value("rate_last")),
+    "feature table": ("products/split/features/history.parquet", another_value("rate_last", 3)),
+    "store-months": ("products/split/clean/store_month.parquet", another_value("quantity_sold")),
+    "sale lines": ("products/split/ingest/sales.parquet", another_value("quantity_sold")),
+    "lineage": ("products/split/ingest/lineage.parquet", another_value("lines")),
+    "source file": ("data/split/till_odd.csv", one_more(b"STORE101,2024-03-31\n")),
+}
+
+
+@pytest.mark.parametrize("link", HARM)
+def test_harm_is_found_at_the_link_that_was_harmed(shop, link):
+    name, how = HARM[link]
+    path = shop.root / name.format(release=(shop.state / "current").resolve().name)
+    with harmed(path, how):
+        found = trace(shop.root, "split", STORE)
+    changed = [each for each in found["links"] if each["state"] != "ok"]
+    assert [(each["link"], each["state"]) for each in changed] == [(link, "changed")]
+    assert found["broken"] == f"{link} {changed[0]['path']}"
+    assert f"broken at the {found['broken']}" in told_trace(found)
+    assert ("make restore" if name.startswith("state") else "brewcast verify") in told_trace(found).splitlines()[-1]
+    if path.suffix in (".parquet", ".csv") and link != "forecast":
+        with harmed(path):
+            found = trace(shop.root, "split", STORE)
+        assert [(each["link"], each["state"]) for each in found["links"] if each["state"] != "ok"] == [(link, "gone")]
+        picture(found)
+
+
+def test_a_registry_that_says_otherwise_is_found(shop):
+    path = shop.state / "mlflow.db"
+
+    def other_champion(path):
+        with contextlib.closing(sqlite3.connect(path)) as db, db:
+            db.execute("UPDATE registered_model_aliases SET version = 9")
+
+    with harmed(path, other_champion):
+        found = trace(shop.root, "split", STORE)
+    assert found["broken"] == "MLflow state/split/mlflow.db"
+
+
+def test_mlflow_itself_says_the_same_as_its_database(shop):
+    for entry in published(shop.root, "split"):
+        digest = entry["model_hash"][:12]
+        told, asked = registered(shop.root, "split", digest), module._asked(shop.root, "split", digest)
+        assert told == asked | {"version": told["version"]} and str(told["version"]) == str(asked["version"])
+    assert registered(shop.root, "split", "0" * 12) == {}
+
+
+def test_an_earlier_forecast_is_traced_to_what_is_another_builds_since(shop, later):
+    # when the forecast of April, which served before, is traced a month later
+    found, before = trace(later.root, "split", STORE, "2024-04"), by_name(trace(shop.root, "split", STORE))
+    links = by_name(found)
+    assert not found["serves"] and found["broken"] is None and trace(later.root, "split", STORE)["month"] == "2024-05"
+    # then what another build has written since is said to be that, with the hash that the forecast's own had
+    since = ["sales.parquet", "lineage.parquet", "till_odd.csv", "till_even.csv"]
+    assert [name for name, link in links.items() if link["state"] == "since"] == since
+    for name, link in links.items():
+        assert (link["recorded"], link["state"]) == (before[name]["recorded"], "since" if name in since else "ok")
+        assert (link["sha256"] != before[name]["sha256"]) == (name in since), name
+    assert links["lineage.parquet"]["months"][-1]["month"] == "2024-03"
+    told = told_trace(found)
+    assert f"{links['till_odd.csv']['sha256'][:12]} (was {before['till_odd.csv']['sha256'][:12]})" in told
+    assert f"4 are another build's since; `brewcast verify {found['run']}` makes" in told
+    # and what is neither build's is changed
+    with harmed(later.made / "ingest/sales.parquet", another_value("quantity_sold")):
+        assert trace(later.root, "split", STORE, "2024-04")["broken"].startswith("sale lines")
+
+
+def test_without_a_run_record_a_forecast_is_what_its_release_answers(later):
+    folder = later.state / "runs"
+    folder.rename(later.state / "kept")
+    try:
+        found = trace(later.root, "split", STORE, "2024-04")
+        assert found["broken"] is None and found["run"] is None
+        assert "equals what its release answers" in found["links"][0]["told"]
+        with harmed(later.root / found["links"][0]["path"], another_value("forecast", 0)):
+            assert trace(later.root, "split", STORE, "2024-04")["broken"].startswith("forecast")
+        assert trace_file(later.root, "split", "till_odd.csv")["unknown"] == [1]
+    finally:
+        (later.state / "kept").rename(folder)
+
+
+def test_unknown_stores_months_and_files_are_told_what_there_is(shop):
+    with pytest.raises(ValueError, match=r"no store 'STORE1O1' among the \d+ of 2024-04; the nearest are STORE1"):
+        trace(shop.root, "split", "STORE1O1")
+    with pytest.raises(ValueError, match="no forecast of 2023-01 was published; there are those of 2024-04"):
+        trace(shop.root, "split", STORE, "2023-01")
+    with pytest.raises(ValueError, match=r"till.csv: no build of split has read.*data/split/till_even.csv"):
+        trace_file(shop.root, "split", "till.csv")
+    with pytest.raises(ValueError, match="nothing was published yet; `make run SOURCE=walmart`"):
+        trace(shop.root, "walmart", "1")
+
+
+def test_forward_finds_the_stores_of_a_file_and_the_forecasts_on_it(shop, monkeypatch):
+    found = trace_file(shop.root, "split", "data/split/till_odd.csv")
+    (version,) = found["versions"]
+    # exactly the stores of odd number, with their lines
+    text = (shop.root / "data/split/till_odd.csv").read_text().splitlines()[1:]
+    aside = pd.read_parquet(shop.made / "ingest/quarantine.parquet")
+    bad = set(aside[aside.file == "till_odd.csv"].line)
+    lines = Counter(line.split(",")[0] for n, line in enumerate(text, start=2) if n not in bad)
+    assert {store: told["lines"] for store, told in version["stores"].items()} == lines and len(lines) == 6
+    # the run that read them, and the forecast that stands on it
+    (forecast,) = version["forecasts"]
+    served = pd.read_parquet(shop.root / forecast["path"]).store_id
+    assert (forecast["n"], forecast["month"], forecast["stores"]) == (1, "2024-04", len(served))
+    assert forecast["own_stores"] == served.isin(lines).sum()
+    assert version["now"] and version["runs"] == [path.stem for path in (shop.state / "runs").glob("*.json")]
+    # by its name, its place behind the link, a path from elsewhere, or its hash
+    monkeypatch.chdir(shop.root / "nbs")
+    for name in ("till_odd.csv", str(shop.root / "offices/till_odd.csv"), "../data/split/till_odd.csv"):
+        assert trace_file(shop.root, "split", name) == found
+    assert trace_file(shop.root, "split", version["sha256"][:12]) == found
+    assert "serves now" in told_file(found) and max(map(len, told_file(found).splitlines())) <= 100
+    # a plan gives no sale line, and the forecast stands on it too
+    (plan,) = trace_file(shop.root, "split", "globojava_plan.csv")["versions"]
+    assert plan["stores"] == {} and len(plan["forecasts"]) == 1
+
+
+def test_forward_from_a_file_that_was_changed_since(shop, later):
+    with harmed(later.root / "data/split/till_odd.csv", one_more(b"\n")):
+        old, new, now = trace_file(later.root, "split", "till_odd.csv")["versions"]
+    # the bytes that were, of which nobody knows here what they gave; those of the last build; those of nobody
+    assert (old["sha256"], old["stores"]) == (digest(shop.root / "data/split/till_odd.csv"), None)
+    assert [[each["month"] for each in v["forecasts"]] for v in (old, new, now)] == [["2024-04"], ["2024-05"], []]
+    assert [version["now"] for version in (old, new, now)] == [False, False, True] and len(new["stores"]) == 6
+
+
+def test_a_database_is_a_source_file_like_any_other(tmp_path):
+    files = [{"name": "till", "table": "tills"}, {"name": "plan"}]
+    write_json({"data": "data/shop.duckdb", "files": files, "source": "db"}, tmp_path / "env.yaml")
+    told = {"rows_in": 1, "sha256": "0" * 64}
+    tables = {"till": {"files": {"shop.duckdb:tills": told}}, "db.sql": {"files": {"db.sql": {"rows_in": 1}}}}
+    write_json({"tables": tables}, tmp_path / "products/db/ingest/dataset.json")
+    # in the folder of that name, or as the one file that the data is
+    (tmp_path / "data/shop.duckdb").mkdir(parents=True)
+    assert list(module.source_files(tmp_path, "db")) == ["data/shop.duckdb/shop.duckdb"]
+    (tmp_path / "data/shop.duckdb").rmdir()
+    (tmp_path / "data/shop.duckdb").write_bytes(b"DUCK")
+    (known,) = module.source_files(tmp_path, "db").items()
+    assert known == ("data/shop.duckdb", {"file": "shop.duckdb:tills", "table": "till", "plan": False, **told})
+
+
+def test_the_text_fits_a_screen(later):
+    for month in ("2024-04", "2024-05"):
+        for width in (80, 100, 120):
+            lines = told_trace(trace(later.root, "split", STORE, month), width).splitlines()
+            assert len(lines) <= (50 if width >= 100 else 60)
+            assert all(len(line) <= width for line in lines[2:-1])
+
+
+def test_the_picture_holds_every_text_and_loads_nothing(shop):
+    found = trace(shop.root, "split", STORE)
+    path = write_picture(found, root=shop.root)
+    assert path.read_text() == picture(trace(shop.root, "split", STORE))
+    svg = ET.fromstring(path.read_text())
+    width, height = (float(svg.get(side)) for side in ("width", "height"))
+    assert width <= 1440 and not re.search(r"<script|href|@import|url\((?!#)", path.read_text())
+    boxes = [group for group in svg.iter() if group.tag.endswith("}g")]
+    places = []
+    for group in boxes:
+        rect = next(part for part in group if part.tag.endswith("}rect"))
+        x, y, wide, high = (float(rect.get(k)) for k in ("x", "y", "width", "height"))
+        texts = [part for part in group if part.tag.endswith("}text")]
+        for text in texts:
+            length = 0.61 * float(text.get("font-size")) * len(text.text)
+            start = float(text.get("x")) - (length if text.get("text-anchor") else 0)
+            assert x < start and start + length < x + wide and y < float(text.get("y")) < y + high, text.text
+        assert len(texts[0].text) + len(texts[1].text) < WIDE / 6.8 - 2  # title and state side by side
+        assert x + wide <= width and y + high <= height
+        places.append((x, y, wide, high))
+    for i, (x, y, wide, high) in enumerate(places):
+        assert not any(abs(x - a) < wide and (y < b + h and b < y + high) for a, b, _, h in places[i + 1 :])
+    words = " ".join(text.text for text in svg.iter() if text.tag.endswith("}text"))
+    for link in found["links"]:
+        assert link["link"] in ("feature table", "lineage") or link["sha256"][:12] in words
+    assert "till_odd.csv" in words and "plan" in words

@@ -1,0 +1,250 @@
+"The closed loop on a small shop, month after month: killed and run again, corrected, broken, mended, late, replayed."
+
+import csv
+import json
+import os
+import re
+import signal
+import subprocess
+from pathlib import Path
+from types import SimpleNamespace
+
+import pandas as pd
+import pytest
+from conftest import commands, project_environment, small_project
+from waits import until
+
+from brewcast.common.core import read_json, read_parquet
+from brewcast.common.ledger import months_before, read_ledger
+from brewcast.common.params import read_env
+from brewcast.delivery.track_record import read_story
+from brewcast.model.features import as_known, decided, open_series
+from brewcast.operations.monthly import first_to_do
+
+ENV = """
+meta: {import_from: env.yaml}
+source: shop
+data: data/shop
+floor: null
+"""  # the simulated source is written anew when its files are changed; this one is not
+
+
+class Till:
+    "The shop's export: each change is written anew from the lines that are right."
+
+    def __init__(self, path):
+        self.path = path
+        with open(path, newline="") as file:
+            self.header, *self.lines = csv.reader(file)
+
+    def write(self, change=None) -> None:
+        "Write the lines, each as `change` gives it: a dict by column to a dict, None for a line that has not come yet."
+        with open(self.path, "w", newline="") as file:
+            rows = csv.writer(file, lineterminator="\n")
+            rows.writerow(self.header)
+            for line in self.lines:
+                row = dict(zip(self.header, line, strict=True))
+                if row := change(row) if change else row:
+                    rows.writerow(list(row.values()))
+
+
+def number(text: str, times: float, digits: int = 2) -> str:
+    return f"{float(text) * times:.{digits}f}"
+
+
+def doubled(row: dict) -> dict:
+    "A correction: STORE101 sold twice as much in November 2022."
+    if row["STOREID"] == "STORE101" and row["DATE"].startswith("2022-11"):
+        return row | {
+            "QUANTITYSOLD": number(row["QUANTITYSOLD"], 2, 0),
+            "TOTALSALE": number(row["TOTALSALE"], 2),
+        }
+    return row
+
+
+def in_cents(row: dict) -> dict:
+    "A broken till: May's prices come in cents."
+    row = doubled(row)
+    if row["DATE"].startswith("2023-05"):
+        return row | {"PRICE": number(row["PRICE"], 100), "TOTALSALE": number(row["TOTALSALE"], 100)}
+    return row
+
+
+def with_may_corrected_before_june_has_come(row: dict) -> dict | None:
+    "A correction within the month that serves: STORE102's May; and June's lines are still on their way."
+    row = doubled(row)
+    if row["DATE"] >= "2023-06":
+        return None
+    if row["STOREID"] == "STORE102" and row["DATE"].startswith("2023-05"):
+        return row | {"QUANTITYSOLD": number(row["QUANTITYSOLD"], 2, 0), "TOTALSALE": number(row["TOTALSALE"], 2)}
+    return row
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory):
+    "A project whose data ends in June 2023; the tests of this file are one story, in their order."
+    root = small_project(tmp_path_factory.mktemp("a year") / "brewcast", months=30, stores=10, lines=30_000)
+    (root / "env.shop.yaml").write_text(ENV)
+    (root / "data/simulated").rename(root / "data/shop")
+    state = root / "state/shop"
+    read = lambda name: read_json(root / "products/shop" / name)  # noqa: E731
+    return SimpleNamespace(
+        root=root,
+        state=state,
+        run=commands(root),
+        read=read,
+        till=Till(root / "data/shop/globojava.csv"),
+        records=lambda: read_story(months_before(state)),
+        alerts=lambda: [read_json(path) for path in sorted((state / "alerts").glob("*.json"))],
+    )
+
+
+def test_the_first_month(shop):
+    done = shop.run("make month SOURCE=shop THROUGH=2023-03", timeout=900)
+    assert re.search(r"(?m)^2023-03  no forecast of it had served; ", done.out)
+    (entry,), (record,) = read_ledger(shop.state), shop.records()
+    assert entry["cutoff"] == "2023-03-31" and record["status"] == "published"
+    # nothing from the future was read
+    assert read_parquet(shop.root / "products/shop/ingest/sales.parquet").date.max() == pd.Timestamp("2023-03-31")
+    assert shop.read("ingest/dataset.json")["rows_not_yet"] > 0
+    assert read_parquet(shop.root / "products/shop/ingest/plan.parquet").published.max() <= pd.Timestamp("2023-03-31")
+    # a month that is done is not done again
+    again = shop.run("make month SOURCE=shop THROUGH=2023-03")
+    assert "nothing to do: 2023-03 is published" in again.err and len(shop.records()) == 1
+
+
+def test_a_month_killed_after_it_was_published_is_finished_and_published_once(shop):
+    # given a correction of an old month, and a step that dies between the ledger and its record
+    shop.till.write(doubled)
+    command = [".venv/bin/python", "-m", "brewcast.cli", "month", "--source", "shop"]
+    step = subprocess.Popen(command, cwd=shop.root, env=project_environment(shop.root), start_new_session=True)
+    until(lambda: len(read_ledger(shop.state)) >= 2, "published", step, patience=600)
+    os.killpg(step.pid, signal.SIGKILL)
+    step.wait()
+    killed = len(shop.records())
+    # when it is run again
+    done = shop.run("make month SOURCE=shop")
+    # then that month is finished, and no other begun
+    assert killed == 1 and done.out.startswith("2023-04  off by ")
+    ledger, records = read_ledger(shop.state), shop.records()
+    assert [entry["cutoff"] for entry in ledger if entry["action"] == "publish"] == ["2023-03-31", "2023-04-30"]
+    assert [record["month"] for record in records] == ["2023-03", "2023-04"]
+    assert records[1]["build_key"] == ledger[1]["build_key"] and not (shop.state / "months/.doing").exists()
+    # and it says how far off the served forecast was, beside each baseline
+    assert set(records[1]["errors"]) == {"served", "last_month", "mean_of_3", "same_month_last_year", "seasonal"}
+    assert 0 < records[1]["errors"]["served"] < 1 and records[1]["n"] > 5
+    assert all((shop.root / path).exists() for path in records[1]["reports"].values())
+
+
+def test_the_correction_is_known_from_then_on_and_served(shop):
+    features, calendar = shop.root / "products/shop/features", read_env(shop.root, "env.shop.yaml")["calendar"]
+    known = read_parquet(features / "known.parquet")
+    versions = known[(known.series_id == "STORE101") & (known.month == "2022-11-01")]
+    noticed = decided(pd.Series([pd.Timestamp("2023-04-01")]), calendar)[0]
+    assert versions.created.tolist()[1:] == [noticed]
+    first, second = versions.quantity_sold
+    assert second == 2 * first
+    assert not as_known(known).equals(as_known(known, noticed))
+    # the forecast of March was made without it, and its rows are still on file
+    history = read_parquet(features / "history.parquet")
+    first, last = (
+        shop.state / "releases" / entry["release"] / "online.parquet" for entry in read_ledger(shop.state)[:2]
+    )
+
+    def row(release: Path, event: str, version: int) -> tuple[float, float]:
+        rows = history[(history.series_id == "STORE101") & (history.event_timestamp == pd.Timestamp(event, tz="UTC"))]
+        return read_parquet(release).set_index("series_id").log_level["STORE101"], rows.log_level.iloc[version]
+
+    served, on_file = row(first, "2023-03-31", 0)
+    assert served == on_file
+    # what serves now is what the tables say now; March would be another, if it were asked again
+    served, on_file = row(last, "2023-04-30", -1)
+    assert served == on_file
+    assert row(first, "2023-03-31", 0) != row(first, "2023-03-31", -1)
+    assert open_series(history, pd.Timestamp("2023-04-30")) == sorted(read_parquet(last).series_id)
+    # and a replay of an earlier cutoff learns from the old outcome
+    outcomes = read_parquet(features / "outcomes.parquet").set_index(["series_id", "month"])
+    restated = outcomes.loc[("STORE101", pd.Timestamp("2022-11-01"))]
+    assert restated.known_from == pd.Timestamp("2023-04-30") and restated.actual == 2 * restated.actual_first
+
+
+def test_bad_data_is_stopped_and_what_serves_stays(shop):
+    before = read_ledger(shop.state)
+    shop.till.write(in_cents)
+    done = shop.run("make month SOURCE=shop", fails=True)
+    assert "2023-05  " in done.out and "STOPPED, nothing was published" in done.out
+    assert read_ledger(shop.state) == before
+    decision, record = shop.read("monitor/decision.json"), shop.records()[-1]
+    assert decision["rule"] == "bad_data" and not decision["retrain"] and not decision["trusted"]
+    stops = {finding["check"] for finding in record["findings"] if finding["level"] == "stop"}
+    assert record["status"] == "stopped" and "unit_shift" in stops and not record["alarm"]
+    assert [a["severity"] for a in shop.alerts() if a["name"] == "data_quality" and a["status"] == "firing"] == [
+        "critical"
+    ]
+    # publish by hand refuses too, and says the way out
+    refused = shop.run("make publish SOURCE=shop", fails=True)
+    assert "not trusted" in refused.err and "quality.accept" in refused.err
+    assert read_ledger(shop.state) == before
+
+
+def test_mended_data_goes_on_and_the_page_tells_the_story(shop):
+    shop.till.write(doubled)
+    shop.run("make month SOURCE=shop")
+    records = shop.records()
+    assert [(r["month"], r["status"]) for r in records[-2:]] == [("2023-05", "stopped"), ("2023-05", "published")]
+    assert not [a for a in shop.alerts() if a["name"] == "data_quality" and a["status"] == "firing"]
+    page = (shop.root / "products/shop/forecast/month.html").read_text()
+    assert 'id="story"' in page and "data stopped" in page and "2023-04" not in page.split('id="story"')[0]
+
+
+def test_a_month_that_is_not_all_in_waits_and_what_was_corrected_is_served(shop):
+    # given May, and then a correction of it while June has not come
+    served = read_ledger(shop.state)[-1]
+    assert served["cutoff"] == "2023-05-31"
+    shop.till.write(with_may_corrected_before_june_has_come)
+    # when June is asked for
+    done = shop.run("make month SOURCE=shop THROUGH=2023-06", fails=True)
+    # then it waits, says why, and the correction is served
+    assert done.out.startswith("2023-06  waiting: ") and "the data ends on 2023-05-31" in done.out
+    assert "corrected sale lines of the month before are published" in done.out
+    assert [a["subject"] for a in shop.alerts() if a["name"] == "data_late"] == ["freshness"]
+    now = read_ledger(shop.state)[-1]
+    assert (now["cutoff"], now["release"] != served["release"]) == ("2023-05-31", True)
+    old, new = (read_parquet(shop.state / "releases" / e["release"] / "online.parquet") for e in (served, now))
+    old, new = (table.set_index("series_id").rate_last for table in (old, new))
+    assert new["STORE102"] == pytest.approx(2 * old["STORE102"]) and new["STORE101"] == old["STORE101"]
+    # and nothing stands in the way of the next step
+    assert not (shop.state / "months/.doing").exists()
+    assert first_to_do(shop.state) == "2023-06"
+
+
+def test_a_marker_that_was_left_behind_holds_nothing_up(tmp_path, monkeypatch):
+    # given a month that was killed before anything was published
+    (tmp_path / "months").mkdir()
+    marker = tmp_path / "months/.doing"
+    marker.write_text("2019-05")
+    assert first_to_do(tmp_path) == "2019-05"  # it is tried again
+    assert first_to_do(tmp_path, "2022-12") == "2022-12"  # unless another is asked for
+    # given published months: only a marker of the last one says that its record is missing
+    monkeypatch.setattr("brewcast.operations.monthly.months_done", lambda state: "2023-02")
+    assert first_to_do(tmp_path) == "2023-03"
+    marker.write_text("2023-02")
+    assert first_to_do(tmp_path) == "2023-02"
+
+
+def test_what_is_asked_wrongly_is_refused(shop):
+    assert "'June' is no month" in shop.run("make month SOURCE=shop THROUGH=June", fails=True).err
+    assert "is no parameter" in shop.run("make month SOURCE=shop trian.seed=1", fails=True).err
+
+
+def test_a_replay_leaves_what_serves_alone_and_comes_to_the_same(shop):
+    served = (read_ledger(shop.state), shop.records())
+    done = shop.run("make replay SOURCE=shop SINCE=2023-03 THROUGH=2023-03")
+    assert served == (read_ledger(shop.state), shop.records())
+    (record,) = json.loads((shop.root / "products/shop/replay/months.json").read_text())
+    first = served[1][0]
+    assert record["month"] == "2023-03" and record["verdict"]["verdict"] == first["verdict"]["verdict"]
+    assert "2023-03" in done.out and (shop.root / "products/shop/replay/replay.html").exists()
+    # it goes on where it was: a second call has nothing to work through
+    again = shop.run("make replay SOURCE=shop SINCE=2023-03 THROUGH=2023-03")
+    assert "nothing to do" in again.err

@@ -1,0 +1,470 @@
+"A comparison concludes at the stated error rate however often one looks, and says how long it takes."
+
+import json
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.special import stdtr
+
+from brewcast.common.core import write_json, write_parquet
+from brewcast.registry.champion_test import (
+    boundary,
+    compare,
+    looks,
+    month_errors,
+    months_to_see,
+    pairs,
+    plot_comparison,
+    report,
+    visible,
+)
+from brewcast.registry.ledger_writer import append_entry
+
+FOREST = {"name": "forest", "params": {"partner": "rate_seasonal", "weight": 0.5}}
+SEASONAL, LAST = {"name": "seasonal", "params": {}}, {"name": "last_month", "params": {}}
+HORIZON, STORES = 24, 40
+
+
+def outcomes(histories, model=(0.04, 0.04), months=HORIZON, sizes=0.5, tail=None, shock=0.08, seed=0):
+    "Histories of outcomes whose months shock every store at once, and two models' forecasts: (actual, forecasts)."
+    random, scale = np.random.default_rng(seed), math.sqrt((tail - 2) / tail) if tail else 1
+    draw = (lambda *shape: random.standard_t(tail, shape) * scale) if tail else lambda *shape: random.normal(size=shape)
+    whole, each = (histories, months, 1), (histories, months, STORES)
+    base = random.lognormal(6, sizes, (histories, 1, STORES))  # units; uneven stores where `sizes` is large
+    actual = np.maximum(base * (1 + shock * draw(*whole) + 0.1 * draw(*each)), 0.01 * base)
+    return actual, [base * (1 + off * draw(*whole) + off * draw(*each)) for off in model]
+
+
+def errors(actual, forecasts):
+    "What each store-month's error is better by, as a share of its month's sales."
+    gain = np.abs(actual - forecasts[0]) - np.abs(actual - forecasts[1])
+    return gain / actual.sum(-1, keepdims=True)
+
+
+def concluding(months, alpha=0.05):
+    "Of histories of month differences, the share in which some look says better, and worse."
+    mean, error = looks(months)
+    t = mean / error
+    return (t > boundary(HORIZON, alpha)).any(axis=1).mean(), (t < -boundary(HORIZON, alpha)).any(axis=1).mean()
+
+
+def chance(rate, histories):
+    "How far a simulated rate may be from the stated one: 3.3 standard errors, those of the boundary's height too."
+    return 3.3 * math.sqrt(rate * (1 - rate) * (1 / histories + 1 / 40_000))
+
+
+def frame(actual, forecasts):
+    "One history as a table of pairs."
+    months, stores = actual.shape
+    index = pd.MultiIndex.from_product(
+        [pd.date_range("2023-01-01", periods=months, freq="MS"), [f"S{n:02}" for n in range(stores)]],
+        names=["month", "series_id"],
+    )
+    columns = {"actual": actual, "champion": forecasts[0], "challenger": forecasts[1]}
+    return pd.DataFrame({name: values.ravel() for name, values in columns.items()}, index=index).reset_index()
+
+
+def history(model=(0.04, 0.04), **settings):
+    actual, forecasts = outcomes(1, model, **settings)
+    return frame(actual[0], [forecast[0] for forecast in forecasts])
+
+
+# -- the stated error rate
+
+
+@pytest.mark.parametrize("alpha", [0.01, 0.05, 0.2])
+def test_looking_every_month_errs_as_often_as_stated(alpha):
+    # given month differences of two equal models
+    histories = 20_000
+    months = np.random.default_rng(7).normal(0, 0.013, (histories, HORIZON))
+    # when every month is looked at
+    better, worse = concluding(months, alpha)
+    # then it is the stated rate, no more and no less, and as often to either side
+    assert abs(better + worse - alpha) < chance(alpha, histories)
+    assert abs(better - worse) < 2 * chance(alpha, histories)
+
+
+@pytest.mark.parametrize(
+    ("case", "least"),
+    [({}, 0.025), ({"sizes": 1.5}, 0.025), ({"tail": 3}, 0.01), ({"tail": 3, "sizes": 1.5}, 0.01)],
+    ids=["stores", "uneven stores", "heavy tails", "uneven stores and heavy tails"],
+)
+def test_simulated_outcomes_stay_at_the_stated_rate(case, least):
+    # given outcomes whose shocks all stores share, and two models that are equally good
+    histories = 4000
+    gains = errors(*outcomes(histories, seed=3, **case))
+    # when every month is looked at
+    rate = sum(concluding(gains.sum(-1)))
+    # then it concludes no more often than stated, and not never
+    assert least < rate < 0.05 + chance(0.05, histories)
+
+
+def test_stores_taken_for_independent_would_find_winners_everywhere():
+    # given the same outcomes
+    gains = errors(*outcomes(1000, seed=3)) * STORES
+    # when every store-month counts as an observation of its own
+    n = STORES * np.arange(1, HORIZON + 1)
+    mean = gains.sum(-1).cumsum(1) / n
+    error = np.sqrt(((gains**2).sum(-1).cumsum(1) / n - mean**2) / n)
+    p = 2 * stdtr(n - 1, -np.abs(mean / error))
+    # then the test is wrong more often than not when looked at every month, and far too often when looked at once
+    assert (p[:, 2:] < 0.05).any(axis=1).mean() > 0.5
+    assert (p[:, -1] < 0.05).mean() > 0.2
+
+
+def test_months_looked_at_with_one_threshold_would_err_too_often():
+    months = np.random.default_rng(7).normal(0, 1, (4000, HORIZON))
+    mean, error = looks(months)
+    p = 2 * stdtr(np.arange(2, HORIZON), -np.abs(mean / error))
+    assert (p < 0.05).any(axis=1).mean() > 0.15
+
+
+def test_the_interval_holds_the_true_difference_in_every_month():
+    # given months with a true difference of half a spread
+    months = np.random.default_rng(11).normal(0.5, 1, (8000, HORIZON))
+    # when its interval is read every month
+    mean, error = looks(months)
+    held = (np.abs(mean - 0.5) <= boundary(HORIZON, 0.05) * error).all(axis=1).mean()
+    # then it never misses in 95 % of histories
+    assert abs(held - 0.95) < chance(0.05, 8000)
+
+
+def test_a_table_and_an_array_come_to_the_same():
+    # given some histories as tables
+    actual, forecasts = outcomes(12, model=(0.12, 0.05), seed=5)
+    expected = errors(actual, forecasts).sum(-1)
+    mean, error = looks(expected)
+    for n in range(12):
+        table = frame(actual[n], [forecast[n] for forecast in forecasts])
+        # when each is compared
+        found = compare(table)
+        told = pd.DataFrame(found["by_month"])
+        # then the verdict of each look is that of the array
+        t = mean[n] / error[n]
+        asked = boundary(HORIZON, 0.05)
+        assert told.difference.to_numpy() == pytest.approx(expected[n], abs=1e-12)
+        said = np.where(np.abs(t) > asked, np.where(t > 0, "better", "worse"), "not yet")
+        assert told.verdict.tolist() == ["not yet"] * 2 + said.tolist()
+        # and what is said after some months is what the whole history says of that month
+        early = compare(table[table.month < "2023-11-01"])
+        assert early["verdict"] == told.verdict[9]
+        assert early["interval"] == pytest.approx(told.loc[9, ["lower", "upper"]].tolist())
+
+
+# -- how long it takes
+
+
+@pytest.mark.parametrize("effect", [0.7, 1.0, 1.5, 2.5])
+def test_after_the_months_needed_four_of_five_have_concluded(effect):
+    # given a true difference of so many spreads
+    needed = months_to_see(effect, visible())
+    assert 3 <= needed <= HORIZON
+    months = np.random.default_rng(13).normal(effect, 1, (20_000, HORIZON))
+    # when so many months have been looked at
+    mean, error = looks(months)
+    seen = np.maximum.accumulate(mean / error > boundary(), axis=1).mean(axis=0)
+    # then some 80 % have concluded, and a month earlier they had not
+    assert seen[needed - 3] > 0.8 - chance(0.8, 20_000)
+    assert seen[needed - 4] < 0.8 + chance(0.8, 20_000)
+
+
+def test_beyond_the_horizon_the_months_are_about_right():
+    # given a difference that 24 months are too few for
+    needed = months_to_see(0.4, visible())
+    assert 48 < needed < 72
+    # when the longer test is agreed on from the start
+    months = np.random.default_rng(17).normal(0.4, 1, (4000, needed))
+    mean, error = looks(months)
+    # then about 80 % conclude
+    assert 0.77 < (mean / error > boundary(needed, 0.05)).any(axis=1).mean() < 0.9
+
+
+def test_months_needed_holds_on_simulated_outcomes():
+    # given a challenger with half the own error, and what a long run says of its gain and spread
+    gains = errors(*outcomes(1500, model=(0.15, 0.06), seed=19)).sum(-1)
+    needed = months_to_see(gains.mean() / gains.std(), visible())
+    assert needed <= HORIZON
+    # when so many months have passed
+    mean, error = looks(gains)
+    seen = (mean / error > boundary())[:, : needed - 2].any(axis=1).mean()
+    # then about 80 % have concluded: months are not quite normal
+    assert 0.7 < seen < 0.92
+
+
+def test_months_needed_is_for_the_gain_that_was_asked_about():
+    table = history(model=(0.12, 0.08), months=12, seed=2)
+    found = {gain: compare(table, gain=gain) for gain in (0.02, 0.1, 0.5)}
+    needed = [each["months_needed"] for each in found.values()]
+    assert needed == sorted(needed, reverse=True) and needed[0] > 10 * needed[1]
+    months, _ = month_errors(table)
+    assert found[0.1]["spread"] == pytest.approx(months.difference.std() / months.champion.mean())
+    smallest = compare(table, gain=found[0.02]["smallest_gain"])["months_needed"]
+    assert smallest == HORIZON and "takes about" in found[0.02]["message"]
+
+
+# -- verdicts
+
+
+def test_the_same_pair_turned_round_is_worse():
+    table = history(model=(0.2, 0.02), seed=4)
+    turned = table.rename(columns={"champion": "challenger", "challenger": "champion"})
+    better, worse = compare(table), compare(turned)
+    assert (better["verdict"], worse["verdict"]) == ("better", "worse")
+    assert better["difference"] == pytest.approx(-worse["difference"]) and better["p"] == pytest.approx(worse["p"])
+    assert better["months_won"] + worse["months_won"] == HORIZON
+    assert better["message"].startswith("better: ") and worse["message"].startswith("worse: ")
+
+
+def test_a_result_is_plain_json_and_does_not_depend_on_the_order_of_rows():
+    table = history(months=8)
+    before = table.copy()
+    found = compare(table)
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+    assert compare(table.sample(frac=1, random_state=0)) == found
+    pd.testing.assert_frame_equal(table, before)
+    assert (found["months"], found["stores"], found["alpha"], found["horizon"]) == (8, STORES, 0.05, HORIZON)
+
+
+def test_it_says_when_it_first_concluded_and_when_later_months_spoke_against():
+    # given months that were clearly better, and then as clearly worse
+    months = pd.date_range("2023-01-01", periods=16, freq="MS")
+    table = pd.DataFrame({"series_id": "S", "month": months, "actual": 100.0, "champion": 110.0})
+    table["challenger"] = np.where(np.arange(16) < 8, 102.0, 125.0) + np.arange(16) % 3
+    found = compare(table)
+    assert found["verdict"] == "not yet" and found["concluded"]["verdict"] == "better"
+    assert "later months spoke against" in found["message"]
+
+
+def test_what_comes_after_the_horizon_is_not_looked_at():
+    table = history(model=(0.1, 0.06), months=30, seed=6)
+    found, short = compare(table), compare(table[table.month < "2025-01-01"])
+    assert found["months_after_horizon"] == 6 and "6 months after the horizon" in found["message"]
+    assert (found["verdict"], found["interval"]) == (short["verdict"], short["interval"])
+    assert compare(table, horizon=36)["months"] == 30
+
+
+def test_months_that_follow_each_other_are_warned_of():
+    # given a challenger that is better for half a year and worse for the next
+    months = pd.date_range("2023-01-01", periods=24, freq="MS")
+    turn = np.sin(np.arange(24) / 24 * 2 * np.pi)
+    table = pd.DataFrame({"series_id": "S", "month": months, "actual": 100.0, "champion": 120.0})
+    table["challenger"] = 120 + 10 * turn
+    found = compare(table)
+    assert found["autocorrelation"] > 0.7 and "follow each other" in found["message"]
+    assert "follow each other" not in compare(history())["message"]
+
+
+# -- bad and thin input
+
+
+def test_one_month_is_too_few_and_a_known_spread_says_how_long():
+    table = history(months=1)
+    alone, planned = compare(table), compare(table, gain=0.2, spread=0.2)
+    assert alone["verdict"] == "not yet" and alone["interval"] is alone["p"] is alone["months_needed"] is None
+    assert "shows after 3 months" in alone["unknown"] and alone["unknown"] in alone["message"]
+    assert planned["months_needed"] == months_to_see(1.0, visible()) and planned["spread_from"] == "given"
+
+
+def test_no_month_at_all_is_not_yet():
+    found = compare(history(months=2).assign(actual=np.nan), spread=0.2)
+    assert (found["verdict"], found["months"], found["by_month"]) == ("not yet", 0, [])
+    assert "no month has an outcome" in found["message"] and "80 rows without an outcome" in found["message"]
+    assert found["months_needed"] > 100 and json.dumps(found, allow_nan=False)
+
+
+def test_two_models_that_say_the_same_are_never_better():
+    table = history(months=10)
+    found = compare(table.assign(challenger=table.champion))
+    assert (found["verdict"], found["p"], found["months_won"]) == ("not yet", 1.0, 0)
+    assert found["months_needed"] is None and "the same in every month" in found["unknown"]
+    perfect = compare(table.assign(challenger=table.actual, champion=table.actual))
+    assert perfect["verdict"] == "not yet" and perfect["unknown"] == "the champion made no error"
+
+
+def test_rows_that_cannot_be_judged_are_left_out_and_counted():
+    # given a month without sales, outcomes that are missing, and stores that only one model answered
+    table = history(months=8)
+    usable = table[(table.month != "2023-03-01") & ~table.series_id.isin(["S00", "S01", "S02"])]
+    table.loc[table.month == "2023-03-01", "actual"] = 0.0
+    table.loc[table.series_id == "S00", "actual"] = np.nan
+    table.loc[table.series_id == "S01", "challenger"] = np.nan
+    table.loc[table.series_id == "S02", "champion"] = np.nan
+    found, alone = compare(table), compare(usable)
+    # then what is left is judged as if the others were not there
+    assert (found["months"], found["stores"]) == (7, STORES - 3)
+    assert found["by_month"] == alone["by_month"]
+    expected = {"of one model only": 16, "without an outcome": 8, "in months without sales": STORES - 3}
+    assert found["left_out"] == expected
+    assert "left out: 16 rows of one model only, 8 rows without an outcome" in found["message"]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        (lambda table: table.drop(columns="challenger"), "no column challenger; there are"),
+        (lambda table: pd.concat([table, table.iloc[:3]]), "3 rows repeat a series_id and month"),
+        (lambda table: table.assign(champion=table.champion.where(table.index > 1, np.inf)), "2 rows have an infinite"),
+    ],
+    ids=["missing column", "rows twice", "infinite forecast"],
+)
+def test_a_table_that_is_no_pairs_is_refused(spoil, told):
+    with pytest.raises(ValueError, match=told):
+        compare(spoil(history(months=4)))
+
+
+@pytest.mark.parametrize(
+    "setting", [{"gain": 0}, {"gain": 1.5}, {"alpha": 0}, {"alpha": 0.7}, {"power": 0.3}, {"horizon": 2}], ids=str
+)
+def test_a_setting_that_cannot_be_is_refused(setting):
+    with pytest.raises(ValueError, match=f"{next(iter(setting))} is "):
+        compare(history(months=4), **setting)
+
+
+def test_a_picture_is_drawn_with_one_month_and_with_many():
+    import matplotlib
+
+    matplotlib.use("Agg")
+    for months in (1, 2, 3, 12):
+        axis = plot_comparison(compare(history(months=months)))
+        assert len(axis.patches) == months
+        matplotlib.pyplot.close(axis.figure)
+
+
+# -- from the ledger
+
+
+@pytest.fixture
+def state(tmp_path):
+    "A function that writes a ledger, archives and outcomes: publish(cutoff, champion, challenger) by recipe."
+    table = history(model=(0.1, 0.02), months=8, seed=21)
+    table = table.assign(champion=table.champion + 0.5 * table.actual)  # clearly worse in every month
+    table = table.assign(cutoff=table.month - pd.Timedelta(days=1), store_id=table.series_id)
+    folder = tmp_path / "state" / "toy"
+    forecasts = {"seasonal": table.champion, "forest": table.challenger, "last_month": table.champion * 1.2}
+
+    def archive(cutoff, recipe):
+        told = table[["store_id", "series_id", "cutoff", "month"]].assign(forecast=forecasts[recipe["name"]])
+        write_parquet(told[told.cutoff == cutoff], folder / "forecasts" / f"{cutoff}-{recipe['name']}.parquet")
+        return {"release": recipe["name"], "recipe": recipe, "cutoff": cutoff}
+
+    def publish(cutoff, champion, challenger, other=None):
+        entry = archive(cutoff, champion) | {"challenger": archive(cutoff, challenger) if challenger else None}
+        append_entry(folder, {"action": "publish", "build_key": None, "share": 0} | entry | (other or {}))
+
+    write_parquet(table[["series_id", "month", "actual"]], tmp_path / "products/toy/features/outcomes.parquet")
+    publish.root, publish.table = tmp_path, table
+    publish.cutoffs = sorted(table.cutoff.dt.strftime("%Y-%m-%d").unique())
+    return publish
+
+
+def test_pairs_are_the_archived_forecasts_beside_the_outcomes(state):
+    # given a challenger in shadow over all months, and one month that is not over
+    for cutoff in [*state.cutoffs]:
+        state(cutoff, SEASONAL, FOREST)
+    outcomes_file = state.root / "products/toy/features/outcomes.parquet"
+    write_parquet(state.table[["series_id", "month", "actual"]].query("month < '2023-08-01'"), outcomes_file)
+    # when the pairs are taken from the ledger
+    table = pairs("toy", state.root)
+    # then they are the complete months'
+    expected = state.table[state.table.month < "2023-08-01"].sort_values(["month", "series_id"], ignore_index=True)
+    pd.testing.assert_frame_equal(table, expected[list(table.columns)], check_dtype=False)
+    assert list(table.columns) == ["store_id", "series_id", "cutoff", "month", "actual", "champion", "challenger"]
+    # and the report is their comparison
+    found = report("toy", state.root, gain=0.1)
+    assert found["by_month"] == compare(table, gain=0.1)["by_month"] and found["verdict"] == "better"
+    assert (found["champion"], found["challenger"], found["source"]) == (SEASONAL, FOREST, "toy")
+    title = "toy: forest partner=rate_seasonal weight=0.5 challenges seasonal\nbetter: "
+    assert found["message"].startswith(title) and json.dumps(found, allow_nan=False)
+
+
+def test_only_the_months_of_this_pair_count_whatever_their_roles(state):
+    # given another challenger before, the two in other roles, and a cutoff where one was alone
+    c = state.cutoffs
+    state(c[0], SEASONAL, LAST)
+    state(c[1], SEASONAL, None)
+    state(c[2], FOREST, SEASONAL)
+    for cutoff in c[3:6]:
+        state(cutoff, SEASONAL, FOREST)
+    table = pairs("toy", state.root)
+    assert sorted(table.cutoff.dt.strftime("%Y-%m-%d").unique()) == c[2:6]
+    expected = state.table[state.table.cutoff == c[2]].set_index("series_id").champion
+    told = table[table.cutoff == c[2]].set_index("series_id").champion
+    assert told.to_dict() == expected.to_dict()
+    # and the earlier pair is there for who asks for it
+    assert pairs("toy", state.root, (SEASONAL, LAST)).cutoff.nunique() == 1
+
+
+def test_settings_that_changed_make_another_recipe(state):
+    other = {"name": "forest", "params": {"partner": "rate_seasonal", "weight": 1.0}}
+    state(state.cutoffs[0], SEASONAL, other)
+    state(state.cutoffs[1], SEASONAL, FOREST)
+    assert pairs("toy", state.root).cutoff.nunique() == 1
+
+
+def test_a_challenger_of_another_cutoff_is_not_compared(state):
+    state(state.cutoffs[0], SEASONAL, FOREST)
+    stale = {"release": "x", "recipe": FOREST, "cutoff": state.cutoffs[1]}
+    state(state.cutoffs[2], SEASONAL, None, {"challenger": stale})
+    assert pairs("toy", state.root).cutoff.nunique() == 1
+
+
+def test_a_store_that_one_of_them_did_not_answer_is_told(state):
+    for cutoff in state.cutoffs:
+        state(cutoff, SEASONAL, FOREST)
+    path = state.root / "state/toy/forecasts" / f"{state.cutoffs[0]}-forest.parquet"
+    write_parquet(pd.read_parquet(path).iloc[1:], path)
+    assert report("toy", state.root)["left_out"]["of one model only"] == 1
+
+
+def test_before_the_first_outcome_the_replay_says_how_long(state):
+    # given a challenger that was published, a gate's replay of the two, and no month that is over
+    state(state.cutoffs[-1], SEASONAL, FOREST)
+    folder = state.root / "products/toy"
+    write_parquet(
+        state.table[["series_id", "month", "actual"]].query("month < '2023-08-01'"),
+        folder / "features/outcomes.parquet",
+    )
+    unknown = report("toy", state.root)
+    assert unknown["months"] == 0 and unknown["months_needed"] is None
+    replayed = state.table.melt(["series_id", "month", "actual"], ["champion", "challenger"], "model", "forecast")
+    replayed = replayed.assign(model=replayed.model.replace("challenger", "candidate"), judged=True)
+    write_parquet(replayed, folder / "evaluate/predictions.parquet")
+    write_json({"champion": SEASONAL, "candidate": FOREST}, folder / "evaluate/verdict.json")
+    # when it is compared
+    found = report("toy", state.root, gain=0.1)
+    # then the months that it takes come from the replay
+    known = compare(state.table, gain=0.1)
+    assert found["verdict"] == "not yet" and found["spread_from"] == "the gate's replay"
+    assert found["months_needed"] == known["months_needed"]
+    # and a replay of other recipes says nothing
+    write_json({"champion": LAST, "candidate": FOREST}, folder / "evaluate/verdict.json")
+    assert report("toy", state.root)["months_needed"] is None
+
+
+def test_what_is_missing_is_named_with_the_way_out(state):
+    with pytest.raises(ValueError, match="toy: nothing is published; `make run SOURCE=toy`"):
+        report("toy", state.root)
+    state(state.cutoffs[0], SEASONAL, None)
+    with pytest.raises(ValueError, match="there is no challenger; a build makes one"):
+        report("toy", state.root)
+    state(state.cutoffs[1], SEASONAL, FOREST)
+    with pytest.raises(ValueError, match="no cutoff has forecasts of both recipes, forest .* and last_month"):
+        pairs("toy", state.root, (FOREST, LAST))
+    (state.root / "state/toy/forecasts" / f"{state.cutoffs[1]}-forest.parquet").unlink()
+    with pytest.raises(FileNotFoundError, match="forest.parquet is missing: .* restore a backup"):
+        report("toy", state.root)
+    (state.root / "products/toy/features/outcomes.parquet").unlink()
+    with pytest.raises(FileNotFoundError, match=r"features/outcomes.parquet is missing: `make run SOURCE=toy`"):
+        report("toy", state.root)
+
+
+def test_thousands_of_stores_are_compared():
+    random, stores, months = np.random.default_rng(0), 5000, 24
+    actual = random.lognormal(5, 1, (months, stores))
+    table = frame(
+        actual, [actual * random.lognormal(0, 0.2, actual.shape), actual * random.lognormal(0, 0.1, actual.shape)]
+    )
+    found = compare(table)
+    assert (found["verdict"], found["stores"]) == ("better", stores)

@@ -1,0 +1,301 @@
+"Promote, split, roll back: in a running service under load, against releases that fail, and through a power cut."
+
+import http.client
+import json
+import os
+import random
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from types import SimpleNamespace
+
+import pytest
+from clients import serving
+from releases import FOREST, ROOT, SEASONAL, lay_products
+from waits import until
+
+from brewcast.common.ledger import read_ledger
+from brewcast.delivery.package import call, quiet_environment
+from brewcast.registry import promotion
+from brewcast.registry.ledger_writer import append_entry
+from brewcast.registry.publish import aliases, publish
+from brewcast.serving.prediction_log import read_predictions
+from brewcast.serving.release import Release
+from brewcast.serving.traffic import place_of
+
+STORES = [f"STORE{101 + i}" for i in range(12)]
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory):
+    "A project in which the seasonal baseline serves, a forest is its shadow, and `last_month` served before."
+    root = tmp_path_factory.mktemp("shop")
+    lay_products(root, "key1", {"name": "last_month", "params": {}})
+    publish("shop", root)
+    lay_products(root, "key2", SEASONAL, "refuse", challenger=FOREST)
+    publish("shop", root)
+    (root / "env.yaml").write_text("source: shop\ndata: data/shop\n")
+    for name in ("pipeline.yaml", "settings.ini"):
+        shutil.copy(ROOT / name, root / name)
+    return root
+
+
+@pytest.fixture
+def project(published, tmp_path):
+    shutil.copytree(published, tmp_path / "project", symlinks=True)
+    return tmp_path / "project"
+
+
+def agree(root) -> dict:
+    "The ledger's last entry, with which MLflow's aliases agree."
+    entry = read_ledger(root / "state/shop")[-1]
+    expected = {"champion": entry["model_hash"][:12]}
+    if entry["challenger"]:
+        expected["challenger"] = entry["challenger"]["model_hash"][:12]
+    assert aliases("shop", root) == expected
+    return entry
+
+
+# --- in a running service
+
+
+@pytest.fixture
+def running(project, tmp_path):
+    "The service as `make serve` starts it, and clients that ask it all the time and keep every answer."
+    environment = quiet_environment(tmp_path / "bentoml") | {"PYTHONPATH": str(ROOT)}
+    environment |= {"BREWCAST_STATE": str(project / "state/shop")}
+    command = [sys.executable, "-m", "bentoml", "serve", "brewcast.serving.bento:Brewcast", "--port", "PORT"]
+    answers, stop = [], threading.Event()
+
+    def client(port):
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+        body = json.dumps({"store_ids": STORES})
+        while not stop.is_set():
+            try:
+                connection.request("POST", "/forecast", body, {"content-type": "application/json"})
+                answer = connection.getresponse()
+                answers.append((answer.status, json.loads(answer.read())))
+            except OSError as error:
+                answers.append((0, repr(error)))
+                connection.close()
+
+    with serving(command, tmp_path / "serve.log", cwd=ROOT, env=environment) as service:
+        clients = [threading.Thread(target=client, args=[service.port]) for _ in range(4)]
+        for thread in clients:
+            thread.start()
+        try:
+            yield SimpleNamespace(root=project, port=service.port, answers=answers, log=service.log, clients=clients)
+        finally:
+            stop.set()
+            for thread in clients:
+                thread.join(30)
+
+
+def brewcast(root, *command, fails=False):
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "BREWCAST_ROOT": str(root)}
+    line = [sys.executable, "-m", "brewcast.cli", *command, "--source", "shop"]
+    done = subprocess.run(line, cwd=root, env=environment, capture_output=True, text=True)
+    assert (done.returncode != 0) == fails, done.stderr
+    return done.stdout + done.stderr
+
+
+def until_answered_by(running, versions):
+    "Wait until an answer has these versions, store by store."
+    begun = len(running.answers)
+
+    def answered():
+        new = [answer for status, answer in running.answers[begun:] if status == 200]
+        return new and [row["model_version"] for row in new[-1]] == versions
+
+    until(answered, f"answered by {versions}", patience=30, log=running.log)
+
+
+def test_split_promote_and_rollback_take_effect_at_once_and_without_a_failed_request(running):
+    # given a champion and its shadow, which are asked all the time
+    first, entry = read_ledger(running.root / "state/shop")
+    champion, challenger, before = entry["release"], entry["challenger"]["release"], first["release"]
+    until_answered_by(running, [champion] * 12)
+    # when the challenger gets a share of the stores, then it answers these, by their names, and the champion the rest
+    assert "answers 40% of the stores" in brewcast(running.root, "split", "40")
+    shared = [challenger if place_of(store) < 40 else champion for store in STORES]
+    assert 0 < shared.count(challenger) < 12
+    until_answered_by(running, shared)
+    # when it is promoted, then it answers all
+    brewcast(running.root, "promote", "--reason", "the planners asked for it")
+    until_answered_by(running, [challenger] * 12)
+    # when it is rolled back, twice, then what served before does, and each recipe taken back is barred
+    brewcast(running.root, "rollback")
+    until_answered_by(running, [champion] * 12)
+    assert "barred until" in brewcast(running.root, "rollback")
+    until_answered_by(running, [before] * 12)
+    assert "nothing to roll back to" in brewcast(running.root, "rollback", fails=True)
+    # then no request failed, and every answer was wholly of the release that it names
+    releases = {name: Release(running.root / "state/shop/releases" / name) for name in (champion, challenger, before)}
+    assert Counter(status for status, _ in running.answers).keys() == {200}
+    for _, answer in running.answers:
+        assert [row["store_id"] for row in answer] == STORES
+        for row in answer:
+            release = releases[row["model_version"]]
+            assert row == release.answer(row["store_id"], release.told[release.position[row["store_id"]]])
+    # and the prediction log has them all, with the shadow's beside the champion's
+    logged = len([row for _, answer in list(running.answers) for row in answer])
+    table = read_predictions(running.root / "state/shop/predictions")
+    assert set(table.role) == {"champion", "challenger", "shadow"}
+    assert logged * 0.5 < (table.role != "shadow").sum()
+    shadows = table[(table.role == "shadow") & (table.version == challenger)]
+    assert len(shadows) and set(shadows.store_id) <= set(STORES)
+    entry = agree(running.root)
+    assert [recipe["name"] for recipe in entry["barred"]] == ["forest", "seasonal"]
+
+
+def test_a_release_that_fails_its_check_is_not_switched_to_and_the_old_one_goes_on(running):
+    # given the release that served before, one file of which was harmed
+    first, entry = read_ledger(running.root / "state/shop")
+    with open(running.root / "state/shop/releases" / first["release"] / "rows.npz", "ab") as rows:
+        rows.write(b" ")
+    # when somebody wants it back, then the command refuses, and nothing is written
+    assert "rows.npz is missing or was changed" in brewcast(running.root, "rollback", fails=True)
+    assert read_ledger(running.root / "state/shop")[-1] == entry == agree(running.root)
+    # and when somebody writes the entry all the same, then the service goes on with the old one, and says so
+    back = {name: first[name] for name in ("release", "recipe", "cutoff", "train_through", "model_hash", "made_in")}
+    harmed = {name: value for name, value in entry.items() if name not in ("n", "at", "by")} | back
+    append_entry(running.root / "state/shop", harmed | {"challenger": None})
+    refused = lambda: b"brewcast_release_refused_total 1.0" in call(running.port, "GET", "/metrics")[1]  # noqa: E731
+    until(refused, "refused", patience=30, log=running.log)
+    assert "is not switched to" in running.log.read_text()
+    until_answered_by(running, [entry["release"]] * 12)
+    # and a rollback heals it, without a restart
+    brewcast(running.root, "rollback")
+    until_answered_by(running, [entry["release"]] * 12)
+    assert Counter(status for status, _ in running.answers).keys() == {200}
+
+
+def test_a_ledger_that_is_damaged_for_a_moment_is_followed_again(running):
+    # given a service that runs, and a ledger that is being written over by a copy that is not atomic
+    ledger, entry = running.root / "state/shop/ledger.db", read_ledger(running.root / "state/shop")[-1]
+    good = ledger.read_bytes()
+    ledger.write_bytes(os.urandom(5000))
+    until(lambda: "the ledger cannot be read" in running.log.read_text(), "said", patience=30)
+    until_answered_by(running, [entry["release"]] * 12)  # it goes on
+    # when it is whole again, then the next command takes effect
+    ledger.write_bytes(good)
+    brewcast(running.root, "promote")
+    until_answered_by(running, [entry["challenger"]["release"]] * 12)
+    assert Counter(status for status, _ in running.answers).keys() == {200}
+
+
+def test_what_was_taken_back_is_not_what_a_later_rollback_returns_to(project):
+    # given a release that served, was replaced by hand, came back with a build, and was rolled back
+    brewcast(project, "promote")
+    promoted, old = agree(project)["release"], read_ledger(project / "state/shop")[1]["release"]
+    lay_products(project, "key3", SEASONAL, "refuse")
+    publish("shop", project)
+    assert agree(project)["release"] == old
+    brewcast(project, "rollback", "--reason", "bad orders")
+    assert agree(project)["release"] == promoted
+    brewcast(project, "lift")
+    # then the next rollback goes further back
+    brewcast(project, "rollback")
+    assert agree(project)["release"] == read_ledger(project / "state/shop")[0]["release"]
+
+
+# --- the ledger
+
+
+def test_history_tells_who_did_what_when_and_what_was_in_production_then(project):
+    brewcast(project, "split", "10")
+    brewcast(project, "promote", "--reason", "a planner said so")
+    told = brewcast(project, "history")
+    entries = json.loads(brewcast(project, "history", "--json"))
+    assert [entry["action"] for entry in entries] == ["promote", "split", "publish", "publish"]
+    assert all(entry["by"] and entry["at"].endswith("+00:00") for entry in entries)
+    assert entries[0]["from"] == entries[1]["release"] and "a planner said so" in told
+    assert "it is no better" in told  # the verdict of the build
+    day = entries[0]["at"][:10]
+    (then,) = json.loads(brewcast(project, "history", day, "--json"))
+    assert then == entries[0]
+    assert "nothing was in production" in brewcast(project, "history", "2020-01-01", fails=True)
+    agree(project)
+
+
+def test_a_share_that_is_none_and_a_barred_challenger_are_refused(project):
+    assert "a share is 0" in brewcast(project, "split", "100", fails=True)
+    assert "a share is 0" in brewcast(project, "split", "-1", fails=True)
+    brewcast(project, "promote")
+    brewcast(project, "rollback")
+    assert "there is no challenger" in brewcast(project, "promote", fails=True)
+    assert "no longer barred: forest" in brewcast(project, "lift")
+    assert "no recipe is barred" in brewcast(project, "lift", fails=True)
+
+
+def die_before(root, statement: int, action: str) -> int:
+    "Change what serves in a forked process that dies before its n-th SQL statement; gives its exit status."
+    child = os.fork()
+    if child:
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    connect, left = sqlite3.connect, [statement]
+
+    def count(_):
+        left[0] -= 1
+        if left[0] < 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def watched(place, *arguments, **named):
+        connection = connect(place, *arguments, **named)
+        if str(place).endswith("ledger.db") and "mode=rw" not in str(place):
+            connection.set_trace_callback(count)
+        return connection
+
+    sqlite3.connect = watched
+    try:
+        getattr(promotion, action)("shop", root)
+        os._exit(0)
+    except BaseException:
+        os._exit(1)
+
+
+@pytest.mark.parametrize("action", ["promote", "rollback"])
+def test_killed_before_any_statement_the_ledger_and_mlflow_say_the_old_or_the_new(project, tmp_path, action):
+    before, at, seen = agree(project), 0, []
+    while True:
+        root = tmp_path / f"at {at}"
+        shutil.copytree(project, root, symlinks=True)
+        status = die_before(root, at, action)
+        entry = agree(root)
+        seen.append(entry["n"] > before["n"])
+        if status == 0:
+            break
+        assert status == -signal.SIGKILL
+        at += 1
+    # then nothing was there until the last statement, and everything after it
+    assert len(seen) > 6 and not any(seen[:-1]) and seen[-1]
+
+
+def test_killed_at_any_moment_the_ledger_and_mlflow_say_the_old_or_the_new(project, tmp_path):
+    "The moments lie close together around the commit, which SQLite makes of several writes to both files."
+    shutil.copytree(project, tmp_path / "measured", symlinks=True)
+    begun = time.perf_counter()
+    promotion.promote("shop", tmp_path / "measured")
+    took, generator, seen = time.perf_counter() - begun, random.Random(7), Counter()
+    for i in range(40):
+        root = tmp_path / f"kill {i}"
+        shutil.copytree(project, root, symlinks=True)
+        child = os.fork()
+        if not child:
+            try:
+                promotion.promote("shop", root)
+            finally:
+                os._exit(0)
+        time.sleep(took * generator.uniform(0.3, 1.1))
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        seen[agree(root)["action"]] += 1  # reading heals what a kill left half-written: a hot journal is rolled back
+        promotion.rollback("shop", root)  # and it can be written to
+        agree(root)
+        shutil.rmtree(root)
+    assert sum(seen.values()) == 40

@@ -1,0 +1,446 @@
+"The ledger, the releases, MLflow's registry, and publish, which may be killed anywhere."
+
+import contextlib
+import json
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from releases import FOREST, ROOT, SEASONAL, VERDICTS, lay_products, made_products
+
+from brewcast.common.core import read_json, write_json, write_parquet
+from brewcast.common.hashing import sha256
+from brewcast.common.ledger import CHAMPION, archive_name, read_ledger, resolve_inputs
+from brewcast.common.lock import project_lock
+from brewcast.delivery.package import bento_hashes, build_bento, hashes, quiet_environment
+from brewcast.registry import promotion
+from brewcast.registry.ledger_writer import append_entry
+from brewcast.registry.publish import NotTrusted, aliases, publish
+
+
+def what_is_there(root: Path) -> dict:
+    "The whole state, but for clocks and MLflow's own numbers and ids."
+    state = root / "state" / "shop"
+    with contextlib.closing(sqlite3.connect(state / "mlflow.db")) as database:
+        tag = "SELECT value FROM model_version_tags WHERE key = 'content_hash'"
+        versions = sorted(row[0] for row in database.execute(tag))
+        runs = "SELECT t.value FROM tags t JOIN runs r USING (run_uuid) WHERE t.key = 'content_hash' "
+        finished = sorted(
+            row[0] for row in database.execute(runs + "AND status = 'FINISHED' AND lifecycle_stage = 'active'")
+        )
+        begun = database.execute("SELECT count(*) FROM runs WHERE status = 'RUNNING' AND lifecycle_stage = 'active'")
+        assert begun.fetchone() == (0,)
+    files = {name: digest for name, digest in hashes(state).items() if not name.startswith(("ml", ".lock", "ledger"))}
+    ledger = [{k: v for k, v in entry.items() if k not in ("at", "by")} for entry in read_ledger(state)]
+    named = aliases("shop", root)
+    return {"ledger": ledger, "files": files, "current": os.readlink(state / "current"), "aliases": named} | {
+        "versions": versions,
+        "runs": finished,
+    }
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory):
+    "A project in which the seasonal baseline serves."
+    root = tmp_path_factory.mktemp("project")
+    lay_products(root, "key1", SEASONAL)
+    publish("shop", root)
+    return root
+
+
+@pytest.fixture
+def project(first, tmp_path):
+    "A copy of it: a clone that was moved, too."
+    shutil.copytree(first, tmp_path / "project", symlinks=True)
+    return tmp_path / "project"
+
+
+def test_the_first_publish_makes_everything(first):
+    # given one published build
+    entry = read_ledger(first / "state/shop")[0]
+    release = read_json(first / "products/shop/package/release/release.json")
+    there = what_is_there(first)
+    # then the ledger says what serves and why, and everything else agrees with it
+    assert entry["n"] == 1 and entry["from"] is None and entry["action"] == "publish" and entry["build_key"] == "key1"
+    assert (entry["release"], entry["recipe"], entry["cutoff"]) == (release["release"], SEASONAL, "2024-04-30")
+    assert entry["train_through"] == "2024-04-30" and entry["verdict"] == VERDICTS["promote"]
+    assert entry["model_hash"] == sha256(first / "products/shop/forecast/model.joblib")
+    assert there["current"] == f"releases/{release['release']}"
+    assert there["aliases"] == {"champion": entry["model_hash"][:12]}
+    assert hashes(first / "state/shop/current") == hashes(first / "products/shop/package/release")
+    assert f"forecasts/2024-04-30-{release['release']}.parquet" in there["files"]
+
+
+def test_publishing_again_does_nothing_and_says_so(project):
+    before = what_is_there(project), (project / "state/shop/ledger.db").read_bytes()
+    again = publish("shop", project)
+    assert again["changed"] == [] and "nothing to publish" in again["message"]
+    assert (what_is_there(project), (project / "state/shop/ledger.db").read_bytes()) == before
+
+
+def test_the_same_release_from_another_build_is_no_new_entry(project):
+    # given the same products under another build's key: its code changed, and nothing came of it
+    lay_products(project, "key2", SEASONAL)
+    assert publish("shop", project)["changed"] == []
+    assert len(read_ledger(project / "state/shop")) == 1
+
+
+def test_a_promotion_moves_everything_and_keeps_what_was(project):
+    # given another build, whose forest is promoted
+    old = what_is_there(project)
+    folder = lay_products(project, "key2", FOREST)
+    # when it is published
+    done = publish("shop", project)
+    # then every part moved, and what served before is still there
+    assert done["changed"] == ["release", "bento", "forecast", "known", "model", "ledger", "current"]
+    new = what_is_there(project)
+    kept = {name: digest for name, digest in old["files"].items() if not name.endswith("latest")}
+    assert kept.items() <= new["files"].items()
+    assert new["ledger"][:1] == old["ledger"] and new["ledger"][1]["from"] == old["ledger"][0]["release"]
+    assert new["aliases"] == {"champion": sha256(folder / "forecast/model.joblib")[:12]}
+    assert len(new["versions"]) == 2
+    assert (project / "state/shop/bentoml/bentos/brewcast/latest").read_text() == done["release"]
+
+
+def test_a_refused_candidate_is_the_challenger_and_a_refit_is_an_entry(project):
+    # given a build whose candidate, a forest, was refused; the champion was fitted on new rows
+    folder = lay_products(project, "key2", SEASONAL, "refuse", stores=13, challenger=FOREST)
+    # when it is published
+    publish("shop", project)
+    # then the champion's recipe serves with its new release, and the candidate is registered, and ready, beside it
+    there, state = what_is_there(project), project / "state/shop"
+    assert [entry["recipe"] for entry in there["ledger"]] == [SEASONAL, SEASONAL]
+    last = there["ledger"][1]
+    assert last["verdict"]["reason"] == "it is no better"
+    assert (last["challenger"]["recipe"], last["share"]) == (FOREST, 0)
+    content_hash = sha256(folder / "forecast/challenger/model.joblib")[:12]
+    assert there["aliases"] == {"champion": last["model_hash"][:12], "challenger": content_hash}
+    assert hashes(state / "releases" / last["challenger"]["release"]) == hashes(folder / "package/challenger")
+    assert (state / archive_name(last["challenger"])).exists()
+    assert publish("shop", project)["changed"] == []
+    # and when the next one is promoted without a contest, nobody is the challenger any more
+    lay_products(project, "key3", FOREST)
+    publish("shop", project)
+    assert set(what_is_there(project)["aliases"]) == {"champion"}
+
+
+def test_a_challenger_s_share_goes_on_with_the_same_recipes_and_ends_with_others(project):
+    # given a split, and the next month's build of the same two recipes
+    lay_products(project, "key2", SEASONAL, "refuse", stores=13, challenger=FOREST)
+    publish("shop", project)
+    promotion.split("shop", 10, project)
+    lay_products(project, "key3", SEASONAL, "refuse", stores=14, challenger=FOREST)
+    publish("shop", project)
+    assert read_ledger(project / "state/shop")[-1]["share"] == 10
+    # when the recipes are others, then the challenger is a shadow first
+    lay_products(project, "key4", FOREST, stores=14, challenger=SEASONAL)
+    publish("shop", project)
+    assert read_ledger(project / "state/shop")[-1]["share"] == 0
+
+
+def test_products_of_before_a_rollback_do_not_undo_it(project):
+    # given a promotion that was taken back
+    lay_products(project, "key2", FOREST)
+    publish("shop", project)
+    promotion.rollback("shop", project)
+    # then the old products are not published again, and the next build knows what is barred
+    with pytest.raises(ValueError, match="what serves was changed since the products were built"):
+        publish("shop", project)
+    left = resolve_inputs("shop", project, "key2")
+    assert (left["champion"]["recipe"], left["barred"]) == (SEASONAL, [FOREST])
+    assert what_is_there(project)["aliases"] == {"champion": read_ledger(project / "state/shop")[0]["model_hash"][:12]}
+
+
+# --- killed anywhere
+
+EFFECTS = {"open", "os.rename", "os.symlink", "os.remove", "os.mkdir", "shutil.copytree", "shutil.rmtree", "os.rmdir"}
+
+
+def run_and_die(root: Path, at: int, client_call: str | None = None) -> int:
+    "Publish in a forked process that dies before its at-th effect, or after a call of MLflow's; gives its exit status."
+    child = os.fork()
+    if child:
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    left = [at]
+
+    def die_before_effect(event, args):
+        if (
+            event in EFFECTS
+            and "/state/" in str(args[0])
+            and not (event == "open" and not args[2] & (os.O_WRONLY | os.O_RDWR))
+        ):
+            left[0] -= 1
+            if left[0] < 0:
+                os._exit(9)
+
+    try:
+        if client_call is None:
+            sys.addaudithook(die_before_effect)
+        else:
+            from mlflow import MlflowClient
+
+            real = getattr(MlflowClient, client_call)
+
+            def die_after_call(*args, **kwargs):
+                real(*args, **kwargs)
+                os._exit(9)
+
+            setattr(MlflowClient, client_call, die_after_call)
+        publish("shop", root)
+        os._exit(0)
+    except BaseException as error:
+        sys.stderr.write(f"{type(error).__name__}: {error}\n")
+        os._exit(1)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(first, tmp_path_factory):
+    "What a promotion, published in peace, leaves; and how many effects it has."
+    import mlflow.sklearn  # noqa: F401  children are forked from a warm process
+    import skops.io  # noqa: F401
+
+    root = tmp_path_factory.mktemp("undisturbed") / "project"
+    shutil.copytree(first, root, symlinks=True)
+    lay_products(root, "key2", FOREST)
+    assert run_and_die(root, 10**9) == 0
+    return what_is_there(root)
+
+
+def killed_and_healed(first: Path, root: Path, at: int, client_call: str | None = None) -> tuple[int, dict]:
+    shutil.copytree(first, root, symlinks=True)
+    lay_products(root, "key2", FOREST)
+    status = run_and_die(root, at, client_call)
+    assert status in (0, 9)
+    # what a build sees then is what it saw before, whatever was done already
+    assert resolve_inputs("shop", root, "key2")["champion"]["recipe"] == SEASONAL
+    assert run_and_die(root, 10**9) == 0
+    return status, what_is_there(root)
+
+
+def test_publish_killed_before_any_of_its_effects_ends_where_an_undisturbed_one_does(first, undisturbed, tmp_path):
+    # given a promotion whose publish dies before its first, second, ... effect on the state
+    at, died = 0, 0
+    while True:
+        status, there = killed_and_healed(first, tmp_path / str(at), at)
+        # then the next publish ends in the same ledger, releases, forecasts, links, versions and aliases
+        assert there == undisturbed, f"killed before effect {at}"
+        shutil.rmtree(tmp_path / str(at))
+        died += status == 9
+        if status == 0:
+            break
+        at += 1 if at < 12 else 4
+    assert died > 15
+
+
+@pytest.mark.parametrize(
+    "call", ["create_run", "log_param", "create_model_version", "set_registered_model_alias", "search_model_versions"]
+)
+def test_publish_killed_after_a_call_of_mlflow_ends_where_an_undisturbed_one_does(first, undisturbed, tmp_path, call):
+    _, there = killed_and_healed(first, tmp_path / "project", 0, call)
+    assert there == undisturbed
+
+
+# --- what a build may know
+
+
+def test_a_build_does_not_see_its_own_entry(project):
+    # given a ledger of two builds
+    lay_products(project, "key2", FOREST)
+    publish("shop", project)
+    one, two = read_ledger(project / "state/shop")
+    # then each sees what was there before it, and a third one sees the last
+    assert resolve_inputs("shop", project, "key3")["champion"] == {name: two[name] for name in CHAMPION}
+    assert resolve_inputs("shop", project, "key2")["champion"] == {name: one[name] for name in CHAMPION}
+    # a later build in between: going back to the old data is a new build, which knows the newer champion
+    assert resolve_inputs("shop", project, "key1")["champion"]["recipe"] == FOREST
+
+
+def test_forecasts_that_served_are_listed_by_cutoff_and_the_last_of_each(project):
+    # given four entries, two of one cutoff
+    state = project / "state/shop"
+    first = read_ledger(state)[0]
+    for release, cutoff, key in [("r2", "2024-05-31", "k2"), ("r3", "2024-05-31", "k3"), ("r4", "2024-06-30", "k4")]:
+        changed = {"release": release, "cutoff": cutoff, "build_key": key}
+        append_entry(state, {k: v for k, v in first.items() if k != "n"} | changed)
+        (state / f"forecasts/{cutoff}-{release}.parquet").touch()
+    # then a build of a later month gets one of each cutoff, relative to the root
+    listed = resolve_inputs("shop", project, "k5")["archived_forecasts"]
+    names = [f"2024-04-30-{first['release']}", "2024-05-31-r3", "2024-06-30-r4"]
+    assert listed == [f"state/shop/forecasts/{name}.parquet" for name in names]
+    # and the build of the last entry does not get its own
+    assert resolve_inputs("shop", project, "k4")["archived_forecasts"] == listed[:2]
+    # and one that is gone is an error, not a silently shorter history
+    (state / "forecasts/2024-05-31-r3.parquet").unlink()
+    with pytest.raises(FileNotFoundError, match="2024-05-31-r3.parquet is missing"):
+        resolve_inputs("shop", project, "k5")
+
+
+def test_before_anything_was_published_there_is_no_champion(tmp_path):
+    assert resolve_inputs("shop", tmp_path, "k") == {
+        "champion": None,
+        "archived_forecasts": [],
+        "barred": [],
+        "by_hand": None,
+        "challenger": None,
+        "known": None,
+        "months": [],
+    }
+
+
+def test_nothing_is_published_from_data_that_is_not_trusted_where_something_serves(tmp_path):
+    # given a first release from data that is not trusted: nothing serves yet, so there is nothing to keep
+    decision = lay_products(tmp_path, "k1", SEASONAL) / "monitor/decision.json"
+    write_json({"trusted": False, "reason": "prices are in cents"}, decision)
+    publish("shop", tmp_path)
+    # when the next month's data is not trusted
+    decision = lay_products(tmp_path, "k2", FOREST) / "monitor/decision.json"
+    write_json({"trusted": False, "reason": "prices are in cents"}, decision)
+    before = read_ledger(tmp_path / "state/shop")
+    with pytest.raises(NotTrusted, match="prices are in cents; what serves stays"):
+        publish("shop", tmp_path)
+    # then what serves stays
+    assert read_ledger(tmp_path / "state/shop") == before and len(before) == 1
+    # and data that was mended goes on
+    write_json({"trusted": True}, decision)
+    assert publish("shop", tmp_path)["entry"]["n"] == 2
+
+
+# --- what is refused
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["inputs.json", "package/package.json", "evaluate/verdict.json", "forecast/forecast.parquet"],
+)
+def test_a_missing_product_is_named(project, name):
+    (project / "products/shop" / name).unlink()
+    with pytest.raises(FileNotFoundError, match=f"products/shop/{name} is missing: build first"):
+        publish("shop", project)
+
+
+def other_verdict(folder):
+    write_json(read_json(folder / "evaluate/verdict.json") | {"promoted": False}, folder / "evaluate/verdict.json")
+
+
+def other_forecast(folder):
+    table = made_products(folder / "other").table
+    write_parquet(table.assign(forecast=1.0), folder / "forecast/forecast.parquet")
+
+
+def other_bento(folder):
+    (folder / "package/bento/src/release/release.json").write_text("{}")
+
+
+def other_package(folder):
+    package = read_json(folder / "package/package.json")
+    write_json(package | {"release": "0" * 12}, folder / "package/package.json")
+
+
+def one_more_file(folder):
+    (folder / "package/release/extra.py").write_text("")
+
+
+@pytest.mark.parametrize("change", [other_verdict, other_forecast, other_bento, other_package, one_more_file])
+def test_products_of_two_builds_are_refused_and_change_nothing(project, change):
+    # given products, one of which is of another build
+    before = what_is_there(project)
+    folder = lay_products(project, "key2", FOREST)
+    change(folder)
+    # then publish refuses, says what to do, and nothing has moved
+    with pytest.raises(ValueError, match="not what package/package.json was made with; build again, `make build"):
+        publish("shop", project)
+    assert what_is_there(project) == before
+
+
+def test_a_release_that_was_changed_is_not_unpickled(project):
+    folder = lay_products(project, "key2", FOREST)
+    with open(folder / "package/release/model.joblib", "ab") as model:
+        model.write(b" ")
+    with pytest.raises(ValueError, match="model.joblib is missing or was changed"):
+        publish("shop", project)
+
+
+def test_a_broken_ledger_is_not_written_over(project):
+    path = project / "state/shop/ledger.db"
+    lay_products(project, "key2", FOREST)
+    harmed = path.read_bytes()[:100] + b"something else" * 1000
+    path.write_bytes(harmed)
+    with pytest.raises(ValueError, match="ledger.db is no ledger"):
+        publish("shop", project)
+    assert path.read_bytes() == harmed
+
+
+# --- what was harmed is healed
+
+
+@pytest.mark.parametrize("harmed", ["current", "bentoml", "mlflow.db", "releases", "forecasts"])
+def test_what_was_deleted_or_harmed_is_made_again(project, harmed):
+    # given a state of which one part is gone
+    before, place = what_is_there(project), project / "state/shop" / harmed
+    shutil.rmtree(place) if place.is_dir() and not place.is_symlink() else place.unlink()
+    # when the same products are published
+    publish("shop", project)
+    # then it is there again, and the ledger did not grow
+    assert what_is_there(project) == before
+
+
+def test_a_newer_code_s_bento_of_the_same_release_replaces_the_older(project):
+    folder = lay_products(project, "key2", SEASONAL)
+    (folder / "package/bento/src/service.py").write_text("# newer\n")
+    package = read_json(folder / "package/package.json")
+    package["bento"]["files"] = bento_hashes(folder / "package/bento")
+    write_json(package, folder / "package/package.json")
+    assert publish("shop", project)["changed"] == ["bento"]
+    stored = project / "state/shop/bentoml/bentos/brewcast" / package["release"] / "src/service.py"
+    assert stored.read_text() == "# newer\n"
+
+
+def test_a_clone_that_was_moved_keeps_its_models(first, project):
+    # given a copy of the project elsewhere, and the original gone from its own point of view
+    where = (
+        f"import sys, mlflow; mlflow.set_tracking_uri('sqlite:///state/shop/mlflow.db'); sys.path.insert(0, '{ROOT}')\n"
+    )
+    code = where + "print(mlflow.sklearn.load_model('models:/brewcast@champion').rate)"
+    environment = quiet_environment(project) | {"MLFLOW_DISABLE_TELEMETRY": "true"}
+    done = subprocess.run([sys.executable, "-c", code], cwd=project, env=environment, capture_output=True, text=True)
+    # then MLflow loads the champion from the copy, and no absolute path is in its database
+    assert done.stdout.strip() == "rate_seasonal", done.stderr[-1000:]
+    assert str(first).encode() not in (project / "state/shop/mlflow.db").read_bytes()
+
+
+def test_publish_waits_for_whoever_holds_the_lock(project):
+    # given another process that holds the source's lock
+    code = (
+        f"import sys, time; sys.path.insert(0, '{ROOT}')\n"
+        "from pathlib import Path; from brewcast.common.lock import project_lock\n"
+        f"with project_lock(Path('{project}'), 'shop', 'somebody'): print('held', flush=True); time.sleep(2)"
+    )
+    holder = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert holder.stdout.readline().strip() == "held"
+    # when we publish, we wait until it is free; who holds it already is let in
+    publish("shop", project)
+    assert holder.poll() is not None or holder.wait(120) == 0
+    with project_lock(project, "shop", "ourselves"):
+        assert publish("shop", project)["changed"] == []
+
+
+def test_bentoml_finds_the_published_bento(tmp_path):
+    # given a real Bento, published
+    folder = lay_products(tmp_path, "key1", SEASONAL)
+    work = tmp_path / "work"
+    work.mkdir()
+    shutil.rmtree(folder / "package/bento")
+    shutil.copytree(build_bento(ROOT, folder / "package/release", work), folder / "package/bento")
+    package = read_json(folder / "package/package.json")
+    package["bento"]["files"] = bento_hashes(folder / "package/bento")
+    write_json(package, folder / "package/package.json")
+    done = publish("shop", tmp_path)
+    # then BentoML's own store, under the state, holds it
+    environment = quiet_environment(tmp_path / "state/shop/bentoml")
+    command = [sys.executable, "-m", "bentoml", "get", "brewcast:latest", "-o", "json"]
+    shown = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+    assert json.loads(shown.stdout)["version"] == done["release"]

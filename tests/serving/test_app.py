@@ -1,0 +1,623 @@
+"The served Bento, asked as clients ask it: rightly, wrongly, and by many at once."
+
+import contextlib
+import hashlib
+import http.client
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import SimpleNamespace
+
+import joblib
+import numpy as np
+import psutil
+import pytest
+from clients import application, post
+from releases import ROOT, made_products
+from waits import until
+
+from brewcast.common.core import read_json, read_parquet, write_json
+from brewcast.delivery.package import build_bento, call, quiet_environment, serving, write_release
+from brewcast.serving.api_keys import add_key
+from brewcast.serving.api_models import MAX_BODY
+from brewcast.serving.app import openapi
+from brewcast.serving.prediction_log import Appender, read_predictions
+from brewcast.serving.release import Release, check_release, release_id
+
+ANSWERED = {"store_id", "month", "forecast", "lower", "upper", "model_version", "features_as_of"}
+
+
+@pytest.fixture(scope="session")
+def release(tmp_path_factory):
+    "A release folder of 30 stores, and what it was made of."
+    folder = tmp_path_factory.mktemp("release")
+    made = made_products(folder / "products")
+    (folder / "release").mkdir()
+    write_release(folder / "release", made.table, made.online, made.forecast.parent, "numpy\n")
+    return SimpleNamespace(folder=folder / "release", made=made)
+
+
+@pytest.fixture(scope="session")
+def served(release, tmp_path_factory):
+    "The release's Bento, built and served once: some seven seconds."
+    work = tmp_path_factory.mktemp("served")
+    bento = build_bento(ROOT, release.folder, work)
+    with serving(bento, work) as port:
+        (listens,) = [c.pid for c in psutil.net_connections("tcp4") if c.laddr.port == port and c.status == "LISTEN"][
+            :1
+        ]
+        yield SimpleNamespace(port=port, log=work / "serve.log", bento=bento, process=listens)
+
+
+def test_every_store_gets_what_the_model_says_in_the_order_asked(served, release):
+    # given the stores, asked backwards
+    table = release.made.table.iloc[::-1]
+    status, answers = post(served.port, {"store_ids": table.store_id.tolist()})
+    # then each answer is the model's own for the rows that Feast materialised
+    # as scikit-learn fitted it, though the service has no scikit-learn
+    model, online = joblib.load(release.folder / "model.joblib"), read_parquet(release.folder / "online.parquet")
+    rows = online.set_index("series_id").loc[table.store_id, list(model.feature_names_in_)]
+    assert status == 200
+    assert [answer["store_id"] for answer in answers] == table.store_id.tolist()
+    assert [answer["forecast"] for answer in answers] == pytest.approx(model.predict(rows).tolist(), rel=1e-6)
+    assert [answer["lower"] for answer in answers] == pytest.approx(table.lower.tolist(), rel=1e-6)
+    assert [answer["upper"] for answer in answers] == pytest.approx(table.upper.tolist(), rel=1e-6)
+    described = read_json(release.folder / "release.json")
+    for answer in answers:
+        assert set(answer) == ANSWERED
+        assert (answer["month"], answer["features_as_of"]) == ("2024-05-01", "2024-04-30")
+        assert answer["model_version"] == described["release"]
+
+
+def test_every_store_has_its_own_interval_and_one_without_the_young_s(served):
+    status, (grown, young) = post(served.port, {"store_ids": ["STORE101", "STORE106"]})
+    assert status == 200
+    assert grown["upper"] / grown["forecast"] == pytest.approx(1.1)
+    assert young["upper"] / young["forecast"] == pytest.approx(1.4)
+
+
+ONE = {"store_ids": ["STORE101"]}
+DEEP = b'{"store_ids": ' + b"[" * 200_000 + b"]" * 200_000 + b"}"
+SECRET = "hunter2" * 100
+BAD = {  # body, content type, status, the field that the answer names
+    "an unknown store": ({"store_ids": ["STORE101", "NOWHERE"]}, "application/json", 404, "store_ids[1]"),
+    "an empty id": ({"store_ids": [""]}, "application/json", 404, "store_ids[0]"),
+    "half a surrogate": (b'{"store_ids": ["\\ud800"]}', "application/json", 400, "store_ids[0]"),
+    "half a surrogate in a name": (b'{"\\ud800": 1}', "application/json", 400, "body"),
+    "an unknown field": (ONE | {"stores": 3}, "application/json", 400, "stores"),
+    "a long unknown field": (ONE | {SECRET: 3}, "application/json", 400, f"{SECRET[:40]}..."),
+    "a plan that is a list": (ONE | {"plan": []}, "application/json", 400, "plan"),
+    "an unknown lever": (ONE | {"plan": {"weather": 1}}, "application/json", 400, "plan.weather"),
+    "a share above one": (ONE | {"plan": {"promotion_share": 1.5}}, "application/json", 400, "plan.promotion_share"),
+    "a price of nothing": (ONE | {"plan": {"price": 0}}, "application/json", 400, "plan.price"),
+    "a price that is text": (ONE | {"plan": {"price": "3"}}, "application/json", 400, "plan.price"),
+    "half a holiday": (ONE | {"plan": {"holidays": 0.5}}, "application/json", 400, "plan.holidays"),
+    "a price that is NaN": (
+        b'{"store_ids": ["STORE101"], "plan": {"price": NaN}}',
+        "application/json",
+        400,
+        "plan.price",
+    ),
+    "an infinite price": (
+        b'{"store_ids": ["STORE101"], "plan": {"price": 1e999}}',
+        "application/json",
+        400,
+        "plan.price",
+    ),
+    "a plan that there is none of": (ONE | {"plan": {"price": 3}}, "application/json", 409, "plan.price"),
+    "a store without a plan": (
+        ONE | {"plan": {"promotion_share": 0.5}},
+        "application/json",
+        409,
+        "plan.promotion_share",
+    ),
+    "NaN": (b'{"store_ids": [NaN]}', "application/json", 400, "store_ids[0]"),
+    "infinity": (b'{"store_ids": ["STORE101", -Infinity]}', "application/json", 400, "store_ids[1]"),
+    "a huge number": (b'{"store_ids": [1e999]}', "application/json", 400, "store_ids[0]"),
+    "a number of 5,000 digits": (b'{"store_ids": [' + b"9" * 5000 + b"]}", "application/json", 400, "body"),
+    "a number for a string": ({"store_ids": ["STORE101", 102]}, "application/json", 400, "store_ids[1]"),
+    "null for a string": ({"store_ids": [None]}, "application/json", 400, "store_ids[0]"),
+    "a list for a string": ({"store_ids": [["STORE101"]]}, "application/json", 400, "store_ids[0]"),
+    "a string for a list": ({"store_ids": "STORE101"}, "application/json", 400, "store_ids"),
+    "an empty list": ({"store_ids": []}, "application/json", 400, "store_ids"),
+    "10,001 ids": ({"store_ids": [f"S{i}" for i in range(10_001)]}, "application/json", 400, "store_ids"),
+    "a store twice": ({"store_ids": ["STORE101", "STORE102", "STORE101"]}, "application/json", 400, "store_ids[2]"),
+    "no field": ({}, "application/json", 400, "store_ids"),
+    "a field twice": (b'{"store_ids": ["STORE101"], "store_ids": []}', "application/json", 400, "store_ids"),
+    "a list for an object": (b'["STORE101"]', "application/json", 400, "body"),
+    "null": (b"null", "application/json", 400, "body"),
+    "an empty body": (b"", "application/json", 400, "body"),
+    "broken JSON": (b'{"store_ids": ["STORE101"', "application/json", 400, "body"),
+    "two JSON texts": (b'{"store_ids": ["STORE101"]} {}', "application/json", 400, "body"),
+    "bad UTF-8": (b'{"store_ids": ["\xff\xfe"]}', "application/json", 400, "body"),
+    "UTF-16": ('{"store_ids": ["STORE101"]}'.encode("utf-16"), "application/json", 400, "body"),
+    "a zero byte": (b'{"store_ids": ["\x00"]}', "application/json", 400, "body"),
+    "deep JSON": (DEEP, "application/json", 400, "body"),
+    "a huge body": (b" " * (MAX_BODY + 1), "application/json", 413, "body"),
+    "text": (ONE, "text/plain", 415, "content-type"),
+    "no content type": (ONE, None, 415, "content-type"),
+    "a wrong charset": (ONE, "application/json; charset=utf-16", 415, "content-type"),
+    "a form": (b"store_ids=STORE101", "application/x-www-form-urlencoded", 415, "content-type"),
+    "malformed multipart": (b"--x\r\nno end", "multipart/form-data", 415, "content-type"),
+    "a pickle": (b"\x80\x04N.", "application/vnd.bentoml+pickle", 415, "content-type"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_request_gets_a_4xx_that_names_the_field(served, name):
+    # given a request that is wrong in one way
+    body, kind, expected, field = BAD[name]
+    # when it is posted
+    status, content = post(served.port, body, kind)
+    # then the status says so, the detail names the field, and what was sent is not sent back at length
+    assert (status, content["detail"][0]["field"]) == (expected, field)
+    assert set(content) == {"error", "detail"} and content["error"]
+    assert set(content["detail"][0]) == {"field", "message"} and content["detail"][0]["message"]
+    assert len(json.dumps(content)) < 3000
+
+
+def test_ten_thousand_ids_are_not_too_many(served):
+    status, content = post(served.port, {"store_ids": [f"S{i}" for i in range(10_000)]})
+    assert (status, content["error"]) == (404, "no forecast for 10000 of 10000 stores")
+
+
+def test_a_charset_and_capitals_in_the_content_type_are_fine(served):
+    assert post(served.port, ONE, 'Application/JSON; charset="UTF-8"')[0] == 200
+
+
+def test_a_compressed_body_is_refused(served):
+    status, content = post(served.port, ONE, content_encoding="gzip")
+    assert (status, content["detail"][0]["field"]) == (415, "content-encoding")
+
+
+def test_a_body_that_does_not_say_how_long_it_is_has_the_same_limit(served):
+    # given a chunked body that never seems to end
+    def chunks():
+        for _ in range(64):
+            yield b" " * 100_000
+
+    # then it is cut off
+    assert post(served.port, chunks())[0] == 413
+
+
+@pytest.mark.parametrize(
+    "method, path, expected",
+    [
+        ("PUT", "/forecast", 405),
+        ("DELETE", "/forecast", 405),
+        ("POST", "/readyz", 405),
+        ("POST", "/", 405),
+        ("GET", "/forecast/", 404),
+        ("GET", "/nowhere", 404),
+        ("GET", "/schema.json", 404),
+        ("GET", "/static_content/swagger-ui.css", 404),
+        ("POST", "/forecast/submit", 404),
+        ("GET", "/../../etc/passwd", 404),
+    ],
+)
+def test_a_wrong_method_or_page_gets_a_4xx_in_json(served, method, path, expected):
+    status, body = call(served.port, method, path)
+    assert status == expected
+    assert set(json.loads(body)) == {"error", "detail"}
+
+
+def test_the_pages_load_nothing_from_the_network(served):
+    # given every page that there is
+    index = json.loads(call(served.port, "GET", "/")[1])
+    assert {"/forecast", "/versions", "/metrics", "/docs.json", "/livez", "/readyz"} <= set(index["pages"])
+    for path in index["pages"]:
+        status, body = call(served.port, "GET", path)
+        # then it answers, and names no script and no foreign address
+        assert status == 200
+        assert b"<script" not in body and b"http://" not in body and b"https://" not in body, path
+
+
+def test_openapi_is_valid_and_describes_the_request_and_the_answer(served):
+    from openapi_spec_validator import validate
+
+    described = json.loads(call(served.port, "GET", "/docs.json")[1])
+    validate(described)
+    validate(openapi(keys=True))
+    schemas = described["components"]["schemas"]
+    assert set(schemas["ForecastRequest"]["properties"]) == {"store_ids", "plan"}
+    assert set(schemas["Plan"]["properties"]) == {"price", "promotion_share", "holidays"}
+    assert set(schemas["StoreForecast"]["properties"]) == ANSWERED
+    # and its own examples are what it says
+    post = described["paths"]["/forecast"]["post"]
+    for example in post["requestBody"]["content"]["application/json"]["examples"].values():
+        assert post_plain(served.port, example["value"]) in (200, 409)
+
+
+def post_plain(port, body):
+    return post(port, body)[0]
+
+
+def test_schemathesis_finds_nothing_against_our_own_openapi(served, tmp_path):
+    # given the service and its own description; when schemathesis asks whatever that allows, and what it forbids
+    command = [str(Path(sys.executable).parent / "st"), "run", f"http://127.0.0.1:{served.port}/docs.json"]
+    command += ["--checks", "all", "--max-examples", "40", "--seed", "1", "--workers", "1", "--no-color"]
+    command += ["--phases", "examples,coverage,fuzzing", "--generation-database", "none"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    # then there is no server error, no undocumented status, no answer that is not as described
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
+
+
+def test_every_store_is_answered_at_once_with_get(served, release):
+    status, body = call(served.port, "GET", "/forecast")
+    answers = json.loads(body)
+    assert status == 200 and [answer["store_id"] for answer in answers] == release.made.table.store_id.tolist()
+    assert answers[3] == post(served.port, {"store_ids": [answers[3]["store_id"]]})[1][0]
+    with_head = call(served.port, "HEAD", "/forecast")
+    assert with_head == (200, b"")
+
+
+def test_a_plan_moves_the_row_as_the_features_of_that_plan_would_be(served, release):
+    # given a store with a plan of promotions, as scikit-learn sees it under another one
+    model, online = joblib.load(release.folder / "model.joblib"), read_parquet(release.folder / "online.parquet")
+    row = online[online.series_id == "STORE120"].reset_index(drop=True)
+    moved = 0.9 - row.promotion_next
+    for name in ("promotion_next", "promotion_change", "promotion_change_year"):
+        row[name] = row[name] + moved
+    moved = 3 - row.holidays_next
+    for name in ("holidays_next", "holidays_change", "holidays_change_year"):
+        row[name] = row[name] + moved
+    # then that is what is answered
+    status, (answer,) = post(served.port, {"store_ids": ["STORE120"], "plan": {"promotion_share": 0.9, "holidays": 3}})
+    assert status == 200
+    assert answer["forecast"] == pytest.approx(model.predict(row[list(model.feature_names_in_)])[0], rel=1e-6)
+    assert answer["forecast"] != post(served.port, {"store_ids": ["STORE120"]})[1][0]["forecast"]
+    # and an empty plan is none
+    assert (
+        post(served.port, {"store_ids": ["STORE120"], "plan": {}})[1]
+        == post(served.port, {"store_ids": ["STORE120"]})[1]
+    )
+
+
+def test_a_request_keeps_its_id_and_one_that_is_none_gets_one(served):
+    def id_of(given):
+        connection = http.client.HTTPConnection("127.0.0.1", served.port, timeout=30)
+        connection.request("GET", "/livez", headers={"x-request-id": given})
+        return connection.getresponse().headers["x-request-id"]
+
+    assert id_of("order-77") == "order-77"
+    assert len(id_of("a b\tc")) == 32 and len(id_of("x" * 65)) == 32
+
+
+def test_counters_have_bounded_labels(served):
+    # given a client that asks for many pages
+    for i in range(20):
+        call(served.port, "GET", f"/page{i}")
+    # then they are one line
+    counters = call(served.port, "GET", "/metrics")[1].decode()
+    assert 'path="other",status="404"' in counters
+    assert "page1" not in counters
+
+
+def test_many_at_once_are_all_answered(served):
+    # given eight clients, one of whom asks wrongly
+    bodies = [{"store_ids": [f"STORE{101 + i % 30}"]} for i in range(80)]
+    bodies[::10] = [{"store_ids": []}] * 8
+    # when they ask at once
+    with ThreadPoolExecutor(8) as clients:
+        answers = list(clients.map(lambda body: post(served.port, body), bodies))
+    # then each gets its own answer
+    for body, (status, content) in zip(bodies, answers, strict=True):
+        assert status == (200 if body["store_ids"] else 400)
+        assert not body["store_ids"] or content[0]["store_id"] == body["store_ids"][0]
+
+
+def test_a_broken_connection_and_half_a_request_harm_nobody(served):
+    # given a client that sends half of a body and leaves, and one that speaks no HTTP
+    for sent in (
+        b"POST /forecast HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 99\r\n\r\n{",
+        b"\0\0",
+    ):
+        with socket.create_connection(("127.0.0.1", served.port)) as connection:
+            connection.sendall(sent)
+    # then the next one is answered
+    assert post(served.port, ONE)[0] == 200
+
+
+def test_the_log_holds_no_input_and_no_error(served):
+    # given everything that was asked above, and a request with something private in it
+    post(served.port, {"store_ids": ["STORE101", SECRET]})
+    post(served.port, {"store_ids": ["STORE101"], SECRET: 1})
+    # then the log repeats none of it
+    log = served.log.read_text()
+    assert "hunter2" not in log and "NOWHERE" not in log
+    assert "Traceback" not in log
+
+
+@pytest.mark.parametrize("file", ["model.json", "model.onnx", "rows.npz", "intervals.json", "golden.json"])
+def test_a_file_that_was_changed_is_not_loaded(release, tmp_path, file):
+    # given a release, one file of which has one more byte
+    shutil.copytree(release.folder, tmp_path / "release")
+    with open(tmp_path / "release" / file, "ab") as changed:
+        changed.write(b" ")
+    # then it is refused by name, before anything of it is read
+    with pytest.raises(ValueError, match=f"{file} is missing or was changed"):
+        Release(tmp_path / "release")
+
+
+def test_a_description_that_was_changed_is_not_believed(release, tmp_path):
+    shutil.copytree(release.folder, tmp_path / "release")
+    described = read_json(tmp_path / "release" / "release.json")
+    write_json(described | {"month": "2024-06-01"}, tmp_path / "release" / "release.json")
+    with pytest.raises(ValueError, match="release.json was changed"):
+        check_release(tmp_path / "release")
+
+
+def renamed(folder, **changed):
+    "Describe a release anew, hashes and all, as somebody would who knows how."
+    described = read_json(folder / "release.json") | changed
+    described["files"] = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in described["files"]}
+    described["release"] = described["model_version"] = release_id(described)
+    write_json(described, folder / "release.json")
+
+
+def another_model(folder, made):
+    says = read_json(folder / "model.json")
+    says["forest"]["weight"] = 0.4
+    write_json(says, folder / "model.json")
+
+
+def change_rows(folder, change):
+    with np.load(folder / "rows.npz") as rows:
+        kept = {name: rows[name].copy() for name in rows}
+    change(kept["numbers"])
+    with open(folder / "rows.npz", "wb") as file:
+        np.savez(file, **kept)
+
+
+def other_rows(folder, made):
+    change_rows(folder, lambda numbers: numbers.__imul__(1.001))
+
+
+def other_intervals(folder, made):
+    (folder / "intervals.json").write_text('{"factors": {}, "young": [0.7, 1.4]}')
+
+
+def nothing_at_all(folder, made):
+    change_rows(folder, lambda numbers: numbers.fill(np.nan))
+
+
+@pytest.mark.parametrize("change", [another_model, other_rows, other_intervals, nothing_at_all])
+def test_golden_rows_refuse_another_model_other_rows_and_other_settings(release, tmp_path, change):
+    # given a release in which something was changed and every hash made right again
+    shutil.copytree(release.folder, tmp_path / "release")
+    change(tmp_path / "release", release.made)
+    renamed(tmp_path / "release")
+    # then its golden rows, or its own forecasts, refuse it
+    with pytest.raises(ValueError, match="does not get its golden answer|is not a finite number"):
+        Release(tmp_path / "release")
+
+
+def test_golden_rows_refuse_another_month(release, tmp_path):
+    shutil.copytree(release.folder, tmp_path / "release")
+    renamed(tmp_path / "release", month="2024-06-01")
+    with pytest.raises(ValueError, match="does not get its golden answer"):
+        Release(tmp_path / "release")
+
+
+def test_a_release_that_fails_its_check_is_never_ready(served, tmp_path):
+    # given the Bento with a tampered model
+    shutil.copytree(served.bento, tmp_path / "bento")
+    with open(tmp_path / "bento" / "src" / "release" / "model.onnx", "ab") as changed:
+        changed.write(b" ")
+    # when it is served, it does not become ready
+    with pytest.raises(RuntimeError, match="model.onnx is missing or was changed"):
+        with serving(tmp_path / "bento", tmp_path, start_within=7):
+            pass
+
+
+def test_the_server_listens_on_the_loopback_unless_told_otherwise():
+    # given the service's own configuration, which BENTOML_HOST and --host override
+    from brewcast.serving.bento import Brewcast
+
+    assert Brewcast.config["http"]["host"] == "127.0.0.1"
+
+
+HEAVY = {
+    "feast",
+    "mlflow",
+    "ploomber",
+    "evidently",
+    "sklearn",
+    "pandas",
+    "pyarrow",
+    "duckdb",
+    "scipy",
+    "joblib",
+    "pickle5",
+}
+
+
+def test_the_serving_process_has_neither_training_nor_feast_nor_pandas_in_it(served):
+    # given the served Bento after all that was asked of it; its own memory map says what native code is loaded
+    listening = psutil.Process(served.process)
+    processes = [listening, *listening.children(recursive=True)]
+    mapped = [{part for m in process.memory_maps() for part in Path(m.path).parts} for process in processes]
+    (folders,) = [parts for parts in mapped if "onnxruntime" in parts]
+    assert not folders & HEAVY
+
+
+def test_the_service_imports_nothing_of_training(release, tmp_path):
+    # given a process that loads a release and answers, a plan included
+    code = (
+        "import sys, json; from pathlib import Path; import brewcast.serving.app as s; from brewcast.serving.release import Release\n"
+        "from brewcast.serving.traffic import Serving\n"
+        f"serving = Serving(Release(Path({str(release.folder)!r})))\n"
+        "s.forecast(serving, ['STORE120'], {'promotion_share': 0.5})\n"
+        "print(*sorted(n for n in sys.modules if '.' not in n))"
+    )
+    environment = quiet_environment(tmp_path) | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+    )
+    # then nothing of training is in it
+    assert not set(done.stdout.split()) & HEAVY
+
+
+# --- keys, capacity, the prediction log: the same application in uvicorn, as settings have it
+
+
+def until_status(port, status, authorization):
+    until(lambda: post(port, ONE, authorization=authorization)[0] == status, f"answered with {status}", patience=10)
+
+
+def test_with_keys_nobody_without_one_gets_a_forecast(release, tmp_path):
+    key = add_key(tmp_path / "keys.json", "planner")
+    assert key not in (tmp_path / "keys.json").read_text()
+    with application(release.folder, tmp_path, api_keys=tmp_path / "keys.json") as served:
+        for wrong in ({}, {"authorization": "Bearer nonsense"}, {"authorization": f"Basic {key}"}):
+            status, content = post(served.port, ONE, **wrong)
+            assert (status, content["detail"][0]["field"]) == (401, "authorization")
+        assert post(served.port, ONE, authorization=f"Bearer {key}")[0] == 200
+        assert call(served.port, "GET", "/metrics")[0] == call(served.port, "GET", "/versions")[0] == 401
+        assert call(served.port, "GET", "/livez")[0] == call(served.port, "GET", "/readyz")[0] == 200
+        # and a key that is replaced, or taken away, is in force without a restart; without the file nobody is let in
+        second = add_key(tmp_path / "keys.json", "planner")
+        until_status(served.port, 200, f"Bearer {second}")
+        until_status(served.port, 401, f"Bearer {key}")
+        (tmp_path / "keys.json").unlink()
+        until_status(served.port, 401, f"Bearer {second}")
+    assert key not in served.log.read_text()
+
+
+def test_a_file_of_keys_that_holds_something_else_stops_the_start(release, tmp_path):
+    (tmp_path / "keys.json").write_text('{"planner": "a key as it is"}')
+    with pytest.raises(AssertionError, match="holds something else than sha256 hashes"):
+        with application(release.folder, tmp_path, api_keys=tmp_path / "keys.json"):
+            pass
+
+
+def test_over_capacity_the_rest_is_turned_away_and_what_is_let_in_is_right(release, tmp_path):
+    # given a service that lets 120 rows wait for the model, and forty clients that ask for 110 rows' worth at once
+    many = {"store_ids": [f"STORE{101 + i}" for i in range(4, 30)], "plan": {"promotion_share": 0.4}}
+    with application(release.folder, tmp_path, max_rows=30, few=0) as served, ThreadPoolExecutor(40) as clients:
+        answers = list(clients.map(lambda _: raw_post(served.port, many), range(400)))
+        counters = call(served.port, "GET", "/metrics")[1].decode()
+    # then each is answered rightly or told to come back, with JSON and the time after which to ask again
+    right = [body for status, _, body in answers if status == 200]
+    shed = [(headers, body) for status, headers, body in answers if status == 503]
+    assert len(right) + len(shed) == 400 and right and shed
+    assert all(body == right[0] and len(body) == 26 for body in right)
+    assert all(headers["retry-after"] == "1" and body["error"] == "over capacity" for headers, body in shed)
+    assert f"brewcast_shed_total {len(shed)}.0" in counters
+
+
+def raw_post(port, body):
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    connection.request("POST", "/forecast", json.dumps(body), {"content-type": "application/json"})
+    answer = connection.getresponse()
+    return answer.status, {name.lower(): value for name, value in answer.getheaders()}, json.loads(answer.read())
+
+
+def test_slow_bodies_are_not_waited_for_and_do_not_shut_others_out(release, tmp_path):
+    # given a service that lets two bodies come at once, and two clients that send half of theirs
+    half = b"POST /forecast HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 99\r\n\r\n{"
+    with application(release.folder, tmp_path, max_bodies=2) as served, contextlib.ExitStack() as open_ones:
+        slow = [open_ones.enter_context(socket.create_connection(("127.0.0.1", served.port))) for _ in range(2)]
+        for connection in slow:
+            connection.sendall(half)
+            connection.settimeout(60)
+        # then a third one is told at once, the pages answer, and the slow ones end with 408
+        while post(served.port, ONE)[0] != 503:
+            time.sleep(0.05)
+        assert call(served.port, "GET", "/livez")[0] == 200
+        assert all(b" 408 " in connection.recv(4096).split(b"\r\n")[0] for connection in slow)
+        assert post(served.port, ONE)[0] == 200
+
+
+def test_every_forecast_is_in_the_prediction_log_with_its_features_hash(release, tmp_path):
+    with application(release.folder, tmp_path, predictions=tmp_path / "predictions") as served:
+        status, answers = post(served.port, {"store_ids": ["STORE110", "STORE104"]}, x_request_id="r-1")
+        planned = post(served.port, {"store_ids": ["STORE120"], "plan": {"promotion_share": 0.5}}, x_request_id="r-2")[
+            1
+        ]
+        assert post(served.port, {"store_ids": ["NOWHERE"]}, x_request_id="r-3")[0] == 404
+    # then each is there once, with what was answered; and a plan is marked, as nothing that will be compared
+    table = read_predictions(tmp_path / "predictions")
+    assert table.request_id.tolist() == ["r-1", "r-1", "r-2"] and set(table.role) == {"champion"}
+    logged = table.set_index("store_id").forecast
+    assert all(logged[answer["store_id"]] == answer["forecast"] for answer in [*answers, *planned])
+    assert table.plan.isna().tolist() == [True, True, False] and table.features.str.fullmatch("[0-9a-f]{12}").all()
+    loaded = Release(release.folder)
+    assert table.features[0] == loaded.hashes[loaded.position[table.store_id[0]]]
+    assert (table.latency_ms > 0).all() and (table.version == loaded.name).all()
+
+
+def test_a_kill_9_leaves_whole_lines_and_a_next_start_begins_a_new_file(release, tmp_path):
+    folder = tmp_path / "predictions"
+    for _ in range(2):
+        with application(release.folder, tmp_path, predictions=folder) as served:
+            before = set(folder.glob("*"))  # the first start's file is there when the second begins
+            for _request in range(50):
+                post(served.port, {"store_ids": ["STORE110"]})
+            while not any(path.stat().st_size for path in set(folder.glob("*")) - before):
+                time.sleep(0.05)
+            served.process.kill()
+            served.process.wait()
+    assert len(list(folder.iterdir())) == 2
+    for path in folder.iterdir():
+        lines = path.read_bytes().split(b"\n")
+        assert lines[-1] == b"" and all(json.loads(line)["store_id"] == "STORE110" for line in lines[:-1])
+
+
+def test_a_log_that_cannot_be_rotated_or_was_moved_goes_on(tmp_path):
+    # given a log that begins a new file at every write, whose folder cannot be written to for a while
+    lost, folder = [], tmp_path / "log"
+    log = Appender(folder, rotate=0, on_lost=lost.append)
+    log.add(lambda: b"one\n")
+    log.write()
+    folder.rename(tmp_path / "aside")
+    folder.write_text("in its place")
+    log.add(lambda: b"two\n")
+    log.write()
+    other = os.open(tmp_path / "another", os.O_CREAT | os.O_RDWR)  # would get a number that was closed by mistake
+    log.add(lambda: b"three\n")
+    log.write()
+    assert os.write(other, b"whole") == 5 and lost == [1, 1]
+    # when it can be written to again, then it is, in the folder that is there now
+    folder.unlink()
+    log.add(lambda: b"four\n")
+    log.close()
+    assert [path.read_bytes() for path in folder.iterdir()] == [b"four\n"]
+
+
+def test_a_full_disk_costs_the_log_and_no_request(release, tmp_path):
+    # given a log on a disk of 64 kB
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", disk], capture_output=True).returncode:
+        pytest.skip("no right to mount a small disk")
+    try:
+        with application(release.folder, tmp_path, predictions=disk / "predictions") as served:
+            asked = {"store_ids": [f"STORE{101 + i}" for i in range(30)]}
+            assert {post(served.port, asked)[0] for _ in range(60)} == {200}
+            time.sleep(0.3)
+            counters = call(served.port, "GET", "/metrics")[1].decode()
+        # then what could not be written is counted, and what was written is whole
+        lost = float(re.search(r"(?m)^brewcast_predictions_lost_total (\S+)", counters)[1])
+        assert lost > 0 and len(read_predictions(disk / "predictions")) + lost == 1800
+        assert all(path.read_bytes()[-1:] in (b"", b"\n") for path in (disk / "predictions").iterdir())
+    finally:
+        subprocess.run(["umount", disk], check=True)
+
+
+def test_the_log_is_json_lines_with_request_ids(release, tmp_path):
+    with application(release.folder, tmp_path) as served:
+        post(served.port, ONE, x_request_id="seen-me")
+        post(served.port, {"store_ids": [SECRET]}, x_request_id="refused-me")
+    lines = [json.loads(line) for line in served.log.read_text().splitlines()]
+    requests = {line["request_id"]: line for line in lines if line.get("event") == "request"}
+    assert requests["seen-me"]["status"] == 200 and requests["seen-me"]["stores"] == 1
+    assert requests["refused-me"]["status"] == 404 and "hunter2" not in served.log.read_text()
+    assert any(line["event"] == "serves" for line in lines)

@@ -1,0 +1,351 @@
+"Alert rules and dashboard: they stand on metrics that the service has, and each alert fires when it must, and only then."
+
+import json
+import re
+import shutil
+import subprocess
+import urllib.parse
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import SimpleNamespace
+
+import prometheus_client
+import pytest
+import yaml
+from servers import free_port
+from waits import until
+
+from brewcast.serving.metrics import Metrics
+
+DEPLOY = Path(__file__).resolve().parent.parent / "deploy"
+RULES, TESTS, CONFIG = (DEPLOY / "prometheus" / name for name in ("rules.yml", "rules_test.yml", "prometheus.yml"))
+DASHBOARD = DEPLOY / "grafana" / "dashboard.json"
+FROM_PROMETHEUS = {"up": set(), "ALERTS": {"alertname", "alertstate", "severity"}}  # what it adds by itself
+TARGET = {"job", "instance"}  # labels that it gives to everything that it scrapes
+
+
+def alerts():
+    return {rule["alert"]: rule for group in yaml.safe_load(RULES.read_text())["groups"] for rule in group["rules"]}
+
+
+def panels():
+    return json.loads(DASHBOARD.read_text())["panels"]
+
+
+def expressions():
+    "Every PromQL expression of the dashboard, by where it stands."
+    found = {f"{p['title']} {t['refId']}": t["expr"] for p in panels() for t in p.get("targets", [])}
+    return found | {a["name"]: a["expr"] for a in json.loads(DASHBOARD.read_text())["annotations"]["list"]}
+
+
+def filled_in(expression):
+    "As Grafana sends it."
+    return expression.replace("$__rate_interval", "5m").replace("$instance", ".*")
+
+
+@pytest.fixture(scope="module")
+def promtool():
+    if not shutil.which("promtool"):
+        pytest.skip("promtool is not installed: Debian's package prometheus has it")
+
+    def run(*arguments, cwd=None):
+        return subprocess.run(["promtool", *map(str, arguments)], cwd=cwd, capture_output=True, text=True, timeout=120)
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def service():
+    "The service's own metrics, as after some requests with a challenger that answers a tenth of the stores."
+    metrics, says = Metrics(), {"features_as_of": "2024-04-30"}
+    champion, challenger = (SimpleNamespace(name=name, says=says) for name in ("0123abcd", "4567cdef"))
+    metrics.switched(SimpleNamespace(champion=champion, challenger=challenger, share=10))
+    for status in ("200", "422", "500", "503"):
+        metrics.requests.labels("/forecast", status).inc()
+    metrics.seconds.labels("/forecast").observe(0.002)
+    for version, role in ((champion, "champion"), (challenger, "challenger"), (challenger, "shadow")):
+        metrics.forecasts.labels(version.name, role).inc()
+    return metrics
+
+
+@pytest.fixture(scope="module")
+def exposed(service):
+    "What /metrics holds: the labels of each metric, by its name."
+    labels = {}
+    for family in service.registry.collect():
+        for sample in family.samples:
+            labels.setdefault(sample.name, set()).update(sample.labels)
+    return labels
+
+
+# -- against the service's metrics
+
+GROUPING = re.compile(r"\b(?:by|on|without|ignoring|group_left|group_right)\s*\(([^)]*)\)")
+OPERATORS = {"and", "or", "unless", "offset", "bool", "by", "on"}
+
+
+def metrics_in(expression):
+    "Of a PromQL expression: (metric, labels it is selected by) for each selector, and the labels that it groups by."
+    selectors = [
+        (name, set(re.findall(r"(\w+)\s*(?:=~|!~|!=|=)", inner))) for name, inner in SELECTOR.findall(expression)
+    ]
+    bare = GROUPING.sub("", re.sub(r"\[[^]]*\]", "", SELECTOR.sub("", expression)))
+    names = set(re.findall(r"\b([a-zA-Z_:][\w:]*)\b(?!\s*\()", bare)) - OPERATORS
+    grouped = {name.strip() for inner in GROUPING.findall(expression) for name in inner.split(",")}
+    return selectors + [(name, set()) for name in sorted(names)], grouped
+
+
+SELECTOR = re.compile(r"([a-zA-Z_:][\w:]*)\s*\{([^}]*)\}")
+
+
+def test_the_reader_of_expressions_finds_every_metric():
+    told, grouped = metrics_in(
+        'sum by (job, le) (rate(a_total{job="x", path!="/"}[5m])) > 2 and on (job) time() - b_x > 3e9'
+    )
+    assert told == [("a_total", {"job", "path"}), ("b_x", set())] and grouped == {"job", "le"}
+
+
+def foreign(expression, exposed):
+    "What an expression uses and the service does not have."
+    known, wrong = exposed | FROM_PROMETHEUS, []
+    selectors, grouped = metrics_in(expression)
+    for name, labels in selectors:
+        wrong += [name] if name not in known else sorted(labels - known[name] - TARGET)
+    everything = set().union(TARGET, *(known.get(name, set()) for name, _ in selectors))
+    return wrong + sorted(grouped - everything)
+
+
+def test_rules_and_dashboard_use_only_what_the_service_exposes(exposed):
+    used = {name: rule["expr"] for name, rule in alerts().items()} | expressions()
+    assert {where: foreign(expression, exposed) for where, expression in used.items()} == dict.fromkeys(used, [])
+    # and one that does not exist is noticed
+    assert foreign('rate(brewcast_request_total{job="x"}[5m])', exposed) == ["brewcast_request_total"]
+    assert foreign('brewcast_shed_total{path="/"} > 0', exposed) == ["path"]
+    assert foreign("sum by (rôle) (brewcast_forecasts_total)", exposed) == ["rôle"]
+
+
+def test_roles_that_are_asked_for_are_those_that_the_service_tells(service):
+    told = {s.labels["role"] for f in service.registry.collect() for s in f.samples if "role" in s.labels}
+    asked = {
+        role
+        for text in (RULES.read_text(), DASHBOARD.read_text().replace('\\"', '"'))
+        for roles in re.findall(r'role[=!]~?"([^"]*)"', text)
+        for role in roles.split("|")
+    }
+    assert asked and asked <= told
+
+
+def test_every_metric_of_our_own_is_on_the_dashboard(exposed):
+    shown = {name for expression in expressions().values() for name, _ in metrics_in(expression)[0]}
+    ours = {
+        name for name in exposed if name.startswith("brewcast_") and not name.endswith(("_created", "_sum", "_count"))
+    }
+    assert ours - shown == set()
+
+
+# -- the rules
+
+
+def test_promtool_accepts_rules_and_configuration(promtool):
+    for arguments in (("check", "rules", RULES), ("check", "config", CONFIG)):
+        done = promtool(*arguments)
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{len(alerts())} rules found" in promtool("check", "rules", RULES).stdout
+
+
+def test_every_alert_says_what_to_do():
+    anchors = re.findall(r'<a id="([^"]+)"></a>(\w+), (\w+) \|', (DEPLOY / "README.md").read_text())
+    assert [(name, severity) for _, name, severity in anchors] == [
+        (name, rule["labels"]["severity"]) for name, rule in alerts().items()
+    ]
+    for name, rule in alerts().items():
+        assert set(rule["annotations"]) == {"summary", "description", "runbook"} and all(rule["annotations"].values())
+        assert rule["annotations"]["runbook"] == f"deploy/README.md#{name.lower()}"
+        assert (name.lower(), name) in [anchor[:2] for anchor in anchors]
+
+
+def test_commands_that_the_on_call_is_told_exist():
+    from brewcast.cli import COMMANDS
+
+    text = (DEPLOY / "README.md").read_text()
+    asked = set(re.findall(r"`brewcast (\w+)", text))
+    assert asked and asked <= set(COMMANDS)
+    targets = re.findall(r"(?m)^([a-z-]+):.*## ", (DEPLOY.parent / "Makefile").read_text())
+    assert set(re.findall(r"`make (\w+)", text)) <= set(targets)
+
+
+def test_every_alert_fires_when_it_must_and_only_then(promtool):
+    done = promtool("test", "rules", TESTS)
+    assert done.returncode == 0, done.stdout + done.stderr
+    tried = [each for test in yaml.safe_load(TESTS.read_text())["tests"] for each in test["alert_rule_test"]]
+    for name in alerts():
+        assert {bool(each["exp_alerts"]) for each in tried if each["alertname"] == name} == {True, False}, name
+
+
+def mutants(rule):
+    "The rule with one thing wrong: (what, rule)."
+    expression = rule["expr"]
+    if "for" in rule:
+        number, unit = int(rule["for"][:-1]), rule["for"][-1]
+        yield "no for", {name: value for name, value in rule.items() if name != "for"}
+        yield "longer for", rule | {"for": f"{3 * number}{unit}"}
+    for found in re.finditer(r"(>|==) ([\d.e]+)", expression):
+        sign, value = found[1], float(found[2])
+        others = [1e12, -1] if (sign, value) == (">", 0) else [1] if value == 0 else [value * 2, value / 2]
+        for other in others[: 1 if sign == "==" else 2]:
+            yield (
+                f"{found[0]} -> {other:g}",
+                rule | {"expr": f"{expression[: found.start(2)]}{other:f}{expression[found.end(2) :]}"},
+            )
+        flipped = {">": "<", "==": "!="}[sign]
+        yield (
+            f"{found[0]} {flipped}",
+            rule | {"expr": f"{expression[: found.start(1)]}{flipped}{expression[found.end(1) :]}"},
+        )
+    for matcher in sorted(set(re.findall(r'\w+(?:=~|!=|=)"[^"]*"', expression))):
+        yield f"without {matcher}", rule | {"expr": re.sub(rf"(?<=[{{ ]){re.escape(matcher)}(, )?", "", expression)}
+    for word, other in {"unless": "and", "and": "or", "or": "and"}.items():
+        if re.search(rf"\b{word}\b(?! vector)", expression):
+            yield f"{word} -> {other}", rule | {"expr": re.sub(rf"\b{word}\b", other, expression)}
+    yield "another severity", rule | {"labels": {"severity": "info"}}
+
+
+def test_a_rule_with_one_thing_wrong_fails_its_tests(promtool, tmp_path):
+    # given each rule with one thing wrong: a threshold, a comparison, a label, a time
+    tried = yaml.safe_load(TESTS.read_text())
+    wrong = [(name, what, rule) for name, rule in alerts().items() for what, rule in mutants(rule)]
+    assert len(wrong) > 100
+    named = [rule | {"alert": f"Wrong{number}"} for number, (_, _, rule) in enumerate(wrong)]
+    (tmp_path / "rules.yml").write_text(yaml.safe_dump({"groups": [{"name": "wrong", "rules": named}]}))
+    checked = promtool("check", "rules", tmp_path / "rules.yml")
+    assert f"{len(wrong)} rules found" in checked.stdout, checked.stderr  # wrong, but still PromQL
+
+    def survives(case):
+        number, (name, _, rule) = case
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        (folder / "rules.yml").write_text(yaml.safe_dump({"groups": [{"name": "brewcast", "rules": [rule]}]}))
+        mine = [test for test in tried["tests"] if any(e["alertname"] == name for e in test["alert_rule_test"])]
+        (folder / "rules_test.yml").write_text(yaml.safe_dump(tried | {"tests": mine}))
+        return promtool("test", "rules", "rules_test.yml", cwd=folder).returncode == 0
+
+    # when its tests run
+    with ThreadPoolExecutor(2) as pool:
+        survived = list(pool.map(survives, enumerate(wrong)))
+    # then each is noticed
+    assert [case[:2] for case, alive in zip(wrong, survived, strict=True) if alive] == []
+
+
+# -- the dashboard
+
+
+def test_the_dashboard_is_whole():
+    board = json.loads(DASHBOARD.read_text())
+    ids = [panel["id"] for panel in board["panels"]]
+    assert len(ids) == len(set(ids)) and board["title"] == "Brewcast" and board["uid"]
+    variables = {variable["name"] for variable in board["templating"]["list"]}
+    used = set(re.findall(r"\$\{?(\w+)", DASHBOARD.read_text())) - {"__rate_interval", "__all"}
+    assert used == variables
+    for panel in board["panels"]:
+        place = panel["gridPos"]
+        assert place["x"] + place["w"] <= 24 and panel["title"]
+        if panel["type"] != "row":
+            assert panel["description"] and panel["targets"], panel["title"]
+            assert {target["datasource"]["uid"] for target in panel["targets"]} == {"${datasource}"}
+            references = [target["refId"] for target in panel["targets"]]
+            assert len(references) == len(set(references))
+    cells = [
+        (x, y)
+        for place in (panel["gridPos"] for panel in board["panels"])
+        for x in range(place["x"], place["x"] + place["w"])
+        for y in range(place["y"], place["y"] + place["h"])
+    ]
+    assert len(cells) == len(set(cells)), "panels overlap"
+
+
+def test_promtool_reads_every_expression_of_the_dashboard(promtool, tmp_path):
+    rules = [{"record": f"panel:{n}", "expr": filled_in(e)} for n, e in enumerate(expressions().values())]
+    path = tmp_path / "rules.yml"
+    path.write_text(yaml.safe_dump({"groups": [{"name": "dashboard", "rules": rules}]}))
+    done = promtool("check", "rules", path)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_address_is_a_placeholder_of_this_machine():
+    for path in (RULES, TESTS, CONFIG, DASHBOARD):
+        assert not re.search(r"https?://", path.read_text()), path
+    config = yaml.safe_load(CONFIG.read_text())
+    told = [*config["scrape_configs"], *config["alerting"]["alertmanagers"]]
+    addresses = [target for each in told for static in each["static_configs"] for target in static["targets"]]
+    assert addresses and all(address.startswith("127.0.0.1:") for address in addresses)
+    assert [scraped["job_name"] for scraped in config["scrape_configs"]] == ["brewcast"]
+
+
+# -- a real Prometheus
+
+
+@pytest.fixture
+def prometheus(tmp_path, service):
+    "A Prometheus with these files, scraping the service's metrics every second: a function that asks its API."
+    if not shutil.which("prometheus"):
+        pytest.skip("prometheus is not installed: Debian's package prometheus has it")
+    exporter, thread = prometheus_client.start_http_server(0, "127.0.0.1", service.registry)
+    config = CONFIG.read_text().replace(": 15s", ": 1s")
+    config = config.replace("127.0.0.1:3000", f"127.0.0.1:{exporter.server_port}")
+    (tmp_path / "prometheus.yml").write_text(config.replace("127.0.0.1:9093", f"127.0.0.1:{free_port()}"))
+    (tmp_path / "rules.yml").write_text(re.sub(r"for: \w+", "for: 1s", RULES.read_text()))
+    port = free_port()
+    options = [f"--config.file={tmp_path}/prometheus.yml", f"--storage.tsdb.path={tmp_path}/data", "--log.level=error"]
+    with open(tmp_path / "log", "w") as log:
+        process = subprocess.Popen(
+            ["prometheus", *options, f"--web.listen-address=127.0.0.1:{port}"], stdout=log, stderr=log
+        )
+
+    def ask(path, **query):
+        address = f"http://127.0.0.1:{port}/api/v1/{path}?{urllib.parse.urlencode(query)}"
+        try:
+            with urllib.request.urlopen(address, timeout=10) as answer:
+                return json.load(answer)["data"]
+        except OSError:
+            assert process.poll() is None, (tmp_path / "log").read_text()
+            return None
+
+    yield ask
+    process.terminate()
+    process.wait(120)
+    exporter.shutdown()
+    thread.join()
+
+
+def test_prometheus_scrapes_the_service_and_every_panel_has_data(prometheus, service):
+    # given a service that is not ready
+    service.ready.set(0)
+    # when Prometheus scrapes it
+    until(lambda: (prometheus("query", query='up{job="brewcast"} == 1') or {}).get("result"), "scraped", patience=60)
+
+    def firing():
+        told = prometheus("alerts")["alerts"]
+        return {each["labels"]["alertname"]: each for each in told if each["state"] == "firing"}
+
+    # then the rules are loaded, and the alert fires, as does the one about features that are years old
+    until(lambda: {"BrewcastNotReady", "BrewcastFeaturesOld"} <= set(firing()), "fired", patience=60)
+    alert = firing()["BrewcastNotReady"]
+    assert (
+        alert["labels"]["severity"] == "critical"
+        and "no release that passed its check" in alert["annotations"]["summary"]
+    )
+    rules = [rule for group in prometheus("rules")["groups"] for rule in group["rules"]]
+    assert {rule["name"] for rule in rules} == set(alerts())
+    # and every panel has something to show
+    until(
+        lambda: (prometheus("query", query="count_over_time(brewcast_ready[1m]) > 3") or {}).get("result"),
+        "scraped often",
+        patience=60,
+    )
+    empty = [w for w, e in expressions().items() if not prometheus("query", query=filled_in(e))["result"]]
+    assert empty == []
+    assert all(rule["health"] == "ok" for rule in rules), rules
+    # and it goes out once the service is ready
+    service.ready.set(1)
+    until(lambda: "BrewcastNotReady" not in firing(), "silent", patience=60)

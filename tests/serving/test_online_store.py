@@ -1,0 +1,444 @@
+"Rows read live, from SQLite, Redis and PostgreSQL: Feast's values, nothing stale, and an error that can be shown."
+
+import contextlib
+import hashlib
+import json
+import math
+import os
+import re
+import struct
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from signal import SIGCONT, SIGSTOP
+
+import pandas as pd
+import pytest
+from clients import application, post
+from conftest import ROOT
+from servers import PASSWORD, QUOTED, PostgresServer, RedisServer, program
+from tables import all_tables, make_lines, make_plan
+
+from brewcast.common.core import read_parquet, write_json, write_parquet
+from brewcast.delivery.package import call, write_release
+from brewcast.model.feature_store import materialise, online_rows, open_store, view_features
+from brewcast.model.recipes import FEATURES, build_model, model_bytes
+from brewcast.registry.online_writer import feast_settings, held, hold, keep_only, push_online, tables_hash
+from brewcast.serving import online_store
+from brewcast.serving.online_store import OnlineStoreError, entity_key, open_rows
+from brewcast.serving.prediction_log import read_predictions
+from brewcast.serving.release import Release
+
+JUNE, MARCH = datetime(2024, 6, 30, tzinfo=UTC), datetime(2024, 3, 31, tzinfo=UTC)
+OPEN, CLOSED = [f"S{i}" for i in range(6)], "S6"  # S6 closes with March
+UNKNOWN = "never seen"
+
+
+def set_cutoff(root, cutoff: datetime) -> None:
+    "As if the last build had been that of another month."
+    write_json({"cutoff": str(cutoff.date())}, root / "products/toy/features/features.json")
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    "A project's feature tables, materialised into the build's file."
+    root = tmp_path_factory.mktemp("project")
+    folder = root / "products/toy/features"
+    folder.mkdir(parents=True)
+    for name, table in all_tables(make_lines(), make_plan()).items():
+        write_parquet(table, folder / f"{name}.parquet")
+    materialise(folder, "toy", pd.Timestamp("2024-06-30"))
+    set_cutoff(root, JUNE)
+    return root
+
+
+@pytest.fixture(scope="module", params=[RedisServer, PostgresServer], ids=["redis", "postgresql"])
+def server(request):
+    "A server of one's own, empty."
+    if not program(request.param.needs):
+        pytest.skip(f"{request.param.needs} is not installed: apt-get install redis-server postgresql")
+    with request.param() as running:
+        yield running
+
+
+@pytest.fixture
+def pushed(built, server):
+    "The server, with June's rows in it, whatever an earlier test did to them."
+    with contextlib.closing(open_rows(server.url, "brewcast_toy", {}, timeout=20)) as anyhow:
+        hold(anyhow, None)
+    assert push_online(built, "toy", server.url)["changed"]
+    return server
+
+
+@pytest.fixture
+def rows(built, pushed):
+    "A reader of the server, with patience for a loaded machine."
+    reader = open_rows(pushed.url, **view_features(built / "products/toy/features", "toy"), timeout=20)
+    yield reader
+    reader.close()
+
+
+def read_again(rows, ids=OPEN):
+    "Read, whatever failed a moment ago."
+    rows.down = (0.0, "")
+    return rows.read(ids, as_of=JUNE)
+
+
+def of_feast(built, settings: dict | None) -> dict[str, dict]:
+    "The same rows by get_online_features."
+    store = open_store(built / "products/toy/features", "toy", online=settings)
+    entities = [{"series_id": series_id} for series_id in [*OPEN, CLOSED, UNKNOWN]]
+    answer = store.get_online_features(store.get_feature_service("next_month"), entities).to_dict()
+    ids = answer.pop("series_id")
+    return {series_id: {name: values[i] for name, values in answer.items()} for i, series_id in enumerate(ids)}
+
+
+def bits(value):
+    "A value with its type, and a float's every bit."
+    return (type(value), struct.pack("<d", value) if isinstance(value, float) else value)
+
+
+def assert_same(read: dict[str, dict], feast: dict[str, dict]) -> None:
+    assert list(read) == OPEN
+    for series_id, row in read.items():
+        assert row.pop("event_timestamp") == JUNE
+        assert {name: bits(v) for name, v in row.items()} == {name: bits(v) for name, v in feast[series_id].items()}
+    for absent in [CLOSED, UNKNOWN]:
+        assert set(feast[absent].values()) == {None}
+
+
+def test_the_build_s_file_is_read_as_feast_reads_it(built):
+    folder = built / "products/toy/features"
+    known = view_features(folder, "toy")
+    reader = open_rows(f"sqlite:///{folder / 'online.db'}", **known)
+    read = reader.read([*OPEN, CLOSED, UNKNOWN], as_of=JUNE)
+    assert sum(len(names) for names in known["views"].values()) > 40
+    values = [value for row in read.values() for value in row.values()]
+    assert {type(value) for value in values} == {float, int, str, type(None), datetime}
+    assert_same(read, of_feast(built, None))
+
+
+def test_a_server_is_read_as_feast_reads_it_and_as_the_tables_say(built, pushed, rows):
+    read = rows.read([*OPEN, CLOSED, UNKNOWN], as_of=JUNE)
+    table = read_parquet(built / "products/toy/features/history.parquet").set_index(["series_id", "event_timestamp"])
+    assert read["S3"]["rate_seasonal"] == table.loc[("S3", JUNE), "rate_seasonal"]
+    assert_same(read, of_feast(built, feast_settings(pushed.url)))
+
+
+def test_a_release_may_ask_for_some_features_only(built, pushed):
+    some = view_features(built / "products/toy/features", "toy", ["rate_last", "city"])
+    assert some == {"project": "brewcast_toy", "views": {"history": ["rate_last"], "profile": ["city"]}}
+    reader = open_rows(pushed.url, **some, timeout=20)
+    assert reader.read(["S1"], as_of=JUNE)["S1"].keys() == {"rate_last", "city", "event_timestamp"}
+    assert reader.read([], as_of=JUNE) == {}
+    reader.close()
+
+
+def test_a_closed_store_is_removed_corrected_data_arrive_and_the_same_again_changes_nothing(built, server, tmp_path):
+    root = tmp_path / "project"
+    subprocess.run(["cp", "-a", built, root], check=True)
+    folder = root / "products/toy/features"
+    reader = open_rows(server.url, **view_features(folder, "toy"), timeout=20)
+    # given March's rows, when June's are pushed, the store that closed is gone
+    set_cutoff(root, MARCH)
+    push_online(root, "toy", server.url)
+    march = reader.read([*OPEN, CLOSED], as_of=MARCH)
+    assert list(march) == [*OPEN, CLOSED]
+    set_cutoff(root, JUNE)
+    assert push_online(root, "toy", server.url)["removed"] == 1
+    june = reader.read([*OPEN, CLOSED], as_of=JUNE)
+    assert list(june) == OPEN
+    # given the same rows, nothing changes
+    assert not push_online(root, "toy", server.url)["changed"]
+    assert reader.read(OPEN, as_of=JUNE) == june
+    # given another value for the same cutoff, it is served
+    history = read_parquet(folder / "history.parquet")
+    mine = (history.series_id == "S1") & (history.event_timestamp == JUNE)
+    write_parquet(history.assign(rate_last=history.rate_last.mask(mine, 7.25)), folder / "history.parquet")
+    push_online(root, "toy", server.url)
+    assert reader.read(["S1"], as_of=JUNE)["S1"] == june["S1"] | {"rate_last": 7.25}
+    # given an older month that is published again, its rows are served, and none of the newer month
+    set_cutoff(root, MARCH)
+    push_online(root, "toy", server.url)
+    assert reader.read([*OPEN, CLOSED], as_of=MARCH) == march
+    # given a correction by which a store was not open at the cutoff, it is gone
+    set_cutoff(root, JUNE)
+    push_online(root, "toy", server.url)
+    for name in ("history", "ahead", "profile"):
+        table = read_parquet(folder / f"{name}.parquet")
+        write_parquet(table[(table.series_id != "S2") | (table.event_timestamp != JUNE)], folder / f"{name}.parquet")
+    assert push_online(root, "toy", server.url)["removed"] == 1
+    assert list(reader.read(OPEN, as_of=JUNE)) == [series_id for series_id in OPEN if series_id != "S2"]
+    reader.close()
+
+
+def test_a_push_that_was_killed_is_done_again(built, rows, pushed, monkeypatch):
+    asked = held(rows)
+    assert asked == tables_hash(built / "products/toy/features")
+    hold(rows, "what another build asked for")
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("brewcast.registry.online_writer.keep_only", killed)
+    with pytest.raises(KeyboardInterrupt):
+        push_online(built, "toy", pushed.url)
+    assert held(rows) is None
+    monkeypatch.undo()
+    assert push_online(built, "toy", pushed.url)["changed"]
+    assert held(rows) == asked
+
+
+def test_a_push_with_nothing_to_do_does_not_import_feast(built, pushed):
+    script = (
+        "import sys; from brewcast.registry.online_writer import push_online\n"
+        "print(push_online(sys.argv[1], 'toy', sys.argv[2])['changed'], 'feast' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", script, built, pushed.url], capture_output=True, text=True, cwd=ROOT)
+    assert (done.stdout.strip(), done.returncode) == ("False False", 0), done.stderr
+
+
+def test_a_row_older_than_the_views_allow_is_absent(rows):
+    assert list(rows.read(["S1"], as_of=JUNE + timedelta(days=45))) == ["S1"]
+    assert rows.read(["S1"], as_of=JUNE + timedelta(days=45, seconds=1)) == {}
+    assert rows.read(["S1"]) == {}  # now
+
+
+def test_the_age_is_that_of_the_views(built):
+    store = open_store(built / "products/toy/features", "toy")
+    assert {view.ttl for view in store.list_feature_views()} == {online_store.AGE}
+
+
+def test_a_row_that_is_half_written_is_absent(rows):
+    "Given one view of another cutoff, then one without a feature; the next push mends both."
+    if rows.where["kind"] == "redis":
+        key = entity_key("S1") + b"brewcast_toy"
+        rows.client.hset(key, "_ts:ahead", b"\x08\x80\x01")
+        assert list(rows.read(["S1", "S2"], as_of=JUNE)) == ["S2"]
+        rows.client.hdel(entity_key("S2") + b"brewcast_toy", rows.fields[0])
+    else:
+        with rows.connected(20) as connection:
+            table = "brewcast_toy_ahead"
+            later = f"UPDATE {table} SET event_ts = event_ts + interval '1 day' WHERE entity_key = %s"
+            connection.execute(later, [entity_key("S1")])
+        assert list(rows.read(["S1", "S2"], as_of=JUNE)) == ["S2"]
+        with rows.connected(20) as connection:
+            gone = f"DELETE FROM {table} WHERE entity_key = %s AND feature_name = 'units_change'"
+            connection.execute(gone, [entity_key("S2")])
+    assert list(rows.read(["S1", "S2", "S3"], as_of=JUNE)) == ["S3"]
+
+
+def test_what_another_project_keeps_in_the_same_redis_is_left_alone(built, rows):
+    if rows.where["kind"] != "redis":
+        return  # a table of its own
+    others = [entity_key("S1") + b"old_brewcast_toy", b"a key of someone else's"]
+    for key in others:
+        rows.client.hset(key, "_ts:ahead", b"\x08\x01")
+    assert keep_only(rows, list(map(entity_key, OPEN))) == 0
+    assert rows.client.exists(*others) == 2
+
+
+def test_threads_share_a_reader(rows):
+    whole = rows.read(OPEN, as_of=JUNE)
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda series_id: rows.read([series_id], as_of=JUNE), OPEN * 20))
+    assert answers == [{series_id: whole[series_id]} for series_id in OPEN * 20]
+
+
+def test_a_killed_server_is_a_clear_error_and_the_reader_finds_it_when_it_is_back(rows, pushed):
+    before = rows.read(OPEN, as_of=JUNE)
+    pushed.kill()
+    with pytest.raises(OnlineStoreError, match=f"127.0.0.1:{pushed.port}"):
+        rows.read(OPEN, as_of=JUNE)
+    with pytest.raises(OnlineStoreError, match=f"127.0.0.1:{pushed.port}"):  # left alone for a moment: at once
+        rows.read(OPEN, as_of=JUNE)
+    pushed.start()
+    assert read_again(rows) == before
+    # given that the server was restarted while nobody read, nobody notices
+    pushed.kill()
+    pushed.start()
+    assert rows.read(OPEN, as_of=JUNE) == before
+
+
+def test_a_server_that_hangs_is_not_waited_for(rows, pushed):
+    before = read_again(rows)
+    pids = [pushed.process.pid]
+    if rows.where["kind"] == "postgresql":
+        pids += [connection.info.backend_pid for connection in rows.idle]
+    impatient = open_rows(pushed.url, rows.project, rows.views, timeout=0.2)
+    for pid in pids:
+        os.kill(pid, SIGSTOP)
+    try:
+        caught = []
+        rows.timeout = 0.2
+
+        def read(reader):
+            with pytest.raises(OnlineStoreError) as error:
+                reader.read(OPEN, as_of=JUNE)
+            caught.append(str(error.value))
+
+        for reader in [*([rows] if rows.where["kind"] == "postgresql" else []), impatient]:
+            thread = threading.Thread(target=read, args=[reader], daemon=True)
+            thread.start()
+            thread.join(60)  # it is over long before, or never
+        assert caught and all("imeout" in text for text in caught)
+        assert len(caught) == len(pids)
+    finally:
+        for pid in pids:
+            os.kill(pid, SIGCONT)
+    rows.timeout = 20
+    assert read_again(rows) == before
+    impatient.close()
+
+
+def test_no_error_and_no_file_holds_a_password(built, pushed, rows, capfd, caplog):
+    quoted = pushed.url.split(":")[2].split("@")[0]
+    wrong = pushed.url.replace(quoted, "wr0ng-secret")
+    refused = open_rows(wrong, rows.project, rows.views, timeout=20)
+    errors = []
+    for ask in (lambda: refused.read(["S1"]), lambda: push_online(built, "toy", wrong)):
+        with pytest.raises(OnlineStoreError) as error:
+            ask()
+        assert error.value.__suppress_context__ and error.value.__cause__ is None
+        errors.append(str(error.value))
+    damaged = [wrong.replace("wr0ng-secret", "wr0ng-secret" + sign) for sign in "@/#?[:"]
+    damaged += [wrong.replace("://", "//"), wrong.replace("127", "wr0ng-secret:127"), wrong + "?pass=wr0ng-secret"]
+    for url in damaged:
+        with pytest.raises((ValueError, OnlineStoreError)) as error:
+            open_rows(url, rows.project, rows.views, timeout=0.2).read(["S1"])
+        errors.append(str(error.value))
+    out, err = capfd.readouterr()
+    said = "\n".join([*errors, out, err, caplog.text, repr(rows), repr(refused)])
+    assert "wr0ng" not in said and "cret" not in said
+    files = [path for path in built.rglob("*") if path.is_file()]
+    assert not [p for p in files if b"cret" in p.read_bytes() or b"wr0ng" in p.read_bytes()]
+    assert f"127.0.0.1:{pushed.port}" in errors[0]
+
+
+def test_damage_is_an_error_not_a_value(rows):
+    if rows.where["kind"] == "redis":
+        rows.client.hset(entity_key("S1") + b"brewcast_toy", rows.fields[0], b"\x29\x01")
+    else:
+        with rows.connected(20) as connection:
+            connection.execute("UPDATE brewcast_toy_ahead SET value = '\\x2901' WHERE feature_name = 'units_change'")
+    with pytest.raises(OnlineStoreError, match="unpack"):
+        rows.read(["S1"], as_of=JUNE)
+
+
+def test_a_store_that_nothing_was_pushed_to_is_empty_or_says_so(server, built):
+    known = view_features(built / "products/toy/features", "toy")
+    reader = open_rows(server.url, "brewcast_other", known["views"], timeout=20)
+    if reader.where["kind"] == "redis":
+        assert reader.read(["S1"], as_of=JUNE) == {}
+    else:
+        with pytest.raises(OnlineStoreError, match="brewcast_other_ahead.*does not exist"):
+            reader.read(["S1"], as_of=JUNE)
+    reader.close()
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path):
+    reader = open_rows(f"sqlite:///{tmp_path}/none.db", "brewcast_toy", {"history": ["rate_last"]})
+    with pytest.raises(OnlineStoreError, match="none.db"):
+        reader.read(["S1"])
+    assert not (tmp_path / "none.db").exists()
+
+
+def test_reading_imports_neither_feast_nor_pandas_nor_scikit_learn(built):
+    folder = built / "products/toy/features"
+    known = view_features(folder, "toy")
+    script = (
+        "import json, sys; from datetime import datetime, UTC; from brewcast.serving.online_store import open_rows\n"
+        "known = json.loads(sys.argv[2]); reader = open_rows(sys.argv[1], **known)\n"
+        "rows = reader.read(['S1'], as_of=datetime(2024, 6, 30, tzinfo=UTC)); assert len(rows) == 1\n"
+        "open_rows('redis://127.0.0.1:1/0', **known); open_rows('postgresql://127.0.0.1:1/0', **known)\n"
+        "print([m for m in ('feast', 'pandas', 'sklearn', 'pyarrow', 'joblib', 'google.protobuf') if m in sys.modules])"
+    )
+    arguments = [f"sqlite:///{folder / 'online.db'}", json.dumps(known)]
+    done = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True, cwd=ROOT)
+    assert (done.stdout.strip(), done.returncode) == ("[]", 0), done.stderr
+
+
+# --- in the service
+
+
+@pytest.fixture(scope="module")
+def release(built, tmp_path_factory):
+    "A release of a baseline over June's rows."
+    folder, root = built / "products/toy/features", tmp_path_factory.mktemp("release")
+    online, recipe = online_rows(folder, "toy", OPEN), {"name": "last_month", "params": {}}
+    model = build_model(recipe).fit(online[FEATURES])
+    (root / "made").mkdir(), (root / "release").mkdir()
+    (root / "made/model.joblib").write_bytes(model_bytes(model))
+    factors = {
+        name: [0.5, 1.5] if own == 0 else [0.9, 1.1] for name, own in zip(OPEN, online.has_own_season, strict=True)
+    }
+    write_json({"factors": factors, "young": [0.5, 1.5]}, root / "made/intervals.json")
+    digest = hashlib.sha256((root / "made/model.joblib").read_bytes()).hexdigest()
+    write_json({"recipe": recipe, "train_through": "2024-06-01", "model_sha256": digest}, root / "made/recipe.json")
+    table = pd.DataFrame({"store_id": OPEN, "series_id": OPEN, "month": pd.Timestamp("2024-07-01")})
+    table["cutoff"] = table["features_as_of"] = pd.Timestamp("2024-06-30")
+    table["young"], table["forecast"] = online.has_own_season == 0, model.predict(online[FEATURES])
+    for side, name in enumerate(["lower", "upper"]):
+        table[name] = table.forecast * table.young.map({True: [0.5, 1.5][side], False: [0.9, 1.1][side]})
+    views = view_features(folder, "toy", [*FEATURES, "price_mean3"])
+    write_release(root / "release", table, online, root / "made", "numpy\n", feast=views)
+    return root / "release"
+
+
+def test_a_release_s_rows_are_those_of_get_online_features(release, built):
+    # given a release, and Feast asked for the same stores
+    loaded, feast = Release(release), of_feast(built, None)
+    assert loaded.ids == OPEN
+    # then every number is the same to the bit, what is missing is NaN, and every text is the same
+    place, names = loaded.model.place, loaded.model.says["categories"]
+    for store_id, numbers, text in zip(loaded.ids, loaded.numbers, loaded.categories, strict=True):
+        for name, column in place.items():
+            value = feast[store_id][name]
+            assert (value is None and math.isnan(numbers[column])) or numbers[column] == value, (store_id, name)
+        assert text.tolist() == [feast[store_id][name] or "" for name in names]
+    assert len(place) + len(names) >= 35
+
+
+def test_the_service_answers_by_live_rows_and_by_its_own_while_the_server_is_away(release, built, server, tmp_path):
+    # given the release's rows in the server, and then another value for one store
+    root = tmp_path / "project"
+    subprocess.run(["cp", "-a", built, root], check=True)
+    folder = root / "products/toy/features"
+    push_online(root, "toy", server.url)
+    history = read_parquet(folder / "history.parquet")
+    mine = (history.series_id == "S1") & (history.event_timestamp == JUNE)
+    history.loc[mine, "rate_last"] *= 2
+    log = tmp_path / "predictions"
+    with application(release, tmp_path, online_store=server.url, predictions=log) as served:
+        before = {answer["store_id"]: answer for answer in post(served.port, {"store_ids": OPEN})[1]}
+        write_parquet(history, folder / "history.parquet")
+        push_online(root, "toy", server.url)
+        # then the running service answers by it, and by it alone
+        for _ in range(100):  # on a loaded machine a read may take longer than it may, and is answered by the release
+            after = {answer["store_id"]: answer for answer in post(served.port, {"store_ids": OPEN})[1]}
+            if after["S1"]["forecast"] > 1.5 * before["S1"]["forecast"]:
+                break
+            time.sleep(0.2)
+        assert after["S1"]["forecast"] == pytest.approx(2 * before["S1"]["forecast"])
+        assert {s: a for s, a in after.items() if s != "S1"} == {s: a for s, a in before.items() if s != "S1"}
+        # and when the server is away, then it answers by the release's rows, counts it, and its log names no password
+        server.kill()
+        assert {answer["store_id"]: answer for answer in post(served.port, {"store_ids": OPEN})[1]} == before
+        counters = call(served.port, "GET", "/metrics")[1].decode()
+        assert float(re.search(r"(?m)^brewcast_live_rows_failed_total (\S+)", counters)[1]) >= 1
+        assert PASSWORD not in served.log.read_text() and QUOTED not in served.log.read_text()
+        # and when it is back, so are the live rows
+        server.start()
+        for _ in range(100):
+            again = post(served.port, {"store_ids": ["S1"]})[1][0]
+            if again["forecast"] == after["S1"]["forecast"]:
+                break
+            time.sleep(0.1)
+        assert again == after["S1"]
+    # and the log tells the two rows of a store apart
+    logged = read_predictions(log)
+    assert logged[logged.store_id == "S1"].features.nunique() == 2
+    assert logged[logged.store_id == "S2"].features.nunique() == 1

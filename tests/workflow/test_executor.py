@@ -1,0 +1,207 @@
+"What a build leaves when it is stopped, fails or meets another, and what a user reads meanwhile."
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, commands
+from filelock import FileLock
+from toy import BUILD, ENV, begin_build, edit, hold, release, started
+from waits import heed, until
+
+from brewcast.workflow import staleness
+
+
+def stale(root: Path) -> list[str]:
+    "The stages that a build would run."
+    told = commands(root)(f"{sys.executable} -m brewcast.cli why --json").out
+    return [stage for stage, reasons in json.loads(told).items() if reasons]
+
+
+def test_what_earlier_builds_left_is_upstream_and_the_build_key_is_not(toy, run):
+    inputs = toy / "products/near/inputs.json"
+    known = json.loads(inputs.read_text())
+    assert known == {
+        "archived_forecasts": [],
+        "barred": [],
+        "by_hand": None,
+        "challenger": None,
+        "build_key": staleness.build_key(toy, "near"),
+        "champion": None,
+        "known": None,
+        "months": [],
+    }
+    # when a look at the state finds another champion, the stages that take `inputs` are stale
+    (toy / "brewcast/common/ledger.py").write_text(
+        "def resolve_inputs(source, root, key):\n"
+        "    return {'champion': {'name': 'x'}, 'archived_forecasts': [], 'barred': []}\n"
+        "def state_files(inputs):\n"
+        "    return []\n"
+    )
+    told = run(BUILD).err
+    assert started(told) == ["judge"]
+    assert json.loads(inputs.read_text())["champion"] == {"name": "x"}
+    # and the same champion under another build key is no change
+    (toy / "env.yaml").write_text(ENV.replace("wins: 7", "wins: 8"))
+    assert started(run(BUILD).err) == ["look"]
+    assert json.loads(inputs.read_text())["build_key"] != known["build_key"]
+
+
+def test_with_nothing_changed_a_build_imports_neither_ploomber_nor_pandas_and_says_so(toy, run):
+    assert "nothing to do" in run(BUILD).err  # Ploomber looks, as nothing was published
+    (toy / "products/near/.seal").write_text(staleness.seal(toy, "near"))
+    told = run(f"{sys.executable} -X importtime -m brewcast.cli build")
+    assert "nothing to do: near is built" in told.err
+    assert "ploomber" not in told.err and "pandas" not in told.err
+    # and a product changed by hand breaks the seal
+    (toy / "products/near/judge/out.txt").write_text("by hand")
+    assert started(run(BUILD).err) == ["judge"]
+
+
+def test_a_failure_names_stage_cell_error_and_notebook_and_the_trap_is_closed(toy, brewcast):
+    whole = (toy / "products/near/judge/out.txt").read_text()
+    # given a stage that dies half-way with another parameter
+    (toy / "env.yaml").write_text(ENV.replace("fails: false", "fails: true").replace("12]", "6]"))
+    told = brewcast("build", fails=True).err
+    assert "judge failed: ValueError: the stage was asked to fail" in told
+    assert "cell 5 of 22_judge.ipynb" in told and "as far as it ran: products/near/failed/judge/judge.ipynb" in told
+    # then its old products are back, the half-made ones lie beside
+    assert (toy / "products/near/judge/out.txt").read_text() == whole
+    assert (toy / "products/near/judge/judge.ipynb").exists()
+    assert sorted(p.name for p in (toy / "products/near/failed/judge").iterdir() if p.suffix in (".ipynb", ".txt")) == [
+        "judge.ipynb",
+        "out.txt",
+    ]
+    assert (toy / "products/near/failed/judge/out.txt").read_text() == "half"
+    assert "the stage was asked to fail" in (toy / "products/near/failed/judge/judge.ipynb").read_text()
+    # when the parameter is changed back, stock Ploomber calls a half-written product up to date; here it is the old one
+    (toy / "env.yaml").write_text(ENV)
+    assert started(brewcast("build").err) == ["clean"]
+    assert (toy / "products/near/judge/out.txt").read_text() == whole
+    assert stale(toy) == []
+    # and what comes after a failure is named
+    edit(toy / "nbs/data/11_clean.ipynb", "str(twice(lags))", "str(1 / 0)")
+    told = brewcast("build", fails=True).err
+    assert "clean failed: ZeroDivisionError" in told and "not run because of that: judge" in told
+
+
+def kernels_of(root: Path) -> list[int]:
+    "Processes of a build's kernels, and the one that they are forked from."
+    import psutil
+
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get("BREWCAST_LOCK", "").startswith(str(root)):
+                found.append(process.pid)
+        except psutil.Error:
+            continue
+    return found
+
+
+def begin(root: Path, command: list[str] | None = None) -> subprocess.Popen:
+    "A build, as far as its last stage has begun to write."
+    (root / "products/near/judge/out.txt").unlink()
+    hold(root, "judge")
+    log, made = root / "build.log", root / "products/near/judge/out.txt"
+    process = begin_build(root, log, command, preexec_fn=heed)
+    until(made.exists, "in its last stage", process, log=log)
+    return process
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
+def test_a_build_that_is_stopped_leaves_no_kernel_and_is_healed_by_the_next(toy, brewcast, how):
+    process = begin(toy)
+    assert kernels_of(toy)
+    process.send_signal(how)
+    assert process.wait(120) != 0
+    if how != signal.SIGKILL:
+        assert kernels_of(toy) == []
+        assert "not run to the end: judge" in (toy / "build.log").read_text()
+    release(toy)
+    assert started(brewcast("build").err) == ["judge"]
+    assert kernels_of(toy) == []
+    assert (toy / "products/near/judge/out.txt").read_text() == "whole"
+    assert not (toy / "state/near/.lock.holder").exists()
+
+
+def test_to_stop_make_stops_its_build(toy):
+    shutil.copy(ROOT / "Makefile", toy)
+    (toy / ".venv").symlink_to(ROOT / ".venv")
+    make = begin(toy, ["make", "-o", ".venv/ready", "build", "SOURCE=near"])  # the environment is that of these tests
+    make.terminate()  # make alone: it tells what it has started
+    assert make.wait(120) != 0
+    until(lambda: kernels_of(toy) == [], "ended with its kernels")
+    assert "not run to the end: judge" in (toy / "build.log").read_text()
+
+
+def test_a_second_build_waits_says_for_whom_and_has_nothing_left_to_do(toy):
+    first = begin(toy)
+    second = begin_build(toy, toy / "second.log")
+    until(lambda: "waiting for it" in (toy / "second.log").read_text(), "said to wait", first, second)
+    release(toy)
+    assert (first.wait(120), second.wait(120)) == (0, 0)
+    told = (toy / "second.log").read_text()
+    assert f"(process {first.pid}, since" in told
+    assert started(told) == [] and "nothing to do" in told
+    assert (toy / "products/near/judge/out.txt").read_text() == "whole"
+
+
+def test_who_waits_says_so_even_if_nobody_has_said_yet_who_holds_the_lock(toy):
+    # given somebody who has just taken it, and something to do
+    (toy / "env.yaml").write_text(ENV.replace("12]", "6]"))
+    with FileLock(toy / "state/near/.lock"):
+        second = begin_build(toy, toy / "second.log")
+        told = "near: another process holds state/near/.lock; waiting for it"
+        until(lambda: told in (toy / "second.log").read_text(), "said to wait", second)
+    assert second.wait(120) == 0
+
+
+def test_ploomber_itself_builds_the_same_way(toy, run):
+    told = run("ploomber build --env--gate--wins 9").err
+    assert started(told) == ["look"]
+    assert stale(toy) == ["look"]  # env.yaml says something else
+    run("ploomber task look")
+    assert stale(toy) == []
+
+
+def test_an_unknown_source_is_told_which_there_are(toy, run):
+    told = run(f"{BUILD} --source fra", fails=True).err
+    assert (
+        told.strip() == "error: no source is called 'fra': there are near; a new one needs sql/fra.sql and env.fra.yaml"
+    )
+
+
+def test_another_source_keeps_what_it_does_not_change(toy, brewcast):
+    (toy / "env.far.yaml").write_text("meta: {import_from: env.yaml}\nsource: far\ngate: {wins: 3}\n")
+    brewcast("build --source far")
+    assert (toy / "products/far/look/out.txt").read_text() == "3"
+    assert stale(toy) == []
+    assert staleness.build_key(toy, "far") != staleness.build_key(toy, "near")
+
+
+def test_a_module_edited_by_hand_is_not_overwritten(toy):
+    # given notebooks and modules in step
+    for name in ["nbs", "brewcast"]:
+        shutil.rmtree(toy / name)
+        shutil.copytree(ROOT / name, toy / name)
+    environment = commands(toy)
+    command = f"{sys.executable} -m brewcast.cli export"
+    environment(command)
+    assert "every module is in step" in environment(command).out
+    # when a module is edited by hand, then it is kept and the way out is named
+    module = toy / "brewcast/common/core.py"
+    text = module.read_text() + "\nextra = 1\n"
+    module.write_text(text)
+    told = environment(command, fails=True).err
+    assert "brewcast/common/core.py was edited" in told and "nbdev_update" in told
+    assert module.read_text() == text
+    # and when a notebook is edited, its module follows
+    module.write_text(text.removesuffix("\nextra = 1\n"))
+    edit(toy / "nbs/common/core.ipynb", "def sha256(", "def sha_256(")
+    assert environment(command).out == "00_core.ipynb\n"
+    assert "def sha_256(" in module.read_text()

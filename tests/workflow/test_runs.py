@@ -1,0 +1,144 @@
+"Each build leaves a record; a run is built again to the byte, and what differs or is gone is named."
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from conftest import commands
+from toy import BUILD, ENV, FORKS, edit, started
+
+from brewcast.workflow.runs import read_runs
+
+GIT = "git -c user.name=a -c user.email=a@example.com"
+
+
+@pytest.fixture(scope="module")
+def committed(built, tmp_path_factory):
+    "The small project under git, built from a clean work tree."
+    root = Path(shutil.copytree(built, tmp_path_factory.mktemp("records") / "toy"))
+    (root / ".gitignore").write_text("/products/\n/state/\n/data/\n/scratch/\n__pycache__/\n")
+    shutil.rmtree(root / "products")
+    shutil.rmtree(root / "state")
+    run = commands(root)
+    run(f"git init -q && git add -A && {GIT} commit -qm start")
+    run(BUILD, **FORKS)
+    return root
+
+
+@pytest.fixture
+def toy(committed, tmp_path):
+    return Path(shutil.copytree(committed, tmp_path / "toy"))
+
+
+def last(root: Path) -> dict:
+    return read_runs(root, "near")[-1]
+
+
+def doctor(root: Path, change) -> None:
+    "Change the last record."
+    path = sorted((root / "state/near/runs").glob("*.json"))[-1]
+    record = json.loads(path.read_text())
+    change(record)
+    path.write_text(json.dumps(record))
+
+
+def test_a_build_records_what_it_stood_on_and_where_the_bytes_are(toy, run, brewcast):
+    record = last(toy)
+    head = run("git rev-parse HEAD").out.strip()
+    ref = f"refs/brewcast/runs/{record['run']}"
+    assert record["code"] == {"commit": head, "dirty": False, "ref": ref}
+    assert run(f"git rev-parse {ref}").out.strip() == head
+    assert record["run"].endswith(record["build_key"]) and re.fullmatch(r"\d{8}T\d{6}Z-[0-9a-f]{12}", record["run"])
+    assert record["params"]["clean"] == {"lags": [1, 12]}
+    assert record["inputs"] == json.loads((toy / "products/near/inputs.json").read_text())
+    for name, known in record["data"].items():
+        assert run(f"sha256sum {name}").out.split()[0] == known
+    assert list(record["data"]) == ["data/near/till.csv"]
+    assert run("sha256sum requirements.lock").out.split()[0] == record["environment"]["lock"]
+    assert run("sha256sum products/near/judge/out.txt").out.split()[0] == record["products"]["judge"]["out.txt"]
+    # a build that finds nothing to do leaves no other
+    brewcast("build")
+    assert len(read_runs(toy, "near")) == 1
+
+
+def test_a_run_is_built_again_to_the_byte_and_touches_nothing(toy, run, brewcast):
+    before = {path: path.stat().st_mtime_ns for path in toy.rglob("*") if ".git" not in path.parts and path.is_file()}
+    told = brewcast("verify").out
+    assert "all 8 products are the same, byte for byte" in told
+    after = {path: path.stat().st_mtime_ns for path in toy.rglob("*") if ".git" not in path.parts and path.is_file()}
+    assert {p: t for p, t in after.items() if p.name != ".hashes.json"} == {
+        p: t for p, t in before.items() if p.name != ".hashes.json"
+    }
+    assert run("git status --porcelain").out == ""
+
+
+def test_a_dirty_tree_is_kept_and_built_again_after_it_has_changed_once_more(toy, run, brewcast):
+    # given a build of code that was never committed, a file that git does not know among it
+    edit(toy / "nbs/data/11_clean.ipynb", "str(twice(lags))", "str(thrice(lags))")
+    edit(toy / "nbs/data/11_clean.ipynb", "import twice", "import twice\\nfrom brewcast.extra import thrice")
+    (toy / "brewcast/extra.py").write_text("def thrice(x):\n    return 3 * x\n")
+    brewcast("build")
+    code = last(toy)["code"]
+    assert code["dirty"] and code["ref"] == f"refs/brewcast/runs/{last(toy)['run']}"
+    # when the tree is another and git has swept
+    run("git checkout -q . && rm brewcast/extra.py && git gc -q --prune=now")
+    # then that run is built as it was
+    assert "all 8 products are the same" in brewcast("verify").out
+
+
+def test_parameters_that_were_changed_for_one_run_belong_to_it(toy, run, brewcast):
+    assert started(brewcast("build 'lags=[2]'").err) == ["clean", "judge"]
+    brewcast("build")  # and back
+    first = read_runs(toy, "near")[1]
+    assert first["params"]["clean"] == {"lags": [2]}
+    assert "all 8 products are the same" in brewcast(f"verify {first['run']}").out
+    assert "2 runs" not in brewcast(f"verify {last(toy)['run'][:16]}").out
+
+
+def test_another_parameter_is_found_where_it_began(toy, run, brewcast):
+    doctor(toy, lambda record: record["params"]["clean"].update(lags=[1, 6]))
+    told = brewcast("verify", fails=True)
+    assert told.status == 1
+    assert "NOT the same. It began in clean, with clean.ipynb" in told.out
+    assert '"lags": [' in told.out or "12" in told.out
+    differs = json.loads(brewcast("verify --json", fails=True).out)["differs"]
+    assert {found["product"] for found in differs if found["stage"] == "clean"} == {"clean.ipynb", "out.txt"}
+    assert {found["stage"] for found in differs} <= {"clean", "judge"}
+
+
+def test_a_product_that_the_code_does_not_make_is_found(toy, run, brewcast):
+    doctor(toy, lambda record: record["products"]["look"].update({"out.txt": "0" * 64}))
+    told = brewcast("verify", fails=True)
+    assert told.status == 1 and "It began in look, with out.txt" in told.out
+
+
+@pytest.mark.parametrize(
+    ("what", "change", "told"),
+    [
+        ("data changed", lambda root: edit(root / "data/near/till.csv", "S1", "S2"), "data/near/till.csv is not what it was"),
+        ("data gone", lambda root: (root / "data/near/till.csv").unlink(), "data/near/till.csv is gone"),
+        ("commit gone", lambda root: doctor(root, lambda r: r["code"].update(commit="0" * 40)), "git has no commit 000000000000"),
+        ("no git", lambda root: doctor(root, lambda r: r["code"].update(commit=None)), "made outside of git"),
+        ("another lock", lambda root: doctor(root, lambda r: r["environment"].update(lock="0")), "not the one that it ran with"),
+        ("another Python", lambda root: doctor(root, lambda r: r["environment"].update(python="3.9.1")), "ran with Python 3.9.1"),
+    ],
+)  # fmt: skip
+def test_bytes_that_are_gone_are_said_to_be_gone(toy, run, brewcast, what, change, told):
+    change(toy)
+    done = brewcast("verify", fails=True)
+    assert done.status == 2
+    assert "cannot be built again:" in done.out and told in done.out
+
+
+def test_a_run_that_is_not_there_is_told_which_there_are(toy, run, brewcast):
+    told = brewcast("verify 1999", fails=True).err
+    assert "0 runs of near are called '1999'; the last are " in told and last(toy)["run"] in told
+
+
+def test_without_git_a_build_says_that_its_code_is_not_kept(toy, run, brewcast):
+    shutil.rmtree(toy / ".git")
+    (toy / "env.yaml").write_text(ENV.replace("wins: 7", "wins: 8"))
+    brewcast("build")
+    assert last(toy)["code"] == {"commit": None, "dirty": None, "ref": None}

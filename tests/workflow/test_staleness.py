@@ -1,0 +1,170 @@
+"What makes a stage stale, which reason is given for it, and that what must run again is what does."
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from toy import ENV, STAGES, edit, started
+
+from brewcast.workflow import staleness
+
+
+def stale(root: Path) -> list[str]:
+    "The stages that Ploomber itself would run."
+    from ploomber.constants import TaskStatus
+    from ploomber.spec import DAGSpec
+
+    dag = DAGSpec(str(root / "pipeline.yaml")).to_dag().render(show_progress=False)
+    return [task.name for task in dag.values() if task.exec_status != TaskStatus.Skipped]
+
+
+def add_cell(notebook: Path) -> None:
+    content = json.loads(notebook.read_text())
+    content["cells"].insert(2, content["cells"][1] | {"id": "added", "source": "x = 1"})
+    notebook.write_text(json.dumps(content))
+
+
+CASES = {  # what is done, the reasons by stage (the beginning of each), what runs, what is found unchanged meanwhile
+    "prose": (lambda r: edit(r / "nbs/data/10_ingest.ipynb", "# ingest", "# other words"), {}, [], []),
+    "a comment": (lambda r: edit(r / "nbs/data/10_ingest.ipynb", "# the run", "# runs"), {}, [], []),
+    "a docstring in a notebook": (lambda r: edit(r / "nbs/22_judge.ipynb", "Take a while", "Wait"), {}, [], []),
+    "a docstring in a module": (lambda r: edit(r / "brewcast/areas.py", "As it is.", "Nothing is done."), {}, [], []),
+    "a layout": (lambda r: edit(r / "brewcast/areas.py", "return x", "return (x)"), {}, [], []),
+    "own code": (
+        lambda r: edit(r / "nbs/data/11_clean.ipynb", "str(twice(lags))", "str(twice(lags) * 2)"),
+        {"clean": ["cell 5 of 11_clean.ipynb, `Path(product['out']).write_text(str(twice(lags) * 2))`, changed"]},
+        ["clean", "judge"],
+        [],
+    ),
+    "a new cell": (
+        lambda r: add_cell(r / "nbs/data/11_clean.ipynb"),
+        {"clean": ["cell 3 of 11_clean.ipynb, `x = 1`, is new"]},
+        ["clean"],
+        ["judge"],
+    ),
+    "a parameter": (
+        lambda r: (r / "env.yaml").write_text(ENV.replace("12]", "6]")),
+        {"clean": ["parameter lags: [1, 12] -> [1, 6]"]},
+        ["clean", "judge"],
+        [],
+    ),
+    "a parameter in a mapping": (
+        lambda r: (r / "env.yaml").write_text(ENV.replace("wins: 7", "wins: 8")),
+        {"look": ["parameter wins: 7 -> 8"]},
+        ["look"],
+        [],
+    ),
+    "a module, through another": (
+        lambda r: edit(r / "brewcast/areas.py", "return x", "return x * 1"),
+        {stage: [f"module areas: area ({stage} -> shapes -> areas)"] for stage in STAGES},
+        list(STAGES),
+        [],
+    ),
+    "a module's imports": (
+        lambda r: edit(r / "brewcast/shapes.py", "from .areas import area", "def area(x):\n    return x"),
+        {stage: ["module areas: is gone", "module shapes: its top level, area"] for stage in STAGES},
+        list(STAGES),
+        [],
+    ),
+    "the SQL": (
+        lambda r: (r / "sql/near.sql").write_text("SELECT 2"),
+        {"ingest": ["sql/near.sql changed"]},
+        ["ingest", "clean", "look"],
+        ["judge"],
+    ),
+    "the data": (
+        lambda r: edit(r / "data/near/till.csv", "S1", "S2"),
+        {"ingest": ["data/near changed"]},
+        ["ingest", "clean", "look"],
+        ["judge"],
+    ),
+    "a product by hand": (
+        lambda r: (r / "products/near/clean/out.txt").write_text("by hand"),
+        {"clean": ["out.txt is not what the stage wrote: changed by hand"]},
+        ["clean"],
+        ["judge"],
+    ),
+    "a product gone": (
+        lambda r: (r / "products/near/look/out.txt").unlink(),
+        {"look": ["out.txt is missing"]},
+        ["look"],
+        [],
+    ),
+    "a record gone": (
+        lambda r: (r / "products/near/look/.built.json").unlink(),
+        {"look": ["did not run to its end"]},
+        ["look"],
+        [],
+    ),
+    "all of it gone": (
+        lambda r: shutil.rmtree(r / "products/near/look"),
+        {"look": ["has not run yet"]},
+        ["look"],
+        [],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_why_names_the_reason_ploomber_agrees_and_what_must_run_runs(toy, brewcast, case):
+    change, expected, must, unchanged = CASES[case]
+    # given a project that is built
+    assert not any(json.loads(brewcast("why --json").out).values())
+    # when one thing changes
+    change(toy)
+    # then its reasons are named, and no others
+    reasons = json.loads(brewcast("why --json").out)
+    own = {
+        stage: [r["text"] for r in found if not r["text"].endswith("runs again")] for stage, found in reasons.items()
+    }
+    own = {stage: texts for stage, texts in own.items() if texts}
+    assert own.keys() == expected.keys()
+    for stage, texts in expected.items():
+        assert len(own[stage]) == len(texts)
+        assert all(found.startswith(text) for found, text in zip(own[stage], texts, strict=True)), own[stage]
+    # and Ploomber would run just the stages that have a reason, their own or one that they follow from
+    assert stale(toy) == [stage for stage, found in reasons.items() if found]
+    # and what must run runs, in order; what only follows and finds the same input does not
+    told = brewcast("build").err
+    assert sorted(started(told), key=list(STAGES).index) == must
+    assert [
+        stage for stage in STAGES if f"{stage}      unchanged" in told or f"{stage:<10} unchanged" in told
+    ] == unchanged
+    # and then there is nothing left to do
+    assert not any(json.loads(brewcast("why --json").out).values())
+    assert stale(toy) == []
+
+
+def test_a_parameter_that_is_changed_back_is_no_reason_after_its_build(toy, brewcast):
+    whole = (toy / "products/near/clean/out.txt").read_text()
+    assert started(brewcast("build 'lags=[1, 6]'").err) == ["clean", "judge"]
+    assert "parameter lags: [1, 6] -> [1, 12]" in brewcast("why").out
+    assert started(brewcast("build").err) == ["clean", "judge"]
+    assert (toy / "products/near/clean/out.txt").read_text() == whole
+
+
+def test_why_asks_what_a_change_for_one_run_would_make_stale(brewcast):
+    told = brewcast("why gate.wins=9").out.splitlines()
+    assert told == [
+        "ingest     is up to date",
+        "clean      is up to date",
+        "look       is stale",
+        "           - parameter wins: 7 -> 9",
+        "judge      is up to date",
+    ]
+
+
+def test_a_product_that_feast_stamps_is_told_by_its_definitions(tmp_path):
+    # given a stage whose product is stamped with the time of day each time
+    wiring = {"product": {"registry": "products/near/features/registry.db"}}
+    path = tmp_path / "products/near/features/registry.db"
+    path.parent.mkdir(parents=True)
+    hashes = staleness.FileHashes(tmp_path / "hashes.json")
+    path.write_text("12:00")
+    before = staleness.product_hashes(wiring, tmp_path, hashes)
+    path.write_text("12:01")
+    # then it is the same until it is gone
+    assert staleness.product_hashes(wiring, tmp_path, hashes) == before
+    path.unlink()
+    assert staleness.product_hashes(wiring, tmp_path, hashes) == {"registry.db": None}
