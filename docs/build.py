@@ -64,8 +64,8 @@ def content_key() -> str:  # hex digest
     "A hash of all that the site is made from."
     patterns = [
         "docs/**/*",
-        "nbs/*.ipynb",
-        "brewcast/*.py",
+        "nbs/**/*.ipynb",
+        "brewcast/**/*",
         "*.md",
         "*.yaml",
         "LICENSE",

@@ -14,30 +14,49 @@ from reference import commands_page, module_page, modules, names, parameters_pag
 
 from brewcast.cli import summary
 from brewcast.common.params import env_files, read_env, stages, upstream_of
+from brewcast.workflow.notebooks import notebooks
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCE = next(iter(env_files(ROOT)))  # the default one: the site shows its last build
 STAGES = stages(ROOT, read_env(ROOT))
-PAGES = {name: Path(stage["source"]).stem for name, stage in STAGES.items()}  # such as "13_features" by stage
-GROUPS = {
-    "0": "Common ground",
-    "1": "Data",
-    "2": "Model",
-    "3": "What is delivered",
-    "4": "Outside the DAG",
-    "5": "Outside the DAG",
+PAGES = {name: stage["source"].removeprefix("nbs/").removesuffix(".ipynb") for name, stage in STAGES.items()}
+GROUPS = {  # packages, in the data's way
+    "common": "Common",
+    "data": "Data",
+    "model": "Model",
+    "delivery": "Delivery",
+    "serving": "Serving",
+    "registry": "Registry",
+    "workflow": "Workflow",
+    "operations": "Operations",
+    "": "Command line",
 }
 AS_THEY_ARE = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md"]
 MERMAID = re.compile(r"(?s)```mermaid.*?```")
 
 
-def notebook_names() -> list[str]:  # such as "13_features"
-    "The notebooks in the order of their numbers."
-    return sorted(path.stem for path in (ROOT / "nbs").glob("*.ipynb"))
+def notebook_names() -> list[str]:  # such as "model/13_features"
+    "The notebooks by package; in each, the stages in the order of their numbers, then the library."
+    names = [path.relative_to(ROOT / "nbs").with_suffix("").as_posix() for path in notebooks(ROOT)]
+    return sorted(names, key=lambda name: ([*GROUPS].index(posixpath.dirname(name)), name))
+
+
+def module_of(
+    name: str,  # such as "model/13_features"
+) -> str:  # such as "model.features"
+    "The module that a notebook exports."
+    return re.sub(r"\b\d\d_", "", name).replace("/", ".")
+
+
+def reference_of(
+    module: str,  # such as "model.features"
+) -> str:  # such as "brewcast/model/features.md"
+    "A module's page."
+    return f"brewcast/{module.replace('.', '/')}.md"
 
 
 def notebook_of(
-    name: str,  # such as "13_features"
+    name: str,  # such as "model/13_features"
 ) -> Path:  # the notebook
     "Where a notebook stands."
     return ROOT / f"nbs/{name}.ipynb"
@@ -51,16 +70,17 @@ def executed(
 
 
 def on_config(config):
-    "The navigation: a group for each decade of notebooks, a page for each module."
-    groups = {}
+    "The navigation: a group for each package, in it a page for each notebook; and the same for the modules."
+    groups, library = {}, {}
     for name in notebook_names():
-        groups.setdefault(GROUPS[name[0]], []).append(f"nbs/{name}.md")
-    library = [f"brewcast/{name[3:]}.md" for name in notebook_names()]
+        group = GROUPS[posixpath.dirname(name)]
+        groups.setdefault(group, []).append(f"nbs/{name}.md")
+        library.setdefault(group, []).append(reference_of(module_of(name)))
     config.nav = [
         {"Home": "README.md"},
         {"Guide": ["first-hour.md", "serving.md", "month.md", "CONTRIBUTING.md", "CHANGELOG.md", "LICENSE.md"]},
         {"Notebooks": [{title: pages} for title, pages in groups.items()]},
-        {"Reference": ["parameters.md", "commands.md", {"Library": library}]},
+        {"Reference": ["parameters.md", "commands.md", *({title: pages} for title, pages in library.items())]},
     ]
     return config
 
@@ -76,7 +96,7 @@ def on_files(files, config):
             add(path, content)
     except NotBuilt as missing:
         raise PluginError(str(missing)) from None
-    library = modules(ROOT)
+    library = modules([module_of(name) for name in notebook_names()])
     config.extra["names"] = names(library)
     for name in AS_THEY_ARE:
         add(name, (ROOT / name).read_text())
@@ -84,7 +104,9 @@ def on_files(files, config):
     add("parameters.md", parameters_page(ROOT, {name: f"nbs/{stem}.md" for name, stem in PAGES.items()}))
     add("commands.md", commands_page(ROOT))
     for name in notebook_names():
-        add(f"brewcast/{name[3:]}.md", module_page(name[3:], name, library[name[3:]]))
+        page, module = reference_of(module_of(name)), module_of(name)
+        back = posixpath.relpath(f"nbs/{name}.md", posixpath.dirname(page))
+        add(page, module_page(module, name, back, library[module]))
     for path, there in examples().items():
         files.append(File.generated(config, path, abs_src_path=str(there), inclusion=InclusionLevel.INCLUDED))
     return files
@@ -106,9 +128,10 @@ def notebook_pages():
     for name, made in stages_made.items():
         found[name] = with_parameters(with_outputs(notebook_of(name), made, found[name]), made)
     for name, notebook in sorted(found.items()):
-        text, pictures = page(notebook, name, ROOT)
+        folder, stem = posixpath.split(f"nbs/{name}")
+        text, pictures = page(notebook, stem, ROOT)
         yield f"nbs/{name}.md", under_title(text, about(name))
-        yield from ((f"nbs/{path}", content) for path, content in pictures.items())
+        yield from ((f"{folder}/{path}", content) for path, content in pictures.items())
 
 
 def under_title(
@@ -124,9 +147,11 @@ def about(
     name: str,  # a notebook's name
 ) -> str:  # Markdown
     "Where a notebook stands: its module and, for a stage, what it takes and gives."
-    said = [f"`nbs/{name}.ipynb`", f"[`brewcast.{name[3:]}`](../brewcast/{name[3:]}.md)"]
+    there = lambda page: posixpath.relpath(page, posixpath.dirname(f"nbs/{name}"))  # noqa: E731
+    module = module_of(name)
+    said = [f"`nbs/{name}.ipynb`", f"[`brewcast.{module}`]({there(reference_of(module))})"]
     for stage in [stage for stage, stem in PAGES.items() if stem == name]:
-        takes = [f"[{other}]({PAGES[other]}.md)" for other in upstream_of(notebook_of(name))]
+        takes = [f"[{other}]({there(f'nbs/{PAGES[other]}.md')})" for other in upstream_of(notebook_of(name))]
         gives = [f"`{Path(path).name}`" for key, path in STAGES[stage]["product"].items() if key != "nb"]
         said += [f"takes {', '.join(takes) or 'the source’s files'}", f"gives {', '.join(gives)}"]
         said += ["[what it made](#run)"]
@@ -141,8 +166,8 @@ def picture() -> str:  # SVG
         boxes[stage] = {"upstream": upstream_of(notebook_of(stem)), "products": gives} | linked(stem)
     before = {"name": "the source's files", "products": ["CSV", "Parquet", "DuckDB", "SQLite"]}
     before |= {"href": "#bring-your-own-data", "title": "Bring your own data"}
-    publish = {"name": "publish", "products": ["champion", "release"]} | linked("40_registry")
-    service = {"name": "POST /forecast", "products": ["the service"]} | linked("41_service")
+    publish = {"name": "publish", "products": ["champion", "release"]} | linked("registry/publish")
+    service = {"name": "POST /forecast", "products": ["the service"]} | linked("serving/app")
     return pipeline_picture(boxes, before, [publish, service])
 
 
@@ -188,10 +213,10 @@ def linked_names(
         name = found[1].removesuffix("()")
         module, _, last = name.removeprefix("brewcast.").rpartition(".")
         target = None
-        if re.fullmatch(r"nbs/\d\d_\w+\.ipynb", name):
+        if name.startswith("nbs/") and name[4:].removesuffix(".ipynb") in notebook_names():
             target = name.replace(".ipynb", ".md")
         elif known.get(last) and module in ("", known[last]):
-            target = f"brewcast/{known[last]}.md#{last}"
+            target = f"{reference_of(known[last])}#{last}"
         same = target is None or target.split("#")[0] == here
         return found[0] if same else f"[{found[0]}]({posixpath.relpath(target, posixpath.dirname(here) or '.')})"
 

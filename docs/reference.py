@@ -20,25 +20,25 @@ LONGEST = 12  # lines of a constant; longer ones are read in their notebook
 
 
 def modules(
-    root: Path,  # the project
-) -> dict[str, object]:  # by name, in the notebooks' order
+    names: list[str],  # such as "model.features"
+) -> dict[str, object]:  # by name, in the same order
     "The library's modules that notebooks export."
-    found = [path.stem[3:] for path in sorted((root / "nbs").glob("*.ipynb"))]
-    return {name: importlib.import_module(f"brewcast.{name}") for name in found}
+    return {name: importlib.import_module(f"brewcast.{name}") for name in names}
 
 
 def module_page(
-    name: str,  # such as "features"
-    notebook: str,  # its notebook, such as "13_features"
+    name: str,  # such as "model.features"
+    notebook: str,  # its notebook, such as "model/13_features"
+    back: str,  # the notebook's page, relative to this one
     module: object,  # imported
 ) -> str:  # Markdown
     "A module: what each exported name takes and gives, in the order in which its notebook tells it."
-    lines = [f"# brewcast.{name}", module.__doc__ or "", f"From [`nbs/{notebook}.ipynb`](../nbs/{notebook}.md)."]
+    lines = [f"# brewcast.{name}", module.__doc__ or "", f"From [`nbs/{notebook}.ipynb`]({back})."]
     source = Path(module.__file__).read_text()
     nodes = defined(source)
     for symbol in module.__all__:
         node = nodes[symbol]
-        home = f"../nbs/{notebook}.md#def-{symbol}"
+        home = f"{back}#def-{symbol}"
         lines += [f"## `{symbol}` {{ #{symbol} }}", f"[in the notebook]({home}){{ .home }}"]
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             lines += function_lines(node, getattr(module, symbol), node.name)
