@@ -49,7 +49,7 @@ def place(
     "Where an executed notebook is kept: by its code, that of the modules that it imports, and the lock's content."
     code = [[cell.id, normal_form(cell.source)] for cell in nbformat.read(path, 4).cells if cell.cell_type == "code"]
     modules = module_closure([form for _, form in code], root / "brewcast")
-    others = [file.read_text() for file in package_data(modules, root / "brewcast")]
+    others = [file.read_text() for file in package_data(modules, [form for _, form in code], root / "brewcast")]
     content = [code, modules, others, (root / "requirements.lock").read_text()]
     return cache / f"{path.stem}-{hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]}.ipynb"
 

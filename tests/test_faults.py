@@ -83,7 +83,7 @@ def test_killed_in_a_small_stage_with_other_parameters_the_old_ones_give_the_old
     before = contents(toy)
     # given a build that was killed half-way, of changed code and with other parameters
     (toy / "env.yaml").write_text(ENV.replace("12]", "6]").replace("wins: 7", "wins: 8"))
-    edit(toy / "brewcast/areas.py", "return x", "return x * 1")  # which every stage stands on
+    edit(toy / "brewcast/common/areas.py", "return x", "return x * 1")  # which every stage stands on
     hold(toy, stage)
     process = begin_build(toy)
     until(lambda: (toy / f"products/near/{stage}/out.txt").read_text() == "half", f"in {stage}", process)
@@ -92,7 +92,7 @@ def test_killed_in_a_small_stage_with_other_parameters_the_old_ones_give_the_old
     release(toy)
     # when code and parameters are the old ones again, then so is every byte
     (toy / "env.yaml").write_text(ENV)
-    edit(toy / "brewcast/areas.py", "return x * 1", "return x")
+    edit(toy / "brewcast/common/areas.py", "return x * 1", "return x")
     told = brewcast("build").err
     assert stage not in started(told), "its old products are back"
     assert stage != "judge" or "clean" in started(told)  # which had been built with the others

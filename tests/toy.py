@@ -25,9 +25,15 @@ gate: {gain: 0.01, wins: 7}
 fails: false
 """
 PIPELINE = """\
-executor: {dotted_path: brewcast.workflow.executor.Executor, workers: 2}
+executor: {dotted_path: brewcast.workflow.executor.Executor, workers: 2, reads: {look: [settings.ini]}}
 tasks:
 """
+IMPORTS = {  # by stage: its package, and one of the ways to import a module of a package
+    "ingest": ("data", "from brewcast.data.shapes import twice"),
+    "clean": ("data", "from brewcast.data.shapes import twice"),
+    "look": ("data", "import brewcast.data.shapes as s"),
+    "judge": ("model", "from brewcast.data import shapes"),
+}
 STAGES = {  # number, upstream, parameters, what it does
     "ingest": (
         10,
@@ -78,15 +84,16 @@ def built(tmp_path_factory):
 
 def make_toy(root: Path) -> None:
     shutil.copytree(ROOT / "brewcast", root / "brewcast", ignore=shutil.ignore_patterns("__pycache__"))
-    for folder in ["nbs", "sql", "data/near"]:
+    for folder in ["nbs/data", "nbs/model", "sql", "data/near"]:
         (root / folder).mkdir(parents=True)
     for name in ["settings.ini", "requirements.lock"]:
         (root / name).write_text((ROOT / name).read_text())
     (root / "env.yaml").write_text(ENV)
     (root / "sql/near.sql").write_text("SELECT 1")
     (root / "data/near/till.csv").write_text("store_id\nS1\n")
-    (root / "brewcast/shapes.py").write_text("from .areas import area\n\n\ndef twice(x):\n    return 2 * area(x)\n")
-    (root / "brewcast/areas.py").write_text('def area(x):\n    "As it is."\n    return x\n')
+    shapes = "from ..common.areas import area\n\nHOME = 'brewcast.data'\n\n\ndef twice(x):\n    return 2 * area(x)\n"
+    (root / "brewcast/data/shapes.py").write_text(shapes)
+    (root / "brewcast/common/areas.py").write_text('def area(x):\n    "As it is."\n    return x\n')
     tasks = ""
     for name, (number, upstream, params, expression) in STAGES.items():
         wired = {
@@ -96,21 +103,23 @@ def make_toy(root: Path) -> None:
         product = {
             key: f"products/{{{{source}}}}/{name}/{file}" for key, file in [("nb", f"{name}.ipynb"), ("out", "out.txt")]
         }
-        task = {"name": name, "source": f"nbs/{number}_{name}.ipynb", "params": wired, "product": product}
+        package, imports = IMPORTS[name]
+        source = f"nbs/{package}/{number}_{name}.ipynb"
+        task = {"name": name, "source": source, "params": wired, "product": product}
         tasks += f"- {json.dumps(task)}\n"
         declared = "\n".join(
             [f"upstream = {upstream!r}", "product = None", *(f"{k} = {v!r}" for k, v in params.items())]
         )
         cells = [
             cell("markdown", 0, f"# {name}"),
-            cell("code", 1, "import time\nfrom pathlib import Path\n\nfrom brewcast.shapes import twice"),
+            cell("code", 1, f"import time\nfrom pathlib import Path\n\n{imports}"),
             cell("code", 2, declared, ["parameters"]),
             cell("code", 3, ACT),
             cell("code", 4, f"# the run\nPath(product['out']).write_text({expression})"),
         ]
         kernel = {"kernelspec": {"display_name": "python3", "language": "python", "name": "python3"}}
         notebook = {"cells": cells, "metadata": kernel, "nbformat": 4, "nbformat_minor": 5}
-        (root / f"nbs/{number}_{name}.ipynb").write_text(json.dumps(notebook))
+        (root / source).write_text(json.dumps(notebook))
     (root / "pipeline.yaml").write_text(PIPELINE + tasks)
     assert sorted(started(commands(root)(BUILD, **FORKS).err)) == sorted(STAGES)
 

@@ -141,8 +141,8 @@ def test_a_full_disk_leaves_the_old_file_and_no_other(tmp_path):
 
 def test_a_value_that_is_no_yaml_and_a_module_that_is_no_python_are_named(toy, run):
     assert "'lags=[1': [1 is no YAML" in run(f"{BUILD} 'lags=[1'", fails=True).err
-    (toy / "brewcast/areas.py").write_text("def area(x):\n    return (x\n")
-    assert "brewcast/areas.py, line 2: '(' was never closed" in run(f"{CLI} why", fails=True).err
+    (toy / "brewcast/common/areas.py").write_text("def area(x):\n    return (x\n")
+    assert "brewcast/common/areas.py, line 2: '(' was never closed" in run(f"{CLI} why", fails=True).err
 
 
 def test_a_file_of_parameters_that_is_no_yaml_is_named(toy, run):

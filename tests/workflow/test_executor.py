@@ -194,14 +194,14 @@ def test_a_module_edited_by_hand_is_not_overwritten(toy):
     environment(command)
     assert "every module is in step" in environment(command).out
     # when a module is edited by hand, then it is kept and the way out is named
-    module = toy / "brewcast/common/core.py"
+    module = toy / "brewcast/common/hashing.py"
     text = module.read_text() + "\nextra = 1\n"
     module.write_text(text)
     told = environment(command, fails=True).err
-    assert "brewcast/common/core.py was edited" in told and "nbdev_update" in told
+    assert "brewcast/common/hashing.py was edited" in told and "nbdev_update" in told
     assert module.read_text() == text
     # and when a notebook is edited, its module follows
     module.write_text(text.removesuffix("\nextra = 1\n"))
-    edit(toy / "nbs/common/core.ipynb", "def sha256(", "def sha_256(")
-    assert environment(command).out == "00_core.ipynb\n"
+    edit(toy / "nbs/common/hashing.ipynb", "def sha256(", "def sha_256(")
+    assert environment(command).out == "common/hashing.ipynb\n"
     assert "def sha_256(" in module.read_text()

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from toy import ENV, STAGES, edit, started
 
+from brewcast.common.paths import write_text
 from brewcast.workflow import staleness
 
 
@@ -28,9 +29,14 @@ def add_cell(notebook: Path) -> None:
 CASES = {  # what is done, the reasons by stage (the beginning of each), what runs, what is found unchanged meanwhile
     "prose": (lambda r: edit(r / "nbs/data/10_ingest.ipynb", "# ingest", "# other words"), {}, [], []),
     "a comment": (lambda r: edit(r / "nbs/data/10_ingest.ipynb", "# the run", "# runs"), {}, [], []),
-    "a docstring in a notebook": (lambda r: edit(r / "nbs/22_judge.ipynb", "Take a while", "Wait"), {}, [], []),
-    "a docstring in a module": (lambda r: edit(r / "brewcast/areas.py", "As it is.", "Nothing is done."), {}, [], []),
-    "a layout": (lambda r: edit(r / "brewcast/areas.py", "return x", "return (x)"), {}, [], []),
+    "a docstring in a notebook": (lambda r: edit(r / "nbs/model/22_judge.ipynb", "Take a while", "Wait"), {}, [], []),
+    "a docstring in a module": (
+        lambda r: edit(r / "brewcast/common/areas.py", "As it is.", "Nothing is done."),
+        {},
+        [],
+        [],
+    ),
+    "a layout": (lambda r: edit(r / "brewcast/common/areas.py", "return x", "return (x)"), {}, [], []),
     "own code": (
         lambda r: edit(r / "nbs/data/11_clean.ipynb", "str(twice(lags))", "str(twice(lags) * 2)"),
         {"clean": ["cell 5 of 11_clean.ipynb, `Path(product['out']).write_text(str(twice(lags) * 2))`, changed"]},
@@ -56,15 +62,35 @@ CASES = {  # what is done, the reasons by stage (the beginning of each), what ru
         [],
     ),
     "a module, through another": (
-        lambda r: edit(r / "brewcast/areas.py", "return x", "return x * 1"),
-        {stage: [f"module areas: area ({stage} -> shapes -> areas)"] for stage in STAGES},
+        lambda r: edit(r / "brewcast/common/areas.py", "return x", "return x * 1"),
+        {stage: [f"module common.areas: area ({stage} -> data.shapes -> common.areas)"] for stage in STAGES},
         list(STAGES),
         [],
     ),
     "a module's imports": (
-        lambda r: edit(r / "brewcast/shapes.py", "from .areas import area", "def area(x):\n    return x"),
-        {stage: ["module areas: is gone", "module shapes: its top level, area"] for stage in STAGES},
+        lambda r: edit(r / "brewcast/data/shapes.py", "from ..common.areas import area", "def area(x):\n    return x"),
+        {stage: ["module common.areas: is gone", "module data.shapes: its top level, area"] for stage in STAGES},
         list(STAGES),
+        [],
+    ),
+    "code in a package's own file": (
+        lambda r: (r / "brewcast/common/__init__.py").write_text("width = 3\n"),
+        {stage: [f"module common: is new ({stage} -> data.shapes -> common)"] for stage in STAGES},
+        list(STAGES),
+        [],
+    ),
+    "a template beside a module": (
+        lambda r: write_text(r / "brewcast/data/templates/shape.html", "<p>"),
+        {stage: ["brewcast/data/templates/shape.html is new"] for stage in STAGES},
+        list(STAGES),
+        [],
+    ),
+    "how stages are run": (lambda r: (r / "brewcast/workflow/extra.py").write_text("x = 1\n"), {}, [], []),
+    "a module that nobody imports": (lambda r: (r / "brewcast/data/extra.py").write_text("x = 1\n"), {}, [], []),
+    "a file that a tool reads": (
+        lambda r: edit(r / "settings.ini", "status = 3", "status = 4"),
+        {"look": ["settings.ini changed"]},
+        ["look"],
         [],
     ),
     "the SQL": (
