@@ -149,7 +149,7 @@ def package_data(
     for name, form in [*modules.items(), *(("", text) for text in texts)]:
         named = re.findall(rf"""["']{package}\.([\w.]+)["']""", form)
         places |= {Path(folder).joinpath(*found.split(".")) for found in named}
-        if re.search(r"\b__(file|package|spec)__\b", form) and name:
+        if re.search(r"__file__|__package__|__spec__", form) and name:
             places.add(module_path(name, folder).parent)
     below = {path for place in places - {Path(folder)} for path in place.rglob("*") if path.is_file()}
     return sorted(path for path in below if not path.suffix.startswith(".py") and not path.name.startswith("."))

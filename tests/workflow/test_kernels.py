@@ -181,8 +181,8 @@ def test_a_fork_is_like_a_kernel_that_was_started(full, tmp_path, monkeypatch):
 
 def test_feast_mlflow_and_evidently_work_in_forks(full, tmp_path, monkeypatch):
     monkeypatch.setenv("BREWCAST_ROOT", str(ROOT))
-    forked(tmp_path, *lessons("06_tracking"))  # logs a model run
-    forked(tmp_path, *lessons("20_monitor"))  # makes Evidently's reports
+    forked(tmp_path, *lessons("common/mlflow"))  # logs a model run
+    forked(tmp_path, *lessons("model/20_monitor"))  # makes Evidently's reports
     monkeypatch.chdir(tmp_path)
     forked(tmp_path, FEAST)
 
