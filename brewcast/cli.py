@@ -19,6 +19,7 @@ import time
 import webbrowser
 from pathlib import Path
 
+from . import __version__
 from .common.lock import project_lock
 from .common.params import env_file, env_files, environment, parameters, read_env, stages
 from .common.paths import find_root, say, write_text
@@ -486,6 +487,7 @@ COMMANDS = {  # what each does given the project and the arguments, its help, it
 def parser() -> argparse.ArgumentParser:
     "What the command line takes."
     asked = argparse.ArgumentParser(prog="brewcast", description="From till data to a served forecast.")
+    asked.add_argument("--version", action="version", version=f"brewcast {__version__}")
     commands = asked.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, (_, told, *arguments) in COMMANDS.items():
         command = commands.add_parser(name, help=told, description=told)

@@ -12,6 +12,7 @@ import pytest
 from conftest import ROOT
 
 from brewcast.common.params import env_files, flat, known_parameters, read_env, stages, upstream_of
+from brewcast.workflow.notebooks import notebooks
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking".split()
@@ -70,11 +71,12 @@ def test_every_notebook_is_a_page_with_what_it_showed(site):
     # given the notebooks, what the last build made of the stages, and what the lessons showed
     shown = {stage["source"]: stage["product"]["nb"] for stage in stages(site.root, read_env(site.root)).values()}
 
-    for path in sorted((site.root / "nbs").glob("*.ipynb")):
-        html = site.pages[f"nbs/{path.stem}.html"]
+    for path in notebooks(site.root):
+        name = path.relative_to(site.root).as_posix()
+        html = site.pages[name.replace(".ipynb", ".html")]
         (taught,) = (site.root / "scratch/docs/lessons").glob(f"{path.stem}-*.ipynb")
         executed = nbformat.read(taught, 4)
-        if product := shown.get(f"nbs/{path.name}"):
+        if product := shown.get(name):
             executed.cells += nbformat.read(site.root / product, 4).cells
 
         # then its title stands there, and every section, and as many pictures and tables as came out
@@ -84,7 +86,7 @@ def test_every_notebook_is_a_page_with_what_it_showed(site):
         data = [o.get("data", {}) for c in executed.cells if c.cell_type == "code" for o in c.outputs]
         pictures = sum("image/png" in kinds for kinds in data)
         tables = sum("text/html" in kinds and "image/png" not in kinds for kinds in data)
-        if f"nbs/{path.name}" in shown:
+        if name in shown:
             assert (html.count("<img"), html.count('<div class="output"')) == (pictures, tables)
 
         # and no directive, no hidden cell
@@ -101,16 +103,16 @@ def test_places_of_this_machine_are_nowhere(site):
 
 
 def test_every_exported_name_is_in_the_reference(site):
-    for notebook in sorted((site.root / "nbs").glob("*.ipynb")):
-        module = site.root / f"brewcast/{notebook.stem[3:]}.py"
-        html = site.pages[f"brewcast/{module.stem}.html"]
+    for notebook in notebooks(site.root):
+        name = re.sub(r"\b\d\d_", "", notebook.relative_to(site.root / "nbs").with_suffix("").as_posix())
+        module, html = site.root / f"brewcast/{name}.py", site.pages[f"brewcast/{name}.html"]
         named = [n for n in ast.parse(module.read_text()).body if isinstance(n, ast.Assign)]
         exported = ast.literal_eval(next(n.value for n in named if n.targets[0].id == "__all__"))
         assert [name for name in exported if f'id="{name}"' not in html] == []
 
 
 def test_a_function_has_signature_types_defaults_and_comments(site):
-    whole = site.pages["brewcast/simulate.html"]
+    whole = site.pages["brewcast/data/simulate.html"]
     html = whole[whole.index('id="write_export"') : whole.index("</h2>", whole.index('id="write_export"') + 3000)]
     said = text_of(html)
     assert "write_export(folder, seed=7, months=60" in said
@@ -191,7 +193,7 @@ def test_the_search_finds_a_word_and_leads_to_it(site, browser, viewport, scheme
     page.locator(".md-search__input").press_sequentially("wape_error")
     page.wait_for_selector(".md-search-result__link")
     page.click(".md-search-result__link >> nth=0")
-    page.wait_for_url("**/brewcast/backtest.html*")
+    page.wait_for_url("**/brewcast/model/backtest.html*")
 
     # then the page that it leads to speaks of it
     assert page.locator("#wape_error").count() == 1

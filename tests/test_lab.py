@@ -19,13 +19,18 @@ from conftest import ROOT, project_environment
 from brewcast.common.hashing import digest
 from brewcast.common.params import read_env, stages
 from brewcast.serving.release import Release
+from brewcast.workflow.notebooks import notebooks
 
 CHROMIUM = shutil.which("chromium")
 QUIET = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
 QUIET += " --disable-component-update --disable-sync"
-NOTEBOOKS = sorted((ROOT / "nbs").glob("*.ipynb"))
+NOTEBOOKS = {path.relative_to(ROOT / "nbs").as_posix(): re.sub(r"^\d\d_", "", path.stem) for path in notebooks(ROOT)}
 STAGES = list(stages(ROOT, read_env(ROOT)))
-LIVE = {"00_core", "43_kernels", "13_features"}  # shown with a kernel each, stages with the last of these
+LIVE = {
+    "common/core.ipynb",
+    "workflow/kernels.ipynb",
+    "model/13_features.ipynb",
+}  # shown with a kernel each, stages with the last of these
 needs_browser = pytest.mark.skipif(not CHROMIUM, reason="chromium is not installed: apt-get install chromium")
 
 
@@ -177,12 +182,12 @@ def edit_env(root: Path, name: str, value: str) -> None:
 
 
 def test_every_notebook_opens_with_its_parameters_and_saving_it_unchanged_changes_nothing(lab):
-    before = {path: digest(path.read_text()) for path in (lab.root / "nbs").glob("*.ipynb")}
-    for notebook in NOTEBOOKS:
-        content = lab.call(f"contents/nbs/{notebook.name}")["content"]
-        stage = notebook.stem[3:]
+    before = {path: digest(path.read_text()) for path in notebooks(lab.root)}
+    assert len(before) == len(NOTEBOOKS)
+    for notebook, stage in NOTEBOOKS.items():
+        content = lab.call(f"contents/nbs/{notebook}")["content"]
         assert (f'"nb": "{lab.root}/products/simulated/{stage}/' in injected(content["cells"])) == (stage in STAGES)
-        lab.call(f"contents/nbs/{notebook.name}", content)
+        lab.call(f"contents/nbs/{notebook}", content)
     assert lab.run("git status --porcelain").out == ""
     assert {path: digest(path.read_text()) for path in before} == before
 
@@ -216,15 +221,15 @@ def test_parameters_are_those_of_the_last_build(lab):
 def test_stages_and_some_of_the_library_are_shown_with_their_parameters(lab, page):
     shown = "window.jupyterapp.shell.currentWidget"
     running = f"{shown}.sessionContext.session?.kernel"
-    live, kernel = [path for path in NOTEBOOKS if path.stem in LIVE], None
-    others = [path for path in NOTEBOOKS if path.stem[3:] in STAGES and path not in live]
-    assert len(live) == len(LIVE) and {path.stem[3:] for path in [*live, *others]} >= set(STAGES)
+    live, kernel = [path for path in NOTEBOOKS if path in LIVE], None
+    others = [path for path, stage in NOTEBOOKS.items() if stage in STAGES and path not in live]
+    assert len(live) == len(LIVE) and {NOTEBOOKS[path] for path in [*live, *others]} >= set(STAGES)
     for notebook in [*live, *others]:
         # when it is opened
-        cells, stage = open_notebook(page, notebook.name, None if notebook in live else kernel), notebook.stem[3:]
+        cells, stage = open_notebook(page, notebook, None if notebook in live else kernel), NOTEBOOKS[notebook]
         # then it is the file, and a stage has its parameters below their defaults
         ours = [cell for cell in cells if "injected-parameters" not in cell["metadata"].get("tags", [])]
-        of_file = json.loads((lab.root / "nbs" / notebook.name).read_text())["cells"]
+        of_file = json.loads((lab.root / "nbs" / notebook).read_text())["cells"]
         assert ["".join(c["source"]) for c in ours] == ["".join(c["source"]) for c in of_file]
         assert len(cells) - len(ours) == (stage in STAGES)
         if stage in STAGES:
@@ -247,7 +252,7 @@ def test_a_plan_is_switched_and_the_forecast_moves(lab, page):
     place = max(i for i, share in enumerate(planned) if share < 0.3)
     store, answer = serving.ids[place], serving.answer(serving.ids[place], serving.told[place])
     # when the notebook is run, a store is chosen with the keyboard and every day is made a promotion day with the mouse
-    open_notebook(page, "12_explore.ipynb")
+    open_notebook(page, "serving/what_if.ipynb")
     run_to_the_bottom(page)
     panel = page.locator(".jp-OutputArea-output .widget-vbox").last
     panel.locator("input").click()
@@ -279,7 +284,7 @@ def test_a_function_is_changed_run_saved_and_built(lab, page):
     before = json.loads((lab.root / "products/simulated/evaluate/verdict.json").read_text())["errors"]["candidate"]
     answers = Release(lab.root / "state/simulated/current").told.tolist()
     # when a function is changed in the editor, and the notebook is run to the bottom
-    open_notebook(page, "22_evaluate.ipynb")
+    open_notebook(page, "model/22_evaluate.ipynb")
     page.get_by_text("return before.combine_first(").click()
     page.keyboard.press("End")
     page.keyboard.type(" * 4")

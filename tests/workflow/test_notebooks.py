@@ -1,10 +1,14 @@
 "Notebooks are in step with their modules and clean; the tools that export, clean and test them find all packages."
 
+import json
 import re
 import shutil
 import subprocess
+from pathlib import Path
 
 from conftest import ROOT, commands, copy_project, project_environment
+
+from brewcast.workflow.notebooks import clean_notebooks, notebooks
 
 
 def test_exporting_and_cleaning_change_nothing(tmp_path):
@@ -56,3 +60,59 @@ def test_the_lock_names_no_registry():
     lock = (ROOT / "requirements.lock").read_text()
     assert "://" not in lock and "--hash=sha256:" in lock
     assert not re.search(r"(?m)^--", lock)
+
+
+def nested(folder: Path) -> Path:
+    "This project with three notebooks, in packages: one that asks another in its lesson, and one that exports nothing."
+    for name in ["settings.ini", "setup.py", "pyproject.toml"]:
+        shutil.copy(ROOT / name, folder / name)
+    for name in ["nbs/common", "nbs/data", "brewcast/common"]:
+        (folder / name).mkdir(parents=True)
+    write(
+        folder / "nbs/common/units.ipynb", "#| default_exp common.units", "#| export\ndef twice(x):\n    return 2 * x"
+    )
+    look = [
+        "import os\nfrom pathlib import Path\n\nassert Path('11_look.ipynb').exists(), os.getcwd()",
+        "assert look(2) == 4",
+    ]
+    told = "#| export\nfrom brewcast.common.units import twice\n\n\ndef look(x):\n    return twice(x)"
+    write(folder / "nbs/data/11_look.ipynb", "#| default_exp data.look", told, *look)
+    return folder
+
+
+def write(path: Path, *sources: str) -> None:
+    cells = [{"cell_type": "markdown", "id": "t", "metadata": {}, "source": [f"# {path.stem}\n", "\n", "> A toy."]}]
+    code = {"cell_type": "code", "execution_count": None, "metadata": {}, "outputs": []}
+    cells += [code | {"id": f"c{n}", "source": source.splitlines(True)} for n, source in enumerate(sources)]
+    kernel = {"kernelspec": {"display_name": "python3", "language": "python", "name": "python3"}}
+    notebook = {"cells": cells, "metadata": kernel, "nbformat": 4, "nbformat_minor": 5}
+    path.write_text(json.dumps(notebook, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
+
+
+def test_the_tools_find_notebooks_in_packages(tmp_path):
+    root, tools = nested(tmp_path), f"PATH={ROOT}/.venv/bin:$PATH; "
+    run = commands(root)
+    # when they are exported, then each is a module of its package, imports by place, and is in the index
+    run(f"{tools} nbdev_export")
+    assert "from ..common.units import twice" in (root / "brewcast/data/look.py").read_text()
+    index = (root / "brewcast/_modidx.py").read_text()
+    assert "'brewcast.data.look': {" in index and "'brewcast.data.look.look': (" in index
+    # when lessons are tested, then each runs in the folder of its notebook, and one that fails is seen
+    run(f"{tools} nbdev_test --n_workers 0")
+    text = (root / "nbs/data/11_look.ipynb").read_text()
+    (root / "nbs/data/11_look.ipynb").write_text(text.replace("look(2) == 4", "look(2) == 5"))
+    assert "11_look.ipynb" in run(f"{tools} nbdev_test --n_workers 0", fails=True).all
+    # when one was saved as Jupyter leaves it, then cleaning takes that out and nothing else
+    notebook = json.loads(text)
+    shown = {"outputs": [{"name": "stdout", "output_type": "stream", "text": ["x"]}], "execution_count": 3}
+    notebook["cells"][-1] |= shown | {"metadata": {"collapsed": True}}
+    (root / "nbs/data/11_look.ipynb").write_text(json.dumps(notebook, indent=1, sort_keys=True) + "\n")
+    assert clean_notebooks(root) == ["data/11_look.ipynb"]
+    run(f"{tools} nbdev_clean")
+    assert (root / "nbs/data/11_look.ipynb").read_text() == text
+
+
+def test_what_jupyter_keeps_beside_a_notebook_is_none_of_ours(tmp_path):
+    root = nested(tmp_path)
+    shutil.copytree(root / "nbs/data", root / "nbs/data/.ipynb_checkpoints")
+    assert [path.name for path in notebooks(root)] == ["units.ipynb", "11_look.ipynb"]
