@@ -21,7 +21,6 @@ PY := .venv/bin/python
 ASK_VERSION := -c 'import platform; print(platform.python_version())' </dev/null 2>/dev/null
 BREWCAST := env BREWCAST_ROOT= $(PY) -m brewcast.cli
 ACTIVATE := set -- "$(SOURCE)"; . ./activate
-NOTEBOOKS = $(wildcard nbs/*.ipynb)
 
 ##@ Use
 .PHONY: help run build why month replay verify trace history compare backup restore prune publish summary page lab serve ui
@@ -121,8 +120,8 @@ bench-serving: .venv/ready ## The service beside BentoML, FastAPI and MLflow, th
 bench-loop: .venv/ready ## False alarms and misses of the data checks, the drift chart, the gate and the intervals, on built sources
 	@$(PY) bench/quality.py simulated --seeds 2 && $(PY) bench/drift.py && $(PY) bench/gate.py && $(PY) bench/baselines.py && $(PY) bench/intervals.py products/simulated
 
-lint: .venv/ready ## Check style
-	@$(PY) -m ruff check . && $(PY) -m ruff format --check .
+lint: .venv/ready ## Check style, and that imports point down only
+	@$(PY) -m ruff check . && $(PY) -m ruff format --check . && .venv/bin/lint-imports --no-cache
 
 format: .venv/ready ## Mend style, in notebooks too, and export them
 	@$(PY) -m ruff check -q --fix . ; $(PY) -m ruff format . && $(BREWCAST) export

@@ -21,7 +21,7 @@ def open_store(
     folder: Path,  # holds history.parquet, ahead.parquet, profile.parquet; registry.db and online.db come to lie there
     source: str,  # the source's name, which names Feast's project
     registry: Path | None = None,  # elsewhere than in `folder`
-    online: Path | dict | None = None,  # elsewhere; or a server: `online.feast_settings`
+    online: Path | dict | None = None,  # elsewhere; or a server: `brewcast.registry.online_writer.feast_settings`
 ):  # a feast.FeatureStore
     "Feast's store over a folder of feature tables, configured by feature_repo/feature_store.yaml."
     import typeguard

@@ -48,7 +48,7 @@ AGAIN = {"evidently.legacy.utils.sync"}  # modules that open files when they are
 def preload(
     name: str,  # a module
 ):
-    "Import a module, Feast as `features.open_store` does; what fails here fails again where it is used."
+    "Import a module, Feast as `feature_store.open_store` does; what fails here fails again where it is used."
     import typeguard
 
     before, filters = (typeguard.typechecked, warnings.showwarning), list(warnings.filters)
