@@ -19,7 +19,6 @@ from ..common.params import check_environment, executor_settings, parameters, st
 from ..common.paths import find_root, write_text
 from .products import put_right, set_aside
 from .reasons import why
-from .report import render_html
 from .runs import code_as_it_is, record_run
 from .staleness import build_key, fingerprints, inputs_path, is_lesson, recall, remember, resolved
 
@@ -144,6 +143,8 @@ def hook_ploomber():
     def run_whole(task, *args, **kwargs):
         known = task.dag.brewcast
         set_aside(known.root, known.source, task.name)
+        from brewcast.workflow.report import render_html  # takes pandas along, which a build with nothing to do needs not
+
         try:
             done = run(task, *args, **kwargs)
             home = executor_settings(known.root)["home"]
