@@ -235,6 +235,16 @@ def test_what_the_bento_holds_is_what_the_contract_keeps_light_and_all_that_it_i
     assert set(loaded.split()) <= modules | packages
 
 
+def test_the_light_part_of_common_loads_no_table_library():
+    light = ["hashing", "ledger", "lock", "params", "paths", "text"]
+    heavy = {"pandas", "numpy", "pyarrow", "ibis", "pandera", "mlflow", "matplotlib", "ploomber"}
+    code = f"import sys; from brewcast.common import {', '.join(light)}; print(*set(sys.modules) & {heavy})"
+    assert (
+        subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+        == "\n"
+    )
+
+
 def stages_named(root: Path, name: str) -> set[str]:
     "The stages that stand as words in the code of a notebook's exported cells, messages included."
     found = set()

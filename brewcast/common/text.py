@@ -8,9 +8,7 @@ __all__ = ['compact', 'amount', 'short_number', 'percent', 'change', 'month_name
 
 # %% ../../nbs/common/text.ipynb #1a5cac9e
 import math
-
-import numpy as np
-import pandas as pd
+from datetime import datetime
 
 # %% ../../nbs/common/text.ipynb #9698e879
 def compact(
@@ -28,7 +26,7 @@ def amount(
     value: float,  # any number
 ) -> str:  # "12,345", small ones with a decimal: "8.5"; a dash where nothing is known
     "A number in full."
-    if value is None or not np.isfinite(value):
+    if value is None or not math.isfinite(value):
         return "–"
     return f"{value:,.1f}" if 0 < abs(value) < 100 and value != round(value) else f"{value:,.0f}"
 
@@ -46,7 +44,7 @@ def percent(
     signed: bool = False,  # Is it a change, to be written with its sign?
 ) -> str:  # "4.2%", "+4.2%", "−4.2%"; a dash where nothing is known
     "A share or a change in per cent."
-    if share is None or not np.isfinite(share):
+    if share is None or not math.isfinite(share):
         return "–"
     text = f"{abs(share):.1%}" if abs(share) < 10 else f"{abs(share):,.0%}"
     return ("−" if share < 0 and text != "0.0%" else "+" if signed and text != "0.0%" else "") + text
@@ -57,21 +55,24 @@ def change(
     before: float,  # what it is held against
 ) -> float:  # 0.05 is five per cent more; NaN where there is nothing to compare with
     "Relative change."
-    return now / before - 1 if before and np.isfinite(before) and before > 0 else math.nan
+    return now / before - 1 if before and math.isfinite(before) and before > 0 else math.nan
 
 # %% ../../nbs/common/text.ipynb #543642eb
 def month_name(
-    month: pd.Timestamp,  # any day of the month
+    month: datetime | str,  # any day of the month: a Timestamp, or "2026-01-01"
 ) -> str:  # "January 2026", whatever the machine's language
     "A month in words."
-    return f"{pd.Timestamp(month).month_name()} {pd.Timestamp(month).year}"
+    from pandas import Timestamp  # takes half a second, which only months need
+
+    return f"{Timestamp(month).month_name()} {Timestamp(month).year}"
 
 # %% ../../nbs/common/text.ipynb #c07b3871
 def short_month(
-    month: pd.Timestamp,  # any day of the month
+    month: datetime | str,  # see `month_name`
 ) -> str:  # "Jan 2026"
     "A month in a chart or above a column."
-    return f"{month_name(month)[:3]} {pd.Timestamp(month).year}"
+    name, year = month_name(month).split()
+    return f"{name[:3]} {year}"
 
 # %% ../../nbs/common/text.ipynb #96752ca0
 def listed(
@@ -91,7 +92,7 @@ def finite(
     other: str = "–",  # what to write where nothing is known
 ) -> str:  # the number, or `other`
     "A number that may be missing."
-    return text.format(value) if value is not None and np.isfinite(value) else other
+    return text.format(value) if value is not None and math.isfinite(value) else other
 
 # %% ../../nbs/common/text.ipynb #f943fc9c
 def sentence(

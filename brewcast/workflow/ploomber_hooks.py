@@ -143,7 +143,9 @@ def hook_ploomber():
     def run_whole(task, *args, **kwargs):
         known = task.dag.brewcast
         set_aside(known.root, known.source, task.name)
-        from brewcast.workflow.report import render_html  # takes pandas along, which a build with nothing to do needs not
+        from brewcast.workflow.report import (
+            render_html,
+        )  # takes pandas along, which a build with nothing to do needs not
 
         try:
             done = run(task, *args, **kwargs)
