@@ -1,11 +1,17 @@
 "The recipes that may serve."
 
+import hashlib
+import subprocess
+import sys
+
 import numpy as np
 import pandas as pd
 import pytest
+import skops.io
 from sklearn.ensemble import RandomForestRegressor
 from sklearn.pipeline import Pipeline
 
+import brewcast.models
 from brewcast.model.recipes import (
     BASELINES,
     CATEGORIES,
@@ -13,6 +19,8 @@ from brewcast.model.recipes import (
     NUMBERS,
     RATES,
     RECIPES,
+    Baseline,
+    CombinedForest,
     build_model,
     load_model,
     model_bytes,
@@ -97,3 +105,37 @@ def test_a_file_with_another_hash_is_never_unpickled(tmp_path):
 
 def test_baselines_are_among_the_recipes():
     assert set(BASELINES) < set(RECIPES)
+
+
+READ = """
+import sys
+from pathlib import Path
+import skops.io
+from brewcast.model.recipes import load_model
+
+folder, digest, types = Path(sys.argv[1]), sys.argv[2], sys.argv[3:]
+for model in (load_model(folder / "model.joblib", digest), skops.io.load(folder / "model.skops", trusted=types)):
+    print(type(model).__module__, type(model).__name__, model.partner)
+"""
+
+
+def test_a_model_that_was_kept_before_the_packages_is_read(tmp_path, monkeypatch):
+    # given a model as it was pickled, and kept in MLflow, when the recipes' module was called brewcast.models
+    model = build_model({"name": "forest", "params": {"n_estimators": 5}}).fit(make_rows(), sold(make_rows()))
+    for kind in (Baseline, CombinedForest):
+        assert getattr(brewcast.models, kind.__name__) is kind
+        monkeypatch.setattr(kind, "__module__", "brewcast.models")
+    old, skops_file = model_bytes(model), skops.io.dumps(model)
+    types = skops.io.get_untrusted_types(data=skops_file)
+    monkeypatch.undo()
+    assert b"brewcast.models" in old and b"brewcast.model.recipes" not in old
+    assert "brewcast.models.CombinedForest" in types
+    (tmp_path / "model.joblib").write_bytes(old)
+    (tmp_path / "model.skops").write_bytes(skops_file)
+    # when a fresh process reads both, then they are of the present class
+    digest = hashlib.sha256(old).hexdigest()
+    read = [sys.executable, "-c", READ, tmp_path, digest, *types]
+    said = subprocess.run(read, capture_output=True, text=True, check=True).stdout
+    assert said.splitlines() == ["brewcast.model.recipes CombinedForest rate_seasonal"] * 2
+    # and what is pickled now names its class where it lies
+    assert b"brewcast.model.recipes" in model_bytes(load_model(tmp_path / "model.joblib", digest))
