@@ -53,7 +53,10 @@ class Notebooks(LargeFileManager):
 
 def is_ours(model, path):
     "Is it a notebook of the library, or somebody's own beside it?"
-    return model["type"] == "notebook" and (root / path.strip("/")).resolve().is_relative_to(root / "nbs")
+    place = (root / path.strip("/")).resolve()
+    return (
+        model["type"] == "notebook" and place.is_relative_to(root / "nbs") and ".ipynb_checkpoints" not in place.parts
+    )
 
 
 c.ServerApp.contents_manager_class = Notebooks  # the default is asynchronous, Ploomber's is not: nothing would open

@@ -25,6 +25,7 @@ STAGES = ["ingest", "clean", "explore", "features", "monitor", "train", "evaluat
 CONTRACTS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
 LAYERS = [set(layer.split(" | ")) for layer in CONTRACTS[0]["layers"]]
 PACKAGES = sorted({path.parent.name for path in NOTEBOOKS.values()} - {"nbs"})
+FIRST = {package: next(path.stem for path in NOTEBOOKS.values() if path.parent.name == package) for package in PACKAGES}
 
 
 def module_of(notebook: str) -> str:
@@ -310,3 +311,19 @@ def test_a_notebook_is_clean_and_has_the_shape_of_its_kind(name):
         run = max(i for i, source in enumerate(sources) if source == "## Run")
         cells = [cell for cell in content["cells"][run:] if cell["cell_type"] == "code"]
         assert cells and all("".join(cell["source"]).startswith("#| eval: false") for cell in cells)
+
+
+def test_style_is_checked_in_every_package_and_not_in_what_is_made(tmp_path):
+    # given unused imports in a notebook of each package, and in what builds, exports and data leave
+    shutil.copy2(ROOT / "pyproject.toml", tmp_path / "pyproject.toml")
+    for package in PACKAGES:
+        planted_in(tmp_path / package, f"{package}/{FIRST[package]}.ipynb", "import this")
+        shutil.move(tmp_path / package / "nbs" / package, tmp_path / "nbs" / package)
+    for folder in ["brewcast/data", "products/simulated", "state/simulated", "scratch", "release", "data/simulated"]:
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "made.py").write_text("import this\n")
+    # then the notebooks are found, all of them, and nothing else
+    said = commands(tmp_path)(f"{ROOT}/.venv/bin/ruff check --output-format concise .", fails=True).out
+    assert {line.split(":")[0] for line in said.splitlines() if "F401" in line} == {
+        f"nbs/{package}/{FIRST[package]}.ipynb" for package in PACKAGES
+    }
