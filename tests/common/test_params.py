@@ -20,7 +20,6 @@ from brewcast.common.params import (
     parameters,
     read_env,
 )
-from brewcast.common.paths import find_root
 
 CLI = f"{sys.executable} -m brewcast.cli"
 
@@ -121,22 +120,6 @@ def test_another_environment_than_the_locks_is_refused_with_the_command_that_men
         told = run(command, fails=True).all
         assert f"pandas is {here}, locked 0.1" in told and "`make -B setup` mends it" in told
         assert "starts" not in told
-
-
-def test_a_project_is_found_from_below_and_nothing_else_is(tmp_path):
-    assert find_root(ROOT / "nbs") == ROOT
-    with pytest.raises(FileNotFoundError, match="run this inside a Brewcast project"):
-        find_root(tmp_path)
-
-
-def test_a_full_disk_leaves_the_old_file_and_no_other(tmp_path):
-    from brewcast.common.paths import write_text
-
-    path = write_text(tmp_path / "a.txt", "old")
-    (tmp_path / "a").mkdir()
-    with pytest.raises(OSError):
-        write_text(tmp_path / "a", "a folder lies there")
-    assert path.read_text() == "old" and sorted(p.name for p in tmp_path.iterdir()) == ["a", "a.txt"]
 
 
 def test_a_value_that_is_no_yaml_and_a_module_that_is_no_python_are_named(toy, run):

@@ -3,23 +3,16 @@
 import json
 import shutil
 import signal
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from building import begin, stale
 from conftest import ROOT, commands
-from filelock import FileLock
-from toy import BUILD, ENV, begin_build, edit, hold, release, started
-from waits import heed, until
+from toy import BUILD, ENV, edit, release, started
+from waits import until
 
 from brewcast.workflow import staleness
-
-
-def stale(root: Path) -> list[str]:
-    "The stages that a build would run."
-    told = commands(root)(f"{sys.executable} -m brewcast.cli why --json").out
-    return [stage for stage, reasons in json.loads(told).items() if reasons]
 
 
 def test_what_earlier_builds_left_is_upstream_and_the_build_key_is_not(toy, run):
@@ -103,16 +96,6 @@ def kernels_of(root: Path) -> list[int]:
     return found
 
 
-def begin(root: Path, command: list[str] | None = None) -> subprocess.Popen:
-    "A build, as far as its last stage has begun to write."
-    (root / "products/near/judge/out.txt").unlink()
-    hold(root, "judge")
-    log, made = root / "build.log", root / "products/near/judge/out.txt"
-    process = begin_build(root, log, command, preexec_fn=heed)
-    until(made.exists, "in its last stage", process, log=log)
-    return process
-
-
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
 def test_a_build_that_is_stopped_leaves_no_kernel_and_is_healed_by_the_next(toy, brewcast, how):
     process = begin(toy)
@@ -137,36 +120,6 @@ def test_to_stop_make_stops_its_build(toy):
     assert make.wait(120) != 0
     until(lambda: kernels_of(toy) == [], "ended with its kernels")
     assert "not run to the end: judge" in (toy / "build.log").read_text()
-
-
-def test_a_second_build_waits_says_for_whom_and_has_nothing_left_to_do(toy):
-    first = begin(toy)
-    second = begin_build(toy, toy / "second.log")
-    until(lambda: "waiting for it" in (toy / "second.log").read_text(), "said to wait", first, second)
-    release(toy)
-    assert (first.wait(120), second.wait(120)) == (0, 0)
-    told = (toy / "second.log").read_text()
-    assert f"(process {first.pid}, since" in told
-    assert started(told) == [] and "nothing to do" in told
-    assert (toy / "products/near/judge/out.txt").read_text() == "whole"
-
-
-def test_who_waits_says_so_even_if_nobody_has_said_yet_who_holds_the_lock(toy):
-    # given somebody who has just taken it, and something to do
-    (toy / "env.yaml").write_text(ENV.replace("12]", "6]"))
-    with FileLock(toy / "state/near/.lock"):
-        second = begin_build(toy, toy / "second.log")
-        told = "near: another process holds state/near/.lock; waiting for it"
-        until(lambda: told in (toy / "second.log").read_text(), "said to wait", second)
-    assert second.wait(120) == 0
-
-
-def test_ploomber_itself_builds_the_same_way(toy, run):
-    told = run("ploomber build --env--gate--wins 9").err
-    assert started(told) == ["look"]
-    assert stale(toy) == ["look"]  # env.yaml says something else
-    run("ploomber task look")
-    assert stale(toy) == []
 
 
 def test_an_unknown_source_is_told_which_there_are(toy, run):

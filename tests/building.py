@@ -1,0 +1,26 @@
+"What tests of builds share: a build that stands in its last stage, and what a build would run."
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from conftest import commands
+from toy import begin_build, hold
+from waits import heed, until
+
+
+def stale(root: Path) -> list[str]:
+    "The stages that a build would run."
+    told = commands(root)(f"{sys.executable} -m brewcast.cli why --json").out
+    return [stage for stage, reasons in json.loads(told).items() if reasons]
+
+
+def begin(root: Path, command: list[str] | None = None) -> subprocess.Popen:
+    "A build, as far as its last stage has begun to write."
+    (root / "products/near/judge/out.txt").unlink()
+    hold(root, "judge")
+    log, made = root / "build.log", root / "products/near/judge/out.txt"
+    process = begin_build(root, log, command, preexec_fn=heed)
+    until(made.exists, "in its last stage", process, log=log)
+    return process
