@@ -162,25 +162,6 @@ def test_why_names_the_reason_ploomber_agrees_and_what_must_run_runs(toy, brewca
     assert stale(toy) == []
 
 
-def test_a_parameter_that_is_changed_back_is_no_reason_after_its_build(toy, brewcast):
-    whole = (toy / "products/near/clean/out.txt").read_text()
-    assert started(brewcast("build 'lags=[1, 6]'").err) == ["clean", "judge"]
-    assert "parameter lags: [1, 6] -> [1, 12]" in brewcast("why").out
-    assert started(brewcast("build").err) == ["clean", "judge"]
-    assert (toy / "products/near/clean/out.txt").read_text() == whole
-
-
-def test_why_asks_what_a_change_for_one_run_would_make_stale(brewcast):
-    told = brewcast("why gate.wins=9").out.splitlines()
-    assert told == [
-        "ingest     is up to date",
-        "clean      is up to date",
-        "look       is stale",
-        "           - parameter wins: 7 -> 9",
-        "judge      is up to date",
-    ]
-
-
 def test_a_product_that_feast_stamps_is_told_by_its_definitions(tmp_path):
     # given a stage whose product is stamped with the time of day each time
     wiring = {"product": {"registry": "products/near/features/registry.db"}}
