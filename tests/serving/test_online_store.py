@@ -12,73 +12,53 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from signal import SIGCONT, SIGSTOP
 
 import pandas as pd
 import pytest
 from clients import application, post
 from conftest import ROOT
-from servers import PASSWORD, QUOTED, PostgresServer, RedisServer, program
-from tables import all_tables, make_lines, make_plan
+from live_rows import CLOSED, JUNE, OPEN, lay_features, one_of_its_own, push_anew, reader_of
+from servers import PASSWORD, QUOTED, PostgresServer, RedisServer
 
 from brewcast.common.core import read_parquet, write_json, write_parquet
 from brewcast.delivery.package import call, write_release
-from brewcast.model.feature_store import materialise, online_rows, open_store, view_features
+from brewcast.model.feature_store import online_rows, open_store, view_features
 from brewcast.model.recipes import FEATURES, build_model, model_bytes
-from brewcast.registry.online_writer import feast_settings, held, hold, keep_only, push_online, tables_hash
+from brewcast.registry.online_writer import feast_settings, push_online
 from brewcast.serving import online_store
 from brewcast.serving.online_store import OnlineStoreError, entity_key, open_rows
 from brewcast.serving.prediction_log import read_predictions
 from brewcast.serving.release import Release
 
-JUNE, MARCH = datetime(2024, 6, 30, tzinfo=UTC), datetime(2024, 3, 31, tzinfo=UTC)
-OPEN, CLOSED = [f"S{i}" for i in range(6)], "S6"  # S6 closes with March
 UNKNOWN = "never seen"
-
-
-def set_cutoff(root, cutoff: datetime) -> None:
-    "As if the last build had been that of another month."
-    write_json({"cutoff": str(cutoff.date())}, root / "products/toy/features/features.json")
 
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
     "A project's feature tables, materialised into the build's file."
-    root = tmp_path_factory.mktemp("project")
-    folder = root / "products/toy/features"
-    folder.mkdir(parents=True)
-    for name, table in all_tables(make_lines(), make_plan()).items():
-        write_parquet(table, folder / f"{name}.parquet")
-    materialise(folder, "toy", pd.Timestamp("2024-06-30"))
-    set_cutoff(root, JUNE)
-    return root
+    return lay_features(tmp_path_factory.mktemp("project"))
 
 
 @pytest.fixture(scope="module", params=[RedisServer, PostgresServer], ids=["redis", "postgresql"])
 def server(request):
     "A server of one's own, empty."
-    if not program(request.param.needs):
-        pytest.skip(f"{request.param.needs} is not installed: apt-get install redis-server postgresql")
-    with request.param() as running:
+    with one_of_its_own(request.param) as running:
         yield running
 
 
 @pytest.fixture
 def pushed(built, server):
     "The server, with June's rows in it, whatever an earlier test did to them."
-    with contextlib.closing(open_rows(server.url, "brewcast_toy", {}, timeout=20)) as anyhow:
-        hold(anyhow, None)
-    assert push_online(built, "toy", server.url)["changed"]
-    return server
+    return push_anew(built, server)
 
 
 @pytest.fixture
 def rows(built, pushed):
     "A reader of the server, with patience for a loaded machine."
-    reader = open_rows(pushed.url, **view_features(built / "products/toy/features", "toy"), timeout=20)
-    yield reader
-    reader.close()
+    with contextlib.closing(reader_of(built, pushed)) as reader:
+        yield reader
 
 
 def read_again(rows, ids=OPEN):
@@ -137,70 +117,6 @@ def test_a_release_may_ask_for_some_features_only(built, pushed):
     reader.close()
 
 
-def test_a_closed_store_is_removed_corrected_data_arrive_and_the_same_again_changes_nothing(built, server, tmp_path):
-    root = tmp_path / "project"
-    subprocess.run(["cp", "-a", built, root], check=True)
-    folder = root / "products/toy/features"
-    reader = open_rows(server.url, **view_features(folder, "toy"), timeout=20)
-    # given March's rows, when June's are pushed, the store that closed is gone
-    set_cutoff(root, MARCH)
-    push_online(root, "toy", server.url)
-    march = reader.read([*OPEN, CLOSED], as_of=MARCH)
-    assert list(march) == [*OPEN, CLOSED]
-    set_cutoff(root, JUNE)
-    assert push_online(root, "toy", server.url)["removed"] == 1
-    june = reader.read([*OPEN, CLOSED], as_of=JUNE)
-    assert list(june) == OPEN
-    # given the same rows, nothing changes
-    assert not push_online(root, "toy", server.url)["changed"]
-    assert reader.read(OPEN, as_of=JUNE) == june
-    # given another value for the same cutoff, it is served
-    history = read_parquet(folder / "history.parquet")
-    mine = (history.series_id == "S1") & (history.event_timestamp == JUNE)
-    write_parquet(history.assign(rate_last=history.rate_last.mask(mine, 7.25)), folder / "history.parquet")
-    push_online(root, "toy", server.url)
-    assert reader.read(["S1"], as_of=JUNE)["S1"] == june["S1"] | {"rate_last": 7.25}
-    # given an older month that is published again, its rows are served, and none of the newer month
-    set_cutoff(root, MARCH)
-    push_online(root, "toy", server.url)
-    assert reader.read([*OPEN, CLOSED], as_of=MARCH) == march
-    # given a correction by which a store was not open at the cutoff, it is gone
-    set_cutoff(root, JUNE)
-    push_online(root, "toy", server.url)
-    for name in ("history", "ahead", "profile"):
-        table = read_parquet(folder / f"{name}.parquet")
-        write_parquet(table[(table.series_id != "S2") | (table.event_timestamp != JUNE)], folder / f"{name}.parquet")
-    assert push_online(root, "toy", server.url)["removed"] == 1
-    assert list(reader.read(OPEN, as_of=JUNE)) == [series_id for series_id in OPEN if series_id != "S2"]
-    reader.close()
-
-
-def test_a_push_that_was_killed_is_done_again(built, rows, pushed, monkeypatch):
-    asked = held(rows)
-    assert asked == tables_hash(built / "products/toy/features")
-    hold(rows, "what another build asked for")
-
-    def killed(*_):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("brewcast.registry.online_writer.keep_only", killed)
-    with pytest.raises(KeyboardInterrupt):
-        push_online(built, "toy", pushed.url)
-    assert held(rows) is None
-    monkeypatch.undo()
-    assert push_online(built, "toy", pushed.url)["changed"]
-    assert held(rows) == asked
-
-
-def test_a_push_with_nothing_to_do_does_not_import_feast(built, pushed):
-    script = (
-        "import sys; from brewcast.registry.online_writer import push_online\n"
-        "print(push_online(sys.argv[1], 'toy', sys.argv[2])['changed'], 'feast' in sys.modules)"
-    )
-    done = subprocess.run([sys.executable, "-c", script, built, pushed.url], capture_output=True, text=True, cwd=ROOT)
-    assert (done.stdout.strip(), done.returncode) == ("False False", 0), done.stderr
-
-
 def test_a_row_older_than_the_views_allow_is_absent(rows):
     assert list(rows.read(["S1"], as_of=JUNE + timedelta(days=45))) == ["S1"]
     assert rows.read(["S1"], as_of=JUNE + timedelta(days=45, seconds=1)) == {}
@@ -229,16 +145,6 @@ def test_a_row_that_is_half_written_is_absent(rows):
             gone = f"DELETE FROM {table} WHERE entity_key = %s AND feature_name = 'units_change'"
             connection.execute(gone, [entity_key("S2")])
     assert list(rows.read(["S1", "S2", "S3"], as_of=JUNE)) == ["S3"]
-
-
-def test_what_another_project_keeps_in_the_same_redis_is_left_alone(built, rows):
-    if rows.where["kind"] != "redis":
-        return  # a table of its own
-    others = [entity_key("S1") + b"old_brewcast_toy", b"a key of someone else's"]
-    for key in others:
-        rows.client.hset(key, "_ts:ahead", b"\x08\x01")
-    assert keep_only(rows, list(map(entity_key, OPEN))) == 0
-    assert rows.client.exists(*others) == 2
 
 
 def test_threads_share_a_reader(rows):

@@ -1,0 +1,54 @@
+"Feature tables of a small chain, and a server with a cutoff's rows in it: for the tests of who writes and who reads them."
+
+import contextlib
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from servers import Server, program
+from tables import all_tables, make_lines, make_plan
+
+from brewcast.common.core import write_json, write_parquet
+from brewcast.model.feature_store import materialise, view_features
+from brewcast.registry.online_writer import hold, push_online
+from brewcast.serving.online_store import OnlineRows, open_rows
+
+JUNE, MARCH = datetime(2024, 6, 30, tzinfo=UTC), datetime(2024, 3, 31, tzinfo=UTC)
+OPEN, CLOSED = [f"S{i}" for i in range(6)], "S6"  # S6 closes with March
+
+
+def set_cutoff(root, cutoff: datetime) -> None:
+    "As if the last build had been that of another month."
+    write_json({"cutoff": str(cutoff.date())}, root / "products/toy/features/features.json")
+
+
+def lay_features(root: Path) -> Path:
+    "A project's feature tables, materialised into the build's file."
+    folder = root / "products/toy/features"
+    folder.mkdir(parents=True)
+    for name, table in all_tables(make_lines(), make_plan()).items():
+        write_parquet(table, folder / f"{name}.parquet")
+    materialise(folder, "toy", pd.Timestamp("2024-06-30"))
+    set_cutoff(root, JUNE)
+    return root
+
+
+def one_of_its_own(kind: type[Server]) -> Server:
+    "A server, empty; a skip where its program is not there."
+    if not program(kind.needs):
+        pytest.skip(f"{kind.needs} is not installed: apt-get install redis-server postgresql")
+    return kind()
+
+
+def push_anew(root: Path, server: Server) -> Server:
+    "The server, with June's rows in it, whatever an earlier test did to them."
+    with contextlib.closing(open_rows(server.url, "brewcast_toy", {}, timeout=20)) as anyhow:
+        hold(anyhow, None)
+    assert push_online(root, "toy", server.url)["changed"]
+    return server
+
+
+def reader_of(root: Path, server: Server) -> OnlineRows:
+    "A reader of the server, with patience for a loaded machine."
+    return open_rows(server.url, **view_features(root / "products/toy/features", "toy"), timeout=20)

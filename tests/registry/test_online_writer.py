@@ -1,0 +1,153 @@
+"A release's rows on a server: what is pushed is what was built, once, whole, and nobody else's rows are touched."
+
+import contextlib
+import shutil
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT
+from live_rows import CLOSED, JUNE, MARCH, OPEN, lay_features, one_of_its_own, push_anew, reader_of, set_cutoff
+from servers import PASSWORD, QUOTED, PostgresServer, RedisServer
+
+from brewcast.common.core import read_parquet, write_parquet
+from brewcast.model.feature_store import view_features
+from brewcast.registry.online_writer import feast_settings, held, hold, keep_only, push_online, tables_hash
+from brewcast.serving.online_store import entity_key, open_rows
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    "A project's feature tables, materialised into the build's file."
+    return lay_features(tmp_path_factory.mktemp("project"))
+
+
+@pytest.fixture(scope="module", params=[RedisServer, PostgresServer], ids=["redis", "postgresql"])
+def server(request):
+    "A server of one's own, empty."
+    with one_of_its_own(request.param) as running:
+        yield running
+
+
+@pytest.fixture
+def pushed(built, server):
+    "The server, with June's rows in it, whatever an earlier test did to them."
+    return push_anew(built, server)
+
+
+@pytest.fixture
+def rows(built, pushed):
+    "A reader of the server, with patience for a loaded machine."
+    with contextlib.closing(reader_of(built, pushed)) as reader:
+        yield reader
+
+
+def test_a_closed_store_is_removed_corrected_data_arrive_and_the_same_again_changes_nothing(built, server, tmp_path):
+    root = tmp_path / "project"
+    subprocess.run(["cp", "-a", built, root], check=True)
+    folder = root / "products/toy/features"
+    reader = open_rows(server.url, **view_features(folder, "toy"), timeout=20)
+    # given March's rows, when June's are pushed, the store that closed is gone
+    set_cutoff(root, MARCH)
+    push_online(root, "toy", server.url)
+    march = reader.read([*OPEN, CLOSED], as_of=MARCH)
+    assert list(march) == [*OPEN, CLOSED]
+    set_cutoff(root, JUNE)
+    assert push_online(root, "toy", server.url)["removed"] == 1
+    june = reader.read([*OPEN, CLOSED], as_of=JUNE)
+    assert list(june) == OPEN
+    # given the same rows, nothing changes
+    assert not push_online(root, "toy", server.url)["changed"]
+    assert reader.read(OPEN, as_of=JUNE) == june
+    # given another value for the same cutoff, it is served
+    history = read_parquet(folder / "history.parquet")
+    mine = (history.series_id == "S1") & (history.event_timestamp == JUNE)
+    write_parquet(history.assign(rate_last=history.rate_last.mask(mine, 7.25)), folder / "history.parquet")
+    push_online(root, "toy", server.url)
+    assert reader.read(["S1"], as_of=JUNE)["S1"] == june["S1"] | {"rate_last": 7.25}
+    # given an older month that is published again, its rows are served, and none of the newer month
+    set_cutoff(root, MARCH)
+    push_online(root, "toy", server.url)
+    assert reader.read([*OPEN, CLOSED], as_of=MARCH) == march
+    # given a correction by which a store was not open at the cutoff, it is gone
+    set_cutoff(root, JUNE)
+    push_online(root, "toy", server.url)
+    for name in ("history", "ahead", "profile"):
+        table = read_parquet(folder / f"{name}.parquet")
+        write_parquet(table[(table.series_id != "S2") | (table.event_timestamp != JUNE)], folder / f"{name}.parquet")
+    assert push_online(root, "toy", server.url)["removed"] == 1
+    assert list(reader.read(OPEN, as_of=JUNE)) == [series_id for series_id in OPEN if series_id != "S2"]
+    reader.close()
+
+
+def test_a_push_that_was_killed_is_done_again(built, rows, pushed, monkeypatch):
+    asked = held(rows)
+    assert asked == tables_hash(built / "products/toy/features")
+    hold(rows, "what another build asked for")
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("brewcast.registry.online_writer.keep_only", killed)
+    with pytest.raises(KeyboardInterrupt):
+        push_online(built, "toy", pushed.url)
+    assert held(rows) is None
+    monkeypatch.undo()
+    assert push_online(built, "toy", pushed.url)["changed"]
+    assert held(rows) == asked
+
+
+def test_a_push_with_nothing_to_do_does_not_import_feast(built, pushed):
+    script = (
+        "import sys; from brewcast.registry.online_writer import push_online\n"
+        "print(push_online(sys.argv[1], 'toy', sys.argv[2])['changed'], 'feast' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", script, built, pushed.url], capture_output=True, text=True, cwd=ROOT)
+    assert (done.stdout.strip(), done.returncode) == ("False False", 0), done.stderr
+
+
+def test_what_another_project_keeps_in_the_same_redis_is_left_alone(built, rows):
+    if rows.where["kind"] != "redis":
+        return  # a table of its own
+    others = [entity_key("S1") + b"old_brewcast_toy", b"a key of someone else's"]
+    for key in others:
+        rows.client.hset(key, "_ts:ahead", b"\x08\x01")
+    assert keep_only(rows, list(map(entity_key, OPEN))) == 0
+    assert rows.client.exists(*others) == 2
+
+
+@pytest.mark.parametrize("table", ["history", "ahead", "profile"])
+def test_another_value_in_any_table_is_another_push_and_the_same_tables_are_not(built, tmp_path, table):
+    # given a copy of the tables
+    folder = tmp_path / "features"
+    shutil.copytree(built / "products/toy/features", folder)
+    asked = tables_hash(built / "products/toy/features")
+    assert tables_hash(folder) == asked
+    # when one table has one row less
+    rows = read_parquet(folder / f"{table}.parquet")
+    write_parquet(rows.iloc[1:], folder / f"{table}.parquet")
+    # then it is something else that has to be pushed
+    assert tables_hash(folder) != asked
+
+
+def test_feast_reads_from_its_settings_what_the_url_says():
+    from feast.infra.online_stores.redis import RedisOnlineStore
+
+    # given a password with every sign that connection strings are taken apart at
+    quoted = f"redis://someone:{QUOTED}@store.example:6390/3?ssl_cert_reqs=none"
+    # when Feast takes its own setting apart
+    nodes, options = RedisOnlineStore._parse_connection_string(feast_settings(quoted)["connection_string"])
+    # then it has the host, and the password as it was
+    assert [(node["host"], int(node["port"])) for node in nodes] == [("store.example", 6390)]
+    told = {"db": 3, "username": "someone", "password": PASSWORD, "ssl": False, "ssl_cert_reqs": "none"}
+    assert options == told
+    # and for PostgreSQL certificates have Feast's names
+    settings = feast_settings(f"postgresql://someone:{QUOTED}@store.example/shop?sslmode=verify-full&sslrootcert=/ca")
+    assert (settings["type"], settings["password"], settings["database"]) == ("postgres", PASSWORD, "shop")
+    assert (settings["sslmode"], settings["sslrootcert_path"]) == ("verify-full", "/ca")
+
+
+def test_a_file_is_not_pushed_to(tmp_path):
+    with pytest.raises(ValueError, match="the online store is a file, which the build writes"):
+        push_online(tmp_path, "toy", f"sqlite:///{tmp_path}/online.db")
+    assert list(tmp_path.iterdir()) == []
