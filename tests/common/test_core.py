@@ -1,0 +1,128 @@
+"What every stage shares: months and their cutoffs, where a stage reads and writes, and files that are the same twice."
+
+import json
+import math
+import re
+import shutil
+import subprocess
+import sys
+from datetime import date
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+from conftest import ROOT
+
+from brewcast.common.core import (
+    SALE_LINE,
+    content_hash,
+    cutoff_of,
+    read_json,
+    read_parquet,
+    stage_paths,
+    target_month,
+    write_json,
+    write_parquet,
+)
+from brewcast.common.params import read_env, stages
+
+
+def test_a_forecast_is_for_the_month_after_its_cutoff():
+    # given months with and without a leap day and at a year's end, under an index of their own
+    months = pd.Series(pd.to_datetime(["2023-02-01", "2024-02-01", "2024-12-01"]), index=[7, 8, 9])
+    # when they are over
+    cutoffs = cutoff_of(months)
+    # then the last days are the cutoffs, the months after them the targets, in the same rows
+    assert cutoffs.dt.strftime("%Y-%m-%d").to_dict() == {7: "2023-02-28", 8: "2024-02-29", 9: "2024-12-31"}
+    assert target_month(cutoffs).dt.strftime("%Y-%m-%d").to_dict() == {
+        7: "2023-03-01",
+        8: "2024-03-01",
+        9: "2025-01-01",
+    }
+    assert cutoff_of(cutoffs).equals(cutoffs)
+
+
+@pytest.fixture
+def clone(tmp_path):
+    "What of the project says where stages read and write."
+    for name in ("pipeline.yaml", "env.yaml", "settings.ini"):
+        shutil.copy(ROOT / name, tmp_path)
+    return tmp_path
+
+
+def test_a_stage_that_ploomber_runs_reads_and_writes_where_it_is_told(tmp_path):
+    # given what Ploomber injects
+    (tmp_path / "sales.parquet").touch()
+    upstream = {"clean": {"nb": str(tmp_path / "gone.ipynb"), "sales": str(tmp_path / "sales.parquet")}}
+    product = {
+        "nb": str(tmp_path / "made/features/features.ipynb"),
+        "history": str(tmp_path / "made/features/h.parquet"),
+    }
+    # when the stage asks
+    takes, gives = stage_paths("features", upstream, product)
+    # then it has the paths, and a folder to write to; another's notebook, which nobody reads, need not be there
+    assert takes.clean.sales == tmp_path / "sales.parquet"
+    assert gives.history == tmp_path / "made/features/h.parquet" and gives.history.parent.is_dir()
+
+
+def test_a_stage_that_is_opened_by_hand_reads_the_build_and_writes_to_scratch(clone):
+    # given a project in which nothing is built, then it is said which stage is missing and what builds it
+    with pytest.raises(FileNotFoundError, match="is missing: build the stage 'ingest' first, with `make build`"):
+        stage_paths("clean", ["ingest"], None, clone)
+    # when that stage is built
+    ingest = clone / "products/simulated/ingest"
+    ingest.mkdir(parents=True)
+    for path in stages(clone, read_env(clone))["ingest"]["product"].values():
+        (clone / path).touch()
+    takes, gives = stage_paths("clean", ["ingest"], None, clone)
+    # then it is read where the build left it, and what is tried out does not touch the build's products
+    assert all(path.parent == ingest for path in vars(takes.ingest).values())
+    assert vars(gives) and all(path.parent == clone / "scratch/clean" for path in vars(gives).values())
+    assert (clone / "scratch/clean").is_dir() and not (clone / "products/simulated/clean").exists()
+
+
+def test_json_is_plain_sorted_exact_and_the_same_twice(tmp_path):
+    # given values as pandas and numpy hand them out, and the same in another order
+    content = {"b": np.float64(0.1) + 0.2, "a": [np.int64(3), math.nan, math.inf], "month": pd.Timestamp("2024-02-01")}
+    content |= {"day": np.datetime64("2024-02-29"), "city": "Orléans", "pair": (True, None), 7: 1e-300}
+    turned = dict(reversed(content.items()))
+    # when both are written
+    one, two = write_json(content, tmp_path / "deep/one.json"), write_json(turned, tmp_path / "two.json")
+    # then they are the same bytes, any JSON reader takes them, and no digit is lost
+    assert one.read_bytes() == two.read_bytes() and "Orléans" in one.read_text()
+    strict = json.loads(one.read_text(), parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+    told = {"7": 1e-300, "a": [3, None, None], "b": 0.30000000000000004, "city": "Orléans"}
+    assert strict == read_json(one) == told | {"day": "2024-02-29", "month": "2024-02-01", "pair": [True, None]}
+
+
+def test_a_content_has_one_name_however_it_is_laid_out(tmp_path):
+    assert content_hash({"a": 1, "b": np.float64(0.5)}) == content_hash({"b": 0.5, "a": np.int64(1)})
+    assert content_hash({"a": 1}) != content_hash({"a": 2}) != content_hash({"a": "2"})
+    # and it is the same in another process
+    script = "from brewcast.common.core import content_hash; print(content_hash({'b': [1, None], 'ä': 0.1}))"
+    told = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert told.strip() == content_hash({"ä": 0.1, "b": [1, None]})
+
+
+def test_a_table_is_the_same_bytes_for_the_same_rows(tmp_path):
+    # given the same rows twice, once under another index and with notes that only pandas reads
+    rows = pd.DataFrame(
+        {"store_id": ["S1", None], "date": [date(2024, 2, 29), date(2024, 3, 1)], "sold": [0.1, np.nan]}
+    )
+    noted = rows.set_axis([5, 6])
+    noted.attrs["made by"] = "somebody"
+    # when both are written, then their bytes are the same, and those of other rows are not
+    one, two = write_parquet(rows, tmp_path / "one.parquet"), write_parquet(noted, tmp_path / "two.parquet")
+    assert one.read_bytes() == two.read_bytes() and not pq.read_schema(one).metadata
+    assert write_parquet(rows.iloc[::-1], tmp_path / "turned.parquet").read_bytes() != one.read_bytes()
+    # and what is read is what was written, dates as pandas counts with them
+    read = read_parquet(one)
+    assert read.date.dt.day.tolist() == [29, 1] and read.store_id.tolist() == ["S1", None]
+    pd.testing.assert_series_equal(read.sold, rows.sold)
+
+
+def test_the_query_that_is_copied_for_a_new_source_yields_a_sale_line():
+    query = (ROOT / "sql/simulated.sql").read_text()
+    yielded = re.findall(r"(?m)^ +\S+ +AS (\w+)", query[query.index("SELECT") :])
+    assert len(SALE_LINE) == 11 and [name for name in SALE_LINE if yielded.count(name) != 1] == []

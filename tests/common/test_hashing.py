@@ -1,0 +1,97 @@
+"Files and contents by their hashes: right after every change, and not read again where nothing changed."
+
+import json
+import os
+import subprocess
+
+import pytest
+
+from brewcast.common.hashing import FileHashes, digest, sha256
+
+
+def test_the_hash_of_a_file_is_what_other_tools_say(tmp_path):
+    path = tmp_path / "a file"
+    path.write_bytes(os.urandom(3_000_000))
+    told = subprocess.run(["sha256sum", path], capture_output=True, text=True, check=True).stdout.split()[0]
+    assert sha256(path) == FileHashes(tmp_path / "hashes.json").of(path) == told
+
+
+def test_a_content_s_hash_does_not_depend_on_the_order_of_its_keys():
+    assert digest({"a": [1, 2], "b": None}) == digest({"b": None, "a": (1, 2)})
+    assert len({digest(content) for content in ([1, 2], [2, 1], {"a": 1}, {"a": "1"}, None, "")}) == 6
+
+
+def test_a_file_that_is_another_in_the_same_place_of_the_same_length_and_time_is_noticed(tmp_path):
+    # given a file whose hash is remembered
+    path, memory = tmp_path / "till.csv", tmp_path / "hashes.json"
+    path.write_text("S1;3")
+    hashes, stat = FileHashes(memory), path.stat()
+    before = hashes.of(path)
+    hashes.save()
+    # when it is written over with as many bytes, or replaced, and its time is set back
+    path.write_text("S2;3")
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    written_over = FileHashes(memory).of(path)
+    (tmp_path / "other").write_text("S3;3")
+    os.replace(tmp_path / "other", path)
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    # then its hash is that of its bytes
+    assert len({before, written_over, FileHashes(memory).of(path)}) == 3
+    assert FileHashes(memory).of(path) == sha256(path)
+
+
+def test_what_has_not_changed_is_not_read_again_by_another_process(tmp_path):
+    # given a memory in which a hash stands that no bytes have
+    path, memory = tmp_path / "big.parquet", tmp_path / "hashes.json"
+    path.write_text("rows")
+    hashes = FileHashes(memory)
+    hashes.of(path)
+    hashes.save()
+    known = json.loads(memory.read_text())
+    known[str(path)][-1] = "f" * 64
+    memory.write_text(json.dumps(known))
+    # then it is believed as long as the file is what it was, and is no reason to write the memory anew
+    later = FileHashes(memory)
+    assert later.of(path) == "f" * 64
+    stamp = memory.stat().st_mtime_ns
+    later.save()
+    assert memory.stat().st_mtime_ns == stamp
+    # and no longer
+    path.write_text("rows and more")
+    assert FileHashes(memory).of(path) == sha256(path)
+
+
+@pytest.mark.parametrize("harm", [lambda text: text[: len(text) // 2], lambda text: "", lambda text: "\0" * 50])
+def test_a_memory_that_was_cut_off_is_forgotten(tmp_path, harm):
+    path, memory = tmp_path / "a", tmp_path / "hashes.json"
+    path.write_text("a")
+    hashes = FileHashes(memory)
+    hashes.of(path)
+    hashes.save()
+    memory.write_text(harm(memory.read_text()))
+    again = FileHashes(memory)
+    assert again.of(path) == sha256(path)
+    again.save()
+    assert str(path) in json.loads(memory.read_text())
+
+
+def test_a_folder_is_its_files_by_name_and_bytes_and_not_what_tools_leave_in_it(tmp_path):
+    # given a folder of files
+    folder, hashes = tmp_path / "data", FileHashes(tmp_path / "hashes.json")
+    (folder / "2024").mkdir(parents=True)
+    (folder / "2024/till.csv").write_text("S1")
+    before = hashes.of(folder)
+    # then what is hidden, and what Python keeps beside modules, is none of it
+    for name in (".DS_Store", "__pycache__/x.pyc", "2024/.ipynb_checkpoints/till.csv"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text("left by a tool")
+    assert hashes.of(folder) == before
+    # another name, another file and one file less are
+    (folder / "2024/till.csv").rename(folder / "2024/tills.csv")
+    renamed = hashes.of(folder)
+    (folder / "2024/more.csv").touch()
+    more = hashes.of(folder)
+    (folder / "2024/tills.csv").unlink()
+    assert len({before, renamed, more, hashes.of(folder)}) == 4
+    # and where there is nothing, nothing is said
+    assert hashes.of(tmp_path / "gone") is None

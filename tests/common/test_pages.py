@@ -1,0 +1,62 @@
+"Every page is filled in one way: whatever it is given is text, and nothing is fetched."
+
+import math
+import re
+
+import jinja2
+import pytest
+from conftest import ROOT
+
+from brewcast.common.pages import STYLE, template_environment
+
+PACKAGES = sorted(f"brewcast.{path.parent.parent.name}" for path in (ROOT / "brewcast").glob("*/templates/*.html"))
+
+
+def test_what_a_page_is_given_is_text_and_no_markup():
+    page = template_environment("brewcast.workflow").get_template("report.html")
+    # given a title, a line and an address with HTML in them
+    odd = "<script>alert(1)</script> & \"co\" 'x'"
+    # when the report's template is filled, where only the notebook's own body is markup
+    text = page.render(title=odd, said=odd, home=odd, body=odd, style=odd)
+    # then none of it is markup
+    assert "<script" not in text and text.count("&lt;script&gt;alert(1)&lt;/script&gt; &amp; &#34;co&#34;") == 6
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_every_template_of_a_package_is_found_and_can_be_read(package):
+    page = template_environment(package)
+    names = [name for name in page.list_templates() if name.endswith(".html")]
+    assert names
+    for name in names:
+        assert page.get_template(name).blocks is not None
+
+
+def test_a_package_without_templates_is_an_error():
+    with pytest.raises(ValueError, match="templates"):
+        template_environment("brewcast.data")
+
+
+@pytest.mark.parametrize(
+    ("text", "filled"),
+    [
+        ("{{ 0.126 | percent }} {{ 0.126 | percent0 }}", "12.6% 13%"),
+        ("{{ 1234567 | compact }} {{ 1234567 | amount }} {{ 1234567 | number }}", "1.23M 1,234,567 1.23457e+06"),
+        ("{{ 30.0 | days }} {{ 29.75 | days }} {{ none | days }}", "30 29.8 –"),
+        ("{{ nan | fixed }} {{ nan | number }}{{ none | percent0 }}", "– –"),
+        ("{{ 3 | known }} {{ nan | known }} {{ none | known }}", "True False False"),
+        ("{{ 110 | change(100) | percent(true) }} {{ ['A', 'B'] | listed }} {{ 'no model' | sentence }}", "+10.0% A and B No model."),
+    ],
+)  # fmt: skip
+def test_numbers_are_written_as_the_pages_write_them(text, filled):
+    page = template_environment("brewcast.delivery")
+    assert page.from_string(text).render(nan=math.nan) == filled
+
+
+def test_a_filter_that_nobody_knows_is_an_error_and_not_an_empty_place():
+    with pytest.raises(jinja2.TemplateAssertionError, match="percnt"):
+        template_environment("brewcast.delivery").from_string("{{ 1 | percnt }}")
+
+
+def test_the_style_fetches_nothing_and_closes_what_it_opens():
+    assert not re.search(r"https?://|url\(|@import", STYLE)
+    assert STYLE.count("{") == STYLE.count("}") > 10

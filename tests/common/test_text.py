@@ -1,0 +1,121 @@
+"Numbers, dates and lists as people write them: nothing misleads, nothing runs over, labels do not cover each other."
+
+import math
+import random
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+from conftest import ROOT
+
+from brewcast.common.text import (
+    amount,
+    change,
+    compact,
+    finite,
+    listed,
+    month_name,
+    percent,
+    sentence,
+    short_month,
+    short_number,
+    spread,
+)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0, "0"), (8.5, "8.5"), (9_994, "9,994"), (9_996, "10.0k"), (12_345, "12.3k"), (99_949, "99.9k"),
+        (99_951, "100k"), (999_499, "999k"), (999_500, "1.00M"), (1_244_000, "1.24M"), (-1_244_000, "-1.24M"),
+        (2.5e9, "2.50bn"),
+    ],
+)  # fmt: skip
+def test_a_headline_s_number_has_three_digits_and_never_rounds_to_a_fourth(value, text):
+    assert compact(value) == text
+
+
+def test_no_number_of_any_size_is_longer_than_a_headline_has_room_for():
+    generator = random.Random(7)
+    for _ in range(2000):
+        value = generator.choice([-1, 1]) * 10 ** generator.uniform(4, 11.9)
+        text = compact(value).lstrip("-")
+        digits = [sign for sign in text if sign.isdigit()]
+        assert len(digits) == 3, (value, text)
+        size = {"k": 1e3, "M": 1e6, "n": 1e9}[text[-1]]
+        assert abs(float(text.rstrip("kMbn")) * size / abs(value) - 1) < 0.0051, (value, text)
+
+
+def test_a_number_on_an_axis_has_no_noughts_behind_its_point():
+    assert [short_number(value) for value in (0, 500, 80_000, 2_500_000, 100_000, 1e9)] == [
+        "0",
+        "500",
+        "80k",
+        "2.5M",
+        "100k",
+        "1bn",
+    ]
+
+
+def test_what_is_not_known_is_a_dash_and_no_nan():
+    for unknown in (None, math.nan, math.inf):
+        assert (amount(unknown), percent(unknown), finite(unknown), finite(unknown, other="?")) == ("–", "–", "–", "?")
+    assert (amount(12_345), amount(8.5), amount(8.0), amount(0.04)) == ("12,345", "8.5", "8", "0.0")
+    assert (finite(0), finite(0.126), finite(3, "{:.0%}")) == ("0.00", "0.13", "300%")
+
+
+@pytest.mark.parametrize(
+    ("share", "text", "signed"),
+    [(0.042, "4.2%", "+4.2%"), (-0.042, "−4.2%", "−4.2%"), (0, "0.0%", "0.0%"), (-0.0001, "0.0%", "0.0%"), (12, "1,200%", "+1,200%")],
+)  # fmt: skip
+def test_a_change_has_its_sign_and_none_where_it_rounds_to_nothing(share, text, signed):
+    assert (percent(share), percent(share, signed=True)) == (text, signed)
+
+
+def test_a_change_from_nothing_is_not_known():
+    assert change(105, 100) == pytest.approx(0.05)
+    assert all(math.isnan(change(105, before)) for before in (0, math.nan, -3, None))
+
+
+def test_months_are_in_english_whatever_the_machine_speaks():
+    script = (
+        "import locale; locale.setlocale(locale.LC_ALL, '')\n"
+        "from brewcast.common.text import month_name, short_month; print(month_name('2026-05-31'), short_month('2026-05'))"
+    )
+    spoken = subprocess.run(["locale", "-a"], capture_output=True, text=True).stdout.split()
+    other = next((name for name in spoken if name.startswith(("de", "fr", "es")) and "utf" in name.lower()), "C.UTF-8")
+    command = ["env", f"LC_ALL={other}", sys.executable, "-c", script]
+    told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert told.strip() == "May 2026 May 2026"
+    assert (month_name(pd.Timestamp("2025-09-30")), short_month("2025-09-01")) == ("September 2025", "Sep 2025")
+
+
+def test_a_long_list_says_how_many_it_leaves_out():
+    assert [listed(names) for names in ([], ["A"], ["A", "B"], ["A", 2, "C"])] == ["", "A", "A and B", "A, 2 and C"]
+    assert listed(list("ABCDE"), most=3) == "A, B, C and 2 more"
+    assert listed(list("ABC"), most=3) == "A, B and C"
+
+
+def test_a_reason_becomes_a_sentence_once():
+    for text in ("no model yet", " No model yet.", "No model yet"):
+        assert sentence(text) == "No model yet." == sentence(sentence(text))
+    assert (sentence("why?"), sentence(None), sentence("  ")) == ("Why?", "", "")
+    assert sentence("RMSSE fell") == "RMSSE fell."
+
+
+def test_labels_that_have_room_never_cover_each_other_or_leave_the_picture():
+    generator = random.Random(7)
+    for _ in range(500):
+        # given labels, of which many want the same place
+        count, gap, low, high = generator.randint(1, 12), 15, -200, 0
+        wanted = [generator.choice([-100, generator.uniform(-250, 50)]) for _ in range(count)]
+        # when they are moved apart
+        placed = spread(wanted, gap, low, high)
+        # then each has its room inside, and the order in which they stand is the one that they wanted
+        ordered = sorted(placed)
+        assert all(b - a >= gap - 0.11 for a, b in zip(ordered, ordered[1:], strict=False)), (wanted, placed)
+        assert low - 0.11 <= ordered[0] and ordered[-1] <= high
+        assert all(placed[i] < placed[j] for i in range(count) for j in range(count) if wanted[i] < wanted[j])
+    # and who covers nobody stays
+    assert spread([-150, -20, -90], 15, -200, 0) == [-150, -20, -90]
