@@ -18,7 +18,6 @@ from brewcast.common.ledger import CHAMPION, archive_name, read_ledger, resolve_
 from brewcast.common.lock import project_lock
 from brewcast.delivery.package import bento_hashes, build_bento, hashes, quiet_environment
 from brewcast.registry import promotion
-from brewcast.registry.ledger_writer import append_entry
 from brewcast.registry.publish import NotTrusted, aliases, publish
 
 
@@ -257,38 +256,6 @@ def test_a_build_does_not_see_its_own_entry(project):
     assert resolve_inputs("shop", project, "key2")["champion"] == {name: one[name] for name in CHAMPION}
     # a later build in between: going back to the old data is a new build, which knows the newer champion
     assert resolve_inputs("shop", project, "key1")["champion"]["recipe"] == FOREST
-
-
-def test_forecasts_that_served_are_listed_by_cutoff_and_the_last_of_each(project):
-    # given four entries, two of one cutoff
-    state = project / "state/shop"
-    first = read_ledger(state)[0]
-    for release, cutoff, key in [("r2", "2024-05-31", "k2"), ("r3", "2024-05-31", "k3"), ("r4", "2024-06-30", "k4")]:
-        changed = {"release": release, "cutoff": cutoff, "build_key": key}
-        append_entry(state, {k: v for k, v in first.items() if k != "n"} | changed)
-        (state / f"forecasts/{cutoff}-{release}.parquet").touch()
-    # then a build of a later month gets one of each cutoff, relative to the root
-    listed = resolve_inputs("shop", project, "k5")["archived_forecasts"]
-    names = [f"2024-04-30-{first['release']}", "2024-05-31-r3", "2024-06-30-r4"]
-    assert listed == [f"state/shop/forecasts/{name}.parquet" for name in names]
-    # and the build of the last entry does not get its own
-    assert resolve_inputs("shop", project, "k4")["archived_forecasts"] == listed[:2]
-    # and one that is gone is an error, not a silently shorter history
-    (state / "forecasts/2024-05-31-r3.parquet").unlink()
-    with pytest.raises(FileNotFoundError, match="2024-05-31-r3.parquet is missing"):
-        resolve_inputs("shop", project, "k5")
-
-
-def test_before_anything_was_published_there_is_no_champion(tmp_path):
-    assert resolve_inputs("shop", tmp_path, "k") == {
-        "champion": None,
-        "archived_forecasts": [],
-        "barred": [],
-        "by_hand": None,
-        "challenger": None,
-        "known": None,
-        "months": [],
-    }
 
 
 def test_nothing_is_published_from_data_that_is_not_trusted_where_something_serves(tmp_path):

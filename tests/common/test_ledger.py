@@ -1,0 +1,198 @@
+"What serves and what served, as a build may know it; and a ledger that was harmed is never taken for another."
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT
+
+from brewcast.common.ledger import (
+    archive_name,
+    entries_before,
+    in_production,
+    known_name,
+    months_before,
+    read_ledger,
+    resolve_inputs,
+    state_files,
+    state_folder,
+)
+from brewcast.registry.ledger_writer import append_entry
+
+SEASONAL, FOREST = {"name": "seasonal", "params": {}}, {"name": "forest", "params": {"n_estimators": 3}}
+
+
+def entry(release: str, cutoff: str, build_key: str, recipe: dict = SEASONAL, **more) -> dict:
+    "What publish writes, as far as a build reads it."
+    told = {"release": release, "cutoff": cutoff, "train_through": cutoff, "recipe": recipe, "build_key": build_key}
+    return {"action": "publish", "challenger": None, "barred": []} | told | more
+
+
+def serve(state, entry: dict) -> dict:
+    "Write an entry, and the forecast that served by it."
+    path = state / archive_name(entry)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+    return append_entry(state, entry)
+
+
+@pytest.fixture
+def project(tmp_path):
+    "A project of one source, in which one release serves."
+    serve(state_folder("shop", tmp_path), entry("r1", "2024-04-30", "k1"))
+    return tmp_path
+
+
+def test_before_anything_was_published_there_is_no_champion(tmp_path):
+    assert resolve_inputs("shop", tmp_path, "k") == {
+        "champion": None,
+        "archived_forecasts": [],
+        "barred": [],
+        "by_hand": None,
+        "challenger": None,
+        "known": None,
+        "months": [],
+    }
+
+
+def test_forecasts_that_served_are_listed_by_cutoff_and_the_last_of_each(project):
+    # given four entries, two of one cutoff
+    state = project / "state/shop"
+    first = read_ledger(state)[0]
+    for release, cutoff, key in [("r2", "2024-05-31", "k2"), ("r3", "2024-05-31", "k3"), ("r4", "2024-06-30", "k4")]:
+        changed = {"release": release, "cutoff": cutoff, "build_key": key}
+        append_entry(state, {k: v for k, v in first.items() if k != "n"} | changed)
+        (state / f"forecasts/{cutoff}-{release}.parquet").touch()
+    # then a build of a later month gets one of each cutoff, relative to the root
+    listed = resolve_inputs("shop", project, "k5")["archived_forecasts"]
+    names = [f"2024-04-30-{first['release']}", "2024-05-31-r3", "2024-06-30-r4"]
+    assert listed == [f"state/shop/forecasts/{name}.parquet" for name in names]
+    # and the build of the last entry does not get its own
+    assert resolve_inputs("shop", project, "k4")["archived_forecasts"] == listed[:2]
+    # and one that is gone is an error, not a silently shorter history
+    (state / "forecasts/2024-05-31-r3.parquet").unlink()
+    with pytest.raises(FileNotFoundError, match="2024-05-31-r3.parquet is missing"):
+        resolve_inputs("shop", project, "k5")
+
+
+def test_a_build_knows_what_was_decided_before_it_and_nothing_of_its_own_entries(project):
+    # given a promotion by hand of a forest, and then a build that published twice, with a challenger
+    state = state_folder("shop", project)
+    serve(state, entry("r2", "2024-04-30", "k1", FOREST, action="promote", barred=[SEASONAL]))
+    challenger = {"recipe": SEASONAL, "release": "r0", "cutoff": "2024-05-31"}
+    for release in ("r3", "r4"):
+        serve(state, entry(release, "2024-05-31", "k2", FOREST, challenger=challenger))
+    (state / "known").mkdir()
+    for each in read_ledger(state):
+        (state / known_name(each)).touch()
+    # then that build, done again, knows the promotion, that it was by hand, and what was published before
+    own = resolve_inputs("shop", project, "k2")
+    assert own["champion"] == {"recipe": FOREST, "release": "r2", "train_through": "2024-04-30", "cutoff": "2024-04-30"}
+    assert (own["by_hand"], own["barred"], own["challenger"]) == ("2024-04-30", [SEASONAL], None)
+    assert own["known"] == "state/shop/known/2024-04-30-r1.parquet"
+    assert own["archived_forecasts"] == ["state/shop/forecasts/2024-04-30-r2.parquet"]
+    # and the next one knows that build's
+    later = resolve_inputs("shop", project, "k3")
+    assert (later["champion"]["release"], later["challenger"], later["by_hand"]) == ("r4", SEASONAL, None)
+    assert state_files(later) == [
+        "state/shop/forecasts/2024-04-30-r2.parquet",
+        "state/shop/forecasts/2024-05-31-r4.parquet",
+        "state/shop/known/2024-05-31-r4.parquet",
+    ]
+
+
+def test_a_split_after_a_build_does_not_make_it_another_build(project):
+    # given a build's entry, after which only the challenger's share was changed
+    state = state_folder("shop", project)
+    serve(state, entry("r2", "2024-05-31", "k2"))
+    serve(state, entry("r2", "2024-05-31", "somebody", action="split", share=10))
+    ledger = read_ledger(state)
+    # then the build still sees what was there before it; after a promotion it does not
+    assert entries_before(ledger, "k2") == ledger[:1]
+    serve(state, entry("r3", "2024-05-31", "somebody", FOREST, action="promote"))
+    assert entries_before(read_ledger(state), "k2") == read_ledger(state)
+
+
+def test_what_was_in_production_is_found_by_day_and_by_moment_of_any_time_zone():
+    # given two changes on one day
+    ledger = [{"n": 1, "at": "2025-03-14T09:30:00+00:00"}, {"n": 2, "at": "2025-03-14T18:00:00+00:00"}]
+    # then a day is its end, and a moment is what held then
+    for when, n in {
+        "2025-03-14": 2,
+        "2025-03-14T09:30": 1,
+        "2025-03-14T17:59:59": 1,
+        "2025-03-14T18:30+01:00": 1,
+        "2025-03-14T19:30+01:00": 2,
+        "2030-01-01": 2,
+    }.items():
+        assert in_production(ledger, when)["n"] == n, when
+    # and before the first, without any, and for what is no date the way out is said
+    with pytest.raises(ValueError, match="the first release was published 2025-03-14T09:30:00"):
+        in_production(ledger, "2025-03-13")
+    with pytest.raises(ValueError, match="nothing was ever published"):
+        in_production([], "2025-03-13")
+    with pytest.raises(ValueError, match="'tomorrow' is no date: 2025-03-14, or"):
+        in_production(ledger, "tomorrow")
+
+
+def test_months_are_read_in_the_order_in_which_they_were_written_up_to_a_build_s_own(tmp_path):
+    # given records of months, the later month written first
+    (tmp_path / "months").mkdir()
+    for month, at, key in [
+        ("2024-05", "T1", "k1"),
+        ("2024-04", "T2", "k2"),
+        ("2024-06", "T3", "k2"),
+        ("2024-07", "T4", "k3"),
+    ]:
+        (tmp_path / f"months/{month}.json").write_text(json.dumps({"at": at, "build_key": key}))
+    name = lambda paths: [path.stem for path in paths]  # noqa: E731
+    assert name(months_before(tmp_path)) == ["2024-05", "2024-04", "2024-06", "2024-07"]
+    assert name(months_before(tmp_path, "k2")) == ["2024-05"]
+    assert name(months_before(tmp_path, "another")) == name(months_before(tmp_path))
+
+
+@pytest.mark.parametrize("left", [3000, 100, 1])
+def test_a_ledger_that_was_cut_off_is_no_ledger_and_is_left_as_it_is(project, left):
+    path = state_folder("shop", project) / "ledger.db"
+    path.write_bytes(path.read_bytes()[:left])
+    with pytest.raises(ValueError, match="ledger.db is no ledger .*restore it from a backup: `make restore`"):
+        read_ledger(path.parent)
+    with pytest.raises(ValueError, match="is no ledger"):
+        resolve_inputs("shop", project, "k2")
+    assert path.stat().st_size == left
+
+
+def test_an_entry_that_is_no_json_is_named_and_a_folder_without_a_ledger_has_no_entries(project):
+    state = state_folder("shop", project)
+    with sqlite3.connect(state / "ledger.db") as ledger:
+        ledger.execute("INSERT INTO entry VALUES (2, '{\"release\": ')")
+    with pytest.raises(ValueError, match="ledger.db is no ledger"):
+        read_ledger(state)
+    assert read_ledger(project / "elsewhere") == [] and not (project / "elsewhere").exists()
+
+
+DIE = """
+import os, signal, sqlite3, sys
+ledger = sqlite3.connect(sys.argv[1], isolation_level=None)
+ledger.execute("PRAGMA cache_size = 1")  # so that pages reach the file before the end
+ledger.execute("BEGIN IMMEDIATE")
+for n in range(2, 200):
+    ledger.execute("INSERT INTO entry VALUES (?, ?)", [n, '{"text": "' + "x" * 5000 + '"}'])
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_half_a_transaction_that_a_power_cut_left_is_taken_back_by_who_reads(project):
+    # given a process that was killed in a transaction, of which pages are in the file already
+    state = state_folder("shop", project)
+    before, size = read_ledger(state), (state / "ledger.db").stat().st_size
+    died = subprocess.run([sys.executable, "-c", DIE, state / "ledger.db"], cwd=ROOT)
+    assert died.returncode == -signal.SIGKILL
+    assert (state / "ledger.db").stat().st_size > size and (state / "ledger.db-journal").stat().st_size
+    # when somebody reads, then it is as it was before
+    assert read_ledger(state) == before
+    assert not os.path.exists(state / "ledger.db-journal")

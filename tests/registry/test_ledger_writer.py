@@ -1,0 +1,133 @@
+"The ledger is only appended to, by one at a time, and MLflow's aliases move with it or not at all."
+
+import contextlib
+import os
+import sqlite3
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT
+
+from brewcast.common.ledger import MODEL, read_ledger
+from brewcast.registry.ledger_writer import append_entry, who
+
+APPEND = """
+import sys
+from pathlib import Path
+from brewcast.registry.ledger_writer import append_entry
+print("ready", flush=True)
+sys.stdin.readline()
+for i in range(25):
+    append_entry(Path(sys.argv[1]), {"release": f"{sys.argv[2]}{i}"})
+"""
+
+
+def test_processes_that_write_at_once_lose_no_entry_and_number_each_once(tmp_path):
+    # given three processes that begin together, where there is no ledger yet
+    command = [sys.executable, "-c", APPEND, tmp_path / "state"]
+    options = {"cwd": ROOT, "stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    writers = [subprocess.Popen([*command, name], **options) for name in "abc"]
+    assert [writer.stdout.readline() for writer in writers] == ["ready\n"] * 3
+    for writer in writers:
+        writer.stdin.write("\n")
+        writer.stdin.flush()
+    for writer in writers:
+        writer.communicate()
+    assert [writer.returncode for writer in writers] == [0, 0, 0]
+    # then every entry is there once, each process's in its order, under numbers without a gap
+    ledger = read_ledger(tmp_path / "state")
+    assert [entry["n"] for entry in ledger] == list(range(1, 76))
+    for name in "abc":
+        assert [e["release"] for e in ledger if e["release"][0] == name] == [f"{name}{i}" for i in range(25)]
+
+
+def test_an_entry_says_when_and_who_and_is_what_is_read(tmp_path, monkeypatch):
+    monkeypatch.setenv("BREWCAST_BY", "the nightly job")
+    written = append_entry(tmp_path, {"release": "r1", "reason": "Orléans “first”"})
+    assert read_ledger(tmp_path) == [written]
+    assert written["by"] == "the nightly job" and written["at"].endswith("+00:00") and written["n"] == 1
+    # and where no job is named, it is the person and the machine
+    monkeypatch.delenv("BREWCAST_BY")
+    user, machine = who().split("@")
+    assert user and machine == os.uname().nodename
+    assert append_entry(tmp_path, {"release": "r2"})["by"] == who()
+
+
+@pytest.mark.parametrize(
+    ("statement", "told"),
+    [
+        ("UPDATE entry SET content = '{}' WHERE n = 1", "it is only appended to"),
+        ("DELETE FROM entry WHERE n = 2", "it is only appended to"),
+        ("INSERT INTO entry VALUES (2, '{}')", "not the next entry"),
+        ("INSERT INTO entry VALUES (4, '{}')", "not the next entry"),
+        ("INSERT OR REPLACE INTO entry VALUES (1, '{}')", "not the next entry"),
+    ],
+)
+def test_what_was_written_cannot_be_changed_by_whoever_opens_the_file(tmp_path, statement, told):
+    for release in ("r1", "r2"):
+        append_entry(tmp_path, {"release": release})
+    before = read_ledger(tmp_path)
+    with contextlib.closing(sqlite3.connect(tmp_path / "ledger.db")) as ledger:
+        with pytest.raises(sqlite3.IntegrityError, match=told):
+            ledger.execute(statement)
+    assert read_ledger(tmp_path) == before
+    assert append_entry(tmp_path, {"release": "r3"})["n"] == 3
+
+
+def test_a_decision_on_an_entry_that_is_not_the_last_any_more_is_refused(tmp_path):
+    # given two who look at entry 1, and one who writes
+    append_entry(tmp_path, {"release": "r1"}, after=0)
+    append_entry(tmp_path, {"release": "r2"}, after=1)
+    # when the other writes, too, then that is refused, and nothing stays locked
+    with pytest.raises(ValueError, match="entry 2 was written meanwhile, by another command: look, and decide again"):
+        append_entry(tmp_path, {"release": "another"}, after=1)
+    assert append_entry(tmp_path, {"release": "r3"}, after=2)["n"] == 3
+    assert [entry["release"] for entry in read_ledger(tmp_path)] == ["r1", "r2", "r3"]
+
+
+@pytest.fixture
+def mlflow(tmp_path):
+    "The part of MLflow's database that aliases and versions are in: two versions, of which `champion` is the first."
+    path = tmp_path / "mlflow.db"
+    with contextlib.closing(sqlite3.connect(path)) as database, database:
+        database.execute("CREATE TABLE registered_model_aliases (alias, name, version, PRIMARY KEY (name, alias))")
+        database.execute("CREATE TABLE model_version_tags (key, value, name, version)")
+        for version in (1, 2, 3):  # the same model was registered twice
+            tag = ("content_hash", "aaa" if version == 1 else "bbb", MODEL, version)
+            database.execute("INSERT INTO model_version_tags VALUES (?, ?, ?, ?)", tag)
+        database.execute("INSERT INTO registered_model_aliases VALUES ('champion', ?, 1)", [MODEL])
+    return path
+
+
+def aliases(mlflow) -> dict:
+    with contextlib.closing(sqlite3.connect(mlflow)) as database:
+        return dict(database.execute("SELECT alias, version FROM registered_model_aliases"))
+
+
+def test_aliases_move_with_the_entry(tmp_path, mlflow):
+    # when another serves, then the alias is at the newest version of its content, and another alias beside it
+    append_entry(tmp_path, {"release": "r1"}, mlflow, {"champion": "bbb", "challenger": "aaa"})
+    assert aliases(mlflow) == {"champion": 3, "challenger": 1}
+    # and one that is taken away is gone, and what is not named stays
+    append_entry(tmp_path, {"release": "r2"}, mlflow, {"challenger": None})
+    assert aliases(mlflow) == {"champion": 3}
+
+
+@pytest.mark.parametrize("harm", ["DROP TABLE model_version_tags", "DROP TABLE registered_model_aliases"])
+def test_where_an_alias_cannot_move_there_is_no_entry_either(tmp_path, mlflow, harm):
+    append_entry(tmp_path, {"release": "r1"}, mlflow, {"champion": "aaa"})
+    with contextlib.closing(sqlite3.connect(mlflow)) as database, database:
+        database.execute(harm)
+    before = mlflow.read_bytes()
+    with pytest.raises(sqlite3.OperationalError, match="no such table"):
+        append_entry(tmp_path, {"release": "r2"}, mlflow, {"champion": "bbb"})
+    assert [entry["release"] for entry in read_ledger(tmp_path)] == ["r1"]
+    assert mlflow.read_bytes() == before
+
+
+def test_an_entry_that_json_cannot_hold_leaves_no_trace(tmp_path):
+    append_entry(tmp_path, {"release": "r1"})
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        append_entry(tmp_path, {"release": "r2", "wape": float("nan")})
+    assert len(read_ledger(tmp_path)) == 1 and append_entry(tmp_path, {"release": "r2"})["n"] == 2
