@@ -1,9 +1,15 @@
 "Reports: what a stage showed, without its code, the same each time, and readable without a network."
 
+import re
+import shutil
+import subprocess
+
 import nbformat
 import pytest
 
-from brewcast.workflow.report import render_report
+from brewcast.workflow.report import render_html, render_report, run_cells
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
 @pytest.fixture
@@ -47,3 +53,60 @@ def test_a_report_needs_a_run(tmp_path):
     nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# Core")]), tmp_path / "core.ipynb")
     with pytest.raises(ValueError, match="core.ipynb: no cell with the heading '## Run'"):
         render_report(tmp_path / "core.ipynb", tmp_path / "core.html")
+
+
+def test_a_report_lies_beside_its_notebook_and_leads_back_to_the_month_page(executed):
+    # given a notebook in its stage's folder, when it is rendered as a build does
+    folder = executed.parent / "products/shop/explore"
+    folder.mkdir(parents=True)
+    notebook = executed.rename(folder / "explore.ipynb")
+    render_html(notebook, folder.parent / "forecast/month.html")
+    # then the way back holds wherever the project lies
+    assert 'href="../forecast/month.html"' in (folder / "explore.html").read_text()
+    # and without a page there is no way back
+    render_html(notebook)
+    assert "month page" not in (folder / "explore.html").read_text()
+
+
+def test_a_notebook_without_a_run_leaves_no_report_and_stops_no_build(tmp_path):
+    lesson = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# Core")])
+    nbformat.write(lesson, tmp_path / "core.ipynb")
+    render_html(tmp_path / "core.ipynb")
+    assert [path.name for path in tmp_path.iterdir()] == ["core.ipynb"]
+
+
+def test_the_last_heading_is_the_one_that_counts_and_the_text_below_it_is_shown():
+    v4 = nbformat.v4
+    cells = [
+        "# Clean\n\nsee ## Run below",
+        "## Run\n\nan example",
+        "## Running\n\nis a sport",
+        "## Run it\n\nThe months.",
+    ]
+    shown = run_cells(v4.new_notebook(cells=[v4.new_markdown_cell(text) for text in cells]))
+    assert [cell.source.strip() for cell in shown] == ["The months."]
+
+
+def test_a_title_and_a_subtitle_are_text_and_no_markup(tmp_path):
+    v4 = nbformat.v4
+    cells = [
+        v4.new_markdown_cell("# <img src=x>\n\n> a < b & <script>alert(1)</script>"),
+        v4.new_markdown_cell("## Run"),
+    ]
+    nbformat.write(v4.new_notebook(cells=cells), tmp_path / "odd.ipynb")
+    page = render_report(tmp_path / "odd.ipynb", tmp_path / "odd.html").read_text()
+    assert "<h1>&lt;img src=x&gt;</h1>" in page and "a &lt; b &amp; &lt;script&gt;" in page
+    assert "<img" not in page and "<script>alert" not in page
+
+
+@pytest.mark.skipif(not CHROMIUM, reason="no Chromium here: `apt-get install chromium`")
+def test_a_report_opens_offline_in_a_browser(executed, tmp_path):
+    # given a report, when a browser that may not resolve any host opens it
+    page = render_report(executed, tmp_path / "explore.html", home="month.html")
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]
+    flags += ["--disable-background-networking", "--disable-component-update", "--enable-logging=stderr"]
+    flags += ["--host-resolver-rules=MAP * ~NOTFOUND", f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom"]
+    run = subprocess.run([CHROMIUM, *flags, f"file://{page}"], capture_output=True, text=True, timeout=120, check=True)
+    # then the table and the picture are there, and the console is silent
+    assert "1,318,543" in run.stdout and re.search(r'<img[^>]+src="data:image/png', run.stdout)
+    assert "CONSOLE" not in run.stderr, run.stderr
