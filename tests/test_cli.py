@@ -1,0 +1,281 @@
+"The command line: what it takes, what it says, what it leaves, and errors of one line with the way out."
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+from toy import ENV, edit
+
+from brewcast.cli import COMMANDS, export_lines, last_built, lay_release, main, parser, place_data, summary, told_why
+
+CLI = [sys.executable, "-m", "brewcast.cli"]
+
+
+def called(*arguments: str, cwd: Path, **variables) -> subprocess.CompletedProcess:
+    "The command line as a process of its own, somewhere."
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **variables}
+    return subprocess.run([*CLI, *arguments], cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
+
+
+# --- what it takes
+
+
+def test_help_lists_every_command_with_what_it_does_and_needs_no_project(tmp_path):
+    done = called("--help", cwd=tmp_path, COLUMNS="200")
+    assert done.returncode == 0 and done.stderr == ""
+    listed = dict(re.findall(r"(?m)^    ([a-z-]+)\s+(\S.+)$", done.stdout))
+    assert listed == {name: told for name, (_, told, *_) in COMMANDS.items()}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_a_help_of_its_own(command, capsys):
+    with pytest.raises(SystemExit) as ended:
+        parser().parse_args([command, "--help"])
+    assert ended.value.code == 0
+    assert f"usage: brewcast {command} " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ([], "the following arguments are required: COMMAND"),
+        (["biuld"], "invalid choice: 'biuld'"),
+        (["split", "half"], "argument PERCENT: invalid"),
+        (["prune", "--keep", "all"], "argument --keep: invalid int value: 'all'"),
+        (["publish", "train.seed=1"], "unrecognized arguments: train.seed=1"),
+    ],
+)
+def test_what_no_command_takes_is_refused_with_the_usage(line, told, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(line)
+    said = capsys.readouterr()
+    assert ended.value.code == 2 and said.out == ""
+    assert "usage: brewcast" in said.err and told in said.err
+
+
+def test_a_share_may_be_written_with_its_sign():
+    assert [parser().parse_args(["split", text]).share for text in ("10", "10%", "2.5%")] == [10, 10, 2.5]
+
+
+# --- what it says
+
+
+def test_outside_of_a_project_one_line_says_so(tmp_path):
+    done = called("why", cwd=tmp_path, BREWCAST_ROOT="")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"error: {tmp_path}: no pipeline.yaml here or above; run this inside a Brewcast project\n"
+
+
+def test_why_says_the_same_for_programs_and_for_people(toy, brewcast):
+    # given one stage with a reason, one that follows from it, and two without
+    (toy / "env.yaml").write_text(ENV.replace("12]", "6]"))
+    # when it is asked as JSON, then a program has the reason's parts
+    reasons = json.loads(brewcast("why --json").out)
+    assert list(reasons) == ["ingest", "clean", "look", "judge"]
+    (own,) = reasons["clean"]
+    assert (own["kind"], own["name"], own["old"], own["new"]) == ("parameter", "lags", [1, 12], [1, 6])
+    # and a person reads the same, and is told of one reason once
+    text = brewcast("why").out
+    assert text == told_why(reasons) + "\n"
+    assert text.splitlines() == [
+        "ingest     is up to date",
+        "clean      is stale",
+        "           - parameter lags: [1, 12] -> [1, 6]",
+        "look       is up to date",
+        "judge      follows from clean",
+    ]
+
+
+def test_who_asks_by_module_name_or_from_a_folder_below_is_answered_too(toy, run):
+    told = run(f"cd data/near && {shlex.join([sys.executable, '-m', 'brewcast'])} why").out
+    assert told.splitlines() == [f"{stage:<10} is up to date" for stage in ("ingest", "clean", "look", "judge")]
+
+
+LATE = pytest.mark.xfail(strict=True, reason="what is in the buffer is written after main has returned: status 120")
+
+
+@pytest.mark.parametrize("unbuffered", ["1", pytest.param("", marks=LATE)])
+def test_whoever_has_read_enough_is_no_error(toy, run, unbuffered):
+    # given a reader who is gone before the first line
+    gone = "mkfifo gone; (exec <gone) & exec 3>gone; wait"
+    # when the command writes to him, then it ends as if he had read all of it
+    done = run(f"{gone}; {shlex.join(CLI)} why --json >&3; echo status $?", PYTHONUNBUFFERED=unbuffered)
+    assert (done.out, done.err) == ("status 0\n", "")
+
+
+def test_variables_are_read_by_a_shell_as_they_are():
+    # given values at which shells stumble
+    odd = {
+        "PLAIN": "a",
+        "QUOTED": 'it\'s "so"',
+        "MONEY": "$HOME `id` \\ !",
+        "LINES": "one\ntwo",
+        "NONE": "",
+        "PATHS": "/a folder/é",
+    }
+    # when shells read them
+    for shell in ("sh", "bash"):
+        script = f"{export_lines(odd)}\nenv -0"
+        done = subprocess.run([shell, "-c", script], capture_output=True, text=True, check=True)
+        read = dict(line.split("=", 1) for line in done.stdout.split("\0") if line)
+        # then they are what they were
+        assert {name: read[name] for name in odd} == odd
+
+
+def test_the_source_is_the_one_asked_for_then_the_shell_s_then_env_yamls(toy, brewcast):
+    (toy / "env.far.yaml").write_text("meta: {import_from: env.yaml}\nsource: far\ngate: {wins: 3}\n")
+    asked = "export BREWCAST_SOURCE="
+    assert f"{asked}near" in brewcast("environment").out.splitlines()
+    os.environ["SOURCE"] = "far"
+    assert f"{asked}far" in brewcast("environment").out.splitlines()
+    assert f"{asked}near" in brewcast("environment --source near").out.splitlines()
+
+
+# --- what it leaves
+
+
+@pytest.fixture
+def project(tmp_path):
+    "A project of one source, of which nothing is built."
+    root = tmp_path / "project"
+    root.mkdir()
+    for name, text in {
+        "env.yaml": "source: shop\ndata: data/shop\n",
+        "pipeline.yaml": "tasks: []\n",
+        "settings.ini": "",
+    }.items():
+        (root / name).write_text(text)
+    return root
+
+
+def test_data_is_linked_and_linked_anew_and_the_link_holds_where_the_project_is_moved(project, tmp_path):
+    # given two folders of data beside the project
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "till.csv").write_text(name)
+    # when each is said to be the source's data
+    for name in ("one", "two", "two"):
+        place = place_data(project, "shop", str(tmp_path / name))
+        assert place == project / "data/shop" and (place / "till.csv").read_text() == name
+    assert place_data(project, "shop") == place
+    # then both can be moved together
+    (tmp_path / "elsewhere").mkdir()
+    for name in ("two", "project"):
+        (tmp_path / name).rename(tmp_path / "elsewhere" / name)
+    assert (tmp_path / "elsewhere/project/data/shop/till.csv").read_text() == "two"
+    # and the other folder was not touched
+    assert (tmp_path / "one/till.csv").read_text() == "one"
+
+
+def test_data_that_is_there_already_is_never_replaced_by_a_link(project, tmp_path):
+    (project / "data/shop").mkdir(parents=True)
+    (project / "data/shop/till.csv").write_text("the only copy")
+    with pytest.raises(FileExistsError, match="data/shop is there already, and is no link: move it, or leave DATA out"):
+        place_data(project, "shop", str(tmp_path))
+    assert (project / "data/shop/till.csv").read_text() == "the only copy"
+    # and to name the place itself is no other place
+    assert place_data(project, "shop", str(project / "data/shop")) == project / "data/shop"
+
+
+def test_data_that_is_missing_is_named_with_the_way_out(project, tmp_path):
+    with pytest.raises(
+        FileNotFoundError, match="data/shop is missing: `make run SOURCE=shop DATA=<its folder>` links it"
+    ):
+        place_data(project, "shop")
+    with pytest.raises(FileNotFoundError, match="DATA=/nonexistent: there is no such file or folder"):
+        place_data(project, "shop", "/nonexistent")
+    assert not (project / "data/shop").is_symlink()
+
+
+def test_the_release_that_serves_is_laid_out_whole_and_taken_away_with_it(project):
+    # given two releases, of which the second has a file less
+    state = project / "state/shop"
+    for name, files in {"r1": ["release.json", "rows.npz"], "r2": ["release.json"]}.items():
+        (state / "releases" / name).mkdir(parents=True)
+        for file in files:
+            (state / "releases" / name / file).write_text(name)
+    laid = lambda: {path.name: path.read_text() for path in (project / "release").iterdir()}  # noqa: E731
+    # when one serves, then it is laid out, by a link or by a file that names it
+    (state / "current").symlink_to("releases/r1")
+    assert lay_release(project, "shop") == "r1" and laid() == {"release.json": "r1", "rows.npz": "r1"}
+    (state / "current").unlink()
+    (state / "current").write_text("r2\n")
+    assert lay_release(project, "shop") == "r2" and laid() == {"release.json": "r2"}
+    # and when none does, there is none, and nothing is left beside
+    (state / "current").unlink()
+    assert lay_release(project, "shop") is None
+    assert not (project / "release").exists() and not list(project.glob(".release*"))
+
+
+def test_clean_removes_what_can_be_made_again_and_nothing_else(toy, brewcast):
+    # given what builds of two sources, a release and somebody's experiments have left
+    for name in ("products/far/out.txt", "scratch/look/out.txt", "release/release.json", "backups/near.tar"):
+        (toy / name).parent.mkdir(parents=True, exist_ok=True)
+        (toy / name).touch()
+    kept = ["products/far/out.txt", "backups/near.tar", "data/near/till.csv", "env.yaml"]
+    runs = sorted((toy / "state/near/runs").iterdir())
+    # when one source is cleaned
+    brewcast("clean")
+    # then its products are gone, and the state, the data and the other source's products are there
+    assert not any((toy / name).exists() for name in ("products/near", "scratch", "release"))
+    assert all((toy / name).exists() for name in kept)
+    assert runs and sorted((toy / "state/near/runs").iterdir()) == runs
+
+
+def test_the_source_of_the_last_build_is_the_one_with_the_newest_inputs(project):
+    assert last_built(project) is None
+    (project / "env.far.yaml").write_text("source: far\ndata: data/far\n")
+    for number, source in enumerate(["shop", "far", "a source whose file is gone"]):
+        (project / "products" / source).mkdir(parents=True)
+        (project / "products" / source / "inputs.json").touch()
+        os.utime(project / "products" / source / "inputs.json", (number, number))
+    assert last_built(project) == "far"
+    os.utime(project / "products/shop/inputs.json", (9, 9))
+    assert last_built(project) == "shop"
+
+
+def test_a_summary_is_what_the_products_say_and_needs_them(project):
+    # given no products, then it is said what makes them
+    with pytest.raises(FileNotFoundError, match="products/shop is not built: `make run SOURCE=shop` builds it"):
+        summary(project, "shop")
+    # given a build's products, of which one error is not known and one model was not scored
+    errors = {"candidate": {"wape": 0.0512}, "season": {"wape": None}, "champion": {"wape": 0.04}, "floor": None}
+    verdict = {"verdict": "refuse", "reason": "it is no better", "errors": errors, "cutoffs": ["a", "b"]}
+    for name, content in {
+        "ingest/dataset.json": {"rows_in": 12345, "rows_set_aside": 6},
+        "clean/clean.json": {"incomplete_months": {"2024-06": "ends on the 3rd"}},
+        "evaluate/verdict.json": verdict,
+    }.items():
+        (project / "products/shop" / name).parent.mkdir(parents=True)
+        (project / "products/shop" / name).write_text(json.dumps(content))
+    (project / "products/shop/forecast").mkdir()
+    rows = ["store_id,month,kind", "S1,2024-05-01,history", "S1,2024-06-01,forecast", "S2,2024-06-01,forecast"]
+    (project / "products/shop/forecast/forecast.csv").write_text("\n".join(rows) + "\n")
+    # then it is half a screen, the best model first
+    told = summary(project, "shop").splitlines()
+    assert told[:2] == ["shop: 12,345 rows in, 6 set aside", "left out  2024-06: ends on the 3rd"]
+    assert [line.split() for line in told[4:7]] == [
+        ["champion", "0.0400"],
+        ["candidate", "0.0512"],
+        ["season", "not", "known"],
+    ]
+    assert told[8:11] == [
+        "verdict   refuse: it is no better",
+        "forecast  2024-06, 2 stores",
+        "serves    make serve SOURCE=shop",
+    ]
+    assert told[-1] == f"page      file://{project}/products/shop/forecast/month.html" and len(told) < 20
+
+
+def test_a_fault_of_the_user_s_is_one_line_and_status_one(toy, brewcast):
+    edit(toy / "env.yaml", "wins: 7", "wins: seven")
+    for command in ("why", "build", "clean --source far", "summary"):
+        told = brewcast(command, fails=True)
+        assert (told.status, told.out) == (1, "")
+        assert told.err.startswith("error: ") and "Traceback" not in told.err and len(told.err.splitlines()) == 1
