@@ -510,7 +510,9 @@ def main(
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # a stop from outside ends kernels too
         if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # and a terminal's end, but under `nohup`
             signal.signal(signal.SIGHUP, signal.default_int_handler)
-        return COMMANDS[asked.command][0](root, asked) or 0
+        status = COMMANDS[asked.command][0](root, asked) or 0
+        sys.stdout.flush()  # here, where a reader who is gone is no error
+        return status
     except BrokenPipeError:  # whoever read has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

@@ -97,10 +97,7 @@ def test_who_asks_by_module_name_or_from_a_folder_below_is_answered_too(toy, run
     assert told.splitlines() == [f"{stage:<10} is up to date" for stage in ("ingest", "clean", "look", "judge")]
 
 
-LATE = pytest.mark.xfail(strict=True, reason="what is in the buffer is written after main has returned: status 120")
-
-
-@pytest.mark.parametrize("unbuffered", ["1", pytest.param("", marks=LATE)])
+@pytest.mark.parametrize("unbuffered", ["1", ""])
 def test_whoever_has_read_enough_is_no_error(toy, run, unbuffered):
     # given a reader who is gone before the first line
     gone = "mkfifo gone; (exec <gone) & exec 3>gone; wait"
