@@ -50,6 +50,14 @@ def made_products(folder: Path, stores: int = 30, recipe: dict | None = None) ->
     )
 
 
+def made_release(folder: Path) -> SimpleNamespace:
+    "A release folder of 30 stores, and what it was made of."
+    made = made_products(folder / "products")
+    (folder / "release").mkdir()
+    write_release(folder / "release", made.table, made.online, made.forecast.parent, "numpy\n")
+    return SimpleNamespace(folder=folder / "release", made=made)
+
+
 def places(folder: Path) -> SimpleNamespace:
     return SimpleNamespace(
         release=folder / "package/release",
