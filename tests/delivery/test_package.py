@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -12,7 +11,7 @@ from brewcast.common.core import read_json, write_parquet
 from brewcast.common.hashing import sha256
 from brewcast.delivery.package import NOT_SERVED, bento_hashes, hashes, package, serve_requirements, write_release
 
-SERVING = ["bento", "keys", "ledger", "online", "predictions", "project", "release", "service", "versions"]
+SERVING = "api_keys api_models app bento metrics online_store prediction_log release traffic".split()
 
 
 @pytest.fixture(scope="module")
@@ -49,8 +48,9 @@ def test_the_bento_holds_the_release_and_only_what_it_imports(packaged):
     files = packaged.summary["bento"]["files"]
     release = {name.removeprefix("src/release/"): h for name, h in files.items() if name.startswith("src/release/")}
     assert release == {name: h for name, h in packaged.summary["files"].items() if name not in NOT_SERVED}
-    code = sorted(Path(name).name for name in files if name.startswith("src/brewcast/"))
-    assert code == ["__init__.py", *(f"{n}.py" for n in SERVING)]
+    code = {name.removeprefix("src/brewcast/") for name in files if name.startswith("src/brewcast/")}
+    packages = {f"{n}__init__.py" for n in ("", "common/", "serving/")}
+    assert code == packages | {"common/ledger.py", "common/paths.py"} | {f"serving/{n}.py" for n in SERVING}
 
 
 def test_two_packages_of_one_forecast_are_the_same_release(packaged, tmp_path):
