@@ -9,6 +9,8 @@ import pandas as pd
 import pytest
 from tills import COLUMNS, HEADER, LINES, assert_costs_itself_only, assert_refused, reader, text
 
+from brewcast.data.source_files import looks_like, numbered_lines
+
 
 @pytest.fixture
 def read(tmp_path):
@@ -262,3 +264,39 @@ def test_a_database_without_a_table_name_and_a_broken_parquet_are_refused(read):
         read(None, name="shop.db", more={"table": "till"})
     with pytest.raises(ValueError, match="till.parquet: "):
         read(b"PAR1 and no more of it than this", name="till.parquet")
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_a_file_is_cut_into_the_same_lines_whatever_is_read_at_a_time(tmp_path, end):
+    # given lines of all lengths in UTF-8, one of them in Windows-1252, and a last one without an end
+    lines = ["first"] + [f"{i} é" + "№" * (i % 40) for i in range(300)]
+    raw = end.join(lines).encode().replace("40 é".encode(), "40 é".encode("cp1252"), 1)
+    (tmp_path / "till.csv").write_bytes(raw)
+    (tmp_path / "till.csv.gz").write_bytes(gzip.compress(raw))
+    # then every line has its number and its text, however many bytes are read at once, packed or not
+    for name in ("till.csv", "till.csv.gz"):
+        for size in (64, 65, 127, 1000, 1 << 22):
+            batches = [batch.to_pydict() for batch in numbered_lines(tmp_path / name, size)]
+            assert [text for batch in batches for text in batch["text"]] == lines
+            assert [n for batch in batches for n in batch["_line"]] == list(range(1, len(lines) + 1))
+            assert size > 1000 or len(batches) > 3
+
+
+@pytest.mark.parametrize(
+    "texts, told",
+    [
+        (["1", "-2", "3.0"], "whole numbers"),
+        (["1", "2.5", ".5"], "decimal numbers"),
+        (["2022-01-31", "2022-02-28"], "dates as %Y-%m-%d"),
+        (["01/31/2022", "02/28/2022"], "dates as %m/%d/%Y"),
+        (["31/01/2022", "28/02/2022"], "dates as %d/%m/%Y"),
+        (["31.01.2022"], "dates as %d.%m.%Y"),
+        (["yes", "No", "TRUE"], "yes or no"),
+        (["Coffee", "1", "2022-01-31"], "text"),
+        (["1"] * 19 + ["dear"], "whole numbers"),  # one in twenty may be a mistake
+        (["1"] * 18 + ["dear"], "text"),
+        ([], "text"),
+    ],
+)
+def test_what_a_column_looks_like_is_said_in_words(texts, told):
+    assert looks_like(texts) == told
