@@ -61,6 +61,8 @@ def test_months_without_outcomes_or_with_bad_data_say_nothing_of_errors(story):
         pd.Timestamp("2023-04-01"): 0.04,
         pd.Timestamp("2023-05-01"): 0.07,
     }
+    # and as long as it is not mended, nothing of that month
+    assert error_table(story[:4]).index.max() == pd.Timestamp("2023-03-01")
     assert best_of(table) == "seasonal" and table.same_month_last_year.isna().all()
 
 

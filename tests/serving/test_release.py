@@ -116,13 +116,14 @@ def test_rows_that_a_plan_moves_are_those_that_the_features_make_of_that_plan(ro
     # given next month's rows as planned, and as the features make them of another plan
     rows, others = rows_of_plan(), rows_of_plan(**planned)
     place = {name: i for i, name in enumerate(rows)}
-    before = rows.to_numpy(copy=True)
+    numbers = rows.to_numpy(copy=True)
+    before = numbers.copy()
     # when the rows are moved to that plan
-    moved = with_plan(rows.to_numpy(), place, planned)
+    moved = with_plan(numbers, place, planned)
     # then they are the others, in every feature, and those that were moved are as they were
     assert len(rows) == 7 and not np.allclose(before, others, equal_nan=True)
     np.testing.assert_allclose(moved, others.to_numpy())
-    np.testing.assert_array_equal(rows.to_numpy(), before)
+    np.testing.assert_array_equal(numbers, before)
 
 
 def test_the_first_row_that_has_nothing_of_what_is_planned_is_named_with_the_lever(rows_of_plan):
