@@ -17,6 +17,8 @@ from waits import until
 
 from brewcast.delivery.package import call, quiet_environment
 
+ONE = {"store_ids": ["STORE101"]}
+
 
 def post(port: int, body: bytes | dict, kind: str | None = "application/json", path: str = "/forecast", **headers):
     "POST, and the answer as (status, JSON)."

@@ -1,6 +1,7 @@
 "A small fitted forest, its forecast, and the release and Bento made of them: for the tests of what is delivered."
 
 import shutil
+import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -48,6 +49,24 @@ def made_products(folder: Path, stores: int = 30, recipe: dict | None = None) ->
     return SimpleNamespace(
         forecast=forecast, online=rows, verdict=write_json(verdict, folder / "evaluate" / "verdict.json"), table=table
     )
+
+
+def made_release(folder: Path) -> SimpleNamespace:
+    "A release folder of 30 stores, and what it was made of."
+    made = made_products(folder / "products")
+    (folder / "release").mkdir()
+    write_release(folder / "release", made.table, made.online, made.forecast.parent, "numpy\n")
+    return SimpleNamespace(folder=folder / "release", made=made)
+
+
+def lay_release(state: Path, recipe: dict, stores: int = 12) -> str:
+    "A release among those of a state, as publish lays it there; gives its name."
+    with tempfile.TemporaryDirectory() as folder:
+        made, release = made_products(Path(folder) / "products", stores, recipe), Path(folder) / "release"
+        release.mkdir()
+        name = write_release(release, made.table, made.online, made.forecast.parent, "numpy\n")["release"]
+        shutil.copytree(release, state / "releases" / name)
+    return name
 
 
 def places(folder: Path) -> SimpleNamespace:

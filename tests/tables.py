@@ -8,7 +8,7 @@ import pandas as pd
 import pyarrow as pa
 
 from brewcast.data.clean import clean
-from brewcast.model.features import feature_versions, restated
+from brewcast.model.features import decided, feature_versions, restated
 
 CALENDAR = {
     "unit": "day",
@@ -83,3 +83,26 @@ def all_tables(lines: pd.DataFrame, plan: pd.DataFrame) -> dict[str, pd.DataFram
 def months_of(lines: pd.DataFrame) -> pd.DataFrame:
     store_month = clean(as_sales(lines), [], CALENDAR)[0].to_pandas()
     return store_month.assign(month=pd.to_datetime(store_month.month))
+
+
+def at(month: str, hours: int = 0) -> pd.Timestamp:
+    "When a month is decided, and some hours later."
+    return decided(pd.Series([pd.Timestamp(month)]), CALENDAR)[0] + pd.Timedelta(hours=hours)
+
+
+def corrected_months(lines: pd.DataFrame, plan: pd.DataFrame) -> tuple:
+    "A year of S1 at double the sales, noticed when April 2024 is decided; S2's May, noticed after June was."
+    months = months_of(lines)
+    march, april = (months[months.month <= f"2024-0{m}-01"] for m in (3, 4))
+    known = restated(march, None, CALENDAR)
+
+    def doubled(frame, series, since, till):
+        wrong = (frame.series_id == series) & frame.month.between(since, till)
+        return frame.assign(quantity_sold=frame.quantity_sold.where(~wrong, frame.quantity_sold * 2))
+
+    known = restated(doubled(april, "S1", "2023-04-01", "2024-03-01"), known, CALENDAR)
+    june = doubled(months, "S1", "2023-04-01", "2024-03-01")
+    known = restated(june, known, CALENDAR)
+    final = doubled(june, "S2", "2024-05-01", "2024-05-01")
+    known = restated(final, known, CALENDAR)
+    return known, plan, months, final

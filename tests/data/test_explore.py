@@ -1,14 +1,8 @@
 """Explore: the numbers behind the pictures are right, the pictures come out with whatever columns a source has."""
 
 import datetime
-import hashlib
-import json
-import subprocess
-import sys
-from types import SimpleNamespace
 
 import ibis
-import joblib
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -36,11 +30,6 @@ from brewcast.data.explore import (
     store_days,
     store_spans,
 )
-from brewcast.delivery.forecast import next_month
-from brewcast.delivery.package import write_release
-from brewcast.model.features import feature_tables
-from brewcast.model.recipes import FEATURES, build_model, model_bytes
-from brewcast.serving.what_if import open_release, plot_what_if, promotion_planned, what_if, what_if_panel, what_if_text
 
 TYPES = {"date": pa.date32(), "price": pa.decimal128(18, 6), "quantity_sold": pa.decimal128(18, 6)}
 TYPES |= {"promotion": pa.bool_(), "holiday": pa.bool_()}
@@ -249,158 +238,3 @@ def test_a_picture_has_its_title_as_alternative_text(sales, tmp_path):
     image = show(plot_missing(missing_by_month(sales[0])), tmp_path / "missing.png")
     _, metadata = image._repr_mimebundle_()
     assert metadata["image/png"]["alt"].startswith("Most often missing: weather")
-
-
-CALENDAR = {"unit": "day", "countries": {"USA": "US"}, "open_within_days": 10, "decided_after_days": 2}
-CUTOFF = pd.Timestamp("2025-12-31")
-FACTORS = {"factors": {f"S{i}": [0.9 - i / 100, 1.2 + i / 100] for i in range(6)}, "young": [0.8, 1.5]}
-
-
-def promoted_months(next_share: float) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Three years of six stores that sell half as much again on a promotion day, and their plan with next month's."""
-    rng, rows, plan = np.random.default_rng(5), [], []
-    for store in [f"S{i}" for i in range(6)]:
-        for month in pd.date_range("2023-01-01", "2026-01-01", freq="MS"):
-            share, days = rng.uniform(0, 0.8), month.days_in_month
-            planned = next_share if month > CUTOFF else share
-            plan.append((store, month, month - pd.Timedelta(days=9), 2.0, planned, days))
-            if month <= CUTOFF:
-                sold = 100 * days * (1 + 0.5 * share) * rng.uniform(0.98, 1.02)
-                end = month + pd.offsets.MonthEnd(0)
-                rows.append((store, store, month, "USA", "Reno", sold, 2.0, "Hot", True, False, 0.28, "winter"))
-                rows[-1] += (days, share, 9, month, end)
-    names = ["series_id", "store_id", "month", "country", "city", "quantity_sold", "price", "weather", "promotion"]
-    names += ["holiday", "is_weekend", "season", "trading_days", "promotion_share", "lines", "first_date", "last_date"]
-    columns = ["store_id", "month", "published", "price", "promotion_share", "trading_days"]
-    return pd.DataFrame(rows, columns=names), pd.DataFrame(plan, columns=columns)
-
-
-def feature_rows(next_share: float) -> pd.DataFrame:
-    """Every feature of every cutoff, with what came of it."""
-    months, plan = promoted_months(next_share)
-    tables = feature_tables(months, plan, CALENDAR)
-    keys = ["series_id", "event_timestamp", "created"]
-    rows = tables["history"].merge(tables["ahead"], on=keys).merge(tables["profile"], on=keys)
-    rows["cutoff"] = rows["event_timestamp"].dt.tz_localize(None)
-    outcomes = months.assign(cutoff=months["month"] - pd.Timedelta(days=1)).rename(columns={"quantity_sold": "actual"})
-    return rows.merge(outcomes[["series_id", "cutoff", "actual"]], on=["series_id", "cutoff"], how="left")
-
-
-def publish(root, recipe: dict) -> tuple:
-    """A release in the state of the source `toy`, a product beside it, and the forecast that it serves."""
-    rows = feature_rows(0.3)
-    past, online = rows[rows["actual"].notna()], rows[rows["cutoff"] == CUTOFF]
-    online = online.sort_values("series_id", ignore_index=True)
-    model = build_model(recipe).fit(past[FEATURES], past["actual"])
-    forecast = next_month(model, online, CUTOFF, FACTORS, recipe)
-    made, folder = root / "made", root / "state/toy/releases/one"
-    made.mkdir(parents=True), folder.mkdir(parents=True)
-    (made / "model.joblib").write_bytes(model_bytes(model))
-    write_json(FACTORS, made / "intervals.json")
-    digest = hashlib.sha256((made / "model.joblib").read_bytes()).hexdigest()
-    write_json({"recipe": recipe, "train_through": "2025-12-01", "model_sha256": digest}, made / "recipe.json")
-    write_release(folder, forecast, online, made, "")
-    (root / "state/toy/current").symlink_to("releases/one")
-    return root / "products/toy/clean/store_month.parquet", forecast
-
-
-@pytest.fixture(scope="module")
-def served(tmp_path_factory):
-    """What serves a source with promotions, a forest."""
-    root = tmp_path_factory.mktemp("served")
-    product, forecast = publish(root, {"name": "forest", "params": {"n_estimators": 30, "weight": 1.0}})
-    model = joblib.load(root / "made/model.joblib")
-    return SimpleNamespace(root=root, product=product, forecast=forecast, release=open_release(product), model=model)
-
-
-def test_as_planned_is_the_forecast_that_is_served(served):
-    stores = served.forecast["store_id"].tolist()
-    answers = pd.DataFrame(what_if(served.release, stores))
-    for name in ("forecast", "lower", "upper"):
-        assert answers[name].tolist() == pytest.approx(served.forecast[name].tolist(), rel=1e-6)
-    share = promotion_planned(served.release)["S1"]
-    asked, planned = (what_if(served.release, ["S1"], s)[0]["forecast"] for s in (share, None))
-    assert asked == pytest.approx(planned, rel=1e-6)
-
-
-def test_another_plan_is_what_the_features_of_that_plan_would_give(served):
-    # given the features, had the plan been another from the start
-    online = feature_rows(0.75).query("cutoff == @CUTOFF").sort_values("series_id")
-    forecast = served.model.predict(online[FEATURES])
-    # when, then
-    answers = what_if(served.release, online["series_id"].tolist(), 0.75)
-    assert [answer["forecast"] for answer in answers] == pytest.approx(forecast.tolist(), rel=1e-6)
-    upper = [FACTORS["factors"][answer["store_id"]][1] * answer["forecast"] for answer in answers]
-    assert [answer["upper"] for answer in answers] == pytest.approx(upper)
-
-
-def test_promotions_raise_the_forecast_of_stores_that_sell_more_on_them(served):
-    stores, before = served.forecast["store_id"].tolist(), served.release.numbers.copy()
-    none, every = (pd.DataFrame(what_if(served.release, stores, share)) for share in (0.0, 1.0))
-    assert (every["forecast"] > 1.2 * none["forecast"]).all()  # half as much again, on up to 80% of days
-    np.testing.assert_array_equal(served.release.numbers, before)  # asking changes nothing
-
-
-def test_what_cannot_be_asked_is_said(served):
-    with pytest.raises(ValueError, match="no forecast of S77: the release has S0, S1"):
-        what_if(served.release, ["S1", "S77"], 0.5)
-    with pytest.raises(ValueError, match="share is 50: it must lie between 0"):
-        what_if(served.release, ["S1"], 50)
-
-
-def test_the_words_name_both_plans_and_the_picture_has_both_forecasts(served):
-    # given
-    months, _ = promoted_months(0.3)
-    past = months[months["store_id"] == "S1"].set_index("month")["quantity_sold"].tail(13)
-    planned, asked = what_if(served.release, ["S1"])[0], what_if(served.release, ["S1"], 1.0)[0]
-    # when
-    text = what_if_text(planned, asked, (0.3, 1.0, 0.8), "pieces")
-    names = [label.get_text() for label in plot_what_if(past, planned, asked, "every day").axes[0].texts]
-    # then
-    assert text[0].startswith("S1, January 2026: ") and text[0].endswith("% on the plan")
-    assert text[2].startswith("As planned, with 30%: ") and "the most that any month has had is 80%" in text[3]
-    assert [name.split(":")[0] for name in names] == ["as planned", "every day"]
-
-
-def test_the_panel_says_why_there_is_none(served, tmp_path, monkeypatch):
-    months, _ = promoted_months(0.3)
-    # given no JupyterLab: what serves is not even looked at
-    monkeypatch.delenv("JPY_SESSION_NAME", raising=False)
-    assert "Open this notebook in JupyterLab" in what_if_panel(tmp_path / "is/not/there/x", months, "cups").data
-    # given JupyterLab and nothing published
-    monkeypatch.setenv("JPY_SESSION_NAME", "nbs/data/12_explore.ipynb")
-    product = tmp_path / "products/toy/clean/store_month.parquet"
-    assert "`make run SOURCE=toy`" in what_if_panel(product, months, "cups").data
-    # given a recipe that looks at no plan, and a source without one
-    product, _ = publish(tmp_path, {"name": "seasonal", "params": {}})
-    assert (
-        "No promotion can be switched here: seasonal does not look at it" in what_if_panel(product, months, "cups").data
-    )
-    # given a release that was changed: it is not opened
-    (tmp_path / "state/toy/current/rows.npz").write_bytes(b"x")
-    with pytest.raises(ValueError, match="rows.npz is missing or was changed"):
-        what_if_panel(product, months, "cups")
-
-
-def test_the_panel_is_made_of_widgets_that_move_the_picture(served, monkeypatch):
-    monkeypatch.setenv("JPY_SESSION_NAME", "nbs/data/12_explore.ipynb")
-    store, plan, said, picture = what_if_panel(served.product, promoted_months(0.3)[0], "cups").children
-    before = picture.value
-    assert "S0, January 2026" in said.value and ", as planned" in said.value
-    store.value, plan.label = "S3", "every day"
-    assert "S3, January 2026" in said.value and "on the plan" in said.value and picture.value != before
-
-
-def test_the_module_is_imported_without_what_only_the_panel_needs():
-    asked = "import sys, json, brewcast.data.explore; print(json.dumps(sorted(sys.modules)))"
-    loaded = json.loads(
-        subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True).stdout
-    )
-    assert not {
-        "ipywidgets",
-        "ipykernel",
-        "bentoml",
-        "sklearn",
-        "brewcast.serving.app",
-        "brewcast.model.features",
-    } & set(loaded)

@@ -1,26 +1,22 @@
-"What may be known at a cutoff, and that Feast gives the same of it offline, online and in the forecast."
+"What may be known at a cutoff, and what a correction changes of it."
 
 import numpy as np
 import pandas as pd
-import pyarrow.parquet as pq
 import pytest
-from tables import CALENDAR, all_tables, as_sales, make_lines, make_plan, months_of
+from tables import CALENDAR, all_tables, as_sales, at, corrected_months, make_lines, make_plan, months_of
 
 from brewcast.common.core import write_parquet
 from brewcast.data import clean as clean_module
 from brewcast.data.clean import clean
 from brewcast.model import features
-from brewcast.model.feature_store import materialise, online_rows, point_in_time
 from brewcast.model.features import (
     as_known,
-    decided,
     feature_tables,
     feature_versions,
     month_grid,
     open_series,
     restated,
 )
-from brewcast.model.recipes import FEATURES
 
 CUTOFF = pd.Timestamp("2024-02-29")
 
@@ -140,60 +136,6 @@ def test_a_planned_closing_is_known(world):
     assert history[history.series_id == "S6"].event_timestamp.max() < CUTOFF.tz_localize("UTC") + pd.Timedelta(days=2)
 
 
-@pytest.fixture(scope="module")
-def feast_folder(world, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("features")
-    tables = all_tables(*world)
-    for name, table in tables.items():
-        write_parquet(table, folder / f"{name}.parquet")
-    materialise(folder, "toy", tables["history"].event_timestamp.max().tz_localize(None))
-    return folder, tables
-
-
-def numbers(table: pd.DataFrame) -> pd.DataFrame:
-    names = [name for name in FEATURES if pd.api.types.is_numeric_dtype(table[name])]
-    return table.set_index("series_id").sort_index()[names].astype(float)
-
-
-def test_offline_and_online_values_are_the_tables(feast_folder):
-    folder, tables = feast_folder
-    last = tables["history"].event_timestamp.max()
-    table = tables["history"].merge(tables["ahead"], on=["series_id", "event_timestamp", "created"])
-    table = table.merge(tables["profile"], on=["series_id", "event_timestamp", "created"])
-    joined = point_in_time(folder, "toy", table[["series_id", "created"]].rename(columns={"created": "decided_at"}))
-    for name in FEATURES:
-        pd.testing.assert_series_equal(joined[name], table[name], check_dtype=False)
-    table = table[table.event_timestamp == last]
-    online = online_rows(folder, "toy", sorted(table.series_id))
-    pd.testing.assert_frame_equal(numbers(online), numbers(table)[numbers(online).columns], check_exact=True)
-    assert set(online.series_id) == {"S0", "S1", "S2", "S3", "S4", "S5"}  # closed stores are not served
-
-
-def test_a_correction_made_after_the_decision_is_not_used(feast_folder, tmp_path):
-    # given a row of the same event, created a week after the decision
-    folder, tables = feast_folder
-    for name in ["ahead", "profile"]:
-        write_parquet(tables[name], tmp_path / f"{name}.parquet")
-    history = tables["history"]
-    late = history.assign(rate_last=-1.0, created=history.created + pd.Timedelta(days=7))
-    write_parquet(pd.concat([history, late], ignore_index=True), tmp_path / "history.parquet")
-    materialise(tmp_path, "late", history.event_timestamp.max().tz_localize(None))
-    decisions = history[["series_id", "created"]].rename(columns={"created": "decided_at"})
-    # when training asks at the decision, and when somebody asks a week later
-    then = point_in_time(tmp_path, "late", decisions)
-    later = point_in_time(tmp_path, "late", decisions.assign(decided_at=decisions.decided_at + pd.Timedelta(days=8)))
-    # then only the second knows of the correction, for every row of it
-    assert (then.rate_last.to_numpy() == history.rate_last.to_numpy()).all()
-    assert (later.rate_last == -1.0).all()
-
-
-def test_before_a_row_was_created_nothing_is_known(feast_folder):
-    folder, tables = feast_folder
-    first = tables["history"].groupby("series_id").created.min().reset_index()
-    early = first.assign(decided_at=first.created - pd.Timedelta(hours=1))[["series_id", "decided_at"]]
-    assert point_in_time(folder, "toy", early).rate_last.isna().all()
-
-
 def test_weeks_are_counted_by_their_weekday():
     months = pd.date_range("2012-08-01", "2012-10-01", freq="MS")
     friday = {"unit": "week", "weekday": "FRI"}
@@ -210,12 +152,6 @@ def test_the_grid_is_complete(world):
     assert grid.index.get_level_values("month").max() == store_month.month.max() + pd.offsets.MonthBegin(1)
 
 
-def test_written_tables_have_plain_types(feast_folder):
-    schema = pq.read_schema(feast_folder[0] / "history.parquet")
-    assert str(schema.field("event_timestamp").type) == "timestamp[us, tz=UTC]"
-    assert str(schema.field("has_own_season").type) == "int64"
-
-
 def test_the_month_in_which_a_store_opened_is_no_habit(world):
     # given a store that opened on 10 September, and no plan that would say how many days it trades
     lines, plan = world
@@ -228,29 +164,9 @@ def test_the_month_in_which_a_store_opened_is_no_habit(world):
 # -- sale lines that come late, or are corrected
 
 
-def at(month: str, hours: int = 0) -> pd.Timestamp:
-    "When a month is decided, and some hours later."
-    return decided(pd.Series([pd.Timestamp(month)]), CALENDAR)[0] + pd.Timedelta(hours=hours)
-
-
 @pytest.fixture(scope="module")
 def corrected(world):
-    "A year of S1 at double the sales, noticed when April 2024 is decided; S2's May, noticed after June was."
-    lines, plan = world
-    months = months_of(lines)
-    march, april = (months[months.month <= f"2024-0{m}-01"] for m in (3, 4))
-    known = restated(march, None, CALENDAR)
-
-    def doubled(frame, series, since, till):
-        wrong = (frame.series_id == series) & frame.month.between(since, till)
-        return frame.assign(quantity_sold=frame.quantity_sold.where(~wrong, frame.quantity_sold * 2))
-
-    known = restated(doubled(april, "S1", "2023-04-01", "2024-03-01"), known, CALENDAR)
-    june = doubled(months, "S1", "2023-04-01", "2024-03-01")
-    known = restated(june, known, CALENDAR)
-    final = doubled(june, "S2", "2024-05-01", "2024-05-01")
-    known = restated(final, known, CALENDAR)
-    return known, plan, months, final
+    return corrected_months(*world)
 
 
 def test_a_correction_has_its_own_time_and_the_first_version_stays(corrected):
@@ -287,25 +203,6 @@ def test_features_are_those_of_their_decision_and_the_corrected_come_beside_them
     moved = versions["history"][versions["history"].duplicated(["series_id", "event_timestamp"])]
     assert set(moved.created) == {at("2024-04-01"), at("2024-06-01", hours=1)}
     assert {"S1", "S2"} <= set(moved.series_id)
-
-
-def test_offline_online_and_the_table_agree_after_a_correction(corrected, tmp_path):
-    known, plan, _, final = corrected
-    tables = feature_versions(known, plan, CALENDAR)
-    for name, table in tables.items():
-        write_parquet(table, tmp_path / f"{name}.parquet")
-    cutoff = pd.Timestamp("2024-06-30")
-    materialise(tmp_path, "late", cutoff)
-    online = numbers(online_rows(tmp_path, "late", open_series(tables["history"], cutoff)))
-    asked = pd.DataFrame({"series_id": online.index, "decided_at": at("2024-06-01", hours=2)})
-    offline = numbers(point_in_time(tmp_path, "late", asked))
-    pd.testing.assert_frame_equal(online[offline.columns], offline, check_exact=True)
-    fresh = feature_tables(final, plan, CALENDAR)["history"]
-    fresh = fresh[fresh.event_timestamp == cutoff.tz_localize("UTC")].set_index("series_id")
-    assert online.rate_last.equals(fresh.rate_last.astype(float)) and online.rate_last["S2"] > 0
-    # a decision made before the correction is answered as it was then
-    earlier = point_in_time(tmp_path, "late", asked.assign(decided_at=at("2024-06-01"))).set_index("series_id")
-    assert earlier.rate_mean3["S2"] != online.rate_mean3["S2"]
 
 
 def test_an_outcome_says_from_which_cutoff_its_correction_was_known(corrected):

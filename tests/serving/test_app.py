@@ -1,11 +1,8 @@
 "The served Bento, asked as clients ask it: rightly, wrongly, and by many at once."
 
 import contextlib
-import hashlib
 import http.client
 import json
-import os
-import re
 import shutil
 import socket
 import subprocess
@@ -16,35 +13,25 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import joblib
-import numpy as np
 import psutil
 import pytest
-from clients import application, post
-from releases import ROOT, made_products
-from waits import until
+from clients import ONE, application, post
+from releases import ROOT, made_release
 
-from brewcast.common.core import read_json, read_parquet, write_json
-from brewcast.delivery.package import build_bento, call, quiet_environment, serving, write_release
-from brewcast.serving.api_keys import add_key
+from brewcast.common.core import read_json, read_parquet
+from brewcast.delivery.package import build_bento, call, quiet_environment, serving
 from brewcast.serving.api_models import MAX_BODY
 from brewcast.serving.app import openapi
-from brewcast.serving.prediction_log import Appender, read_predictions
-from brewcast.serving.release import Release, check_release, release_id
 
 ANSWERED = {"store_id", "month", "forecast", "lower", "upper", "model_version", "features_as_of"}
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def release(tmp_path_factory):
-    "A release folder of 30 stores, and what it was made of."
-    folder = tmp_path_factory.mktemp("release")
-    made = made_products(folder / "products")
-    (folder / "release").mkdir()
-    write_release(folder / "release", made.table, made.online, made.forecast.parent, "numpy\n")
-    return SimpleNamespace(folder=folder / "release", made=made)
+    return made_release(tmp_path_factory.mktemp("release"))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def served(release, tmp_path_factory):
     "The release's Bento, built and served once: some seven seconds."
     work = tmp_path_factory.mktemp("served")
@@ -83,7 +70,6 @@ def test_every_store_has_its_own_interval_and_one_without_the_young_s(served):
     assert young["upper"] / young["forecast"] == pytest.approx(1.4)
 
 
-ONE = {"store_ids": ["STORE101"]}
 DEEP = b'{"store_ids": ' + b"[" * 200_000 + b"]" * 200_000 + b"}"
 SECRET = "hunter2" * 100
 BAD = {  # body, content type, status, the field that the answer names
@@ -335,77 +321,6 @@ def test_the_log_holds_no_input_and_no_error(served):
     assert "Traceback" not in log
 
 
-@pytest.mark.parametrize("file", ["model.json", "model.onnx", "rows.npz", "intervals.json", "golden.json"])
-def test_a_file_that_was_changed_is_not_loaded(release, tmp_path, file):
-    # given a release, one file of which has one more byte
-    shutil.copytree(release.folder, tmp_path / "release")
-    with open(tmp_path / "release" / file, "ab") as changed:
-        changed.write(b" ")
-    # then it is refused by name, before anything of it is read
-    with pytest.raises(ValueError, match=f"{file} is missing or was changed"):
-        Release(tmp_path / "release")
-
-
-def test_a_description_that_was_changed_is_not_believed(release, tmp_path):
-    shutil.copytree(release.folder, tmp_path / "release")
-    described = read_json(tmp_path / "release" / "release.json")
-    write_json(described | {"month": "2024-06-01"}, tmp_path / "release" / "release.json")
-    with pytest.raises(ValueError, match="release.json was changed"):
-        check_release(tmp_path / "release")
-
-
-def renamed(folder, **changed):
-    "Describe a release anew, hashes and all, as somebody would who knows how."
-    described = read_json(folder / "release.json") | changed
-    described["files"] = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in described["files"]}
-    described["release"] = described["model_version"] = release_id(described)
-    write_json(described, folder / "release.json")
-
-
-def another_model(folder, made):
-    says = read_json(folder / "model.json")
-    says["forest"]["weight"] = 0.4
-    write_json(says, folder / "model.json")
-
-
-def change_rows(folder, change):
-    with np.load(folder / "rows.npz") as rows:
-        kept = {name: rows[name].copy() for name in rows}
-    change(kept["numbers"])
-    with open(folder / "rows.npz", "wb") as file:
-        np.savez(file, **kept)
-
-
-def other_rows(folder, made):
-    change_rows(folder, lambda numbers: numbers.__imul__(1.001))
-
-
-def other_intervals(folder, made):
-    (folder / "intervals.json").write_text('{"factors": {}, "young": [0.7, 1.4]}')
-
-
-def nothing_at_all(folder, made):
-    change_rows(folder, lambda numbers: numbers.fill(np.nan))
-
-
-@pytest.mark.parametrize("change", [another_model, other_rows, other_intervals, nothing_at_all])
-def test_golden_rows_refuse_another_model_other_rows_and_other_settings(release, tmp_path, change):
-    # given a release in which something was changed and every hash made right again
-    shutil.copytree(release.folder, tmp_path / "release")
-    change(tmp_path / "release", release.made)
-    renamed(tmp_path / "release")
-    # then its golden rows, or its own forecasts, refuse it
-    with pytest.raises(ValueError, match="does not get its golden answer|is not a finite number"):
-        Release(tmp_path / "release")
-
-
-def test_golden_rows_refuse_another_month(release, tmp_path):
-    shutil.copytree(release.folder, tmp_path / "release")
-    renamed(tmp_path / "release", month="2024-06-01")
-    with pytest.raises(ValueError, match="does not get its golden answer"):
-        Release(tmp_path / "release")
-
-
 def test_a_release_that_fails_its_check_is_never_ready(served, tmp_path):
     # given the Bento with a tampered model
     shutil.copytree(served.bento, tmp_path / "bento")
@@ -415,13 +330,6 @@ def test_a_release_that_fails_its_check_is_never_ready(served, tmp_path):
     with pytest.raises(RuntimeError, match="model.onnx is missing or was changed"):
         with serving(tmp_path / "bento", tmp_path, start_within=7):
             pass
-
-
-def test_the_server_listens_on_the_loopback_unless_told_otherwise():
-    # given the service's own configuration, which BENTOML_HOST and --host override
-    from brewcast.serving.bento import Brewcast
-
-    assert Brewcast.config["http"]["host"] == "127.0.0.1"
 
 
 HEAVY = {
@@ -465,37 +373,7 @@ def test_the_service_imports_nothing_of_training(release, tmp_path):
     assert not set(done.stdout.split()) & HEAVY
 
 
-# --- keys, capacity, the prediction log: the same application in uvicorn, as settings have it
-
-
-def until_status(port, status, authorization):
-    until(lambda: post(port, ONE, authorization=authorization)[0] == status, f"answered with {status}", patience=10)
-
-
-def test_with_keys_nobody_without_one_gets_a_forecast(release, tmp_path):
-    key = add_key(tmp_path / "keys.json", "planner")
-    assert key not in (tmp_path / "keys.json").read_text()
-    with application(release.folder, tmp_path, api_keys=tmp_path / "keys.json") as served:
-        for wrong in ({}, {"authorization": "Bearer nonsense"}, {"authorization": f"Basic {key}"}):
-            status, content = post(served.port, ONE, **wrong)
-            assert (status, content["detail"][0]["field"]) == (401, "authorization")
-        assert post(served.port, ONE, authorization=f"Bearer {key}")[0] == 200
-        assert call(served.port, "GET", "/metrics")[0] == call(served.port, "GET", "/versions")[0] == 401
-        assert call(served.port, "GET", "/livez")[0] == call(served.port, "GET", "/readyz")[0] == 200
-        # and a key that is replaced, or taken away, is in force without a restart; without the file nobody is let in
-        second = add_key(tmp_path / "keys.json", "planner")
-        until_status(served.port, 200, f"Bearer {second}")
-        until_status(served.port, 401, f"Bearer {key}")
-        (tmp_path / "keys.json").unlink()
-        until_status(served.port, 401, f"Bearer {second}")
-    assert key not in served.log.read_text()
-
-
-def test_a_file_of_keys_that_holds_something_else_stops_the_start(release, tmp_path):
-    (tmp_path / "keys.json").write_text('{"planner": "a key as it is"}')
-    with pytest.raises(AssertionError, match="holds something else than sha256 hashes"):
-        with application(release.folder, tmp_path, api_keys=tmp_path / "keys.json"):
-            pass
+# --- capacity and the log: the same application in uvicorn, as settings have it
 
 
 def test_over_capacity_the_rest_is_turned_away_and_what_is_let_in_is_right(release, tmp_path):
@@ -534,82 +412,6 @@ def test_slow_bodies_are_not_waited_for_and_do_not_shut_others_out(release, tmp_
         assert call(served.port, "GET", "/livez")[0] == 200
         assert all(b" 408 " in connection.recv(4096).split(b"\r\n")[0] for connection in slow)
         assert post(served.port, ONE)[0] == 200
-
-
-def test_every_forecast_is_in_the_prediction_log_with_its_features_hash(release, tmp_path):
-    with application(release.folder, tmp_path, predictions=tmp_path / "predictions") as served:
-        status, answers = post(served.port, {"store_ids": ["STORE110", "STORE104"]}, x_request_id="r-1")
-        planned = post(served.port, {"store_ids": ["STORE120"], "plan": {"promotion_share": 0.5}}, x_request_id="r-2")[
-            1
-        ]
-        assert post(served.port, {"store_ids": ["NOWHERE"]}, x_request_id="r-3")[0] == 404
-    # then each is there once, with what was answered; and a plan is marked, as nothing that will be compared
-    table = read_predictions(tmp_path / "predictions")
-    assert table.request_id.tolist() == ["r-1", "r-1", "r-2"] and set(table.role) == {"champion"}
-    logged = table.set_index("store_id").forecast
-    assert all(logged[answer["store_id"]] == answer["forecast"] for answer in [*answers, *planned])
-    assert table.plan.isna().tolist() == [True, True, False] and table.features.str.fullmatch("[0-9a-f]{12}").all()
-    loaded = Release(release.folder)
-    assert table.features[0] == loaded.hashes[loaded.position[table.store_id[0]]]
-    assert (table.latency_ms > 0).all() and (table.version == loaded.name).all()
-
-
-def test_a_kill_9_leaves_whole_lines_and_a_next_start_begins_a_new_file(release, tmp_path):
-    folder = tmp_path / "predictions"
-    for _ in range(2):
-        with application(release.folder, tmp_path, predictions=folder) as served:
-            before = set(folder.glob("*"))  # the first start's file is there when the second begins
-            for _request in range(50):
-                post(served.port, {"store_ids": ["STORE110"]})
-            while not any(path.stat().st_size for path in set(folder.glob("*")) - before):
-                time.sleep(0.05)
-            served.process.kill()
-            served.process.wait()
-    assert len(list(folder.iterdir())) == 2
-    for path in folder.iterdir():
-        lines = path.read_bytes().split(b"\n")
-        assert lines[-1] == b"" and all(json.loads(line)["store_id"] == "STORE110" for line in lines[:-1])
-
-
-def test_a_log_that_cannot_be_rotated_or_was_moved_goes_on(tmp_path):
-    # given a log that begins a new file at every write, whose folder cannot be written to for a while
-    lost, folder = [], tmp_path / "log"
-    log = Appender(folder, rotate=0, on_lost=lost.append)
-    log.add(lambda: b"one\n")
-    log.write()
-    folder.rename(tmp_path / "aside")
-    folder.write_text("in its place")
-    log.add(lambda: b"two\n")
-    log.write()
-    other = os.open(tmp_path / "another", os.O_CREAT | os.O_RDWR)  # would get a number that was closed by mistake
-    log.add(lambda: b"three\n")
-    log.write()
-    assert os.write(other, b"whole") == 5 and lost == [1, 1]
-    # when it can be written to again, then it is, in the folder that is there now
-    folder.unlink()
-    log.add(lambda: b"four\n")
-    log.close()
-    assert [path.read_bytes() for path in folder.iterdir()] == [b"four\n"]
-
-
-def test_a_full_disk_costs_the_log_and_no_request(release, tmp_path):
-    # given a log on a disk of 64 kB
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", disk], capture_output=True).returncode:
-        pytest.skip("no right to mount a small disk")
-    try:
-        with application(release.folder, tmp_path, predictions=disk / "predictions") as served:
-            asked = {"store_ids": [f"STORE{101 + i}" for i in range(30)]}
-            assert {post(served.port, asked)[0] for _ in range(60)} == {200}
-            time.sleep(0.3)
-            counters = call(served.port, "GET", "/metrics")[1].decode()
-        # then what could not be written is counted, and what was written is whole
-        lost = float(re.search(r"(?m)^brewcast_predictions_lost_total (\S+)", counters)[1])
-        assert lost > 0 and len(read_predictions(disk / "predictions")) + lost == 1800
-        assert all(path.read_bytes()[-1:] in (b"", b"\n") for path in (disk / "predictions").iterdir())
-    finally:
-        subprocess.run(["umount", disk], check=True)
 
 
 def test_the_log_is_json_lines_with_request_ids(release, tmp_path):

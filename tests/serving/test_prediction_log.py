@@ -1,0 +1,101 @@
+"Every forecast that was answered is in the log, whole, whatever happens to its disk, its folder or the process."
+
+import json
+import os
+import re
+import subprocess
+
+import pytest
+from clients import application, post
+from releases import made_release
+from waits import until
+
+from brewcast.delivery.package import call
+from brewcast.serving.prediction_log import Appender, read_predictions
+from brewcast.serving.release import Release
+
+
+@pytest.fixture(scope="module")
+def release(tmp_path_factory):
+    return made_release(tmp_path_factory.mktemp("release"))
+
+
+def test_every_forecast_is_in_the_prediction_log_with_its_features_hash(release, tmp_path):
+    with application(release.folder, tmp_path, predictions=tmp_path / "predictions") as served:
+        status, answers = post(served.port, {"store_ids": ["STORE110", "STORE104"]}, x_request_id="r-1")
+        planned = post(served.port, {"store_ids": ["STORE120"], "plan": {"promotion_share": 0.5}}, x_request_id="r-2")[
+            1
+        ]
+        assert post(served.port, {"store_ids": ["NOWHERE"]}, x_request_id="r-3")[0] == 404
+    # then each is there once, with what was answered; and a plan is marked, as nothing that will be compared
+    table = read_predictions(tmp_path / "predictions")
+    assert table.request_id.tolist() == ["r-1", "r-1", "r-2"] and set(table.role) == {"champion"}
+    logged = table.set_index("store_id").forecast
+    assert all(logged[answer["store_id"]] == answer["forecast"] for answer in [*answers, *planned])
+    assert table.plan.isna().tolist() == [True, True, False] and table.features.str.fullmatch("[0-9a-f]{12}").all()
+    loaded = Release(release.folder)
+    assert table.features[0] == loaded.hashes[loaded.position[table.store_id[0]]]
+    assert (table.latency_ms > 0).all() and (table.version == loaded.name).all()
+
+
+def test_a_kill_9_leaves_whole_lines_and_a_next_start_begins_a_new_file(release, tmp_path):
+    folder = tmp_path / "predictions"
+    for _ in range(2):
+        with application(release.folder, tmp_path, predictions=folder) as served:
+            before = set(folder.glob("*"))  # the first start's file is there when the second begins
+            written = lambda before=before: any(path.stat().st_size for path in set(folder.glob("*")) - before)  # noqa: E731
+            for _request in range(50):
+                post(served.port, {"store_ids": ["STORE110"]})
+            until(written, "written", served.process, log=served.log)
+            served.process.kill()
+            served.process.wait()
+    assert len(list(folder.iterdir())) == 2
+    for path in folder.iterdir():
+        lines = path.read_bytes().split(b"\n")
+        assert lines[-1] == b"" and all(json.loads(line)["store_id"] == "STORE110" for line in lines[:-1])
+
+
+def test_a_log_that_cannot_be_rotated_or_was_moved_goes_on(tmp_path):
+    # given a log that begins a new file at every write, whose folder cannot be written to for a while
+    lost, folder = [], tmp_path / "log"
+    log = Appender(folder, rotate=0, on_lost=lost.append)
+    log.add(lambda: b"one\n")
+    log.write()
+    folder.rename(tmp_path / "aside")
+    folder.write_text("in its place")
+    log.add(lambda: b"two\n")
+    log.write()
+    other = os.open(tmp_path / "another", os.O_CREAT | os.O_RDWR)  # would get a number that was closed by mistake
+    log.add(lambda: b"three\n")
+    log.write()
+    assert os.write(other, b"whole") == 5 and lost == [1, 1]
+    # when it can be written to again, then it is, in the folder that is there now
+    folder.unlink()
+    log.add(lambda: b"four\n")
+    log.close()
+    assert [path.read_bytes() for path in folder.iterdir()] == [b"four\n"]
+
+
+def test_a_full_disk_costs_the_log_and_no_request(release, tmp_path):
+    # given a log on a disk of 64 kB
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", disk], capture_output=True).returncode:
+        pytest.skip("no right to mount a small disk")
+    try:
+        with application(release.folder, tmp_path, predictions=disk / "predictions") as served:
+            asked = {"store_ids": [f"STORE{101 + i}" for i in range(30)]}
+            assert {post(served.port, asked)[0] for _ in range(60)} == {200}
+
+            def settled():  # how many lines were lost and how many written, once it is clear of all
+                counters = call(served.port, "GET", "/metrics")[1].decode()
+                lost = float(re.search(r"(?m)^brewcast_predictions_lost_total (\S+)", counters)[1])
+                written = len(read_predictions(disk / "predictions"))
+                return (lost, written) if lost + written >= 1800 else None
+
+            lost, written = until(settled, "all written or lost", served.process, log=served.log)
+        # then what could not be written is counted, and what was written is whole
+        assert lost > 0 and written + lost == 1800
+        assert all(path.read_bytes()[-1:] in (b"", b"\n") for path in (disk / "predictions").iterdir())
+    finally:
+        subprocess.run(["umount", disk], check=True)
