@@ -3,7 +3,6 @@
 import datetime
 from collections import Counter
 from decimal import Decimal
-from pathlib import Path
 from types import SimpleNamespace
 
 import ibis
@@ -12,6 +11,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from conftest import ROOT
 
 from brewcast.common.contracts import DECIMAL, STORE_MONTH, check, connect, sales_schema
 from brewcast.common.core import LEVELS, SALE_LINE, write_parquet
@@ -20,7 +20,6 @@ from brewcast.data.clean import by_month, clean, filled_in, incomplete_months, s
 from brewcast.data.ingest import ingest
 from brewcast.data.simulate import write_export
 
-ROOT = Path(__file__).resolve().parent.parent
 ORDER = {"weather": LEVELS["weather"], "promotion": [True, False], "holiday": [True, False]}
 DAILY = {"unit": "day", "weekday": None, "complete_within_days": 0}
 

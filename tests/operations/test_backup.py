@@ -627,7 +627,7 @@ def test_killed_at_any_step_the_next_comes_to_the_same_end(grown, tmp_path):
     stride = 1 if os.environ.get("BREWCAST_FAULTS") == "full" else 8
     told = subprocess.run(
         [sys.executable, __file__, grown, tmp_path, str(stride)],
-        env=project_environment(grown) | {"PYTHONPATH": f"{grown}:{Path(__file__).parent}"},
+        env=project_environment(grown) | {"PYTHONPATH": f"{grown}:{Path(__file__).parent.parent}"},
         capture_output=True,
         text=True,
     )

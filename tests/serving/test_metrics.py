@@ -7,18 +7,18 @@ import subprocess
 import urllib.parse
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from types import SimpleNamespace
 
 import prometheus_client
 import pytest
 import yaml
+from conftest import ROOT
 from servers import free_port
 from waits import until
 
 from brewcast.serving.metrics import Metrics
 
-DEPLOY = Path(__file__).resolve().parent.parent / "deploy"
+DEPLOY = ROOT / "deploy"
 RULES, TESTS, CONFIG = (DEPLOY / "prometheus" / name for name in ("rules.yml", "rules_test.yml", "prometheus.yml"))
 DASHBOARD = DEPLOY / "grafana" / "dashboard.json"
 FROM_PROMETHEUS = {"up": set(), "ALERTS": {"alertname", "alertstate", "severity"}}  # what it adds by itself
