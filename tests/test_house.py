@@ -174,7 +174,7 @@ def imported(code: str) -> set[str]:
                 )
             name, *package = [str(value.value) for value in values]
             found.add(package[0] + name if name.startswith(".") else name)
-    return {name for name in found if name.split(".")[0] == "brewcast"}
+    return {name for name in found if name.split(".")[0] == "brewcast"} - {"brewcast.__version__"}
 
 
 def reaching_up(root: Path, name: str) -> list[str]:
