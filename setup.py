@@ -15,7 +15,7 @@ setup(
     author=cfg["author"],
     license="Apache-2.0",
     packages=find_packages(include=[cfg["lib_name"], f"{cfg['lib_name']}.*"]),
-    package_data={"": ["templates/*"]},
+    package_data={"": ["templates/**/*"]},
     python_requires=f">={cfg['min_python']},<3.14",  # newer ones were not tried
     install_requires=cfg["requirements"].split(),
     extras_require={"serve": cfg["serve_requirements"].split(), "dev": cfg["dev_requirements"].split()},

@@ -87,10 +87,58 @@ IN_NOTEBOOKS = {  # for what no import graph sees: a notebook, a cell, where its
         "#| export\ndef f():\n    from brewcast.data.clean import clean\n\n    return clean",
         "brewcast.data.clean",
     ),
+    "import_module under another name": (
+        "data/12_explore.ipynb",
+        "from importlib import import_module as load\nload('..serving.release', __package__)",
+        "import_module",
+    ),
+    "importlib by its attribute": (
+        "data/12_explore.ipynb",
+        "import importlib\ngetattr(importlib, 'import_' + 'module')('json')",
+        "importlib",
+    ),
+    "code in a string": (
+        "data/12_explore.ipynb",
+        "#| export\nexec('from brewcast.serving import release')",
+        "exec",
+    ),
+    "a name that another library resolves": (
+        "data/12_explore.ipynb",
+        "import pkgutil\npkgutil.resolve_name('brewcast.serving.release:Release.x')",
+        "pkgutil",
+    ),
+    "a module's name within a longer text": (
+        "data/12_explore.ipynb",
+        "#| export\nASKS = 'see brewcast.serving.release:Release'",
+        "brewcast.serving",
+    ),
     "a name that is put together": (
         "data/12_explore.ipynb",
         "from importlib import import_module\nimport_module('brewcast.' + 'serving.release')",
         "import_module",
+    ),
+}
+
+BESIDE = {  # in what neither lint-imports nor a notebook holds: a file, code at its end, what must be named
+    "Feast's definitions ask the registry": (
+        "feature_repo/definitions.py",
+        "from brewcast.registry.publish import publish",
+        "brewcast.registry.publish",
+    ),
+    "a package loads on demand": (
+        "brewcast/data/__init__.py",
+        "import importlib\n\n\ndef __getattr__(name):\n    return importlib.import_module('brewcast.registry.' + name)",
+        "brewcast/data/__init__.py",
+    ),
+    "old pickles ask for more": (
+        "brewcast/models.py",
+        "from brewcast.registry.publish import publish",
+        "brewcast.registry.publish",
+    ),
+    "the Bento takes a library that it does not hold": (
+        "brewcast/serving/traffic.py",
+        "def f():\n    import pandera",
+        "pandera",
     ),
 }
 

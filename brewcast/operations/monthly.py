@@ -335,19 +335,7 @@ def line(
     return f"{record['month']}  {off}{alarm}; {verdict['verdict']}: {verdict['reason']}; {record['recipe']} serves ({spent})"
 
 # %% ../../nbs/operations/monthly.ipynb #c07a5feb
-STAYS = [
-    "products",
-    "state",
-    "data",
-    "scratch",
-    "backups",
-    "_docs",
-    "release",
-    ".git",
-    ".venv",
-    "__pycache__",
-    ".*cache",
-]
+STAYS = {"products", "state", "data", "scratch", "backups", "_docs", "release", ".git", ".venv"}  # at the root alone
 
 
 def lay_replay(
@@ -361,11 +349,13 @@ def lay_replay(
     code = sorted([*notebooks(root), *package_files(root), *root.glob("*.yaml"), *root.glob("sql/*")])
     read = data_read(root, stages(root, read_env(root, env_file(root, source))))
     stamps = [[str(path), path.stat().st_size, path.stat().st_mtime_ns] for path in read]
-    key = digest([{path.name: path.read_text() for path in code}, list(changed), since, stamps])
+    key = digest([{str(path.relative_to(root)): path.read_text() for path in code}, list(changed), since, stamps])
     if (place / ".key").exists() and (place / ".key").read_text() == key:
         return place
     shutil.rmtree(place, ignore_errors=True)
-    shutil.copytree(root, place, ignore=shutil.ignore_patterns(*STAYS), symlinks=True)
+    caches = shutil.ignore_patterns("__pycache__", ".*cache")
+    stays = lambda folder, names: {*caches(folder, names), *(STAYS if Path(folder) == root else ())}  # noqa: E731
+    shutil.copytree(root, place, ignore=stays, symlinks=True)
     (place / ".venv").symlink_to(Path(sys.prefix).resolve())
     (place / data).parent.mkdir(parents=True, exist_ok=True)
     (place / data).symlink_to((root / data).resolve())

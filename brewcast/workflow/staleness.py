@@ -19,7 +19,7 @@ import re
 import threading
 from pathlib import Path
 
-from ..common.hashing import FileHashes, digest
+from ..common.hashing import FileHashes, _hidden, digest
 from ..common.ledger import resolve_inputs
 from ..common.params import env_file, executor_settings, read_env, stages, upstream_of
 from ..common.paths import write_text
@@ -60,7 +60,7 @@ def is_lesson(
     "Which code cells a build leaves out: those above `## Run` that are neither exported nor parameters."
     runs = [i for i, cell in enumerate(cells) if "".join(cell["source"]).startswith("## Run")]
     parameters = {"parameters", "injected-parameters"}
-    exported = lambda c: re.match(r"(#\|.*\n)*#\| *export", "".join(c["source"]))  # noqa: E731
+    exported = lambda c: re.match(r"(\s*#\s*\|.*\n)*\s*#\s*\|\s*export", "".join(c["source"]))  # noqa: E731
     kept = lambda c: exported(c) or parameters & set(c["metadata"].get("tags", []))  # noqa: E731
     return [
         bool(runs) and i < runs[-1] and cell["cell_type"] == "code" and not kept(cell) for i, cell in enumerate(cells)
@@ -85,7 +85,9 @@ def module_path(
 ) -> Path | None:  # its file; None where there is none
     "Where a module of the package lies."
     place = Path(folder).joinpath(*name.split("."))
-    found = [path for path in (place.with_suffix(".py"), place / "__init__.py") if name and path.is_file()]
+    found = [
+        path for path in (place / "__init__.py", place.with_suffix(".py")) if name and path.is_file()
+    ]  # as Python does
     return found[0] if found else None
 
 
@@ -99,7 +101,7 @@ def local_modules(
     package = Path(folder).name
     named = {re.sub(r"[./]+", ".", name) for name in re.findall(rf"\b{package}[./](\w+(?:[./]\w+)*)", code)}
     with contextlib.suppress(SyntaxError):
-        for node in ast.walk(parse(code)):
+        for node in ast.walk(parse(re.sub(r"(?m)^\s*[%!].*", "", code))):  # a magic is no Python
             if isinstance(node, ast.ImportFrom):
                 named |= {
                     f"{base}.{alias.name}".strip(".") for base in _base(node, package, within) for alias in node.names
@@ -147,12 +149,12 @@ def package_data(
     "Templates and the like: all of a package whose name stands as a string, as `files` and Jinja's loader are given it."
     places, package = set(), re.escape(Path(folder).name)
     for name, form in [*modules.items(), *(("", text) for text in texts)]:
-        named = re.findall(rf"""["']{package}\.([\w.]+)["']""", form)
-        places |= {Path(folder).joinpath(*found.split(".")) for found in named}
+        named = re.findall(rf"""["']{package}[./](\w+)[\w./]*["']""", form)
+        places |= {Path(folder) / found for found in named}
         if re.search(r"__file__|__package__|__spec__", form) and name:
             places.add(module_path(name, folder).parent)
     below = {path for place in places - {Path(folder)} for path in place.rglob("*") if path.is_file()}
-    return sorted(path for path in below if not path.suffix.startswith(".py") and not path.name.startswith("."))
+    return sorted(path for path in below if not path.suffix.startswith(".py") and not _hidden(path.relative_to(folder)))
 
 # %% ../../nbs/workflow/staleness.ipynb #0cb4c58d
 RESOLVED = {  # parameters that name inputs.json, and what their stage is told of the state by them
@@ -192,10 +194,9 @@ def fingerprint(
     "All that makes a stage stale when it changes, but its parameters and its upstream products."
     code = [form for _, form in program(json.loads(Path(notebook).read_text())["cells"])]
     read = files_read(stage, params, root)
-    texts = [p.read_text() for path in read for p in _texts(path)]
-    code_read = [*code, *(normal_form(text) for text in texts)]
-    modules = module_closure(code_read, root / "brewcast")
-    read = [*read, *package_data(modules, code_read, root / "brewcast")]
+    texts = [normal_form(p.read_text()) for path in read for p in _texts(path)]
+    modules = module_closure([*code, *texts], root / "brewcast")
+    read = [*read, *package_data(modules, code, root / "brewcast")]
     return {
         "code": [f"{digest(cell)} {cell.splitlines()[0]}" for cell in code],
         "modules": {name: _defined(name, form) for name, form in modules.items()},
@@ -425,8 +426,8 @@ def package_files(
     root: Path,  # the project
 ) -> list[Path]:  # files
     "All that the library is: modules, and what lies beside them."
-    below = [path for path in (root / "brewcast").rglob("*") if path.is_file() and "__pycache__" not in path.parts]
-    return [path for path in below if not path.name.startswith(".")]
+    below = [path for path in (root / "brewcast").rglob("*") if path.is_file()]
+    return [path for path in below if not _hidden(path.relative_to(root))]
 
 
 def seal_path(root: Path, source: str) -> Path:

@@ -370,11 +370,11 @@ STOPPED = """
 import os, signal, sys
 from pathlib import Path
 from brewcast.operations import backup
-whole = keep.check_backup
+whole = backup.check_backup
 def stop(file):
     whole(file)
     os.kill(os.getpid(), signal.{signal})
-keep.check_backup = stop
+backup.check_backup = stop
 signal.signal(signal.SIGINT, signal.default_int_handler)
 backup.backup(Path('.'), 'simulated')
 """
