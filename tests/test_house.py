@@ -7,13 +7,13 @@ import re
 import shutil
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 
 import pytest
 import yaml
 from conftest import ROOT, commands
-from planted import IN_MODULES, IN_NOTEBOOKS, STAGES_NAMED
+from house import CONTRACTS, beside, reaching_up
+from planted import BESIDE, IN_MODULES, IN_NOTEBOOKS, STAGES_NAMED
 
 from brewcast.common.params import env_files, read_env, stages, upstream_of
 from brewcast.workflow.notebooks import notebooks
@@ -22,8 +22,6 @@ from brewcast.workflow.staleness import normal_form
 NOTEBOOKS = {path.relative_to(ROOT / "nbs").with_suffix("").as_posix(): path for path in notebooks(ROOT)}
 WIRED = stages(ROOT, read_env(ROOT))
 STAGES = ["ingest", "clean", "explore", "features", "monitor", "train", "evaluate", "forecast", "package"]
-CONTRACTS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
-LAYERS = [set(layer.split(" | ")) for layer in CONTRACTS[0]["layers"]]
 PACKAGES = sorted({path.parent.name for path in NOTEBOOKS.values()} - {"nbs"})
 FIRST = {package: next(path.stem for path in NOTEBOOKS.values() if path.parent.name == package) for package in PACKAGES}
 
@@ -130,67 +128,7 @@ def test_an_import_that_points_up_is_found(copied, planted):
     assert told in said
 
 
-def allowed(package: str) -> set[str]:
-    "The packages that one may import, by the contracts that `lint-imports` reads."
-    (at,) = [number for number, layer in enumerate(LAYERS) if package in layer]
-    below = {package}.union(*LAYERS[at + 1 :])
-    for contract in CONTRACTS[1:]:
-        if f"brewcast.{package}" in contract["source_modules"]:
-            below -= {name.removeprefix("brewcast.") for name in contract["forbidden_modules"]}
-    return below
-
-
-def after_m(node: ast.AST) -> list[ast.AST]:
-    "What stands after a `-m` in a list or a call."
-    items = getattr(node, "elts", None) or getattr(node, "args", None)
-    pairs = list(zip(items, items[1:], strict=False)) if isinstance(items, list) else []
-    return [then for item, then in pairs if isinstance(item, ast.Constant) and item.value == "-m"]
-
-
-def imported(code: str) -> set[str]:
-    "Modules of Brewcast that code imports or names, anywhere in it. Raises ValueError where a name is put together."
-    found, tree = set(), ast.parse(code)
-    programs = {
-        id(then) for node in ast.walk(tree) for then in after_m(node)
-    }  # a process of its own, maybe of older code
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "brewcast":
-            found |= {
-                f"{node.module}.{alias.name}" if node.module == "brewcast" else node.module for alias in node.names
-            }
-        elif isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif (
-            isinstance(node, ast.Constant)
-            and id(node) not in programs
-            and re.fullmatch(r"brewcast(\.\w+)+(:\w+)?", str(node.value))
-        ):
-            found.add(node.value)  # as `files`, `find_spec` or a configuration is given it
-        elif isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] in ("import_module", "__import__"):
-            values = [*node.args, *(keyword.value for keyword in node.keywords)]
-            if not all(isinstance(value, ast.Constant) for value in values):
-                raise ValueError(
-                    f"{ast.unparse(node)}: import_module of a name that is put together hides what is imported"
-                )
-            name, *package = [str(value.value) for value in values]
-            found.add(package[0] + name if name.startswith(".") else name)
-    return {name for name in found if name.split(".")[0] == "brewcast"} - {"brewcast.__version__"}
-
-
-def reaching_up(root: Path, name: str) -> list[str]:
-    "What a notebook imports and must not."
-    package = name.split("/")[0]
-    cells = [cell for cell in read(root / f"nbs/{name}.ipynb")["cells"] if cell["cell_type"] == "code"]
-    found = set().union(*(imported("".join(cell["source"])) for cell in cells))
-    return sorted(module for module in found if module.split(".")[1] not in allowed(package))
-
-
-LOADS_BY_NAME = {
-    "workflow/kernels"
-}  # libraries, before they are asked for: what PRELOAD names, and nothing of Brewcast
-
-
-@pytest.mark.parametrize("name", sorted(set(NOTEBOOKS) - LOADS_BY_NAME))
+@pytest.mark.parametrize("name", NOTEBOOKS)
 def test_no_cell_of_a_notebook_imports_what_stands_above_it(name):
     assert reaching_up(ROOT, name) == []
 
@@ -214,12 +152,20 @@ def planted_in(tmp_path: Path, notebook: str, code: str) -> str:
 @pytest.mark.parametrize("planted", IN_NOTEBOOKS)
 def test_what_a_notebook_hides_from_the_import_graph_is_found(tmp_path, planted):
     notebook, code, told = IN_NOTEBOOKS[planted]
-    name = planted_in(tmp_path, notebook, code)
-    try:
-        found = reaching_up(tmp_path, name)
-    except ValueError as error:
-        found = [str(error)]
-    assert [text for text in found if told in text]
+    assert [found for found in reaching_up(tmp_path, planted_in(tmp_path, notebook, code)) if told in found]
+
+
+def test_what_is_written_by_hand_asks_only_what_stands_below_it_and_the_bento_only_what_it_holds():
+    assert beside(ROOT) == []
+
+
+@pytest.mark.parametrize("planted", BESIDE)
+def test_what_a_file_beside_the_notebooks_asks_for_is_found(copied, planted):
+    file, code, told = BESIDE[planted]
+    shutil.copytree(ROOT / "feature_repo", copied / "feature_repo")
+    shutil.copy2(ROOT / "bentofile.yaml", copied / "bentofile.yaml")
+    (copied / file).write_text(f"{(copied / file).read_text()}\n\n{code}\n")
+    assert [wrong for wrong in beside(copied) if told in wrong]
 
 
 def test_what_the_bento_holds_is_what_the_contract_keeps_light_and_all_that_it_imports():
