@@ -46,8 +46,8 @@ def export_notebooks(
     if stale:
         _export(root)
         for module in sorted(_exported(root) - set(pairs.values())):
-            place = module.relative_to(root)
-            say(f"{place} was made from a notebook that is gone: remove it, or bring the notebook back")
+            left = module.relative_to(root)
+            say(f"{left} was made from a notebook that is gone: remove it, or bring the notebook back")
     for module, text in edited.items():
         if module.read_bytes() != text:
             module.write_bytes(text)

@@ -128,7 +128,7 @@ def module_closure(
         name = waiting.pop()
         found[name], imported = module_form(name, folder)
         waiting |= imported - set(found)
-    return {name: form for name, form in sorted(found.items()) if form != "pass"}  # a docstring and no more
+    return {name: form for name, form in sorted(found.items()) if form not in ("", "pass")}  # nothing, or a docstring
 
 
 def module_form(
@@ -169,11 +169,10 @@ def files_read(
     root: Path,  # the project
 ) -> list[Path]:  # files and folders that exist
     "Files that are upstream of a stage without being another's product."
-    named = [
-        v for v in _leaves({k: v for k, v in params.items() if k not in RESOLVED}) if isinstance(v, str) and "/" in v
-    ]
+    values = [v for v in _leaves({k: v for k, v in params.items() if k not in RESOLVED}) if isinstance(v, str) and v]
+    named = [v for v in values if "/" in v or (root / v).is_file()]
     paths = [root / name for name in [*executor_settings(root)["reads"].get(stage, []), *named]]
-    return [path for path in paths if path.exists() and "products" not in path.relative_to(root).parts]
+    return [path for path in paths if path.exists() and path.relative_to(root).parts[0] != "products"]
 
 
 def _leaves(value):
@@ -224,15 +223,16 @@ def _defined(name, form):
 
 
 def _texts(path):
-    files = sorted(path.glob("*")) if path.is_dir() else [path]
-    return [file for file in files if file.suffix in {".py", ".yaml"}]
+    files = sorted(path.rglob("*")) if path.is_dir() else [path]
+    return [file for file in files if file.suffix in {".py", ".yaml"} and file.is_file()]
 
 
 def _file_hash(path, hashes):
     if path.suffix == ".py":
         return digest(normal_form(path.read_text()))
-    if path.is_dir() and any(path.glob("*.py")):
-        return digest({file.name: _file_hash(file, hashes) for file in sorted(path.glob("*")) if file.is_file()})
+    if path.is_dir() and any(path.rglob("*.py")):
+        below = {file.relative_to(path).as_posix(): file for file in path.rglob("*") if file.is_file()}
+        return digest({name: _file_hash(file, hashes) for name, file in below.items() if not _hidden(Path(name))})
     return hashes.of(path)
 
 # %% ../../nbs/workflow/staleness.ipynb #cd40b460

@@ -6,9 +6,10 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import pytest
 from conftest import ROOT, commands, copy_project, project_environment
 
-from brewcast.workflow.notebooks import clean_notebooks, notebooks
+from brewcast.workflow.notebooks import clean_notebooks, export_notebooks, notebooks
 
 
 def test_exporting_and_cleaning_change_nothing(tmp_path):
@@ -116,3 +117,25 @@ def test_what_jupyter_keeps_beside_a_notebook_is_none_of_ours(tmp_path):
     root = nested(tmp_path)
     shutil.copytree(root / "nbs/data", root / "nbs/data/.ipynb_checkpoints")
     assert [path.name for path in notebooks(root)] == ["units.ipynb", "11_look.ipynb"]
+
+
+def test_two_notebooks_for_one_module_are_refused_and_neither_is_exported(tmp_path):
+    root = nested(tmp_path)
+    write(root / "nbs/data/12_again.ipynb", "#| default_exp data.look", "#| export\nnothing = 1")
+    told = "nbs/data/11_look.ipynb and nbs/data/12_again.ipynb are both exported to brewcast.data.look"
+    with pytest.raises(RuntimeError, match=told):
+        export_notebooks(root)
+    assert not (root / "brewcast/data").exists()
+
+
+def test_a_module_whose_notebook_is_gone_is_named(tmp_path, capsys):
+    # given notebooks that were exported
+    root = nested(tmp_path)
+    export_notebooks(root)
+    # when one moves to another package, then its module is made there, and the old one is said to be left
+    shutil.move(root / "nbs/data/11_look.ipynb", root / "nbs/common/look.ipynb")
+    text = (root / "nbs/common/look.ipynb").read_text().replace("default_exp data.look", "default_exp common.look")
+    (root / "nbs/common/look.ipynb").write_text(text)
+    assert export_notebooks(root) == ["common/look.ipynb"]
+    assert (root / "brewcast/common/look.py").exists()
+    assert "brewcast/data/look.py was made from a notebook that is gone: remove it" in capsys.readouterr().err

@@ -175,3 +175,71 @@ def test_a_product_that_feast_stamps_is_told_by_its_definitions(tmp_path):
     assert staleness.product_hashes(wiring, tmp_path, hashes) == before
     path.unlink()
     assert staleness.product_hashes(wiring, tmp_path, hashes) == {"registry.db": None}
+
+
+def test_files_are_watched_wherever_they_lie(tmp_path):
+    # given a query at the root, and a folder of data that is called as the folder of products is, with a program in it
+    for name in ["near.sql", "data/products/till.csv", "data/products/more/till.csv", "data/products/prepare.py"]:
+        write_text(tmp_path / name, "1")
+    write_text(tmp_path / "pipeline.yaml", "tasks: []")
+    write_text(tmp_path / "products/near/inputs.json", "{}")
+    params = {"sql": "near.sql", "data": "data/products", "unit": "pieces", "made": "products/near/inputs.json"}
+
+    def seen():
+        hashes = staleness.FileHashes(tmp_path / "hashes.json")
+        write_text(tmp_path / "nbs/10_one.ipynb", '{"cells": []}')
+        return staleness.fingerprint("one", tmp_path / "nbs/10_one.ipynb", params, tmp_path, hashes)["files"]
+
+    # then all of it is, and what a build makes is not
+    before = seen()
+    assert before.keys() == {"near.sql", "data/products"}
+    write_text(tmp_path / "data/products/more/till.csv", "2")
+    assert seen()["data/products"] != before["data/products"]
+    write_text(tmp_path / "near.sql", "2")
+    assert seen()["near.sql"] != before["near.sql"]
+
+
+@pytest.fixture
+def package(tmp_path):
+    "A package in which data/look asks common/units."
+    for name, code in {
+        "data/__init__.py": "",
+        "common/__init__.py": "",
+        "common/units.py": "x = 1",
+        "data/look.py": "from ..common import units",
+    }.items():
+        write_text(tmp_path / "brewcast" / name, code)
+    return tmp_path / "brewcast"
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "from brewcast.data.look import f",
+        "from brewcast.data import look as seen",
+        "import brewcast.data.look",
+        "import brewcast.data.look as seen",
+        "def f():\n    from brewcast.data import look",
+        "%matplotlib inline\nfrom brewcast.data import look",
+        "!ls\nfrom brewcast.data import (\n    look,\n)",
+    ],
+)
+def test_a_module_of_a_package_is_found_however_it_is_imported(package, code):
+    assert list(staleness.module_closure([code], package)) == ["common.units", "data.look"]
+
+
+def test_a_package_stands_before_a_module_of_its_name_as_for_python(package):
+    write_text(package / "common/units/__init__.py", "x = 2")
+    assert staleness.module_closure(["import brewcast.data.look"], package)["common.units"] == "x = 2"
+
+
+def test_relative_imports_count_from_where_they_stand(package):
+    write_text(package / "data/look.py", "from . import near\nfrom .near import x\nfrom .. import common")
+    write_text(package / "data/near.py", "x = 1")
+    write_text(package / "common/__init__.py", "from .units import x")
+    assert list(staleness.module_closure(["import brewcast.data.look"], package)) == [
+        "common",
+        "common.units",
+        "data.look",
+        "data.near",
+    ]
