@@ -199,7 +199,9 @@ def _publish(root, asked):
 
 
 def _why(root, asked):
-    found = stale(root, asked.source, stages(root, parameters(root, asked.source, asked.changed)))
+    wired = stages(root, parameters(root, asked.source, asked.changed))
+    export_notebooks(root)  # as a build would: what was edited and not exported is a reason, too
+    found = stale(root, asked.source, wired)
     print(json.dumps(found, indent=1, default=str) if asked.json else told_why(found))
 
 

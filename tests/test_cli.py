@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT
-from toy import ENV, edit
+from toy import ENV, cell, edit
 
 from brewcast.cli import COMMANDS, export_lines, last_built, lay_release, main, parser, place_data, summary, told_why
 
@@ -90,6 +90,26 @@ def test_why_says_the_same_for_programs_and_for_people(toy, brewcast):
         "look       is up to date",
         "judge      follows from clean",
     ]
+
+
+def test_why_knows_of_a_notebook_that_was_edited_and_not_exported(toy, brewcast):
+    # given a module that is made from a notebook, and a build of it
+    write = lambda body: write_notebook(toy, "nbs/common/areas.ipynb", "common.areas", body)  # noqa: E731
+    write("return x")
+    brewcast("build")
+    assert not any(json.loads(brewcast("why --json").out).values())
+    # when the notebook is edited, and nothing else is done
+    write("return x * 1")
+    # then it is the reason of every stage that reaches it
+    assert "- module common.areas: area (judge -> data.shapes -> common.areas)" in brewcast("why").out
+
+
+def write_notebook(root: Path, name: str, module: str, body: str) -> None:
+    sources = [f"#| default_exp {module}", f"#| export\ndef area(x):\n    {body}"]
+    cells = [cell("markdown", 0, "# Areas\n\n> A toy."), *(cell("code", n, text) for n, text in enumerate(sources, 1))]
+    (root / name).parent.mkdir(parents=True, exist_ok=True)
+    kernel = {"kernelspec": {"display_name": "python3", "language": "python", "name": "python3"}}
+    (root / name).write_text(json.dumps({"cells": cells, "metadata": kernel, "nbformat": 4, "nbformat_minor": 5}))
 
 
 def test_who_asks_by_module_name_or_from_a_folder_below_is_answered_too(toy, run):
