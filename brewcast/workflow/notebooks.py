@@ -78,8 +78,10 @@ def _exported(root):
 
 
 def _export(root):
+    from nbdev.config import get_config
     from nbdev.doclinks import nbdev_export
 
+    get_config.cache_clear()  # of another project in this process: its modules would be made instead
     with contextlib.chdir(root):
         nbdev_export()
 

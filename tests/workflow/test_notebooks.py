@@ -139,3 +139,11 @@ def test_a_module_whose_notebook_is_gone_is_named(tmp_path, capsys):
     assert export_notebooks(root) == ["common/look.ipynb"]
     assert (root / "brewcast/common/look.py").exists()
     assert "brewcast/data/look.py was made from a notebook that is gone: remove it" in capsys.readouterr().err
+
+
+def test_of_two_projects_in_one_process_each_is_exported_to_its_own_place(tmp_path):
+    for name in ["one", "other"]:
+        (tmp_path / name).mkdir()
+        root = nested(tmp_path / name)
+        assert export_notebooks(root) == ["common/units.ipynb", "data/11_look.ipynb"]
+        assert (root / "brewcast/data/look.py").exists()
