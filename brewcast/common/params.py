@@ -10,6 +10,7 @@ __all__ = ['FREE', 'MAY_BE_NULL', 'AT_LEAST_ONE', 'CHOICES', 'QUIET', 'env_files
 # %% ../../nbs/common/params.ipynb #63e1407b
 import ast
 import difflib
+import functools
 import json
 import re
 import sysconfig
@@ -19,10 +20,14 @@ import yaml
 
 # %% ../../nbs/common/params.ipynb #e76bf8f2
 def _yaml(path):
+    return _parsed(path.read_text(), path.name)
+
+
+def _parsed(text, name):
     try:
-        return yaml.load(path.read_text(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # in C: 8 times as fast
+        return yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # in C: 8 times as fast
     except yaml.YAMLError as error:
-        raise ValueError(f"{path.name} is no YAML: {error}") from None
+        raise ValueError(f"{name} is no YAML: {error}") from None
 
 
 def env_files(
@@ -80,7 +85,12 @@ def executor_settings(
     root: Path,  # the project
 ) -> dict:  # `reads`: paths by stage; `decisive`: a stage; `home`: a product; None or empty where nothing is said
     "What pipeline.yaml's `executor` says of stages: whoever runs them knows none by its name."
-    said = _yaml(root / "pipeline.yaml").get("executor")
+    return _executor((root / "pipeline.yaml").read_text())
+
+
+@functools.cache
+def _executor(text):  # every stage asks, and only another text has another answer
+    said = _parsed(text, "pipeline.yaml").get("executor")
     return {"reads": {}, "decisive": None, "home": None} | (said if isinstance(said, dict) else {})
 
 

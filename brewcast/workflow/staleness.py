@@ -19,7 +19,7 @@ import re
 import threading
 from pathlib import Path
 
-from ..common.hashing import FileHashes, _hidden, digest
+from ..common.hashing import FileHashes, digest, hidden
 from ..common.ledger import resolve_inputs
 from ..common.params import env_file, executor_settings, read_env, stages, upstream_of
 from ..common.paths import write_text
@@ -85,10 +85,8 @@ def module_path(
 ) -> Path | None:  # its file; None where there is none
     "Where a module of the package lies."
     place = Path(folder).joinpath(*name.split("."))
-    found = [
-        path for path in (place / "__init__.py", place.with_suffix(".py")) if name and path.is_file()
-    ]  # as Python does
-    return found[0] if found else None
+    ways = (place / "__init__.py", place.with_suffix(".py"))  # as Python looks for it
+    return next((path for path in ways if name and path.is_file()), None)
 
 
 @functools.cache
@@ -154,7 +152,7 @@ def package_data(
         if re.search(r"__file__|__package__|__spec__", form) and name:
             places.add(module_path(name, folder).parent)
     below = {path for place in places - {Path(folder)} for path in place.rglob("*") if path.is_file()}
-    return sorted(path for path in below if not path.suffix.startswith(".py") and not _hidden(path.relative_to(folder)))
+    return sorted(path for path in below if not path.suffix.startswith(".py") and not hidden(path.relative_to(folder)))
 
 # %% ../../nbs/workflow/staleness.ipynb #0cb4c58d
 RESOLVED = {  # parameters that name inputs.json, and what their stage is told of the state by them
@@ -232,7 +230,7 @@ def _file_hash(path, hashes):
         return digest(normal_form(path.read_text()))
     if path.is_dir() and any(path.rglob("*.py")):
         below = {file.relative_to(path).as_posix(): file for file in path.rglob("*") if file.is_file()}
-        return digest({name: _file_hash(file, hashes) for name, file in below.items() if not _hidden(Path(name))})
+        return digest({name: _file_hash(file, hashes) for name, file in below.items() if not hidden(Path(name))})
     return hashes.of(path)
 
 # %% ../../nbs/workflow/staleness.ipynb #cd40b460
@@ -427,7 +425,7 @@ def package_files(
 ) -> list[Path]:  # files
     "All that the library is: modules, and what lies beside them."
     below = [path for path in (root / "brewcast").rglob("*") if path.is_file()]
-    return [path for path in below if not _hidden(path.relative_to(root))]
+    return [path for path in below if not hidden(path.relative_to(root))]
 
 
 def seal_path(root: Path, source: str) -> Path:
