@@ -23,6 +23,11 @@ LOADS_BY_NAME = {"workflow/kernels"}  # libraries that kernels will ask for: wha
 OUTSIDE_THE_BENTO = {("prediction_log.py", "duckdb")}  # reads logs for the monthly round; the service only writes them
 
 
+def module_of(notebook: str) -> str:
+    "Which module a notebook exports: model/13_features gives model.features."
+    return re.sub(r"\b\d\d_", "", notebook).replace("/", ".")
+
+
 def allowed(package: str) -> set[str]:
     "The packages that one may import, by the contracts that `lint-imports` reads."
     (at,) = [number for number, layer in enumerate(LAYERS) if package in layer]

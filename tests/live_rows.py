@@ -2,17 +2,16 @@
 
 import contextlib
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pandas as pd
 import pytest
-from servers import Server, program
+from servers import PostgresServer, RedisServer, program
 from tables import all_tables, make_lines, make_plan
 
 from brewcast.common.core import write_json, write_parquet
 from brewcast.model.feature_store import materialise, view_features
 from brewcast.registry.online_writer import hold, push_online
-from brewcast.serving.online_store import OnlineRows, open_rows
+from brewcast.serving.online_store import open_rows
 
 JUNE, MARCH = datetime(2024, 6, 30, tzinfo=UTC), datetime(2024, 3, 31, tzinfo=UTC)
 OPEN, CLOSED = [f"S{i}" for i in range(6)], "S6"  # S6 closes with March
@@ -23,8 +22,10 @@ def set_cutoff(root, cutoff: datetime) -> None:
     write_json({"cutoff": str(cutoff.date())}, root / "products/toy/features/features.json")
 
 
-def lay_features(root: Path) -> Path:
+@pytest.fixture(scope="module")
+def live_project(tmp_path_factory):
     "A project's feature tables, materialised into the build's file."
+    root = tmp_path_factory.mktemp("project")
     folder = root / "products/toy/features"
     folder.mkdir(parents=True)
     for name, table in all_tables(make_lines(), make_plan()).items():
@@ -34,21 +35,27 @@ def lay_features(root: Path) -> Path:
     return root
 
 
-def one_of_its_own(kind: type[Server]) -> Server:
-    "A server, empty; a skip where its program is not there."
-    if not program(kind.needs):
-        pytest.skip(f"{kind.needs} is not installed: apt-get install redis-server postgresql")
-    return kind()
+@pytest.fixture(scope="module", params=[RedisServer, PostgresServer], ids=["redis", "postgresql"])
+def server(request):
+    "A server of one's own, empty; a skip where its program is not there."
+    if not program(request.param.needs):
+        pytest.skip(f"{request.param.needs} is not installed: apt-get install redis-server postgresql")
+    with request.param() as running:
+        yield running
 
 
-def push_anew(root: Path, server: Server) -> Server:
+@pytest.fixture
+def pushed(live_project, server):
     "The server, with June's rows in it, whatever an earlier test did to them."
     with contextlib.closing(open_rows(server.url, "brewcast_toy", {}, timeout=20)) as anyhow:
         hold(anyhow, None)
-    assert push_online(root, "toy", server.url)["changed"]
+    assert push_online(live_project, "toy", server.url)["changed"]
     return server
 
 
-def reader_of(root: Path, server: Server) -> OnlineRows:
+@pytest.fixture
+def rows(live_project, pushed):
     "A reader of the server, with patience for a loaded machine."
-    return open_rows(server.url, **view_features(root / "products/toy/features", "toy"), timeout=20)
+    reader = open_rows(pushed.url, **view_features(live_project / "products/toy/features", "toy"), timeout=20)
+    with contextlib.closing(reader):
+        yield reader

@@ -114,3 +114,10 @@ def lay_products(
     package["made_from"] = {path.name: sha256(path) for path in (made.forecast, made.verdict)}
     write_json(package, release.parent / "package.json")
     return folder
+
+
+def lay_settings(root: Path) -> None:
+    "What makes a folder a project of the source `shop`."
+    (root / "env.yaml").write_text("source: shop\ndata: data/shop\n")
+    for name in ("pipeline.yaml", "settings.ini"):
+        shutil.copy(ROOT / name, root / name)

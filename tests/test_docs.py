@@ -10,6 +10,7 @@ from urllib.parse import unquote, urljoin, urlsplit
 import nbformat
 import pytest
 from conftest import ROOT
+from house import module_of
 
 from brewcast.common.params import env_files, flat, known_parameters, read_env, stages, upstream_of
 from brewcast.workflow.notebooks import notebooks
@@ -104,7 +105,7 @@ def test_places_of_this_machine_are_nowhere(site):
 
 def test_every_exported_name_is_in_the_reference(site):
     for notebook in notebooks(site.root):
-        name = re.sub(r"\b\d\d_", "", notebook.relative_to(site.root / "nbs").with_suffix("").as_posix())
+        name = module_of(notebook.relative_to(site.root / "nbs").with_suffix("").as_posix()).replace(".", "/")
         module, html = site.root / f"brewcast/{name}.py", site.pages[f"brewcast/{name}.html"]
         named = [n for n in ast.parse(module.read_text()).body if isinstance(n, ast.Assign)]
         exported = ast.literal_eval(next(n.value for n in named if n.targets[0].id == "__all__"))

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 from conftest import ROOT, commands
-from house import CONTRACTS, beside, reaching_up
+from house import CONTRACTS, beside, module_of, reaching_up
 from planted import BESIDE, IN_MODULES, IN_NOTEBOOKS, STAGES_NAMED
 
 from brewcast.common.params import env_files, read_env, stages, upstream_of
@@ -24,10 +24,6 @@ WIRED = stages(ROOT, read_env(ROOT))
 STAGES = ["ingest", "clean", "explore", "features", "monitor", "train", "evaluate", "forecast", "package"]
 PACKAGES = sorted({path.parent.name for path in NOTEBOOKS.values()} - {"nbs"})
 FIRST = {package: next(path.stem for path in NOTEBOOKS.values() if path.parent.name == package) for package in PACKAGES}
-
-
-def module_of(notebook: str) -> str:
-    return re.sub(r"\b\d\d_", "", notebook).replace("/", ".")
 
 
 def read(notebook: Path) -> dict:

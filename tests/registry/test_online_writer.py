@@ -1,50 +1,27 @@
 "A release's rows on a server: what is pushed is what was built, once, whole, and nobody else's rows are touched."
 
-import contextlib
 import shutil
 import subprocess
 import sys
 
 import pytest
 from conftest import ROOT
-from live_rows import CLOSED, JUNE, MARCH, OPEN, lay_features, one_of_its_own, push_anew, reader_of, set_cutoff
-from servers import PASSWORD, QUOTED, PostgresServer, RedisServer
+from live_rows import CLOSED, JUNE, MARCH, OPEN, set_cutoff
+from servers import PASSWORD, QUOTED
 
 from brewcast.common.core import read_parquet, write_parquet
 from brewcast.model.feature_store import view_features
 from brewcast.registry.online_writer import feast_settings, held, hold, keep_only, push_online, tables_hash
 from brewcast.serving.online_store import entity_key, open_rows
 
-
-@pytest.fixture(scope="module")
-def built(tmp_path_factory):
-    "A project's feature tables, materialised into the build's file."
-    return lay_features(tmp_path_factory.mktemp("project"))
+pytest_plugins = ["live_rows"]  # a project's feature tables, and servers that hold a cutoff's rows
 
 
-@pytest.fixture(scope="module", params=[RedisServer, PostgresServer], ids=["redis", "postgresql"])
-def server(request):
-    "A server of one's own, empty."
-    with one_of_its_own(request.param) as running:
-        yield running
-
-
-@pytest.fixture
-def pushed(built, server):
-    "The server, with June's rows in it, whatever an earlier test did to them."
-    return push_anew(built, server)
-
-
-@pytest.fixture
-def rows(built, pushed):
-    "A reader of the server, with patience for a loaded machine."
-    with contextlib.closing(reader_of(built, pushed)) as reader:
-        yield reader
-
-
-def test_a_closed_store_is_removed_corrected_data_arrive_and_the_same_again_changes_nothing(built, server, tmp_path):
+def test_a_closed_store_is_removed_corrected_data_arrive_and_the_same_again_changes_nothing(
+    live_project, server, tmp_path
+):
     root = tmp_path / "project"
-    subprocess.run(["cp", "-a", built, root], check=True)
+    subprocess.run(["cp", "-a", live_project, root], check=True)
     folder = root / "products/toy/features"
     reader = open_rows(server.url, **view_features(folder, "toy"), timeout=20)
     # given March's rows, when June's are pushed, the store that closed is gone
@@ -80,9 +57,9 @@ def test_a_closed_store_is_removed_corrected_data_arrive_and_the_same_again_chan
     reader.close()
 
 
-def test_a_push_that_was_killed_is_done_again(built, rows, pushed, monkeypatch):
+def test_a_push_that_was_killed_is_done_again(live_project, rows, pushed, monkeypatch):
     asked = held(rows)
-    assert asked == tables_hash(built / "products/toy/features")
+    assert asked == tables_hash(live_project / "products/toy/features")
     hold(rows, "what another build asked for")
 
     def killed(*_):
@@ -90,23 +67,25 @@ def test_a_push_that_was_killed_is_done_again(built, rows, pushed, monkeypatch):
 
     monkeypatch.setattr("brewcast.registry.online_writer.keep_only", killed)
     with pytest.raises(KeyboardInterrupt):
-        push_online(built, "toy", pushed.url)
+        push_online(live_project, "toy", pushed.url)
     assert held(rows) is None
     monkeypatch.undo()
-    assert push_online(built, "toy", pushed.url)["changed"]
+    assert push_online(live_project, "toy", pushed.url)["changed"]
     assert held(rows) == asked
 
 
-def test_a_push_with_nothing_to_do_does_not_import_feast(built, pushed):
+def test_a_push_with_nothing_to_do_does_not_import_feast(live_project, pushed):
     script = (
         "import sys; from brewcast.registry.online_writer import push_online\n"
         "print(push_online(sys.argv[1], 'toy', sys.argv[2])['changed'], 'feast' in sys.modules)"
     )
-    done = subprocess.run([sys.executable, "-c", script, built, pushed.url], capture_output=True, text=True, cwd=ROOT)
+    done = subprocess.run(
+        [sys.executable, "-c", script, live_project, pushed.url], capture_output=True, text=True, cwd=ROOT
+    )
     assert (done.stdout.strip(), done.returncode) == ("False False", 0), done.stderr
 
 
-def test_what_another_project_keeps_in_the_same_redis_is_left_alone(built, rows):
+def test_what_another_project_keeps_in_the_same_redis_is_left_alone(live_project, rows):
     if rows.where["kind"] != "redis":
         return  # a table of its own
     others = [entity_key("S1") + b"old_brewcast_toy", b"a key of someone else's"]
@@ -117,11 +96,11 @@ def test_what_another_project_keeps_in_the_same_redis_is_left_alone(built, rows)
 
 
 @pytest.mark.parametrize("table", ["history", "ahead", "profile"])
-def test_another_value_in_any_table_is_another_push_and_the_same_tables_are_not(built, tmp_path, table):
+def test_another_value_in_any_table_is_another_push_and_the_same_tables_are_not(live_project, tmp_path, table):
     # given a copy of the tables
     folder = tmp_path / "features"
-    shutil.copytree(built / "products/toy/features", folder)
-    asked = tables_hash(built / "products/toy/features")
+    shutil.copytree(live_project / "products/toy/features", folder)
+    asked = tables_hash(live_project / "products/toy/features")
     assert tables_hash(folder) == asked
     # when one table has one row less
     rows = read_parquet(folder / f"{table}.parquet")

@@ -16,7 +16,7 @@ from types import SimpleNamespace
 
 import pytest
 from clients import serving
-from releases import FOREST, ROOT, SEASONAL, lay_products
+from releases import FOREST, ROOT, SEASONAL, lay_products, lay_settings
 from waits import until
 
 from brewcast.common.ledger import read_ledger
@@ -39,9 +39,7 @@ def published(tmp_path_factory):
     publish("shop", root)
     lay_products(root, "key2", SEASONAL, "refuse", challenger=FOREST)
     publish("shop", root)
-    (root / "env.yaml").write_text("source: shop\ndata: data/shop\n")
-    for name in ("pipeline.yaml", "settings.ini"):
-        shutil.copy(ROOT / name, root / name)
+    lay_settings(root)
     return root
 
 

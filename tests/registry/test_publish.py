@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from killing import die_before_effect, in_a_fork
 from releases import FOREST, ROOT, SEASONAL, VERDICTS, lay_products, made_products
 
 from brewcast.common.core import read_json, write_json, write_parquet
@@ -156,29 +157,13 @@ def test_products_of_before_a_rollback_do_not_undo_it(project):
 
 # --- killed anywhere
 
-EFFECTS = {"open", "os.rename", "os.symlink", "os.remove", "os.mkdir", "shutil.copytree", "shutil.rmtree", "os.rmdir"}
-
 
 def run_and_die(root: Path, at: int, client_call: str | None = None) -> int:
     "Publish in a forked process that dies before its at-th effect, or after a call of MLflow's; gives its exit status."
-    child = os.fork()
-    if child:
-        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    left = [at]
 
-    def die_before_effect(event, args):
-        if (
-            event in EFFECTS
-            and "/state/" in str(args[0])
-            and not (event == "open" and not args[2] & (os.O_WRONLY | os.O_RDWR))
-        ):
-            left[0] -= 1
-            if left[0] < 0:
-                os._exit(9)
-
-    try:
+    def work():
         if client_call is None:
-            sys.addaudithook(die_before_effect)
+            die_before_effect(at, "/state/")
         else:
             from mlflow import MlflowClient
 
@@ -190,10 +175,8 @@ def run_and_die(root: Path, at: int, client_call: str | None = None) -> int:
 
             setattr(MlflowClient, client_call, die_after_call)
         publish("shop", root)
-        os._exit(0)
-    except BaseException as error:
-        sys.stderr.write(f"{type(error).__name__}: {error}\n")
-        os._exit(1)
+
+    return in_a_fork(work)
 
 
 @pytest.fixture(scope="module")

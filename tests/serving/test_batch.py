@@ -8,7 +8,7 @@ import sys
 
 import pytest
 from clients import application, post
-from releases import FOREST, ROOT, SEASONAL, lay_release
+from releases import FOREST, ROOT, SEASONAL, lay_release, lay_settings
 
 from brewcast.registry.ledger_writer import append_entry
 from brewcast.serving.batch import PLANNED, forecast_file
@@ -25,9 +25,7 @@ def shop(tmp_path_factory):
     state = root / "state/shop"
     champion, challenger = lay_release(state, FOREST), lay_release(state, SEASONAL)
     append_entry(state, {"release": champion, "challenger": {"release": challenger}, "share": 40})
-    (root / "env.yaml").write_text("source: shop\ndata: data/shop\n")
-    for name in ("pipeline.yaml", "settings.ini"):
-        shutil.copy(ROOT / name, root / name)
+    lay_settings(root)
     return root
 
 

@@ -1,6 +1,5 @@
 "Rows read live, from SQLite, Redis and PostgreSQL: Feast's values, nothing stale, and an error that can be shown."
 
-import contextlib
 import hashlib
 import json
 import math
@@ -19,8 +18,8 @@ import pandas as pd
 import pytest
 from clients import application, post
 from conftest import ROOT
-from live_rows import CLOSED, JUNE, OPEN, lay_features, one_of_its_own, push_anew, reader_of
-from servers import PASSWORD, QUOTED, PostgresServer, RedisServer
+from live_rows import CLOSED, JUNE, OPEN
+from servers import PASSWORD, QUOTED
 
 from brewcast.common.core import read_parquet, write_json, write_parquet
 from brewcast.delivery.package import call, write_release
@@ -32,33 +31,9 @@ from brewcast.serving.online_store import OnlineStoreError, entity_key, open_row
 from brewcast.serving.prediction_log import read_predictions
 from brewcast.serving.release import Release
 
+pytest_plugins = ["live_rows"]  # a project's feature tables, and servers that hold a cutoff's rows
+
 UNKNOWN = "never seen"
-
-
-@pytest.fixture(scope="module")
-def built(tmp_path_factory):
-    "A project's feature tables, materialised into the build's file."
-    return lay_features(tmp_path_factory.mktemp("project"))
-
-
-@pytest.fixture(scope="module", params=[RedisServer, PostgresServer], ids=["redis", "postgresql"])
-def server(request):
-    "A server of one's own, empty."
-    with one_of_its_own(request.param) as running:
-        yield running
-
-
-@pytest.fixture
-def pushed(built, server):
-    "The server, with June's rows in it, whatever an earlier test did to them."
-    return push_anew(built, server)
-
-
-@pytest.fixture
-def rows(built, pushed):
-    "A reader of the server, with patience for a loaded machine."
-    with contextlib.closing(reader_of(built, pushed)) as reader:
-        yield reader
 
 
 def read_again(rows, ids=OPEN):
@@ -67,9 +42,9 @@ def read_again(rows, ids=OPEN):
     return rows.read(ids, as_of=JUNE)
 
 
-def of_feast(built, settings: dict | None) -> dict[str, dict]:
+def of_feast(live_project, settings: dict | None) -> dict[str, dict]:
     "The same rows by get_online_features."
-    store = open_store(built / "products/toy/features", "toy", online=settings)
+    store = open_store(live_project / "products/toy/features", "toy", online=settings)
     entities = [{"series_id": series_id} for series_id in [*OPEN, CLOSED, UNKNOWN]]
     answer = store.get_online_features(store.get_feature_service("next_month"), entities).to_dict()
     ids = answer.pop("series_id")
@@ -90,26 +65,28 @@ def assert_same(read: dict[str, dict], feast: dict[str, dict]) -> None:
         assert set(feast[absent].values()) == {None}
 
 
-def test_the_build_s_file_is_read_as_feast_reads_it(built):
-    folder = built / "products/toy/features"
+def test_the_build_s_file_is_read_as_feast_reads_it(live_project):
+    folder = live_project / "products/toy/features"
     known = view_features(folder, "toy")
     reader = open_rows(f"sqlite:///{folder / 'online.db'}", **known)
     read = reader.read([*OPEN, CLOSED, UNKNOWN], as_of=JUNE)
     assert sum(len(names) for names in known["views"].values()) > 40
     values = [value for row in read.values() for value in row.values()]
     assert {type(value) for value in values} == {float, int, str, type(None), datetime}
-    assert_same(read, of_feast(built, None))
+    assert_same(read, of_feast(live_project, None))
 
 
-def test_a_server_is_read_as_feast_reads_it_and_as_the_tables_say(built, pushed, rows):
+def test_a_server_is_read_as_feast_reads_it_and_as_the_tables_say(live_project, pushed, rows):
     read = rows.read([*OPEN, CLOSED, UNKNOWN], as_of=JUNE)
-    table = read_parquet(built / "products/toy/features/history.parquet").set_index(["series_id", "event_timestamp"])
+    table = read_parquet(live_project / "products/toy/features/history.parquet").set_index(
+        ["series_id", "event_timestamp"]
+    )
     assert read["S3"]["rate_seasonal"] == table.loc[("S3", JUNE), "rate_seasonal"]
-    assert_same(read, of_feast(built, feast_settings(pushed.url)))
+    assert_same(read, of_feast(live_project, feast_settings(pushed.url)))
 
 
-def test_a_release_may_ask_for_some_features_only(built, pushed):
-    some = view_features(built / "products/toy/features", "toy", ["rate_last", "city"])
+def test_a_release_may_ask_for_some_features_only(live_project, pushed):
+    some = view_features(live_project / "products/toy/features", "toy", ["rate_last", "city"])
     assert some == {"project": "brewcast_toy", "views": {"history": ["rate_last"], "profile": ["city"]}}
     reader = open_rows(pushed.url, **some, timeout=20)
     assert reader.read(["S1"], as_of=JUNE)["S1"].keys() == {"rate_last", "city", "event_timestamp"}
@@ -123,8 +100,8 @@ def test_a_row_older_than_the_views_allow_is_absent(rows):
     assert rows.read(["S1"]) == {}  # now
 
 
-def test_the_age_is_that_of_the_views(built):
-    store = open_store(built / "products/toy/features", "toy")
+def test_the_age_is_that_of_the_views(live_project):
+    store = open_store(live_project / "products/toy/features", "toy")
     assert {view.ttl for view in store.list_feature_views()} == {online_store.AGE}
 
 
@@ -200,12 +177,12 @@ def test_a_server_that_hangs_is_not_waited_for(rows, pushed):
     impatient.close()
 
 
-def test_no_error_and_no_file_holds_a_password(built, pushed, rows, capfd, caplog):
+def test_no_error_and_no_file_holds_a_password(live_project, pushed, rows, capfd, caplog):
     quoted = pushed.url.split(":")[2].split("@")[0]
     wrong = pushed.url.replace(quoted, "wr0ng-secret")
     refused = open_rows(wrong, rows.project, rows.views, timeout=20)
     errors = []
-    for ask in (lambda: refused.read(["S1"]), lambda: push_online(built, "toy", wrong)):
+    for ask in (lambda: refused.read(["S1"]), lambda: push_online(live_project, "toy", wrong)):
         with pytest.raises(OnlineStoreError) as error:
             ask()
         assert error.value.__suppress_context__ and error.value.__cause__ is None
@@ -219,7 +196,7 @@ def test_no_error_and_no_file_holds_a_password(built, pushed, rows, capfd, caplo
     out, err = capfd.readouterr()
     said = "\n".join([*errors, out, err, caplog.text, repr(rows), repr(refused)])
     assert "wr0ng" not in said and "cret" not in said
-    files = [path for path in built.rglob("*") if path.is_file()]
+    files = [path for path in live_project.rglob("*") if path.is_file()]
     assert not [p for p in files if b"cret" in p.read_bytes() or b"wr0ng" in p.read_bytes()]
     assert f"127.0.0.1:{pushed.port}" in errors[0]
 
@@ -234,8 +211,8 @@ def test_damage_is_an_error_not_a_value(rows):
         rows.read(["S1"], as_of=JUNE)
 
 
-def test_a_store_that_nothing_was_pushed_to_is_empty_or_says_so(server, built):
-    known = view_features(built / "products/toy/features", "toy")
+def test_a_store_that_nothing_was_pushed_to_is_empty_or_says_so(server, live_project):
+    known = view_features(live_project / "products/toy/features", "toy")
     reader = open_rows(server.url, "brewcast_other", known["views"], timeout=20)
     if reader.where["kind"] == "redis":
         assert reader.read(["S1"], as_of=JUNE) == {}
@@ -252,8 +229,8 @@ def test_a_file_that_is_not_there_is_named(tmp_path):
     assert not (tmp_path / "none.db").exists()
 
 
-def test_reading_imports_neither_feast_nor_pandas_nor_scikit_learn(built):
-    folder = built / "products/toy/features"
+def test_reading_imports_neither_feast_nor_pandas_nor_scikit_learn(live_project):
+    folder = live_project / "products/toy/features"
     known = view_features(folder, "toy")
     script = (
         "import json, sys; from datetime import datetime, UTC; from brewcast.serving.online_store import open_rows\n"
@@ -271,9 +248,9 @@ def test_reading_imports_neither_feast_nor_pandas_nor_scikit_learn(built):
 
 
 @pytest.fixture(scope="module")
-def release(built, tmp_path_factory):
+def release(live_project, tmp_path_factory):
     "A release of a baseline over June's rows."
-    folder, root = built / "products/toy/features", tmp_path_factory.mktemp("release")
+    folder, root = live_project / "products/toy/features", tmp_path_factory.mktemp("release")
     online, recipe = online_rows(folder, "toy", OPEN), {"name": "last_month", "params": {}}
     model = build_model(recipe).fit(online[FEATURES])
     (root / "made").mkdir(), (root / "release").mkdir()
@@ -294,9 +271,9 @@ def release(built, tmp_path_factory):
     return root / "release"
 
 
-def test_a_release_s_rows_are_those_of_get_online_features(release, built):
+def test_a_release_s_rows_are_those_of_get_online_features(release, live_project):
     # given a release, and Feast asked for the same stores
-    loaded, feast = Release(release), of_feast(built, None)
+    loaded, feast = Release(release), of_feast(live_project, None)
     assert loaded.ids == OPEN
     # then every number is the same to the bit, what is missing is NaN, and every text is the same
     place, names = loaded.model.place, loaded.model.says["categories"]
@@ -308,10 +285,12 @@ def test_a_release_s_rows_are_those_of_get_online_features(release, built):
     assert len(place) + len(names) >= 35
 
 
-def test_the_service_answers_by_live_rows_and_by_its_own_while_the_server_is_away(release, built, server, tmp_path):
+def test_the_service_answers_by_live_rows_and_by_its_own_while_the_server_is_away(
+    release, live_project, server, tmp_path
+):
     # given the release's rows in the server, and then another value for one store
     root = tmp_path / "project"
-    subprocess.run(["cp", "-a", built, root], check=True)
+    subprocess.run(["cp", "-a", live_project, root], check=True)
     folder = root / "products/toy/features"
     push_online(root, "toy", server.url)
     history = read_parquet(folder / "history.parquet")

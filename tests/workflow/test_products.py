@@ -1,11 +1,10 @@
 "Old products or new ones, never half of them: wherever a stage, or what moves its products, is killed."
 
-import os
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
+from killing import die_before_effect, in_a_fork
 
 from brewcast.workflow.products import failed_folder, put_right, set_aside
 from brewcast.workflow.staleness import built_path
@@ -87,29 +86,14 @@ def test_another_stage_s_failure_is_kept_until_that_stage_comes_to_its_end(proje
     assert contents(project / "products/near/clean") == NEW
 
 
-EFFECTS = {"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "shutil.copytree", "shutil.rmtree"}
-
-
 def run_and_die(root: Path, at: int, fails: bool) -> int:
     "Run the stage in a forked process that dies before its at-th effect on files; gives its exit status."
-    child = os.fork()
-    if child:
-        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    left = [at]
 
-    def die_before_effect(event, args):
-        reads = event == "open" and not (args[2] or 0) & (os.O_WRONLY | os.O_RDWR)
-        if event in EFFECTS and not reads:
-            left[0] -= 1
-            if left[0] < 0:
-                os._exit(9)
-
-    try:
-        sys.addaudithook(die_before_effect)
+    def work():
+        die_before_effect(at)
         run_stage(root, fails)
-        os._exit(0)
-    except BaseException:
-        os._exit(1)
+
+    return in_a_fork(work)
 
 
 @pytest.mark.parametrize("fails", [False, True], ids=["comes to its end", "fails"])
