@@ -25,9 +25,9 @@ from brewcast.model.intervals import (
     constant_intervals,
     history_group,
     interval_factors,
+    known_rows,
     log_error,
     replay_intervals,
-    residuals,
 )
 
 RECIPES = {"forest": {"n_estimators": 20}, "seasonal": {}, "mean_of_3": {}, "last_month": {}}
@@ -112,19 +112,31 @@ def served(told: pd.DataFrame) -> pd.DataFrame:
         judged = cutoffs[:n][-min(JUDGED, max(n - 1, 1)) :]
         part = told[told.cutoff.isin(cutoffs[max(n - 2 * len(judged), 0) : n])]
         part, asked = part.assign(judged=part.cutoff >= judged[0]), told[told.cutoff == cutoffs[n]]
-        rows, _ = residuals(part, cutoffs[n])
-        half = np.quantile(log_error(rows), 0.8)
+        half = np.quantile(log_error(known_rows(part, cutoffs[n])), 0.8)
         constant = add_reach(asked, np.full(len(asked), half))
         said = add_intervals(asked, interval_factors(replay_intervals(part), asked))
         parts.append(said.assign(constant_lower=constant.lower, constant_upper=constant.upper))
     return pd.concat(parts, ignore_index=True)
 
 
+def resampled(held: pd.Series, cutoff: pd.Series, times: int = 2000) -> dict:
+    "The 90 % confidence interval of a coverage: months are drawn, since stores share them."
+    by_month = held.groupby(cutoff).agg(["sum", "size"]).to_numpy()
+    drawn = by_month[np.random.default_rng(0).integers(0, len(by_month), (times, len(by_month)))].sum(axis=1)
+    low, high = np.quantile(drawn[:, 0] / drawn[:, 1], [0.05, 0.95])
+    return {"from": low, "to": high, "worst month": (by_month[:, 0] / by_month[:, 1]).min()}
+
+
 def over_a_history(told: pd.DataFrame) -> dict:
     "Coverage and score of what each month's build would have served, over the whole history."
     rows = served(told)
+    rows = rows[rows.forecast > 0]
     constant = rows.assign(lower=rows.constant_lower, upper=rows.constant_upper)
-    line = {"months": rows.cutoff.nunique()}
+    held = rows.actual.between(rows.lower, rows.upper)
+    line = {"months": rows.cutoff.nunique()} | resampled(held, rows.cutoff)
+    for place, name in enumerate(GROUPS):
+        taken = history_group(rows) == place
+        line |= {name: held[taken].mean(), f"months {name}": rows.cutoff[taken].nunique()}
     for name, part in {"serves": rows, "constant": constant}.items():
         inside = part.actual.between(part.lower, part.upper)
         thirds = np.array_split(inside.groupby(part.cutoff).mean(), 3)
@@ -175,7 +187,9 @@ if __name__ == "__main__":
             histories[folder.name, name] = over_a_history(told)
     with pd.option_context("display.width", 250, "display.max_columns", 50):
         print(pd.DataFrame(lines).T.rename_axis(["source", "recipe"]).astype(float).round(3).to_string())
-        print("\nas each month's build would have served, over the whole history")
+        print(
+            "\nas each month's build would have served, over the whole history (from, to: 90 % confidence interval over months)"
+        )
         print(pd.DataFrame(histories).T.rename_axis(["source", "recipe"]).astype(float).round(3).to_string())
         print(
             f"\n{folders[0].name}, {next(iter(RECIPES))}: share within the interval in % (half its width in %) by month"
