@@ -162,7 +162,7 @@ def weighted_quantile(
 
 # %% ../../nbs/model/intervals.ipynb #2ad768c2
 STEP = 0.07  # of a month's excess of misses: .05 is slow after a shift, .1 follows luck
-MOST = 0.6  # of an excess counts: one month in which everything misses does not widen the year
+MOST = 0.5  # of an excess counts: one month in which everything misses does not widen the year
 BOUNDS = (0.5, 1.5)  # times the promised share of misses
 
 
