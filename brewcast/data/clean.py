@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from ..common.contracts import STORE_MONTH, check, connect
 from ..common.core import LEVELS, SALE_LINE, read_parquet, stage_paths, write_json, write_parquet
+from ..common.text import listed
 
 # %% ../../nbs/data/11_clean.ipynb #b567b58a
 COUNTED = {  # columns that are counted level by level, in the order that breaks ties
@@ -207,11 +208,8 @@ def gaps_told(
     gaps, found = silent[silent.gap & silent.back.notna()], {}
     for month, rows in gaps.groupby("month"):
         names = sorted(rows.series_id)
-        whose = (
-            "no store has" if rows.everyone.any() else f"{', '.join(names[:5])} {'has' if len(names) == 1 else 'have'}"
-        )
-        more = f" (and {len(names) - 5} more)" if len(names) > 5 and not rows.everyone.any() else ""
-        found[f"{month:%Y-%m}"] = f"{whose} no sale lines{more}: a gap, from which nothing is learned or judged"
+        whose = "no store has" if rows.everyone.any() else f"{listed(names, 5)} {'have' if names[1:] else 'has'} no"
+        found[f"{month:%Y-%m}"] = f"{whose} sale lines: a gap, from which nothing is learned or judged"
     return found
 
 # %% ../../nbs/data/11_clean.ipynb #968f5ead

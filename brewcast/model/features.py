@@ -119,12 +119,16 @@ def mean_of(
     lags: range,  # which months back
 ) -> pd.Series:  # mean of those that are there, NaN where none is
     "The mean of earlier months, in a fixed order of addition, so that the future cannot change its last digit."
-    parts = pd.concat([lag(column, months) for months in lags], axis=1).to_numpy(dtype=float)
+    return _mean(pd.concat([lag(column, months) for months in lags], axis=1))
+
+
+def _mean(months: pd.DataFrame) -> pd.Series:
+    parts = months.to_numpy(dtype=float)
     count = (~np.isnan(parts)).sum(axis=1)
     total = np.zeros(len(parts))
     for part in np.nan_to_num(parts).T:
         total = total + part
-    return pd.Series(np.divide(total, count, out=np.full(len(parts), np.nan), where=count > 0), column.index)
+    return pd.Series(np.divide(total, count, out=np.full(len(parts), np.nan), where=count > 0), months.index)
 
 # %% ../../nbs/model/13_features.ipynb #e5a6c109
 ODD = math.log(3)  # times too much or too little, as a logarithm
@@ -183,12 +187,14 @@ def own_season(
 
 
 def _year_ratio(rate: pd.Series, usual: pd.Series, year: int) -> pd.Series:
-    then = pd.concat([lag(usual, year + months) for months in (1, 2, 3)], axis=1).notna()
-    now = pd.concat([lag(rate, months) for months in (1, 2, 3)], axis=1).notna()
+    then = pd.concat([lag(usual, year + months) for months in (1, 2, 3)], axis=1, keys=(1, 2, 3))
+    now = pd.concat([lag(rate, months) for months in (1, 2, 3)], axis=1, keys=(1, 2, 3))
     began = lag(rate.notna().groupby(level="series_id").cummax().astype(float), year + 3).eq(1)
-    alike = then.any(axis=1) & (then.to_numpy() == now.to_numpy()).all(axis=1)  # closed in the same months
-    enough = then.all(axis=1) | (began & ((then.sum(axis=1) >= 2) | alike))
-    return lag(usual, year) / mean_of(usual, range(year + 1, year + 4)).where(enough)
+    there, both = then.notna(), then.notna() & now.notna()
+    alike = both.any(axis=1) & (there == now.notna()).all(axis=1)  # closed in the same months
+    enough = there.all(axis=1) | (began & ((there.sum(axis=1) >= 2) | alike))
+    level = _mean(now.where(both)) / _mean(now)  # what is missing in one of the years is compared in neither
+    return lag(usual, year) / _mean(then.where(both)).where(enough) * level
 
 
 def pooled_season(
@@ -298,13 +304,13 @@ def _lags(column: pd.Series) -> pd.DataFrame:
 def at_last_years_level(
     history: pd.DataFrame,  # see `history_features`
     rate: pd.Series,  # by (series_id, month)
-    reopens: pd.Series,  # bool, same index, see `seasonal_trade`
+    trade: pd.DataFrame,  # bool: closed, reopens, same index, see `seasonal_trade`
 ) -> pd.DataFrame:  # the rates of those that reopen are all there
     "Fill the rates of stores that reopen from the same month of the last years, else from their last."
     known, last = rate.groupby(level="series_id").ffill(), history[RATES]
     level = lag(rate, 12).fillna(lag(rate, 24)).fillna(lag(known, 1))
-    filled = {name: last[name].mask(reopens & last[name].isna(), level) for name in RATES}
-    own = history.has_own_season.mask(reopens & lag(rate, 12).notna(), 1)
+    filled = {name: last[name].mask(trade.reopens & last[name].isna(), level) for name in RATES}
+    own = history.has_own_season.mask(trade.closed | (trade.reopens & lag(rate, 12).notna()), 1)
     return history.assign(**filled, has_own_season=own)
 
 # %% ../../nbs/model/13_features.ipynb #023f8c12
@@ -368,9 +374,9 @@ def feature_tables(
     tables = {"history": history, "ahead": ahead_features(grid, history, calendar)}
     tables["profile"] = grid[["store_id", "country", "city"]].fillna("unknown")
     is_open = lag(open_at_cutoff(grid, calendar).astype(float), 1).eq(1) & history.rate_mean3.notna()
-    reopens = seasonal_trade(grid, calendar).reopens & ~is_open
-    tables["history"] = at_last_years_level(history, grid.rate, reopens)
-    is_open = (is_open | reopens).to_numpy()
+    trade = seasonal_trade(grid, calendar)
+    tables["history"] = at_last_years_level(history, grid.rate, trade)
+    is_open = (is_open | trade.reopens).to_numpy()
     return {name: _stamped(table[is_open], calendar) for name, table in tables.items()}
 
 
