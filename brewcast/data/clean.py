@@ -173,7 +173,8 @@ def silent_months(
     closed = _planned_closings(store_month, plan, table)
     places = np.where(there, np.arange(len(months)), len(months))
     back = np.minimum.accumulate(places[:, ::-1], axis=1)[:, ::-1]
-    value = closed | (back > last) | _usual(silent, there, everyone | closed, np.clip(back - 1, 0, last))
+    gone = (back > last) & (np.arange(len(months)) < last)  # for two months or more
+    value = closed | gone | _usual(silent, there, everyone | closed, np.clip(back - 1, 0, last))
     gap = everyone | (~value if zero_means is None else ~closed & (zero_means == "gap"))
     rows, columns = np.nonzero(silent)
     found = {"series_id": table.index.to_numpy()[rows], "month": months[columns], "gap": gap[silent]}
@@ -204,8 +205,8 @@ def _planned_closings(store_month: pd.DataFrame, plan: pd.DataFrame | None, tabl
 def gaps_told(
     silent: pd.DataFrame,  # see `silent_months`
 ) -> dict[str, str]:  # by month as YYYY-MM: whose lines are missing
-    "Which months have no lines and are no outcome either; what comes after a store's last line is not told."
-    gaps, found = silent[silent.gap & silent.back.notna()], {}
+    "Which months have no lines and are no outcome either; of a store that has closed nothing is told."
+    gaps, found = silent[silent.gap & (silent.back.notna() | (silent.month == silent.month.max()))], {}
     for month, rows in gaps.groupby("month"):
         names = sorted(rows.series_id)
         whose = "no store has" if rows.everyone.any() else f"{listed(names, 5)} {'have' if names[1:] else 'has'} no"

@@ -476,7 +476,7 @@ def feature_versions(
         now = feature_tables(as_known(known, moment), plan, calendar)
         tables = {name: _with_restated(tables[name], now[name], moment, calendar) for name in FEATURE_TABLES}
     silent = silent_months(as_known(known, known.created.max()), plan, zero_means)
-    outcomes = _without_gaps(_outcomes(tables["history"], known, calendar), silent[silent.gap], zero_means)
+    outcomes = _without_gaps(_outcomes(tables["history"], known, calendar), silent[silent.gap])
     return {name: tables[name] for name in FEATURE_TABLES} | {"outcomes": outcomes}
 
 
@@ -500,14 +500,10 @@ def _with_restated(before: pd.DataFrame, now: pd.DataFrame, moment: pd.Timestamp
     return pd.concat(parts, ignore_index=True).sort_values([*event, "created"], ignore_index=True)
 
 
-def _without_gaps(outcomes: pd.DataFrame, gaps: pd.DataFrame, zero_means: str | None) -> pd.DataFrame:
-    "A gap is no outcome; where only the next lines told it from a closing, it was one until they were in."
-    told = outcomes[KEY].merge(gaps, on=KEY, how="left").set_axis(outcomes.index)
-    is_gap = told.gap.notna()
-    at_once = is_gap & (told.everyone.eq(True) | (zero_means is not None))
-    since = cutoff_of(told.back).astype("datetime64[us]").mask(at_once)
-    outcomes = outcomes.assign(actual=outcomes.actual.mask(is_gap), actual_first=outcomes.actual_first.mask(at_once))
-    return outcomes.assign(known_from=outcomes.known_from.mask(is_gap, since).astype("datetime64[us]"))
+def _without_gaps(outcomes: pd.DataFrame, gaps: pd.DataFrame) -> pd.DataFrame:
+    is_gap = pd.MultiIndex.from_frame(outcomes[KEY]).isin(pd.MultiIndex.from_frame(gaps[KEY]))
+    names = ["actual", "actual_first", "known_from"]
+    return outcomes.assign(**{name: outcomes[name].mask(is_gap) for name in names})
 
 
 def _outcomes(history: pd.DataFrame, known: pd.DataFrame, calendar: dict) -> pd.DataFrame:

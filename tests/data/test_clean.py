@@ -239,7 +239,8 @@ LIVELY = "x" * 24
         ("x" * 10 + "." + "x" * 13, ["A 2022-11"]),  # one month: refurbished, or its file is missing
         ("xxxxxx......xxxxxx......", []),  # half of its months: that is how it trades
         ("xxx.xxx.xxx.xxx.xxx.xxx.", []),  # a quarter of them
-        ("x" * 14 + "." * 10, []),  # it has closed, as far as anybody knows
+        ("x" * 14 + "." * 10, []),  # it has closed
+        ("x" * 23 + ".", ["A 2023-12"]),  # the last month: closed, or not delivered
         ("xxxxxxx.xxxxxxxxxxx.xxxx", ["A 2022-08"]),  # in August every year: seen once it may be anything
         ("." * 5 + "x" * 19, []),  # it had not begun
     ],
@@ -270,3 +271,4 @@ def test_a_gap_is_told_in_the_summary():
     assert report["gaps"] == {"2024-01": told} and report["incomplete_months"] == {}
     some = gaps_told(silent_months(marks(A="x" * 10 + "." + "x" * 13, B="x" * 10 + "." + "x" * 13, C=LIVELY)))
     assert some["2022-11"].startswith("A and B have no sale lines")
+    assert list(gaps_told(silent_months(marks(A="x" * 23 + ".", B="x" * 14 + "." * 10, C=LIVELY)))) == ["2023-12"]

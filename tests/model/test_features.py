@@ -20,7 +20,6 @@ from brewcast.common.core import write_parquet
 from brewcast.data import clean as clean_module
 from brewcast.data.clean import clean
 from brewcast.model import features
-from brewcast.model.backtest import known_then
 from brewcast.model.features import (
     as_known,
     baseline_rates,
@@ -280,22 +279,21 @@ def test_a_month_that_no_store_has_is_no_outcome():
     assert outcomes.drop(gone.index.map(lambda s: (s, november))).actual.gt(0).all()
 
 
-def test_a_store_s_gap_is_a_closing_until_its_next_lines():
+def test_a_store_s_gap_is_no_outcome_and_a_closing_is_one():
     # given a store without November 2023, which others have
-    table = chain(A=without(WAVE * 3, 22))
-    row = outcomes_of(table).loc[("A", pd.Timestamp("2023-11-01"))]
-    # then it is no outcome; until December was in, it looked like a store that has closed
-    assert np.isnan(row.actual) and row.actual_first == 0 and row.known_from == pd.Timestamp("2023-12-31")
-    rows = pd.DataFrame(
-        {"month": [pd.Timestamp("2023-11-01")], **row.drop("cutoff").to_frame().T.reset_index(drop=True)}
-    )
-    assert known_then(rows, pd.Timestamp("2023-11-30")).actual.tolist() == [0]
-    assert known_then(rows, pd.Timestamp("2023-12-31")).empty
+    november, table = ("A", pd.Timestamp("2023-11-01")), chain(A=without(WAVE * 3, 22))
+    names = ["actual", "actual_first", "known_from"]
+    # then it is none when that is the last month, when nobody knows, and none once the store is back
+    for last in ("2023-11-01", "2023-12-01", "2024-12-01"):
+        outcomes = outcomes_of(table[table.month <= last])
+        assert outcomes.loc[november, names].isna().all() and outcomes.actual.isna().sum() == 1
     # where the source says that it means zero, it is one
-    assert outcomes_of(table, "value").loc[("A", pd.Timestamp("2023-11-01"))].actual == 0
-    # and a store that never came back sold nothing: nobody knew
-    closed = outcomes_of(chain(A=[*(WAVE * 2), *[None] * 12]))
-    assert closed.loc[("A", pd.Timestamp("2024-01-01"))].actual == 0
+    assert outcomes_of(table, "value").loc[november].actual == 0
+    # a store that does not come back sold nothing in the month after its last, as the next month tells
+    closed = chain(A=[*(WAVE * 2)[:22], *[None] * 14])
+    assert outcomes_of(closed[closed.month <= "2023-11-01"]).loc[november, names].isna().all()
+    assert outcomes_of(closed[closed.month <= "2023-12-01"]).loc[november].actual == 0
+    assert outcomes_of(closed).loc[november].actual == 0
 
 
 def test_months_after_a_gap_have_the_seasons_of_the_months_that_are_left():
