@@ -104,7 +104,8 @@ def summary(
     if not (at / "forecast" / "forecast.csv").exists():
         raise FileNotFoundError(f"products/{source} is not built: `make run SOURCE={source}` builds it")
     data, verdict = (json.loads((at / name).read_text()) for name in ["ingest/dataset.json", "evaluate/verdict.json"])
-    left_out = json.loads((at / "clean" / "clean.json").read_text())["incomplete_months"]
+    cleaned = json.loads((at / "clean" / "clean.json").read_text())
+    left_out = sorted((cleaned["incomplete_months"] | cleaned.get("gaps", {})).items())
     with open(at / "forecast" / "forecast.csv", newline="") as file:
         months = [row["month"][:7] for row in csv.DictReader(file) if row["kind"] == "forecast"]
     errors = {name: error["wape"] for name, error in verdict["errors"].items() if error}
@@ -113,7 +114,7 @@ def summary(
     return "\n".join(
         [
             f"{source}: {data['rows_in']:,} rows in, {data['rows_set_aside']:,} set aside",
-            *(f"left out  {month}: {why}" for month, why in left_out.items()),
+            *(f"left out  {month}: {why}" for month, why in left_out),
             "",
             f"error one month ahead, over {len(verdict['cutoffs'])} cutoffs (WAPE, share of sales)",
             *(f"  {name:<21}{'not known' if wape is None else f'{wape:.4f}'}" for name, wape in shown),

@@ -85,6 +85,28 @@ def months_of(lines: pd.DataFrame) -> pd.DataFrame:
     return store_month.assign(month=pd.to_datetime(store_month.month))
 
 
+def months_at(rates: dict[str, list], start: str = "2022-01-01") -> pd.DataFrame:
+    "Store-months of stores that sold so much a day in each month from `start` on; None: no sale line."
+    rows = []
+    for store, values in rates.items():
+        for month, rate in zip(pd.date_range(start, periods=len(values), freq="MS"), values, strict=True):
+            if rate is not None:
+                days = month.days_in_month
+                rows.append((store, month, rate * days, days, month, month + pd.offsets.MonthEnd(0)))
+    table = pd.DataFrame(
+        rows, columns=["series_id", "month", "quantity_sold", "trading_days", "first_date", "last_date"]
+    )
+    table = table.assign(store_id=table.series_id, country="USA", city="Reno", price=2.0, weather="Hot", lines=9)
+    return table.assign(promotion=True, holiday=False, is_weekend=0.28, season="winter", promotion_share=0.5)
+
+
+def plan_of(*lines: tuple[str, str, int]) -> pd.DataFrame:
+    "A plan of trading days: store, month as YYYY-MM, days; published a month before."
+    table = pd.DataFrame(lines, columns=["store_id", "month", "trading_days"])
+    table = table.assign(month=pd.to_datetime(table.month)).astype({"trading_days": float})
+    return table.assign(published=table.month - pd.DateOffset(months=1), price=np.nan, promotion_share=np.nan)
+
+
 def at(month: str, hours: int = 0) -> pd.Timestamp:
     "When a month is decided, and some hours later."
     return decided(pd.Series([pd.Timestamp(month)]), CALENDAR)[0] + pd.Timedelta(hours=hours)

@@ -266,7 +266,7 @@ def test_a_summary_is_what_the_products_say_and_needs_them(project):
     verdict = {"verdict": "refuse", "reason": "it is no better", "errors": errors, "cutoffs": ["a", "b"]}
     for name, content in {
         "ingest/dataset.json": {"rows_in": 12345, "rows_set_aside": 6},
-        "clean/clean.json": {"incomplete_months": {"2024-06": "ends on the 3rd"}},
+        "clean/clean.json": {"incomplete_months": {"2024-06": "ends on the 3rd"}, "gaps": {"2024-02": "no store has"}},
         "evaluate/verdict.json": verdict,
     }.items():
         (project / "products/shop" / name).parent.mkdir(parents=True)
@@ -276,13 +276,14 @@ def test_a_summary_is_what_the_products_say_and_needs_them(project):
     (project / "products/shop/forecast/forecast.csv").write_text("\n".join(rows) + "\n")
     # then it is half a screen, the best model first
     told = summary(project, "shop").splitlines()
-    assert told[:2] == ["shop: 12,345 rows in, 6 set aside", "left out  2024-06: ends on the 3rd"]
-    assert [line.split() for line in told[4:7]] == [
+    assert told[:2] == ["shop: 12,345 rows in, 6 set aside", "left out  2024-02: no store has"]
+    assert told[2] == "left out  2024-06: ends on the 3rd"
+    assert [line.split() for line in told[5:8]] == [
         ["champion", "0.0400"],
         ["candidate", "0.0512"],
         ["season", "not", "known"],
     ]
-    assert told[8:11] == [
+    assert told[9:12] == [
         "verdict   refuse: it is no better",
         "forecast  2024-06, 2 stores",
         "serves    make serve SOURCE=shop",

@@ -115,12 +115,14 @@ MAY_BE_NULL = {
     "floor",
     "key",
     "categories",
+    "zero_means",
     "calendar.weekday",
     "policy.every",
     "policy.max_age",
 }  # where a source has none
 AT_LEAST_ONE = {"judged", "train.n_estimators", "train.min_samples_leaf", "package.golden_stores"}
 CHOICES = {
+    "zero_means": [None, "value", "gap"],
     "calendar.unit": ["day", "week", "month"],
     "calendar.weekday": [None, "MON", "TUE", "WED", "THU", "FRI", "SAT", "SUN"],
     "calendar.hemisphere": ["north", "south"],

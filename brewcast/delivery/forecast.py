@@ -18,7 +18,7 @@ from ..common.contracts import FORECAST, check
 from ..common.core import read_json, read_parquet, stage_paths, target_month, write_json, write_parquet
 from ..common.hashing import sha256
 from ..common.paths import find_root, write_bytes
-from .month_page import month_page
+from .month_page import month_page, questions
 from .track_record import read_story, story_section
 from ..model.feature_store import online_rows
 from ..model.features import open_series
@@ -90,7 +90,7 @@ def check_change(
 ) -> float:  # the ratio
     "Raise ValueError where the total is out of proportion, before anything is published."
     seasonal = math.fsum(online.rate_seasonal * online.expected_units)
-    ratio = math.fsum(forecast.forecast) / seasonal
+    ratio = math.fsum(forecast.forecast) / seasonal if seasonal else 1.0  # every store is closed next month
     if not forecast.forecast.ge(0).all() or not abs(math.log(max(ratio, 1e-9))) <= max_change:
         raise ValueError(
             f"the forecast of all {len(forecast)} stores is {ratio:.2f} times the seasonal baseline's: look at the "

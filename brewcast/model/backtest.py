@@ -16,12 +16,19 @@ from .recipes import BASELINES, FEATURES, build_model
 
 # %% ../../nbs/model/backtest.ipynb #b0f7d446
 def wape_error(
-    actual: pd.Series,  # units sold, shape (n_rows,)
+    actual: pd.Series,  # units sold, shape (n_rows,); rows that have no outcome do not count
     forecast: pd.Series,  # units, same index
 ) -> float:  # in [0, inf), 0 is perfect; NaN where nothing was sold
     "Weighted absolute percentage error: sum|y - f| / sum|y|."
+    actual, forecast = _with_outcome(actual, forecast)
     total = math.fsum(np.abs(actual))
     return math.fsum(np.abs(actual - forecast)) / total if total else math.nan
+
+
+def _with_outcome(actual: pd.Series, forecast: pd.Series) -> tuple[pd.Series, pd.Series]:
+    "A gap in the sales judges nobody."
+    known = actual.notna().to_numpy()
+    return actual[known], forecast[known]
 
 
 def bias_error(
@@ -29,6 +36,7 @@ def bias_error(
     forecast: pd.Series,  # units, same index
 ) -> float:  # share of the sales, positive when too much was forecast
     "Signed error of the sum: sum(f - y) / sum|y|."
+    actual, forecast = _with_outcome(actual, forecast)
     total = math.fsum(np.abs(actual))
     return math.fsum(forecast - actual) / total if total else math.nan
 
@@ -48,7 +56,7 @@ def interval_error(
     coverage: float = 0.8,  # that the interval promises
 ) -> float:  # share of the sales, lower is better
     "Interval score over the sales: width, and 2 / alpha times every miss (Gneiting and Raftery 2007, eq. 43)."
-    rows = predictions.dropna(subset=["lower", "upper"])
+    rows = predictions.dropna(subset=["lower", "upper", "actual"])
     below, above = (rows.lower - rows.actual).clip(lower=0), (rows.actual - rows.upper).clip(lower=0)
     total = math.fsum(np.abs(rows.actual))
     score = math.fsum(rows.upper - rows.lower + 2 / (1 - coverage) * (below + above))
@@ -132,6 +140,7 @@ def scores(
     "Every score for every group."
     rows = []
     for key, part in predictions.groupby(by):
+        part = part[part.actual.notna()]
         held = part.dropna(subset=["lower"])
         rows.append(
             dict(zip(by, key, strict=True))

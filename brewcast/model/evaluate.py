@@ -84,7 +84,8 @@ def monthly_errors(
     predictions: pd.DataFrame,  # see `contest`
 ) -> pd.DataFrame:  # by (kind, group, cutoff): `candidate` and `champion`, units that they missed by; `sold`
     "All that the verdict looks at: what either missed by in each month, in all, by country and by size of store."
-    pairs = predictions[predictions.judged & predictions.model.isin(["candidate", "champion"])]
+    pairs = predictions[predictions.judged & predictions.actual.notna()]
+    pairs = pairs[pairs.model.isin(["candidate", "champion"])]
     pairs = pairs.assign(all="all", missed=(pairs.actual - pairs.forecast).abs(), sold=pairs.actual.abs())
     tables = {}
     for kind in ("all", "country", "size"):
@@ -145,7 +146,8 @@ def weigh_intervals(
     level: float = 0.1,  # chance that intervals which hold look so bad
 ) -> dict:  # coverage, and coverage_at_most: what it may be, as far as the months can tell
     "How often the candidate's intervals held, month by month."
-    rows = predictions[predictions.judged & (predictions.model == "candidate")].dropna(subset=["lower", "upper"])
+    rows = predictions[predictions.judged & (predictions.model == "candidate")]
+    rows = rows.dropna(subset=["lower", "upper", "actual"])
     months = rows.actual.between(rows.lower, rows.upper).groupby(rows.cutoff).mean()
     if len(months) < 2:
         return {"coverage": None, "coverage_at_most": None}

@@ -120,13 +120,16 @@ def drifted_columns(
 def realised_errors(
     archived: list[pd.DataFrame],  # forecasts as they were published: series_id, month, forecast, lower, upper
     store_month: pd.DataFrame,  # one row a series and month
+    outcomes: pd.DataFrame | None = None,  # series_id, month, actual: NaN is a gap, which is no error
 ) -> pd.DataFrame:  # month, wape, wape_last_month, bias, coverage, n
     "Error of each archived forecast whose month is in."
     sold = {month: part.set_index("series_id").quantity_sold for month, part in store_month.groupby("month")}
     last, rows = store_month.month.max(), []
+    gaps = outcomes[outcomes.actual.isna()] if outcomes is not None else pd.DataFrame(columns=["series_id", "month"])
     for forecast in archived:
         month = pd.to_datetime(forecast.month).iloc[0]
-        if month > last:
+        forecast = forecast[~forecast.series_id.isin(gaps.series_id[gaps.month == month])]
+        if month > last or forecast.empty:
             continue
         actual, before = (
             sold.get(when, sold[last][:0]).reindex(forecast.series_id).fillna(0.0).reset_index(drop=True)

@@ -12,11 +12,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from conftest import ROOT
+from tables import months_at, plan_of
 
 from brewcast.common.contracts import DECIMAL, STORE_MONTH, check, connect, sales_schema
 from brewcast.common.core import LEVELS, SALE_LINE, write_parquet
 from brewcast.common.params import read_env
-from brewcast.data.clean import by_month, clean, filled_in, incomplete_months, store_day
+from brewcast.data.clean import by_month, clean, filled_in, gaps_told, incomplete_months, silent_months, store_day
 from brewcast.data.ingest import ingest
 from brewcast.data.simulate import write_export
 
@@ -214,3 +215,60 @@ def test_equal_lines_are_all_counted():
     assert twice["lines"].to_pylist() == [2 * n for n in once["lines"].to_pylist()]
     assert twice["price"].to_pylist() == once["price"].to_pylist()
     assert check(twice, STORE_MONTH) == twice
+
+
+# -- months without sale lines
+
+
+def marks(**stores: str) -> pd.DataFrame:
+    "Store-months from January 2022 on; x: with sale lines."
+    return months_at({store: [10.0 if mark == "x" else None for mark in text] for store, text in stores.items()})
+
+
+def gaps(table: pd.DataFrame, *more) -> list[str]:
+    silent = silent_months(table, *more)
+    return [f"{row.series_id} {row.month:%Y-%m}" for row in silent[silent.gap].itertuples()]
+
+
+LIVELY = "x" * 24
+
+
+@pytest.mark.parametrize(
+    "text, found",
+    [
+        ("x" * 10 + "." + "x" * 13, ["A 2022-11"]),  # one month: refurbished, or its file is missing
+        ("xxxxxx......xxxxxx......", []),  # half of its months: that is how it trades
+        ("xxx.xxx.xxx.xxx.xxx.xxx.", []),  # a quarter of them
+        ("x" * 14 + "." * 10, []),  # it has closed
+        ("x" * 23 + ".", ["A 2023-12"]),  # the last month: closed, or not delivered
+        ("xxxxxxx.xxxxxxxxxxx.xxxx", ["A 2022-08"]),  # in August every year: seen once it may be anything
+        ("." * 5 + "x" * 19, []),  # it had not begun
+    ],
+)
+def test_a_month_without_lines_is_a_gap_or_a_zero_by_the_other_months(text, found):
+    assert gaps(marks(A=text, B=LIVELY)) == found
+
+
+def test_a_month_that_no_store_has_is_a_gap_whatever_is_declared():
+    table = marks(A="x" * 12 + "." + "x" * 11, B="xxxxxx......" + "." + "xxxxx......")
+    for zero_means in (None, "value", "gap"):
+        assert {"A 2023-01", "B 2023-01"} <= set(gaps(table, None, zero_means))
+
+
+def test_the_source_may_say_what_a_month_without_lines_is():
+    table = marks(A="x" * 10 + "." + "x" * 13, B="xxxxxx......xxxxxx......", C=LIVELY)
+    assert gaps(table, None, "value") == []
+    assert len(gaps(table, None, "gap")) == 13
+    # a closing that was planned is no gap, in either case
+    closing = plan_of(("A", "2022-11", 0))
+    assert gaps(table, closing) == [] and len(gaps(table, closing, "gap")) == 12
+
+
+def test_a_gap_is_told_in_the_summary():
+    sales = random_sales(5)
+    table, report = clean(ibis.memtable(arrow(sales[sales.date.map(lambda date: date.month != 1)])), [], DAILY)
+    told = "no store has sale lines: a gap, from which nothing is learned or judged"
+    assert report["gaps"] == {"2024-01": told} and report["incomplete_months"] == {}
+    some = gaps_told(silent_months(marks(A="x" * 10 + "." + "x" * 13, B="x" * 10 + "." + "x" * 13, C=LIVELY)))
+    assert some["2022-11"].startswith("A and B have no sale lines")
+    assert list(gaps_told(silent_months(marks(A="x" * 23 + ".", B="x" * 14 + "." * 10, C=LIVELY)))) == ["2023-12"]

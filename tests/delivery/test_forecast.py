@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from brewcast.common.contracts import FORECAST, check
 from brewcast.delivery.forecast import bi_table, check_change, fitted, next_month
-from brewcast.model.recipes import FEATURES, build_model, model_bytes
+from brewcast.model.recipes import FEATURES, RATES, build_model, model_bytes
 
 SEASONAL = {"name": "seasonal", "params": {}}
 FOREST = {"name": "forest", "params": {"n_estimators": 5}}
@@ -27,6 +28,25 @@ def test_every_open_store_has_a_forecast_in_an_interval(online):
     assert told.forecast.tolist() == [620, 310, 155]
     np.testing.assert_allclose(told.upper / told.forecast, [1.4, 1.1, 1.1])
     assert (told.lower < told.forecast).all() and set(told.recipe) == {"seasonal"}
+
+
+@pytest.mark.parametrize("recipe", [SEASONAL, FOREST])
+def test_a_store_that_is_expected_to_be_closed_is_forecast_at_nothing(online, recipe):
+    # given a store whose next month has no trading days, by its habit or by the plan
+    rows = online.assign(**{name: online[name] + 1.0 for name in RATES}, actual=100.0)
+    model = build_model(recipe).fit(rows[FEATURES], rows.actual)
+    rows = rows.assign(expected_units=[31.0, 0.0, 31.0])
+    told = next_month(model, rows, pd.Timestamp("2023-12-31"), FACTORS, recipe).set_index("series_id")
+    assert told.loc["S1", ["forecast", "lower", "upper"]].tolist() == [0, 0, 0] and (told.forecast[1:] > 0).all()
+    check(told.reset_index(), FORECAST)
+
+
+def test_a_month_in_which_every_store_is_closed_is_in_proportion(online):
+    closed = online.assign(expected_units=0.0)
+    told = next_month(build_model(SEASONAL).fit(online), closed, pd.Timestamp("2023-12-31"), FACTORS, SEASONAL)
+    assert check_change(told, closed) == 1.0
+    with pytest.raises(ValueError, match="raise max_change"):
+        check_change(told.assign(forecast=-1.0), closed)
 
 
 def test_the_order_of_the_rows_does_not_matter(online):

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from brewcast.delivery.month_page import BASELINES, month_page, store_table
+from brewcast.delivery.month_page import BASELINES, month_page, questions, store_table, total_error
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking".split()
@@ -130,6 +130,35 @@ def test_every_store_and_what_a_planner_asks():
     ]:
         assert said in text, said
     assert 'href="../ingest/ingest.html"' in page
+
+
+def test_what_nobody_has_said_is_asked_and_what_is_left_out_is_named():
+    # given a store that was closed last January, one that is closed every January, a lockdown and a lost file
+    trade = [{"series_id": "S1", "does": "may_be_closed"}, {"series_id": "S2", "does": "closed"}]
+    odd = [{"series_id": s, "month": "2025-01", "kind": "odd", "ratio": 0.9, "otherwise": 0.2} for s in ("S3", "S4")]
+    cleaned = {"gaps": {"2025-03": "no store has sale lines: a gap"}}
+    asked = questions({"trade": trade, "odd_seasons": odd}, cleaned, TARGET)
+    text = text_of(month_page(**inputs(), questions=asked))
+    for said in [
+        "S1 sold nothing in January 2025. Open in January 2026? Say so in the plan (trading_days); until then",
+        "S2 sold nothing in January 2025, nor in the year before: forecast at 0.",
+        "January 2025 was no month like those of other years at S3 and S4: it is left out of the season, which is 0.90",
+        "March 2025: no store has sale lines: a gap.",
+    ]:
+        assert said in text, said
+    # and a page with nothing to ask has no such place
+    assert "To know, and to answer" not in month_page(**inputs()) and len(asked) == 4
+
+
+def test_a_store_that_is_forecast_at_nothing_and_a_row_without_an_outcome():
+    given = inputs()
+    given["forecast"] = given["forecast"].assign(**dict.fromkeys(["forecast", "lower", "upper"], 0.0))
+    assert "January 2026: 0 pieces expected" in text_of(month_page(**given, unit="pieces"))
+    gap = given["predictions"].assign(
+        actual=given["predictions"].actual.mask(given["predictions"].series_id == "STORE101")
+    )
+    whole = given["predictions"][given["predictions"].series_id != "STORE101"]
+    assert total_error(gap, "candidate") == total_error(whole, "candidate")
 
 
 def test_stores_are_listed_as_people_count():

@@ -12,6 +12,7 @@ from brewcast.model.backtest import (
     judged_cutoffs,
     replay,
     rmsse_error,
+    scores,
     wape_error,
 )
 from brewcast.model.recipes import FEATURES
@@ -39,6 +40,17 @@ def test_scores_by_hand():
     assert rmsse_error(rows, pd.Series({"A": 250.0, "B": 400.0})) == pytest.approx((1.0 + 0.5) / 2)
     rows = rows.assign(lower=[90, 0, 0], upper=[120, 20, 40])
     assert interval_error(rows, 0.8) == pytest.approx((30 + 20 + 40 + 10 * 10) / 150)
+
+
+def test_a_row_without_an_outcome_judges_nobody():
+    rows = pd.DataFrame({"model": "m", "series_id": ["A", "A", "B"], "actual": [100.0, np.nan, 50.0]})
+    rows = rows.assign(forecast=[80.0, 999.0, 60.0], lower=[70.0, 1.0, 55.0], upper=[110.0, 2.0, 70.0])
+    known, naive = rows.dropna(), pd.Series({"A": 250.0, "B": 400.0})
+    pd.testing.assert_frame_equal(scores(rows, naive, ["model"]), scores(known, naive, ["model"]))
+    assert scores(rows, naive, ["model"]).n.tolist() == [2]
+    assert (
+        bias_error(rows.actual, rows.forecast) == bias_error(known.actual, known.forecast) == pytest.approx(-10 / 150)
+    )
 
 
 def test_a_replay_sees_nothing_of_what_comes_later():

@@ -56,6 +56,21 @@ def test_a_better_candidate_is_promoted(rows):
     assert verdict["figures"]["gain"] > 0.5 and verdict["figures"]["months_won"] == 12
 
 
+def test_a_month_that_one_store_has_not_is_judged_by_the_others(rows):
+    # given a judged month that one store has no outcome of
+    gap = (rows.series_id == "S03") & (rows.cutoff == judged_cutoffs(rows)[5])
+    verdict, table = judge(told(rows.assign(actual=rows.actual.mask(gap))), same_recipe=False), told(rows)
+    # then the verdict is what it is without that row, over as many months
+    row = (table.series_id == "S03") & (table.cutoff == judged_cutoffs(rows)[5])
+    without = judge(table[~row], same_recipe=False)
+    assert verdict["figures"]["months"] == 12 and verdict["figures"]["gain"] == pytest.approx(
+        without["figures"]["gain"]
+    )
+    # and a month that nobody has is not judged
+    nobody = rows.assign(actual=rows.actual.mask(rows.cutoff == judged_cutoffs(rows)[5]))
+    assert judged_cutoffs(rows)[5] not in judged_cutoffs(nobody) and len(judged_cutoffs(nobody)) == 12
+
+
 def test_a_worse_candidate_is_refused(rows):
     verdict = judge(told(rows, "last_month", "seasonal"), same_recipe=False)
     assert not verdict["promoted"] and (verdict["verdict"], verdict["rule"]) == ("refuse", "min_gain")

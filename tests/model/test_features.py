@@ -3,7 +3,18 @@
 import numpy as np
 import pandas as pd
 import pytest
-from tables import CALENDAR, all_tables, as_sales, at, corrected_months, make_lines, make_plan, months_of
+from tables import (
+    CALENDAR,
+    all_tables,
+    as_sales,
+    at,
+    corrected_months,
+    make_lines,
+    make_plan,
+    months_at,
+    months_of,
+    plan_of,
+)
 
 from brewcast.common.core import write_parquet
 from brewcast.data import clean as clean_module
@@ -11,12 +22,19 @@ from brewcast.data.clean import clean
 from brewcast.model import features
 from brewcast.model.features import (
     as_known,
+    baseline_rates,
     feature_tables,
     feature_versions,
+    level_index,
     month_grid,
+    odd_months,
     open_series,
+    own_season,
     restated,
+    seasons_told,
+    trade_told,
 )
+from brewcast.model.recipes import RATES
 
 CUTOFF = pd.Timestamp("2024-02-29")
 
@@ -225,3 +243,222 @@ def test_a_store_that_is_taken_back_is_not_online(world, tmp_path):
     known = restated(months[~gone], known, CALENDAR)
     history = feature_versions(known, plan, CALENDAR)["history"]
     assert open_series(history, pd.Timestamp("2024-06-30")) == ["S0", "S1", "S2", "S4", "S5"]
+
+
+# -- months that nobody has, or one store has not
+
+
+WAVE = [round(10 + 4 * np.sin(2 * np.pi * month / 12), 3) for month in range(12)]
+NO_PLAN = plan_of()
+
+
+def chain(**stores: list) -> pd.DataFrame:
+    "Three steady stores from January 2022 on, and others of the same length."
+    n = len(next(iter(stores.values())))
+    steady = (WAVE * 5)[:n]
+    return months_at({f"T{i}": [i * rate for rate in steady] for i in (1, 2, 3)} | stores)
+
+
+def without(values: list, *places: int) -> list:
+    return [None if place in places else value for place, value in enumerate(values)]
+
+
+def outcomes_of(store_month: pd.DataFrame, *more) -> pd.DataFrame:
+    tables = feature_versions(restated(store_month, None, CALENDAR), NO_PLAN, CALENDAR, *more)
+    return tables["outcomes"].set_index(["series_id", "month"])
+
+
+def test_a_month_that_no_store_has_is_no_outcome():
+    # given 36 months of four stores, of which nobody has November 2024
+    table = chain(A=WAVE * 3)
+    november = pd.Timestamp("2024-11-01")
+    outcomes = outcomes_of(table[table.month != november])
+    # then it is no outcome of any, and never was one; all others are
+    gone = outcomes.xs(november, level="month")
+    assert len(gone) == 4 and gone[["actual", "actual_first", "known_from"]].isna().all().all()
+    assert outcomes.drop(gone.index.map(lambda s: (s, november))).actual.gt(0).all()
+
+
+def test_a_store_s_gap_is_no_outcome_and_a_closing_is_one():
+    # given a store without November 2023, which others have
+    november, table = ("A", pd.Timestamp("2023-11-01")), chain(A=without(WAVE * 3, 22))
+    names = ["actual", "actual_first", "known_from"]
+    # then it is none when that is the last month, when nobody knows, and none once the store is back
+    for last in ("2023-11-01", "2023-12-01", "2024-12-01"):
+        outcomes = outcomes_of(table[table.month <= last])
+        assert outcomes.loc[november, names].isna().all() and outcomes.actual.isna().sum() == 1
+    # where the source says that it means zero, it is one
+    assert outcomes_of(table, "value").loc[november].actual == 0
+    # a store that does not come back sold nothing in the month after its last, as the next month tells
+    closed = chain(A=[*(WAVE * 2)[:22], *[None] * 14])
+    assert outcomes_of(closed[closed.month <= "2023-11-01"]).loc[november, names].isna().all()
+    assert outcomes_of(closed[closed.month <= "2023-12-01"]).loc[november].actual == 0
+    assert outcomes_of(closed).loc[november].actual == 0
+
+
+def test_months_after_a_gap_have_the_seasons_of_the_months_that_are_left():
+    # given a steady season, and the same without one month
+    whole, table = chain(A=WAVE * 4), chain(A=without(WAVE * 4, 26))
+    rates = {
+        name: month_grid(months, NO_PLAN, CALENDAR).rate for name, months in {"whole": whole, "gap": table}.items()
+    }
+    forecast = {name: baseline_rates(rate, rate * np.nan).rate_seasonal.loc["A"] for name, rate in rates.items()}
+    # then what is forecast after it, and a year later, is what would be forecast without the gap
+    later = forecast["whole"].index[15:]
+    np.testing.assert_allclose(forecast["gap"][later], forecast["whole"][later], rtol=1e-9)
+    assert own_season(rates["gap"])["A"][later].notna().all()
+
+
+# -- stores that close every year
+
+
+KIOSK = [None] * 3 + [8.0, 9.0, 12.0, 14.0, 13.0, 9.0] + [None] * 3
+
+
+def asked(store_month: pd.DataFrame, plan: pd.DataFrame = NO_PLAN) -> pd.DataFrame:
+    "The rows of the last cutoff."
+    tables = feature_tables(store_month, plan, CALENDAR)
+    rows = tables["history"].merge(tables["ahead"], on=["series_id", "event_timestamp", "created"])
+    return rows[
+        rows.event_timestamp.dt.tz_localize(None) == store_month.month.max() + pd.offsets.MonthEnd(0)
+    ].set_index("series_id")
+
+
+def upto(months: int, **stores: list) -> pd.DataFrame:
+    return chain(**{store: (values * 4)[:months] for store, values in stores.items()})
+
+
+def test_a_store_that_was_closed_in_the_month_of_both_last_years_is_forecast_at_nothing():
+    # given a kiosk at the end of its third September
+    table = upto(33, kiosk=KIOSK)
+    rows = asked(table)
+    # then it is expected to trade on no day, and needs no peers' season
+    row = rows.loc["kiosk"]
+    assert (row.expected_units, row.may_be_closed, row.has_own_season) == (0, 0, 1) and np.isfinite(
+        row[RATES].astype(float)
+    ).all()
+    assert (rows.drop("kiosk").expected_units == 31).all()
+    assert trade_told(table, NO_PLAN, CALENDAR) == [{"series_id": "kiosk", "does": "closed"}]
+    # and a line of the plan beats the habit
+    assert asked(table, plan_of(("kiosk", "2024-10", 20))).loc["kiosk"].expected_units == 20
+    assert "T1" not in asked(table, plan_of(("T1", "2024-10", 0))).index
+
+
+def test_after_one_year_it_is_forecast_and_asked_about():
+    rows = asked(upto(21, kiosk=KIOSK))
+    assert rows.loc["kiosk"].expected_units == 31 and rows.may_be_closed.to_dict() == {
+        "T1": 0,
+        "T2": 0,
+        "T3": 0,
+        "kiosk": 1,
+    }
+    assert trade_told(upto(21, kiosk=KIOSK), NO_PLAN, CALENDAR) == [{"series_id": "kiosk", "does": "may_be_closed"}]
+    planned = asked(upto(21, kiosk=KIOSK), plan_of(("kiosk", "2023-10", 31)))
+    assert planned.loc["kiosk"].may_be_closed == 0
+
+
+@pytest.mark.parametrize("months, twice", [(27, True), (15, False)])
+def test_a_store_that_reopened_in_the_month_is_forecast_at_last_year_s_level(months, twice):
+    # given a kiosk at the end of March, closed since September
+    table = upto(months, kiosk=KIOSK)
+    row = asked(table).loc["kiosk"]
+    # then April is forecast at last April's rate by every baseline, with a question where it was seen once
+    assert row[RATES].astype(float).tolist() == [8.0] * len(RATES)
+    assert (row.expected_units, row.may_be_closed) == (30, 0 if twice else 1)
+    assert trade_told(table, NO_PLAN, CALENDAR) == [
+        {"series_id": "kiosk", "does": "reopens" if twice else "may_reopen"}
+    ]
+    # and in May by the season from that April
+    assert asked(upto(28, kiosk=KIOSK)).loc["kiosk"].rate_seasonal == pytest.approx(9.0)
+
+
+def test_what_has_closed_for_good_stays_closed_unless_the_plan_opens_it():
+    # given a store that closed in June after two years and more
+    table = chain(A=[*(WAVE * 3)[:30], *[None] * 3])
+    assert "A" not in asked(table).index
+    # a plan that went on as if nothing had happened opens nothing, one that names the month does, at last year's level
+    going_on = plan_of(*[("A", f"2024-{month:02}", 30) for month in range(5, 11)])
+    assert "A" not in asked(table, going_on).index
+    row = asked(table, plan_of(("A", "2024-10", 25))).loc["A"]
+    assert row.expected_units == 25 and row.rate_last_year == WAVE[9] and np.isfinite(row[RATES].astype(float)).all()
+
+
+def test_a_lost_file_is_no_habit():
+    # given November 2023 in nobody's file, and November 2024 asked about
+    table = chain(A=WAVE * 3)
+    rows = asked(table[(table.month != "2023-11-01") & (table.month < "2024-11-01")])
+    assert len(rows) == 4 and (rows.may_be_closed == 0).all() and (rows.expected_units == 30).all()
+    # nor is one month of one store, where the year before had it
+    assert asked(chain(A=without((WAVE * 3)[:34], 22))).loc["A"].may_be_closed == 0
+
+
+# -- a year that was no year
+
+
+def scaled(values: list, factors: dict[int, float]) -> list:
+    return [value * factors.get(place, 1.0) for place, value in enumerate(values)]
+
+
+def forecast_by_season(table: pd.DataFrame) -> pd.Series:
+    rate = month_grid(table, NO_PLAN, CALENDAR).rate
+    return baseline_rates(rate, rate * np.nan).rate_seasonal.unstack("series_id").iloc[-1]
+
+
+@pytest.mark.parametrize("months", [40, 41, 42, 43, 52, 53])
+@pytest.mark.parametrize("shut", [{28: 0.05}, {28: 0.05, 29: 0.05, 30: 0.1}, {28: 6.0}])
+def test_an_odd_month_is_no_season_of_its_own_nor_of_the_three_after(months, shut):
+    # given a month (or three) of 2024 at a twentieth, or a festival, of one store, and what comes a year or two later
+    with_it = forecast_by_season(chain(A=scaled((WAVE * 5)[:months], shut)))
+    # then the forecast is what it would have been without
+    assert with_it["A"] == pytest.approx(WAVE[months % 12], rel=0.02)
+    assert with_it["T1"] == pytest.approx(WAVE[months % 12], rel=0.02)
+
+
+@pytest.mark.parametrize("months", [40, 42])
+def test_everybody_s_odd_month_is_none_either(months):
+    table = chain(A=(WAVE * 4)[:months])
+    shut = table.assign(quantity_sold=table.quantity_sold.mask(table.month == "2024-05-01", table.quantity_sold / 20))
+    assert forecast_by_season(shut)["A"] == pytest.approx(WAVE[months % 12], rel=0.02)
+    told = seasons_told(shut, NO_PLAN, CALENDAR)
+    assert {(row["series_id"], row["month"], row["kind"]) for row in told} == {
+        (s, "2024-05", "odd") for s in ["A", "T1", "T2", "T3"]
+    }
+    if months == 40:  # where the root of a twentieth would have been used
+        assert told[0]["otherwise"] / told[0]["ratio"] == pytest.approx(20**-0.5)
+
+
+def test_a_season_that_is_seen_in_two_years_is_none_odd():
+    toys = [10.0] * 11 + [40.0]
+    rate = month_grid(chain(toys=toys * 3, kiosk=KIOSK * 3), NO_PLAN, CALENDAR).rate
+    assert (
+        not odd_months(level_index(rate), 12).loc[:, "2023-01-01":].any()
+        and not odd_months(level_index(rate), 24).any()
+    )
+    assert own_season(rate)["toys", pd.Timestamp("2024-12-01")] == pytest.approx(4.0)
+
+
+def test_one_year_alone_is_believed_and_named():
+    # given a store that began in September 2023 and sold a twentieth in May 2024
+    table = chain(A=[*[None] * 20, *scaled((WAVE * 4)[20:40], {8: 0.05})])
+    told = seasons_told(table, NO_PLAN, CALENDAR)
+    # then the season is used as it is, and named with what it would be by its peers
+    assert [(row["series_id"], row["month"], row["kind"]) for row in told] == [("A", "2024-05", "alone")]
+    assert told[0]["ratio"] < 0.1 and told[0]["otherwise"] == pytest.approx(WAVE[4] / np.mean(WAVE[1:4]), rel=0.02)
+
+
+def test_nothing_later_is_known_of_gaps_habits_and_odd_months():
+    # given a world with all of them, and what is known of it at the end of each of some months
+    world = chain(
+        kiosk=(KIOSK * 4)[:46],
+        gap=without((WAVE * 4)[:46], 20, 33),
+        odd=scaled((WAVE * 4)[:46], {16: 0.05, 31: 8.0}),
+        new=[*[None] * 20, *WAVE, *WAVE, 9.0, 9.0],
+    )
+    world = world[world.month != "2024-02-01"]
+    whole = feature_tables(world, NO_PLAN, CALENDAR)
+    for last in world.month.drop_duplicates().sort_values().iloc[[12, 20, 27, 33, 38, 41]]:
+        then = feature_tables(world[world.month <= last], NO_PLAN, CALENDAR)
+        for name, table in then.items():
+            now = whole[name][whole[name].event_timestamp <= (last + pd.offsets.MonthEnd(0)).tz_localize("UTC")]
+            # a store that begins later has no rows then
+            pd.testing.assert_frame_equal(table, now.reset_index(drop=True), check_exact=True)

@@ -97,6 +97,14 @@ def test_a_forecast_of_a_store_that_has_gone_and_of_a_month_without_sales(store_
     assert told.wape[1] == pytest.approx((abs(sold - 100) + 100) / sold) and np.isnan(told.wape[0])
 
 
+def test_a_forecast_of_a_gap_has_no_error(store_month):
+    # given forecasts of June for two stores, of which one has a gap then, and for that one alone
+    june = pd.DataFrame({"series_id": ["S1", "S2"], "month": LAST, "forecast": 100.0, "lower": 50.0, "upper": 150.0})
+    gap = pd.DataFrame({"series_id": ["S2"], "month": LAST, "actual": np.nan})
+    told = realised_errors([june, june[1:]], store_month, gap)
+    pd.testing.assert_frame_equal(told, realised_errors([june[:1]], store_month))
+
+
 def test_a_stopped_month_is_left_out_until_it_is_mended():
     records = [
         {"month": m, "status": s} for m, s in [("2024-01", "stopped"), ("2024-02", "stopped"), ("2024-02", "published")]
