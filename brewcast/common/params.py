@@ -271,6 +271,8 @@ def check_parameters(
             wrong.append(
                 f"data is {value!r}, and is a folder of the project, or a link: `make run DATA={value}` makes one"
             )
+    if given.get("calendar.unit") == "week" and not given.get("calendar.weekday"):
+        wrong.append("calendar.weekday is null, where the unit is week: on which day of the week is a week dated?")
     wrong += unknown_countries(given.get("calendar.countries") or {})
     wrong += [f"{path} is missing" for path in wired if not any(f"{name}.".startswith(f"{path}.") for name in given)]
     if wrong:

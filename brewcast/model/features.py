@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['KEY', 'FEATURE_TABLES', 'trading_dates', 'planned_units', 'public_holidays', 'weekend_share', 'month_grid',
-           'open_at_cutoff', 'lag', 'mean_of', 'own_season', 'pooled_season', 'baseline_rates', 'history_features',
-           'ahead_features', 'feature_tables', 'open_series', 'last_cutoff', 'decided', 'restated', 'as_known',
-           'feature_versions']
+           'open_within', 'open_at_cutoff', 'lag', 'mean_of', 'own_season', 'pooled_season', 'baseline_rates',
+           'history_features', 'ahead_features', 'feature_tables', 'open_series', 'last_cutoff', 'decided', 'restated',
+           'as_known', 'feature_versions']
 
 # %% ../../nbs/model/13_features.ipynb #7040c5ba
 import math
@@ -91,6 +91,16 @@ def month_grid(
     return grid.join(planned[columns].astype(float), on=["store_id", "month"])
 
 # %% ../../nbs/model/13_features.ipynb #a5cdfccf
+def open_within(
+    month_end: pd.DatetimeIndex,  # last days of months
+    calendar: dict,  # `open_within_days`, None: by its `unit`
+) -> np.ndarray:  # days, one a month end
+    "In how many days before a month's end an open store has traded; the one date of a month's line may be any of its days."
+    given = calendar.get("open_within_days")
+    days = month_end.day if calendar["unit"] == "month" else np.full(len(month_end), 10)
+    return np.asarray(days if given is None else np.full(len(month_end), given))
+
+
 def open_at_cutoff(
     grid: pd.DataFrame,  # see `month_grid`
     calendar: dict,  # `open_within_days`
@@ -99,7 +109,7 @@ def open_at_cutoff(
     month_end = grid.index.get_level_values("month") + pd.offsets.MonthEnd(0)
     late = (month_end - pd.to_datetime(grid.last_date)).dt.days
     closing = grid.groupby("series_id").planned_days.shift(-1).eq(0)
-    return (late < calendar["open_within_days"]) & ~closing
+    return (late < open_within(month_end, calendar)) & ~closing
 
 # %% ../../nbs/model/13_features.ipynb #33b5bed2
 def lag(

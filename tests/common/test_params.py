@@ -54,6 +54,7 @@ def test_every_source_is_built_with_parameters_that_are_known(source):
         ({"data": "/srv/till"}, "data is '/srv/till', and is a folder of the project, or a link: `make run DATA=/srv/till` makes one"),
         ({"through": datetime.date(2025, 6, 30)}, "through is 2025-06-30, and names a month, such as 2012-10"),
         ({"through": "2025-13"}, "through is 2025-13, and names a month"),
+        ({"calendar": {"unit": "week"}}, "calendar.weekday is null, where the unit is week: on which day of the week is a week dated?"),
         ({"calendar": {"open_within_days": "ten"}}, "calendar.open_within_days is 'ten', and is a number of days, or null: by the unit"),
         ({"calendar": {"complete_within_days": -1}}, "calendar.complete_within_days is -1, and is a number of days"),
         ({"calendar": {"countries": {"*": "Norwy"}}}, "calendar.countries.* is 'Norwy', whose public holidays are not known: did you mean \"NO\"?"),

@@ -225,3 +225,25 @@ def test_a_store_that_is_taken_back_is_not_online(world, tmp_path):
     known = restated(months[~gone], known, CALENDAR)
     history = feature_versions(known, plan, CALENDAR)["history"]
     assert open_series(history, pd.Timestamp("2024-06-30")) == ["S0", "S1", "S2", "S4", "S5"]
+
+
+@pytest.mark.parametrize("dated", ["first", "last"])
+def test_a_source_of_months_needs_no_further_settings_of_time(dated):
+    # given a line a month, dated on its first or its last day; S1 sold nothing in the last month
+    calendar = CALENDAR | {"unit": "month", "complete_within_days": None, "open_within_days": None}
+    lines, plan = make_lines().head(1), make_plan().iloc[:0]
+    ends = pd.date_range("2022-01-31", "2024-06-30", freq="ME")
+    dates = ends if dated == "last" else ends.to_period("M").to_timestamp()
+    lines = pd.concat([lines.assign(store_id=store, date=date) for store in ("S0", "S1") for date in dates])
+    lines = lines[~((lines.store_id == "S1") & (lines.date >= "2024-06-01"))]
+    # when
+    store_month, told = clean(as_sales(lines), [], calendar)
+    store_month = store_month.to_pandas().assign(month=lambda frame: pd.to_datetime(frame.month))
+    history = feature_versions(restated(store_month, None, calendar), plan, calendar)["history"]
+    # then every month is complete, and a store is open that sold in the month that ends
+    assert told["incomplete_months"] == {} and len(store_month) == 59
+    assert open_series(history, pd.Timestamp("2024-05-31")) == ["S0", "S1"]
+    assert open_series(history, pd.Timestamp("2024-06-30")) == ["S0"]
+    # and what a source declares holds, whatever its unit
+    strict = calendar | {"open_within_days": 0}
+    assert feature_versions(restated(store_month, None, strict), plan, strict)["history"].empty
