@@ -290,6 +290,24 @@ def test_a_summary_is_what_the_products_say_and_needs_them(project):
     assert told[-1] == f"page      file://{project}/products/shop/forecast/month.html" and len(told) < 20
 
 
+def test_the_summary_of_a_stopped_month_says_so_first_and_has_no_figure_to_order_by(project):
+    # given a build whose data was stopped
+    stop = {"level": "stop", "text": "2024-05: price: 100 times what it was. Mend the export"}
+    decision = {"findings": [stop, {"level": "warn", "text": "fewer lines"}]}
+    for name in ("ingest/dataset.json", "clean/clean.json", "evaluate/verdict.json", "monitor/decision.json"):
+        (project / "products/shop" / name).parent.mkdir(parents=True)
+        (project / "products/shop" / name).write_text(json.dumps(decision if "decision" in name else {}))
+    (project / "products/shop/forecast").mkdir()
+    rows = ["store_id,month,kind,quantity", "S1,2024-05-01,actual,812", "S1,2024-06-01,stopped,"]
+    (project / "products/shop/forecast/forecast.csv").write_text("\n".join(rows) + "\n")
+    # then that is its first line, with the reason below it; what was only noted is not
+    told = summary(project, "shop")
+    assert told.splitlines()[0].startswith("shop: STOPPED. THERE IS NO FORECAST OF 2024-06: ")
+    assert "stopped   2024-05: price: 100 times what it was. Mend the export" in told
+    assert "fewer lines" not in told and "812" not in told and "verdict" not in told
+    assert told.endswith(f"page      file://{project}/products/shop/forecast/month.html")
+
+
 def test_a_fault_of_the_user_s_is_one_line_and_status_one(toy, brewcast):
     edit(toy / "env.yaml", "wins: 7", "wins: seven")
     for command in ("why", "build", "clean --source far", "summary"):

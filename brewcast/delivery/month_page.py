@@ -22,6 +22,7 @@ from markupsafe import Markup
 from ..common.pages import STYLE, template_environment
 from ..common.text import change, listed, month_name, percent, short_month
 from .svg_charts import coverage_chart, line_chart, sparkline, total_chart, whisker
+from .track_record import is_stopped
 from ..model.bias import bias_text
 
 # %% ../../nbs/delivery/month_page.ipynb #66402e2d
@@ -593,6 +594,8 @@ def month_page(
     view |= trust_view(verdict, decision, recipe) | {"style": Markup(STYLE), "script": Markup(SCRIPT)}
     view |= {
         "story": Markup(story),
-        "stopped_here": not decision.get("trusted", True) and not verdict.get("first_champion"),
+        "stopped_here": is_stopped(decision),
+        "distrusted": [found["text"] for found in decision.get("findings", []) if found["level"] == "stop"],
+        "serves": month_name(previous["month"].iloc[0]) if previous is not None and len(previous) else "",
     }
     return template_environment("brewcast.delivery").get_template("month.html").render(view)
