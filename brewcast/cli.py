@@ -134,6 +134,8 @@ def summary(
     data, verdict = (json.loads((at / name).read_text()) for name in ["ingest/dataset.json", "evaluate/verdict.json"])
     left_out = json.loads((at / "clean" / "clean.json").read_text())["incomplete_months"]
     months = months["forecast"]
+    features = at / "features" / "features.json"
+    unlisted = json.loads(features.read_text()).get("unlisted_countries", {}) if features.exists() else {}
     errors = {name: error["wape"] for name, error in verdict["errors"].items() if error}
     shown = sorted(errors.items(), key=lambda pair: pair[1] if pair[1] is not None else float("inf"))
     serve = "make serve" + ("" if source == "simulated" else f" SOURCE={source}")
@@ -141,6 +143,7 @@ def summary(
         [
             f"{source}: {data['rows_in']:,} rows in, {data['rows_set_aside']:,} set aside",
             *(f"left out  {month}: {why}" for month, why in left_out.items()),
+            *(f"holidays  not known of {name}: add {line} to calendar.countries" for name, line in unlisted.items()),
             "",
             f"error one month ahead, over {len(verdict['cutoffs'])} cutoffs (WAPE, share of sales)",
             *(f"  {name:<21}{'not known' if wape is None else f'{wape:.4f}'}" for name, wape in shown),

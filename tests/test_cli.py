@@ -268,6 +268,7 @@ def test_a_summary_is_what_the_products_say_and_needs_them(project):
         "ingest/dataset.json": {"rows_in": 12345, "rows_set_aside": 6},
         "clean/clean.json": {"incomplete_months": {"2024-06": "ends on the 3rd"}},
         "evaluate/verdict.json": verdict,
+        "features/features.json": {"unlisted_countries": {"Norway": '"Norway": "NO"'}},
     }.items():
         (project / "products/shop" / name).parent.mkdir(parents=True)
         (project / "products/shop" / name).write_text(json.dumps(content))
@@ -277,6 +278,7 @@ def test_a_summary_is_what_the_products_say_and_needs_them(project):
     # then it is half a screen, the best model first
     told = summary(project, "shop").splitlines()
     assert told[:2] == ["shop: 12,345 rows in, 6 set aside", "left out  2024-06: ends on the 3rd"]
+    assert told.pop(2) == 'holidays  not known of Norway: add "Norway": "NO" to calendar.countries'
     assert [line.split() for line in told[4:7]] == [
         ["champion", "0.0400"],
         ["candidate", "0.0512"],

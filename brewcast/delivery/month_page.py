@@ -140,6 +140,8 @@ def known_ahead(
         ours, own = past[past["store_id"].isin(stores["store_id"])], plans.reindex(stores["store_id"])
         line = {"name": country or "All stores"}
         line["holidays"] = public_holidays(target, countries.get(country, countries.get("*")))
+        if calendar and not {country or "*", "*"} & set(countries):
+            line["holidays"] = ["not known, since calendar.countries does not have it"]
         for column in ["promotion_share", "trading_days"]:
             before = [ours.loc[ours["month"] == then[n], column].astype(float).mean() for n in (1, 12)]
             line[column] = [own[column].mean(), *before]

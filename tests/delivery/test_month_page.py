@@ -272,6 +272,16 @@ def test_a_first_month_that_is_not_trusted_is_published_and_says_so():
     assert "100 times what it was" in text and "STOPPED" not in text
 
 
+def test_a_country_that_the_calendar_does_not_have_is_said_to_be_unknown():
+    # given stores of the USA, a calendar without them, and one in which they are said to have no holidays
+    given = inputs()
+    calendars = [{"unit": "day", "countries": countries} for countries in ({"Mexico": "MX"}, {"USA": None})]
+    unlisted, without = (text_of(month_page(**given | {"calendar": calendar})) for calendar in calendars)
+    # then the page tells the one from the other
+    assert "USA not known, since calendar.countries does not have it" in unlisted
+    assert "not known" not in without
+
+
 def test_an_empty_forecast_is_refused():
     given = inputs()
     given["forecast"] = given["forecast"].head(0)

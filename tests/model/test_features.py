@@ -16,6 +16,7 @@ from brewcast.model.features import (
     month_grid,
     open_series,
     restated,
+    unlisted_countries,
 )
 
 CUTOFF = pd.Timestamp("2024-02-29")
@@ -247,3 +248,19 @@ def test_a_source_of_months_needs_no_further_settings_of_time(dated):
     # and what a source declares holds, whatever its unit
     strict = calendar | {"open_within_days": 0}
     assert feature_versions(restated(store_month, None, strict), plan, strict)["history"].empty
+
+
+def test_a_country_without_an_entry_is_listed_and_one_with_null_has_no_holidays():
+    # given stores of three countries, of which one is not in the calendar
+    met = pd.Series(["USA", "Norway", "Mexico", "USA"])
+    calendar = CALENDAR | {"countries": {"USA": "US", "Mexico": None}}
+    assert unlisted_countries(met, calendar) == {"Norway": '"Norway": "NO"'}
+    assert unlisted_countries(met, calendar | {"countries": {"*": "US"}}) == {}
+    assert unlisted_countries(pd.Series(["Atlantis"]), calendar) == {"Atlantis": '"Atlantis": "<ISO 3166 code>"'}
+    # a source that lacks the country, and says nothing for all stores
+    assert unlisted_countries(pd.Series([None, None]), calendar) == {"*": '"*": "<ISO 3166 code>"'}
+    # and a country with null has none, though the others have an entry for all
+    lines = make_lines()
+    calendar = CALENDAR | {"countries": {"*": "US", "Mexico": None}}
+    ahead = feature_tables(months_of(lines), make_plan(), calendar)["ahead"].groupby("series_id").holidays_next.sum()
+    assert ahead["S2"] == 0 < ahead["S0"]
