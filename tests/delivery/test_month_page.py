@@ -248,8 +248,8 @@ def test_a_stopped_month_says_so_first_and_has_nothing_to_order_by():
     text = text_of(page)
     # then title and heading say it, before anything else, then where, why, and what goes on
     assert "<title>January 2026 – GloboJava – stopped, no forecast</title>" in page
-    assert "<h1>STOPPED: do not order by January 2026</h1>" in page and page.count("<h1>") == 1
-    main = text[text.index("There is no forecast of January 2026") :]
+    assert "<h1>STOPPED: no forecast of January 2026</h1>" in page and page.count("<h1>") == 1
+    main = text[text.index("Do not order from this page") :]
     assert main.index("The data of December 2025 is not trusted") < main.index("100 times what it was")
     assert "goes on: the forecast of December 2025" in text and "Mend the &lt;export&gt;" in page
     # and neither a store's forecast nor the sum of them stands anywhere
