@@ -60,6 +60,7 @@ def env_file(
 TEXT = [  # parameters that are text, and so is whatever stands below them
     *["source", "data", "sql", "plan_sql", "files", "lacks", "key", "categories", "floor", "unit", "quality.accept"],
     *["calendar.unit", "calendar.hemisphere", "calendar.weekday", "calendar.countries", "train.partners"],
+    *["same_store", "zero_means"],
 ]
 
 

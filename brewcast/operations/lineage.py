@@ -100,7 +100,10 @@ def source_files(
     env, dataset = read_env(root, env_file(root, source)), read_product(root, source, "ingest/dataset.json")
     data, found = Path(env["data"]), {}
     inner = {spec["name"]: f":{spec['table']}" for spec in env.get("files") or [] if spec.get("table")}
-    for table, known in dataset.get("tables", {}).items():
+    sold = dataset.get("lines_of", {}).get("sales", [])
+    for table, known in sorted(
+        dataset.get("tables", {}).items(), key=lambda item: item[0] in sold
+    ):  # of one database, it
         for file, rows in known["files"].items():
             name = file.removesuffix(inner.get(table, ""))
             path = data if name == data.name and not (root / data).is_dir() else data / name

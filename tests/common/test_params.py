@@ -107,6 +107,8 @@ def test_a_name_that_is_the_sources_own_is_free():
         ("files: [{renamed: {Yes: No}}]", 'files[0].renamed.Yes: YAML reads No as false; quote it: "No"'),
         ("files: [{null_values: [NA, 0]}]", 'files[0].null_values[1]: YAML reads 0 as the number 0; quote it: "0"'),
         ("files: [{delimiter: =}]", 'files[0].delimiter: YAML reads = as no text; quote it: "="'),
+        ("same_store: {001: '1'}", 'same_store.001: YAML reads 001 as the number 1; quote it: "001"'),
+        ("same_store: {'001': 1}", 'same_store.001: YAML reads 1 as the number 1; quote it: "1"'),
         ("on: 1", 'on: YAML reads on as true; quote it: "on"'),
     ],
 )

@@ -415,11 +415,13 @@ def test_forward_from_a_file_that_was_changed_since(shop, later):
 
 
 def test_a_database_is_a_source_file_like_any_other(tmp_path):
-    files = [{"name": "till", "table": "tills"}, {"name": "plan"}]
+    files = [{"name": "till", "table": "tills"}, {"name": "plan", "table": "plans"}]
     write_json({"data": "data/shop.duckdb", "files": files, "source": "db"}, tmp_path / "env.yaml")
     told = {"rows_in": 1, "sha256": "0" * 64}
     tables = {"till": {"files": {"shop.duckdb:tills": told}}, "db.sql": {"files": {"db.sql": {"rows_in": 1}}}}
-    write_json({"tables": tables}, tmp_path / "products/db/ingest/dataset.json")
+    tables["plan"] = {"files": {"shop.duckdb:plans": told}}  # in the same file, which is that of the sale lines
+    lines_of = {"sales": ["till"], "plan": ["plan"]}
+    write_json({"tables": tables, "lines_of": lines_of}, tmp_path / "products/db/ingest/dataset.json")
     # in the folder of that name, or as the one file that the data is
     (tmp_path / "data/shop.duckdb").mkdir(parents=True)
     assert list(module.source_files(tmp_path, "db")) == ["data/shop.duckdb/shop.duckdb"]
