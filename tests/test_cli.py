@@ -268,6 +268,7 @@ def test_a_summary_is_what_the_products_say_and_needs_them(project):
         "ingest/dataset.json": {"rows_in": 12345, "rows_set_aside": 6},
         "clean/clean.json": {"incomplete_months": {"2024-06": "ends on the 3rd"}, "gaps": {"2024-02": "no store has"}},
         "evaluate/verdict.json": verdict,
+        "features/features.json": {"unlisted_countries": {"Norway": '"Norway": "NO"'}},
     }.items():
         (project / "products/shop" / name).parent.mkdir(parents=True)
         (project / "products/shop" / name).write_text(json.dumps(content))
@@ -278,6 +279,7 @@ def test_a_summary_is_what_the_products_say_and_needs_them(project):
     told = summary(project, "shop").splitlines()
     assert told[:2] == ["shop: 12,345 rows in, 6 set aside", "left out  2024-02: no store has"]
     assert told[2] == "left out  2024-06: ends on the 3rd"
+    assert told.pop(3) == 'holidays  not known of Norway: add "Norway": "NO" to calendar.countries'
     assert [line.split() for line in told[5:8]] == [
         ["champion", "0.0400"],
         ["candidate", "0.0512"],
@@ -289,6 +291,24 @@ def test_a_summary_is_what_the_products_say_and_needs_them(project):
         "serves    make serve SOURCE=shop",
     ]
     assert told[-1] == f"page      file://{project}/products/shop/forecast/month.html" and len(told) < 20
+
+
+def test_the_summary_of_a_stopped_month_says_so_first_and_has_no_figure_to_order_by(project):
+    # given a build whose data was stopped
+    stop = {"level": "stop", "text": "2024-05: price: 100 times what it was. Mend the export"}
+    decision = {"findings": [stop, {"level": "warn", "text": "fewer lines"}]}
+    for name in ("ingest/dataset.json", "clean/clean.json", "evaluate/verdict.json", "monitor/decision.json"):
+        (project / "products/shop" / name).parent.mkdir(parents=True)
+        (project / "products/shop" / name).write_text(json.dumps(decision if "decision" in name else {}))
+    (project / "products/shop/forecast").mkdir()
+    rows = ["store_id,month,kind,quantity", "S1,2024-05-01,actual,812", "S1,2024-06-01,stopped,"]
+    (project / "products/shop/forecast/forecast.csv").write_text("\n".join(rows) + "\n")
+    # then that is its first line, with the reason below it; what was only noted is not
+    told = summary(project, "shop")
+    assert told.splitlines()[0].startswith("shop: STOPPED. THERE IS NO FORECAST OF 2024-06: ")
+    assert "stopped   2024-05: price: 100 times what it was. Mend the export" in told
+    assert "fewer lines" not in told and "812" not in told and "verdict" not in told
+    assert told.endswith(f"page      file://{project}/products/shop/forecast/month.html")
 
 
 def test_a_fault_of_the_user_s_is_one_line_and_status_one(toy, brewcast):

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['COUNTED', 'INTERMITTENT', 'store_day', 'most_frequent', 'filled_in', 'season_of', 'level_of', 'by_month',
-           'planned_ends', 'incomplete_months', 'silent_months', 'gaps_told', 'clean']
+           'planned_ends', 'complete_within', 'incomplete_months', 'silent_months', 'gaps_told', 'clean']
 
 # %% ../../nbs/data/11_clean.ipynb #f4f47387
 import ibis
@@ -140,13 +140,21 @@ def planned_ends(
     return days[0], days[-1]
 
 
+def complete_within(
+    calendar: dict,  # `complete_within_days`, None: by its `unit`
+) -> int:  # days
+    "How far from its last planned date a complete month may end; the one date of a month's line may be any of its days."
+    given = calendar.get("complete_within_days")
+    return given if given is not None else 31 if calendar["unit"] == "month" else 0
+
+
 def incomplete_months(
     first_date: pd.Timestamp,  # the source's first date
     last_date: pd.Timestamp,  # the source's last date
     calendar: dict,  # also `complete_within_days`
 ) -> dict[str, str]:  # by month as YYYY-MM: why it is incomplete
     "The months that the source begins in or ends in without covering them."
-    slack, reasons = pd.Timedelta(days=calendar["complete_within_days"]), {}
+    slack, reasons = pd.Timedelta(days=complete_within(calendar)), {}
     for month, date, side in [(first_date, first_date, 0), (last_date, last_date, 1)]:
         month = month.replace(day=1)
         planned = planned_ends(month, calendar)[side]

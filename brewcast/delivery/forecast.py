@@ -19,7 +19,7 @@ from ..common.core import read_json, read_parquet, stage_paths, target_month, wr
 from ..common.hashing import sha256
 from ..common.paths import find_root, write_bytes
 from .month_page import month_page, questions
-from .track_record import read_story, story_section
+from .track_record import is_stopped, month_record, read_story, story_section, story_through
 from ..model.feature_store import online_rows
 from ..model.features import open_series
 from ..model.intervals import add_intervals, interval_factors
@@ -106,13 +106,16 @@ STAGES = ["ingest", "clean", "explore", "features", "monitor", "train", "evaluat
 def bi_table(
     forecast: pd.DataFrame,  # see `next_month`
     store_month: pd.DataFrame,  # one row a series and month
-) -> pd.DataFrame:  # store_id, country, city, month, kind ("actual" or "forecast"), quantity, lower, upper
+    stopped: bool = False,  # Is the month's data not trusted? see `brewcast.delivery.track_record.is_stopped`
+) -> pd.DataFrame:  # store_id, country, city, month, kind ("actual", "forecast" or "stopped"), quantity, lower, upper
     "Sales and forecast, one under the other."
     place = store_month.groupby("store_id")[["country", "city"]].last()
     actual = store_month.rename(columns={"quantity_sold": "quantity"}).assign(kind="actual")
     ahead = forecast.rename(columns={"forecast": "quantity"}).assign(
         kind="forecast", month=pd.to_datetime(forecast.month)
     )
+    if stopped:
+        ahead = ahead.assign(kind="stopped", quantity=math.nan, lower=math.nan, upper=math.nan)
     columns = ["store_id", "month", "kind", "quantity", "lower", "upper"]
     table = pd.concat([actual.reindex(columns=columns), ahead.reindex(columns=columns)], ignore_index=True)
     table = table.join(place, on="store_id").sort_values(["store_id", "month"], ignore_index=True)

@@ -23,6 +23,7 @@ from markupsafe import Markup
 from ..common.pages import STYLE, template_environment
 from ..common.text import change, listed, month_name, percent, sentence, short_month
 from .svg_charts import coverage_chart, line_chart, sparkline, total_chart, whisker
+from .track_record import is_stopped
 from ..model.bias import bias_text
 
 # %% ../../nbs/delivery/month_page.ipynb #66402e2d
@@ -140,6 +141,8 @@ def known_ahead(
         ours, own = past[past["store_id"].isin(stores["store_id"])], plans.reindex(stores["store_id"])
         line = {"name": country or "All stores"}
         line["holidays"] = public_holidays(target, countries.get(country, countries.get("*")))
+        if calendar and not {country or "*", "*"} & set(countries):
+            line["holidays"] = ["not known, since calendar.countries does not have it"]
         for column in ["promotion_share", "trading_days"]:
             before = [ours.loc[ours["month"] == then[n], column].astype(float).mean() for n in (1, 12)]
             line[column] = [own[column].mean(), *before]
@@ -636,6 +639,8 @@ def month_page(
     view |= trust_view(verdict, decision, recipe) | {"style": Markup(STYLE), "script": Markup(SCRIPT)}
     view |= {
         "story": Markup(story),
-        "stopped_here": not decision.get("trusted", True) and not verdict.get("first_champion"),
+        "stopped_here": is_stopped(decision),
+        "distrusted": [found["text"] for found in decision.get("findings", []) if found["level"] == "stop"],
+        "serves": month_name(previous["month"].iloc[0]) if previous is not None and len(previous) else "",
     }
     return template_environment("brewcast.delivery").get_template("month.html").render(view)

@@ -92,6 +92,7 @@ def total_chart(
         (right - left) / len(months),
         [axis(ticks(max(values) or 1.0), left, right, top, bottom, short_number)],
     )
+    named = (1, 7) if width > 500 else (1,)
     for i, (month, value) in enumerate(zip(months, values, strict=True)):
         now, same, x = month == target, month.month == target.month, left + step * i
         tall = (bottom - top) * max(value, 0) / marks[-1]
@@ -101,11 +102,10 @@ def total_chart(
             parts.append(write_at(right, bottom - tall - 6, compact(value), "value now", "end"))
         elif same and len(months) - i > 3:
             parts.append(write_at(x + step / 2, bottom - tall - 6, compact(value), "value", "middle"))
-        if i == 0 or (i > 2 and (month.month == 1 or (month.month == 7 and width > 500))):  # the first needs its place
-            late = i >= len(months) - 3
-            parts.append(
-                write_at(right if late else x, height - 6, short_month(month), anchor="end" if late else "start")
-            )
+        if now:
+            parts.append(write_at(right, height - 6, short_month(month), anchor="end"))
+        elif i == 0 or (month.month in named and left + 60 < x < right - 120):  # a label is less than 60 wide
+            parts.append(write_at(x, height - 6, short_month(month)))
     text = f"Sales by month since {month_name(months[0])}; {month_name(target)} is forecast at {compact(total)}"
     return Markup(f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{text}">{"".join(parts)}</svg>')
 

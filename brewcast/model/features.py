@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['ODD', 'ALIKE', 'A_QUARTER', 'KEY', 'FEATURE_TABLES', 'WORTH_SAYING', 'trading_dates', 'planned_units',
-           'public_holidays', 'weekend_share', 'month_grid', 'open_at_cutoff', 'lag', 'mean_of', 'level_index',
-           'odd_months', 'unconfirmed', 'without_odd', 'own_season', 'pooled_season', 'baseline_rates',
-           'history_features', 'seasonal_trade', 'at_last_years_level', 'ahead_features', 'feature_tables',
-           'open_series', 'last_cutoff', 'decided', 'restated', 'as_known', 'feature_versions', 'trade_told',
-           'seasons_told']
+           'public_holidays', 'weekend_share', 'unlisted_countries', 'month_grid', 'open_within', 'open_at_cutoff',
+           'lag', 'mean_of', 'level_index', 'odd_months', 'unconfirmed', 'without_odd', 'own_season', 'pooled_season',
+           'baseline_rates', 'history_features', 'seasonal_trade', 'at_last_years_level', 'ahead_features',
+           'feature_tables', 'open_series', 'last_cutoff', 'decided', 'restated', 'as_known', 'feature_versions',
+           'trade_told', 'seasons_told']
 
 # %% ../../nbs/model/13_features.ipynb #7040c5ba
 import math
@@ -70,6 +70,20 @@ def weekend_share(
     weekend = pd.Series((dates.weekday >= 5) & (calendar["unit"] == "day"), dates.to_period("M").to_timestamp())
     return weekend.astype(float).groupby(level=0).mean().reindex(months, fill_value=0.0)
 
+# %% ../../nbs/model/13_features.ipynb #5d0c41ae
+def unlisted_countries(
+    country: pd.Series,  # of stores, None where the source has none
+    calendar: dict,  # `countries`
+) -> dict[str, str]:  # by country as in the data, "*" for stores without one: the line to add to `calendar.countries`
+    "The countries whose public holidays nobody was told; one that has none is listed there with null."
+    from holidays.registry import COUNTRIES
+
+    codes = calendar.get("countries") or {}
+    names = {name if isinstance(name, str) else "*" for name in country.unique()} - set(codes)
+    iso = {name.lower(): names[1] for names in COUNTRIES.values() for name in names}
+    codes_of = {name: iso.get(name.lower().replace(" ", ""), "<ISO 3166 code>") for name in sorted(names)}
+    return {} if "*" in codes else {name: f'"{name}": "{code}"' for name, code in codes_of.items()}
+
 # %% ../../nbs/model/13_features.ipynb #6a0254c7
 def month_grid(
     store_month: pd.DataFrame,  # one row a series and month, complete months only
@@ -95,6 +109,16 @@ def month_grid(
     return grid.join(planned[columns].astype(float), on=["store_id", "month"])
 
 # %% ../../nbs/model/13_features.ipynb #a5cdfccf
+def open_within(
+    month_end: pd.DatetimeIndex,  # last days of months
+    calendar: dict,  # `open_within_days`, None: by its `unit`
+) -> np.ndarray:  # days, one a month end
+    "In how many days before a month's end an open store has traded; the one date of a month's line may be any of its days."
+    given = calendar.get("open_within_days")
+    days = month_end.day if calendar["unit"] == "month" else np.full(len(month_end), 10)
+    return np.asarray(days if given is None else np.full(len(month_end), given))
+
+
 def open_at_cutoff(
     grid: pd.DataFrame,  # see `month_grid`
     calendar: dict,  # `open_within_days`
@@ -103,7 +127,7 @@ def open_at_cutoff(
     month_end = grid.index.get_level_values("month") + pd.offsets.MonthEnd(0)
     late = (month_end - pd.to_datetime(grid.last_date)).dt.days
     closing = grid.groupby("series_id").planned_days.shift(-1).eq(0)
-    return (late < calendar["open_within_days"]) & ~closing
+    return (late < open_within(month_end, calendar)) & ~closing
 
 # %% ../../nbs/model/13_features.ipynb #33b5bed2
 def lag(
@@ -324,7 +348,7 @@ def ahead_features(
     months = pd.DatetimeIndex(sorted(set(month)))
     padded = pd.date_range(months.min() - pd.DateOffset(months=15), months.max(), freq="MS")
     codes = calendar.get("countries") or {}
-    country = grid.country.map(codes).fillna(codes.get("*", ""))
+    country = grid.country.map(lambda name: codes.get(name, codes.get("*")) or "")
     by_code = {code: public_holidays(padded, code, calendar) for code in sorted(set(country))}
     holiday = {back: _look_up(by_code, country, month, back) for back in (0, 1, 2, 3, 12, 13, 14, 15)}
     before, year_before = (holiday[1] + holiday[2] + holiday[3]) / 3, (holiday[13] + holiday[14] + holiday[15]) / 3

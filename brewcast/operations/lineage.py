@@ -6,8 +6,8 @@
 __all__ = ['WIDE', 'GAP', 'TOP', 'LINE', 'LETTER', 'STROKES', 'published', 'chosen_entry', 'said_by_products', 'read_product',
            'read_if_there', 'source_files', 'on_record', 'checked', 'product', 'rows_where', 'forecast_link',
            'answered', 'release_links', 'registered', 'mlflow_link', 'rows_link', 'feature_links', 'table_link',
-           'same_value', 'short', 'sale_links', 'span', 'file_links', 'trace', 'told_trace', 'file_versions',
-           'trace_file', 'told_file', 'box', 'columns', 'picture', 'write_picture']
+           'same_value', 'short', 'sale_links', 'span', 'plan_lines', 'file_links', 'trace', 'told_trace',
+           'file_versions', 'trace_file', 'told_file', 'box', 'columns', 'picture', 'write_picture']
 
 # %% ../../nbs/operations/lineage.ipynb #1dbfefcb
 import contextlib
@@ -100,7 +100,10 @@ def source_files(
     env, dataset = read_env(root, env_file(root, source)), read_product(root, source, "ingest/dataset.json")
     data, found = Path(env["data"]), {}
     inner = {spec["name"]: f":{spec['table']}" for spec in env.get("files") or [] if spec.get("table")}
-    for table, known in dataset.get("tables", {}).items():
+    sold = dataset.get("lines_of", {}).get("sales", [])
+    for table, known in sorted(
+        dataset.get("tables", {}).items(), key=lambda item: item[0] in sold
+    ):  # of one database, it
         for file, rows in known["files"].items():
             name = file.removesuffix(inner.get(table, ""))
             path = data if name == data.name and not (root / data).is_dir() else data / name
@@ -418,18 +421,37 @@ def span(
     return [f"{len(found)} months", f"{found[0]} to {found[-1]}"] if len(found) > 1 else found or ["no month"]
 
 # %% ../../nbs/operations/lineage.ipynb #5e0c074e
+def plan_lines(
+    root: Path,  # the project
+    source: str,  # the source's name
+    store: str | None = None,  # a store's id, default all stores
+    through: str | None = None,  # the last planned month, such as 2024-05; default all
+) -> (
+    pd.DataFrame
+):  # a row is a line of the plan, as `LINEAGE` but for where it lies; `file` where one file holds them all
+    "The lines of the plan."
+    files = [known["file"] for known in source_files(root, source).values() if known["plan"]]
+    path, column = root / "products" / source / "ingest/plan.parquet", "store_id" if store else None
+    rows = rows_where(path, column, store, ["store_id", "month"]).astype({"month": "datetime64[ns]"})
+    rows = rows[rows.month <= pd.Timestamp(through)] if through else rows
+    place = {"file": files[0] if len(files) == 1 else None, "first_line": None, "last_line": None}
+    return rows.groupby(["store_id", "month"], as_index=False).size().rename(columns={"size": "lines"}).assign(**place)
+
+
 def file_links(
     at: SimpleNamespace,  # see `on_record`
     store: str,  # a store's id
     months: list[dict],  # see `sale_links`
 ) -> list[dict]:  # a source file each, those with lines of the store first; see `checked`, with table and own_lines
     "The source's files, and whether they are still the same bytes."
-    links = []
+    links, planned = [], plan_lines(at.root, at.source, store, at.entry["month"]).to_dict("records")
     for path, known in source_files(at.root, at.source).items():
-        own = [row for row in months if row["file"] == known["file"]]
+        own = [row for row in (planned if known["plan"] else months) if row["file"] == known["file"]]
         link = checked(at, "source file", path, at.recorded.get(path), known["sha256"])
         link |= {k: known[k] for k in ("table", "plan")} | {"own_lines": sum(row["lines"] for row in own)}
-        text = f"table {known['table']}, no line of {store}"
+        text = f"table {known['table']}, no {'line' if known['plan'] else 'sale line'} of {store}"
+        if known["plan"] and planned and not own:
+            text = f"one of the plan's files, which have {sum(row['lines'] for row in planned):,} lines of {store}"
         if own:
             text = f"{link['own_lines']:,} lines of {store}, {', '.join(span(row['month'] for row in own))}"
         if own and own[0]["first_line"]:
@@ -516,7 +538,7 @@ def trace_file(
     root: Path,  # the project
     source: str,  # the source's name
     file: str,  # a path, or the beginning of a sha256
-) -> dict:  # source, path, serving, versions (sha256, now, stores, runs, forecasts), unknown (entries without a record)
+) -> dict:  # source, path, plan (is it one?), serving, versions (sha256, now, stores, runs, forecasts), unknown (entries without a record)
     "A source file forward to the forecasts that stand on it."
     root = Path(root)
     path, hashes = file_versions(root, source, file)
@@ -527,6 +549,7 @@ def trace_file(
         stores = None  # nobody knows, where the products that lie there are of other bytes
         if digest == present.get("sha256"):
             rows = rows_where(root / "products" / source / "ingest/lineage.parquet", "file", present["file"])
+            rows = plan_lines(root, source).query("file == @present['file']") if present["plan"] else rows
             own = rows.groupby("store_id") if len(rows) else []
             stores = {s: {"lines": int(r.lines.sum()), "months": [f"{m:%Y-%m}" for m in r.month]} for s, r in own}
         names = [run["run"] for run in runs if run["build_key"] in keys and run["data"].get(path) == digest]
@@ -535,7 +558,8 @@ def trace_file(
     recorded = {run["build_key"] for run in runs}.union(*hashes.values())
     unknown = [entry["n"] for entry in entries if entry["made_in"] not in recorded]
     serving = entries[-1]["n"]
-    return {"source": source, "path": path, "serving": serving, "versions": versions, "unknown": unknown}
+    found = {"source": source, "path": path, "plan": present.get("plan", False)}
+    return found | {"serving": serving, "versions": versions, "unknown": unknown}
 
 
 def _standing(root, source, entry, stores):
@@ -559,8 +583,9 @@ def told_file(
             text = "stores are not known here: the products are of other bytes"
         else:
             count, months = sum(s["lines"] for s in stores.values()), [m for s in stores.values() for m in s["months"]]
-            text = f"{count:,} sale lines of {len(stores)} stores, {', '.join(span(months))}: {', '.join(stores)}"
-            text = text if stores else "no sale line of its own: it is joined to them, or is a plan"
+            kind = "lines of the plan for" if found["plan"] else "sale lines of"
+            text = f"{count:,} {kind} {len(stores)} stores, {', '.join(span(months))}: {', '.join(stores)}"
+            text = text if stores else "no line of its own: it is joined to others, or is one of a plan's files"
         told = [("gives", textwrap.shorten(text, 4 * width, placeholder=" ..."))]
         told += [("run", run) for run in version["runs"]]
         for each in version["forecasts"]:

@@ -1,5 +1,6 @@
 "Sources, parameters and the environment: what is unknown or another is refused before anything runs."
 
+import datetime
 import os
 import shutil
 import subprocess
@@ -7,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from conftest import ROOT, commands, copy_project
 from toy import BUILD, ENV, edit
 
@@ -17,6 +19,7 @@ from brewcast.common.params import (
     flat,
     known_parameters,
     lock_differences,
+    misread,
     parameters,
     read_env,
 )
@@ -49,6 +52,14 @@ def test_every_source_is_built_with_parameters_that_are_known(source):
         ({"monitor": {"false_alarms_a_year": None}}, "monitor.false_alarms_a_year is null, where a value like 0.1 is taken"),
         ({"judged": 0}, "judged is 0, and is at least 1"),
         ({"data": "/srv/till"}, "data is '/srv/till', and is a folder of the project, or a link: `make run DATA=/srv/till` makes one"),
+        ({"through": datetime.date(2025, 6, 30)}, "through is 2025-06-30, and names a month, such as 2012-10"),
+        ({"through": "2025-13"}, "through is 2025-13, and names a month"),
+        ({"calendar": {"unit": "week"}}, "calendar.weekday is null, where the unit is week: on which day of the week is a week dated?"),
+        ({"calendar": {"open_within_days": "ten"}}, "calendar.open_within_days is 'ten', and is a number of days, or null: by the unit"),
+        ({"calendar": {"complete_within_days": -1}}, "calendar.complete_within_days is -1, and is a number of days"),
+        ({"calendar": {"countries": {"*": "Norwy"}}}, "calendar.countries.* is 'Norwy', whose public holidays are not known: did you mean \"NO\"?"),
+        ({"calendar": {"countries": {"Spain": "es"}}}, "calendar.countries.Spain is 'es', whose public holidays are not known: did you mean \"ES\"?"),
+        ({"calendar": {"countries": {"Spain": "US-CA"}}}, "whose public holidays are not known"),
         ({"data": "../till"}, "data is '../till', and is a folder of the project, or a link"),
         ({"nonsense": 1}, "nonsense is no parameter"),
     ],
@@ -66,6 +77,83 @@ def test_a_name_that_is_the_sources_own_is_free():
     env = read_env(ROOT)
     env["calendar"]["countries"] = {"Atlantis": None}
     check_parameters(ROOT, env, "env.yaml")
+
+
+@pytest.mark.parametrize(
+    ("written", "told"),
+    [
+        ('calendar: {countries: {"*": NO}}', 'calendar.countries.*: YAML reads NO as false; quote it: "NO"'),
+        ("calendar: {countries: {on: US}}", 'calendar.countries.on: YAML reads on as true; quote it: "on"'),
+        ("calendar: {countries: {USA: [US]}}", "calendar.countries.USA is no text, where text is taken"),
+        ("calendar: {hemisphere: off}", 'calendar.hemisphere: YAML reads off as false; quote it: "off"'),
+        ("categories: [Tea, 010]", 'categories[1]: YAML reads 010 as the number 8; quote it: "010"'),
+        ("categories: [2024]", 'categories[0]: YAML reads 2024 as the number 2024; quote it: "2024"'),
+        ("categories: [12:30]", 'categories[0]: YAML reads 12:30 as the number 750; quote it: "12:30"'),
+        ("categories: [1_000]", 'categories[0]: YAML reads 1_000 as the number 1000; quote it: "1_000"'),
+        ("categories: [.5]", 'categories[0]: YAML reads .5 as the number 0.5; quote it: ".5"'),
+        ("categories:\n  -", "categories[0] is empty, where text is taken"),
+        ("lacks: [price, ~]", 'lacks[1]: YAML reads ~ as nothing; quote it: "~"'),
+        ("key: [Yes]", 'key[0]: YAML reads Yes as true; quote it: "Yes"'),
+        ("unit: 0x1F", 'unit: YAML reads 0x1F as the number 31; quote it: "0x1F"'),
+        ("source: 2024", 'source: YAML reads 2024 as the number 2024; quote it: "2024"'),
+        ("plan_sql: 2024-05-01", 'plan_sql: YAML reads 2024-05-01 as a date; quote it: "2024-05-01"'),
+        ("quality: {accept: [unit_shift: 2012-10]}", "quality.accept[0] is no text, where text is taken"),
+        ("train: {partners: [off]}", 'train.partners[0]: YAML reads off as false; quote it: "off"'),
+        ("files: [{name: 2024}]", 'files[0].name: YAML reads 2024 as the number 2024; quote it: "2024"'),
+        ("files: [{name: t, columns: {No: text}}]", 'files[0].columns.No: YAML reads No as false; quote it: "No"'),
+        ("files: [{name: t}, {columns: {2024: text}}]", "files[1].columns.2024: YAML reads 2024 as the number 2024"),
+        ("files: [{columns: {null: text}}]", 'files[0].columns.null: YAML reads null as nothing; quote it: "null"'),
+        ("files: [{columns: {day: }}]", "files[0].columns.day is empty, where text is taken"),
+        ("files: [{renamed: {Yes: No}}]", 'files[0].renamed.Yes: YAML reads No as false; quote it: "No"'),
+        ("files: [{null_values: [NA, 0]}]", 'files[0].null_values[1]: YAML reads 0 as the number 0; quote it: "0"'),
+        ("files: [{delimiter: =}]", 'files[0].delimiter: YAML reads = as no text; quote it: "="'),
+        ("same_store: {001: '1'}", 'same_store.001: YAML reads 001 as the number 1; quote it: "001"'),
+        ("same_store: {'001': 1}", 'same_store.001: YAML reads 1 as the number 1; quote it: "1"'),
+        ("on: 1", 'on: YAML reads on as true; quote it: "on"'),
+    ],
+)
+def test_text_that_yaml_takes_for_something_else_is_refused_as_it_was_written(tmp_path, written, told):
+    # given a source's file, or the default source's, with text that is not quoted
+    for name in ("env.yaml", "pipeline.yaml"):
+        shutil.copy(ROOT / name, tmp_path)
+    for file, text in {"env.tea.yaml": f"meta: {{import_from: env.yaml}}\n{written}\n", "env.yaml": written}.items():
+        (tmp_path / file).write_text(text)
+        # then it is refused, with file, place, what became of it and what to write
+        with pytest.raises(ValueError, match=f"^{file}: ") as error:
+            read_env(tmp_path, file)
+        assert told in str(error.value)
+
+
+def test_what_is_quoted_or_is_meant_to_be_none_a_number_or_a_yes_is_taken():
+    text = """
+        categories: ["010", '2024', NA, 1e3, 08]
+        calendar: {weekday: null, countries: {"*": "NO", Mexico: null}, decided_after_days: 010}
+        files: [{name: till, date_format: null, columns: {"No": text}, renamed: {"2024": "No"}}]
+        returns: yes
+        floor: ~
+        train: {weights: [.5, 1]}
+    """
+    assert misread(yaml.compose(text)) == []
+
+
+@pytest.mark.parametrize("given", ["categories=[010]", 'calendar.countries={"*": NO}', "unit=off", "sql=2024-05-01"])
+def test_text_on_the_command_line_is_held_to_the_same(given):
+    with pytest.raises(ValueError, match="YAML reads .*; quote it"):
+        parameters(ROOT, "simulated", [given])
+
+
+def test_a_month_on_the_command_line_is_no_day():
+    assert parameters(ROOT, "simulated", ["through=2012-10"])["through"] == "2012-10"
+    with pytest.raises(ValueError, match="through is 2012-10-31, and names a month"):
+        parameters(ROOT, "simulated", ["through=2012-10-31"])
+
+
+@pytest.mark.parametrize("command", [BUILD, f"{CLI} run", f"{CLI} why", "ploomber build", f"{CLI} publish"])
+def test_text_that_is_not_quoted_stops_every_command_before_anything_runs(toy, run, command):
+    (toy / "env.yaml").write_text(ENV.replace("sql: sql/near.sql", "sql: 010"))
+    told = run(command, fails=True)
+    assert 'env.yaml: sql: YAML reads 010 as the number 8; quote it: "010"' in told.all
+    assert "starts" not in told.err and "Traceback" not in told.all
 
 
 def test_a_parameter_that_is_missing_is_named():
@@ -123,7 +211,7 @@ def test_another_environment_than_the_locks_is_refused_with_the_command_that_men
 
 
 def test_a_value_that_is_no_yaml_and_a_module_that_is_no_python_are_named(toy, run):
-    assert "'lags=[1': [1 is no YAML" in run(f"{BUILD} 'lags=[1'", fails=True).err
+    assert "'lags=[1' is no YAML" in run(f"{BUILD} 'lags=[1'", fails=True).err
     (toy / "brewcast/common/areas.py").write_text("def area(x):\n    return (x\n")
     assert "brewcast/common/areas.py, line 2: '(' was never closed" in run(f"{CLI} why", fails=True).err
 

@@ -182,6 +182,13 @@ MONTHS = {"unit": "month", "complete_within_days": 1}
         (WEEKS, "1990-06-06", "1992-10-28", []),
         (MONTHS, "1997-01-01", "1998-12-30", []),
         (MONTHS, "1997-01-01", "1998-12-29", ["1998-12"]),
+        (MONTHS | {"complete_within_days": 0}, "1997-01-01", "1998-12-30", ["1998-12"]),
+        # by the unit, where nothing is declared: a month's one line may be of its first day or of its last
+        (MONTHS | {"complete_within_days": None}, "2023-01-01", "2024-02-01", []),
+        (MONTHS | {"complete_within_days": None}, "2023-01-31", "2024-02-29", []),
+        (DAILY | {"complete_within_days": None}, "2024-01-02", "2024-02-28", ["2024-01", "2024-02"]),
+        (WEEKS | {"complete_within_days": None}, "1990-06-06", "1992-10-28", []),
+        (WEEKS | {"complete_within_days": None}, "1990-06-13", "1992-10-21", ["1990-06", "1992-10"]),
     ],
 )
 def test_which_months_are_complete(calendar, first, last, incomplete):

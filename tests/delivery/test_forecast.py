@@ -1,6 +1,8 @@
 "Next month's forecast, and what stops one that is out of proportion."
 
+import csv
 import hashlib
+import io
 
 import numpy as np
 import pandas as pd
@@ -88,3 +90,23 @@ def test_the_bi_table_has_history_and_forecast_in_one(online):
         "forecast",
     ]
     assert table.city[:2].tolist() == ["Reno", "Reno"]
+
+
+def test_a_stopped_month_has_no_number_to_order_by(online):
+    # given a month whose data was stopped / when its table is written and read by a tool
+    told = next_month(build_model(SEASONAL).fit(online), online, pd.Timestamp("2023-12-31"), FACTORS, SEASONAL)
+    past = pd.DataFrame({"store_id": ["S1"], "country": "USA", "city": "Reno", "quantity_sold": 600.0})
+    past = past.assign(month=pd.Timestamp("2023-12-01"))
+    text = bi_table(told, past, stopped=True).to_csv(index=False)
+    rows = list(csv.DictReader(io.StringIO(text)))
+    # then no row is a forecast; each store's says that it was stopped, and is empty where a number would stand
+    assert [(row["store_id"], row["kind"]) for row in rows] == [
+        ("S1", "actual"),
+        ("S1", "stopped"),
+        ("S2", "stopped"),
+        ("S3", "stopped"),
+    ]
+    assert {row[name] for row in rows[1:] for name in ("quantity", "lower", "upper")} == {""}
+    assert {row["month"] for row in rows[1:]} == {"2024-01-01"}
+    # and the forecast itself is not changed: what is packaged is checked against it
+    assert told.forecast.notna().all()

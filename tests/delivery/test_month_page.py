@@ -264,6 +264,53 @@ def test_weeks_are_counted_where_the_tills_report_weeks():
     assert "The month has 5 trading weeks a store; last month had 4, the same month last year 5." in text
 
 
+STOP = {"check": "unit_shift", "level": "stop", "text": "2025-12: price: 100 times what it was. Mend the <export>"}
+
+
+def test_a_stopped_month_says_so_first_and_has_nothing_to_order_by():
+    # given a month whose data was stopped, after one that was published
+    given = inputs()
+    given["decision"] |= {"rule": "bad_data", "trusted": False, "reason": "not trusted", "findings": [STOP]}
+    given["forecast"]["forecast"] = 7001.0 + np.arange(len(given["forecast"]))
+    # when
+    page = month_page(**given, source_name="GloboJava", story='<section id="story">the story</section>')
+    text = text_of(page)
+    # then title and heading say it, before anything else, then where, why, and what goes on
+    assert "<title>January 2026 – GloboJava – stopped, no forecast</title>" in page
+    assert "<h1>STOPPED: no forecast of January 2026</h1>" in page and page.count("<h1>") == 1
+    main = text[text.index("Do not order from this page") :]
+    assert main.index("The data of December 2025 is not trusted") < main.index("100 times what it was")
+    assert "goes on: the forecast of December 2025" in text and "Mend the &lt;export&gt;" in page
+    # and neither a store's forecast nor the sum of them stands anywhere
+    assert 'id="stores"' not in page and 'class="spark"' not in page and "expected" not in text
+    for forecast in given["forecast"]["forecast"]:
+        assert f"{forecast:,.0f}" not in text
+    # what helps to mend it does: the misses of the last forecast, the story, what was set aside
+    for said in ("December 2025 was forecast at", "the story", "993 of 1,000 rows are in"):
+        assert said in text, said
+
+
+def test_a_first_month_that_is_not_trusted_is_published_and_says_so():
+    # given a source's first month, which has a stop and nothing to fall back on
+    given = inputs()
+    given["decision"] |= {"rule": "no_model", "trusted": False, "findings": [STOP]}
+    # when
+    text = text_of(month_page(**given))
+    # then it is a forecast all the same, with a warning above it
+    assert text.index("Not trusted published as the first") < text.index("Forecast by store")
+    assert "100 times what it was" in text and "STOPPED" not in text
+
+
+def test_a_country_that_the_calendar_does_not_have_is_said_to_be_unknown():
+    # given stores of the USA, a calendar without them, and one in which they are said to have no holidays
+    given = inputs()
+    calendars = [{"unit": "day", "countries": countries} for countries in ({"Mexico": "MX"}, {"USA": None})]
+    unlisted, without = (text_of(month_page(**given | {"calendar": calendar})) for calendar in calendars)
+    # then the page tells the one from the other
+    assert "USA not known, since calendar.countries does not have it" in unlisted
+    assert "not known" not in without
+
+
 def test_an_empty_forecast_is_refused():
     given = inputs()
     given["forecast"] = given["forecast"].head(0)

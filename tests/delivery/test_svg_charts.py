@@ -141,3 +141,29 @@ def test_a_bias_beyond_the_edge_stops_there_and_one_without_an_interval_has_no_b
     (bar,) = of_class(picture, "sb")
     assert bar.get("d").startswith("M6.0 ") and picture.get("aria-label") == "bias −5.0%, between −90.0% and +2.0%"
     assert len(of_class(picture, "sg")) == 1 and not of_class(picture, "dot")
+
+
+@pytest.mark.parametrize("width", [350, 1020])
+@pytest.mark.parametrize("target", pd.date_range("2025-01-01", periods=12, freq="MS"), ids=lambda month: f"{month:%B}")
+def test_each_month_is_named_under_its_own_bar_and_the_forecast_s_always(target, width):
+    # given any month of the year that is forecast, from a history of two years, or of five months
+    for count in (30, 5):
+        months = pd.date_range(end=target - pd.DateOffset(months=1), periods=count, freq="MS")
+        picture = drawn(total_chart(pd.Series(1000.0, months), target, 1250, width))
+        bars = [(float(bar.get("x")), float(bar.get("x")) + float(bar.get("width"))) for bar in picture.iter("rect")]
+        shown = dict(zip([*months[-24:], target], bars, strict=True))
+        low = max(float(text.get("y")) for text in picture.iter("text"))
+        labels = [text for text in picture.iter("text") if float(text.get("y")) == low]
+        # then a label begins, or the last one ends, at the bar of the month that it names
+        for text in labels:
+            left, right = shown[pd.Timestamp(text.text)]
+            edge = left if text.get("text-anchor") == "start" else right
+            assert abs(float(text.get("x")) - edge) < right - left, text.text
+        assert pd.Timestamp(labels[-1].text) == target
+        # and no two lie on each other
+        ends = [(x, x + 58) if a == "start" else (x - 58, x) for x, a in placed(labels)]
+        assert all(one[1] <= other[0] for one, other in zip(ends, ends[1:], strict=False)), [t.text for t in labels]
+
+
+def placed(labels: list[ET.Element]) -> list[tuple[float, str]]:
+    return [(float(text.get("x")), text.get("text-anchor")) for text in labels]

@@ -12,13 +12,17 @@ from brewcast.delivery.track_record import (
     best_of,
     error_table,
     happened,
+    is_stopped,
+    month_record,
     read_story,
     story_chart,
     story_page,
     story_section,
+    story_through,
     the_first,
     told,
 )
+from brewcast.model.recipes import FEATURES, RATES
 
 REFUSED = {"verdict": "refuse", "rule": "min_gain", "reason": "a gain of 0.2%, 1.0% is asked", "promoted": False}
 PROMOTED = {"verdict": "promote", "rule": "better", "reason": "better in 9 of 12 months", "promoted": True}
@@ -130,3 +134,38 @@ def test_reasons_are_never_markup_and_a_page_of_its_own_needs_nothing_else(story
     assert "<script" not in page and page.count("&lt;script&gt;") == 4
     assert "<details open>" in page and not re.search(r"https?://|url\(|@import", page)
     assert page == story_page(json.loads(json.dumps(story)), f"shop: {wrong}")
+
+
+ROWS = pd.DataFrame({"series_id": ["S1", "S2"], "month": pd.Timestamp("2023-05-01"), "actual": [90.0, 100.0]})
+ROWS = ROWS.assign(**dict.fromkeys(RATES, 3.0), expected_units=30.0).reindex(columns=[*ROWS, *FEATURES])
+SERVED = pd.DataFrame({"series_id": ["S1", "S2"], "forecast": [90.0, 119.0], "lower": 80.0, "upper": 99.0})
+
+
+@pytest.mark.parametrize("status", ["published", "stopped"])
+def test_the_story_ends_with_the_month_that_its_page_stands_for(story, status):
+    # given a page of May 2023, whose data was stopped or not, and the forecasts that had served
+    stop = STOP | {"figures": {"month": "2023-05"}}
+    decision = KEPT | {"figures": {"alarm": ""}, "findings": [stop, {"level": "note", "text": "fine"}]}
+    decision |= {"rule": "bad_data", "trusted": False} if status == "stopped" else {"findings": []}
+    archived = [SERVED.assign(month=month) for month in ("2023-04-01", "2023-05-01")]
+    before = [made for made in story if made["month"] < "2023-05"]
+    # when its own month is told
+    record = month_record(pd.Timestamp("2023-05-01"), decision, REFUSED, archived, ROWS)
+    told_now = story_through(before, record)
+    # then it is the last one, judged by the forecast that had served for it, and a stop counts as one
+    assert told_now[-1]["month"] == "2023-05" and told_now[-1]["status"] == status == record["status"]
+    assert is_stopped(decision) == (status == "stopped")
+    assert record["errors"]["served"] == pytest.approx(0.1) and record["coverage"] == 0.5
+    stops = {"published": 1, "stopped": 2}[status]  # April's, which was mended, is the other
+    assert told(told_now)[-1].startswith(f"In 5 months: data stopped {stops}, ")
+    assert re.search(r'class="step">(.*?)</th>', str(story_section(told_now)))[1] == "May 2023"
+    assert (error_table(told_now).index.max() == pd.Timestamp("2023-05-01")) == (status == "published")
+
+
+def test_a_month_that_was_told_before_or_comes_later_is_not_told_twice(story):
+    # given a build of April once more, after May was worked through: it is stopped still, or mended
+    (stopped, mended) = [made for made in story if made["month"] == "2023-04"]
+    assert [made["status"] for made in story_through(story, stopped)[-2:]] == ["published", "stopped"]
+    assert [made["month"] for made in story_through(story, mended)] == [made["month"] for made in story[:5]]
+    # and a month that was stopped twice is one month that was stopped
+    assert told([story[3], story[3] | {"findings": []}])[-1].startswith("In 1 month: data stopped 1, ")

@@ -33,6 +33,7 @@ from brewcast.model.features import (
     restated,
     seasons_told,
     trade_told,
+    unlisted_countries,
 )
 from brewcast.model.recipes import RATES
 
@@ -462,3 +463,41 @@ def test_nothing_later_is_known_of_gaps_habits_and_odd_months():
             now = whole[name][whole[name].event_timestamp <= (last + pd.offsets.MonthEnd(0)).tz_localize("UTC")]
             # a store that begins later has no rows then
             pd.testing.assert_frame_equal(table, now.reset_index(drop=True), check_exact=True)
+
+
+@pytest.mark.parametrize("dated", ["first", "last"])
+def test_a_source_of_months_needs_no_further_settings_of_time(dated):
+    # given a line a month, dated on its first or its last day; S1 sold nothing in the last month
+    calendar = CALENDAR | {"unit": "month", "complete_within_days": None, "open_within_days": None}
+    lines, plan = make_lines().head(1), make_plan().iloc[:0]
+    ends = pd.date_range("2022-01-31", "2024-06-30", freq="ME")
+    dates = ends if dated == "last" else ends.to_period("M").to_timestamp()
+    lines = pd.concat([lines.assign(store_id=store, date=date) for store in ("S0", "S1") for date in dates])
+    lines = lines[~((lines.store_id == "S1") & (lines.date >= "2024-06-01"))]
+    # when
+    store_month, told = clean(as_sales(lines), [], calendar)
+    store_month = store_month.to_pandas().assign(month=lambda frame: pd.to_datetime(frame.month))
+    history = feature_versions(restated(store_month, None, calendar), plan, calendar)["history"]
+    # then every month is complete, and a store is open that sold in the month that ends
+    assert told["incomplete_months"] == {} and len(store_month) == 59
+    assert open_series(history, pd.Timestamp("2024-05-31")) == ["S0", "S1"]
+    assert open_series(history, pd.Timestamp("2024-06-30")) == ["S0"]
+    # and what a source declares holds, whatever its unit
+    strict = calendar | {"open_within_days": 0}
+    assert feature_versions(restated(store_month, None, strict), plan, strict)["history"].empty
+
+
+def test_a_country_without_an_entry_is_listed_and_one_with_null_has_no_holidays():
+    # given stores of three countries, of which one is not in the calendar
+    met = pd.Series(["USA", "Norway", "Mexico", "USA"])
+    calendar = CALENDAR | {"countries": {"USA": "US", "Mexico": None}}
+    assert unlisted_countries(met, calendar) == {"Norway": '"Norway": "NO"'}
+    assert unlisted_countries(met, calendar | {"countries": {"*": "US"}}) == {}
+    assert unlisted_countries(pd.Series(["Atlantis"]), calendar) == {"Atlantis": '"Atlantis": "<ISO 3166 code>"'}
+    # a source that lacks the country, and says nothing for all stores
+    assert unlisted_countries(pd.Series([None, None]), calendar) == {"*": '"*": "<ISO 3166 code>"'}
+    # and a country with null has none, though the others have an entry for all
+    lines = make_lines()
+    calendar = CALENDAR | {"countries": {"*": "US", "Mexico": None}}
+    ahead = feature_tables(months_of(lines), make_plan(), calendar)["ahead"].groupby("series_id").holidays_next.sum()
+    assert ahead["S2"] == 0 < ahead["S0"]

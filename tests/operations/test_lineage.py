@@ -26,6 +26,7 @@ from brewcast.delivery.package import bento_hashes, hashes, write_release
 from brewcast.operations import lineage as module
 from brewcast.operations.lineage import (
     WIDE,
+    file_links,
     picture,
     published,
     registered,
@@ -355,9 +356,53 @@ def test_forward_finds_the_stores_of_a_file_and_the_forecasts_on_it(shop, monkey
         assert trace_file(shop.root, "split", name) == found
     assert trace_file(shop.root, "split", version["sha256"][:12]) == found
     assert "serves now" in told_file(found) and max(map(len, told_file(found).splitlines())) <= 100
-    # a plan gives no sale line, and the forecast stands on it too
-    (plan,) = trace_file(shop.root, "split", "globojava_plan.csv")["versions"]
-    assert plan["stores"] == {} and len(plan["forecasts"]) == 1
+    # a plan gives its own lines, and the forecast stands on it too
+    found = trace_file(shop.root, "split", "globojava_plan.csv")
+    (plan,) = found["versions"]
+    assert {store: told["lines"] for store, told in plan["stores"].items()} == lines_of_plan(shop)
+    assert len(plan["forecasts"]) == 1 and "lines of the plan for 12 stores" in told_file(found)
+
+
+def lines_of_plan(shop: SimpleNamespace, through: str = "9999") -> Counter:
+    "How many lines the plan's file has of each store, for months up to one."
+    with open(shop.root / "data/split/globojava_plan.csv", newline="") as file:
+        return Counter(row["STOREID"] for row in csv.DictReader(file) if row["MONTH"][:7] <= through)
+
+
+def test_the_plan_s_link_has_the_lines_of_the_store(shop):
+    # given the plan's own lines up to the month that is forecast / when the forecast is traced
+    expected = lines_of_plan(shop, "2024-04")[STORE]
+    link = by_name(trace(shop.root, "split", STORE))["globojava_plan.csv"]
+    # then its link says so
+    assert link["own_lines"] == expected > 12
+    assert link["told"][0].startswith(f"{expected} lines of {STORE}, {expected} months, ")
+
+
+@pytest.mark.parametrize("files", [["plan.csv"], ["plan_2023.csv", "plan_2024.csv"]])
+def test_the_lines_of_a_plan_are_counted_whatever_its_files(tmp_path, files):
+    # given a plan of 61 months, of which three are later than the month that is forecast, in one file or two
+    write_json({"source": "toy", "data": "data/toy"}, tmp_path / "env.yaml")
+    (tmp_path / "data/toy").mkdir(parents=True)
+    told = {name: {"rows_in": 61, "sha256": "0" * 64} for name in files}
+    tables = {"till": {"files": {"till.csv": {"rows_in": 1, "sha256": "0" * 64}}}, "plan": {"files": told}}
+    made = tmp_path / "products/toy/ingest"
+    write_json({"tables": tables, "lines_of": {"sales": ["till"], "plan": ["plan"]}}, made / "dataset.json")
+    months = pd.date_range("2019-06-01", periods=61, freq="MS")
+    write_parquet(pd.DataFrame({"store_id": "S1", "month": months}), made / "plan.parquet")
+    entry = {"month": "2024-03"}
+    at = SimpleNamespace(root=tmp_path, source="toy", entry=entry, recorded={})
+    # when
+    links = {Path(link["path"]).name: link for link in file_links(at, "S1", [])}
+    # then the plan's only file has them all; of two nobody knows which has which, and that is what is said
+    if len(files) == 1:
+        assert links["plan.csv"]["own_lines"] == 58
+        assert links["plan.csv"]["told"][0] == "58 lines of S1, 58 months, 2019-06 to 2024-03"
+    else:
+        assert {links[name]["told"][0] for name in files} == {"one of the plan's files, which have 58 lines of S1"}
+    assert links["till.csv"]["told"][0] == "table till, no sale line of S1"
+    # and of a store that the plan does not have, there is none
+    links = {Path(link["path"]).name: link for link in file_links(at, "S2", [])}
+    assert links[files[0]]["told"][0] == "table plan, no line of S2"
 
 
 def test_forward_from_a_file_that_was_changed_since(shop, later):
@@ -370,11 +415,13 @@ def test_forward_from_a_file_that_was_changed_since(shop, later):
 
 
 def test_a_database_is_a_source_file_like_any_other(tmp_path):
-    files = [{"name": "till", "table": "tills"}, {"name": "plan"}]
+    files = [{"name": "till", "table": "tills"}, {"name": "plan", "table": "plans"}]
     write_json({"data": "data/shop.duckdb", "files": files, "source": "db"}, tmp_path / "env.yaml")
     told = {"rows_in": 1, "sha256": "0" * 64}
     tables = {"till": {"files": {"shop.duckdb:tills": told}}, "db.sql": {"files": {"db.sql": {"rows_in": 1}}}}
-    write_json({"tables": tables}, tmp_path / "products/db/ingest/dataset.json")
+    tables["plan"] = {"files": {"shop.duckdb:plans": told}}  # in the same file, which is that of the sale lines
+    lines_of = {"sales": ["till"], "plan": ["plan"]}
+    write_json({"tables": tables, "lines_of": lines_of}, tmp_path / "products/db/ingest/dataset.json")
     # in the folder of that name, or as the one file that the data is
     (tmp_path / "data/shop.duckdb").mkdir(parents=True)
     assert list(module.source_files(tmp_path, "db")) == ["data/shop.duckdb/shop.duckdb"]

@@ -185,6 +185,16 @@ def test_bad_data_is_stopped_and_what_serves_stays(shop):
     refused = shop.run("make publish SOURCE=shop", fails=True)
     assert "not trusted" in refused.err and "quality.accept" in refused.err
     assert read_ledger(shop.state) == before
+    # and its page, its table and the summary say so, and hold nothing to order by; the story has this month, and one stop
+    page = (shop.root / "products/shop/forecast/month.html").read_text()
+    assert "<h1>STOPPED: no forecast of June 2023</h1>" in page
+    assert re.search(r'class="step">(.*?)</th>', page[page.index('id="story"') :])[1] == "May 2023"
+    assert "In 3 months: data stopped 1, " in page
+    with open(shop.root / "products/shop/forecast/forecast.csv", newline="") as file:
+        ahead = [row for row in csv.DictReader(file) if row["month"] == "2023-06-01"]
+    assert ahead and {(row["kind"], row["quantity"], row["upper"]) for row in ahead} == {("stopped", "", "")}
+    told = shop.run("make summary SOURCE=shop").out
+    assert told.startswith("shop: STOPPED. THERE IS NO FORECAST OF 2023-06")
 
 
 def test_mended_data_goes_on_and_the_page_tells_the_story(shop):
