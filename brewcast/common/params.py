@@ -235,7 +235,8 @@ def _wrong_names(same_store):
     strange = [f"{a!r}: {b!r}" for a, b in same_store.items() if not (isinstance(a, str) and isinstance(b, str))]
     if strange:
         return f'same_store holds {", ".join(strange)}, where both are text: quote them, as in {{"001": "1"}}'
-    again = sorted(set(same_store) & set(same_store.values()))
+    moved = {a: b for a, b in same_store.items() if a != b}  # one that stands for itself is a store of its own
+    again = sorted(set(moved) & set(moved.values()))
     said = "stand both for another id and as the one that is kept: name the last one for each"
     return f"same_store: {', '.join(again)} {said}" if again else ""
 
