@@ -181,15 +181,16 @@ def thin_months(
     ends, open_ = pd.Series({m: planned_ends(m, calendar)[1] for m in n.index}), n.notna()
     short = last.rsub(ends, axis=0).where(open_.shift(-1, fill_value=False)) / pd.Timedelta(days=1)
     usual = np.nan_to_num(np.nanquantile(short, 0.9)) if short.notna().any(axis=None) else 0.0
-    within = pd.Timedelta(days=max(usual, calendar["complete_within_days"]))
+    slack = calendar.get("complete_within_days") or (31 if calendar["unit"] == "month" else 0)
+    within = pd.Timedelta(days=max(usual, slack))
     reach, reasons = last.max(), {}
     for i, month in reversed([*enumerate(n.index)]):
         asked = expected_stores(open_, i)
         little = n.iloc[i].fillna(0) < n.iloc[max(i - 12, 0) : i].median() / 4
-        whole = asked & (reach >= ends[month] - within) & ~little
-        if whole.sum() and 2 * whole.sum() >= asked.sum():
+        whole = (open_.iloc[i] & (reach >= ends[month] - within) & ~little).sum()
+        if whole and 2 * whole >= asked:
             break
-        told = f"only {whole.sum()} of {asked.sum()} stores report up to {(ends[month] - within).date()} or later"
+        told = f"only {whole} of {asked} stores report up to {(ends[month] - within).date()} or later"
         reasons[f"{month:%Y-%m}"] = told
         if i and n.index[i - 1] < month - pd.DateOffset(months=1):
             reach = last.iloc[:i].max()  # after a month without a line it is no going on
@@ -199,13 +200,13 @@ def thin_months(
 def expected_stores(
     open_: pd.DataFrame,  # bool, a row a month that has lines, a column a store: has it any?
     i: int,  # the month's row
-) -> pd.Series:  # bool by store
-    "Who trades in the month or did in the month before, but for those that rested in the same month of last year."
-    asked = open_.iloc[i] | open_.iloc[max(i - 1, 0)]
+) -> int:  # stores
+    "As many as trade in the month, or did in the month before, but for those that rested in the same month of last year."
+    before = open_.iloc[max(i - 1, 0)]
     then = [open_.index[j] - pd.DateOffset(years=1) for j in (max(i - 1, 0), i)]
     if i and set(then) <= set(open_.index):
-        asked &= open_.iloc[i] | ~(open_.loc[then[0]] & ~open_.loc[then[1]])
-    return asked
+        before = before & (open_.iloc[i] | ~(open_.loc[then[0]] & ~open_.loc[then[1]]))
+    return max(int(open_.iloc[i].sum()), int(before.sum()))
 
 # %% ../../nbs/data/11_clean.ipynb #1be4d6f7
 def left_out_months(

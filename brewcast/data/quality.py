@@ -438,7 +438,7 @@ def totals(
     month: pd.Timestamp,  # the judged month
 ) -> list[dict]:  # findings
     "A store that is the sum of others, or of those of one country or city; and two with the same figures."
-    units = store_month.pivot_table(index="month", columns="store_id", values="quantity_sold", aggfunc="sum")
+    units = store_month.pivot_table(index="month", columns="store_id", values="quantity_sold", aggfunc="first")
     groups, found = {"all other stores": list(units)}, []
     for column in ("country", "city"):
         if column in store_month:
