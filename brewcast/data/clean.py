@@ -234,7 +234,7 @@ def left_out_months(
             for store, date, n, place in rows.itertuples(index=False)
         ]
         more = f" and {len(told) - 3} more" if len(told) > 3 else ""
-        reasons[name] += f"{'; ' if reasons[name] else ''}alone stand {', '.join(told[:3])}{more}"
+        reasons[name] += f"{'; ' if reasons[name] else ''}{', '.join(told[:3])}{more} stand alone, far from all others"
     return dict(sorted(reasons.items())), alone, span
 
 
