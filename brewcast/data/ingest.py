@@ -416,8 +416,10 @@ def ingest(
     written = {f"{name}_sha256": sha256(getattr(gives, name)) for name in ("sales", "lineage", "plan")}
     written["months"] = by_month
     written["lines_of"] = {query.name: query.tables for query in queries}
-    renamed = dict(db.con.execute("FROM _other_names_judged_sales").fetchall())
-    written |= {"same_store": renamed} if renamed else {}  # rows by the name they had
+    renamed = Counter()
+    for query in queries:
+        renamed.update(dict(db.con.execute(f"FROM _other_names_judged_{query.name}").fetchall()))
+    written |= {"same_store": dict(renamed)} if renamed else {}  # rows by the name they had
     report = describe(source, found, counted, queries[0], aside, lines) | written | {"rows_not_yet": later}
     return read_json(write_json(report, gives.dataset))
 

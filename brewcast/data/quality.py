@@ -362,13 +362,15 @@ def alike_stores(
     store: pd.DataFrame,  # see `summary`
     month: pd.Timestamp,  # the judged month
     known: dict[str, int] | None = None,  # lines by the names that `same_store` already knows, see `ingest`
+    planned: Iterable[str] = (),  # the ids of the plan
 ) -> list[dict]:  # findings
     "Stores whose ids look alike, with the line for the YAML that makes them one; and names there that no line has."
     known, found = known or {}, []
     last, lines = store.groupby("store_id").date.max(), store.groupby("store_id").lines.sum()
     once, both = {}, {}
-    for names in alike(set(store.store_id) - set(known)):
-        kept = max(names, key=lambda name: (last[name], lines[name]))  # what is in use goes on
+    for names in alike({*store.store_id, *planned} - set(known)):
+        sold = [name for name in names if name in last.index] or names[:1]
+        kept = max(sold, key=lambda name: (last.get(name), lines.get(name)))  # what is in use goes on
         months = store[store.store_id.isin(names)].groupby("month").store_id.nunique()
         (both if (months > 1).sum() > 1 else once)[kept] = [name for name in names if name != kept]
     for groups, text in (
@@ -498,10 +500,11 @@ def who_is_who(
     lacks: list[str],  # columns that the source does not have
     dataset: dict | None,  # dataset.json of ingest
     cleaned: dict | None,  # clean.json
+    planned: Iterable[str] = (),  # the ids of the plan
 ) -> list[dict]:  # findings
     "What the whole history says of who its stores are, and of lines that lie beyond it."
     last = store_month.month.max()
-    found = alike_stores(tables["store"], last, (dataset or {}).get("same_store"))
+    found = alike_stores(tables["store"], last, (dataset or {}).get("same_store"), planned)
     found += alike_spellings(lines, lacks, last) + lone_lines(cleaned or {}, last)
     return found + (totals(store_month, last) if "quantity_sold" in store_month else [])
 
@@ -588,6 +591,7 @@ def check_data(
     settings: dict,  # accept; months, how many of the last must be free of stops
     dataset: dict | None = None,  # dataset.json of ingest
     cleaned: dict | None = None,  # clean.json
+    planned: Iterable[str] = (),  # the ids of the plan
 ) -> list[dict]:  # findings, the worst first
     "What is to be said of the last month's data, and what was not mended in the months before it."
     unknown = sorted(set(settings) - {"accept", "months"})
@@ -597,7 +601,7 @@ def check_data(
     tables = summary(lines, lacks)
     *earlier, last = sorted(store_month.month.unique())[-settings.get("months", 3) :]
     found = judge_month(tables, last, calendar)
-    found += who_is_who(lines, tables, store_month, lacks, dataset, cleaned)
+    found += who_is_who(lines, tables, store_month, lacks, dataset, cleaned, planned)
     found += rows_set_aside(dataset, last) + unused_columns(dataset, last) if dataset else []
     for month in earlier:
         again = judge_month(tables, month, calendar) + (rows_set_aside(dataset, month, newest=False) if dataset else [])

@@ -272,3 +272,4 @@ def test_the_plan_knows_a_store_by_the_name_that_is_kept(read, tmp_path):
         NULL::DECIMAL(18, 6) AS price, 0.5::DECIMAL(18, 6) AS promotion_share, NULL::BIGINT AS trading_days""")
     got = read(text(*LINES), plan_sql=tmp_path / "plan.sql", same_store={"S01": "S1"})
     assert pq.read_table(got.gives.plan)["store_id"].to_pylist() == ["S1"]
+    assert got.dataset["same_store"] == {"S01": 1}

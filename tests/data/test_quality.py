@@ -313,6 +313,16 @@ def test_two_that_sell_in_the_same_months_are_perhaps_two(judge):
     assert said(judge(lines, dataset=known).found, "ids") == []
 
 
+def test_a_plan_that_names_a_store_otherwise_is_told(judge, tmp_path):
+    # given lines of S0 to S7, and a plan of S01 and of a store that has not opened
+    judge(history())
+    months = pd.DataFrame({"month": [MONTH]})
+    found = check_data(tmp_path / "sales.parquet", months, CALENDAR, [], {"months": 1}, planned=["S01", "S2", "S99"])
+    # then the one that has lines is kept
+    assert said(found, "ids") == [("warn", "store S1")]
+    assert 'same_store: {"S01": "S1"}' in next(f["text"] for f in found if f["check"] == "ids")
+
+
 def test_a_country_in_two_spellings_is_told(judge):
     lines = history().assign(country="USA", city="Boston")
     lines.loc[lines.store_id == "S3", "country"] = "Usa"
