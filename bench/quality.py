@@ -5,7 +5,8 @@
 
 Every month of each source is judged as it would have been when it was the last: whatever is said of unharmed data is a
 false alarm. Then single months, spread over the history, are harmed in fourteen ways each. A harm is found when a stop
-of the right check names the right place; `warned` counts those that were only warned of.
+of the right check names the right place; `warned` counts those that were only warned of. Mistakes in the whole history
+(ids that lost their zeros, a Total, a line dated ahead) are planted beside; a month is lost that is no more taken for whole.
 """
 
 import argparse
@@ -21,9 +22,9 @@ import pandas as pd
 
 from brewcast.common.contracts import connect
 from brewcast.common.params import read_env
-from brewcast.data.clean import clean
+from brewcast.data.clean import clean, incomplete_months, left_out_months
 from brewcast.data.ingest import ingest
-from brewcast.data.quality import judge_month, summary
+from brewcast.data.quality import alike_stores, judge_month, summary, totals
 from brewcast.data.simulate import write_export
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -110,6 +111,43 @@ def simulated(seed: int, folder: Path) -> Path:
     return folder
 
 
+def renamed(store: pd.DataFrame, month: pd.Timestamp) -> pd.DataFrame:
+    "Every store's number had a zero more before the month."
+    return store.assign(
+        store_id=store.store_id.where(store.month >= month, store.store_id.str.replace(r"(\d+)$", r"0\1", regex=True))
+    )
+
+
+def with_total(store: pd.DataFrame, month: pd.Timestamp) -> pd.DataFrame:
+    "The export has a line more a date: the sum of all."
+    sums = store.groupby(["date", "month"], as_index=False)[["units", "lines"]].sum()
+    return pd.concat([store, sums.assign(store_id="Total")], ignore_index=True)
+
+
+def with_ahead(store: pd.DataFrame, month: pd.Timestamp) -> pd.DataFrame:
+    "A line of a store is dated in the second month after the last."
+    date = month + pd.DateOffset(months=2, days=14)
+    row = store.tail(1).assign(date=date, month=date.replace(day=1), lines=1)
+    return pd.concat([store, row], ignore_index=True)
+
+
+WHO = {  # mistakes in the whole history: what is done, the check that must tell
+    "ids lose their zeros": (renamed, "ids"),
+    "a Total among the stores": (with_total, "total"),
+    "a line dated ahead": (with_ahead, "dates"),
+}
+
+
+def who_is_who(store: pd.DataFrame, month: pd.Timestamp, calendar: dict) -> dict[str, str]:
+    "By check: the level of what is said when the month is the last, and whether it is still taken for whole."
+    units = store.groupby(["month", "store_id"], as_index=False).units.sum().rename(columns={"units": "quantity_sold"})
+    told = {f["check"]: f["level"] for f in alike_stores(store, month) + totals(units, month)}
+    left_out, alone, _ = left_out_months(store[["store_id", "date", "lines"]].reset_index(drop=True), calendar)
+    ends = store[store.month <= month].date.agg(["min", "max"])  # what the source's first and last date alone would say
+    lost = {f"{month:%Y-%m}"} & set(left_out) - set(incomplete_months(*ends, calendar))
+    return told | ({"dates": "warn"} if len(alone) else {}) | ({"month": "lost"} if lost else {})
+
+
 def alarms(tables: dict, months: list, calendar: dict) -> list[dict]:
     "Stops and warns on the data as it is, each month judged as the last."
     return [f for month in months for f in judge_month(tables, month, calendar) if f["level"] != "note"]
@@ -183,6 +221,15 @@ def measure(source: str, products: Path, months: int) -> tuple[dict, list[dict]]
     levels = Counter(found["level"] for found in said)
     column = {"false stops": f"{levels['stop']}", "false warns": f"{levels['warn']} in {len(every)} months"}
     harmed = [every[i] for i in np.linspace(10, len(every) - 1, months).round().astype(int)]
+    upto = lambda month: tables["store"][tables["store"].month <= month]  # noqa: E731
+    said_of = Counter(level for month in every for level in who_is_who(upto(month), month, calendar).values())
+    column["false, who is who"] = ", ".join(f"{said_of[level]} {level}" for level in ("stop", "warn", "lost"))
+    for name, (plant, check) in WHO.items():
+        told = [who_is_who(plant(upto(month), month), month, calendar) for month in harmed]
+        found = Counter(level for levels in told for level in (levels.get(check, "missed"), levels.get("month")))
+        column[name] = ", ".join(
+            f"{found[level]} {level}" for level in ("stop", "warn", "missed", "lost") if found[level]
+        )
     choose = np.random.default_rng(0)
     for harm in HARMS:
         told = [found_of(tables, db, month, harm, calendar, lacks, choose) for month in harmed]

@@ -156,7 +156,7 @@ def _at(env, path):
     return env
 
 # %% ../../nbs/common/params.ipynb #fd8d56f5
-FREE = {"calendar.countries"}  # whose names are the source's own
+FREE = {"calendar.countries", "same_store"}  # whose names are the source's own
 MAY_BE_NULL = {
     "plan_sql",
     "floor",
@@ -270,6 +270,8 @@ def check_parameters(
             wrong.append(f"{path} is {value!r}, and is at least 1")
         elif not _fits(value, known[path]):
             wrong.append(f"{path} is {value!r}, where a value like {known[path]!r} is taken")
+        elif path == "same_store" and (told := _wrong_names(value)):
+            wrong.append(told)
         elif path == "data" and (Path(value).is_absolute() or ".." in Path(value).parts):
             wrong.append(
                 f"data is {value!r}, and is a folder of the project, or a link: `make run DATA={value}` makes one"
@@ -303,6 +305,17 @@ def _nested(values):
             place = place.setdefault(part, {})
         place[name] = value
     return nested
+
+
+def _wrong_names(same_store):
+    "What is wrong with the names of stores; empty where nothing is."
+    strange = [f"{a!r}: {b!r}" for a, b in same_store.items() if not (isinstance(a, str) and isinstance(b, str))]
+    if strange:
+        return f'same_store holds {", ".join(strange)}, where both are text: quote them, as in {{"001": "1"}}'
+    moved = {a: b for a, b in same_store.items() if a != b}  # one that stands for itself is a store of its own
+    again = sorted(set(moved) & set(moved.values()))
+    said = "stand both for another id and as the one that is kept: name the last one for each"
+    return f"same_store: {', '.join(again)} {said}" if again else ""
 
 
 def _is_share(path):

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['COUNTED', 'INTERMITTENT', 'store_day', 'most_frequent', 'filled_in', 'season_of', 'level_of', 'by_month',
-           'planned_ends', 'complete_within', 'incomplete_months', 'silent_months', 'gaps_told', 'clean']
+           'planned_ends', 'complete_within', 'incomplete_months', 'lone_dates', 'thin_months', 'expected_stores',
+           'left_out_months', 'place_of', 'silent_months', 'gaps_told', 'clean']
 
 # %% ../../nbs/data/11_clean.ipynb #f4f47387
 import ibis
@@ -163,6 +164,106 @@ def incomplete_months(
             reasons[f"{month:%Y-%m}"] = told
     return reasons
 
+# %% ../../nbs/data/11_clean.ipynb #b4c2e902
+def lone_dates(
+    dates: pd.DataFrame,  # store_id, date: one row a store and date that it has lines on
+) -> pd.Series:  # bool, same index: does it stand alone?
+    "Single dates at an end of a store's lines, far from its others and without other stores: a wrong clock, no trade."
+    dates = dates.sort_values(["store_id", "date"])
+    gap, stores = dates.groupby("store_id").date.diff().dt.days, dates.groupby("date").store_id.nunique()
+    far = gap > max(7, 2 * np.nan_to_num(gap.quantile(0.95)))  # days
+    stretch = [dates.store_id, far.groupby(dates.store_id).cumsum()]
+    few = dates.date.map(stores) < max(2, stores.median() / 2)
+    single = ((dates.groupby(stretch).date.transform("size") == 1) & few).astype(int)
+    before, after = (single[::step].groupby(dates.store_id).cummin().sort_index() for step in (1, -1))
+    every = single.groupby(dates.store_id).transform("min").sort_index()  # such a store has no trade to be far from
+    return ((before | after) - every).astype(bool)  # nothing but such dates before it, or after it
+
+# %% ../../nbs/data/11_clean.ipynb #e60a94c8
+def thin_months(
+    dates: pd.DataFrame,  # store_id, date: one row a store and date that it has lines on, without lone ones
+    calendar: dict,  # see `incomplete_months`
+) -> dict[str, str]:  # by month as YYYY-MM: why it is incomplete
+    "The last months that fewer than half of the stores report to the end, as near to it as stores usually come."
+    month = dates.date.dt.to_period("M").dt.to_timestamp().rename("month")
+    found = dates.groupby([month, "store_id"]).date.agg(["nunique", "max"])
+    n, last = (found[name].unstack("store_id") for name in ("nunique", "max"))
+    ends, open_ = pd.Series({m: planned_ends(m, calendar)[1] for m in n.index}), n.notna()
+    short = last.rsub(ends, axis=0).where(open_.shift(-1, fill_value=False)) / pd.Timedelta(days=1)
+    usual = np.nan_to_num(np.nanquantile(short, 0.9)) if short.notna().any(axis=None) else 0.0
+    within = pd.Timedelta(days=max(usual, complete_within(calendar)))
+    reach, reasons = last.max(), {}
+    for i, month in reversed([*enumerate(n.index)]):
+        asked = expected_stores(open_, i)
+        little = n.iloc[i].fillna(0) < n.iloc[max(i - 12, 0) : i].median() / 4
+        whole = (open_.iloc[i] & (reach >= ends[month] - within) & ~little).sum()
+        if whole and 2 * whole >= asked:
+            break
+        told = f"only {whole} of {asked} stores report up to {(ends[month] - within).date()} or later"
+        reasons[f"{month:%Y-%m}"] = told
+        if i and n.index[i - 1] < month - pd.DateOffset(months=1):
+            reach = last.iloc[:i].max()  # after a month without a line it is no going on
+    return reasons
+
+
+def expected_stores(
+    open_: pd.DataFrame,  # bool, a row a month that has lines, a column a store: has it any?
+    i: int,  # the month's row
+) -> int:  # stores
+    "As many as trade in the month, or did in the month before, but for those that rested in the same month of last year."
+    before = open_.iloc[max(i - 1, 0)]
+    then = [open_.index[j] - pd.DateOffset(years=1) for j in (max(i - 1, 0), i)]
+    if i and set(then) <= set(open_.index):
+        before = before & (open_.iloc[i] | ~(open_.loc[then[0]] & ~open_.loc[then[1]]))
+    return max(int(open_.iloc[i].sum()), int(before.sum()))
+
+# %% ../../nbs/data/11_clean.ipynb #1be4d6f7
+def left_out_months(
+    day: pd.DataFrame,  # store_id, date, lines: one row a store and date
+    calendar: dict,  # see `incomplete_months`
+    lineage: pd.DataFrame | None = None,  # see `LINEAGE`: which file gave what; None: not known
+) -> tuple[
+    dict, pd.DataFrame, tuple
+]:  # (why, by month; lone lines there: store_id, date, lines, place; first and last date)
+    "Which months are incomplete by what most stores do, and which lines lie there alone."
+    lone = lone_dates(day)
+    span = day.date[~lone].min(), day.date[~lone].max()
+    reasons = incomplete_months(*span, calendar)
+    reasons |= {month: why for month, why in thin_months(day[~lone], calendar).items() if month not in reasons}
+    month = day.date.dt.strftime("%Y-%m")
+    beyond = (day.date < span[0].replace(day=1)) | (day.date > span[1] + pd.offsets.MonthEnd(0))
+    reasons |= dict.fromkeys(sorted(month[beyond]), "")
+    alone = day.loc[lone & month.isin(list(reasons)), ["store_id", "date", "lines"]].sort_values(
+        ["date", "store_id"], ignore_index=True
+    )
+    alone["place"] = [place_of(lineage, *row) for row in alone[["store_id", "date"]].itertuples(index=False)]
+    for name, rows in alone.groupby(alone.date.dt.strftime("%Y-%m")):
+        told = [
+            f"{n} line(s) of store {store} on {date.date()}{place}"
+            for store, date, n, place in rows.itertuples(index=False)
+        ]
+        more = f" and {len(told) - 3} more" if len(told) > 3 else ""
+        reasons[name] += f"{'; ' if reasons[name] else ''}{', '.join(told[:3])}{more} stand alone, far from all others"
+    return dict(sorted(reasons.items())), alone, span
+
+
+def place_of(
+    lineage: pd.DataFrame | None,  # see `LINEAGE`
+    store: str,  # a store
+    date: pd.Timestamp,  # a date
+) -> str:  # such as " (till.csv, line 7)"; empty where it is not known
+    "Where to look for a store's lines of a month."
+    if lineage is None:
+        return ""
+    rows = lineage[(lineage.store_id == store) & (pd.to_datetime(lineage.month) == date.replace(day=1))]
+    told = []
+    for file, first, last in rows[["file", "first_line", "last_line"]].dropna(subset=["file"]).itertuples(index=False):
+        lines = (
+            "" if pd.isna(first) else f", line {first:.0f}" if first == last else f", lines {first:.0f} to {last:.0f}"
+        )
+        told.append(f"{file}{lines}")
+    return f" ({'; '.join(told[:3])})" if told else ""
+
 # %% ../../nbs/data/11_clean.ipynb #6d2e4f81
 INTERMITTENT = 0.25  # share of a series' months without lines from which on they are taken for what was sold
 
@@ -228,6 +329,7 @@ def clean(
     calendar: dict,  # the source's own time
     plan: pd.DataFrame | None = None,  # one row a store and month, may be empty
     zero_means: str | None = None,  # see `silent_months`
+    lineage: pd.DataFrame | None = None,  # see `LINEAGE`: where lines that stand alone are from
 ) -> tuple[pa.Table, dict]:  # (store_month: complete months only; what was done, for clean.json)
     "From sale lines to store-months. Raises ValueError when no month is complete."
     absent = [column for column in SALE_LINE if column not in sales.columns]
@@ -235,10 +337,9 @@ def clean(
         raise ValueError(f"sales.parquet: has no rows or no columns {absent}; build the stage 'ingest' again")
     fill = [column for column in ("weather", "promotion") if column not in lacks]
     day = store_day(sales).cache()  # small, and used several times
-    spans = day.agg(first=day.date.min(), last=day.date.max()).to_pandas().iloc[0]
-    first, last = pd.Timestamp(spans["first"]), pd.Timestamp(spans["last"])
+    dates = day.select("store_id", "date", "lines").order_by("store_id", "date").to_pandas()
+    left_out, alone, (first, last) = left_out_months(dates.assign(date=pd.to_datetime(dates.date)), calendar, lineage)
     months = check(by_month(filled_in(day, fill), calendar.get("hemisphere", "north")).to_pyarrow(), STORE_MONTH)
-    left_out = incomplete_months(first, last, calendar)
     whole = pa.array([f"{month:%Y-%m}" not in left_out for month in months["month"].to_pylist()], pa.bool_())
     kept = months.filter(whole)
     if not len(kept):
@@ -258,4 +359,4 @@ def clean(
         "gaps": gaps_told(silent_months(kept.to_pandas(date_as_object=False), plan, zero_means)),
         "lines_filled_in": missing,
         "unit": calendar["unit"],
-    }
+    } | ({"lone_lines": alone.to_dict("records")} if len(alone) else {})

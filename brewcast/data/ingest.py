@@ -123,6 +123,7 @@ def judge(
     lacks: list[str],  # columns that the query need not yield
     owners: dict[str, str],  # table by file
     through: str | None = None,  # the last month that has come, such as "2012-10"
+    same_store: dict[str, str] | None = None,  # by another name of a store: the id that it is kept under
 ) -> Query:  # what was judged
     "Run a query and mark each row that breaks the contract with `_column` and `_reason`."
     extra = {"total_sale": "DECIMAL(18,6)"} if schema.name == "sales" else {}
@@ -135,6 +136,7 @@ def judge(
     except duckdb.Error as error:
         raise ValueError(f"{path}: {error}") from None
     _take_out_later(db.con, judged, "date" if "date" in schema.columns else "published", through)
+    _name_once(db.con, judged, same_store or {})
     _mark_lost_dates(db.con, judged, "date" if "date" in schema.columns else "month")
     _mark_repeats(db.con, judged, schema.unique)
     return Query(path, schema.name, _lines_from(db.con, judged, path, owners) if traced else [])
@@ -165,6 +167,17 @@ def forget_later(
             later = f"(_file, _line) IN (SELECT (_file, _line) FROM _later_judged_{query.name}) {dated}"
             forgotten += con.execute(f"DELETE FROM {staged} WHERE {later}").fetchone()[0]
     return forgotten
+
+
+def _name_once(con: duckdb.DuckDBPyConnection, table: str, same_store: dict[str, str]) -> None:
+    "Bring each store to one id; how many rows had another one stays in _other_names<table>."
+    names = pa.table(
+        {"id": [*same_store], "kept": [*same_store.values()]}, pa.schema({"id": "string", "kept": "string"})
+    )
+    con.register("_names", names)
+    con.execute(f"""CREATE TABLE _other_names{table} AS SELECT id, count(store_id) AS n
+        FROM _names LEFT JOIN {table} ON store_id = id GROUP BY ALL ORDER BY ALL""")
+    con.execute(f"UPDATE {table} SET store_id = kept FROM _names WHERE store_id = id")
 
 
 def _mark_lost_dates(con: duckdb.DuckDBPyConnection, table: str, column: str) -> None:
@@ -367,6 +380,7 @@ def ingest(
     max_bad_share: float,  # refuse above this share of rows set aside
     gives: SimpleNamespace,  # sales, lineage, plan, quarantine, dataset: where to write
     through: str | None = None,  # the last month to read, such as "2012-10"; None: all of them
+    same_store: dict[str, str] | None = None,  # by another name of a store: the id that it is kept under
 ) -> dict:  # the content of dataset.json
     "Read a source, set bad rows aside, write the rest. Raises ValueError on an input that cannot be used."
     root, db = find_root(), connect()
@@ -381,8 +395,8 @@ def ingest(
     sales = sales_schema(lacks, categories, returns, key)
     if through is not None and not re.fullmatch(r"\d{4}-(0[1-9]|1[0-2])", str(through)):
         raise ValueError(f"through is {through!r}: it names the last month to read, such as 2012-10")
-    queries = [judge(db, root / sql, sales, lacks, owners, through)]
-    queries += [judge(db, root / plan_sql, PLAN, [], owners, through)] if plan_sql else []
+    queries = [judge(db, root / sql, sales, lacks, owners, through, same_store)]
+    queries += [judge(db, root / plan_sql, PLAN, [], owners, through, same_store)] if plan_sql else []
     later = forget_later(db.con, files, queries, through)
     set_aside(db.con, owners, queries)
     counted, aside = count_rows(db.con, found, queries), quarantine(db.con, found, files)
@@ -402,6 +416,10 @@ def ingest(
     written = {f"{name}_sha256": sha256(getattr(gives, name)) for name in ("sales", "lineage", "plan")}
     written["months"] = by_month
     written["lines_of"] = {query.name: query.tables for query in queries}
+    renamed = Counter()
+    for query in queries:
+        renamed.update(dict(db.con.execute(f"FROM _other_names_judged_{query.name}").fetchall()))
+    written |= {"same_store": dict(renamed)} if renamed else {}  # rows by the name they had
     report = describe(source, found, counted, queries[0], aside, lines) | written | {"rows_not_yet": later}
     return read_json(write_json(report, gives.dataset))
 

@@ -5,10 +5,14 @@
 # %% auto #0
 __all__ = ['CHECKS', 'FACTORS', 'LEAST', 'FOUL_SHARE', 'finding', 'accepted', 'added_up', 'summary', 'surprise', 'missing_stores',
            'missing_dates', 'repeated_lines', 'copied_month', 'moves', 'means', 'shifts', 'unit_shifts', 'volumes',
-           'rows_set_aside', 'unused_columns', 'judge_month', 'check_data']
+           'folded', 'alike', 'alike_stores', 'way_to_one', 'alike_spellings', 'sums_of', 'totals', 'same_figures',
+           'lone_lines', 'who_is_who', 'in_span', 'rows_set_aside', 'unused_columns', 'judge_month', 'check_data']
 
 # %% ../../nbs/data/quality.ipynb #9c69c8e7
+import json
 import re
+import unicodedata
+from collections.abc import Iterable
 from pathlib import Path
 
 import holidays
@@ -21,6 +25,7 @@ from ..common.contracts import connect
 
 # %% ../../nbs/data/quality.ipynb #df649953
 CHECKS = ("completeness", "freshness", "duplicates", "unit_shift", "volume", "jump", "set_aside", "columns")
+CHECKS += ("ids", "dates", "total")
 
 
 def finding(
@@ -330,6 +335,190 @@ def volumes(
             found.append(finding("jump", level, "all stores", month, text, column=name, factor=float(np.exp(now))))
     return found
 
+# %% ../../nbs/data/quality.ipynb #7c2e1f32
+def folded(
+    name: str,  # an id, or the name of a country, ...
+) -> str:  # the same for names that a reader takes for one
+    "A name without what exports lose or add: zeros in front, a trailing .0, case, accents, width, blanks and hyphens."
+    text = unicodedata.normalize("NFKC", name).casefold().strip(" '\"`")
+    text = re.sub(r"([a-z])[\u0300-\u036f]+", r"\1", unicodedata.normalize("NFKD", text))  # Latin letters alone
+    text = re.sub(r"(?<=\d)\.0+$", "", text)
+    text = re.sub(r"(?<=\d)[\s_\u2010-\u2015-]+(?=\d)", "-", text)  # 1-11 is not 11-1
+    text = re.sub(r"(?<=[^\W\d])[\s_\u2010-\u2015-]+(?=\w)|(?<=\d)[\s_\u2010-\u2015-]+(?=[^\W\d])", "", text)
+    return re.sub(r"(?<![\d.,])0+(?=\d)", "", text) or name
+
+
+def alike(
+    names: Iterable[str],  # all there are; None is none
+) -> list[list[str]]:  # groups of two or more, sorted
+    "Names that a reader takes for one."
+    groups = {}
+    for name in sorted({name for name in names if name}):
+        groups.setdefault(folded(name), []).append(name)
+    return [group for group in groups.values() if len(group) > 1]
+
+# %% ../../nbs/data/quality.ipynb #9e403154
+def alike_stores(
+    store: pd.DataFrame,  # see `summary`
+    month: pd.Timestamp,  # the judged month
+    known: dict[str, int] | None = None,  # lines by the names that `same_store` already knows, see `ingest`
+    planned: Iterable[str] = (),  # the ids of the plan
+) -> list[dict]:  # findings
+    "Stores whose ids look alike, with the line for the YAML that makes them one; and names there that no line has."
+    known, found = known or {}, []
+    last, lines = store.groupby("store_id").date.max(), store.groupby("store_id").lines.sum()
+    once, both = {}, {}
+    for names in alike({*store.store_id, *planned} - set(known)):
+        sold = [name for name in names if name in last.index] or names[:1]
+        kept = max(sold, key=lambda name: (last.get(name), lines.get(name)))  # what is in use goes on
+        months = store[store.store_id.isin(names)].groupby("month").store_id.nunique()
+        (both if (months > 1).sum() > 1 else once)[kept] = [name for name in names if name != kept]
+    for groups, text in (
+        (once, "one store under two names, perhaps"),
+        (both, "two stores, perhaps: both sell in the same months"),
+    ):
+        if groups:
+            pairs = [f"{' and '.join(map(repr, others))} and {kept!r}" for kept, others in groups.items()]
+            text = f"ids look alike: {', '.join(pairs[:10])}{', ...' if len(pairs) > 10 else ''}: {text}. "
+            where = f"store {next(iter(groups))}" if len(groups) == 1 else f"{len(groups)} stores"
+            found.append(finding("ids", "warn", where, month, text + way_to_one(groups, groups is both), alike=groups))
+    gone = sorted(name for name, n in known.items() if not n)
+    if gone:
+        found.append(finding("ids", "note", "same_store", month, f"names ids that no line has: {', '.join(gone)}"))
+    return found
+
+
+def way_to_one(
+    groups: dict[str, list[str]],  # by the id that is kept: other names
+    both: bool,  # Do they sell in the same months?
+) -> str:  # what to write to the YAML
+    "How to say that names are one store's, or that they are not."
+    line = {name: kept for kept, others in groups.items() for name in others}
+    own = {name: name for kept, others in groups.items() for name in [kept, *others]}
+    said = f"If each is one, write to the source's YAML: same_store: {json.dumps(line, ensure_ascii=False)}"
+    return f"{said}; if not: same_store: {json.dumps(own, ensure_ascii=False)}" if both else said
+
+# %% ../../nbs/data/quality.ipynb #c1736487
+def alike_spellings(
+    lines: ibis.Table,  # sale lines
+    lacks: list[str],  # columns that the source does not have
+    month: pd.Timestamp,  # the judged month
+) -> list[dict]:  # findings
+    "Countries, cities, categories and products that are spelled in two ways."
+    found = []
+    for column, level in {"country": "warn", "city": "warn", "category": "note", "product": "note"}.items():
+        if column in lacks or column not in lines.columns:
+            continue
+        groups = alike(lines.select(column).distinct().to_pandas()[column])
+        told = [" and ".join(map(repr, names)) for names in groups]
+        if told:
+            text = f"is spelled in two ways: {', '.join(told[:5])}{', ...' if len(told) > 5 else ''}; bring each to one in the SQL"
+            found.append(finding("ids", level, column, month, text, alike=groups))
+    return found
+
+# %% ../../nbs/data/quality.ipynb #f4a697ba
+def sums_of(
+    units: pd.DataFrame,  # one row a month, one column a store; NaN where it did not trade
+    group: list[str],  # stores
+) -> pd.DataFrame:  # by store: months in which it sold what the others of the group sold together, n, others
+    "Which stores sell what others sell together, as far as no chance explains it."
+    inside, traded, sold = units.columns.isin(group), units.notna().to_numpy(), units.fillna(0).to_numpy()
+    rest = (sold * inside).sum(axis=1, keepdims=True) - sold * inside
+    others = (traded & inside).sum(axis=1, keepdims=True) - (traded & inside)
+    asked = traded & (others >= 2)
+    n = asked.sum(axis=0)
+    within = np.where(n < 12, 1e-9, 1e-3)  # totals of a year may be rounded, and a month or so differ
+    equal = (asked & (np.abs(sold - rest) <= np.abs(rest) * within)).sum(axis=0)
+    size, count = ((np.abs(x) * asked).sum(axis=0) / np.maximum(n, 1) for x in (rest, others))
+    chance = (0.28 / np.sqrt(np.maximum(size, 1))) ** n  # of equal counts, Poisson's
+    is_sum = (n >= 3) & (chance < 1e-6) & (equal >= np.where(n < 12, n, 0.9 * n))
+    return pd.DataFrame({"equal": equal, "n": n, "others": count}, index=units.columns)[is_sum]
+
+
+def totals(
+    store_month: pd.DataFrame,  # one row a store and month
+    month: pd.Timestamp,  # the judged month
+) -> list[dict]:  # findings
+    "A store that is the sum of others, or of those of one country or city; and two with the same figures."
+    units = store_month.pivot_table(index="month", columns="store_id", values="quantity_sold", aggfunc="first")
+    groups, found = {"all other stores": list(units)}, []
+    for column in ("country", "city"):
+        if column in store_month:
+            place = store_month.groupby("store_id")[column].last().dropna()
+            of = {name: list(ids.index) for name, ids in place.groupby(place)}
+            groups |= {f"the other stores of {name}": ids for name, ids in of.items() if len(ids) > 1}
+    hit = True
+    while hit:  # a total of totals is one when those are gone
+        left = units.drop(columns=[f["where"].removeprefix("store ") for f in found])
+        tried = ((told, sums_of(left, [name for name in group if name in left])) for told, group in groups.items())
+        hit = next(((told, table.index[0], table.iloc[0]) for told, table in tried if len(table)), None)
+        if hit:
+            told, name, row = hit
+            text = f"sells what {told} sell together ({row.others:.0f} of them, in {row.equal:.0f} of {row.n:.0f} months): "
+            text += f"a total, no store. Leave it out in the SQL: WHERE store_id <> '{name}'"
+            level = "stop" if row.others >= 3 else "warn"
+            found.append(finding("total", level, f"store {name}", month, text, of=told, months=int(row.equal)))
+    return found + same_figures(units, month)
+
+
+def same_figures(
+    units: pd.DataFrame,  # see `sums_of`
+    month: pd.Timestamp,  # the judged month
+) -> list[dict]:  # findings
+    "Stores with the same sum in every month: a copy, or the total of a single store."
+    found = []
+    for _, names in units.T.fillna(-1.0).groupby([*units.index]).groups.items() if len(units) > 2 else []:
+        sold = units[names[0]].dropna()
+        if len(names) > 1 and len(sold) > 2 and (0.28 / np.sqrt(max(sold.abs().median(), 1))) ** len(sold) < 1e-6:
+            text = f"sells in each of {len(sold)} months what {names[0]} does: its copy, or a total?"
+            found.append(finding("total", "warn", f"store {names[1]}", month, text, same=[*names]))
+    return found
+
+# %% ../../nbs/data/quality.ipynb #27d9caed
+def lone_lines(
+    cleaned: dict,  # clean.json
+    month: pd.Timestamp,  # the judged month
+) -> list[dict]:  # findings
+    "Lines that `clean` found to stand alone, beyond the months that are whole."
+    rows, found = cleaned.get("lone_lines", []), []
+    ends = (
+        f"the tills' dates are from {str(cleaned['first_date'])[:10]} to {str(cleaned['last_date'])[:10]}"
+        if rows
+        else ""
+    )
+    for row in rows[:5]:
+        more = f" ({len(rows) - 5} more in clean.json)" if row == rows[4:5] and len(rows) > 5 else ""
+        text = f"{row['lines']} line(s) on {str(row['date'])[:10]}{row['place']} stand alone: {ends}. Is the date right? They are in no month{more}"
+        found.append(finding("dates", "warn", f"store {row['store_id']}", month, text, date=str(row["date"])[:10]))
+    return found
+
+# %% ../../nbs/data/quality.ipynb #49fbec0f
+def who_is_who(
+    lines: ibis.Table,  # sale lines
+    tables: dict[str, pd.DataFrame],  # see `summary`
+    store_month: pd.DataFrame,  # of clean
+    lacks: list[str],  # columns that the source does not have
+    dataset: dict | None,  # dataset.json of ingest
+    cleaned: dict | None,  # clean.json
+    planned: Iterable[str] = (),  # the ids of the plan
+) -> list[dict]:  # findings
+    "What the whole history says of who its stores are, and of lines that lie beyond it."
+    last = store_month.month.max()
+    found = alike_stores(tables["store"], last, (dataset or {}).get("same_store"), planned)
+    found += alike_spellings(lines, lacks, last) + lone_lines(cleaned or {}, last)
+    return found + (totals(store_month, last) if "quantity_sold" in store_month else [])
+
+
+def in_span(
+    lines: ibis.Table,  # sale lines
+    cleaned: dict,  # clean.json
+) -> ibis.Table:  # those that do not lie beyond the tills' first or last date
+    "Leave out lines that stand alone: no month is compared with them."
+    if not cleaned.get("lone_lines"):
+        return lines
+    first, last = (pd.Timestamp(cleaned[name]).date() for name in ("first_date", "last_date"))
+    return lines.filter((lines.date >= first) & (lines.date <= last))
+
 # %% ../../nbs/data/quality.ipynb #bd26c967
 FOUL_SHARE = 0.1  # of a month's rows set aside: beyond, the month is stopped, and is no measure of what is usual
 
@@ -401,14 +590,18 @@ def check_data(
     lacks: list[str],  # columns that the source does not have
     settings: dict,  # accept; months, how many of the last must be free of stops
     dataset: dict | None = None,  # dataset.json of ingest
+    cleaned: dict | None = None,  # clean.json
+    planned: Iterable[str] = (),  # the ids of the plan
 ) -> list[dict]:  # findings, the worst first
     "What is to be said of the last month's data, and what was not mended in the months before it."
     unknown = sorted(set(settings) - {"accept", "months"})
     if unknown:
         raise ValueError(f"quality: unknown settings {unknown}; there are accept and months")
-    tables = summary(connect().read_parquet(sales), lacks)
+    lines = in_span(connect().read_parquet(sales), cleaned or {})
+    tables = summary(lines, lacks)
     *earlier, last = sorted(store_month.month.unique())[-settings.get("months", 3) :]
     found = judge_month(tables, last, calendar)
+    found += who_is_who(lines, tables, store_month, lacks, dataset, cleaned, planned)
     found += rows_set_aside(dataset, last) + unused_columns(dataset, last) if dataset else []
     for month in earlier:
         again = judge_month(tables, month, calendar) + (rows_set_aside(dataset, month, newest=False) if dataset else [])

@@ -7,8 +7,8 @@ __all__ = ['ODD', 'ALIKE', 'A_QUARTER', 'KEY', 'FEATURE_TABLES', 'WORTH_SAYING',
            'public_holidays', 'weekend_share', 'unlisted_countries', 'month_grid', 'open_within', 'open_at_cutoff',
            'lag', 'mean_of', 'level_index', 'odd_months', 'unconfirmed', 'without_odd', 'own_season', 'pooled_season',
            'baseline_rates', 'history_features', 'seasonal_trade', 'at_last_years_level', 'ahead_features',
-           'feature_tables', 'open_series', 'last_cutoff', 'decided', 'restated', 'as_known', 'feature_versions',
-           'trade_told', 'seasons_told']
+           'feature_tables', 'open_series', 'last_cutoff', 'decided', 'restated', 'by_kept_id', 'as_known',
+           'feature_versions', 'trade_told', 'seasons_told']
 
 # %% ../../nbs/model/13_features.ipynb #7040c5ba
 import math
@@ -474,6 +474,15 @@ def restated(
     parts = [part for part in (before, changed, lost.assign(created=moment, late=True)) if len(part)]
     known = pd.concat(parts, ignore_index=True).reindex(columns=list(now))
     return known.sort_values([*KEY, "created"], ignore_index=True)
+
+
+def by_kept_id(
+    table: pd.DataFrame,  # with series_id, and store_id where it has one
+    same_store: dict[str, str],  # by another name of a store: the id that it is kept under
+) -> pd.DataFrame:  # the same rows
+    "What was written down under another name of a store, under the one that is kept: a name is nothing that was learnt."
+    names = [name for name in ("series_id", "store_id") if name in table]
+    return table.assign(**{name: table[name].replace(same_store) for name in names}) if same_store else table
 
 
 def as_known(

@@ -17,6 +17,7 @@ from ..common.paths import find_root
 from ..data.quality import accepted, check_data, finding
 from .backtest import bias_error, wape_error
 from .drift import baseline_errors, chart, chart_sentence, draw_chart, reference_errors
+from .features import by_kept_id
 
 # %% ../../nbs/model/20_monitor.ipynb #f78d2efd
 def current_and_reference(

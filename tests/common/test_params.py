@@ -62,6 +62,11 @@ def test_every_source_is_built_with_parameters_that_are_known(source):
         ({"calendar": {"countries": {"Spain": "US-CA"}}}, "whose public holidays are not known"),
         ({"data": "../till"}, "data is '../till', and is a folder of the project, or a link"),
         ({"nonsense": 1}, "nonsense is no parameter"),
+        ({"same_store": {1: "1"}}, "same_store holds 1: '1', where both are text: quote them"),
+        ({"same_store": {"001": 1}}, "same_store holds '001': 1, where both are text: quote them"),
+        ({"same_store": {"001": "01", "01": "1"}}, "same_store: 01 stand both for another id and as the one that is kept"),
+        ({"same_store": {"a": "b", "b": "a"}}, "same_store: a, b stand both"),
+        ({"same_store": ["001"]}, "same_store is ['001'], where a value like {} is taken"),
     ],
 )  # fmt: skip
 def test_an_unknown_name_or_value_is_refused_with_the_nearest_right_one(given, told):
@@ -76,6 +81,7 @@ def test_an_unknown_name_or_value_is_refused_with_the_nearest_right_one(given, t
 def test_a_name_that_is_the_sources_own_is_free():
     env = read_env(ROOT)
     env["calendar"]["countries"] = {"Atlantis": None}
+    env["same_store"] = {"001": "1", "0001": "1", "A1": "A1"}
     check_parameters(ROOT, env, "env.yaml")
 
 

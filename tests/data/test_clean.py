@@ -17,7 +17,16 @@ from tables import months_at, plan_of
 from brewcast.common.contracts import DECIMAL, STORE_MONTH, check, connect, sales_schema
 from brewcast.common.core import LEVELS, SALE_LINE, write_parquet
 from brewcast.common.params import read_env
-from brewcast.data.clean import by_month, clean, filled_in, gaps_told, incomplete_months, silent_months, store_day
+from brewcast.data.clean import (
+    by_month,
+    clean,
+    filled_in,
+    gaps_told,
+    incomplete_months,
+    left_out_months,
+    silent_months,
+    store_day,
+)
 from brewcast.data.ingest import ingest
 from brewcast.data.simulate import write_export
 
@@ -193,6 +202,122 @@ MONTHS = {"unit": "month", "complete_within_days": 1}
 )
 def test_which_months_are_complete(calendar, first, last, incomplete):
     assert list(incomplete_months(pd.Timestamp(first), pd.Timestamp(last), calendar)) == incomplete
+
+
+def trade(stores: int = 6, last: str = "2025-06-12", first: str = "2023-01-01", freq: str = "D") -> pd.DataFrame:
+    "Every store has lines on every date."
+    dates = pd.date_range(first, last, freq=freq)
+    index = pd.MultiIndex.from_product([[f"S{n}" for n in range(1, stores + 1)], dates], names=["store_id", "date"])
+    return index.to_frame(index=False).assign(lines=5)
+
+
+def beside(days: pd.DataFrame, *dates: str, stores: str = "S1") -> pd.DataFrame:
+    "The same with a line of one store, or of some, on other dates."
+    more = [(store, pd.Timestamp(date), 1) for store in stores.split() for date in dates]
+    return pd.concat([days, pd.DataFrame(more, columns=days.columns)], ignore_index=True)
+
+
+WEDNESDAYS, ONE_A_MONTH = (
+    trade(last="2025-06-18", first="2023-01-04", freq="W-WED"),
+    trade(last="2025-06-01", freq="MS"),
+)
+ALL = "S1 S2 S3 S4 S5 S6"
+CUT_OFF = {  # the dates of the stores, the calendar, and the months that are not whole
+    "a line months ahead": (beside(trade(), "2025-08-15"), DAILY, ["2025-06", "2025-08"]),
+    "a line at the end of a month ahead": (beside(trade(), "2025-08-31"), DAILY, ["2025-06", "2025-08"]),
+    "a line eleven months ahead": (beside(trade(), "2026-05-31"), DAILY, ["2025-06", "2026-05"]),
+    "a line at the month's own end": (beside(trade(last="2025-06-20"), "2025-06-30"), DAILY, ["2025-06"]),
+    "a line ahead of a single store": (beside(trade(1, "2025-06-20"), "2025-06-30"), DAILY, ["2025-06"]),
+    "a line ahead of one of two": (beside(trade(2, "2025-06-20"), "2025-07-31"), DAILY, ["2025-06", "2025-07"]),
+    "lines on three days ahead": (beside(trade(), "2025-08-29", "2025-08-30", "2025-08-31"), DAILY, ["2025-06", "2025-08"]),
+    "a day of all stores, a wrong month": (beside(trade(), "2025-08-31", stores=ALL), DAILY, ["2025-06", "2025-08"]),
+    "one store's lines are in, the others' not": (
+        beside(trade(), *map(str, pd.date_range("2025-06-13", "2025-06-30"))), DAILY, ["2025-06"]
+    ),
+    "a week ahead": (beside(WEDNESDAYS, "2025-08-27"), WEEKS, ["2025-06", "2025-08"]),
+    "a month ahead": (beside(ONE_A_MONTH, "2025-08-01"), MONTHS | {"complete_within_days": 30}, ["2025-08"]),
+    "a line before the beginning": (beside(trade(last="2025-06-30"), "2022-03-01"), DAILY, ["2022-03"]),
+    "a line before a late beginning": (
+        beside(trade(first="2023-01-20", last="2025-06-30"), "2023-01-01"), DAILY, ["2023-01"]
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("days, calendar, incomplete", CUT_OFF.values(), ids=CUT_OFF)
+def test_no_lone_line_makes_a_month_whole(days, calendar, incomplete):
+    # given tills that end in June, and a line or a few with another date / when it is asked which months are whole
+    shuffled = days.sample(frac=1, random_state=0).reset_index(drop=True)
+    reasons, _, (first, last) = left_out_months(shuffled, calendar)
+    # then what most stores do decides
+    assert list(reasons) == incomplete and all(reasons.values())
+    assert len(days) < 100 or first >= pd.Timestamp("2023-01-01")
+
+
+def seldom(seed: int) -> pd.DataFrame:
+    "Nine stores that trade on five days a month; which is chance."
+    draw, days = np.random.default_rng(seed), pd.date_range("2023-01-01", "2024-12-31")
+    chosen = [
+        (f"S{n}", day, 1)
+        for n in range(9)
+        for month in range(24)
+        for day in draw.choice(days[(days.year * 12 + days.month) == 24277 + month], 5, replace=False)
+    ]
+    return beside(pd.DataFrame(chosen, columns=["store_id", "date", "lines"]), "2023-01-01", "2024-12-31")
+
+
+def kiosks() -> pd.DataFrame:
+    "Four of six stores trade from April to September."
+    days = trade(first="2023-01-01", last="2024-10-31")
+    return days[days.store_id.isin(["S5", "S6"]) | days.date.dt.month.between(4, 9)]
+
+
+CHRISTMAS = trade(last="2025-01-02")
+WHOLE = {  # the dates of the stores, and the calendar: no month but the last of `CHRISTMAS` is incomplete
+    "one of two stores closes": (pd.concat([trade(1, "2025-06-30"), trade(2, "2025-06-10")]).drop_duplicates(), DAILY),
+    "a store opens on the last day": (beside(trade(last="2025-06-30"), "2025-06-30", stores="S9"), DAILY),
+    "a store opens again on the last day": (
+        beside(trade(last="2025-06-30").query("store_id != 'S1' or date < '2025-05-20'"), "2025-06-30"), DAILY
+    ),
+    "kiosks rest, as a year ago": (kiosks(), DAILY),
+    "five days a month": (seldom(0), DAILY),
+    "all rest on Sundays": (trade(last="2025-06-30").query("date.dt.weekday < 6"), DAILY | {"complete_within_days": 1}),
+    "all were closed until yesterday": (CHRISTMAS.query("date < '2024-12-24' or date > '2025-01-01'"), DAILY),
+    "a pilot store began a year before the others": (
+        pd.concat([trade(1, "2025-06-30", "2022-01-01"), trade(6, "2025-06-30")]).drop_duplicates(), DAILY
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("days, calendar", WHOLE.values(), ids=WHOLE)
+def test_what_stores_usually_do_leaves_no_month_out(days, calendar):
+    reasons, alone, _ = left_out_months(days.reset_index(drop=True), calendar)
+    assert list(reasons) == [month for month in ["2025-01"] if days.date.max() == pd.Timestamp("2025-01-02")]
+    assert alone.empty
+
+
+@pytest.mark.parametrize("months", range(3, 25))
+def test_a_month_of_stores_that_seldom_trade_is_whole_when_it_was_the_last(months):
+    days = seldom(1)
+    end = pd.Timestamp("2023-01-01") + pd.DateOffset(months=months) - pd.Timedelta(days=1)
+    upto = beside(days[days.date < end], str(end.date()))  # a store trades on the month's last day
+    assert left_out_months(upto.drop_duplicates(["store_id", "date"], ignore_index=True), DAILY)[0] == {}
+
+
+def test_lines_that_stand_alone_are_named_with_file_and_line_and_left_out():
+    # given six months of sales, and one line dated in the summer after, of which ingest knows where it was
+    sales = random_sales(5, 2000)
+    wrong = sales.iloc[[7]].assign(store_id="S2", date=datetime.date(2024, 8, 15))
+    lineage = pd.DataFrame({"store_id": ["S2"], "month": [datetime.date(2024, 8, 1)], "file": ["tills.csv"]})
+    lineage = lineage.assign(first_line=77, last_line=77)
+    # when they are cleaned
+    table, report = clean(ibis.memtable(arrow(pd.concat([sales, wrong]))), [], DAILY, lineage=lineage)
+    # then the months are those of the sales alone, and the line is named
+    assert table == clean(ibis.memtable(arrow(sales)), [], DAILY)[0]
+    assert "1 line(s) of store S2 on 2024-08-15 (tills.csv, line 77)" in report["incomplete_months"]["2024-08"]
+    assert [row["place"] for row in report["lone_lines"]] == [" (tills.csv, line 77)"]
+    assert str(report["last_date"].date()) == "2024-03-31"
+    # and without it nothing is said
+    assert "lone_lines" not in clean(ibis.memtable(arrow(sales)), [], DAILY)[1]
 
 
 def test_incomplete_months_are_left_out_and_said():

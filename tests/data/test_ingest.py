@@ -241,3 +241,35 @@ def test_the_real_sources(source, tmp_path):
     assert len(by_file) == (3 if source == "maven_market" else 1)  # two of transactions, one of returns
     assert (dataset["rows_read"], dataset["stores"], dataset["first_date"], dataset["last_date"]) == COUNTS[source]
     assert dataset["rows_in"] == dataset["rows_read"]
+
+
+def test_a_store_under_two_names_is_one_with_its_key_its_lineage_and_its_order(read):
+    # given a store that is S1 and S01, with one line that came under both names, and a name that no line has
+    lines = [*LINES, LINES[0].replace("S1,", "S01,"), LINES[1].replace("S1,1/6", "S01,1/7")]
+    # when it is read with the names said
+    key = ["store_id", "date", "category"]
+    got = read(text(*lines), key=key, same_store={"S01": "S1", "S9": "S2"})
+    # then there are two stores, sorted, the line that came twice is set aside, and the names are counted
+    assert [(row["store_id"], row["date"].day) for row in got.sales] == [
+        ("S1", 5),
+        ("S1", 6),
+        ("S1", 7),
+        ("S2", 5),
+        ("S2", 6),
+    ]
+    assert [row["line"] for row in got.aside] == [6]
+    assert [(row["store_id"], row["lines"]) for row in got.lineage] == [("S1", 3), ("S2", 2)]
+    assert got.dataset["same_store"] == {"S01": 2, "S9": 0}
+    # and without them there are three
+    again = read(text(*lines), key=key)
+    assert {row["store_id"] for row in again.sales} == {"S1", "S01", "S2"} and "same_store" not in again.dataset
+
+
+def test_the_plan_knows_a_store_by_the_name_that_is_kept(read, tmp_path):
+    (
+        tmp_path / "plan.sql"
+    ).write_text("""SELECT 'S01' AS store_id, DATE '2022-02-01' AS month, DATE '2022-01-15' AS published,
+        NULL::DECIMAL(18, 6) AS price, 0.5::DECIMAL(18, 6) AS promotion_share, NULL::BIGINT AS trading_days""")
+    got = read(text(*LINES), plan_sql=tmp_path / "plan.sql", same_store={"S01": "S1"})
+    assert pq.read_table(got.gives.plan)["store_id"].to_pylist() == ["S1"]
+    assert got.dataset["same_store"] == {"S01": 1}

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from brewcast.data.quality import accepted, check_data, rows_set_aside
+from brewcast.data.quality import accepted, alike, check_data, rows_set_aside, totals
 
 CALENDAR = {"unit": "day", "weekday": None, "countries": {"USA": "US"}}
 MONTH = pd.Timestamp("2023-04-01")
@@ -256,3 +256,144 @@ def test_new_columns_are_noted_with_the_file_that_has_them(judge):
     got = judge(history(), dataset=dataset({}, **files))
     assert [n for n in got.note if n[0] == "columns"] == [("columns", "till_2.csv"), ("columns", "till")]
     assert "LOYALTY" in got.found[-2]["text"] and "TILL" not in got.found[-2]["text"].replace("till", "")
+
+
+READ = {"months": {"2023-04": {"rows_in": 1, "rows_set_aside": 0}}, "tables": {}}
+
+
+def said(found: list[dict], check: str) -> list[tuple]:
+    return [(f["level"], f["where"]) for f in found if f["check"] == check]
+
+
+@pytest.mark.parametrize(
+    "pair",
+    [("001", "1"), ("101", "101.0"), ("S1", "S01"), ("s1", "S1"), ("Store 7", "STORE-07"), ("12", "\uff11\uff12"), ("0", "000")]
+    + [("Peña", "Pen\u0303a"), ("Peña", "Pena"), ("Straße", "STRASSE"), (" 4", "4"), ("'04", "4"), ("N_1", "N\u20131")],
+)  # fmt: skip
+def test_names_that_exports_change_are_alike(pair):
+    assert alike(pair) == [sorted(pair)]
+
+
+@pytest.mark.parametrize(
+    "pair",
+    ["S1 S10", "1-11 11-1", "1.5 1.05", "10 1.0", "A1 B1", "-1 1", "0 10", "100 1", "ハ バ", "Nord Nord2", "1_1 11"],
+)
+def test_names_that_are_others_are_not(pair):
+    assert alike(pair.split()) == []
+
+
+def test_ids_that_lost_their_zeros_are_told_with_the_line_that_makes_them_one(judge):
+    # given eight stores that have zeros in their ids until 2022, and none from 2023 on
+    lines = history()
+    lines["store_id"] = lines.store_id.str.replace("S", "")
+    old = lines.store_id.str.zfill(3)
+    lines["store_id"] = old.where(lines.date < "2023-01-01", lines.store_id)
+    # when they are judged
+    found = judge(lines, dataset=READ).found
+    # then one warning names them, with what to write: the id in use is kept
+    assert said(found, "ids") == [("warn", "7 stores")]  # one had closed before
+    text = next(f["text"] for f in found if f["check"] == "ids")
+    assert "under two names" in text and 'same_store: {"000": "0", "001": "1"' in text
+    # and once it is written, nothing is said, but of a name that no line has
+    one = lines.assign(store_id=lines.store_id.where(lines.store_id.str.len() < 3, lines.store_id.str[-1]))
+    known = READ | {"same_store": {"001": 400, "00X": 0}}
+    assert said(judge(one, dataset=known).found, "ids") == [("note", "same_store")]
+
+
+def test_two_that_sell_in_the_same_months_are_perhaps_two(judge):
+    lines = history()
+    lines["store_id"] = lines.store_id.replace({"S7": "s6"})
+    found = judge(lines).found
+    assert said(found, "ids") == [("warn", "store s6")] or said(found, "ids") == [("warn", "store S6")]
+    text = next(f["text"] for f in found if f["check"] == "ids")
+    assert "two stores, perhaps: both sell in the same months" in text
+    assert 'if not: same_store: {"' in text
+    # when it was said that they are two, nothing is left to say
+    known = READ | {"same_store": {"S6": 9, "s6": 9}}
+    assert said(judge(lines, dataset=known).found, "ids") == []
+
+
+def test_a_plan_that_names_a_store_otherwise_is_told(judge, tmp_path):
+    # given lines of S0 to S7, and a plan of S01 and of a store that has not opened
+    judge(history())
+    months = pd.DataFrame({"month": [MONTH]})
+    found = check_data(tmp_path / "sales.parquet", months, CALENDAR, [], {"months": 1}, planned=["S01", "S2", "S99"])
+    # then the one that has lines is kept
+    assert said(found, "ids") == [("warn", "store S1")]
+    assert 'same_store: {"S01": "S1"}' in next(f["text"] for f in found if f["check"] == "ids")
+
+
+def test_a_country_in_two_spellings_is_told(judge):
+    lines = history().assign(country="USA", city="Boston")
+    lines.loc[lines.store_id == "S3", "country"] = "Usa"
+    found = judge(lines).found
+    assert said(found, "ids") == [("warn", "country")] and "'USA' and 'Usa'" in found[0]["text"]
+
+
+def months_of(stores: int = 6, months: int = 15, seed: int = 0) -> pd.DataFrame:
+    "Units by month, a column a store."
+    draw = np.random.default_rng(seed)
+    index = pd.date_range("2022-01-01", periods=months, freq="MS")
+    return pd.DataFrame(draw.poisson(800, (months, stores)) * 1.0, index, [f"S{n}" for n in range(stores)])
+
+
+def rows(units: pd.DataFrame, **columns) -> pd.DataFrame:
+    flat = units.rename_axis("month").melt(ignore_index=False, var_name="store_id", value_name="quantity_sold")
+    flat = flat.dropna().reset_index()
+    return flat.assign(**{name: flat.store_id.map(values) for name, values in columns.items()})
+
+
+def test_a_total_is_named_with_the_way_to_leave_it_out():
+    units = months_of()
+    total = units.assign(Total=units.sum(axis=1))
+    found = totals(rows(total), MONTH)
+    assert said(found, "total") == [("stop", "store Total")]
+    assert "WHERE store_id <> 'Total'" in found[0]["text"] and "total:Total:2023-04" in found[0]["text"]
+    # of three months it is known, of two it is not
+    assert said(totals(rows(total.tail(3)), MONTH), "total") == [("stop", "store Total")]
+    assert totals(rows(total.tail(2)), MONTH) == []
+    # of a year it may be rounded, and miss a month
+    rough = total.assign(Total=(total.Total / 10).round() * 10)
+    rough.iloc[3, -1] *= 1.2
+    assert said(totals(rows(rough), MONTH), "total") == [("stop", "store Total")]
+    # of two stores it is only warned of, and of one a copy
+    two = units[["S0", "S1"]].assign(Total=units.S0 + units.S1)
+    assert said(totals(rows(two), MONTH), "total") == [("warn", "store Total")]
+    assert said(totals(rows(units[["S0"]].assign(Total=units.S0)), MONTH), "total") == [("warn", "store Total")]
+
+
+def test_subtotals_and_the_total_of_all_are_named_each():
+    units = months_of()
+    parts = {"North": ["S0", "S1", "S2"], "South": ["S3", "S4", "S5"]}
+    summed = units.assign(**{f"Sum {name}": units[stores].sum(axis=1) for name, stores in parts.items()})
+    summed["Total"] = units.sum(axis=1)
+    country = {store: name for name, stores in parts.items() for store in [*stores, f"Sum {name}"]}
+    found = totals(rows(summed, country=country), MONTH)
+    assert sorted(f["where"] for f in found) == ["store Sum North", "store Sum South", "store Total"]
+    assert {f["level"] for f in found} == {"stop"}
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_no_store_is_a_total_by_chance(seed):
+    # given many small stores, whose counts are equal now and then, and a large one
+    small = months_of(40, 3, seed) // 160
+    large = months_of(5, 15, seed)
+    large["Airport"] = large.sum(axis=1) + np.random.default_rng(seed).integers(-9, 10, len(large))
+    # then nothing is said
+    assert totals(rows(small), MONTH) == []
+    assert totals(rows(large.head(11)), MONTH) == []
+
+
+def test_a_line_ahead_is_told_with_its_place_and_compared_with_nothing(judge, tmp_path):
+    # given good lines, and one that clean found to stand alone
+    lines = history()
+    ahead = lines.tail(1).assign(store_id="S3", date=pd.Timestamp("2023-07-20"))
+    pd.concat([lines, ahead]).to_parquet(tmp_path / "sales.parquet")
+    alone = {"store_id": "S3", "date": "2023-07-20T00:00:00", "lines": 1, "place": " (till.csv, line 9)"}
+    cleaned = {"first_date": "2022-01-01", "last_date": "2023-04-30", "lone_lines": [alone]}
+    months = pd.DataFrame({"month": sorted(lines.date.dt.to_period("M").dt.to_timestamp().unique())})
+    found = check_data(tmp_path / "sales.parquet", months, CALENDAR, [], {"months": 1}, None, cleaned)
+    # then it is warned of with file and line, and nothing else is said than without it
+    assert said(found, "dates") == [("warn", "store S3")]
+    assert "1 line(s) on 2023-07-20 (till.csv, line 9) stand alone" in found[0]["text"]
+    assert [f for f in found if f["check"] != "dates"] == judge(lines).found

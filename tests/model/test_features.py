@@ -23,6 +23,7 @@ from brewcast.model import features
 from brewcast.model.features import (
     as_known,
     baseline_rates,
+    by_kept_id,
     feature_tables,
     feature_versions,
     level_index,
@@ -501,3 +502,29 @@ def test_a_country_without_an_entry_is_listed_and_one_with_null_has_no_holidays(
     calendar = CALENDAR | {"countries": {"*": "US", "Mexico": None}}
     ahead = feature_tables(months_of(lines), make_plan(), calendar)["ahead"].groupby("series_id").holidays_next.sum()
     assert ahead["S2"] == 0 < ahead["S0"]
+
+
+def test_a_store_that_gets_one_name_was_corrected_in_nothing():
+    # given months that were known while a store had another name until 2023
+    months = months_of(make_lines())
+    old = (months.store_id == "S2") & (months.month < "2024-01-01")
+    named = months.assign(**{c: months[c].mask(old, "S02") for c in ("series_id", "store_id")})
+    known = restated(named.sort_values(["series_id", "month"], ignore_index=True), None, CALENDAR)
+    # when the names are brought to one
+    again = restated(months, by_kept_id(known, {"S02": "S2"}), CALENDAR)
+    # then it is as if it had never had another, and no month was taken back
+    assert again.equals(restated(months, None, CALENDAR))
+    assert restated(months, known, CALENDAR).gone.sum() == old.sum()  # as it would be without
+
+
+def test_a_month_in_which_a_store_had_both_names_is_one_corrected_month():
+    months = months_of(make_lines())
+    both = months[(months.store_id == "S2") & (months.month == "2024-03-01")]
+    halves = [
+        both.assign(quantity_sold=both.quantity_sold / 2, series_id=name, store_id=name) for name in ("S02", "S2")
+    ]
+    known = restated(pd.concat([months.drop(both.index), *halves], ignore_index=True), None, CALENDAR)
+    again = restated(months, by_kept_id(known, {"S02": "S2"}), CALENDAR)
+    assert again[again.late].groupby(["series_id", "month"]).size().to_dict() == {("S2", pd.Timestamp("2024-03-01")): 1}
+    assert as_known(again, again.created.max()).quantity_sold.sum() == months.quantity_sold.sum()
+    feature_versions(again, make_plan(), CALENDAR)
