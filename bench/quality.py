@@ -97,7 +97,7 @@ def simulated(seed: int, folder: Path) -> Path:
     "The products of a small simulated source, as a build makes them."
     env = read_env(ROOT, "env.yaml")
     write_export(folder / "data", seed, months=40, stores=20, lines=100_000)
-    names = ("sales", "lineage", "plan", "quarantine")
+    names = ("sales", "lineage", "largest", "plan", "quarantine")
     gives = SimpleNamespace(
         **{name: folder / f"ingest/{name}.parquet" for name in names}, dataset=folder / "dataset.json"
     )

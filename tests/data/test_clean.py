@@ -111,7 +111,9 @@ def simulated(tmp_path_factory):
     write_export(folder, months=16, stores=8, lines=12_000)
     env = read_env(ROOT)
     names = "source sql plan_sql files lacks key categories returns max_bad_share".split()
-    gives = SimpleNamespace(**{name: folder / f"{name}.parquet" for name in ("sales", "lineage", "plan", "quarantine")})
+    gives = SimpleNamespace(
+        **{name: folder / f"{name}.parquet" for name in ("sales", "lineage", "largest", "plan", "quarantine")}
+    )
     gives.dataset = folder / "dataset.json"
     ingest(data=folder, **{name: env[name] for name in names}, gives=gives)
     return SimpleNamespace(sales=gives.sales, env=env)

@@ -227,7 +227,9 @@ def test_the_real_sources(source, tmp_path):
         pytest.skip(f"no data: {SHARED / source} is not there")
     env = read_env(ROOT, f"env.{source}.yaml")
     names = "source sql plan_sql files lacks key categories returns max_bad_share".split()
-    gives = SimpleNamespace(**{n: tmp_path / f"{n}.parquet" for n in ("sales", "lineage", "plan", "quarantine")})
+    gives = SimpleNamespace(
+        **{n: tmp_path / f"{n}.parquet" for n in ("sales", "lineage", "largest", "plan", "quarantine")}
+    )
     gives.dataset = tmp_path / "dataset.json"
     ingest(data=SHARED / source, **{name: env[name] for name in names}, gives=gives)
     dataset, lineage = read_json(gives.dataset), pd.read_parquet(gives.lineage)
