@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['CHECKS', 'FACTORS', 'LEAST', 'TIMES', 'SHARE', 'FOUL_SHARE', 'finding', 'entries', 'accepted', 'added_up', 'summary',
            'surprise', 'missing_stores', 'missing_dates', 'repeated_lines', 'copied_month', 'repeated_files', 'moves',
-           'means', 'shifts', 'unit_shifts', 'volumes', 'large_lines', 'rows_set_aside', 'unused_columns', 'untrusted',
-           'left_out', 'is_left_out', 'judge_month', 'check_data']
+           'means', 'shifts', 'history', 'up_to', 'unit_shifts', 'volumes', 'large_lines', 'rows_set_aside',
+           'unused_columns', 'untrusted', 'left_out', 'is_left_out', 'judge_month', 'check_data']
 
 # %% ../../nbs/data/quality.ipynb #9c69c8e7
 import re
@@ -135,7 +135,7 @@ def missing_stores(
     "Stores that report nothing, far too little, or not to the month's end."
     months = pd.date_range(store.month.min(), month, freq="MS")
     by_month = store.groupby(["month", "store_id"]).date
-    dates, last = (x.unstack().reindex(months) for x in (by_month.nunique(), by_month.max()))
+    dates, last = (x.unstack().reindex(months) for x in (by_month.size(), by_month.max()))
     open_, habit = dates.notna(), dates.shift().rolling(6, min_periods=2).median()
     before, behind = open_.shift(fill_value=False), last.rsub(last.max(axis=1), axis=0) / pd.Timedelta(days=1)
     little = (before & ~open_) | (dates < habit / 2)
@@ -169,7 +169,7 @@ def missing_dates(
     store = store[store.month >= month - pd.DateOffset(months=18)]
     dates = pd.date_range(store.date.min(), month + pd.offsets.MonthEnd(0), freq=freq)
     of_month = dates.to_period("M").to_timestamp()
-    traded = store.groupby("date").store_id.nunique().reindex(dates, fill_value=0)
+    traded = store.groupby("date").size().reindex(dates, fill_value=0)
     share = traded / store.groupby("month").store_id.nunique().reindex(of_month).to_numpy()
     usual = share.groupby(dates.weekday).transform(lambda x: x.shift().rolling(26, min_periods=8).median())
     gone = (usual >= 0.5) & (share < usual / 4)
@@ -195,7 +195,7 @@ def repeated_lines(
     month: pd.Timestamp,  # the judged month, the last there is
 ) -> list[dict]:  # findings
     "Stores and dates whose lines are there twice."
-    known = store[store.distinct.notna()]
+    known = store[store.month >= month - pd.DateOffset(months=16)]
     by_store = known.groupby(["store_id", "month"])[["lines", "distinct"]].sum()
     by_date = known.groupby(["month", "date"])[["lines", "distinct"]].sum()
     found, parts = [], {"store": by_store, "date": by_date}
@@ -223,7 +223,9 @@ def copied_month(
 ) -> list[dict]:  # findings
     "Is the month an earlier one again? The first, second, ... date of a store is compared with that of each month before."
     sums = ["lines", "units", "prices"]
-    rows = store[["store_id", "month", *sums]].fillna({"prices": 0})
+    rows = store.loc[store.month >= month - pd.DateOffset(months=25), ["store_id", "month", *sums]].fillna(
+        {"prices": 0}
+    )
     rows["date"] = rows.groupby(["store_id", "month"]).cumcount()
 
     def alike(now):  # share of a month's rows that are those of each month before
@@ -290,32 +292,62 @@ LEAST = {"store": 1.2, "category": 1.5, "product": 1.5}  # logarithms: the small
 
 
 def shifts(
-    logs: pd.DataFrame,  # see `means`
+    moved: tuple[pd.Series, pd.DataFrame, pd.DataFrame],  # see `moves`
     least: float,  # logarithm: smaller moves are none
 ) -> tuple[float, pd.DataFrame]:  # (move of all, `move` and `young` of those that shifted), in the last month
     "Who moved beyond all that is usual."
-    common, own, beyond = moves(logs)
+    common, own, beyond = moved
     young = own.notna().cumsum().shift(fill_value=0) < 12  # has not seen its own seasons
     worst = {group: beyond[young == group].iloc[:-1].max(axis=None) for group in (True, False)}  # of those alike, ever
     limit = young.iloc[-1].map({group: max(least, np.nan_to_num(1.3 * far)) for group, far in worst.items()})
-    moved = pd.DataFrame({"move": own.iloc[-1], "young": young.iloc[-1]})[beyond.iloc[-1] > limit]
+    shifted = pd.DataFrame({"move": own.iloc[-1], "young": young.iloc[-1]})[beyond.iloc[-1] > limit]
     past = common.iloc[:-1].abs().max()
     all_ = common.iloc[-1] if abs(common.iloc[-1]) > max(least, 2 * (past if past == past else 0)) else 0.0
-    return float(all_), moved
+    return float(all_), shifted
+
+
+def history(
+    tables: dict[str, pd.DataFrame],  # see `summary`
+    month: pd.Timestamp,  # the last month wanted
+) -> dict[tuple, tuple]:  # by (table, column), and by ("rate", lines or units): (logarithms, moves)
+    "The moves of all months at once: each month's stand on those before it only."
+    found = {}
+    for by, table in tables.items():
+        for column in ("price", "quantity_sold") if len(table) else ():
+            logs = means(table, "store_id" if by == "store" else by, column, month)
+            if logs.notna().any(axis=None):
+                found[by, column] = (logs, *moves(logs))
+    sums = tables["store"].groupby(["month", "store_id"]).agg({"lines": "sum", "units": "sum", "date": "size"})
+    for name in ("lines", "units"):
+        rate = (sums[name] / sums.date).unstack().reindex(pd.date_range(sums.index[0][0], month, freq="MS"))
+        rate = np.log(rate.where(rate > 0))
+        found["rate", name] = (rate, *moves(rate))
+    return found
+
+
+def up_to(
+    past: dict[tuple, tuple],  # see `history`
+    key: tuple,  # which of them
+    month: pd.Timestamp,  # the last month wanted
+) -> tuple[pd.DataFrame, tuple]:  # (logarithms, moves); empty where there are none
+    "A history as it was at the end of a month."
+    logs, *moved = [part.loc[:month] for part in past.get(key, [pd.DataFrame()])]
+    return logs, tuple(moved)
 
 # %% ../../nbs/data/quality.ipynb #37e5cee9
 def unit_shifts(
     tables: dict[str, pd.DataFrame],  # see `summary`
     month: pd.Timestamp,  # the judged month, the last there is
+    past: dict | None = None,  # see `history`
 ) -> list[dict]:  # findings
     "Prices or quantities in another unit."
-    found = []
+    found, past = [], past or history(tables, month)
     for column in ("price", "quantity_sold"):
         common, moved = 0.0, {}
-        for by, table in tables.items():
-            logs = means(table, "store_id" if by == "store" else by, column, month) if len(table) else pd.DataFrame()
+        for by in tables:
+            logs, known = up_to(past, (by, column), month)
             if len(logs) > 4 and logs.iloc[-1].notna().any():
-                all_, moved[by] = shifts(logs, LEAST[by])
+                all_, moved[by] = shifts(known, LEAST[by])
                 common = all_ if by == "store" else common
         groups = next((by for by in ("category", "product") if len(moved.get(by, []))), None)
         hits = [
@@ -341,15 +373,14 @@ def unit_shifts(
 def volumes(
     store: pd.DataFrame,  # see `summary`
     month: pd.Timestamp,  # the judged month, the last there is
+    past: dict | None = None,  # see `history`
 ) -> list[dict]:  # findings
     "Stores that doubled or halved, and a total that jumped."
-    months = pd.date_range(store.month.min(), month, freq="MS")
-    if len(months) < 6:
+    if len(pd.date_range(store.month.min(), month, freq="MS")) < 6:
         return []
-    sums = store.groupby(["month", "store_id"]).agg({"lines": "sum", "units": "sum", "date": "nunique"})
-    rate = {name: (sums[name] / sums.date).unstack().reindex(months) for name in ("lines", "units")}
-    rate = {name: np.log(values.where(values > 0)) for name, values in rate.items()}
-    units, found, common = moves(rate["units"])[1].iloc[-1], [], {name: moves(logs)[0] for name, logs in rate.items()}
+    past, found = past or history({"store": store}, month), []
+    rate = {name: up_to(past, ("rate", name), month)[1] for name in ("lines", "units")}
+    units, common = rate["units"][1].iloc[-1], {name: moved[0] for name, moved in rate.items()}
     for name, lines, young in shifts(rate["lines"], 0.3)[1].itertuples():
         if 0.47 < abs(lines) < 0.96 and abs(units[name] - lines) < 0.5:
             said = "doubled" if lines > 0 else "halved"
@@ -376,32 +407,39 @@ def large_lines(
     accept: list[str] = (),  # see `accepted`: what is right is a measure of what comes after it
 ) -> list[dict]:  # findings of every month
     "Lines that dwarf what their store sells, with their place."
-    sold, found, past = store.groupby(["month", "store_id"]).units.sum(), [], {}
+    sold, found, past = store.groupby(["month", "store_id"]).units.sum().to_dict(), [], {}
     dated = {name: pd.to_datetime(largest[name]) for name in ("month", "date")}
     rows = largest.assign(size=largest.quantity_sold.astype(float).abs(), **dated)
-    tops = rows.groupby(["store_id", "month"])["size"].max()
-    for (month, name), lines in rows.groupby(["month", "store_id"]):
-        known, units = past.setdefault(name, []), sold[month, name]
-        if len(known) >= 3:
-            usual, usual_units = _usual(known), float(np.median([rest for _, rest, _ in known]))
-        else:
-            before = tops[(tops.index.get_level_values(1) <= month) & (tops.index.get_level_values(0) != name)]
-            usual = before.groupby(level=0).median().max() if len(before) else lines["size"].min()
-            usual_units = None
-        fat = (
-            lines[lines["size"] > TIMES * usual].sort_values(["size", "date"], ascending=False)
-            if usual > 0
-            else lines[:0]
-        )
-        rest = units - float(fat.quantity_sold.astype(float).sum())
-        if usual_units is None:  # where all its largest lines are so, it is another kind of store
-            usual_units, fat = rest, fat if len(fat) < len(lines) else fat[:0]
-        told = len(fat) > 0 and fat["size"].sum() > SHARE * usual_units
-        right = told and entries("large_line", f"store {name}", f"{month:%Y-%m}") & set(accept)
-        known.append((lines["size"].max(), rest if told and not right else units, bool(told and not right)))
-        if told:
-            found.append(_large(month, name, fat, usual, usual_units))
+    rows = rows.sort_values(["month", "store_id", "size", "date"], ascending=[True, True, False, False])
+    months: dict[pd.Timestamp, dict[str, list]] = {}
+    for line in rows.itertuples(index=False):
+        months.setdefault(line.month, {}).setdefault(line.store_id, []).append(line)
+    for month, stores in months.items():
+        others = _usual_of_others(past, stores)
+        for name, lines in stores.items():
+            known, units = past.setdefault(name, []), sold[month, name]
+            usual, usual_units = _usual(known), float(np.median([rest for _, rest, _ in known])) if known else 0.0
+            if len(known) < 3:
+                usual, usual_units = others.get(name, lines[-1].size), None
+            fat = [line for line in lines if line.size > TIMES * usual > 0]
+            rest = units - sum(float(line.quantity_sold) for line in fat)
+            if usual_units is None:  # where all its largest lines are so, it is another kind of store
+                usual_units, fat = rest, fat if len(fat) < len(lines) else []
+            told = bool(fat) and sum(line.size for line in fat) > SHARE * usual_units
+            right = told and bool(entries("large_line", f"store {name}", f"{month:%Y-%m}") & set(accept))
+            known.append((lines[0].size, rest if told and not right else units, told and not right))
+            found += [_large(month, name, fat, usual, usual_units)] if told else []
     return found
+
+
+def _usual_of_others(past: dict[str, list], stores: dict[str, list]) -> dict[str, float]:
+    "By store, where there are others: the highest of their usual largest lines."
+    tops = {name: [line for line, _, _ in known] for name, known in past.items()}
+    for name, lines in stores.items():
+        tops[name] = [*tops.get(name, []), lines[0].size]
+    medians = {name: float(np.median(of_store)) for name, of_store in tops.items()}
+    ranked = sorted(medians, key=medians.get)[-2:]
+    return {name: medians[ranked[-1] if ranked[-1] != name else ranked[0]] for name in stores if len(ranked) > 1}
 
 
 def _usual(known: list[tuple]) -> float:  # of (largest line, units without what was found, was it found?)
@@ -411,9 +449,9 @@ def _usual(known: list[tuple]) -> float:  # of (largest line, units without what
     )
 
 
-def _large(month: pd.Timestamp, store: str, fat: pd.DataFrame, usual: float, units: float) -> dict:
+def _large(month: pd.Timestamp, store: str, fat: list, usual: float, units: float) -> dict:
     places = []
-    for row in fat.itertuples():
+    for row in fat:
         place = f"{row.file or 'a line'}{'' if pd.isna(row.line) else f', line {row.line:.0f}'}"
         what = f" of {row.product}" if isinstance(row.product, str) else ""
         price = "" if pd.isna(row.price) else f", price {float(row.price):g}"
@@ -422,7 +460,7 @@ def _large(month: pd.Timestamp, store: str, fat: pd.DataFrame, usual: float, uni
         f"{'; '.join(places[:3])}{f'; and {len(places) - 3} more' if places[3:] else ''}. The largest line before was "
     )
     text += f"{usual:,.10g}, a month has {units:,.0f}"
-    figures = {"usual": usual, "month_has": units, "quantity": [float(q) for q in fat.quantity_sold]}
+    figures = {"usual": usual, "month_has": units, "quantity": [float(row.quantity_sold) for row in fat]}
     return finding("large_line", "stop", f"store {store}", month, text, lines=places, **figures)
 
 # %% ../../nbs/data/quality.ipynb #bd26c967
@@ -521,6 +559,7 @@ def judge_month(
     calendar: dict,  # the source's own time
     dataset: dict | None = None,  # dataset.json of ingest
     large: list[dict] = (),  # findings, see `large_lines`
+    past: dict | None = None,  # see `history`, where several months are judged
 ) -> list[dict]:  # findings
     "All checks of one month against the months before."
     tables = {by: table[table.month <= month] for by, table in tables.items()}
@@ -528,9 +567,9 @@ def judge_month(
     found = missing_stores(store, month, calendar["unit"]) + missing_dates(store, month, calendar)
     overlap = repeated_files(dataset or {}, month)
     found += overlap or copied_month(store, month) or repeated_lines(store, month)
-    found += (shifted := unit_shifts(tables, month))
+    found += (shifted := unit_shifts(tables, month, past))
     explained = {f["where"] for f in found if f["check"] in ("duplicates", "unit_shift") and f["level"] == "stop"}
-    found += [f for f in volumes(store, month) if f["where"] not in explained and not overlap]
+    found += [f for f in volumes(store, month, past) if f["where"] not in explained and not overlap]
     found += [f for f in large if f["figures"]["month"] == f"{month:%Y-%m}" and not shifted]
     return found
 
@@ -551,10 +590,11 @@ def check_data(
     tables, accept = summary(connect().read_parquet(sales), lacks), settings.get("accept") or []
     *earlier, last = pd.date_range(*pd.to_datetime(store_month.month).agg(["min", "max"]), freq="MS")
     large = large_lines(largest, tables["store"], accept) if largest is not None else []
-    found = judge_month(tables, last, calendar, dataset, large)
+    past = history(tables, last)
+    found = judge_month(tables, last, calendar, dataset, large, past)
     found += rows_set_aside(dataset, last) + unused_columns(dataset, last) if dataset else []
     for month in earlier:
-        again = judge_month(tables, month, calendar, dataset, large)
+        again = judge_month(tables, month, calendar, dataset, large, past)
         again += rows_set_aside(dataset, month, newest=False) if dataset else []
         found += [f for f in again if f["level"] == "stop"]
     since = [*earlier, last][-settings.get("months", 3) :][0]

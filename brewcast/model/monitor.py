@@ -14,7 +14,7 @@ import pandas as pd
 
 from ..common.core import read_json, read_parquet, stage_paths, write_json
 from ..common.paths import find_root
-from ..data.quality import accepted, check_data, finding
+from ..data.quality import accepted, finding, is_left_out, left_out
 from .backtest import bias_error, wape_error
 from .drift import baseline_errors, chart, chart_sentence, draw_chart, reference_errors
 
@@ -50,6 +50,8 @@ def quality_report(
         name for name in ["quantity_sold", "price", "weather", "promotion_share"] if store_month[name].notna().any()
     ]
     month = store_month[store_month.month == last][["series_id", *columns]].reset_index(drop=True)
+    unknown = [name for name in ("quantity_sold", "price") if name in columns and month[name].isna().all()]
+    month, columns = month.drop(columns=unknown), [name for name in columns if name not in unknown]  # see `left_out`
     expected = int((store_month.month == before).sum())
     checks = [RowCount(tests=[gte(math.floor(min_series_share * expected))])]
     checks += [DuplicatedRowCount(tests=[eq(0)])]
@@ -120,20 +122,24 @@ def drifted_columns(
 def realised_errors(
     archived: list[pd.DataFrame],  # forecasts as they were published: series_id, month, forecast, lower, upper
     store_month: pd.DataFrame,  # one row a series and month
+    doubtful: pd.DataFrame | None = None,  # see `brewcast.data.quality.left_out`: no forecast is judged by them
 ) -> pd.DataFrame:  # month, wape, wape_last_month, bias, coverage, n
     "Error of each archived forecast whose month is in."
     sold = {month: part.set_index("series_id").quantity_sold for month, part in store_month.groupby("month")}
     last, rows = store_month.month.max(), []
     for forecast in archived:
         month = pd.to_datetime(forecast.month).iloc[0]
-        if month > last:
+        if doubtful is not None:
+            forecast = forecast[~is_left_out(forecast.series_id, forecast.month, doubtful)]
+        if month > last or forecast.empty:
             continue
         actual, before = (
-            sold.get(when, sold[last][:0]).reindex(forecast.series_id).fillna(0.0).reset_index(drop=True)
+            sold.get(when, sold[last][:0]).reindex(forecast.series_id, fill_value=0.0).reset_index(drop=True)
             for when in (month, month - pd.DateOffset(months=1))
         )
         told = forecast.reset_index(drop=True)
-        row = {"month": month, "wape": wape_error(actual, told.forecast), "wape_last_month": wape_error(actual, before)}
+        row = {"month": month, "wape": wape_error(actual, told.forecast)}
+        row["wape_last_month"] = wape_error(actual[before.notna()], before.dropna())
         row |= {"bias": bias_error(actual, told.forecast), "coverage": actual.between(told.lower, told.upper).mean()}
         rows.append(row | {"n": len(told)})
     columns = ["month", "wape", "wape_last_month", "bias", "coverage", "n"]
