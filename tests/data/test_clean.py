@@ -16,7 +16,7 @@ from conftest import ROOT
 from brewcast.common.contracts import DECIMAL, STORE_MONTH, check, connect, sales_schema
 from brewcast.common.core import LEVELS, SALE_LINE, write_parquet
 from brewcast.common.params import read_env
-from brewcast.data.clean import by_month, clean, filled_in, incomplete_months, store_day
+from brewcast.data.clean import by_month, clean, filled_in, incomplete_months, leave_out, store_day
 from brewcast.data.ingest import ingest
 from brewcast.data.simulate import write_export
 
@@ -216,3 +216,21 @@ def test_equal_lines_are_all_counted():
     assert twice["lines"].to_pylist() == [2 * n for n in once["lines"].to_pylist()]
     assert twice["price"].to_pylist() == once["price"].to_pylist()
     assert check(twice, STORE_MONTH) == twice
+
+
+def test_what_is_not_trusted_has_no_quantity_and_no_price():
+    # given months of which one store's is not trusted, and one of all stores
+    table, _ = clean(ibis.memtable(arrow(random_sales(3))), [], DAILY)
+    doubtful = pd.DataFrame({"month": pd.to_datetime(["2023-12-01", "2024-02-01"]), "store_id": ["S1", None]})
+    # when they are left out
+    left = leave_out(table, doubtful)
+    # then those have neither quantity nor price, and all else is as it was
+    rows = left.to_pandas()
+    month = pd.to_datetime(rows.month)
+    out = (month == "2024-02-01") | ((month == "2023-12-01") & (rows.store_id == "S1"))
+    assert out.sum() == 5 and rows.quantity_sold.isna().equals(out) and rows.price.isna().equals(out)
+    others = [name for name in table.column_names if name not in ("quantity_sold", "price")]
+    assert left.select(others).equals(table.select(others))
+    assert left.filter(pa.array(~out)).equals(table.filter(pa.array(~out))) and left.schema.equals(table.schema)
+    # and nothing moves where all is trusted
+    assert leave_out(table, doubtful[:0]).equals(table)
