@@ -14,7 +14,7 @@ import pandas as pd
 
 from ..common.core import read_json, read_parquet, stage_paths, write_json
 from ..common.paths import find_root
-from ..data.quality import accepted, finding, is_left_out, left_out
+from ..data.quality import accepted, finding
 from .backtest import bias_error, wape_error
 from .drift import baseline_errors, chart, chart_sentence, draw_chart, reference_errors
 
@@ -122,15 +122,15 @@ def drifted_columns(
 def realised_errors(
     archived: list[pd.DataFrame],  # forecasts as they were published: series_id, month, forecast, lower, upper
     store_month: pd.DataFrame,  # one row a series and month
-    doubtful: pd.DataFrame | None = None,  # see `brewcast.data.quality.left_out`: no forecast is judged by them
+    outcomes: pd.DataFrame | None = None,  # series_id, month, actual: NaN is a gap, which is no error
 ) -> pd.DataFrame:  # month, wape, wape_last_month, bias, coverage, n
     "Error of each archived forecast whose month is in."
     sold = {month: part.set_index("series_id").quantity_sold for month, part in store_month.groupby("month")}
     last, rows = store_month.month.max(), []
+    gaps = outcomes[outcomes.actual.isna()] if outcomes is not None else pd.DataFrame(columns=["series_id", "month"])
     for forecast in archived:
         month = pd.to_datetime(forecast.month).iloc[0]
-        if doubtful is not None:
-            forecast = forecast[~is_left_out(forecast.series_id, forecast.month, doubtful)]
+        forecast = forecast[~forecast.series_id.isin(gaps.series_id[gaps.month == month])]
         if month > last or forecast.empty:
             continue
         actual, before = (

@@ -192,12 +192,14 @@ def test_no_forecast_is_judged_by_what_is_not_trusted(store_month):
     forecast = forecast.assign(lower=forecast.forecast * 0.9, upper=forecast.forecast * 1.2)
     known = store_month[(store_month.month != LAST) | (store_month.series_id != "S2")]
     known = known.assign(quantity_sold=known.quantity_sold.mask((known.month == LAST) & (known.series_id == "S1")))
-    doubtful = pd.DataFrame({"month": [LAST, LAST], "store_id": ["S1", "S2"]})
+    outcomes = forecast[["series_id", "month"]].assign(
+        actual=june.quantity_sold.mask(june.series_id.isin(["S1", "S2"]))
+    )
     # then all others judge it
-    told = realised_errors([forecast], known, doubtful)
+    told = realised_errors([forecast], known, outcomes)
     assert told.n.tolist() == [38] and told.wape[0] == pytest.approx(0.1)
     # and where nobody's June is, nothing does
-    assert realised_errors([forecast], known, doubtful[:1].assign(store_id=None)).empty
+    assert realised_errors([forecast], known, outcomes.assign(actual=np.nan)).empty
 
 
 def test_the_report_of_a_month_that_nobody_trusts_is_made(store_month):
