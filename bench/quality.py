@@ -4,9 +4,10 @@
     .venv/bin/python bench/quality.py walmart maven_market dominicks_oj --seeds 5
 
 Every month of each source is judged as it would have been when it was the last: whatever is said of unharmed data is a
-false alarm. Then single months, spread over the history, are harmed in fourteen ways each. A harm is found when a stop
-of the right check names the right place; `warned` counts those that were only warned of. Mistakes in the whole history
-(ids that lost their zeros, a Total, a line dated ahead) are planted beside; a month is lost that is no more taken for whole.
+false alarm. Then single months, spread over the history, are harmed in twenty ways each. A harm is found when a stop
+of the right check names the right place (or, in an older month, leaves it out); `warned` counts those that were only warned of.
+Mistakes in the whole history (ids that lost their zeros, a Total, a line dated ahead) are planted beside; a month is lost
+that is no more taken for whole.
 """
 
 import argparse
@@ -21,10 +22,11 @@ import numpy as np
 import pandas as pd
 
 from brewcast.common.contracts import connect
+from brewcast.common.core import read_json
 from brewcast.common.params import read_env
 from brewcast.data.clean import clean, incomplete_months, left_out_months
-from brewcast.data.ingest import ingest
-from brewcast.data.quality import alike_stores, judge_month, summary, totals
+from brewcast.data.ingest import Query, ingest, largest_lines, repeated_between_files
+from brewcast.data.quality import alike_stores, history, judge_month, large_lines, summary, totals, untrusted
 from brewcast.data.simulate import write_export
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -91,14 +93,36 @@ HARMS = {  # name: (the harmed month's lines, the check that must tell, where)
         "all stores",
     ),
     "a date is missing": ("SELECT * FROM month WHERE date <> {date}", "completeness", "date"),
+    "one line of a month's sales, a store": (
+        f"SELECT * FROM month UNION ALL (SELECT * REPLACE ((SELECT sum(quantity_sold) FROM month WHERE {ONE}) AS quantity_sold) "
+        f"FROM month WHERE {ONE} ORDER BY ALL LIMIT 1)",
+        "large_line",
+        "store",
+    ),
+    "two files have the same week": (
+        f"SELECT * FROM month UNION ALL SELECT * FROM month WHERE {FEW}",
+        "duplicates",
+        "a.csv and b.csv",
+    ),
+    "two files have the same month": (
+        "SELECT * FROM month UNION ALL SELECT * FROM month",
+        "duplicates",
+        "a.csv and b.csv",
+    ),
+    "two files have the same month, a year ago": (
+        "SELECT * FROM month UNION ALL SELECT * FROM month",
+        "duplicates",
+        "a.csv and b.csv",
+    ),
 }
+SECOND_FILE = {name: FEW if "week" in name else "true" for name in HARMS if name.startswith("two files")}
 
 
 def simulated(seed: int, folder: Path) -> Path:
     "The products of a small simulated source, as a build makes them."
     env = read_env(ROOT, "env.yaml")
     write_export(folder / "data", seed, months=40, stores=20, lines=100_000)
-    names = ("sales", "lineage", "plan", "quarantine")
+    names = ("sales", "lineage", "largest", "plan", "quarantine")
     gives = SimpleNamespace(
         **{name: folder / f"ingest/{name}.parquet" for name in names}, dataset=folder / "dataset.json"
     )
@@ -148,12 +172,34 @@ def who_is_who(store: pd.DataFrame, month: pd.Timestamp, calendar: dict) -> dict
     return told | ({"dates": "warn"} if len(alone) else {}) | ({"month": "lost"} if lost else {})
 
 
-def alarms(tables: dict, months: list, calendar: dict) -> list[dict]:
+def alarms(tables: dict, months: list, calendar: dict, dataset: dict, largest: pd.DataFrame) -> list[dict]:
     "Stops and warns on the data as it is, each month judged as the last."
-    return [f for month in months for f in judge_month(tables, month, calendar) if f["level"] != "note"]
+    past, large = history(tables, months[-1]), large_lines(largest, tables["store"])
+    judged = (judge_month(tables, month, calendar, dataset, large, past) for month in months)
+    return [found for of_month in judged for found in of_month if found["level"] != "note"]
 
 
-def found_of(tables: dict, db, month, harm: str, calendar: dict, lacks: list, choose) -> str | None:
+def largest_of(db, table: str) -> pd.DataFrame:
+    "As ingest gives them."
+    db.con.execute(
+        f"CREATE OR REPLACE TEMP TABLE _judged_lines AS SELECT *, 0 AS _file, 0 AS _line, NULL AS _reason FROM {table}"
+    )
+    return largest_lines(db.con, [Query(Path("lines.sql"), "lines", [])], {"a.csv": "till"}).to_pandas(
+        date_as_object=False
+    )
+
+
+def in_two_files(db, second: str) -> dict:
+    "What ingest would say of the month's lines if a second file had some of them again."
+    part = "SELECT *, '{}' AS _file, 0 AS _line, NULL AS _column, NULL AS _reason FROM month WHERE {}"
+    both = f"{part.format('a.csv', 'true')} UNION ALL {part.format('b.csv', second)}"
+    db.con.execute(f"CREATE OR REPLACE TEMP TABLE _judged_files AS {both}")
+    return {"repeated": repeated_between_files(db.con, Query(Path("lines.sql"), "files", ["till"]))}
+
+
+def found_of(
+    tables: dict, largest: pd.DataFrame, db, month, harm: str, calendar: dict, lacks: list, choose
+) -> str | None:
     "What is said of one harm in one month: stop, warn, missed, or None where it cannot be done to this source."
     query, check, place = HARMS[harm]
     store = tables["store"][tables["store"].month == month]
@@ -194,9 +240,13 @@ def found_of(tables: dict, db, month, harm: str, calendar: dict, lacks: list, ch
         "date": (f"{month:%Y-%m}-", "dates"),
     }
     where = right.get(place, place)
+    dataset = in_two_files(db, SECOND_FILE[harm]) if harm in SECOND_FILE else {}
+    rows = pd.concat([largest[largest.month < month], largest_of(db, "harmed")], ignore_index=True)
+    found = judge_month(harmed, month, calendar, dataset, large_lines(rows, harmed["store"]))
+    since = month + pd.DateOffset(months=12 if "year ago" in harm else 0)
     told = [
-        f["level"]
-        for f in judge_month(harmed, month, calendar)
+        "stop" if "left_out" in f["figures"] else f["level"]  # in an older month it is left out, and stops nothing
+        for f in (untrusted(f, since) for f in found)
         if f["check"] == check
         and (
             any(w in f["where"] for w in ([where] if isinstance(where, str) else where))
@@ -215,9 +265,10 @@ def measure(source: str, products: Path, months: int) -> tuple[dict, list[dict]]
         place = simulated(int(source.removeprefix("seed ")), Path(temporary)) if seeded else products / source
         db, calendar, lacks = connect(), env["calendar"], env["lacks"]
         db.con.execute(f"CREATE TABLE lines AS FROM '{place}/ingest/sales.parquet'")
+        dataset = read_json(next(place.glob("**/dataset.json")))
         every = sorted(pd.to_datetime(pd.read_parquet(place / "clean/store_month.parquet").month.unique()))
-    tables = summary(db.table("lines"), lacks, months=999)
-    said = alarms(tables, every, calendar)
+    tables, largest = summary(db.table("lines"), lacks), largest_of(db, "lines")
+    said = alarms(tables, every, calendar, dataset, largest)
     levels = Counter(found["level"] for found in said)
     column = {"false stops": f"{levels['stop']}", "false warns": f"{levels['warn']} in {len(every)} months"}
     harmed = [every[i] for i in np.linspace(10, len(every) - 1, months).round().astype(int)]
@@ -232,7 +283,7 @@ def measure(source: str, products: Path, months: int) -> tuple[dict, list[dict]]
         )
     choose = np.random.default_rng(0)
     for harm in HARMS:
-        told = [found_of(tables, db, month, harm, calendar, lacks, choose) for month in harmed]
+        told = [found_of(tables, largest, db, month, harm, calendar, lacks, choose) for month in harmed]
         told = Counter(t for t in told if t)
         more = "".join(f", {told[level]} {level}" for level in ("warn", "note") if told[level])
         column[harm] = f"{told['stop']} of {told.total()}{more}" if told else "-"

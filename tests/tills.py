@@ -59,7 +59,9 @@ def reader(tmp_path: Path):
             (data / name).write_bytes(content.encode() if isinstance(content, str) else content)
         (tmp_path / "toy.sql").write_text(sql)
         till = {"name": "till", "path": name, "date_format": "%m/%d/%Y", "columns": COLUMNS} | (more or {})
-        gives = SimpleNamespace(**{n: out / f"{n}.parquet" for n in ("sales", "lineage", "plan", "quarantine")})
+        gives = SimpleNamespace(
+            **{n: out / f"{n}.parquet" for n in ("sales", "lineage", "largest", "plan", "quarantine")}
+        )
         gives.dataset = out / "dataset.json"
         given = {"source": "toy", "data": data, "sql": tmp_path / "toy.sql", "plan_sql": None, "files": [till]}
         given |= {"lacks": ["country", "product"], "key": None, "categories": ["Coffee", "Pastry"], "returns": False}

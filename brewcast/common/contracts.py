@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ABOVE_0', 'AT_LEAST_0', 'A_SHARE', 'FIRST_OF_MONTH', 'DECIMAL', 'TOTAL_SALE', 'PLAN', 'QUARANTINE', 'LINEAGE',
-           'STORE_MONTH', 'FORECAST', 'connect', 'rule', 'must', 'may', 'one_of', 'first_violation', 'check',
+           'LARGEST', 'STORE_MONTH', 'FORECAST', 'connect', 'rule', 'must', 'may', 'one_of', 'first_violation', 'check',
            'sales_schema']
 
 # %% ../../nbs/common/contracts.ipynb #6619e743
@@ -221,6 +221,19 @@ LINEAGE = pan.DataFrameSchema(  # a row is what one file gave to one store's mon
     },
     name="lineage",
 )
+LARGEST = pan.DataFrameSchema(  # a row is one of the largest lines of a store's month
+    {
+        "store_id": must(dt.string),
+        "month": must(dt.date, FIRST_OF_MONTH),
+        "date": must(dt.date),
+        "file": may(dt.string),
+        "line": may(dt.int64, ABOVE_0),
+        "product": may(dt.string),
+        "price": may(DECIMAL),
+        "quantity_sold": must(DECIMAL),
+    },
+    name="largest",
+)
 STORE_MONTH = pan.DataFrameSchema(  # a row is one series in one complete month
     {
         "series_id": must(dt.string),
@@ -228,7 +241,7 @@ STORE_MONTH = pan.DataFrameSchema(  # a row is one series in one complete month
         "month": must(dt.date, FIRST_OF_MONTH),
         "country": may(dt.string),
         "city": may(dt.string),
-        "quantity_sold": must(dt.float64),
+        "quantity_sold": may(dt.float64),  # empty where the month's data is not trusted, see `data.quality`
         "price": may(dt.float64, ABOVE_0),
         "weather": may(dt.string, one_of(LEVELS["weather"])),
         "promotion": may(dt.boolean),

@@ -5,17 +5,19 @@
 # %% auto #0
 __all__ = ['COUNTED', 'INTERMITTENT', 'store_day', 'most_frequent', 'filled_in', 'season_of', 'level_of', 'by_month',
            'planned_ends', 'complete_within', 'incomplete_months', 'lone_dates', 'thin_months', 'expected_stores',
-           'left_out_months', 'place_of', 'silent_months', 'gaps_told', 'clean']
+           'left_out_months', 'place_of', 'silent_months', 'gaps_told', 'clean', 'leave_out']
 
 # %% ../../nbs/data/11_clean.ipynb #f4f47387
 import ibis
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ..common.contracts import STORE_MONTH, check, connect
-from ..common.core import LEVELS, SALE_LINE, read_parquet, stage_paths, write_json, write_parquet
+from ..common.core import LEVELS, SALE_LINE, read_json, read_parquet, stage_paths, write_json, write_parquet
 from ..common.text import listed
+from .quality import check_data, is_left_out, left_out
 
 # %% ../../nbs/data/11_clean.ipynb #b567b58a
 COUNTED = {  # columns that are counted level by level, in the order that breaks ties
@@ -360,3 +362,17 @@ def clean(
         "lines_filled_in": missing,
         "unit": calendar["unit"],
     } | ({"lone_lines": alone.to_dict("records")} if len(alone) else {})
+
+# %% ../../nbs/data/11_clean.ipynb #a3d96b08
+def leave_out(
+    store_month: pa.Table,  # see `clean`
+    doubtful: pd.DataFrame,  # see `brewcast.data.quality.left_out`
+) -> pa.Table:  # the same rows
+    "Take quantity and price from store-months that are not trusted."
+    if doubtful.empty:
+        return store_month
+    known = ~is_left_out(*[store_month[name].to_pandas() for name in ("store_id", "month")], doubtful)
+    for name in ("quantity_sold", "price"):
+        column = pc.if_else(pa.array(known), store_month[name], None)
+        store_month = store_month.set_column(store_month.column_names.index(name), store_month.field(name), column)
+    return check(store_month, STORE_MONTH)

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['query_of', 'run_query', 'Query', 'judge', 'forget_later', 'set_aside', 'quarantine', 'count_rows', 'reasons_of',
-           'refuse_broken', 'rows_by_month', 'lineage', 'ingest', 'good_rows', 'no_rows', 'describe']
+           'refuse_broken', 'rows_by_month', 'lineage', 'largest_lines', 'repeated_between_files', 'ingest',
+           'good_rows', 'no_rows', 'describe']
 
 # %% ../../nbs/data/10_ingest.ipynb #8aa49701
 import csv
@@ -23,6 +24,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from brewcast.common.contracts import (
+    LARGEST,
     LINEAGE,
     PLAN,
     QUARANTINE,
@@ -354,17 +356,80 @@ def lineage(
     owners: dict[str, str],  # table by file
 ) -> pa.Table:  # as `LINEAGE`, sorted
     "Which file gave which lines of which store and month; no line where the query does not say, and no file if several may have."
-    sales, *others = queries
-    elsewhere = {table for query in others for table in query.tables}
-    files = [file for file, table in owners.items() if table not in elsewhere]
-    told = (
-        "_file, _line" if sales.tables else f"{_literal(files[0] if len(files) == 1 else None)} AS _file, NULL AS _line"
-    )
+    sales, told = queries[0], _place(queries, owners)
     rows = con.execute(f"""SELECT store_id, date_trunc('month', date)::DATE AS month, _file AS file,
             count(*) AS lines, min(_line) AS first_line, max(_line) AS last_line, sum(quantity_sold) AS quantity_sold
         FROM (SELECT store_id, date, quantity_sold, {told} FROM _judged_{sales.name} WHERE _reason IS NULL)
         GROUP BY ALL ORDER BY ALL""")
     return check(rows.to_arrow_table(), LINEAGE)
+
+
+def _place(queries: list[Query], owners: dict[str, str]) -> str:
+    "The columns that say where a sale line stands."
+    sales, *others = queries
+    elsewhere = {table for query in others for table in query.tables}
+    files = [file for file, table in owners.items() if table not in elsewhere]
+    return (
+        "_file, _line" if sales.tables else f"{_literal(files[0] if len(files) == 1 else None)} AS _file, NULL AS _line"
+    )
+
+# %% ../../nbs/data/10_ingest.ipynb #5a90be17
+def largest_lines(
+    con: duckdb.DuckDBPyConnection,  # holds the judged sale lines
+    queries: list[Query],  # see `judge`, that of the sale lines first
+    owners: dict[str, str],  # table by file
+    most: int = 5,  # lines a store and month
+) -> pa.Table:  # as `LARGEST`, sorted
+    "The lines of each store's month with the largest quantities, sold or returned; of equal ones the last."
+    rows = con.execute(f"""SELECT store_id, month, unnest(lines, recursive := true) FROM (
+        SELECT store_id, date_trunc('month', date)::DATE AS month, max({{
+            'size': abs(quantity_sold), 'date': date, 'file': _file, 'line': _line, 'product': product, 'price': price,
+            'quantity_sold': quantity_sold}}, {most}) AS lines
+        FROM (SELECT * EXCLUDE (_file, _line), {_place(queries, owners)} FROM _judged_{queries[0].name}
+            WHERE _reason IS NULL) GROUP BY ALL) ORDER BY ALL""")
+    return check(rows.to_arrow_table(), LARGEST)
+
+# %% ../../nbs/data/10_ingest.ipynb #1f52d7ab
+def repeated_between_files(
+    con: duckdb.DuckDBPyConnection,  # holds the judged sale lines
+    query: Query,  # of the sale lines
+) -> list[dict]:  # by month and pair of files: month as YYYY-MM, files, repeated, lines, by_chance, stores
+    "What two files have of the same stores and dates beyond chance: lines of the same values."
+    table = f"_judged_{query.name}"
+    if not query.tables or con.execute(f"SELECT count(DISTINCT _file) FROM {table}").fetchone()[0] < 2:
+        return []
+    values = "*COLUMNS(* EXCLUDE (_file, _line, _column, _reason, store_id, date))"
+    con.execute(f"""CREATE OR REPLACE TEMP TABLE _alike AS WITH dates AS (
+            SELECT _file, store_id, date FROM {table} WHERE _reason IS NULL GROUP BY ALL),
+        twice AS (SELECT store_id FROM dates GROUP BY store_id, date HAVING count(*) > 1)
+        SELECT _file, store_id, date, hash({values}) AS line, count(*)::BIGINT AS n FROM {table}
+        WHERE _reason IS NULL AND store_id IN (FROM twice) GROUP BY ALL""")
+    rows = con.execute(_COMMON).fetchall()
+    names = ("month", "files", "repeated", "lines", "by_chance", "stores")
+    return [dict(zip(names, [month, [one, other], *rest], strict=True)) for month, one, other, *rest in rows]
+
+
+_COMMON = """WITH dates AS (
+    SELECT *, coalesce(lead(date) OVER dated, lag(date) OVER dated) AS next
+    FROM (SELECT _file, store_id, date, sum(n) AS n FROM _alike GROUP BY ALL)
+    WINDOW dated AS (PARTITION BY _file, store_id ORDER BY date)),
+  pairs AS (
+    SELECT a._file AS one, b._file AS other, store_id, date, b.next, least(a.n, b.n) AS lines
+    FROM dates AS a JOIN dates AS b USING (store_id, date) WHERE a._file < b._file),
+  common AS (
+    SELECT p.one, p.other, p.store_id, p.date, p.lines, coalesce(sum(least(a.n, b.n)) FILTER (b.date = p.date), 0) AS repeated,
+        coalesce(sum(least(a.n, b.n)) FILTER (b.date = p.next), 0) AS by_chance
+    FROM pairs AS p JOIN _alike AS a ON a._file = p.one AND a.store_id = p.store_id AND a.date = p.date
+    LEFT JOIN _alike AS b ON b._file = p.other AND b.store_id = p.store_id AND b.date IN (p.date, p.next) AND b.line = a.line
+    GROUP BY ALL),
+  stores AS (
+    SELECT strftime(date, '%Y-%m') AS month, one, other, store_id, sum(lines) AS lines, sum(repeated) AS repeated,
+        sum(by_chance) AS by_chance FROM common GROUP BY ALL)
+  SELECT month, one, other, sum(repeated)::BIGINT AS repeated, sum(lines)::BIGINT AS lines,
+    sum(by_chance)::BIGINT AS by_chance, list(store_id ORDER BY store_id)
+  FROM stores WHERE repeated > (lines + by_chance) / 2 GROUP BY month, one, other
+  HAVING sum(repeated) >= 10 AND sum(repeated) - sum(by_chance) > 2 * sqrt(sum(lines)) -- four standard deviations
+  ORDER BY ALL"""
 
 # %% ../../nbs/data/10_ingest.ipynb #6b064dc5
 def ingest(
@@ -378,7 +443,7 @@ def ingest(
     categories: list[str] | None,  # allowed categories, None for any
     returns: bool,  # Are lines of negative or zero quantity possible?
     max_bad_share: float,  # refuse above this share of rows set aside
-    gives: SimpleNamespace,  # sales, lineage, plan, quarantine, dataset: where to write
+    gives: SimpleNamespace,  # sales, lineage, largest, plan, quarantine, dataset: where to write
     through: str | None = None,  # the last month to read, such as "2012-10"; None: all of them
     same_store: dict[str, str] | None = None,  # by another name of a store: the id that it is kept under
 ) -> dict:  # the content of dataset.json
@@ -412,9 +477,10 @@ def ingest(
         )
     write_parquet(lines, gives.sales)
     write_parquet(lineage(db.con, queries, owners), gives.lineage)
+    write_parquet(largest_lines(db.con, queries, owners), gives.largest)
     write_parquet(good_rows(db, queries[1], PLAN) if plan_sql else no_rows(PLAN), gives.plan)
     written = {f"{name}_sha256": sha256(getattr(gives, name)) for name in ("sales", "lineage", "plan")}
-    written["months"] = by_month
+    written["months"], written["repeated"] = by_month, repeated_between_files(db.con, queries[0])
     written["lines_of"] = {query.name: query.tables for query in queries}
     renamed = Counter()
     for query in queries:

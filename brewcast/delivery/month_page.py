@@ -75,7 +75,7 @@ def headline(
     target: pd.Timestamp,  # the month that is forecast
 ) -> dict:  # total, last_month, last_year, their changes, like_month, like_year
     "The sum of the month against last month and the same month last year."
-    sold = store_month.groupby("month")["quantity_sold"].sum()
+    sold = store_month.groupby("month")["quantity_sold"].sum(min_count=1)
     result = {"total": table["forecast"].sum(), "stores": len(table)}
     for name, months in {"month": 1, "year": 12}.items():
         before = sold.get(target - pd.DateOffset(months=months), math.nan)

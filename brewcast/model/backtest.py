@@ -83,6 +83,8 @@ def replay(
     parts = []
     for cutoff in cutoffs:
         asked = rows[rows.cutoff == cutoff]
+        if asked.actual.notna().any():  # its month is in: what has no outcome all the same judges nobody
+            asked = asked[asked.actual.notna()]
         past = known_then(rows, cutoff)
         model = build_model(recipe)
         if not isinstance(getattr(model, "rate", None), str):

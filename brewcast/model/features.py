@@ -8,7 +8,7 @@ __all__ = ['ODD', 'ALIKE', 'A_QUARTER', 'KEY', 'FEATURE_TABLES', 'WORTH_SAYING',
            'lag', 'mean_of', 'level_index', 'odd_months', 'unconfirmed', 'without_odd', 'own_season', 'pooled_season',
            'baseline_rates', 'history_features', 'seasonal_trade', 'at_last_years_level', 'ahead_features',
            'feature_tables', 'open_series', 'last_cutoff', 'decided', 'restated', 'by_kept_id', 'as_known',
-           'feature_versions', 'trade_told', 'seasons_told']
+           'feature_versions', 'without_outcome', 'trade_told', 'seasons_told']
 
 # %% ../../nbs/model/13_features.ipynb #7040c5ba
 import math
@@ -20,6 +20,7 @@ import pandas as pd
 from ..common.core import LEVELS, cutoff_of, read_json, read_parquet, stage_paths, write_json, write_parquet
 from ..common.paths import find_root
 from ..data.clean import silent_months
+from ..data.quality import is_left_out, left_out
 from .feature_store import materialise, online_rows
 from .recipes import RATES
 
@@ -100,7 +101,7 @@ def month_grid(
     traded = grid.trading_days if calendar["unit"] != "month" else grid.trading_days.clip(upper=1)
     grid["rate"] = (grid.quantity_sold / traded).where(grid.quantity_sold > 0)
     began = grid.trading_days.groupby(level="series_id").shift(1).isna()  # mid-month, perhaps: that is no habit
-    grid["share_traded"] = (traded / grid.units).clip(upper=1).mask(began)
+    grid["share_traded"] = (traded / grid.units).clip(upper=1).mask(began | grid.quantity_sold.isna())
     planned = plan.rename(columns={"price": "planned_price", "promotion_share": "planned_promotion"})
     planned = planned.rename(columns={"trading_days": "planned_days"}).assign(month=pd.to_datetime(plan.month))
     planned = planned[planned.published <= planned.month - pd.Timedelta(days=1)]  # known at the cutoff, not later
@@ -539,20 +540,27 @@ def _without_gaps(outcomes: pd.DataFrame, gaps: pd.DataFrame) -> pd.DataFrame:
     return outcomes.assign(**{name: outcomes[name].mask(is_gap) for name in names})
 
 
+def without_outcome(
+    outcomes: pd.DataFrame,  # series_id, month, actual, actual_first
+    doubtful: pd.DataFrame,  # see `brewcast.data.quality.left_out`
+) -> pd.DataFrame:  # the same rows
+    "Take the outcome from store-months that are not trusted: a store whose lines are missing has not sold nothing."
+    unknown = is_left_out(outcomes.series_id, outcomes.month, doubtful)
+    return outcomes.assign(**{name: outcomes[name].mask(unknown) for name in ("actual", "actual_first")})
+
+
 def _outcomes(history: pd.DataFrame, known: pd.DataFrame, calendar: dict) -> pd.DataFrame:
     table = history[["series_id", "event_timestamp"]].drop_duplicates()
     cutoff = table.pop("event_timestamp").dt.tz_localize(None)
     table = table.assign(cutoff=cutoff, month=cutoff + pd.Timedelta(days=1))
     table = table[table.month <= known.month.max()]
     versions = known.assign(sold=known.quantity_sold.mask(known.gone.astype(bool), 0.0))
-    told = (
-        versions.sort_values([*KEY, "created"])
-        .groupby(KEY)
-        .agg(first=("sold", "first"), actual=("sold", "last"), late=("late", "first"), created=("created", "last"))
-    )
-    table = table.join(told, on=KEY)
+    versions, names = versions.sort_values([*KEY, "created"]), {"sold": "first"}
+    told = versions.drop_duplicates(KEY).set_index(KEY)[["sold", "late"]].rename(columns=names)
+    told = told.join(versions.drop_duplicates(KEY, keep="last").set_index(KEY)[["sold", "created"]])
+    table = table.join(told.rename(columns={"sold": "actual"}), on=KEY)
     table["actual_first"] = table["first"].mask(table.late.eq(True), np.nan).mask(table.late.isna(), 0.0)
-    table["actual"] = table.actual.fillna(0.0)
+    table["actual"] = table.actual.mask(table.late.isna(), 0.0)  # empty where it is there and not trusted
     moved = table.actual.ne(table.actual_first)
     since = table.created.dt.tz_localize(None) - pd.Timedelta(days=calendar["decided_after_days"])
     table["known_from"] = (since.dt.ceil("D") + pd.offsets.MonthEnd(0)).where(moved).astype("datetime64[us]")

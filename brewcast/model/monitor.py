@@ -14,7 +14,7 @@ import pandas as pd
 
 from ..common.core import read_json, read_parquet, stage_paths, write_json
 from ..common.paths import find_root
-from ..data.quality import accepted, check_data, finding
+from ..data.quality import accepted, finding
 from .backtest import bias_error, wape_error
 from .drift import baseline_errors, chart, chart_sentence, draw_chart, reference_errors
 from .features import by_kept_id
@@ -51,6 +51,8 @@ def quality_report(
         name for name in ["quantity_sold", "price", "weather", "promotion_share"] if store_month[name].notna().any()
     ]
     month = store_month[store_month.month == last][["series_id", *columns]].reset_index(drop=True)
+    unknown = [name for name in ("quantity_sold", "price") if name in columns and month[name].isna().all()]
+    month, columns = month.drop(columns=unknown), [name for name in columns if name not in unknown]  # see `left_out`
     expected = int((store_month.month == before).sum())
     checks = [RowCount(tests=[gte(math.floor(min_series_share * expected))])]
     checks += [DuplicatedRowCount(tests=[eq(0)])]
@@ -133,11 +135,12 @@ def realised_errors(
         if month > last or forecast.empty:
             continue
         actual, before = (
-            sold.get(when, sold[last][:0]).reindex(forecast.series_id).fillna(0.0).reset_index(drop=True)
+            sold.get(when, sold[last][:0]).reindex(forecast.series_id, fill_value=0.0).reset_index(drop=True)
             for when in (month, month - pd.DateOffset(months=1))
         )
         told = forecast.reset_index(drop=True)
-        row = {"month": month, "wape": wape_error(actual, told.forecast), "wape_last_month": wape_error(actual, before)}
+        row = {"month": month, "wape": wape_error(actual, told.forecast)}
+        row["wape_last_month"] = wape_error(actual[before.notna()], before.dropna())
         row |= {"bias": bias_error(actual, told.forecast), "coverage": actual.between(told.lower, told.upper).mean()}
         rows.append(row | {"n": len(told)})
     columns = ["month", "wape", "wape_last_month", "bias", "coverage", "n"]

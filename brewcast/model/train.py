@@ -162,6 +162,7 @@ def original_errors(
     seed: int = 0,  # of the split and the forest
 ) -> dict:  # WAPE under "random_split" and "honest_split"
     "What the first model scores when its split leaks, and when it does not."
+    store_month = store_month[store_month.quantity_sold.notna()]  # what is not trusted is no outcome
     X = store_month.assign(month_of_year=store_month.month.dt.month)[SAME_MONTH]
     X[SAME_MONTH[:6]] = X[SAME_MONTH[:6]].astype("object").map(str, na_action="ignore").fillna("unknown")
     X[SAME_MONTH[6:]] = X[SAME_MONTH[6:]].astype(float)

@@ -396,7 +396,7 @@ def sale_links(
         if "date" in rows and len(rows):
             rows = rows.assign(month=rows.date.dt.to_period("M").dt.start_time, lines=1)
         if len(rows):
-            rows = rows[rows.month <= cutoff].astype({"quantity_sold": float})
+            rows = rows[(rows.month <= cutoff) & rows.quantity_sold.notna()].astype({"quantity_sold": float})
             summed[name] = rows.groupby("month")[sums].sum()
             total = summed[name].sum()
             text = [f"{total.lines:,.0f} lines", f"{total.quantity_sold:,.10g} in all", *span(rows.month)]

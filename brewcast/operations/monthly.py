@@ -291,6 +291,7 @@ def line(
     baselines = {name: error for name, error in errors.items() if name != "served"}
     best = min(baselines, key=baselines.get) if baselines else ""
     off = f"off by {errors['served']:.1%} ({best} {baselines[best]:.1%})" if errors else "no forecast of it had served"
+    off = "it judges no forecast" if record["status"] == "stopped" and not errors else off
     spent = f"{record['seconds']:.0f} s, {record['cpu_seconds']:.0f} CPU s"
     if record["status"] == "stopped":
         told = "; ".join(f["text"] for f in record["findings"] if f["level"] == "stop")

@@ -23,6 +23,7 @@ from brewcast.data.clean import (
     filled_in,
     gaps_told,
     incomplete_months,
+    leave_out,
     left_out_months,
     silent_months,
     store_day,
@@ -121,7 +122,9 @@ def simulated(tmp_path_factory):
     write_export(folder, months=16, stores=8, lines=12_000)
     env = read_env(ROOT)
     names = "source sql plan_sql files lacks key categories returns max_bad_share".split()
-    gives = SimpleNamespace(**{name: folder / f"{name}.parquet" for name in ("sales", "lineage", "plan", "quarantine")})
+    gives = SimpleNamespace(
+        **{name: folder / f"{name}.parquet" for name in ("sales", "lineage", "largest", "plan", "quarantine")}
+    )
     gives.dataset = folder / "dataset.json"
     ingest(data=folder, **{name: env[name] for name in names}, gives=gives)
     return SimpleNamespace(sales=gives.sales, env=env)
@@ -404,3 +407,21 @@ def test_a_gap_is_told_in_the_summary():
     some = gaps_told(silent_months(marks(A="x" * 10 + "." + "x" * 13, B="x" * 10 + "." + "x" * 13, C=LIVELY)))
     assert some["2022-11"].startswith("A and B have no sale lines")
     assert list(gaps_told(silent_months(marks(A="x" * 23 + ".", B="x" * 14 + "." * 10, C=LIVELY)))) == ["2023-12"]
+
+
+def test_what_is_not_trusted_has_no_quantity_and_no_price():
+    # given months of which one store's is not trusted, and one of all stores
+    table, _ = clean(ibis.memtable(arrow(random_sales(3))), [], DAILY)
+    doubtful = pd.DataFrame({"month": pd.to_datetime(["2023-12-01", "2024-02-01"]), "store_id": ["S1", None]})
+    # when they are left out
+    left = leave_out(table, doubtful)
+    # then those have neither quantity nor price, and all else is as it was
+    rows = left.to_pandas()
+    month = pd.to_datetime(rows.month)
+    out = (month == "2024-02-01") | ((month == "2023-12-01") & (rows.store_id == "S1"))
+    assert out.sum() == 5 and rows.quantity_sold.isna().equals(out) and rows.price.isna().equals(out)
+    others = [name for name in table.column_names if name not in ("quantity_sold", "price")]
+    assert left.select(others).equals(table.select(others))
+    assert left.filter(pa.array(~out)).equals(table.filter(pa.array(~out))) and left.schema.equals(table.schema)
+    # and nothing moves where all is trusted
+    assert leave_out(table, doubtful[:0]).equals(table)

@@ -2,6 +2,7 @@
 
 from types import SimpleNamespace
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -227,7 +228,9 @@ def test_the_real_sources(source, tmp_path):
         pytest.skip(f"no data: {SHARED / source} is not there")
     env = read_env(ROOT, f"env.{source}.yaml")
     names = "source sql plan_sql files lacks key categories returns max_bad_share".split()
-    gives = SimpleNamespace(**{n: tmp_path / f"{n}.parquet" for n in ("sales", "lineage", "plan", "quarantine")})
+    gives = SimpleNamespace(
+        **{n: tmp_path / f"{n}.parquet" for n in ("sales", "lineage", "largest", "plan", "quarantine")}
+    )
     gives.dataset = tmp_path / "dataset.json"
     ingest(data=SHARED / source, **{name: env[name] for name in names}, gives=gives)
     dataset, lineage = read_json(gives.dataset), pd.read_parquet(gives.lineage)
@@ -273,3 +276,80 @@ def test_the_plan_knows_a_store_by_the_name_that_is_kept(read, tmp_path):
     got = read(text(*LINES), plan_sql=tmp_path / "plan.sql", same_store={"S01": "S1"})
     assert pq.read_table(got.gives.plan)["store_id"].to_pylist() == ["S1"]
     assert got.dataset["same_store"] == {"S01": 1}
+
+
+def days_of(store: str, first: int, last: int, seed: int = 0, pieces: int = 40) -> list[str]:
+    "Five lines a day of one store in May 2022, other lines for another seed."
+    lines, chance = [], np.random.default_rng([seed, ord(store[1])])
+    for day in range(1, 32):
+        sold = chance.integers(1, pieces, 5)
+        text = [f"{store},5/{day}/2022,Montréal,Coffee,{n},2.50,{n * 2.5:.2f},Hot,Yes,False" for n in sold]
+        lines += text if first <= day <= last else []
+    return lines
+
+
+def between_files(read, **files: list[str]) -> list[tuple]:
+    "What is said of files that have these lines: month, files, repeated lines, stores."
+    for name, lines in files.items():
+        (read.data).mkdir(exist_ok=True)
+        (read.data / f"till_{name}.csv").write_text(text(*lines))
+    told = read(None, name="till_*.csv").dataset["repeated"]
+    names = lambda each: "".join(file[5] for file in each["files"])  # noqa: E731
+    return [(each["month"], names(each), each["repeated"], each["stores"]) for each in told]
+
+
+@pytest.mark.parametrize(
+    "second, found",
+    [
+        (days_of("S1", 1, 31) + days_of("S2", 1, 31, seed=2), [("2022-05", "ab", 155, ["S1"])]),
+        (days_of("S1", 28, 31), [("2022-05", "ab", 20, ["S1"])]),  # days that overlap
+        (
+            days_of("S1", 28, 31)[:18] + days_of("S1", 28, 31, seed=2, pieces=9000)[18:],
+            [("2022-05", "ab", 18, ["S1"])],
+        ),  # corrected
+        (days_of("S2", 1, 31), []),  # another store
+        (days_of("S1", 1, 31, seed=2), []),  # another till
+        (days_of("S1", 1, 1), []),  # too little to tell
+    ],
+    ids=["a month", "four days", "four days, corrected", "another store", "another till", "a day"],
+)
+def test_lines_that_two_files_have_are_counted_beyond_chance(read, second, found):
+    first = days_of("S1", 1, 31)
+    assert between_files(read, a=first, b=[*second, "S3,5/1/2022,Montréal,Coffee,1,2.50,2.50,Hot,Yes,False"]) == found
+
+
+def test_two_tills_that_sell_the_same_by_nature_are_no_delivery_that_came_twice(read):
+    # given two tills whose lines are of one, two or three pieces
+    tills = {name: days_of("S1", 1, 31, seed, pieces=4) for name, seed in (("a", 1), ("b", 2))}
+    assert between_files(read, **tills) == []
+    # when one of them comes again / then it is found all the same
+    assert between_files(read, c=[*tills["b"], *days_of("S2", 3, 3)]) == [("2022-05", "bc", 155, ["S1"])]
+
+
+def test_three_files_are_compared_two_by_two(read):
+    lines = days_of("S1", 1, 31)
+    found = between_files(read, a=lines, b=lines + days_of("S2", 1, 1), c=lines + days_of("S3", 1, 1))
+    assert [(files, n) for _, files, n, _ in found] == [("ab", 155), ("ac", 155), ("bc", 155)]
+
+
+def test_the_largest_lines_keep_their_place(read):
+    # given seven lines of a month, and one of the next
+    lines = [
+        f"S1,5/{n}/2022,Montréal,Coffee,{q},2.50,{q * 2.5:.2f},Hot,Yes,False"
+        for n, q in enumerate([3, 9, 2, 80, 1, 7, 5], 1)
+    ]
+    got = read(text(*lines, "S1,6/1/2022,Montréal,Coffee,4,2.50,10.00,Hot,Yes,False"))
+    rows = pq.read_table(got.gives.largest).to_pylist()
+    # then the five largest are told with file and line
+    assert sorted((int(row["quantity_sold"]), row["line"]) for row in rows) == [
+        (3, 2),
+        (4, 9),
+        (5, 8),
+        (7, 7),
+        (9, 3),
+        (80, 5),
+    ]
+    assert {row["file"] for row in rows} == {"till.csv"} and {row["month"].month for row in rows} == {5, 6}
+    # and with the file alone, where the query does not say the line
+    got = read(text(*lines), sql=SQL.replace(", _file, _line", ""))
+    assert {(row["file"], row["line"]) for row in pq.read_table(got.gives.largest).to_pylist()} == {("till.csv", None)}

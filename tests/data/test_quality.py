@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from brewcast.data.quality import accepted, alike, check_data, rows_set_aside, totals
+from brewcast.data.quality import accepted, alike, check_data, left_out, rows_set_aside, totals
 
 CALENDAR = {"unit": "day", "weekday": None, "countries": {"USA": "US"}}
 MONTH = pd.Timestamp("2023-04-01")
@@ -40,10 +40,11 @@ def history(seed: int = 0, stores: int = 8) -> pd.DataFrame:
 def judge(tmp_path):
     "A function that says what is found in lines: pairs of check and place, by level."
 
-    def run(lines: pd.DataFrame, calendar: dict = CALENDAR, dataset: dict | None = None, **settings) -> SimpleNamespace:
+    def run(lines: pd.DataFrame, calendar=CALENDAR, dataset=None, largest=None, **settings) -> SimpleNamespace:
         lines.to_parquet(tmp_path / "sales.parquet")
         months = pd.DataFrame({"month": sorted(lines.date.dt.to_period("M").dt.to_timestamp().unique())})
-        found = check_data(tmp_path / "sales.parquet", months, calendar, [], {"months": 1} | settings, dataset)
+        settings = {"months": 1} | settings
+        found = check_data(tmp_path / "sales.parquet", months, calendar, [], settings, dataset, largest=largest)
         assert all(set(f) == {"check", "level", "where", "text", "figures"} for f in found)
         by_level = {level: [(f["check"], f["where"]) for f in found if f["level"] == level] for level in LEVELS}
         return SimpleNamespace(found=found, **by_level)
@@ -112,13 +113,10 @@ HARMS = {  # what is done, the check that must tell, where, and how loudly
 
 @pytest.mark.parametrize("seed", range(4))
 def test_nothing_stops_where_nothing_was_harmed(judge, seed):
-    # given a history with a season, promotions, refurbishments, a store that closed / when each late month is judged
-    lines = history(seed)
-    for months_less in (0, 4, 10):
-        end = MONTH + pd.offsets.MonthEnd(1) - pd.DateOffset(months=months_less)
-        got = judge(lines[lines.date <= end + pd.offsets.MonthEnd(0)])
-        # then nothing stops it
-        assert got.stop == [], got.found
+    # given a history with a season, promotions, refurbishments, a store that closed / when each month is judged
+    got = judge(history(seed), months=99)
+    # then nothing stops it
+    assert got.stop == [] and left_out(got.found).empty, got.found
 
 
 @pytest.mark.parametrize("change, check, where, level", HARMS.values(), ids=HARMS)
@@ -397,3 +395,121 @@ def test_a_line_ahead_is_told_with_its_place_and_compared_with_nothing(judge, tm
     assert said(found, "dates") == [("warn", "store S3")]
     assert "1 line(s) on 2023-07-20 (till.csv, line 9) stand alone" in found[0]["text"]
     assert [f for f in found if f["check"] != "dates"] == judge(lines).found
+
+
+def test_every_month_of_a_first_import_is_judged_and_an_old_one_is_left_out(judge):
+    # given a first import with cents in an old month, and half of the stores gone in another
+    lines, october, december = history(), pd.Timestamp("2022-10-01"), pd.Timestamp("2022-12-01")
+    month = lines.date.dt.to_period("M").dt.to_timestamp()
+    lines.loc[month == october, "price"] *= 100
+    lines = lines[(month != december) | (lines.store_id > "S4")]
+    # when it is judged
+    got = judge(lines, months=3)
+    # then both are told, stop nothing, and name what is left out
+    assert got.stop == [] and ("unit_shift", "all stores") in got.warn and ("completeness", "4 stores") in got.warn
+    assert all("older than quality.months: it stops nothing and is left out" in f["text"] for f in got.found)
+    out = left_out(got.found)
+    assert set(out.month) == {october, december} and out.store_id[out.month == october].tolist() == [None]
+    assert out.store_id[out.month == december].tolist() == ["S0", "S1", "S3", "S4"]  # S2 has closed before
+    # and nothing is, once somebody has vouched for it
+    accept = ["unit_shift:2022-10", "completeness:2022-12"]
+    assert left_out(judge(lines, months=3, accept=accept).found).empty
+
+
+def test_a_month_that_no_file_has_is_told(judge):
+    lines = history()
+    got = judge(lines[lines.date.dt.strftime("%Y-%m") != "2022-12"], months=3)
+    assert [each for each in got.warn if each[0] == "completeness"] == [("completeness", "7 stores")]
+    assert left_out(got.found).month.unique().tolist() == [pd.Timestamp("2022-12-01")]
+
+
+def test_a_stop_of_the_last_months_is_left_out_too(judge):
+    got = judge(harmed(history(), times("price", 100, store_id="S5")))
+    assert left_out(got.found).values.tolist() == [[MONTH, "S5"]]
+    assert left_out(judge(history()).found).empty
+
+
+def test_lines_that_two_files_have_are_named_with_month_and_files(judge):
+    # given April in two files
+    twice = {"month": "2023-04", "files": ["a.csv", "b.csv"], "repeated": 800, "lines": 840, "by_chance": 90}
+    known = dataset({}) | {"repeated": [twice | {"stores": ["S0", "S5"]}]}
+    lines = harmed(history(), lambda m: pd.concat([m, m[m.store_id.isin(["S0", "S5"])]]))
+    # when it is judged / then it is one finding, and not one more for each store that doubled
+    got = judge(lines, dataset=known)
+    assert (
+        got.stop == [("duplicates", "a.csv and b.csv")]
+        and "2023-04: a.csv and b.csv: 800 lines" in got.found[0]["text"]
+    )
+    assert left_out(got.found).store_id.tolist() == ["S0", "S5"]
+    # and the way out that it names is one
+    entry = got.found[0]["text"].split("add '")[1].split("' to quality.accept")[0]
+    assert judge(lines, dataset=known, accept=[entry]).stop == []
+
+
+def largest(lines: pd.DataFrame) -> pd.DataFrame:
+    "As ingest gives them."
+    told = lines.assign(month=lines.date.dt.to_period("M").dt.to_timestamp(), file="a.csv", line=lines.index + 2)
+    return told.sort_values("quantity_sold", ascending=False, key=abs).groupby(["store_id", "month"]).head(5)
+
+
+def with_lines(lines: pd.DataFrame, quantity: float, month: str, n: int = 1, store: str = "S5") -> pd.DataFrame:
+    "Some lines of a store's month have another quantity."
+    rows = lines.index[(lines.store_id == store) & (lines.date.dt.strftime("%Y-%m") == month)][-n:]
+    return lines.assign(quantity_sold=lines.quantity_sold.where(~lines.index.isin(rows), quantity))
+
+
+@pytest.mark.parametrize(
+    "quantity, month, n, found",
+    [
+        (3000, "2023-04", 1, True),
+        (-3000, "2023-04", 1, True),
+        (300, "2023-04", 4, True),  # none is a quarter of a month by itself
+        (300, "2023-04", 1, False),
+        (60, "2023-04", 5, False),  # twice the largest there ever was
+        (3000, "2022-07", 1, True),
+        (3000, "2022-01", 1, True),  # the store's first month: beside all others
+    ],
+)
+def test_a_line_that_dwarfs_its_store_is_named_with_its_place(judge, quantity, month, n, found):
+    # given lines of a store that sells some 1,400 a month
+    lines = with_lines(history(), quantity, month, n)
+    # when they are judged
+    got = judge(lines, months=3, largest=largest(lines))
+    told = [f for f in got.found if f["check"] == "large_line"]
+    # then store, month, file, line, quantity, date and what is usual are told
+    assert [(f["where"], f["figures"]["month"]) for f in told] == ([("store S5", month)] if found else [])
+    row = lines[lines.quantity_sold == quantity].iloc[-1]
+    place = f"a.csv, line {row.name + 2}: {quantity:,} of {row['product']} on {row.date:%Y-%m-%d}, price {row.price:g}"
+    assert all(place in "; ".join(f["figures"]["lines"]) and "The largest line before was" in f["text"] for f in told)
+    assert [f["level"] for f in told] == (["stop" if month == "2023-04" else "warn"] if found else [])
+    assert left_out(got.found).values.tolist() == ([[pd.Timestamp(f"{month}-01"), "S5"]] if found else [])
+
+
+def test_no_line_of_a_good_history_is_large(judge):
+    for seed in range(3):
+        lines = history(seed)
+        assert not [f for f in judge(lines, largest=largest(lines)).found if f["check"] == "large_line"]
+
+
+def test_a_large_line_is_no_measure_of_the_next_unless_it_was_right(judge):
+    # given two such lines
+    lines = with_lines(with_lines(history(), 2000, "2022-09"), 2000, "2023-03")
+    asked = lambda **more: judge(lines, months=3, largest=largest(lines), **more)  # noqa: E731
+    months = lambda got: [f["figures"]["month"] for f in got.found if f["level"] in ("stop", "warn")]  # noqa: E731
+    # when nobody, or somebody, vouched for the first / then the second is found, or usual
+    assert sorted(months(asked())) == ["2022-09", "2023-03"]
+    assert months(asked(accept=["large_line:S5:2022-09"])) == []
+
+
+def test_a_store_that_is_larger_than_all_others_is_no_large_line(judge):
+    # given a wholesale store that opens
+    lines = history()
+    lines = lines[(lines.store_id != "S5") | (lines.date >= "2023-02-01")]
+    lines["quantity_sold"] *= np.where(lines.store_id == "S5", 30, 1)
+    got = judge(lines, months=3, largest=largest(lines))
+    assert not [f for f in got.found if f["check"] == "large_line"]
+
+
+def test_pieces_for_cases_are_not_told_line_by_line(judge):
+    lines = harmed(history(), times("quantity_sold", 24, store_id="S5"))
+    assert judge(lines, largest=largest(lines)).stop == [("unit_shift", "store S5")]

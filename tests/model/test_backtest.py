@@ -84,3 +84,17 @@ def test_the_first_champion_is_the_best_baseline_of_the_earlier_cutoffs():
     assert best_baseline(rows, [])["name"] == "seasonal"
     young = lured.assign(has_own_season=(rows.month >= judged[0] - pd.DateOffset(months=1)).astype(int))
     assert best_baseline(young, earlier_cutoffs(young, judged))["name"] == "seasonal"
+
+
+def test_what_has_no_outcome_judges_nobody_once_its_month_is_in():
+    # given a store without an outcome in a month that is in, and a month that is not in yet
+    rows = make_rows()
+    last, before = sorted(rows.cutoff.unique())[-1], sorted(rows.cutoff.unique())[-2]
+    left_out = (rows.cutoff == before) & (rows.series_id == "S2")
+    rows = rows.assign(actual=rows.actual.mask(left_out | (rows.cutoff == last)))
+    told = replay({"name": "seasonal", "params": {}}, rows, [before, last])
+    # then that store is not asked in the first, and all are in the other
+    assert sorted(told.series_id[told.cutoff == before]) == ["S0", "S1", "S3", "S4"]
+    assert len(told[told.cutoff == last]) == 5 and np.isfinite(
+        wape_error(*[told[told.cutoff == before][n] for n in ("actual", "forecast")])
+    )

@@ -35,6 +35,7 @@ from brewcast.model.features import (
     seasons_told,
     trade_told,
     unlisted_countries,
+    without_outcome,
 )
 from brewcast.model.recipes import RATES
 
@@ -528,3 +529,47 @@ def test_a_month_in_which_a_store_had_both_names_is_one_corrected_month():
     assert again[again.late].groupby(["series_id", "month"]).size().to_dict() == {("S2", pd.Timestamp("2024-03-01")): 1}
     assert as_known(again, again.created.max()).quantity_sold.sum() == months.quantity_sold.sum()
     feature_versions(again, make_plan(), CALENDAR)
+
+
+def test_what_is_not_trusted_is_no_feature_and_no_outcome(world):
+    # given a store-month without a quantity, as `clean` leaves it, and another of 30 times as much
+    lines, plan = world
+    months, when = months_of(lines), pd.Timestamp("2024-01-01")
+    there = (months.series_id == "S1") & (months.month == when)
+    tables = {}
+    for name, value in {"left out": np.nan, "wrong": months.quantity_sold[there].iloc[0] * 30}.items():
+        changed = months.assign(quantity_sold=months.quantity_sold.mask(there, value))
+        tables[name] = feature_versions(restated(changed, None, CALENDAR), plan, CALENDAR)
+    # then the store is open in the month after it, by what it did before
+    event = ["series_id", "event_timestamp"]
+    row = {
+        n: t["history"].set_index(event).loc[("S1", pd.Timestamp("2024-01-31", tz="UTC"))] for n, t in tables.items()
+    }
+    assert row["wrong"].rate_mean3 > 5 * row["left out"].rate_mean3 > 0 and np.isnan(row["left out"].log_lag_1)
+    # and the month is no outcome, while all others are
+    outcomes = tables["left out"]["outcomes"].set_index(["series_id", "month"])
+    assert outcomes.index[outcomes.actual.isna()].tolist() == [("S1", when)]
+    assert outcomes.index[outcomes.actual_first.isna()].tolist() == [("S1", when)]
+
+
+def test_what_was_accepted_later_is_known_from_then_on(world):
+    # given a store-month that was left out, and is accepted three months later
+    lines, plan = world
+    months, when = months_of(lines), pd.Timestamp("2024-01-01")
+    there = (months.series_id == "S1") & (months.month == when)
+    first = months[months.month < "2024-04-01"]
+    known = restated(first.assign(quantity_sold=first.quantity_sold.mask(there)), None, CALENDAR)
+    outcomes = feature_versions(restated(months, known, CALENDAR), plan, CALENDAR)["outcomes"]
+    row = outcomes.set_index(["series_id", "month"]).loc[("S1", when)]
+    assert row.actual == months.quantity_sold[there].iloc[0] and np.isnan(row.actual_first)
+    assert row.known_from >= pd.Timestamp("2024-04-30")
+
+
+def test_stores_whose_lines_are_missing_have_not_sold_nothing():
+    outcomes = pd.DataFrame(
+        {"series_id": ["S1", "S2", "S1"], "month": pd.to_datetime(["2024-01-01"] * 2 + ["2024-02-01"])}
+    )
+    outcomes = outcomes.assign(actual=[0.0, 0.0, 5.0], actual_first=[0.0, 0.0, 5.0])
+    doubtful = pd.DataFrame({"month": [pd.Timestamp("2024-01-01")], "store_id": ["S1"]})
+    got = without_outcome(outcomes, doubtful)
+    assert got.actual.isna().tolist() == got.actual_first.isna().tolist() == [True, False, False]

@@ -191,3 +191,27 @@ def test_an_alarm_in_a_month_that_was_stopped_meanwhile_is_not_forgotten():
     decision = decide({"train_through": "2024-05-01"}, july, [], table, [], POLICY)
     # then
     assert decision["rule"] == "drift" and decision["train_through"] == july
+
+
+def test_no_forecast_is_judged_by_what_is_not_trusted(store_month):
+    # given two stores whose June is not trusted: of one the quantity is empty, the other has no row
+    june = store_month[store_month.month == LAST].reset_index(drop=True)
+    forecast = june[["series_id", "month"]].assign(forecast=june.quantity_sold * 1.1)
+    forecast = forecast.assign(lower=forecast.forecast * 0.9, upper=forecast.forecast * 1.2)
+    known = store_month[(store_month.month != LAST) | (store_month.series_id != "S2")]
+    known = known.assign(quantity_sold=known.quantity_sold.mask((known.month == LAST) & (known.series_id == "S1")))
+    outcomes = forecast[["series_id", "month"]].assign(
+        actual=june.quantity_sold.mask(june.series_id.isin(["S1", "S2"]))
+    )
+    # then all others judge it
+    told = realised_errors([forecast], known, outcomes)
+    assert told.n.tolist() == [38] and told.wape[0] == pytest.approx(0.1)
+    # and where nobody's June is, nothing does
+    assert realised_errors([forecast], known, outcomes.assign(actual=np.nan)).empty
+
+
+def test_the_report_of_a_month_that_nobody_trusts_is_made(store_month):
+    table = store_month.assign(
+        **{n: store_month[n].mask(store_month.month == LAST) for n in ("quantity_sold", "price")}
+    )
+    assert quality_findings(quality_report(table), LAST) == []

@@ -89,7 +89,7 @@ def later(shop, tmp_path_factory):
     export(root, "2024-05-01")
     made, products = made_products(root / "beside", 12, FOREST), root / "products/split"
     with contextlib.chdir(root):
-        env, names = read_env(root, "env.split.yaml"), ["sales", "lineage", "plan", "quarantine"]
+        env, names = read_env(root, "env.split.yaml"), ["sales", "lineage", "largest", "plan", "quarantine"]
         gives = SimpleNamespace(**{name: products / f"ingest/{name}.parquet" for name in names})
         gives.dataset = products / "ingest/dataset.json"
         names = "source data sql plan_sql files lacks key categories returns max_bad_share".split()
