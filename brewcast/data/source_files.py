@@ -230,12 +230,18 @@ def _tidy_sql(x: str) -> str:
     return f"trim(regexp_replace({plain}, '{_BLANK}', ' ', 'g'), ' {_JOINERS}')"
 
 
+_BLANK_NOW, _GONE_NOW = (  # the same patterns, as Python writes them
+    re.compile(re.sub(r"\\x\{(\w+)\}", lambda code: re.escape(chr(int(code[1], 16))), pattern))
+    for pattern in (_BLANK, _GONE)
+)
+
+
 def tidy(
-    text: str,  # a column's name
+    text: str,  # such as a column's name
 ) -> str:  # as `_tidy_sql` has it
     "A text without what is never meant."
-    blank, gone = (re.sub(r"\\x\{(\w+)\}", lambda code: chr(int(code[1], 16)), pattern) for pattern in (_BLANK, _GONE))
-    return re.sub(blank, " ", re.sub(gone, "", unicodedata.normalize("NFC", text))).strip(f" {_JOINERS}")
+    plain = _GONE_NOW.sub("", unicodedata.normalize("NFC", text))
+    return _BLANK_NOW.sub(" ", plain).strip(f" {_JOINERS}")
 
 # %% ../../nbs/data/source_files.ipynb #eb4c6092
 def _name(name: str) -> str:

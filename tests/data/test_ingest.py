@@ -240,9 +240,10 @@ def test_bad_rows_are_counted_by_store(read):
             "2022-02": {"rows_in": 0, "rows_set_aside": 1},
         }
     }
-    # where nothing says whose a row is, nothing is said, nor where no store lost ten
+    # where nothing says whose a row is, nothing is said, nor where no store lost ten, or one in fifty
     assert "stores_set_aside" not in read(content, sql=SQL.replace("STORE AS", "STORE || _line AS")).dataset
     assert "stores_set_aside" not in read(text(*LINES, bad)).dataset
+    assert "stores_set_aside" not in read(text(*LINES * 300, *[bad] * 11)).dataset
 
 
 def test_a_query_that_adds_up_counts_its_own_rows(read):
