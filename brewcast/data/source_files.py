@@ -819,7 +819,17 @@ def _unclear(con, path: Path, spec: dict, known: list[str], staged: str, file: s
     told = [
         f"column {column!r}: {n:,} rows were set aside, whose number {_MAY_BE}: {spec['name']}" for column, n in counted
     ]
-    return told + unclear_numbers(spec, dict(zip(known, sample(con, path, spec).values(), strict=True)))
+    return told + unclear_numbers(spec, _first_values(path, spec, known))
+
+
+def _first_values(path: Path, spec: dict, columns: list[str]) -> dict[str, list[str]]:
+    "A text file's first values by column; without DuckDB, which would hold on to the file."
+    delimiter = spec.get("delimiter", ",")
+    batches = numbered_lines(path, 1 << 16, spec.get("encoding"), delimiter, len(columns))
+    lines = [line for _, batch in zip(range(2), batches, strict=False) for line in batch["text"].to_pylist()]
+    rows = [next(csv.reader(io.StringIO(line, newline=""), delimiter=delimiter), []) for line in lines]
+    values = zip(*(row for row in rows[1:] if len(row) == len(columns)), strict=True)
+    return {name: [text for text in map(tidy, texts) if text] for name, texts in zip(columns, values, strict=False)}
 
 # %% ../../nbs/data/source_files.ipynb #da3b5f81
 def load_table(
