@@ -72,7 +72,7 @@ def publish(
 
     say(publish_products(source, root)["message"])
     lay_release(root, source)
-    if not any(stale(root, source, wired).values()) and (now := seal(root, source, wired)):
+    if (now := seal(root, source, wired)) and not any(stale(root, source, wired).values()):
         write_text(seal_path(root, source), now)
 
 # %% ../nbs/cli.ipynb #c3816fa4
@@ -142,7 +142,12 @@ def summary(
     serve = "make serve" + ("" if source == "simulated" else f" SOURCE={source}")
     return "\n".join(
         [
-            f"{source}: {data['rows_in']:,} rows in, {data['rows_set_aside']:,} set aside",
+            f"{source}: {data['rows_in']:,} rows in, {data['rows_set_aside']:,} set aside"
+            + (
+                f", {data['rows_left_out_by_query']:,} left out by the query"
+                if data.get("rows_left_out_by_query")
+                else ""
+            ),
             *(f"left out  {month}: {why}" for month, why in left_out),
             *(f"holidays  not known of {name}: add {line} to calendar.countries" for name, line in unlisted.items()),
             "",

@@ -72,8 +72,10 @@ def reader(tmp_path: Path):
         adds_up(dataset, sales, lineage)
         for table in dataset["tables"].values():
             for rows in table["files"].values():
-                assert rows["rows_in"] + rows["rows_set_aside"] == rows["rows_read"]
-        assert dataset["rows_in"] == len(sales) and dataset["rows_read"] == len(sales) + dataset["rows_set_aside"]
+                left_out = rows.get("rows_left_out_by_query", 0)
+                assert rows["rows_in"] + rows["rows_set_aside"] + left_out == rows["rows_read"]
+        assert dataset["rows_in"] == len(sales)
+        assert dataset["rows_read"] == len(sales) + dataset["rows_set_aside"] + dataset["rows_left_out_by_query"]
         return SimpleNamespace(dataset=dataset, sales=sales, aside=aside, lineage=lineage, gives=gives)
 
     run.data = tmp_path / "data"

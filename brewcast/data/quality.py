@@ -7,8 +7,8 @@ __all__ = ['CHECKS', 'FACTORS', 'LEAST', 'TIMES', 'SHARE', 'FOUL_SHARE', 'findin
            'surprise', 'missing_stores', 'missing_dates', 'repeated_lines', 'copied_month', 'repeated_files', 'moves',
            'means', 'shifts', 'history', 'up_to', 'unit_shifts', 'volumes', 'large_lines', 'folded', 'alike',
            'alike_stores', 'way_to_one', 'alike_spellings', 'sums_of', 'totals', 'same_figures', 'lone_lines',
-           'who_is_who', 'in_span', 'rows_set_aside', 'unused_columns', 'untrusted', 'left_out', 'is_left_out',
-           'judge_month', 'check_data']
+           'who_is_who', 'in_span', 'rows_set_aside', 'filtered_rows', 'store_losses', 'unused_columns', 'untrusted',
+           'left_out', 'is_left_out', 'judge_month', 'check_data']
 
 # %% ../../nbs/data/quality.ipynb #9c69c8e7
 import json
@@ -668,9 +668,59 @@ def rows_set_aside(
         lost = counts.rows_set_aside["unknown"]
         text = f"{lost:,.0f} rows have no date that can be read, and a month has {typical:,.0f}"
         found.append(finding("set_aside", "stop", "no date", month, text, rows=lost))
+    found += filtered_rows(dataset, month, newest) + store_losses(dataset, month)
+    return found
+
+# %% ../../nbs/data/quality.ipynb #a4b5c6d7
+def filtered_rows(
+    dataset: dict,  # dataset.json of ingest
+    month: pd.Timestamp,  # the judged month
+    newest: bool = True,  # Is it the last complete one? Then incomplete ones after it count
+) -> list[dict]:  # findings
+    "A month of which the source's own query left out far more than of any before."
+    counts = pd.DataFrame(dataset.get("months", {})).T.drop("unknown", errors="ignore").fillna(0)
+    if "rows_left_out_by_query" not in counts:
+        return []
+    share, now = counts.rows_left_out_by_query / counts.sum(axis=1), f"{month:%Y-%m}"
+    usual = share[share.index < now].max() if (share.index < now).any() else 0.0
+    asked = share[(share.index >= now) if newest else (share.index == now)]
+    found = []
+    for name in asked.index[
+        (asked > max(0.1, 2 * usual, usual + 0.05)) & (counts.rows_left_out_by_query[asked.index] >= 10)
+    ]:
+        which, left = "" if name == now else f" of {name}", f"{counts.rows_left_out_by_query[name]:,.0f}"
+        text = f"the source's query left out {left} rows{which}, {share[name]:.1%}; usual is {usual:.1%} at most"
+        found.append(finding("set_aside", "warn", "the query", month, text, share=share[name]))
     return found
 
 
+def store_losses(
+    dataset: dict,  # dataset.json of ingest
+    month: pd.Timestamp,  # the judged month
+) -> list[dict]:  # findings
+    "Stores whose rows were set aside as no other store's, in the month or in the year up to it."
+    found, year = [], pd.period_range(end=month.to_period("M"), periods=12, freq="M").strftime("%Y-%m")
+    lost, shares = dataset.get("stores_set_aside", {}), {}
+    for store, months in lost.items():
+        for span in ((f"{month:%Y-%m}",), tuple(year)):
+            rows = pd.DataFrame(
+                [months[name] for name in span if name in months] or [{"rows_in": 0, "rows_set_aside": 0}]
+            ).sum()
+            shares[store, span] = (rows.rows_set_aside / max(rows.sum(), 1), int(rows.rows_set_aside))
+    others = [0.0] * (dataset.get("stores", 0) - len(lost))  # which lost next to nothing
+    for store in lost:
+        for span in ((f"{month:%Y-%m}",), tuple(year)):
+            share, n = shares[store, span]
+            usual = float(np.median([*others, *(shares[each, span][0] for each in lost)]))
+            if n >= 10 and share > max(0.02, 3 * usual):
+                level = "stop" if len(span) == 1 and share > FOUL_SHARE else "warn"
+                when = "" if len(span) == 1 else " of the last twelve months"
+                text = f"{n:,} of its rows{when} were set aside, {share:.1%}; a store's usual share is {usual:.1%}"
+                found.append(finding("set_aside", level, f"store {store}", month, text, share=share, rows=n))
+                break
+    return found
+
+# %% ../../nbs/data/quality.ipynb #b5c6d7e8
 def unused_columns(
     dataset: dict,  # dataset.json of ingest
     month: pd.Timestamp,  # the judged month
@@ -682,6 +732,8 @@ def unused_columns(
         for file, told in files["files"].items():
             columns = told.get("columns_not_used", [])
             new, first = sorted(set(columns) - first), first | set(columns)
+            for unclear in told.get("unclear_numbers", []):
+                found.append(finding("columns", "warn", file, month, unclear))
             if new:
                 text = f"has new columns that nobody declared, so they are not read: {', '.join(new)}"
                 found.append(finding("columns", "note", file, month, text, columns=new))

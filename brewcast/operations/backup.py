@@ -24,8 +24,10 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path, PurePosixPath
 
+import duckdb
+
 from ..common.core import read_json
-from ..common.hashing import sha256
+from ..common.hashing import copied, is_log, logs_of, sha256
 from ..common.ledger import MODEL, archive_name, known_name, read_ledger
 from ..common.lock import project_lock
 from ..common.mlflow import mlflow_client, mlflow_uri
@@ -243,10 +245,20 @@ def gather(
         left_out.append(f"{data}: missing, or outside of the project")
     else:
         inside = files_under(root / data) if (root / data).is_dir() else [root / data]
-        files |= {path.relative_to(root).as_posix(): path for path in inside}
+        for path in [path for path in inside if not is_log(path)]:
+            name = path.relative_to(root).as_posix()
+            files[name] = _without_log(path, scratch / "databases" / name) if path.is_file() and logs_of(path) else path
     if not mlflow_uri(source, root).startswith("sqlite:"):
         left_out.append("MLflow: it is on a server ($MLFLOW_TRACKING_URI)")
     return files, left_out
+
+
+def _without_log(database: Path, place: Path) -> Path:
+    "A copy of a database whose file holds what is in its log."
+    if logs_of(copied(database, place)):  # DuckDB's
+        with duckdb.connect(str(place)) as con:
+            con.execute("CHECKPOINT")
+    return place
 
 
 def backup(

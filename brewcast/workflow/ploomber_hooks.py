@@ -143,6 +143,7 @@ def hook_ploomber():
     def run_whole(task, *args, **kwargs):
         known = task.dag.brewcast
         set_aside(known.root, known.source, task.name)
+        seen = fingerprints(known.root, known.source, {task.name: known.wired[task.name]})[task.name]
         from brewcast.workflow.report import (
             render_html,
         )  # takes pandas along, which a build with nothing to do needs not
@@ -152,7 +153,7 @@ def hook_ploomber():
             home = executor_settings(known.root)["home"]
             page = known.root / home.replace("{{source}}", known.source) if home else None
             render_html(Path(str(task.product[task.nb_product_key])), page)
-            remember(known.root, known.source, task.name, known.wired)
+            remember(known.root, known.source, task.name, known.wired, seen)
             return done
         finally:
             put_right(known.root, known.source, task.name)

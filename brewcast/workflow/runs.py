@@ -24,7 +24,7 @@ import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 
-from ..common.hashing import FileHashes
+from ..common.hashing import FileHashes, copied, is_log
 from ..common.ledger import state_files
 from ..common.params import env_file, lock_differences, read_env, stages
 from ..common.paths import say, write_text
@@ -174,7 +174,7 @@ def data_read(
     tracked = {"sql", "feature_repo", "bentofile.yaml", "requirements.lock", "settings.ini"}
     own = [path for path in named if path.relative_to(root).parts[0] not in tracked]
     files = {file for path in own for file in (path.rglob("*") if path.is_dir() else [path]) if file.is_file()}
-    return sorted(file for file in files if not file.name.startswith("."))
+    return sorted(file for file in files if not file.name.startswith(".") and not is_log(file))
 
 
 def record_run(
@@ -274,8 +274,7 @@ def lay_out(
         elif FileHashes(place / ".hashes.json").of(there) != known:
             missing.append(f"{name} is not what it was: its bytes are gone, and others lie in their place")
         else:
-            (place / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(there, place / name)
+            copied(there, place / name)
     lock = hashlib.sha256((place / "requirements.lock").read_bytes()).hexdigest()
     if lock != run["environment"]["lock"]:
         missing.append("requirements.lock of its commit is not the one that it ran with: that one is gone")

@@ -319,11 +319,12 @@ def remember(
     source: str,  # the source that is built
     stage: str,  # the stage that has just run
     wired: dict[str, dict],  # see `stages`, with the parameters that it ran with
+    seen: dict | None = None,  # its fingerprint from before it ran: what came in meanwhile was perhaps not read
 ):
     "Keep what a stage was built from."
     hashes = file_hashes(root, source)
     content = {
-        "fingerprint": fingerprint(stage, root / wired[stage]["source"], wired[stage]["params"], root, hashes),
+        "fingerprint": seen or fingerprint(stage, root / wired[stage]["source"], wired[stage]["params"], root, hashes),
         "state": state_seen(root, source, wired[stage]["params"]),
         "params": wired[stage]["params"],
         "products": product_hashes(wired[stage], root, hashes),

@@ -1,12 +1,15 @@
 "Files and contents by their hashes: right after every change, and not read again where nothing changed."
 
+import contextlib
 import json
 import os
+import sqlite3
 import subprocess
 
+import duckdb
 import pytest
 
-from brewcast.common.hashing import FileHashes, digest, sha256
+from brewcast.common.hashing import FileHashes, copied, digest, sha256
 
 
 def test_the_hash_of_a_file_is_what_other_tools_say(tmp_path):
@@ -95,3 +98,57 @@ def test_a_folder_is_its_files_by_name_and_bytes_and_not_what_tools_leave_in_it(
     assert len({before, renamed, more, hashes.of(folder)}) == 4
     # and where there is nothing, nothing is said
     assert hashes.of(tmp_path / "gone") is None
+
+
+def test_rows_in_a_databases_log_count_and_no_more_when_they_move_into_its_file(tmp_path):
+    # given a SQLite database in WAL mode, in a folder and linked to, that another connection holds open
+    (tmp_path / "data").mkdir()
+    path, link = tmp_path / "data/till.db", tmp_path / "near"
+    link.symlink_to(path)
+
+    def seen() -> list[str]:
+        hashes = FileHashes(tmp_path / "hashes.json")
+        found = [hashes.of(path), hashes.of(link), hashes.of(tmp_path / "data"), sha256(link)]
+        hashes.save()
+        return found
+
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as till:
+        till.execute("PRAGMA journal_mode = wal")
+        till.execute("CREATE TABLE sales (pieces)")
+        till.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        before, size = seen(), path.stat().st_size
+        # when it adds a row, which is in the log alone
+        till.execute("INSERT INTO sales VALUES (3)")
+        assert path.stat().st_size == size
+        after = seen()
+        # then every hash is another, also as it is remembered, and a copy has it
+        assert [a == b for a, b in zip(before, after, strict=True)] == [False] * 4
+        assert after == seen() and after[0] == after[1] == after[3]
+        assert sha256(copied(path, tmp_path / "copies/till.db")) == after[0]
+        # to read it, and to move the row into the file, changes nothing
+        with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as reader:
+            assert reader.execute("SELECT * FROM sales").fetchall() == [(3,)]
+            assert seen() == after
+        till.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        assert seen() == after
+    assert seen() == after and not path.with_name("till.db-wal").exists()
+
+
+def test_rows_in_the_log_of_a_duckdb_database_count(tmp_path):
+    # given a database whose writer was killed before its rows went into the file
+    path = tmp_path / "shop.duckdb"
+    with duckdb.connect(str(path)) as con:
+        con.execute("CREATE TABLE sales AS SELECT 1 AS pieces")
+    before = sha256(path)
+    code = f"""import duckdb, os
+con = duckdb.connect({str(path)!r})
+con.execute("INSERT INTO sales VALUES (2)")
+os._exit(0)"""
+    subprocess.run(["python", "-c", code], check=True)
+    assert path.with_name("shop.duckdb.wal").exists()
+    assert (
+        sha256(path)
+        == FileHashes(tmp_path / "hashes.json").of(path)
+        == sha256(copied(path, tmp_path / "c/shop.duckdb"))
+    )
+    assert sha256(path) != before

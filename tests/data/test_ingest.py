@@ -154,8 +154,8 @@ def test_rows_are_counted_by_month(read):
     got = read(text(*LINES, *february, *bad), sql=f"{SQL} WHERE PIECES <> 4")
     # then each month has its own
     assert got.dataset["months"] == {
-        "2022-01": {"rows_in": 3, "rows_set_aside": 1},
-        "2022-02": {"rows_in": 3, "rows_set_aside": 3},
+        "2022-01": {"rows_in": 3, "rows_set_aside": 0, "rows_left_out_by_query": 1},
+        "2022-02": {"rows_in": 3, "rows_set_aside": 2, "rows_left_out_by_query": 1},
         "unknown": {"rows_in": 0, "rows_set_aside": 2},
     }
 
@@ -173,13 +173,78 @@ def test_lines_without_a_partner_in_a_join_are_set_aside(read):
     got = read(text(*LINES), sql=sql, files=[till, cities], lacks=["product"])
     # then nothing is lost silently, and nothing counted twice
     assert [row["country"] for row in got.sales] == ["Canada", "Canada"]
-    assert got.dataset["rows_left_out_by_query"] == 2
+    assert got.dataset["rows_left_out_by_query"] == 0 and got.dataset["rows_set_aside"] == 2
     assert [(row["table"], row["line"], row["reason"]) for row in got.aside] == [
         ("cities", 3, "repeats the key"),
         ("till", 4, "is left out by toy.sql"),
         ("till", 5, "is left out by toy.sql"),
     ]
     assert got.aside[1]["row"] == LINES[2]
+
+
+FILTERS = {  # the end of a query over till and cities: lines that it leaves out, and lines that it loses in a join
+    "nothing": ("JOIN cities USING (CITY)", 0, 1),
+    "a filter": ("JOIN cities USING (CITY) WHERE PIECES <> 3", 1, 1),
+    "a filter of what is joined": ("JOIN cities USING (CITY) WHERE KIND <> 'town'", 1, 1),
+    "a left join that is filtered": ("LEFT JOIN cities ON till.CITY = cities.CITY WHERE cities.KIND <> 'town'", 1, 1),
+    "a left join that is asked for a partner": ("LEFT JOIN cities USING (CITY) WHERE KIND IS NOT NULL", 0, 1),
+    "tables joined by the filter": (", cities WHERE till.CITY = cities.CITY AND till.PIECES <> 3", 1, 1),
+    "a cross join": ("CROSS JOIN cities AS c WHERE till.CITY = c.CITY AND KIND <> 'town' AND PIECES < 99", 1, 1),
+    "an anti join": ("ANTI JOIN cities USING (CITY)", 4, 0),
+    "a choice": ("JOIN cities USING (CITY) QUALIFY row_number() OVER (PARTITION BY STORE ORDER BY _line) = 1", 2, 1),
+    "two conditions": ("WHERE PIECES > 1 AND PRICE < 3 OR STORE = 'S9'", 1, 0),
+}
+
+
+@pytest.mark.parametrize("end, left_out, lost", FILTERS.values(), ids=FILTERS)
+def test_what_a_query_filters_is_no_bad_row_and_what_a_join_loses_is(read, end, left_out, lost):
+    # given five lines, of which a table of cities lacks one's, and a query that filters
+    read.data.mkdir()
+    (read.data / "cities.csv").write_text("CITY,KIND\nMontréal,city\nSan José,city\nBoston,town\n")
+    cities = {"name": "cities", "path": "cities.csv", "columns": {"CITY": "text", "KIND": "text"}, "key": ["CITY"]}
+    till = {"name": "till", "path": "till.csv", "date_format": "%m/%d/%Y", "columns": COLUMNS}
+    lines = [*LINES[:3], LINES[3].replace("San José", "Boston"), LINES[3].replace("San José", "Quito")]
+    names = SQL.replace("CITY AS city", "till.CITY AS city").replace("_file, _line FROM till", "till._file, till._line")
+    # when sales are read by it, whole or as a CTE
+    for sql in (f"{names} FROM till {end}", f"WITH x AS ({names} FROM till {end}) SELECT * FROM x"):
+        got = read(
+            text(*lines),
+            sql=sql.replace("_line) = 1", "till._line) = 1"),
+            files=[till, cities],
+            lacks=["country", "product"],
+        )
+        # then what it filters is counted apart
+        assert (got.dataset["rows_left_out_by_query"], got.dataset["rows_set_aside"]) == (left_out, lost)
+        assert {row["reason"] for row in got.aside} == ({"is left out by toy.sql"} if lost else set())
+        by_file = got.dataset["tables"]["till"]["files"]["till.csv"]
+        assert by_file.get("rows_left_out_by_query", 0) == left_out
+        by_month = got.dataset["months"]["2022-01"]
+        assert (by_month.get("rows_left_out_by_query", 0), by_month["rows_set_aside"]) == (left_out, lost)
+
+
+def test_a_filter_is_no_reason_to_refuse_an_export(read):
+    cards = [LINES[1].replace("Pastry", "Gift card")] * 4
+    got = read(text(*LINES, *cards), sql=f"{SQL} WHERE CATEGORY <> 'Gift card'", max_bad_share=0.01)
+    assert got.aside == [] and got.dataset["rows_left_out_by_query"] == 4
+    with pytest.raises(ValueError, match="4 of 8 rows are bad.*what is no sale, the SQL's WHERE leaves out"):
+        read(text(*LINES, *cards), max_bad_share=0.01)
+
+
+def test_bad_rows_are_counted_by_store(read):
+    # given twelve bad lines of one store, three of another, and a query that renames the stores
+    bad = LINES[2].replace(",2,", ",#REF!,")
+    content = text(*LINES, *[bad] * 11, bad.replace("1/5", "2/5"), *[bad.replace("S2", "S1")] * 3, "x", LINES[0][2:])
+    got = read(content, sql=SQL.replace("STORE AS", "'Shop ' || lower(STORE) AS"))
+    assert got.dataset["stores_set_aside"] == {
+        "Shop s2": {
+            "2022-01": {"rows_in": 2, "rows_set_aside": 11},
+            "2022-02": {"rows_in": 0, "rows_set_aside": 1},
+        }
+    }
+    # where nothing says whose a row is, nothing is said, nor where no store lost ten, or one in fifty
+    assert "stores_set_aside" not in read(content, sql=SQL.replace("STORE AS", "STORE || _line AS")).dataset
+    assert "stores_set_aside" not in read(text(*LINES, bad)).dataset
+    assert "stores_set_aside" not in read(text(*LINES * 300, *[bad] * 11)).dataset
 
 
 def test_a_query_that_adds_up_counts_its_own_rows(read):

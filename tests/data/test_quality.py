@@ -237,6 +237,41 @@ def test_rows_set_aside_in_the_last_months(last, level):
     assert [f["level"] for f in found] == ([level] if level else [])
 
 
+@pytest.mark.parametrize("left, level", [(80, None), (150, None), (600, "warn")])
+def test_a_filter_that_takes_far_more_than_ever_is_told(left, level):
+    # given a query that leaves out 8 % of each month's rows / when it leaves out more of the last one
+    months = {
+        f"2022-{n:02d}": {"rows_in": 920, "rows_set_aside": 0, "rows_left_out_by_query": 80} for n in range(1, 13)
+    }
+    months["2023-01"] = {"rows_in": 1000 - left, "rows_set_aside": 0, "rows_left_out_by_query": left}
+    found = rows_set_aside(dataset({}) | {"months": months}, pd.Timestamp("2023-01-01"))
+    assert [(f["level"], f["where"]) for f in found] == ([(level, "the query")] if level else [])
+    assert not level or "left out 600 rows, 60.0%; usual is 8.0% at most" in found[0]["text"]
+
+
+def lost(last: int, year: int) -> dict:
+    "A store that lost so many of a hundred rows, in the last month and in each of those before."
+    months = {f"2022-{n:02d}": {"rows_in": 100 - year, "rows_set_aside": year} for n in range(1, 13)}
+    return months | {"2023-01": {"rows_in": 100 - last, "rows_set_aside": last}}
+
+
+@pytest.mark.parametrize(
+    "stores, level, said",
+    [
+        ({"S5": lost(12, 0)}, "stop", "12 of its rows were set aside, 12.0%; a store's usual share is 0.0%"),
+        ({"S5": lost(9, 9)}, "warn", "108 of its rows of the last twelve months were set aside, 9.0%"),
+        ({"S5": lost(1, 1)}, None, ""),
+        ({f"S{i}": lost(12, 12) for i in range(6)}, None, ""),  # all of them do
+        ({f"S{i}": lost(5, 5) for i in range(5)} | {"S5": lost(40, 5)}, "stop", "usual share is 5.0%"),
+    ],
+)
+def test_a_store_that_loses_rows_as_no_other_is_told(stores, level, said):
+    told = dataset({"2023-01": {"rows_in": 1000, "rows_set_aside": 5}}) | {"stores_set_aside": stores, "stores": 6}
+    found = rows_set_aside(told, pd.Timestamp("2023-01-01"))
+    assert [(f["level"], f["where"]) for f in found] == ([(level, "store S5")] if level else [])
+    assert not level or said in found[0]["text"]
+
+
 def test_a_month_whose_rows_were_set_aside_is_stopped_in_the_months_after_too(judge):
     foul = {"rows_in": 700, "rows_set_aside": 300}
     months = [f"{month:%Y-%m}" for month in sorted(history().date.dt.to_period("M").dt.to_timestamp().unique())]

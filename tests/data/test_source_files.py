@@ -2,13 +2,23 @@
 
 import contextlib
 import gzip
+import os
 import sqlite3
+import subprocess
+import sys
+from decimal import Decimal
 
 import duckdb
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
-from tills import COLUMNS, HEADER, LINES, assert_costs_itself_only, assert_refused, reader, text
+from conftest import ROOT
+from tills import COLUMNS, HEADER, LINES, SQL, assert_costs_itself_only, assert_refused, reader, text
 
+from brewcast.common.hashing import sha256
+from brewcast.data import source_files
+from brewcast.data.quality import unused_columns
 from brewcast.data.source_files import looks_like, numbered_lines
 
 
@@ -93,7 +103,26 @@ REFUSED = {  # content, settings, and what the error says
         "till.csv: column 'PRICE' is missing; the nearest is 'PRIZE'",
     ),
     "a column twice": (text(*LINES).replace("TOTAL", "PRICE"), {}, "column 'PRICE' is there twice"),
-    "UTF-16": (text(*LINES).encode("utf-16"), {}, "till.csv: holds zero bytes"),
+    "UTF-16 without a mark": (
+        text(*LINES).encode("utf-16-le"),
+        {},
+        "till.csv: holds zero bytes, so it is not text in UTF-8 or Windows-1252; export it as UTF-8, or declare its `encoding`",
+    ),
+    "an encoding that there is not": (
+        text(*LINES),
+        {"more": {"encoding": "shift-gis"}},
+        "Python's names count, such as",
+    ),
+    "a time zone that there is not": (
+        text(*LINES),
+        {"more": {"timezone": "America/NewYork"}},
+        "timezone 'America/NewYork' is none, such as America/New_York or UTC; the nearest is 'America/New_York'",
+    ),
+    "one sign for two things": (
+        text(*LINES),
+        {"more": {"decimal": ",", "thousands": ","}},
+        "thousands is another sign",
+    ),
     "truncated gzip": (
         gzip.compress(text(*LINES * 99).encode())[:-20],
         {},
@@ -296,7 +325,433 @@ def test_a_file_is_cut_into_the_same_lines_whatever_is_read_at_a_time(tmp_path, 
         (["1"] * 19 + ["dear"], "whole numbers"),  # one in twenty may be a mistake
         (["1"] * 18 + ["dear"], "text"),
         ([], "text"),
+        (
+            ["1.000", "12.500"],
+            "whole numbers with '.' between thousands, or numbers with three places (declare `thousands` or `decimal`)",
+        ),
+        (["1 000", "5"], "whole numbers with ' ' between thousands (declare `thousands` or `decimal`)"),
+        (["2,50", "3"], 'decimal numbers of other signs (declare `decimal: ","`)'),
+        (["1.234,50"], 'decimal numbers of other signs (declare `decimal: ","` and `thousands: "."`)'),
     ],
 )
 def test_what_a_column_looks_like_is_said_in_words(texts, told):
     assert looks_like(texts) == told
+
+
+# -- one store, one name
+
+
+NEVER_MEANT = {
+    "a carriage return": "S1\r",
+    "a non-breaking blank": "\u00a0S1\u00a0",
+    "no width": "\u200bS1\ufeff",
+    "a tab and a blank": "\tS1 ",
+    "a control character": "S\x011",
+    "a soft hyphen": "S\u00ad1",
+}
+
+
+@pytest.mark.parametrize("written", NEVER_MEANT.values(), ids=NEVER_MEANT)
+def test_what_is_never_meant_makes_no_second_store(read, written):
+    # given the store's first line written otherwise / then it is the same store, quoted or not
+    plain = read(text(*LINES)).gives.sales.read_bytes()
+    for field in (written, f'"{written}"'):
+        got = read(text(field + LINES[0][2:], *LINES[1:]).replace("\n", "\r\n"))
+        assert got.gives.sales.read_bytes() == plain
+
+
+def test_composed_and_decomposed_letters_and_doubled_blanks_are_one_name(read):
+    plain = read(text(*LINES)).gives.sales.read_bytes()
+    decomposed = [LINES[0].replace("é", "e\u0301"), *LINES[1:2], LINES[2].replace("San José", "San  Jose\u0301")]
+    assert read(text(*decomposed, LINES[3].replace("San ", "San\u00a0"))).gives.sales.read_bytes() == plain
+    # in a column's name too
+    header = HEADER.replace("CITY", "\ufeffCITE\u0301 ")
+    columns = {column.replace("CITY", "CITÉ"): kind for column, kind in COLUMNS.items()}
+    sql = SQL.replace("CITY AS", "CITÉ AS")
+    assert read(text(*LINES, header=header), sql=sql, more={"columns": columns}).gives.sales.read_bytes() == plain
+
+
+@pytest.mark.parametrize("kind", ["parquet", "duckdb", "sqlite"])
+def test_tables_are_tidied_and_numbers_are_names_without_places(read, kind):
+    # given stores as numbers with places, and texts with what is never meant
+    read.data.mkdir()
+    frame = as_frame().assign(STORE=[101.0, 101.0, 102.5, 102.5])
+    frame["CITY"] = frame.CITY + "\u00a0\r"
+    content, name, more = as_file(read.data, frame, kind)
+    got = read(content, name, more=more)
+    assert [row["store_id"] for row in got.sales] == ["101", "101", "102.5", "102.5"]
+    assert {row["city"] for row in got.sales} == {"Montréal", "San José"}
+
+
+@pytest.mark.parametrize("kind", ["duckdb", "sqlite"])
+def test_bytes_are_no_store(read, kind):
+    # given a store whose id is stored as bytes, in SQLite in some rows
+    read.data.mkdir()
+    bad = 2 if kind == "sqlite" else 4
+    frame = as_frame().assign(STORE=[b"S1", b"S1", "S2", "S2"] if kind == "sqlite" else [b"S1"] * 4)
+    name, more = as_file(read.data, frame, kind)[1:]
+    said = rf"{bad} of 4 rows are bad.*'STORE' is bytes \(a BLOB\), no text or number: store it as text \({bad} rows"
+    with pytest.raises(ValueError, match=said):
+        read(None, name, more=more, max_bad_share=0.3)
+    aside = pq.read_table(read.data.parent / "out" / "quarantine.parquet").to_pylist()
+    assert "2 bytes" in aside[0]["row"] and "\0" not in aside[0]["row"]
+
+
+def test_texts_of_an_old_parquet_file_are_read_though_it_says_bytes(read):
+    read.data.mkdir()
+    plain = read(text(*LINES)).gives.sales.read_bytes()
+    frame = as_frame()
+    frame["CITY"] = [city.encode() for city in frame.CITY]
+    frame.to_parquet(read.data / "till.parquet")
+    assert read(None, name="till.parquet").gives.sales.read_bytes() == plain
+    frame["CITY"] = [b"\xff", *frame.CITY[1:]]
+    frame.to_parquet(read.data / "till.parquet")
+    assert [(row["line"], row["column"]) for row in read(None, name="till.parquet").aside] == [(1, "CITY")]
+
+
+def as_file(data, frame: pd.DataFrame, kind: str) -> tuple:
+    "Writes a table, and says how `read` reads it."
+    if kind == "sqlite":
+        (data / "till.db").unlink(missing_ok=True)
+        sqlite_table(data / "till.db", "tills", frame.assign(DATE=frame.DATE.dt.strftime("%m/%d/%Y")))
+        return None, "till.db", {"table": "tills"}
+    if kind == "duckdb":
+        (data / "till.duckdb").unlink(missing_ok=True)
+        with duckdb.connect(str(data / "till.duckdb")) as con:
+            con.execute("CREATE TABLE tills AS SELECT * FROM frame")
+        return None, "till.duckdb", {"table": "tills"}
+    frame.to_parquet(data / "till.parquet")
+    return None, "till.parquet", {}
+
+
+# -- numbers
+
+
+def pieces(read, *written: str, **more) -> list:
+    "What ingest takes for the pieces, None where it sets the line aside."
+    lines = [f"S{i};1/5/2022;Boston;Coffee;{number};2.50;;;;False" for i, number in enumerate(written)]
+    columns = {c: kind for c, kind in COLUMNS.items() if c != "TOTAL"} | {"PRICE": "text"}
+    sql = SQL.replace("TOTAL AS total_sale,", "").replace("PRICE AS price", "2.5 AS price")
+    settings = {"delimiter": ";", "columns": columns | {"PIECES": more.pop("kind", "integer")}} | more
+    got = read("\n".join([HEADER.replace(",", ";"), *lines]), sql=sql, more=settings, returns=True)
+    read.last = got
+    sold = {row["store_id"]: row["quantity_sold"] for row in got.sales}
+    return [sold.get(f"S{i}") for i in range(len(written))]
+
+
+def test_three_places_of_an_integer_are_unclear_until_signs_are_declared(read):
+    # given whole numbers as pandas writes them, and some that may be thousands
+    written = ["5", "5.0", "5.00", "1234.000", "0.000", "1.000", "12.000", "-1.000"]
+    assert pieces(read, *written) == [5, 5, 5, 1234, 0, None, None, None]
+    assert {row["reason"] for row in read.last.aside} == {
+        'may have places or \'.\' between thousands: declare `decimal: "."` or `thousands: "."` under files'
+    }
+    findings = unused_columns(read.last.dataset, pd.Timestamp("2022-01-01"))
+    assert ["3 rows were set aside" in f["text"] for f in findings if f["level"] == "warn"] == [True]
+    # then either is read as it is declared
+    assert pieces(read, "1.000", "12.000", decimal=".") == [1, 12]
+    assert pieces(read, "1.000", "12.000", "5", thousands=".") == [1000, 12000, 5]
+
+
+SIGNS = {  # settings, what is read and as what, and what is no number then
+    "German": ({"thousands": "."}, {"1.234,50": "1234.5", "1234,5": "1234.5", "-1.234": "-1234", "7": "7"}, "12.34"),
+    "a comma alone": ({"decimal": ","}, {"1234,5": "1234.5", ",5": "0.5"}, "1.234,5"),
+    "English": ({"thousands": ","}, {"1,234.50": "1234.5", "1,234,567": "1234567", "12.5": "12.5"}, "1,23"),
+    "a blank": ({"decimal": ",", "thousands": " "}, {"1 234,5": "1234.5", "1\u00a0234,5": "1234.5"}, "12 34"),
+    "a narrow one": ({"decimal": ",", "thousands": "\u202f"}, {"1\u202f234,5": "1234.5"}, "1\u202f23"),
+    "Swiss": ({"thousands": "'"}, {"1'234.50": "1234.5", "1’234.5": "1234.5"}, "12'34"),
+    "nothing": ({}, {"1234.50": "1234.5", "5e-1": "0.5", "1.000": "1"}, "1.00.0"),
+}
+
+
+@pytest.mark.parametrize("settings, good, bad", SIGNS.values(), ids=SIGNS)
+@pytest.mark.parametrize("kind", ["decimal", "double"])
+def test_numbers_are_read_with_the_signs_that_are_declared(read, kind, settings, good, bad):
+    got = pieces(read, *good, bad, kind=kind, **settings)
+    assert got == [*map(Decimal, good.values()), None]
+
+
+def test_grouped_integers(read):
+    assert pieces(read, "1.234.567", "123456", "1.23.456", "1.2345", thousands=".") == [1234567, 123456, None, None]
+    assert pieces(read, "1,000", "1,000.0", "1,00", thousands=",") == [1000, 1000, None]
+
+
+@pytest.mark.parametrize("kind", ["parquet", "duckdb", "sqlite"])
+def test_numbers_that_are_stored_as_such_have_no_signs(read, kind):
+    # given a table of numbers, declared as the texts of other files are
+    read.data.mkdir()
+    frame = as_frame().assign(
+        PIECES=[1000.0, 1.0, 2.0, 4.0], PRICE=[1.125, 3.25, 2.55, 2.5], TOTAL=[1125, 3.25, 5.1, 10]
+    )
+    content, name, more = as_file(read.data, frame, kind)
+    for signs in ({}, {"decimal": ","}, {"thousands": "."}):
+        got = read(content, name, more=more | signs)
+        assert [float(row["price"]) for row in got.sales] == [1.125, 3.25, 2.55, 2.5]
+        assert float(got.sales[0]["quantity_sold"]) == 1000
+
+
+def test_decimals_that_may_be_thousands_are_told(read):
+    # given weights of three places, none of which is below one or has other places
+    def told():
+        return [
+            f["text"] for f in unused_columns(read.last.dataset, pd.Timestamp("2022-01-01")) if f["level"] == "warn"
+        ]
+
+    assert pieces(read, "1.250", "7", kind="decimal") == [Decimal("1.25"), 7]
+    assert len(told()) == 1 and "'1.250' is read as a decimal number, and might be" in told()[0]
+    for clear in ("0.250", "1.5", "1000"):
+        pieces(read, "1.250", clear, kind="decimal")
+        assert told() == []
+    pieces(read, "1.250", "7", kind="decimal", decimal=".")
+    assert told() == []
+
+
+# -- records of several lines
+
+
+def test_quoted_line_breaks_are_read(read):
+    # given a quoted city of two lines, of three, and with a quotation mark, a comma and Windows' line ends
+    for end in ("\n", "\r\n"):
+        for city in ("Mont\nréal", "Mont\n\nréal", "Mont\n, QC", 'The ""\nHub""'):
+            lines = [LINES[0].replace("Montréal", f'"{city}"'), *LINES[1:], "x"]
+            got = read(text(*lines).replace("\n", end))
+            # then it is one line's, of the number of its first, and the others keep theirs
+            assert len(got.sales) == 4 and [row["line"] for row in got.aside] == [6 + city.count("\n")]
+            assert got.sales[0]["city"] == " ".join(city.replace('""', '"').split())
+            assert [got.lineage[0]["first_line"], got.lineage[-1]["last_line"]] == [2, 5 + city.count("\n")]
+
+
+def test_a_bad_record_of_several_lines_is_kept_whole(read):
+    bad = LINES[0].replace("Montréal", '"Mont\nréal"').replace(",3,", ",three,")
+    got = read(gzip.compress(text(*LINES, bad).encode()), name="till.csv.gz")
+    assert [(row["line"], row["column"], row["row"]) for row in got.aside] == [(6, "PIECES", bad)]
+
+
+def test_a_line_break_in_the_header(read):
+    plain = read(text(*LINES)).gives.sales.read_bytes()
+    columns = {column.replace("CITY", "CITY NAME"): kind for column, kind in COLUMNS.items()}
+    sql = SQL.replace("CITY AS", '"CITY NAME" AS')
+    got = read(text(*LINES, header=HEADER.replace("CITY", '"CITY\nNAME"')), sql=sql, more={"columns": columns})
+    assert got.gives.sales.read_bytes() == plain and got.lineage[0]["first_line"] == 3
+
+
+STRAY = {  # lines with marks that enclose nothing
+    "never closed": [LINES[0].replace("Mont", '"Mont')],
+    "never opened": [LINES[0].replace("réal", 'réal"')],
+    "opened in one line, closed in the next": [LINES[0].replace("Mont", '"Mont'), LINES[1].replace("réal", 'réal"')],
+    "inches": [LINES[0].replace("Montréal", '12" pipe'), LINES[1].replace("Montréal", '12" pipe')],
+    "opened twice": [LINES[0].replace("Mont", '"Mont'), LINES[1].replace("Mont", '"Mont')],
+}
+
+
+@pytest.mark.parametrize("stray", STRAY.values(), ids=STRAY)
+@pytest.mark.parametrize("apart", [0, 1, 150])
+def test_a_stray_mark_swallows_no_other_line(read, stray, apart):
+    # given stray marks among good lines, side by side or far from each other
+    between = [LINES[3]] * apart
+    got = read(text(*LINES, *[line for bad in stray for line in (bad, *between)], *LINES))
+    assert {row["reason"] for row in got.aside} == {"has an unclosed or stray quotation mark"}
+    assert [row["row"] for row in got.aside] == stray and len(got.sales) == 8 + apart * len(stray)
+
+
+@pytest.mark.parametrize("size", [64, 65, 127, 1000, 1 << 22])
+def test_records_of_several_lines_are_the_same_whatever_is_read_at_a_time(tmp_path, size):
+    records = ["a,b,c", *[f'{i},"é{"x" * (i % 40)}\n{i}",{i}' if i % 3 else f"{i},é,{i}" for i in range(300)]]
+    records += ["1,2,3", '4,"open,5', *["7,8,9"] * 9]
+    (tmp_path / "till.csv").write_text("\n".join(records))
+    got = [pair for batch in numbered_lines(tmp_path / "till.csv", size, width=3) for pair in batch.to_pylist()]
+    assert [row["text"] for row in got] == records
+    number = 1
+    for row in got:
+        assert row["_line"] == number
+        number += 1 + row["text"].count("\n")
+
+
+# -- encodings
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-32", "utf-8", "utf-8-sig", "cp1252", "mac_roman"])
+def test_a_declared_encoding_makes_no_difference(read, encoding):
+    plain = read(text(*LINES)).gives.sales.read_bytes()
+    told = {} if encoding in ("utf-16", "utf-32") else {"encoding": encoding}  # those tell themselves
+    for packed in (bytes, gzip.compress):
+        got = read(packed(text(*LINES).replace("\n", "\r\n").encode(encoding)), more=told)
+        assert got.gives.sales.read_bytes() == plain
+
+
+FOREIGN = {  # encoding: a city in it
+    "cp932": "横浜コーヒー",
+    "cp949": "서울 강남점",
+    "gb18030": "北京朝阳店",
+    "cp1251": "Москва",
+    "koi8_r": "Москва",
+    "cp1253": "Θεσσαλονίκη",
+}
+
+
+@pytest.mark.parametrize("encoding, city", FOREIGN.items())
+def test_an_encoding_that_nobody_declared_is_refused_with_its_likely_name(read, encoding, city):
+    content = text(*[line.replace("Montréal", city).replace("San José", city) for line in LINES]).encode(encoding)
+    with pytest.raises(ValueError, match=f"is neither UTF-8 nor Windows-1252 in 4 of 4 .* looks like .*{encoding}"):
+        read(content)
+    got = read(content, more={"encoding": encoding})
+    assert {row["city"] for row in got.sales} == {city}
+
+
+def test_a_damaged_line_costs_itself_only_where_the_others_tell_the_encoding(read):
+    # given a file of UTF-8, or of Windows-1252, with one line of bytes that are neither
+    for encoding, told in (("utf-8", {}), ("cp1252", {}), ("utf-8", {"encoding": "utf-8"})):
+        bad = LINES[0].replace("Montréal", "Mont#al").encode().replace(b"#", b"\x81\xff")
+        got = read(text(*LINES * 10).encode(encoding) + bad, more=told)
+        assert len(got.sales) == 40 and [row["line"] for row in got.aside] == [42]
+        said = "holds bytes that are not utf-8" if told else "is neither UTF-8 nor Windows-1252"
+        assert got.aside[0]["reason"] == said and "Mont\ufffd\ufffdal" in got.aside[0]["row"]
+
+
+# -- days of the till
+
+
+ZONED = "%Y-%m-%d %H:%M:%S %z"
+
+
+def days(read, times: list[str], **more) -> list[str]:
+    lines = [f"S{i},{time}{LINES[0][11:]}" for i, time in enumerate(times)]
+    got = read(text(*lines), more={"date_format": ZONED} | more)
+    assert got.dataset["rows_set_aside"] == 0
+    return [str(row["date"]) for row in got.sales]
+
+
+def test_a_time_with_an_offset_is_of_the_day_that_it_says(read):
+    late = [
+        "2025-06-30 21:45:00 -0400",
+        "2025-06-30 00:15:00 +02:00",
+        "2025-06-30 21:45:00 Z",
+        "2025-06-30 21:45:00 -04",
+    ]
+    assert days(read, late) == ["2025-06-30"] * 4
+    iso = ["2025-06-30T21:45:00-04:00", "2025-06-30T21:45:00"]
+    assert days(read, iso, date_format="%Y-%m-%dT%H:%M:%S%z") == ["2025-06-30"] * 2
+    assert days(read, ["Mon Jun 30 21:45:00 -0400 2025"], date_format="%a %b %d %H:%M:%S %z %Y") == ["2025-06-30"]
+    assert days(read, ["2025-06-30 21:45:00 EST"], date_format="%Y-%m-%d %H:%M:%S %Z") == ["2025-06-30"]
+
+
+def test_a_time_with_an_offset_is_of_the_day_in_the_declared_time_zone(read):
+    times = [
+        "2025-07-01 01:45:00 Z",
+        "2025-07-01 01:45:00 +0000",
+        "2025-06-30 21:45:00 -0400",
+        "2025-07-01 07:15:00 +0530",
+    ]
+    assert days(read, times, timezone="America/New_York") == ["2025-06-30"] * 4
+    assert days(read, ["2025-06-30 21:45:00"], timezone="Asia/Tokyo") == ["2025-06-30"]  # local already
+
+
+def zoned(data, zone: str, hour: int = 21):
+    "A Parquet file of sales late on the last day of June in New York, as instants."
+    frame = as_frame()
+    frame["DATE"] = pd.to_datetime([f"2025-06-30 {hour}:45:00"] * 4).tz_localize("America/New_York")
+    table = pa.Table.from_pandas(frame.assign(DATE=frame.DATE.dt.tz_convert(zone)), preserve_index=False)
+    data.mkdir(exist_ok=True)
+    pq.write_table(table, data / "till.parquet")
+
+
+def test_instants_are_of_the_day_in_the_files_time_zone(read):
+    for zone in ("America/New_York", "-04:00"):
+        zoned(read.data, zone)
+        assert {str(row["date"]) for row in read(None, name="till.parquet").sales} == {"2025-06-30"}
+    # in UTC nobody says whose day counts
+    zoned(read.data, "UTC")
+    with pytest.raises(
+        ValueError, match=r"'DATE' holds instants in UTC \(4 of 4 rows are no midnight\).*declare `timezone`"
+    ):
+        read(None, name="till.parquet")
+    for zone, day in (("America/New_York", "2025-06-30"), ("UTC", "2025-07-01")):
+        got = read(None, name="till.parquet", more={"timezone": zone, "date_format": ZONED})
+        assert {str(row["date"]) for row in got.sales} == {day}
+    # midnights of UTC are days
+    frame = as_frame().assign(DATE=pd.to_datetime(["2025-06-30"] * 4, utc=True))
+    frame.to_parquet(read.data / "till.parquet")
+    assert {str(row["date"]) for row in read(None, name="till.parquet").sales} == {"2025-06-30"}
+
+
+def test_instants_of_a_duckdb_table_need_the_tills_time_zone(read):
+    read.data.mkdir()
+    frame = as_frame().assign(DATE=pd.to_datetime(["2025-07-01 01:45:00"] * 4, utc=True))
+    _, name, more = as_file(read.data, frame, "duckdb")
+    with pytest.raises(ValueError, match="declare `timezone`"):
+        read(None, name, more=more)
+    got = read(None, name, more=more | {"timezone": "America/New_York"})
+    assert {str(row["date"]) for row in got.sales} == {"2025-06-30"}
+
+
+@pytest.mark.parametrize("zone", ["America/New_York", "Asia/Tokyo"])
+def test_the_machines_time_zone_has_no_part_in_it(read, zone):
+    # given texts with an offset, and instants of which one line is bad
+    read.data.mkdir()
+    (read.data / "till.csv").write_text("day,n\n2025-06-30 21:45:00 -0400,1\n2025-07-01 09:00:00 +0900,x\n")
+    zoned(read.data, "UTC")
+    code = """import sys
+from pathlib import Path
+from brewcast.common.contracts import connect
+from brewcast.data.source_files import load_table, open_raw
+con, data = connect().con, Path(sys.argv[1])
+till = {"name": "till", "path": "till.csv", "date_format": "%Y-%m-%d %H:%M:%S %z"}
+load_table(con, data, till | {"columns": {"day": "date", "n": "integer"}})
+other = {"name": "other", "path": "till.parquet", "date_format": "%Y-%m-%d", "timezone": "America/New_York"}
+load_table(con, data, other | {"columns": {"DATE": "date"}})
+print(con.sql("FROM _staged_till ORDER BY _line").fetchall(), con.sql("FROM other").fetchall())
+print(open_raw(con, data / "till.parquet", {"name": "x", "columns": {}}, []), con.sql("FROM _raw").fetchall())"""
+    told = {}
+    for name in ("UTC", zone):
+        env = os.environ | {"TZ": name, "PYTHONPATH": str(ROOT)}
+        run = subprocess.run(
+            [sys.executable, "-c", code, read.data], env=env, capture_output=True, text=True, check=True
+        )
+        told[name] = run.stdout
+    assert told[zone] == told["UTC"] and "2025, 6, 30" in told[zone]
+
+
+# -- files that are written to
+
+
+def test_a_file_that_changes_while_it_is_read_is_refused(read, monkeypatch):
+    loaded = source_files.typing_sql
+
+    def meanwhile(spec, names, header):
+        with open(read.data / "till.csv", "a") as file:
+            file.write(LINES[0] + "\n")
+        return loaded(spec, names, header)
+
+    monkeypatch.setattr(source_files, "typing_sql", meanwhile)
+    with pytest.raises(
+        ValueError, match="till.csv: was changed while it was read; run again when nothing writes to it"
+    ):
+        read(text(*LINES))
+
+
+def test_a_database_that_a_till_writes_to_is_read_as_one_snapshot(read, monkeypatch):
+    # given a SQLite database in WAL mode that another connection holds open and has added a row to
+    read.data.mkdir()
+    plain = read(text(*LINES)).gives.sales.read_bytes()
+    _, name, more = as_file(read.data, as_frame()[:3], "sqlite")
+    with contextlib.closing(sqlite3.connect(read.data / name, isolation_level=None)) as till:
+        till.execute("PRAGMA journal_mode = wal")
+        row = [*LINES[3].split(",")]
+        add = "INSERT INTO tills VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+        before = sha256(read.data / name)
+        till.execute(add, row)
+        now, loaded = sha256(read.data / name), source_files.typing_sql
+        assert now != before
+
+        def meanwhile(*given):
+            till.execute(add, ["S9", *row[1:4], "x", *row[5:]])
+            return loaded(*given)
+
+        # when it is read, and further rows come in meanwhile
+        monkeypatch.setattr(source_files, "typing_sql", meanwhile)
+        got = read(None, name, more=more)
+        # then all that was there is read, the hash is of that, and the further rows have another one
+        assert got.gives.sales.read_bytes() == plain and got.aside == []
+        assert got.dataset["tables"]["till"]["files"]["till.db:tills"]["sha256"] == now != sha256(read.data / name)
+        monkeypatch.undo()
+        assert [row["row"][:2] for row in read(None, name, more=more).aside] == ["S9"]

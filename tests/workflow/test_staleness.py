@@ -5,7 +5,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-from toy import ENV, STAGES, edit, started
+from toy import ENV, STAGES, begin_build, edit, hold, release, started
+from waits import until
 
 from brewcast.common.paths import write_text
 from brewcast.workflow import staleness
@@ -243,3 +244,19 @@ def test_relative_imports_count_from_where_they_stand(package):
         "data.look",
         "data.near",
     ]
+
+
+def test_what_comes_in_while_a_stage_runs_makes_it_stale(toy, brewcast):
+    # given a build of new rows that stands in the middle of its first stage
+    till = toy / "data/near/till.csv"
+    edit(till, "S1", "S1\nS2")
+    hold(toy, "ingest")
+    process = begin_build(toy)
+    out = toy / "products/near/ingest/out.txt"
+    until(lambda: out.exists() and out.read_text() == "half", "in the middle of ingest")
+    # when more rows come in / then they are built next time, since nobody knows whether they were read
+    edit(till, "S2", "S2\nS3")
+    release(toy)
+    assert process.wait(120) == 0
+    assert "ingest" in started(brewcast("build").err)
+    assert started(brewcast("build").err) == []
