@@ -31,7 +31,8 @@ def contest(
 ) -> pd.DataFrame:  # model, series_id, cutoff, month, actual, forecast, lower, upper, country, size
     "Walk-forward forecasts of every recipe, with the intervals that they would have had."
     before = sorted(rows.cutoff[(rows.cutoff < judged[0]) & rows.actual.notna()].unique())[-len(judged) :]
-    known = rows[["series_id", "cutoff", "has_own_season", "months_of_history", "country", "city"]]
+    asked = list(rows.columns.intersection(["may_be_closed"]))  # such months say nothing of the other intervals
+    known = rows[["series_id", "cutoff", "has_own_season", "months_of_history", "country", "city", *asked]]
     known = known.assign(seasonal_forecast=rows.rate_seasonal * rows.expected_units, judged=rows.cutoff.isin(judged))
     parts, done = [], {}
     for name, recipe in recipes.items():
@@ -44,7 +45,17 @@ def contest(
     size = _sizes(rows[rows.cutoff.isin(judged)])
     table = table.assign(size=table.series_id.map(size).fillna("medium"), age=age_of(table.months_of_history))
     names = ["model", "series_id", "cutoff", "month", "actual", "forecast", "lower", "upper"]
-    names += ["country", "city", "size", "age", "has_own_season", "months_of_history", "seasonal_forecast", "judged"]
+    names += [
+        "country",
+        "city",
+        "size",
+        "age",
+        "has_own_season",
+        "months_of_history",
+        "seasonal_forecast",
+        "judged",
+        *asked,
+    ]
     return table[names]
 
 

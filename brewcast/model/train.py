@@ -33,14 +33,17 @@ from brewcast.model.recipes import (
 def training_rows(
     folder: Path,  # the features stage's products
     source: str,  # names Feast's project
-) -> pd.DataFrame:  # series_id, cutoff, month, actual (NaN where not in yet), actual_first and known_from, FEATURES
+) -> (
+    pd.DataFrame
+):  # series_id, cutoff, month, may_be_closed, actual (NaN where not in yet), actual_first and known_from, FEATURES
     "Feast's point-in-time join of every decision, with its outcome; of a restated row as it was when it was decided."
     history = read_parquet(Path(folder) / "history.parquet")
     history = history.drop_duplicates(["series_id", "event_timestamp"], keep="first", ignore_index=True)
     decisions = history[["series_id", "created"]].rename(columns={"created": "decided_at"})
     joined = point_in_time(folder, source, decisions)
     cutoff = history.event_timestamp.dt.tz_localize(None).astype("datetime64[us]")
-    rows = joined.assign(cutoff=cutoff, month=target_month(cutoff))[["series_id", "cutoff", "month", *FEATURES]]
+    rows = joined.assign(cutoff=cutoff, month=target_month(cutoff))
+    rows = rows[["series_id", "cutoff", "month", "may_be_closed", *FEATURES]]
     outcomes = read_parquet(Path(folder) / "outcomes.parquet").drop(columns="month")
     outcomes = outcomes.assign(cutoff=outcomes.cutoff.astype("datetime64[us]"))
     return rows.merge(outcomes, on=["series_id", "cutoff"], how="left", validate="one_to_one")
