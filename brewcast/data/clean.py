@@ -284,7 +284,7 @@ def silent_months(
     closed = _planned_closings(store_month, plan, table)
     places = np.where(there, np.arange(len(months)), len(months))
     back = np.minimum.accumulate(places[:, ::-1], axis=1)[:, ::-1]
-    gone = (back > last) & (np.arange(len(months)) < last)  # for two months or more
+    gone = (back > last) & ~there[:, [max(last - 1, 0)]]  # for two months or more
     value = closed | gone | _usual(silent, there, everyone | closed, np.clip(back - 1, 0, last))
     gap = everyone | (~value if zero_means is None else ~closed & (zero_means == "gap"))
     rows, columns = np.nonzero(silent)

@@ -407,6 +407,9 @@ def test_a_gap_is_told_in_the_summary():
     some = gaps_told(silent_months(marks(A="x" * 10 + "." + "x" * 13, B="x" * 10 + "." + "x" * 13, C=LIVELY)))
     assert some["2022-11"].startswith("A and B have no sale lines")
     assert list(gaps_told(silent_months(marks(A="x" * 23 + ".", B="x" * 14 + "." * 10, C=LIVELY)))) == ["2023-12"]
+    # a store that has been gone for months has closed, in the last month too
+    told = gaps_told(silent_months(marks(A="x" * 23 + ".", B="x" * 20 + "." * 4, C=LIVELY)))
+    assert told["2023-12"].startswith("A has no sale lines")
 
 
 def test_what_is_not_trusted_has_no_quantity_and_no_price():
