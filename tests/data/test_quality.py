@@ -425,7 +425,7 @@ def test_a_line_ahead_is_told_with_its_place_and_compared_with_nothing(judge, tm
     alone = {"store_id": "S3", "date": "2023-07-20T00:00:00", "lines": 1, "place": " (till.csv, line 9)"}
     cleaned = {"first_date": "2022-01-01", "last_date": "2023-04-30", "lone_lines": [alone]}
     months = pd.DataFrame({"month": sorted(lines.date.dt.to_period("M").dt.to_timestamp().unique())})
-    found = check_data(tmp_path / "sales.parquet", months, CALENDAR, [], {"months": 1}, None, cleaned)
+    found = check_data(tmp_path / "sales.parquet", months, CALENDAR, [], {"months": 1}, cleaned=cleaned)
     # then it is warned of with file and line, and nothing else is said than without it
     assert said(found, "dates") == [("warn", "store S3")]
     assert "1 line(s) on 2023-07-20 (till.csv, line 9) stand alone" in found[0]["text"]
