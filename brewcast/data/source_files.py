@@ -300,6 +300,8 @@ def _time_sql(x: str, form: str, timezone: str | None) -> str:
         text, offset = f"regexp_replace({x}, {pattern}, '\\1\\3')", f"regexp_extract({x}, {pattern}, 2)"
         before = before.rstrip() + after
     local = f"try_strptime({text}, {_literal(before)})"
+    if timezone and not zone and re.search("(?<!%)Z$", form):  # a Z that stands for itself: an instant in UTC
+        return f"timezone({_literal(timezone)}, timezone('UTC', {local}))"
     if not zone or not timezone:
         return local
     hours, minutes = f"TRY_CAST({offset}[2:3] AS INTEGER)", f"coalesce(TRY_CAST(right({offset}, 2) AS INTEGER), 0)"
@@ -429,6 +431,8 @@ def find_files(
     if strange:
         raise ValueError(f"files: {name}: `renamed` leads to {strange}, which are no columns of it")
     _check_settings(name, spec)
+    if isinstance(spec.get("null_values"), str):
+        raise ValueError(f"files: {name}: null_values is a list, such as [{spec['null_values']!r}]")
     if not name or name.startswith("_"):
         raise ValueError(f"files: {name!r} is no name for a table; one begins with a letter")
     if data.is_file():

@@ -548,3 +548,53 @@ def test_a_store_that_is_larger_than_all_others_is_no_large_line(judge):
 def test_pieces_for_cases_are_not_told_line_by_line(judge):
     lines = harmed(history(), times("quantity_sold", 24, store_id="S5"))
     assert judge(lines, largest=largest(lines)).stop == [("unit_shift", "store S5")]
+
+
+@pytest.mark.parametrize(
+    "fault, stores",
+    [
+        (lambda lines: pd.concat([lines, lines]), None),  # both copies in one file
+        (lambda lines: pd.concat([lines, lines[lines.store_id == "S5"]]), "S5"),
+        (times("quantity_sold", 12.0), None),
+        (times("price", 100.0, store_id="S5"), "S5"),
+    ],
+)
+def test_a_fault_that_lasts_is_no_measure_of_what_is_usual(judge, fault, stores):
+    # given a fault in each of the last six months
+    lines, since = history(), pd.Timestamp("2022-11-01")
+    lines = pd.concat([lines[lines.date < since], fault(lines[lines.date >= since].copy())], ignore_index=True)
+    # when they are judged, then none of the six is trusted, and the last three stop
+    got = judge(lines, months=3)
+    out = left_out(got.found)
+    assert sorted(set(out.month)) == [*pd.date_range(since, "2023-04-01", freq="MS")]
+    assert {f["figures"]["month"] for f in got.found if f["level"] == "stop"} == {"2023-02", "2023-03", "2023-04"}
+    assert stores is None or set(out.store_id) == {stores}
+    # and what somebody vouched for is a measure of what comes after it
+    vouched = sorted({f"{f['check']}:2022-11" for f in got.found if f["figures"]["month"] == "2022-11"})
+    assert left_out(judge(lines, months=3, accept=vouched).found).empty
+
+
+def test_another_store_s_unit_hides_no_large_line(judge):
+    lines = with_lines(history(), 3000, "2023-04", 1)
+    lines = harmed(lines, times("price", 100.0, store_id="S3"))
+    got = judge(lines, largest=largest(lines))
+    assert ("unit_shift", "store S3") in got.stop and ("large_line", "store S5") in got.stop
+
+
+def test_a_large_line_that_was_taken_back_is_none(judge):
+    lines = with_lines(history(), 3000, "2023-04", 1)
+    lines = pd.concat([lines, lines[lines.quantity_sold == 3000].assign(quantity_sold=-2990.0)], ignore_index=True)
+    assert not [f for f in judge(lines, largest=largest(lines)).found if f["check"] == "large_line"]
+
+
+@pytest.mark.parametrize("date", ["2023-07-20", "2021-03-05"])
+def test_a_line_that_stands_alone_is_no_month_of_large_lines(tmp_path, date):
+    lines = history()
+    mixed = pd.concat([lines, lines.tail(1).assign(date=pd.Timestamp(date))], ignore_index=True)
+    mixed.to_parquet(tmp_path / "sales.parquet")
+    alone = {"store_id": "S7", "date": f"{date}T00:00:00", "lines": 1, "place": " (till.csv, line 9)"}
+    cleaned = {"first_date": "2022-01-01", "last_date": "2023-04-30", "lone_lines": [alone]}
+    months = pd.DataFrame({"month": sorted(lines.date.dt.to_period("M").dt.to_timestamp().unique())})
+    asked = (tmp_path / "sales.parquet", months, CALENDAR, [], {"months": 1})
+    found = check_data(*asked, largest=largest(mixed), cleaned=cleaned)
+    assert said(found, "dates") == [("warn", "store S7")] and not said(found, "large_line")

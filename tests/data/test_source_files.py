@@ -113,6 +113,11 @@ REFUSED = {  # content, settings, and what the error says
         {"more": {"encoding": "shift-gis"}},
         "Python's names count, such as",
     ),
+    "one text for a list of null values": (
+        text(*LINES),
+        {"more": {"null_values": "NA"}},
+        "null_values is a list, such as ['NA']",
+    ),
     "a time zone that there is not": (
         text(*LINES),
         {"more": {"timezone": "America/NewYork"}},
@@ -644,6 +649,9 @@ def test_a_time_with_an_offset_is_of_the_day_in_the_declared_time_zone(read):
     ]
     assert days(read, times, timezone="America/New_York") == ["2025-06-30"] * 4
     assert days(read, ["2025-06-30 21:45:00"], timezone="Asia/Tokyo") == ["2025-06-30"]  # local already
+    # a Z that the format itself holds is an instant in UTC as well
+    form = {"date_format": "%Y-%m-%dT%H:%M:%SZ", "timezone": "America/New_York"}
+    assert days(read, ["2025-07-01T01:45:00Z", "2025-07-01T05:00:00Z"], **form) == ["2025-06-30", "2025-07-01"]
 
 
 def zoned(data, zone: str, hour: int = 21):
