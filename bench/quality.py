@@ -26,7 +26,7 @@ from brewcast.common.core import read_json
 from brewcast.common.params import read_env
 from brewcast.data.clean import clean, incomplete_months, left_out_months
 from brewcast.data.ingest import Query, ingest, largest_lines, repeated_between_files
-from brewcast.data.quality import alike_stores, history, judge_month, large_lines, summary, totals, untrusted
+from brewcast.data.quality import alike_stores, history, judge_month, large_lines, reports, summary, totals, untrusted
 from brewcast.data.simulate import write_export
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -174,8 +174,9 @@ def who_is_who(store: pd.DataFrame, month: pd.Timestamp, calendar: dict) -> dict
 
 def alarms(tables: dict, months: list, calendar: dict, dataset: dict, largest: pd.DataFrame) -> list[dict]:
     "Stops and warns on the data as it is, each month judged as the last."
-    past, large = history(tables, months[-1]), large_lines(largest, tables["store"])
-    judged = (judge_month(tables, month, calendar, dataset, large, past) for month in months)
+    past, told = history(tables, months[-1]), reports(tables["store"], pd.DatetimeIndex(months), calendar)
+    told += large_lines(largest, tables["store"])
+    judged = (judge_month(past, month, told, dataset) for month in months)
     return [found for of_month in judged for found in of_month if found["level"] != "note"]
 
 
@@ -242,7 +243,8 @@ def found_of(
     where = right.get(place, place)
     dataset = in_two_files(db, SECOND_FILE[harm]) if harm in SECOND_FILE else {}
     rows = pd.concat([largest[largest.month < month], largest_of(db, "harmed")], ignore_index=True)
-    found = judge_month(harmed, month, calendar, dataset, large_lines(rows, harmed["store"]))
+    told = reports(harmed["store"], pd.DatetimeIndex([month]), calendar) + large_lines(rows, harmed["store"])
+    found = judge_month(history(harmed, month), month, told, dataset)
     since = month + pd.DateOffset(months=12 if "year ago" in harm else 0)
     told = [
         "stop" if "left_out" in f["figures"] else f["level"]  # in an older month it is left out, and stops nothing

@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['CHECKS', 'FACTORS', 'LEAST', 'NO_MEASURE', 'TIMES', 'SHARE', 'FOUL_SHARE', 'finding', 'entries', 'accepted',
-           'added_up', 'summary', 'surprise', 'missing_stores', 'missing_dates', 'repeated_lines', 'copied_month',
-           'repeated_files', 'moves', 'means', 'shifts', 'history', 'up_to', 'trusted_history', 'unit_shifts',
-           'volumes', 'large_lines', 'folded', 'alike', 'alike_stores', 'way_to_one', 'alike_spellings', 'sums_of',
-           'totals', 'same_figures', 'lone_lines', 'who_is_who', 'in_span', 'rows_set_aside', 'filtered_rows',
-           'store_losses', 'unused_columns', 'untrusted', 'left_out', 'is_left_out', 'judge_month', 'check_data']
+           'added_up', 'summary', 'surprise', 'missing_stores', 'missing_dates', 'line_counts', 'repeated_lines',
+           'copied_months', 'repeated_files', 'Moves', 'moves', 'means', 'shifts', 'History', 'history',
+           'trusted_history', 'unit_shifts', 'volumes', 'large_lines', 'folded', 'alike', 'alike_stores', 'way_to_one',
+           'alike_spellings', 'sums_of', 'totals', 'same_figures', 'lone_lines', 'who_is_who', 'in_span',
+           'rows_set_aside', 'filtered_rows', 'store_losses', 'unused_columns', 'untrusted', 'left_out', 'is_left_out',
+           'reports', 'judge_month', 'check_data']
 
 # %% ../../nbs/data/quality.ipynb #9c69c8e7
 import json
@@ -16,6 +17,7 @@ import re
 import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 import holidays
 import ibis
@@ -125,13 +127,13 @@ def surprise(
 
 def missing_stores(
     store: pd.DataFrame,  # see `summary`
-    month: pd.Timestamp,  # the judged month, the last there is
+    months: pd.DatetimeIndex,  # the judged months, sorted
     unit: str,  # of the calendar: day, week or month
-) -> list[dict]:  # findings
+) -> list[dict]:  # findings; each month's stand on those before it only
     "Stores that report nothing, far too little, or not to the month's end."
-    months = pd.date_range(store.month.min(), month, freq="MS")
+    every = pd.date_range(store.month.min(), months[-1], freq="MS")
     by_month = store.groupby(["month", "store_id"]).date
-    dates, last = (x.unstack().reindex(months) for x in (by_month.size(), by_month.max()))
+    dates, last = (x.unstack().reindex(every) for x in (by_month.size(), by_month.max()))
     open_, habit = dates.notna(), dates.shift().rolling(6, min_periods=2).median()
     before, behind = open_.shift(fill_value=False), last.rsub(last.max(axis=1), axis=0) / pd.Timedelta(days=1)
     little = (before & ~open_) | (dates < habit / 2)
@@ -139,73 +141,90 @@ def missing_stores(
     told = {"completeness": (little, "nothing, or on fewer than half of the usual dates: "), "freshness": (stale, "")}
     possible, found = before.sum(axis=1), []
     for check, (event, text) in told.items():
-        names, n = list(event.columns[event.loc[month]]), int(possible.loc[month])
-        if not names or len(months) < 3:
-            continue
-        chance = surprise(event.sum(axis=1), possible)
-        many = len(names) >= max(3, 0.1 * n) or len(names) >= max(2, 0.5 * n)
-        level = "stop" if many and chance < 1e-4 and len(months) > 4 else "warn" if chance < 0.03 else "note"
-        days = f"{behind.loc[month, names].min():.0f}"
-        text = text if check == "completeness" else f"reported, but ended {days} days or more before the others: "
-        text = f"{text}{', '.join(names[:5])}{', ...' if len(names) > 5 else ''} ({len(names)} of {n} stores, chance {chance:.2g})"
-        where = f"store {names[0]}" if len(names) == 1 else f"{len(names)} stores"
-        found.append(finding(check, level, where, month, text, stores=names, of=n, chance=chance))
+        events = event.sum(axis=1)
+        for known, month in enumerate(every):
+            if known < 2 or not events[month] or month not in months:
+                continue
+            names, n = list(event.columns[event.loc[month]]), int(possible.loc[month])
+            chance = surprise(events.loc[:month], possible.loc[:month])
+            many = len(names) >= max(3, 0.1 * n) or len(names) >= max(2, 0.5 * n)
+            level = "stop" if many and chance < 1e-4 and known > 3 else "warn" if chance < 0.03 else "note"
+            days = f"{behind.loc[month, names].min():.0f}"
+            late = f"reported, but ended {days} days or more before the others: "
+            listed = f"{', '.join(names[:5])}{', ...' if len(names) > 5 else ''}"
+            said = f"{text or late}{listed} ({len(names)} of {n} stores, chance {chance:.2g})"
+            where = f"store {names[0]}" if len(names) == 1 else f"{len(names)} stores"
+            found.append(finding(check, level, where, month, said, stores=names, of=n, chance=chance))
     return found
 
 # %% ../../nbs/data/quality.ipynb #35f942bc
 def missing_dates(
     store: pd.DataFrame,  # see `summary`
-    month: pd.Timestamp,  # the judged month, the last there is
+    months: pd.DatetimeIndex,  # the judged months, sorted
     calendar: dict,  # unit, weekday, countries
-) -> list[dict]:  # findings
+) -> list[dict]:  # findings; each month's stand on the year and a half up to it
     "Dates on which nearly all stores are missing that usually trade on such a day."
     if calendar["unit"] == "month":
         return []
-    freq = "D" if calendar["unit"] == "day" else f"W-{calendar['weekday']}"
-    store = store[store.month >= month - pd.DateOffset(months=18)]
-    dates = pd.date_range(store.date.min(), month + pd.offsets.MonthEnd(0), freq=freq)
-    of_month = dates.to_period("M").to_timestamp()
-    traded = store.groupby("date").size().reindex(dates, fill_value=0)
-    share = traded / store.groupby("month").store_id.nunique().reindex(of_month).to_numpy()
-    usual = share.groupby(dates.weekday).transform(lambda x: x.shift().rolling(26, min_periods=8).median())
-    gone = (usual >= 0.5) & (share < usual / 4)
-    free = pd.DatetimeIndex([])
-    for code in {code for code in (calendar.get("countries") or {}).values() if code and calendar["unit"] == "day"}:
-        free = free.union(pd.DatetimeIndex(list(holidays.country_holidays(code, years=sorted(set(dates.year))))))
-    christmas = (dates.strftime("%m-%d") >= "12-23") | (dates.strftime("%m-%d") <= "01-02")
-    closed = pd.Series((dates.isin(free) | (christmas & (calendar["unit"] == "day"))), dates)
-    silent = (share < 0.25).ne((share < 0.25).shift()).cumsum()  # runs of days on which nobody trades
-    gone &= ~closed.groupby(silent).transform("max")
-    events, possible = (x.groupby(of_month).sum() for x in (gone, pd.Series(1, dates)))
-    names = [f"{date:%Y-%m-%d}" for date in dates[gone.to_numpy() & (of_month == month)]]
-    if not names:
-        return []
-    chance, n = surprise(events, possible), store[store.month == month].store_id.nunique()
-    level = "stop" if chance < 0.03 and n > 2 else "warn" if chance < 0.03 else "note"
-    text = f"nearly all of {n} stores report nothing on {', '.join(names)}, which is no public holiday (chance {chance:.2g})"
-    return [finding("completeness", level, names[0], month, text, dates=names, of=n, chance=chance)]
+    daily = calendar["unit"] == "day"
+    freq = "D" if daily else f"W-{calendar['weekday']}"
+    trading, stores = store.groupby("date").size(), store.groupby("month").store_id.nunique()
+    codes = {code for code in (calendar.get("countries") or {}).values() if code and daily}
+    years, free = range(store.date.min().year, months[-1].year + 2), pd.DatetimeIndex([])
+    for code in codes:
+        free = free.union(pd.DatetimeIndex(list(holidays.country_holidays(code, years=years))))
+    found = []
+    for month in months:
+        traded = trading[month - pd.DateOffset(months=18) : month + pd.offsets.MonthEnd(0)]
+        if traded.empty:
+            continue
+        dates = pd.date_range(traded.index[0], month + pd.offsets.MonthEnd(0), freq=freq)
+        of_month = dates.to_period("M").to_timestamp()
+        share = traded.reindex(dates, fill_value=0) / stores.reindex(of_month).to_numpy()
+        usual = share.groupby(dates.weekday).transform(lambda x: x.shift().rolling(26, min_periods=8).median())
+        gone = (usual >= 0.5) & (share < usual / 4)
+        if not gone[of_month == month].any():
+            continue
+        christmas = (dates.strftime("%m-%d") >= "12-23") | (dates.strftime("%m-%d") <= "01-02")
+        closed = pd.Series(dates.isin(free) | (christmas & daily), dates)
+        silent = (share < 0.25).ne((share < 0.25).shift()).cumsum()  # runs of days on which nobody trades
+        gone &= ~closed.groupby(silent).transform("max")
+        names = [f"{date:%Y-%m-%d}" for date in dates[gone.to_numpy() & (of_month == month)]]
+        if names:
+            events, possible = (x.groupby(of_month).sum() for x in (gone, pd.Series(1, dates)))
+            chance, n = surprise(events, possible), int(stores.get(month, 0))
+            level = "stop" if chance < 0.03 and n > 2 else "warn" if chance < 0.03 else "note"
+            text = f"nearly all of {n} stores report nothing on {', '.join(names)}, which is no public holiday"
+            text += f" (chance {chance:.2g})"
+            found.append(finding("completeness", level, names[0], month, text, dates=names, of=n, chance=chance))
+    return found
 
 # %% ../../nbs/data/quality.ipynb #e082a325
-def repeated_lines(
+def line_counts(
     store: pd.DataFrame,  # see `summary`
-    month: pd.Timestamp,  # the judged month, the last there is
+) -> dict[str, pd.DataFrame]:  # store: (store_id, month) -> lines, distinct; date: the same by (month, date)
+    "How many lines there are, and how many once what is alike in every column counts once."
+    known, parts = store[store.distinct.notna()], {"store": ["store_id", "month"], "date": ["month", "date"]}
+    return {by: known.groupby(keys)[["lines", "distinct"]].sum() for by, keys in parts.items()}
+
+
+def repeated_lines(
+    counts: dict[str, pd.DataFrame],  # see `line_counts`
+    month: pd.Timestamp,  # the judged month
 ) -> list[dict]:  # findings
     "Stores and dates whose lines are there twice."
-    known = store[(store.month >= month - pd.DateOffset(months=16)) & store.distinct.notna()]
-    by_store = known.groupby(["store_id", "month"])[["lines", "distinct"]].sum()
-    by_date = known.groupby(["month", "date"])[["lines", "distinct"]].sum()
-    found, parts = [], {"store": by_store, "date": by_date}
-    once = {by: table.distinct / table.lines for by, table in parts.items()}
-    usual = {by: table[table.index.get_level_values("month") < month].min() for by, table in once.items()}
-    for by, share in once.items():
-        low = share[(share.index.get_level_values("month") == month) & (parts[by].lines >= 10)]
-        low = low[low < 0.7 * usual[by]]
+    found = []
+    for by, table in counts.items():
+        months = table.index.get_level_values("month")
+        once, now = table.distinct / table.lines, months == month
+        usual = once[(months < month) & (months >= month - pd.DateOffset(months=16))].min()
+        low = once[now & (table.lines >= 10) & (once < 0.7 * usual)]
         for key, value in low.items() if len(low) <= 5 else []:
             where = f"store {key[0]}" if by == "store" else f"{key[1]:%Y-%m-%d}"
-            text = f"{1 - value:.0%} of the lines repeat another, at most {1 - usual[by]:.0%} before"
-            found.append(finding("duplicates", "stop", where, month, text, repeated=1 - value, usual=1 - usual[by]))
+            text = f"{1 - value:.0%} of the lines repeat another, at most {1 - usual:.0%} before"
+            found.append(finding("duplicates", "stop", where, month, text, repeated=1 - value, usual=1 - usual))
         if len(low) > 5:
-            text = f"{1 - low.median():.0%} of the lines repeat another, at most {1 - usual[by]:.0%} before"
+            text = f"{1 - low.median():.0%} of the lines repeat another, at most {1 - usual:.0%} before"
             names = {"stores": [key[0] for key in low.index]} if by == "store" else {}
             found.append(
                 finding("duplicates", "stop", f"{len(low)} {by}s", month, text, repeated=1 - low.median(), **names)
@@ -213,32 +232,36 @@ def repeated_lines(
     return found
 
 
-def copied_month(
+def copied_months(
     store: pd.DataFrame,  # see `summary`
-    month: pd.Timestamp,  # the judged month, the last there is
+    months: pd.DatetimeIndex,  # the judged months, sorted
 ) -> list[dict]:  # findings
-    "Is the month an earlier one again? The first, second, ... date of a store is compared with that of each month before."
-    sums = ["lines", "units", "prices"]
-    rows = store.loc[store.month >= month - pd.DateOffset(months=25), ["store_id", "month", *sums]].fillna(
-        {"prices": 0}
-    )
-    rows["date"] = rows.groupby(["store_id", "month"]).cumcount()
+    "Is a month an earlier one again? The first, second, ... date of a store is compared with that of each month before."
+    rows = store.assign(prices=store.prices.fillna(0), nth=store.groupby(["store_id", "month"]).cumcount())
+    rows["sums"] = rows.groupby(["lines", "units", "prices"]).ngroup()  # -1: has no units, and is like nothing
+    table, n = rows.pivot(index="month", columns=["store_id", "nth"], values="sums"), rows.groupby("month").size()
 
-    def alike(now):  # share of a month's rows that are those of each month before
-        then = rows[(rows.month < now) & (rows.month >= now - pd.DateOffset(months=24))]
-        both = rows[rows.month == now].merge(then, on=["store_id", "date"], suffixes=("", "_then"))
-        same = np.all([both[name] == both[f"{name}_then"] for name in sums], axis=0)
-        return same.astype(float), both.month_then, max((rows.month == now).sum(), 1)
+    def alike(now: pd.Timestamp) -> pd.Series:  # share of a month's rows that are those of each month before
+        if now not in table.index:
+            return pd.Series(dtype=float)
+        then = table[(table.index < now) & (table.index >= now - pd.DateOffset(months=24))]
+        both, row = then.notna() & table.loc[now].notna(), table.loc[now].to_numpy()
+        return ((then == row) & (row >= 0)).sum(axis=1)[both.any(axis=1)] / n[now]
 
-    shares = [
-        pd.Series(same).groupby(then).sum() / n
-        for same, then, n in map(alike, (month, month - pd.DateOffset(months=1)))
-    ]
-    if not all(map(len, shares)) or shares[0].max() < max(0.3, 3 * shares[1].max()):
-        return []
-    share, copy_of = shares[0].max(), f"{shares[0].idxmax():%Y-%m}"
-    text = f"{share:.0%} of the stores' dates have the sums of {copy_of}; the month before, {shares[1].max():.0%} had those of another"
-    return [finding("duplicates", "stop", "all stores", month, text, share=share, copy_of=copy_of)]
+    shares, found = {}, []
+    for month in months:
+        before = month - pd.DateOffset(months=1)
+        for now in (before, month):
+            shares[now] = shares[now] if now in shares else alike(now)
+        now, usual = shares[month], shares[before]
+        if len(now) and len(usual) and now.max() >= max(0.3, 3 * usual.max()):
+            share, copy_of = float(now.max()), f"{now.idxmax():%Y-%m}"
+            text = (
+                f"{share:.0%} of the stores' dates have the sums of {copy_of}; the month before, {usual.max():.0%} had"
+            )
+            text += " those of another"
+            found.append(finding("duplicates", "stop", "all stores", month, text, share=share, copy_of=copy_of))
+    return found
 
 # %% ../../nbs/data/quality.ipynb #41b9e6c8
 def repeated_files(
@@ -257,18 +280,30 @@ def repeated_files(
     return found
 
 # %% ../../nbs/data/quality.ipynb #9773e68b
+class Moves(NamedTuple):
+    "How stores, categories or products moved: one row a month, in `common` one value, in the others one column each."
+
+    logs: pd.DataFrame  # logarithms
+    common: pd.Series  # what all have in common
+    own: pd.DataFrame  # each one's own
+    beyond: pd.DataFrame  # how far beyond its own past
+    young: pd.DataFrame  # has it not seen its own seasons yet?
+    furthest: dict[bool, pd.Series]  # by young: how far beyond its own past any such one ever was, before the month
+
+
 def moves(
     logs: pd.DataFrame,  # logarithms, one row a month (none left out), one column a store, a category, ...
-) -> tuple[
-    pd.Series, pd.DataFrame, pd.DataFrame
-]:  # (what all have in common, each one's own, how far beyond its own past)
+) -> Moves:  # each month's stand on those before it only
     "Moves against the median of the twelve months before; none where fewer than four are known."
     away = logs - logs.shift().rolling(12, min_periods=4).median()
     common = away.median(axis=1)
     own = away.sub(common, axis=0)
     far = own.fillna(0.0).shift(fill_value=0.0).to_numpy()
     highest, lowest = np.maximum.accumulate(far), np.minimum.accumulate(far)
-    return common, own, np.maximum(own - highest, lowest - own)
+    beyond = np.maximum(own - highest, lowest - own)
+    young = own.notna().cumsum().shift(fill_value=0) < 12
+    furthest = {group: beyond.where(young == group).max(axis=1).cummax().ffill().shift() for group in (True, False)}
+    return Moves(logs, common, own, beyond, young, furthest)
 
 
 def means(
@@ -288,88 +323,86 @@ LEAST = {"store": 1.2, "category": 1.5, "product": 1.5}  # logarithms: the small
 
 
 def shifts(
-    moved: tuple[pd.Series, pd.DataFrame, pd.DataFrame],  # see `moves`
+    moved: Moves,  # of all months
+    month: pd.Timestamp,  # the judged month
     least: float,  # logarithm: smaller moves are none
-) -> tuple[float, pd.DataFrame]:  # (move of all, `move` and `young` of those that shifted), in the last month
+) -> tuple[float, pd.DataFrame]:  # (move of all, `move` and `young` of those that shifted), in the month
     "Who moved beyond all that is usual."
-    common, own, beyond = moved
-    young = own.notna().cumsum().shift(fill_value=0) < 12  # has not seen its own seasons
-    worst = {group: beyond[young == group].iloc[:-1].max(axis=None) for group in (True, False)}  # of those alike, ever
-    limit = young.iloc[-1].map({group: max(least, np.nan_to_num(1.3 * far)) for group, far in worst.items()})
-    shifted = pd.DataFrame({"move": own.iloc[-1], "young": young.iloc[-1]})[beyond.iloc[-1] > limit]
-    past = common.iloc[:-1].abs().max()
-    all_ = common.iloc[-1] if abs(common.iloc[-1]) > max(least, 2 * (past if past == past else 0)) else 0.0
-    return float(all_), shifted
+    young = moved.young.loc[month]
+    limits = {group: max(least, np.nan_to_num(1.3 * far[month])) for group, far in moved.furthest.items()}
+    shifted = pd.DataFrame({"move": moved.own.loc[month], "young": young})
+    shifted = shifted[moved.beyond.loc[month] > np.where(young, limits[True], limits[False])]
+    *past, now = moved.common.loc[:month]
+    most = np.nanmax(np.abs([0.0, *past]))
+    return float(now) if abs(now) > max(least, 2 * most) else 0.0, shifted
+
+
+class History(NamedTuple):
+    "What a month is compared with."
+
+    store: pd.DataFrame  # see `summary`
+    moved: dict[tuple, Moves]  # by (table, column), and by ("rate", lines or units)
+    counts: dict[str, pd.DataFrame]  # see `line_counts`
 
 
 def history(
     tables: dict[str, pd.DataFrame],  # see `summary`
     month: pd.Timestamp,  # the last month wanted
-) -> dict[tuple, tuple]:  # by (table, column), and by ("rate", lines or units): (logarithms, moves)
-    "The moves of all months at once: each month's stand on those before it only."
-    found = {}
+) -> History:
+    "All months at once: each month's moves stand on those before it only."
+    moved = {}
     for by, table in tables.items():
         for column in ("price", "quantity_sold") if len(table) else ():
             logs = means(table, "store_id" if by == "store" else by, column, month)
             if logs.notna().any(axis=None):
-                found[by, column] = (logs, *moves(logs))
-    sums = tables["store"].groupby(["month", "store_id"]).agg({"lines": "sum", "units": "sum", "date": "size"})
+                moved[by, column] = moves(logs)
+    store = tables["store"]
+    sums = store.groupby(["month", "store_id"]).agg({"lines": "sum", "units": "sum", "date": "size"})
     for name in ("lines", "units"):
         rate = (sums[name] / sums.date).unstack().reindex(pd.date_range(sums.index[0][0], month, freq="MS"))
-        rate = np.log(rate.where(rate > 0))
-        found["rate", name] = (rate, *moves(rate))
-    return found
-
-
-def up_to(
-    past: dict[tuple, tuple],  # see `history`
-    key: tuple,  # which of them
-    month: pd.Timestamp,  # the last month wanted
-) -> tuple[pd.DataFrame, tuple]:  # (logarithms, moves); empty where there are none
-    "A history as it was at the end of a month."
-    logs, *moved = [part.loc[:month] for part in past.get(key, [pd.DataFrame()])]
-    return logs, tuple(moved)
+        moved["rate", name] = moves(np.log(rate.where(rate > 0)))
+    return History(store, moved, line_counts(store))
 
 
 NO_MEASURE = {"duplicates", "unit_shift", "volume", "jump"}  # checks whose stops spoil what is usual
 
 
 def trusted_history(
-    tables: dict[str, pd.DataFrame],  # see `summary`
-    past: dict[tuple, tuple],  # see `history`
-    found: list[dict],  # findings of one month that nobody vouched for
-) -> tuple[dict, dict]:  # the same, without what they are about
+    past: History,  # what a month was compared with
+    found: list[dict],  # its findings that nobody vouched for
+) -> History:  # the same, without what they are about
     "What later months are compared with: a fault that lasts is none the less one."
-    tables, past = dict(tables), dict(past)
+    store, moved, counts = past.store, dict(past.moved), past.counts
+    tables = {by for by, _ in moved} | {"store"}
     for stop in [f for f in found if f["level"] == "stop" and f["check"] in NO_MEASURE]:
         kind, _, name = stop["where"].partition(" ")
         names, month = stop["figures"].get("stores") or [name], pd.Timestamp(stop["figures"]["month"])
         by = kind if kind in tables else "store"
         whole = kind not in tables and not stop["figures"].get("stores")
-        for key, (logs, *_) in past.items():
+        for key, known in moved.items():
             if whole or key[0] == by or (key[0] == "rate" and by == "store"):
-                logs = logs.copy()
+                logs = known.logs.copy()
                 logs.loc[logs.index == month, slice(None) if whole else logs.columns.intersection(names)] = np.nan
-                past[key] = (logs, *moves(logs))
-        store = tables["store"]
-        there = (store.month == month) & (store.store_id.isin(names) | (whole or by != "store"))
-        tables["store"] = store.assign(distinct=store.distinct.mask(there)) if stop["check"] == "duplicates" else store
-    return tables, past
+                moved[key] = moves(logs)
+        if stop["check"] == "duplicates":
+            there = (store.month == month) & (store.store_id.isin(names) | (whole or by != "store"))
+            store = store.assign(distinct=store.distinct.mask(there))
+            counts = line_counts(store)
+    return History(store, moved, counts)
 
 # %% ../../nbs/data/quality.ipynb #37e5cee9
 def unit_shifts(
-    tables: dict[str, pd.DataFrame],  # see `summary`
-    month: pd.Timestamp,  # the judged month, the last there is
-    past: dict | None = None,  # see `history`
+    past: History,  # what the month is compared with
+    month: pd.Timestamp,  # the judged month
 ) -> list[dict]:  # findings
     "Prices or quantities in another unit."
-    found, past = [], past or history(tables, month)
+    found = []
     for column in ("price", "quantity_sold"):
         common, moved = 0.0, {}
-        for by in tables:
-            logs, known = up_to(past, (by, column), month)
-            if len(logs) > 4 and logs.iloc[-1].notna().any():
-                all_, moved[by] = shifts(known, LEAST[by])
+        for by in LEAST:
+            known = past.moved.get((by, column))
+            if known and month in known.logs.index[4:] and known.logs.loc[month].notna().any():
+                all_, moved[by] = shifts(known, month, LEAST[by])
                 common = all_ if by == "store" else common
         groups = next((by for by in ("category", "product") if len(moved.get(by, []))), None)
         hits = [
@@ -393,17 +426,15 @@ def unit_shifts(
 
 # %% ../../nbs/data/quality.ipynb #fa57414e
 def volumes(
-    store: pd.DataFrame,  # see `summary`
-    month: pd.Timestamp,  # the judged month, the last there is
-    past: dict | None = None,  # see `history`
+    past: History,  # what the month is compared with
+    month: pd.Timestamp,  # the judged month
 ) -> list[dict]:  # findings
     "Stores that doubled or halved, and a total that jumped."
-    if len(pd.date_range(store.month.min(), month, freq="MS")) < 6:
+    found, rate = [], {name: past.moved["rate", name] for name in ("lines", "units")}
+    if month not in rate["lines"].logs.index[5:]:
         return []
-    past, found = past or history({"store": store}, month), []
-    rate = {name: up_to(past, ("rate", name), month)[1] for name in ("lines", "units")}
-    units, common = rate["units"][1].iloc[-1], {name: moved[0] for name, moved in rate.items()}
-    for name, lines, young in shifts(rate["lines"], 0.3)[1].itertuples():
+    units, common = rate["units"].own.loc[month], {name: moved.common.loc[:month] for name, moved in rate.items()}
+    for name, lines, young in shifts(rate["lines"], month, 0.3)[1].itertuples():
         if 0.47 < abs(lines) < 0.96 and abs(units[name] - lines) < 0.5:
             said = "doubled" if lines > 0 else "halved"
             text = f"lines and units a date have {said} ({np.exp(lines):.2f} and {np.exp(units[name]):.2f} times the usual)"
@@ -815,27 +846,34 @@ def is_left_out(
     return whole | pairs.isin(pd.MultiIndex.from_frame(doubtful[["store_id", "month"]]))
 
 # %% ../../nbs/data/quality.ipynb #c6aa447d
-def judge_month(
-    tables: dict[str, pd.DataFrame],  # see `summary`; later months are not looked at
-    month: pd.Timestamp,  # the month to judge
+def reports(
+    store: pd.DataFrame,  # see `summary`
+    months: pd.DatetimeIndex,  # the judged months, sorted
     calendar: dict,  # the source's own time
+) -> list[dict]:  # findings of every month
+    "The checks in which a stop of one month changes nothing for another: all months at once."
+    found = missing_stores(store, months, calendar["unit"]) + missing_dates(store, months, calendar)
+    return found + copied_months(store, months)
+
+
+def judge_month(
+    past: History,  # what it is compared with
+    month: pd.Timestamp,  # the month to judge
+    told: list[dict],  # findings of every month, see `reports` and `large_lines`
     dataset: dict | None = None,  # dataset.json of ingest
-    large: list[dict] = (),  # findings, see `large_lines`
-    past: dict | None = None,  # see `history`, where several months are judged
 ) -> list[dict]:  # findings
     "All checks of one month against the months before."
-    tables = {by: table[table.month <= month] for by, table in tables.items()}
-    store = tables["store"]
-    found = missing_stores(store, month, calendar["unit"]) + missing_dates(store, month, calendar)
+    told = [f for f in told if f["figures"]["month"] == f"{month:%Y-%m}"]
+    large, copied = ([f for f in told if f["check"] == check] for check in ("large_line", "duplicates"))
     overlap = repeated_files(dataset or {}, month)
-    found += overlap or copied_month(store, month) or repeated_lines(store, month)
-    found += (shifted := unit_shifts(tables, month, past))
+    found = [f for f in told if f["check"] not in ("large_line", "duplicates")]
+    found += overlap or copied or repeated_lines(past.counts, month)
+    found += (shifted := unit_shifts(past, month))
     explained = {f["where"] for f in found if f["check"] in ("duplicates", "unit_shift") and f["level"] == "stop"}
-    found += [f for f in volumes(store, month, past) if f["where"] not in explained and not overlap]
+    found += [f for f in volumes(past, month) if f["where"] not in explained and not overlap]
     hidden = {f["where"] for f in shifted if f["where"].startswith("store ")}  # all of its lines are told
     every = any(not f["where"].startswith("store ") for f in shifted)
-    found += [f for f in large if f["figures"]["month"] == f"{month:%Y-%m}" and not every and f["where"] not in hidden]
-    return found
+    return found + [f for f in large if not every and f["where"] not in hidden]
 
 
 def check_data(
@@ -855,17 +893,18 @@ def check_data(
         raise ValueError(f"quality: unknown settings {unknown}; there are accept and months")
     lines, accept = in_span(connect().read_parquet(sales), cleaned or {}), settings.get("accept") or []
     tables = summary(lines, lacks)
-    *earlier, last = pd.date_range(*pd.to_datetime(store_month.month).agg(["min", "max"]), freq="MS")
-    large = large_lines(in_span(largest, cleaned or {}), tables["store"], accept) if largest is not None else []
-    past, found = history(tables, last), []
-    for month in [*earlier, last]:
-        again = judge_month(tables, month, calendar, dataset, large, past)
+    months = pd.date_range(*pd.to_datetime(store_month.month).agg(["min", "max"]), freq="MS")
+    last, past, found = months[-1], history(tables, months[-1]), []
+    told = reports(tables["store"], months, calendar)
+    told += large_lines(in_span(largest, cleaned or {}), tables["store"], accept) if largest is not None else []
+    for month in months:
+        again = judge_month(past, month, told, dataset)
         again += rows_set_aside(dataset, month, newest=month == last) if dataset else []
         again = accepted(again, accept)
-        tables, past = trusted_history(tables, past, again)
+        past = trusted_history(past, again)
         found += again if month == last else [f for f in again if f["level"] == "stop"]
     more = who_is_who(lines, tables, store_month, lacks, dataset, cleaned, planned)
     more += unused_columns(dataset, last) if dataset else []
-    since = [*earlier, last][-settings.get("months", 3) :][0]
+    since = months[-settings.get("months", 3) :][0]
     found = [untrusted(f, since) for f in found + accepted(more, accept)]
     return sorted(found, key=lambda f: ["stop", "warn", "note"].index(f["level"]))
