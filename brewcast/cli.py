@@ -9,6 +9,7 @@ __all__ = ['SOURCE', 'CHANGED', 'REASON', 'PATH', 'JSON', 'COMMANDS', 'place_dat
 # %% ../nbs/cli.ipynb #09397870
 import argparse
 import csv
+import filecmp
 import json
 import os
 import shutil
@@ -89,9 +90,16 @@ def lay_release(
         current.resolve() if current.is_dir() else root / "state" / source / "releases" / current.read_text().strip()
     )
     beside = root / f".release.{os.getpid()}.tmp"
-    shutil.copytree(chosen, beside)
-    shutil.rmtree(place, ignore_errors=True)
-    os.replace(beside, place)
+    try:
+        shutil.copytree(chosen, beside)
+        shutil.rmtree(place, ignore_errors=True)
+        os.replace(beside, place)
+    except OSError as error:
+        shutil.rmtree(beside, ignore_errors=True)
+        why = error.args[0][0][2] if isinstance(error, shutil.Error) else error.strerror
+        names = [path.name for path in chosen.iterdir()]
+        if filecmp.cmpfiles(chosen, place, names, shallow=False)[0] != names:
+            raise OSError(f"{chosen.name}, not laid in release/, where `bentoml build` takes it: {why}") from None
     return chosen.name
 
 # %% ../nbs/cli.ipynb #f970a494
@@ -383,6 +391,13 @@ def _environment(root, asked):
     print(export_lines(environment(root, asked.source)))
 
 
+def _release(root, asked):
+    try:
+        print(lay_release(root, asked.source) or "nothing published yet")
+    except OSError as error:  # a read-only project can do all else
+        print(error)
+
+
 def _lab(root, asked):
     say(f"source {asked.source}, parameters as last built")
     os.execv(sys.executable, [sys.executable, "-m", "jupyter", "lab", "--ip", "127.0.0.1", *asked.arguments])
@@ -462,8 +477,15 @@ COMMANDS = {  # what each does given the project and the arguments, its help, it
     ),
     "forecast": (
         _forecast,
-        "forecast a file of stores by what serves; ends with 0: every line answered, 3: some rejected, 1: none answered",
-        ("file", {"help": "CSV: store_id, and if wanted price, promotion_share, holidays", **PATH}),
+        "forecast a file of stores by what serves",
+        (
+            "file",
+            {
+                "help": "CSV: store_id, and if wanted price, promotion_share, holidays; "
+                "ends with 0: every line answered, 3: some rejected, 1: none answered",
+                **PATH,
+            },
+        ),
         (
             "--to",
             {"help": "CSV, default <file>.forecast.csv; what is rejected goes beside it, to .rejects.csv", **PATH},
@@ -527,7 +549,7 @@ COMMANDS = {  # what each does given the project and the arguments, its help, it
     ),
     "environment": (_environment, "what `activate` sets", SOURCE),
     "release": (
-        lambda root, asked: print(lay_release(root, asked.source) or "nothing published yet"),
+        _release,
         "lay release/, from where `bentoml build` takes it",
         SOURCE,
     ),
