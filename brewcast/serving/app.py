@@ -547,9 +547,10 @@ def serve(
     "Serve until told to stop."
     import uvicorn
 
-    uvicorn.run(
-        Application(), host=host, port=port, access_log=False, log_level="warning", timeout_graceful_shutdown=20
-    )
+    from brewcast.serving.connections import Connection
+
+    options = {"http": Connection, "access_log": False, "log_level": "warning", "timeout_graceful_shutdown": 20}
+    uvicorn.run(Application(), host=host, port=port, **options)
 
 # %% ../../nbs/serving/app.ipynb #665f2f4a
 #| eval: false

@@ -22,7 +22,7 @@ from brewcast.delivery.package import (
     write_release,
 )
 
-SERVING = "api_keys api_models app bento metrics online_store prediction_log release traffic".split()
+SERVING = "api_keys api_models app bento connections metrics online_store prediction_log release traffic".split()
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from types import SimpleNamespace
 import joblib
 import psutil
 import pytest
-from clients import ONE, application, post
+from clients import ONE, application, flood, post
 from releases import ROOT, made_release
 
 from brewcast.common.core import read_json, read_parquet
@@ -68,6 +68,12 @@ def test_every_store_has_its_own_interval_and_one_without_the_young_s(served):
     assert status == 200
     assert grown["upper"] / grown["forecast"] == pytest.approx(1.1)
     assert young["upper"] / young["forecast"] == pytest.approx(1.4)
+
+
+def test_the_bento_cuts_off_a_head_that_never_ends(served):
+    # given that BentoML starts uvicorn by itself
+    assert flood(served.port, b"GET / HTTP/1.1\r\nx: ", b"a" * 50_000) is not None, "64 MB went through"
+    assert post(served.port, ONE)[0] == 200
 
 
 DEEP = b'{"store_ids": ' + b"[" * 200_000 + b"]" * 200_000 + b"}"
