@@ -420,6 +420,23 @@ def test_slow_bodies_are_not_waited_for_and_do_not_shut_others_out(release, tmp_
         assert post(served.port, ONE)[0] == 200
 
 
+def test_the_bytes_of_bodies_on_their_way_have_a_limit_together(release, tmp_path):
+    # given a service with room for 100,000 bytes of bodies, and two clients that stop short of 60,000 each
+    head = b"POST /forecast HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 70000\r\n\r\n"
+    with application(release.folder, tmp_path, max_waiting=100_000) as served, contextlib.ExitStack() as open_ones:
+        first, second = (
+            open_ones.enter_context(socket.create_connection(("127.0.0.1", served.port), timeout=60)) for _ in range(2)
+        )
+        for connection in (first, second):
+            connection.sendall(head + b" " * 60_000)
+        # then one of them is told at once that it is too much, the other one when its time is over
+        statuses = sorted(connection.recv(4096).split()[1] for connection in (first, second))
+        assert statuses == [b"408", b"503"]
+        # and what was held of both is given back: a body of any size that is allowed comes in by itself
+        status, content = post(served.port, b" " * 1_000_000 + json.dumps(ONE).encode())
+        assert status == 200 and content[0]["store_id"] == "STORE101"
+
+
 def test_the_log_is_json_lines_with_request_ids(release, tmp_path):
     with application(release.folder, tmp_path) as served:
         post(served.port, ONE, x_request_id="seen-me")

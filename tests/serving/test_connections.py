@@ -11,8 +11,7 @@ from releases import made_release
 from uvicorn.server import ServerState
 
 from brewcast.serving import connections
-from brewcast.serving.api_models import MAX_BODY
-from brewcast.serving.connections import MAX_HEAD, Connection
+from brewcast.serving.connections import MAX_HEAD, SURPLUS, Connection
 
 POST = b"POST /forecast HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\n"
 CHUNKED = POST + b"transfer-encoding: chunked\r\n\r\n"
@@ -160,7 +159,7 @@ async def _surplus():
     while not wire.closed:
         connection.data_received(frame)
         frames += 1
-    assert frames == MAX_BODY // 65536 + 1
+    assert frames == SURPLUS // 65536 + 1
 
 
 def test_of_a_body_that_goes_on_after_its_answer_so_much_is_read_and_no_more():
