@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -30,6 +31,19 @@ def post(port: int, body: bytes | dict, kind: str | None = "application/json", p
     content = json.loads(answer.read())
     connection.close()
     return answer.status, content
+
+
+def flood(port: int, begin: bytes, piece: bytes, most: int = 64_000_000) -> int | None:
+    "Send a beginning, and then the same piece until the connection is closed. How many bytes went; None: all of them."
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as client:
+        sent = len(begin)
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            client.sendall(begin)
+            while sent < most:
+                client.sendall(piece)
+                sent += len(piece)
+            return None
+        return sent
 
 
 @contextlib.contextmanager

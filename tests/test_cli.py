@@ -4,8 +4,10 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -228,6 +230,32 @@ def test_the_release_that_serves_is_laid_out_whole_and_taken_away_with_it(projec
     (state / "current").unlink()
     assert lay_release(project, "shop") is None
     assert not (project / "release").exists() and not list(project.glob(".release*"))
+
+
+def test_a_project_that_cannot_be_written_says_what_it_lacks_and_goes_on(project, monkeypatch, capsys):
+    # given a release that serves, in a project that turns out to be read-only half-way
+    state, copy = project / "state/shop", shutil.copy2
+    (state / "releases/r1").mkdir(parents=True)
+    for name in ("a", "release.json"):
+        (state / "releases/r1" / name).write_text("r1")
+    (state / "current").symlink_to("releases/r1")
+
+    def read_only(source, target, **more):
+        if not str(source).endswith("/a"):
+            raise OSError(30, "Read-only file system", str(target))
+        return copy(source, target, **more)
+
+    monkeypatch.setattr(shutil, "copytree", partial(shutil.copytree, copy_function=read_only))
+    # when a publication lays it out, that fails; what `activate` asks for is said, with what is lacking
+    with pytest.raises(OSError, match="r1, not laid in release/, where `bentoml build` takes it: .*Read-only"):
+        lay_release(project, "shop")
+    monkeypatch.chdir(project)
+    assert main(["release", "--source", "shop"]) == 0
+    assert capsys.readouterr().out.startswith("r1, not laid in release/")
+    assert not (project / "release").exists() and not list(project.glob(".release*"))
+    # and where it lies there already, nothing is lacking
+    shutil.copytree(state / "releases/r1", project / "release", copy_function=copy)
+    assert lay_release(project, "shop") == "r1" and not list(project.glob(".release*"))
 
 
 def test_clean_removes_what_can_be_made_again_and_nothing_else(toy, brewcast):

@@ -56,9 +56,10 @@ def settings(
     }
     if found["state"] and "PREDICTIONS" not in named:
         found["predictions"] = found["state"] / "predictions"
-    # rows that may wait for the model, seconds that the event loop may be late, bodies that may be on their way, and
-    # rows that the model forecasts at once, between two other requests
-    for name, default in {"max_rows": 50_000, "max_lag": 0.25, "max_bodies": 500, "few": 100}.items():
+    # rows that may wait for the model, seconds that the event loop may be late, bodies that may be on their way, how many
+    # bytes of them, and rows that the model forecasts at once, between two other requests
+    limits = {"max_rows": 50_000, "max_lag": 0.25, "max_bodies": 500, "max_waiting": 50_000_000, "few": 100}
+    for name, default in limits.items():
         try:
             found[name] = type(default)(named.get(name.upper(), default))
             if not 0 <= found[name] < float("inf"):
@@ -90,6 +91,7 @@ async def read_body(
     headers: dict[bytes, bytes],  # of the request, names in lower case
     receive,  # ASGI's
     patience: float = 10.0,  # seconds that it may take to arrive
+    arrived=lambda size: None,  # told of each piece's bytes; raises where there is no room for it
 ) -> bytes:  # at most MAX_BODY bytes
     "The body of a JSON request. Raises Refused: 408, 413 or 415."
     kind, *options = headers.get(b"content-type", b"").decode("latin-1").lower().replace('"', "").split(";")
@@ -109,6 +111,7 @@ async def read_body(
                     raise Refused(400, "the connection was closed before the body was complete")
                 parts.append(message.get("body", b""))
                 size, more = size + len(parts[-1]), message.get("more_body", False)
+                arrived(len(parts[-1]))
                 if size > MAX_BODY:
                     raise Refused(413, f"the body is longer than {MAX_BODY} bytes")
     except TimeoutError:
@@ -195,7 +198,8 @@ class Application:
         environment: dict[str, str] | None = None,  # default that of the process
     ):
         self.app, self.set = app, settings(os.environ if environment is None else environment)
-        self.metrics, self.late, self.rows, self.bodies = Metrics(), deque([0.0] * 3, 3), 0, 0
+        self.metrics, self.late = Metrics(), deque([0.0] * 3, 3)
+        self.rows, self.bodies, self.waiting = 0, 0, 0  # before the model; on their way, and how many bytes of them
         self.keys, self.keys_read = read_keys(self.set["api_keys"]) if self.set["api_keys"] else None, None
         self.console = Appender(sys.stderr.fileno()) if environment is None else None
         predictions = self.set["predictions"]
@@ -364,11 +368,21 @@ class Application:
             return 200, serving.everything, JSON, told
         if min(self.late) > self.set["max_lag"] or self.bodies >= self.set["max_bodies"]:
             raise self.too_much()
+        held = 0
+
+        def arrived(size):
+            nonlocal held
+            held += size
+            self.waiting += size
+            if self.waiting > max(self.set["max_waiting"], held):
+                raise self.too_much()
+
         self.bodies += 1
         try:
-            body = await read_body(headers, receive)
+            body = await read_body(headers, receive, arrived=arrived)
         finally:
             self.bodies -= 1
+            self.waiting -= held
         return await self.forecasts(serving, read_request(body))
 
     def too_much(self) -> Refused:
@@ -547,9 +561,10 @@ def serve(
     "Serve until told to stop."
     import uvicorn
 
-    uvicorn.run(
-        Application(), host=host, port=port, access_log=False, log_level="warning", timeout_graceful_shutdown=20
-    )
+    from brewcast.serving.connections import Connection
+
+    options = {"http": Connection, "access_log": False, "log_level": "warning", "timeout_graceful_shutdown": 20}
+    uvicorn.run(Application(), host=host, port=port, **options)
 
 # %% ../../nbs/serving/app.ipynb #665f2f4a
 #| eval: false

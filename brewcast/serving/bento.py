@@ -7,8 +7,10 @@ __all__ = ['Brewcast']
 
 # %% ../../nbs/serving/bento.ipynb #4c2a7239
 import bentoml
+import uvicorn.protocols.http.auto
 
 from .app import Application
+from .connections import Connection
 
 # %% ../../nbs/serving/bento.ipynb #b0428f93
 @bentoml.service(
@@ -25,3 +27,4 @@ class Brewcast:
 
 
 Brewcast.add_asgi_middleware(Application)
+uvicorn.protocols.http.auto.AutoHTTPProtocol = Connection

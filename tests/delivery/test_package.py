@@ -1,17 +1,28 @@
 "The release, its Bento, and the proof over HTTP that it answers what was forecast."
 
-import json
+import re
 import shutil
 from types import SimpleNamespace
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from releases import ROOT, made_products, places
 
 from brewcast.common.core import read_json, write_parquet
 from brewcast.common.hashing import sha256
-from brewcast.delivery.package import NOT_SERVED, bento_hashes, hashes, package, serve_requirements, write_release
+from brewcast.delivery.package import (
+    LINUX,
+    NOT_SERVED,
+    _requires,
+    bento_hashes,
+    hashes,
+    package,
+    serve_requirements,
+    write_release,
+)
 
-SERVING = "api_keys api_models app bento metrics online_store prediction_log release traffic".split()
+SERVING = "api_keys api_models app bento connections metrics online_store prediction_log release traffic".split()
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +62,18 @@ def test_the_bento_holds_the_release_and_only_what_it_imports(packaged):
     code = {name.removeprefix("src/brewcast/") for name in files if name.startswith("src/brewcast/")}
     packages = {f"{n}__init__.py" for n in ("", "common/", "serving/")}
     assert code == packages | {"common/ledger.py", "common/paths.py"} | {f"serving/{n}.py" for n in SERVING}
+
+
+def test_whoever_runs_the_bento_may_read_it(packaged, tmp_path):
+    # given the modes that this shell gives a folder and a file
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
+    folder, file = ((tmp_path / name).stat().st_mode & 0o777 for name in ("folder", "file"))
+    # then what was made has them, too, and BentoML's entry point may be run besides
+    for made in (packaged.gives.bento, packaged.gives.release):
+        for path in [made, *made.rglob("*")]:
+            mode = path.stat().st_mode & 0o777
+            assert mode == folder if path.is_dir() else mode & ~0o111 == file, f"{mode:o} {path}"
 
 
 def test_two_packages_of_one_forecast_are_the_same_release(packaged, tmp_path):
@@ -96,9 +119,37 @@ def test_requirements_are_the_lock_s_with_hashes_and_nothing_of_training():
     # given the project's settings and lock
     text = serve_requirements(ROOT)
     entries = [line for line in text.splitlines() if "==" in line]
-    # then each is pinned, each has a hash, and what only training needs is not there
+    # then each is pinned, each has hashes of its own, and what only training needs is not there
     assert all(line.endswith("\\") for line in entries)
+    blocks = re.split(r"\n(?=[a-z0-9])", text.strip())
+    assert len(blocks) == len(entries) and all("--hash=sha256:" in block for block in blocks)
     assert {"bentoml", "onnxruntime", "uvloop"} <= {line.split("==")[0] for line in entries}
     unneeded = {"feast", "mlflow", "ploomber", "evidently", "jupyterlab", "pandas", "scikit-learn", "pyarrow", "joblib"}
     assert not unneeded & {line.split("==")[0] for line in entries}
-    assert json.dumps(text).count("--hash=sha256:") >= len(entries)
+
+
+@pytest.mark.parametrize("python", ["3.11.0", "3.11.2", "3.11.3", "3.12.0", "3.13.5"])
+def test_requirements_hold_for_every_supported_python_whoever_built_them(python):
+    # given the requirements as another Python reads them
+    there = LINUX | {"python_full_version": python, "python_version": python.rpartition(".")[0]}
+    entries = [Requirement(line.rstrip(" \\")) for line in serve_requirements(ROOT).splitlines() if "==" in line]
+    held = [entry for entry in entries if entry.marker is None or entry.marker.evaluate(there)]
+    names = {canonicalize_name(entry.name): entry for entry in held}
+    assert len(names) == len(held), "one version of each"
+    # then all that each of them needs there is among them, at a version that it takes, and no Windows package is
+    waiting = [*((name, "") for name in names), ("psycopg", "binary")]
+    needed = [
+        need
+        for name, extra in waiting
+        for need in map(Requirement, _requires(name))
+        if need.marker is None or need.marker.evaluate(there | {"extra": extra})
+    ]
+    lacking = [
+        str(need)
+        for need in needed
+        if canonicalize_name(need.name) not in names
+        or not need.specifier.contains(str(names[canonicalize_name(need.name)].specifier).removeprefix("=="))
+    ]
+    assert lacking == []
+    assert ("async-timeout" in names) == (python in ("3.11.0", "3.11.2"))
+    assert "pywin32" not in names

@@ -15,7 +15,7 @@ from types import SimpleNamespace
 import joblib
 import psutil
 import pytest
-from clients import ONE, application, post
+from clients import ONE, application, flood, post
 from releases import ROOT, made_release
 
 from brewcast.common.core import read_json, read_parquet
@@ -68,6 +68,12 @@ def test_every_store_has_its_own_interval_and_one_without_the_young_s(served):
     assert status == 200
     assert grown["upper"] / grown["forecast"] == pytest.approx(1.1)
     assert young["upper"] / young["forecast"] == pytest.approx(1.4)
+
+
+def test_the_bento_cuts_off_a_head_that_never_ends(served):
+    # given that BentoML starts uvicorn by itself
+    assert flood(served.port, b"GET / HTTP/1.1\r\nx: ", b"a" * 50_000) is not None, "64 MB went through"
+    assert post(served.port, ONE)[0] == 200
 
 
 DEEP = b'{"store_ids": ' + b"[" * 200_000 + b"]" * 200_000 + b"}"
@@ -412,6 +418,23 @@ def test_slow_bodies_are_not_waited_for_and_do_not_shut_others_out(release, tmp_
         assert call(served.port, "GET", "/livez")[0] == 200
         assert all(b" 408 " in connection.recv(4096).split(b"\r\n")[0] for connection in slow)
         assert post(served.port, ONE)[0] == 200
+
+
+def test_the_bytes_of_bodies_on_their_way_have_a_limit_together(release, tmp_path):
+    # given a service with room for 100,000 bytes of bodies, and two clients that stop short of 60,000 each
+    head = b"POST /forecast HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 70000\r\n\r\n"
+    with application(release.folder, tmp_path, max_waiting=100_000) as served, contextlib.ExitStack() as open_ones:
+        first, second = (
+            open_ones.enter_context(socket.create_connection(("127.0.0.1", served.port), timeout=60)) for _ in range(2)
+        )
+        for connection in (first, second):
+            connection.sendall(head + b" " * 60_000)
+        # then one of them is told at once that it is too much, the other one when its time is over
+        statuses = sorted(connection.recv(4096).split()[1] for connection in (first, second))
+        assert statuses == [b"408", b"503"]
+        # and what was held of both is given back: a body of any size that is allowed comes in by itself
+        status, content = post(served.port, b" " * 1_000_000 + json.dumps(ONE).encode())
+        assert status == 200 and content[0]["store_id"] == "STORE101"
 
 
 def test_the_log_is_json_lines_with_request_ids(release, tmp_path):

@@ -1,4 +1,4 @@
-"A file of stores in, a file of forecasts out: the same answers as over HTTP, every line or none."
+"A file of stores in, a file of forecasts out: the same answers as over HTTP; lines that are wrong go to a file of their own."
 
 import csv
 import os
@@ -76,34 +76,25 @@ def test_what_a_spreadsheet_saves_is_read(forecast):
     assert forecast("store_id,price\n\nSTORE105,\n\nSTORE106,") == plain
 
 
-WRONG = {  # a batch's text, and what the error says
-    "no store_id": ("store,price\nSTORE101,1\n", "has 'store', 'price'; a batch has store_id"),
+NO_BATCH = {  # a file's content, and what the error says
+    "no store_id": ("store,price\nSTORE101,1\n", "its header has 'store', 'price'; a batch has store_id"),
+    "a column that nobody knows": ("store_id,weather\nSTORE101,1\n", "its header has 'store_id', 'weather'"),
+    "semicolons": ("store_id;price\nSTORE101;1\n", "separated by commas"),
     "a column twice": ("store_id,price,price\nSTORE101,1,2\n", "a batch has store_id"),
     "empty": ("", "has no header"),
-    "a header alone": ("store_id\n", "has a header and no lines"),
-    "an unknown store": ("store_id\nSTORE101\nNOWHERE\n", "1 of 2 lines get no forecast, first line 3: 'NOWHERE'"),
-    "no store in a line": ("store_id,price\nSTORE101,\n,3\n", "1 of 2 lines cannot be read, first line 3: store_id"),
-    "a word": ("store_id,holidays\nSTORE101,1\nSTORE102,many\n", "first line 3: holidays"),
-    "half a holiday": ("store_id,holidays\nSTORE101,0.5\n", "first line 2: holidays"),
-    "a number for people": ("store_id,price\nSTORE101,1_000\n", "first line 2: price"),
-    "one value too many": ("store_id,price\nSTORE101,1,2\n", "first line 2: one value too many"),
-    "NaN": ("store_id,promotion_share\nSTORE105,nan\n", "first line 2: plan.promotion_share"),
-    "a share above one": ("store_id,promotion_share\nSTORE105,1.5\n", "first line 2: plan.promotion_share"),
-    "a store without a plan": (
-        "store_id,promotion_share\nSTORE105,0.5\nSTORE101,0.5\n",
-        "plan.promotion_share: 'STORE101' has no such plan for 2024-05-01",
-    ),
-    "a quote that is never closed": ('store_id\nSTORE101\n"STORE102\nSTORE103\n', "cannot be read from line"),
-    "Latin-1": ("store_id\nCafé\n".encode("latin-1"), "byte 12 is no UTF-8"),
+    "blank lines alone": ("\n\n", "has no header"),
+    "a header alone": ("store_id\n\n", "has a header and no lines"),
+    "Latin-1": ("store_id\nSTORE101\nCafé\n".encode("latin-1"), "line 3 is no UTF-8"),
+    "UTF-16": ("store_id\nSTORE101\n".encode("utf-16"), "line 1 is no UTF-8"),
 }
 
 
-@pytest.mark.parametrize("content, said", WRONG.values(), ids=WRONG)
-def test_a_batch_with_one_wrong_line_is_refused_by_its_place_and_what_was_there_stays(forecast, content, said):
+@pytest.mark.parametrize("content, said", NO_BATCH.values(), ids=NO_BATCH)
+def test_what_is_no_batch_is_refused_and_what_was_there_stays(forecast, content, said):
     # given forecasts of before
     target = forecast.path.with_suffix(".forecast.csv")
     target.write_text("of before")
-    # when a batch is wrong, then the file and the first line are named, and nothing is written over
+    # when the file is no batch, then it is named, and nothing is written
     with pytest.raises(ValueError) as refusal:
         forecast(content)
     assert str(refusal.value).startswith(f"{forecast.path}: ") and said in str(refusal.value)
@@ -111,28 +102,134 @@ def test_a_batch_with_one_wrong_line_is_refused_by_its_place_and_what_was_there_
     assert sorted(path.name for path in target.parent.iterdir()) == ["stores.csv", "stores.forecast.csv"]
 
 
+def test_a_file_that_is_missing_or_a_folder_is_named(shop, tmp_path):
+    with pytest.raises(ValueError, match="none.csv cannot be read: No such file or directory"):
+        forecast_file("shop", tmp_path / "none.csv", None, shop)
+    (tmp_path / "folder.csv").mkdir()
+    with pytest.raises(ValueError, match="folder.csv cannot be read: Is a directory"):
+        forecast_file("shop", tmp_path / "folder.csv", None, shop)
+
+
+GOOD = "store_id,price,promotion_share,holidays\nSTORE105,,,\n"  # of each batch, in line 2
+REJECTED = {  # more lines, and (line, column, value, the reason's beginning) of what is wrong with them
+    "an unknown store": ("NOWHERE,,,\n", [(3, "store_id", "NOWHERE", "is not open in 2024-05-01, or not a store")]),
+    "a store with a blank": ("STORE106 ,,,\n", [(3, "store_id", "STORE106 ", "is not open")]),
+    "no store": (",,,3\n", [(3, "store_id", "", "must be given")]),
+    "a word": ("STORE106,,,many\n", [(3, "holidays", "many", "must be a whole number")]),
+    "half a holiday": ("STORE106,,,0.5\n", [(3, "holidays", "0.5", "must be a whole number")]),
+    "a decimal comma": ('STORE106,,"0,5",\n', [(3, "promotion_share", "0,5", "must be a number")]),
+    "a number for people": ("STORE106,1_000,,\n", [(3, "price", "1_000", "must be a number")]),
+    "one value too many": ("STORE106,,,,2\n", [(3, "", "2", "one value too many")]),
+    "NaN": ("STORE106,,nan,\n", [(3, "promotion_share", "nan", "Input should be a finite number")]),
+    "a share above one": ("STORE106,,1.5,\n", [(3, "promotion_share", "1.5", "Input should be less than or equal")]),
+    "a source without prices": ("STORE106,3,,\n", [(3, "price", "3", "")]),
+    "a store without a plan among others": (
+        "STORE106,,.5,\nSTORE101,,.5,\nSTORE107,,.5,\nSTORE102,,.5,\nSTORE101,,.5,\n",
+        [(line, "promotion_share", "0.5", f"'{s}' has no") for line, s in [(4, "STORE101"), (6, "STORE102"), (7, "STORE101")]],
+    ),
+    "two things at once": ("X,,2,x\n", [(3, "holidays", "x", "must be"), (3, "promotion_share", "2", "Input should be")]),
+    "a quote that is never closed": ('"NOWHERE,,,\nSTORE106,,,\n', [(3, "", "", "cannot be read: unexpected end")]),
+    "after blank lines": ("\n,,,\n\r\nNOWHERE,,,\n", [(6, "store_id", "NOWHERE", "is not open")]),
+    "a line break in quotes": ('"NO\nWHERE",,,\nSTORE106,,,\n', [(3, "", "", "cannot"), (4, "store_id", 'WHERE"', "is")]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("more, wrong", REJECTED.values(), ids=REJECTED)
+def test_wrong_lines_are_rejected_one_by_one_and_the_others_answered(forecast, shop, more, wrong):
+    # given a batch of before with a line that was wrong, and now one with others
+    forecast(GOOD + "OLD,,,\n")
+    # when it is forecast
+    rows = forecast(GOOD + more)
+    # then what is right has its answer, in order
+    ids = [line.split(",")[0] for line in (GOOD + more).splitlines()]
+    right = [store for i, store in enumerate(ids, 1) if store in STORES and i not in {line for line, *_ in wrong}]
+    assert [row["store_id"] for row in rows] == right
+    assert numbers(rows[0]) == numbers(forecast("store_id\nSTORE105\n")[0])
+    # and what is wrong is in the file of rejects, by line, column, value and reason, and counted by lines
+    told = forecast_file("shop", _written(forecast.path, GOOD + more), None, shop)
+    with told["rejects"].open(newline="") as file:
+        rejects = [(int(row["line"]), row["column"], row["value"], row["reason"]) for row in csv.DictReader(file)]
+    assert [row[:3] for row in rejects] == [row[:3] for row in wrong]
+    assert [row[3].startswith(reason) for row, (*_, reason) in zip(rejects, wrong, strict=True)] == [True] * len(wrong)
+    lines = len({line for line, *_ in wrong})
+    assert (told["lines"], told["rejected"]) == (len(right), lines)
+    assert f"{lines} of {len(right) + lines} lines get none, first line {wrong[0][0]}: " in told["message"]
+    assert str(told["rejects"]) in told["message"]
+
+
+def _written(path, text):
+    path.write_text(text, newline="")
+    return path
+
+
+def test_a_batch_without_one_good_line_says_so_and_what_was_there_stays(forecast):
+    target = forecast.path.with_suffix(".forecast.csv")
+    target.write_text("of before")
+    with pytest.raises(ValueError, match="none of 2 lines gets a forecast, first line 2: store_id 'NOWHERE'"):
+        forecast("store_id\nNOWHERE\nNOWHERE\n")
+    assert target.read_text() == "of before"
+    assert (forecast.path.parent / "stores.forecast.rejects.csv").read_text().count("NOWHERE") == 2
+
+
+def test_rejects_of_a_batch_before_do_not_stay_beside_one_without(forecast):
+    rejects = forecast.path.parent / "stores.forecast.rejects.csv"
+    forecast("store_id\nSTORE101\nNOWHERE\n")
+    assert rejects.exists()
+    forecast("store_id\nSTORE101\n")
+    assert not rejects.exists()
+
+
+def test_forecasts_that_cannot_be_written_leave_those_of_before(forecast, monkeypatch):
+    # given forecasts of before, and a disk that is full when the next ones are moved in
+    before = forecast("store_id\nSTORE101\n")
+
+    def full(beside, path):
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(OSError, match="stores.forecast.csv cannot be written: No space left on device"):
+        forecast("store_id\nSTORE102\n")
+    monkeypatch.undo()
+    with forecast.path.with_suffix(".forecast.csv").open(newline="") as file:
+        assert list(csv.DictReader(file)) == before
+    assert len(list(forecast.path.parent.iterdir())) == 2
+
+
 def test_forecasts_are_never_written_over_their_batch_or_into_a_folder(forecast, tmp_path):
     (tmp_path / "same.csv").symlink_to("stores.csv")
-    for to in (forecast.path, tmp_path / "same.csv", tmp_path):
+    (tmp_path / "stores.rejects.csv").symlink_to("stores.csv")  # where --to stores.txt would have its rejects
+    for to in (forecast.path, tmp_path / "same.csv", tmp_path, tmp_path / "stores.txt"):
         with pytest.raises(ValueError, match="name another file for the forecasts"):
             forecast("store_id\nSTORE101\n", to)
     assert forecast.path.read_text() == "store_id\nSTORE101\n"
 
 
-def test_the_command_forecasts_a_file_and_says_by_which_release_or_why_not(shop, tmp_path):
+def test_the_command_forecasts_a_file_from_any_folder_and_ends_with_what_came_out(shop, tmp_path):
+    # given a batch in a folder of its own, named as one there would name it
     (tmp_path / "stores.csv").write_text("store_id\nSTORE105\n")
 
-    def brewcast(root):
+    def brewcast(root, *more):
         environment = os.environ | {"PYTHONPATH": str(ROOT), "BREWCAST_ROOT": str(root)}
-        line = [sys.executable, "-m", "brewcast.cli", "forecast", str(tmp_path / "stores.csv"), "--source", "shop"]
+        line = [sys.executable, "-m", "brewcast.cli", "forecast", "stores.csv", "--source", "shop", *more]
         return subprocess.run(line, cwd=tmp_path, env=environment, capture_output=True, text=True)
 
-    # given a project in which something serves
+    # when something serves
     done = brewcast(shop)
     assert done.returncode == 0 and "stores.forecast.csv: 1 forecasts by " in done.stdout, done.stderr
     (row,) = csv.DictReader((tmp_path / "stores.forecast.csv").open())
     assert row["store_id"] == "STORE105" and float(row["lower"]) < float(row["forecast"]) < float(row["upper"])
-    # given one in which nothing does
+    # when a line of it is wrong
+    (tmp_path / "stores.csv").write_text("store_id\nSTORE105\nNOWHERE\n")
+    done = brewcast(shop, "--to", "out/answers.csv")
+    assert done.returncode == 3 and "1 of 2 lines get none, first line 3: store_id 'NOWHERE'" in done.stdout, (
+        done.stderr
+    )
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["answers.csv", "answers.rejects.csv"]
+    # when all are
+    (tmp_path / "stores.csv").write_text("store_id\nNOWHERE\n")
+    done = brewcast(shop)
+    assert done.returncode == 1 and "none of 1 lines gets a forecast" in done.stderr
+    # given a project in which nothing serves
     empty = shutil.copytree(shop, tmp_path / "empty", ignore=shutil.ignore_patterns("state"))
     done = brewcast(empty)
-    assert done.returncode and "nothing is published yet" in done.stderr and "Traceback" not in done.stderr
+    assert done.returncode == 1 and "nothing is published yet" in done.stderr and "Traceback" not in done.stderr
