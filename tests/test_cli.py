@@ -273,8 +273,8 @@ def test_a_summary_is_what_the_products_say_and_needs_them(project):
         (project / "products/shop" / name).parent.mkdir(parents=True)
         (project / "products/shop" / name).write_text(json.dumps(content))
     (project / "products/shop/forecast").mkdir()
-    rows = ["store_id,month,kind", "S1,2024-05-01,history", "S1,2024-06-01,forecast", "S2,2024-06-01,forecast"]
-    (project / "products/shop/forecast/forecast.csv").write_text("\n".join(rows) + "\n")
+    rows = ["store_id,month,kind", "S0,2024-06-01,none", "S1,2024-06-01,forecast", "S2,2024-06-01,forecast"]
+    (project / "products/shop/forecast/forecast.csv").write_text("\n".join(rows) + "\n", encoding="utf-8-sig")
     # then it is half a screen, the best model first
     told = summary(project, "shop").splitlines()
     assert told[:2] == ["shop: 12,345 rows in, 6 set aside", "left out  2024-02: no store has"]
@@ -287,10 +287,35 @@ def test_a_summary_is_what_the_products_say_and_needs_them(project):
     ]
     assert told[9:12] == [
         "verdict   refuse: it is no better",
-        "forecast  2024-06, 2 stores",
+        "forecast  2024-06, 2 stores; 1 without one, with the reason in forecast.csv",
         "serves    make serve SOURCE=shop",
     ]
     assert told[-1] == f"page      file://{project}/products/shop/forecast/month.html" and len(told) < 20
+
+
+def test_a_summary_of_one_store_and_one_month_has_no_plurals_and_names_the_baseline_that_is_better(project):
+    # given a source of one store and one row, whose champion a baseline beats
+    better = {"said": "seasonal, a baseline, was better", "gate": "refuse: too little", "settings": "train.weights=[0]"}
+    verdict = {"verdict": "first", "reason": "no champion", "errors": {}, "cutoffs": ["a"], "better_baseline": better}
+    for name, content in {
+        "ingest/dataset.json": {"rows_in": 1, "rows_set_aside": 0},
+        "clean/clean.json": {"incomplete_months": {}},
+        "evaluate/verdict.json": verdict,
+        "forecast/forecast.csv": None,
+    }.items():
+        (project / "products/shop" / name).parent.mkdir(parents=True)
+        text = json.dumps(content) if content else "store_id,month,kind\nS1,2024-06-01,forecast\n"
+        (project / "products/shop" / name).write_text(text)
+    # then each is told as one, and the way out has the source in it
+    told = summary(project, "shop").splitlines()
+    assert told[0] == "shop: 1 row in, 0 set aside"
+    assert told[2] == "error one month ahead, over 1 cutoff (WAPE, share of sales)"
+    assert told[4:8] == [
+        "verdict   first: no champion",
+        "baseline  seasonal, a baseline, was better",
+        "          the gate would say refuse: too little; `make run SOURCE=shop train.weights=[0]` makes it the candidate",
+        "forecast  2024-06, 1 store",
+    ]
 
 
 def test_the_summary_of_a_stopped_month_says_so_first_and_has_no_figure_to_order_by(project):

@@ -571,6 +571,7 @@ def trust_view(
         "verdict": verdict,
         "sentence": verdict_sentence(verdict, recipe),
         "verdict_badge": BADGES.get(verdict.get("verdict"), kept),
+        "better": verdict.get("better_baseline"),
         "decision": decision,
         "figures": flat_figures(decision.get("figures")),
         "recipe": recipe,
@@ -647,7 +648,7 @@ def month_page(
     view |= {"since": since, "since_month": month_name(since["month"]) if since else "", "as_of": str(known.date())}
     view |= {"groups": store_groups(table), "young": int(table["young"].sum())}
     view["questions"] = list(questions)
-    view |= {"stopped": stopped_names(forecast, store_month, reasons), "reasons": reasons}
+    view |= {"stopped": stopped_names(forecast, store_month, reasons), "why": reasons}
     view |= heading_view(table, store_month, target) | ingest_view(dataset, quarantine) | errors | ahead
     view |= trust_view(verdict, decision, recipe) | {"style": Markup(STYLE), "script": Markup(SCRIPT)}
     view |= {
