@@ -20,7 +20,7 @@ from ..common.contracts import FORECAST, check
 from ..common.core import read_json, read_parquet, stage_paths, target_month, write_json, write_parquet
 from ..common.hashing import sha256
 from ..common.paths import find_root, write_bytes
-from ..common.text import month_name, no_formula
+from ..common.text import counted, month_name, no_formula
 from .month_page import month_page, planned, questions
 from .track_record import is_stopped, month_record, read_story, story_section, story_through
 from ..model.feature_store import online_rows
@@ -96,7 +96,7 @@ def check_change(
     ratio = math.fsum(forecast.forecast) / seasonal if seasonal else 1.0  # every store is closed next month
     if not forecast.forecast.ge(0).all() or not abs(math.log(max(ratio, 1e-9))) <= max_change:
         raise ValueError(
-            f"the forecast of all {len(forecast)} stores is {ratio:.2f} times the seasonal baseline's: look at the "
+            f"the forecast of {counted(len(forecast), 'store')} is {ratio:.2f} times the seasonal baseline's: look at the "
             "train and evaluate reports; if it is right, raise max_change in env.yaml"
         )
     return ratio

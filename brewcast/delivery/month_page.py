@@ -21,7 +21,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from ..common.pages import STYLE, template_environment
-from ..common.text import change, listed, month_name, percent, sentence, short_month
+from ..common.text import change, counted, listed, month_name, percent, sentence, short_month
 from .svg_charts import coverage_chart, line_chart, sparkline, total_chart, whisker
 from .track_record import is_stopped
 from ..model.bias import bias_text
@@ -42,7 +42,7 @@ def store_table(
     "What the page's table says of each store."
     if forecast.empty or forecast["month"].nunique() != 1:
         raise ValueError(
-            f"forecast: {len(forecast)} rows, {forecast['month'].nunique()} months; the month page needs one"
+            f"forecast: {counted(len(forecast), 'row')}, {counted(forecast['month'].nunique(), 'month')}; the month page needs one"
         )
     target = forecast["month"].iloc[0]
     table = forecast.groupby("store_id")[["forecast", "lower", "upper"]].sum(min_count=1)
@@ -263,7 +263,7 @@ def verdict_sentence(
     errors, months = verdict["errors"], len(verdict.get("cutoffs") or [])
     name, key = recipe_name(recipe), serving(verdict)
     who = RECIPES.get(name, name)
-    over = f" over the last {months} months" if months else ""
+    over = f" over the last {counted(months, 'month')}" if months else ""
     scored = {b: errors[b]["wape"] for b in BASELINES if errors.get(b) and b != name}
     if not errors.get(key) or not scored:
         return f"The {who} forecasts."

@@ -182,7 +182,7 @@ def _same_recipe(figures: dict, gate: dict) -> tuple | None:
 
 def _fewest_cutoffs(figures: dict, gate: dict) -> tuple | None:
     if (n := figures["months"]) < gate["fewest_cutoffs"]:
-        told = f"{n} month{'s' * (n != 1)} with an outcome, {gate['fewest_cutoffs']} are needed ({figures['found']})"
+        told = f"{counted(n, 'month')} with an outcome, {gate['fewest_cutoffs']} are needed ({figures['found']})"
         return "insufficient_evidence", "fewest_cutoffs", told
 
 
@@ -195,7 +195,7 @@ def _min_gain(figures: dict, gate: dict) -> tuple | None:
 def _min_months_won(figures: dict, gate: dict) -> tuple | None:
     if figures["months_won"] < gate["min_months_won"] * figures["months"]:
         asked = math.ceil(gate["min_months_won"] * figures["months"])
-        return "refuse", "min_months_won", f"{figures['judged']}: {asked} months are asked"
+        return "refuse", "min_months_won", f"{figures['judged']}: {counted(asked, 'month is', 'months are')} asked"
 
 # %% ../../nbs/model/22_evaluate.ipynb #5605c67b
 def _max_luck(figures: dict, gate: dict) -> tuple | None:
@@ -234,13 +234,13 @@ def decide(
     "The first check that objects gives the verdict; where none does, the candidate is promoted."
     n, wapes = figures["months"], (figures["wape_candidate"], figures["wape_champion"])
     found = "WAPE {:.4f} against the champion's {:.4f}".format(*wapes) if n else "nothing to compare"
-    said = {"found": found, "judged": f"{found}, better in {figures['months_won']} of {n} months"}
+    said = {"found": found, "judged": f"{found}, better in {figures['months_won']} of {counted(n, 'month')}"}
     best = f"a gain of {figures['gain']:.1%}, and no country and no size of store lost much"
     default = ("promote", "better", f"{said['judged']}: {best}")
     objections = (check(figures | said, gate) for check in checks)
     verdict, rule, reason = next((objection for objection in objections if objection), default)
     if rule in {"min_gain", "min_months_won", "max_luck", "better"} and n < 12:
-        reason += f"; only {n} months could be judged"
+        reason += f"; only {counted(n, 'month')} could be judged"
     return {"promoted": verdict == "promote", "verdict": verdict, "rule": rule, "reason": reason, "figures": figures}
 
 

@@ -17,6 +17,7 @@ from scipy.special import ndtr, ndtri, stdtr, stdtrit
 
 from ..common.core import read_json, read_parquet
 from ..common.ledger import archive_name, read_ledger, state_folder
+from ..common.text import counted
 from .promotion import recipe_name
 
 # %% ../../nbs/registry/champion_test.ipynb #5c272ca3
@@ -47,10 +48,14 @@ def _check(pairs: pd.DataFrame) -> None:
         raise ValueError(f"pairs: no column {', '.join(sorted(missing))}; there are {', '.join(pairs.columns)}")
     twice = int(pairs.duplicated(["series_id", "month"]).sum())
     if twice:
-        raise ValueError(f"pairs: {twice} rows repeat a series_id and month; give each store one row a month")
+        raise ValueError(
+            f"pairs: {counted(twice, 'row repeats', 'rows repeat')} a series_id and month; give each store one row a month"
+        )
     endless = int(np.isinf(pairs[["actual", *MODELS]].astype(float)).any(axis=1).sum())
     if endless:
-        raise ValueError(f"pairs: {endless} rows have an infinite actual or forecast; no error can be taken")
+        raise ValueError(
+            f"pairs: {counted(endless, 'row has', 'rows have')} an infinite actual or forecast; no error can be taken"
+        )
 
 # %% ../../nbs/registry/champion_test.ipynb #171a3060
 FIRST_LOOK = 3  # months: two give a spread of one degree of freedom, which concludes nothing

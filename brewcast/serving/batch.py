@@ -13,6 +13,7 @@ from pathlib import Path
 
 from ..common.ledger import state_folder
 from ..common.paths import find_root, write_bytes
+from ..common.text import counted
 from .api_models import MAX_STORES, Refused, read_request
 from .app import forecast, planned_roles
 from .traffic import Follower, Serving
@@ -42,7 +43,9 @@ def read_lines(
         raise ValueError(f"cannot be read from line {rows.line_num} on: {error}") from None
     if wrong:
         line, column = wrong[0]
-        raise ValueError(f"{len(wrong)} of {len(wrong) + len(lines)} lines cannot be read, first line {line}: {column}")
+        raise ValueError(
+            f"{len(wrong)} of {counted(len(wrong) + len(lines), 'line')} cannot be read, first line {line}: {column}"
+        )
     if not lines:
         raise ValueError("has a header and no lines")
     return lines
@@ -79,7 +82,9 @@ def answer_lines(
             answers |= {i: answer for answer, _ in told for i in stores[answer["store_id"]]}
     if wrong:
         line, why = min(wrong)
-        raise ValueError(f"{len(wrong)} of {len(lines)} lines get no forecast, first line {line}: {why}")
+        raise ValueError(
+            f"{len(wrong)} of {counted(len(lines), 'line gets', 'lines get')} no forecast, first line {line}: {why}"
+        )
     return [answers[i] | {name: lines[i][2].get(name) for name in PLANNED} for i in range(len(lines))]
 
 
@@ -120,5 +125,5 @@ def forecast_file(
         "file": to,
         "lines": len(answers),
         "release": release,
-        "message": f"{to}: {len(answers)} forecasts by {release}",
+        "message": f"{to}: {counted(len(answers), 'forecast')} by {release}",
     }
