@@ -701,7 +701,7 @@ def rows_set_aside(
     typical = months.rows_in[before].median()
     if newest and "unknown" in counts.index and counts.rows_set_aside["unknown"] > 0.3 * typical:
         lost = counts.rows_set_aside["unknown"]
-        text = f"{lost:,.0f} rows have no date that can be read, and a month has {typical:,.0f}"
+        text = f"{counted(int(lost), 'row has', 'rows have')} no date that can be read, and a month has {typical:,.0f}"
         found.append(finding("set_aside", "stop", "no date", month, text, rows=lost))
     found += filtered_rows(dataset, month, newest) + store_losses(dataset, month)
     return found

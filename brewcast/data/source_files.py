@@ -739,7 +739,7 @@ def typing_sql(
             ("broken", None, f"holds bytes that are not {known}" if known else "is neither UTF-8 nor Windows-1252")
         )
         tests.append(("stray", None, "has an unclosed or stray quotation mark"))
-        tests.append((f"width <> {len(names)}", None, f"does not have {len(names)} fields"))
+        tests.append((f"width <> {len(names)}", None, f"does not have {counted(len(names), 'field')}"))
     missing = ", ".join(_literal(value) for value in ["", *map(tidy, map(str, spec.get("null_values") or []))])
     places = {column: i for i, column in enumerate(known_names(spec, names))}
     signs = {name: spec.get(name) for name in ("date_format", "decimal", "thousands", "timezone")}

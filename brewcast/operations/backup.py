@@ -542,7 +542,7 @@ def prune(
                     remove(path)
     told = [{name: item[name] for name in ("kind", "name", "bytes")} for item in goes]
     total = sum(item["bytes"] for item in goes)
-    said = f"{source}: {'would remove' if dry_run else 'removed'} {len(goes)} things, {megabytes(total)}"
+    said = f"{source}: {'would remove' if dry_run else 'removed'} {counted(len(goes), 'thing')}, {megabytes(total)}"
     lines = [f"  {item['kind']:<9} {item['name']}  {megabytes(item['bytes'])}" for item in told]
     return {"goes": told, "bytes": total, "message": "\n".join([said, *lines])}
 

@@ -406,7 +406,7 @@ def sale_links(
             rows = rows[(rows.month <= cutoff) & rows.quantity_sold.notna()].astype({"quantity_sold": float})
             summed[name] = rows.groupby("month")[sums].sum()
             total = summed[name].sum()
-            text = [f"{total.lines:,.0f} lines", f"{total.quantity_sold:,.10g} in all", *span(rows.month)]
+            text = [counted(int(total.lines), "line"), f"{total.quantity_sold:,.10g} in all", *span(rows.month)]
             link |= {"told": [", ".join(text)], "brief": text[:2] if name == "sale lines" else text[2:]}
         if name == "lineage" and len(rows):
             rows = rows.assign(month=rows.month.dt.strftime("%Y-%m")).astype(object)
@@ -590,8 +590,12 @@ def told_file(
             text = "stores are not known here: the products are of other bytes"
         else:
             count, months = sum(s["lines"] for s in stores.values()), [m for s in stores.values() for m in s["months"]]
-            kind = "lines of the plan for" if found["plan"] else "sale lines of"
-            text = f"{count:,} {kind} {counted(len(stores), 'store')}, {', '.join(span(months))}: {', '.join(stores)}"
+            kind = (
+                ["line of the plan for", "lines of the plan for"]
+                if found["plan"]
+                else ["sale line of", "sale lines of"]
+            )
+            text = f"{counted(count, *kind)} {counted(len(stores), 'store')}, {', '.join(span(months))}: {', '.join(stores)}"
             text = text if stores else "no line of its own: it is joined to others, or is one of a plan's files"
         told = [("gives", textwrap.shorten(text, 4 * width, placeholder=" ..."))]
         told += [("run", run) for run in version["runs"]]

@@ -430,7 +430,7 @@ def told_verify(
     detail = f": {first['detail']}" if first["detail"] else ""
     others = len(result["differs"]) - 1
     return f"{result['run']}: NOT the same. It began in {first['stage']}, with {first['product']}{detail}" + (
-        f"\n  {others} more products differ, in {', '.join(dict.fromkeys(d['stage'] for d in result['differs']))}"
+        f"\n  {counted(others, 'more product differs', 'more products differ')}, in {', '.join(dict.fromkeys(d['stage'] for d in result['differs']))}"
         if others
         else ""
     )

@@ -129,7 +129,7 @@ def test_the_command_forecasts_a_file_and_says_by_which_release_or_why_not(shop,
 
     # given a project in which something serves
     done = brewcast(shop)
-    assert done.returncode == 0 and "stores.forecast.csv: 1 forecasts by " in done.stdout, done.stderr
+    assert done.returncode == 0 and "stores.forecast.csv: 1 forecast by " in done.stdout, done.stderr
     (row,) = csv.DictReader((tmp_path / "stores.forecast.csv").open())
     assert row["store_id"] == "STORE105" and float(row["lower"]) < float(row["forecast"]) < float(row["upper"])
     # given one in which nothing does
