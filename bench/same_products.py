@@ -25,6 +25,7 @@ import yaml
 from compare_products import NOT_COMPARED, Build, Difference, compare, fresh_shell, not_compared, read_renames, sha256
 from measure import children_cpu
 
+from brewcast.common.text import counted
 from brewcast.workflow.runs import code_as_it_is, git
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -109,14 +110,14 @@ def report(
 ) -> str:  # a few lines
     "The first difference, and how many there are."
     if not found:
-        return f"{source}: {compared} products are the same"
+        return f"{source}: {counted(compared, 'product is', 'products are')} the same"
     counts = Counter(difference.stage for difference in found)
-    counted = ", ".join(f"{stage} {count}" for stage, count in counts.items())
+    by_stage = ", ".join(f"{stage} {count}" for stage, count in counts.items())
     first, one_sided = found[0], [f"  {d.file}: {d.detail}" for d in found if d.detail.startswith("the file is only")]
     return "\n".join(
         [
             f"{source}: NOT the same. It begins in {first.stage}, with {first.file}: {first.detail}",
-            f"  {len(found)} products differ: {counted}",
+            f"  {counted(len(found), 'product differs', 'products differ')}: {by_stage}",
             *one_sided,
         ]
     )

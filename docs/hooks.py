@@ -113,9 +113,9 @@ def on_files(files, config):
 
 
 def examples() -> dict[str, Path]:  # file by its place in the site
-    "What the last build delivers, as it is: the month page, the reports and the table that it leads to, the pictures."
+    "What the last build delivers, as it is: the month page, the reports and the tables that it leads to, the pictures."
     products = ROOT / "products" / SOURCE
-    kinds = ["*/*.html", "forecast/forecast.csv", "explore/figures/*.png"]
+    kinds = ["*/*.html", "forecast/*.csv", "explore/figures/*.png"]
     found = [path for kind in kinds for path in sorted(products.glob(kind))]
     return {f"example/{path.relative_to(products).as_posix()}": path for path in found}
 

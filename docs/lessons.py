@@ -12,6 +12,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 
 from brewcast.common.params import QUIET
+from brewcast.common.text import counted
 from brewcast.workflow import kernels
 from brewcast.workflow.executor import KERNEL
 from brewcast.workflow.notebooks import notebooks
@@ -117,7 +118,7 @@ def main() -> int:  # exit status
     failed = execute(paths, ROOT, CACHE)
     for path, error in failed.items():
         print(f"{path.relative_to(ROOT)}: {error}", file=sys.stderr)
-    print(f"lessons: {len(paths) - len(failed)} notebooks passed, {len(failed)} failed")
+    print(f"lessons: {counted(len(paths) - len(failed), 'notebook')} passed, {len(failed)} failed")
     return 1 if failed else 0
 
 

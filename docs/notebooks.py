@@ -9,6 +9,7 @@ from pathlib import Path
 
 import nbformat
 
+from brewcast.common.text import counted
 from brewcast.workflow.staleness import program
 
 LONG = 30  # lines of code; longer cells are folded
@@ -104,7 +105,7 @@ def shown_code(
     block = f"```python\n{code}\n```" if "```" not in code else f"~~~~python\n{code}\n~~~~"
     folded = "what the build injected here" if "injected-parameters" in tags(cell) else None
     if names and code.count("\n") >= LONG:
-        folded = ", ".join(f"<code>{name}</code>" for name in names) + f": {code.count(chr(10)) + 1} lines"
+        folded = ", ".join(f"<code>{name}</code>" for name in names) + f": {counted(code.count(chr(10)) + 1, 'line')}"
     if folded:
         block = f'<details class="fold" markdown>\n<summary>{folded}</summary>\n\n{block}\n\n</details>'
     return f"{marks}\n\n{block}" if marks else block

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 from toy import ENV, cell, edit
+from waits import until
 
 from brewcast.cli import COMMANDS, export_lines, last_built, lay_release, main, parser, place_data, summary, told_why
 
@@ -301,8 +302,8 @@ def test_a_summary_is_what_the_products_say_and_needs_them(project):
         (project / "products/shop" / name).parent.mkdir(parents=True)
         (project / "products/shop" / name).write_text(json.dumps(content))
     (project / "products/shop/forecast").mkdir()
-    rows = ["store_id,month,kind", "S1,2024-05-01,history", "S1,2024-06-01,forecast", "S2,2024-06-01,forecast"]
-    (project / "products/shop/forecast/forecast.csv").write_text("\n".join(rows) + "\n")
+    rows = ["store_id,month,kind", "S0,2024-06-01,none", "S1,2024-06-01,forecast", "S2,2024-06-01,forecast"]
+    (project / "products/shop/forecast/forecast.csv").write_text("\n".join(rows) + "\n", encoding="utf-8-sig")
     # then it is half a screen, the best model first
     told = summary(project, "shop").splitlines()
     assert told[:2] == ["shop: 12,345 rows in, 6 set aside", "left out  2024-02: no store has"]
@@ -315,10 +316,35 @@ def test_a_summary_is_what_the_products_say_and_needs_them(project):
     ]
     assert told[9:12] == [
         "verdict   refuse: it is no better",
-        "forecast  2024-06, 2 stores",
+        "forecast  2024-06, 2 stores; 1 without one, with the reason in forecast.csv",
         "serves    make serve SOURCE=shop",
     ]
     assert told[-1] == f"page      file://{project}/products/shop/forecast/month.html" and len(told) < 20
+
+
+def test_a_summary_of_one_store_and_one_month_has_no_plurals_and_names_the_baseline_that_is_better(project):
+    # given a source of one store and one row, whose champion a baseline beats
+    better = {"said": "seasonal, a baseline, was better", "gate": "refuse: too little", "settings": "train.weights=[0]"}
+    verdict = {"verdict": "first", "reason": "no champion", "errors": {}, "cutoffs": ["a"], "better_baseline": better}
+    for name, content in {
+        "ingest/dataset.json": {"rows_in": 1, "rows_set_aside": 0},
+        "clean/clean.json": {"incomplete_months": {}},
+        "evaluate/verdict.json": verdict,
+        "forecast/forecast.csv": None,
+    }.items():
+        (project / "products/shop" / name).parent.mkdir(parents=True)
+        text = json.dumps(content) if content else "store_id,month,kind\nS1,2024-06-01,forecast\n"
+        (project / "products/shop" / name).write_text(text)
+    # then each is told as one, and the way out has the source in it
+    told = summary(project, "shop").splitlines()
+    assert told[0] == "shop: 1 row in, 0 set aside"
+    assert told[2] == "error one month ahead, over 1 cutoff (WAPE, share of sales)"
+    assert told[4:8] == [
+        "verdict   first: no champion",
+        "baseline  seasonal, a baseline, was better",
+        "          the gate would say refuse: too little; `make run SOURCE=shop train.weights=[0]` makes it the candidate",
+        "forecast  2024-06, 1 store",
+    ]
 
 
 def test_the_summary_of_a_stopped_month_says_so_first_and_has_no_figure_to_order_by(project):
@@ -337,6 +363,62 @@ def test_the_summary_of_a_stopped_month_says_so_first_and_has_no_figure_to_order
     assert "stopped   2024-05: price: 100 times what it was. Mend the export" in told
     assert "fewer lines" not in told and "812" not in told and "verdict" not in told
     assert told.endswith(f"page      file://{project}/products/shop/forecast/month.html")
+
+
+@pytest.fixture
+def shown(project, tmp_path):
+    """Opens the month page of a machine on which every browser is a script that writes down its name and the address."""
+    page = project / "products/shop/forecast/month.html"
+    page.parent.mkdir(parents=True)
+    page.write_text("<html>")
+    programs, calls = tmp_path / "programs", tmp_path / "calls.txt"
+    programs.mkdir()
+
+    def show(*browsers: str, **variables: str) -> list[str]:
+        for name in browsers:
+            (programs / name).write_text(f'#!/bin/sh\necho "{name} $1" >> {calls}\n')
+            (programs / name).chmod(0o755)
+        quiet = dict.fromkeys(["BROWSER", "DISPLAY", "WAYLAND_DISPLAY", "SSH_CONNECTION"], "")
+        done = called(
+            "open", "--source", "shop", cwd=project, PATH=str(programs), BREWCAST_ROOT="", **(quiet | variables)
+        )
+        assert (done.returncode, done.stdout, done.stderr) == (0, f"{page}\n", "")
+        if "xdg-open" in browsers and "BROWSER" not in variables:
+            until(lambda: calls.exists() and calls.read_text(), "shown")  # it runs on in the background
+        return calls.read_text().splitlines() if calls.exists() else []
+
+    show.address = page.as_uri()
+    return show
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [{}, {"DISPLAY": ":7", "SSH_CONNECTION": "10.0.0.1 50000 10.0.0.2 22"}, {"BROWSER": "/nowhere/browser"}],
+)
+def test_without_a_browser_the_page_s_place_is_printed(shown, variables):
+    # given a machine without a display, or by ssh, or with a browser that is not there; text browsers are
+    assert shown("lynx", "w3m", "www-browser", "firefox", **variables) == []
+
+
+def test_a_text_browser_never_takes_the_terminal_unless_it_is_asked_for(shown):
+    assert shown("lynx", "www-browser", "links", DISPLAY=":7") == []
+    assert shown(BROWSER="lynx") == [f"lynx {shown.address}"]
+
+
+@pytest.mark.parametrize("display", ["DISPLAY", "WAYLAND_DISPLAY"])
+def test_where_there_is_a_display_the_page_is_opened(shown, display):
+    assert shown("lynx", "xdg-open", **{display: ":7"}) == [f"xdg-open {shown.address}"]
+
+
+def test_the_browser_that_is_named_is_used_whatever_else_there_is(shown):
+    named = {"BROWSER": "/nowhere/browser:mine", "SSH_CONNECTION": "10.0.0.1 50000 10.0.0.2 22"}
+    assert shown("mine", "xdg-open", "lynx", **named) == [f"mine {shown.address}"]
+
+
+def test_a_page_that_is_not_built_is_an_error_with_the_way_out(project):
+    done = called("open", "--source", "shop", cwd=project, BREWCAST_ROOT="")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "error: products/shop is not built: `make run SOURCE=shop` builds it\n"
 
 
 def test_a_fault_of_the_user_s_is_one_line_and_status_one(toy, brewcast):

@@ -20,6 +20,7 @@ import pandera.ibis as pan
 import pyarrow as pa
 
 from .core import LEVELS
+from .text import counted
 
 # %% ../../nbs/common/contracts.ipynb #49499a82
 def connect() -> ibis.BaseBackend:  # an empty in-memory database
@@ -117,12 +118,16 @@ def check(
         first = bad.slice(0, 1).to_pylist()[0]
         column, reason = first.pop("_column"), first.pop("_reason")
         alike = bad.select(["_column", "_reason"]).to_pylist().count({"_column": column, "_reason": reason})
-        raise ValueError(f"{name}: column {column!r} {reason} in {alike} of {len(table)} rows (first: {first})")
+        raise ValueError(
+            f"{name}: column {column!r} {reason} in {alike} of {counted(len(table), 'row')} (first: {first})"
+        )
     if schema.unique:
         keys = con.table("checked").group_by(schema.unique).agg(rows=ibis._.count())
         keys = keys.filter(keys.rows > 1).order_by(schema.unique).to_pyarrow().to_pylist()
         if keys:
-            raise ValueError(f"{name}: {len(keys)} keys {schema.unique} are there more than once (first: {keys[0]})")
+            raise ValueError(
+                f"{name}: {counted(len(keys), 'key is', 'keys are')} there more than once in {schema.unique} (first: {keys[0]})"
+            )
     if len(table):  # pandera takes the null that `all` gives for no rows as a failure
         schema.validate(con.table("checked"))
     return table

@@ -10,7 +10,7 @@ from importlib.resources import files
 
 from jinja2 import Environment, PackageLoader
 
-from .text import amount, change, compact, finite, listed, percent, sentence
+from .text import amount, change, compact, counted, finite, listed, percent, sentence
 
 # %% ../../nbs/common/pages.ipynb #ff282330
 STYLE = (files("brewcast.common") / "templates" / "style.css").read_text()
@@ -22,7 +22,7 @@ def template_environment(
     "Jinja2 over a package's templates, with the filters that pages use."
     page = Environment(loader=PackageLoader(package), autoescape=True, trim_blocks=True, lstrip_blocks=True)
     page.filters |= {"compact": compact, "amount": amount, "percent": percent, "change": change, "listed": listed}
-    page.filters["sentence"] = sentence
+    page.filters |= {"sentence": sentence, "counted": counted}
     page.filters |= {"fixed": finite, "known": lambda value: finite(value, other="") != ""}
     page.filters["number"] = lambda value: finite(value, "{:.6g}", "")
     page.filters["percent0"] = lambda value: finite(value, "{:.0%}")

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from ..common.contracts import STORE_MONTH, check, connect
 from ..common.core import LEVELS, SALE_LINE, read_json, read_parquet, stage_paths, write_json, write_parquet
-from ..common.text import listed
+from ..common.text import counted, listed
 from .quality import check_data, is_left_out, left_out
 
 # %% ../../nbs/data/11_clean.ipynb #b567b58a
@@ -201,7 +201,7 @@ def thin_months(
         whole = (open_.iloc[i] & (reach >= ends[month] - within) & ~little).sum()
         if whole and 2 * whole >= asked:
             break
-        told = f"only {whole} of {asked} stores report up to {(ends[month] - within).date()} or later"
+        told = f"only {whole} of {counted(asked, 'store reports', 'stores report')} up to {(ends[month] - within).date()} or later"
         reasons[f"{month:%Y-%m}"] = told
         if i and n.index[i - 1] < month - pd.DateOffset(months=1):
             reach = last.iloc[:i].max()  # after a month without a line it is no going on

@@ -35,7 +35,7 @@ from brewcast.common.charts import (
 )
 from ..common.contracts import connect
 from ..common.core import LEVELS, SALE_LINE, read_parquet, stage_paths, write_json
-from ..common.text import change, compact, listed, month_name, percent, short_month, short_number
+from ..common.text import change, compact, counted, listed, month_name, percent, short_month, short_number
 
 # %% ../../nbs/data/12_explore.ipynb #127074a3
 def sales_by_month(
@@ -111,7 +111,7 @@ def plot_categories(
         return nothing("Sales by category", "This source has no categories.")
     shown, recent = sales.iloc[:, :most], sales.iloc[-12:].sum()
     title = f"{sales.columns[0]} is the largest category: {recent.iloc[0] / recent.sum():.0%} of "
-    title += f"the last {len(sales.iloc[-12:])} months' sales"
+    title += f"the sales of the last {counted(len(sales.iloc[-12:]), 'month')}"
     if sales.shape[1] == 1:
         title = f"All sales are of one category: {sales.columns[0]}"
     more = f"; the {most} largest of {sales.shape[1]} categories" if sales.shape[1] > most else ""
@@ -165,12 +165,12 @@ def plot_products(
     if strips.empty:
         return nothing("Sales by product", "This source has no products.")
     late = starts[starts["late"]]
-    title = f"{len(late):,} of {len(starts):,} products started late"
+    title = f"{len(late):,} of {counted(len(starts), 'product')} started late"
     if not len(late):
-        title = f"{len(starts):,} products, all sold from the start"
+        title = f"{counted(len(starts), 'product')}, all sold from the start"
     elif len(late) <= 3:
         title += f": {listed([f'{name} ({short_month(first)})' for name, first in late['first'].items()])}"
-    more = f"; {len(strips)} of {len(starts):,} products" if len(strips) < len(starts) else ""
+    more = f"; {len(strips)} of {counted(len(starts), 'product')}" if len(strips) < len(starts) else ""
     said = f"Each product's sales by month, as a share of its best month{more}"
     figure, (axis,) = canvas(title, said, height=1.6 + 0.24 * len(strips), right=0.3, left=2.6)
     month_strips(axis, strips, top=1.0)
@@ -513,7 +513,7 @@ def store_bars(
     changing = spans.drop(whole) if len(whole) > 1 else spans
     row = {store: i + (len(whole) > 1) for i, store in enumerate(changing.index)}
     bars = store_month[["store_id", "month"]].assign(row=store_month["store_id"].map(row).fillna(0).astype(int))
-    name = f"{len(whole)} stores, every month"
+    name = f"{counted(len(whole), 'store')}, every month"
     bars["name"] = bars["store_id"].where(bars["store_id"].isin(row), name)
     bars["state"] = bars["store_id"].map(spans["state"])
     return bars.drop(columns="store_id").drop_duplicates().sort_values(["row", "month"], ignore_index=True)
@@ -543,10 +543,14 @@ def plot_stores(
     "A bar a store, from its first month to its last."
     begin, end = store_month["month"].min(), store_month["month"].max()
     opened, closed = (spans["first"] > begin).sum(), (spans["last"] < end).sum()
-    title = f"{len(spans) - closed} of {len(spans)} stores are open: since {month_name(begin)}, "
+    title = (
+        f"{len(spans) - closed} of {counted(len(spans), 'store is', 'stores are')} open: since {month_name(begin)}, "
+    )
     title += f"{opened} opened, {closed} closed"
     if not opened and not closed:
-        title = f"All {len(spans)} stores are open since {month_name(begin)}"
+        title = (
+            f"{'All ' * (len(spans) > 1)}{counted(len(spans), 'store is', 'stores are')} open since {month_name(begin)}"
+        )
     bars = store_bars(spans, store_month)
     rows = bars["row"].max() + 1
     thick = max(0.02, min(0.26, 9.0 / rows))  # inches a store

@@ -41,6 +41,7 @@ from brewcast.common.contracts import (
 from ..common.core import read_json, read_parquet, stage_paths, write_json, write_parquet
 from ..common.hashing import sha256
 from ..common.paths import find_root
+from ..common.text import counted
 from brewcast.data.source_files import (
     _literal,
     _mark_repeats,
@@ -401,7 +402,7 @@ def reasons_of(
                 if why in values
                 else ""
             )
-            text = f"{file}: {f'column {column!r} ' if column else ''}{reason} ({n:,} rows{such})"
+            text = f"{file}: {f'column {column!r} ' if column else ''}{reason} ({counted(n, 'row')}{such})"
             said.setdefault(table, Counter())[text] = n
     return said
 

@@ -26,6 +26,7 @@ import pandas as pd
 from scipy.stats import binom
 
 from ..common.contracts import connect
+from ..common.text import counted
 
 # %% ../../nbs/data/quality.ipynb #df649953
 CHECKS = ("completeness", "freshness", "duplicates", "unit_shift", "volume", "jump", "set_aside", "columns")
@@ -149,11 +150,11 @@ def missing_stores(
             chance = surprise(events.loc[:month], possible.loc[:month])
             many = len(names) >= max(3, 0.1 * n) or len(names) >= max(2, 0.5 * n)
             level = "stop" if many and chance < 1e-4 and known > 3 else "warn" if chance < 0.03 else "note"
-            days = f"{behind.loc[month, names].min():.0f}"
-            late = f"reported, but ended {days} days or more before the others: "
+            days = round(behind.loc[month, names].min())
+            late = f"reported, but ended {counted(days, 'day')} or more before the others: "
             listed = f"{', '.join(names[:5])}{', ...' if len(names) > 5 else ''}"
-            said = f"{text or late}{listed} ({len(names)} of {n} stores, chance {chance:.2g})"
-            where = f"store {names[0]}" if len(names) == 1 else f"{len(names)} stores"
+            said = f"{text or late}{listed} ({len(names)} of {counted(n, 'store')}, chance {chance:.2g})"
+            where = f"store {names[0]}" if len(names) == 1 else counted(len(names), "store")
             found.append(finding(check, level, where, month, said, stores=names, of=n, chance=chance))
     return found
 
@@ -194,7 +195,7 @@ def missing_dates(
             events, possible = (x.groupby(of_month).sum() for x in (gone, pd.Series(1, dates)))
             chance, n = surprise(events, possible), int(stores.get(month, 0))
             level = "stop" if chance < 0.03 and n > 2 else "warn" if chance < 0.03 else "note"
-            text = f"nearly all of {n} stores report nothing on {', '.join(names)}, which is no public holiday"
+            text = f"nearly all of {counted(n, 'store reports', 'stores report')} nothing on {', '.join(names)}, which is no public holiday"
             text += f" (chance {chance:.2g})"
             found.append(finding("completeness", level, names[0], month, text, dates=names, of=n, chance=chance))
     return found
@@ -273,7 +274,7 @@ def repeated_files(
     for told in dataset.get("repeated", []):
         if told["month"] == f"{month:%Y-%m}":
             (one, other), lines = told["files"], told["repeated"]
-            text = f"{lines:,} lines are in both files, of {told['lines']:,} on dates that both have, by chance"
+            text = f"{counted(lines, 'line is', 'lines are')} in both files, of {told['lines']:,} on dates that both have, by chance"
             text += f" {told['by_chance']:,}: leave them out of one"
             figures = {"files": [one, other], "stores": told["stores"], "lines": lines}
             found.append(finding("duplicates", "stop", f"{one} and {other}", month, text, **figures))
@@ -563,7 +564,7 @@ def alike_stores(
         if groups:
             pairs = [f"{' and '.join(map(repr, others))} and {kept!r}" for kept, others in groups.items()]
             text = f"ids look alike: {', '.join(pairs[:10])}{', ...' if len(pairs) > 10 else ''}: {text}. "
-            where = f"store {next(iter(groups))}" if len(groups) == 1 else f"{len(groups)} stores"
+            where = f"store {next(iter(groups))}" if len(groups) == 1 else counted(len(groups), "store")
             found.append(finding("ids", "warn", where, month, text + way_to_one(groups, groups is both), alike=groups))
     gone = sorted(name for name, n in known.items() if not n)
     if gone:
@@ -653,7 +654,7 @@ def same_figures(
     for _, names in units.T.fillna(-1.0).groupby([*units.index]).groups.items() if len(units) > 2 else []:
         sold = units[names[0]].dropna()
         if len(names) > 1 and len(sold) > 2 and (0.28 / np.sqrt(max(sold.abs().median(), 1))) ** len(sold) < 1e-6:
-            text = f"sells in each of {len(sold)} months what {names[0]} does: its copy, or a total?"
+            text = f"sells in each of {counted(len(sold), 'month')} what {names[0]} does: its copy, or a total?"
             found.append(finding("total", "warn", f"store {names[1]}", month, text, same=[*names]))
     return found
 
@@ -727,7 +728,7 @@ def rows_set_aside(
     typical = months.rows_in[before].median()
     if newest and "unknown" in counts.index and counts.rows_set_aside["unknown"] > 0.3 * typical:
         lost = counts.rows_set_aside["unknown"]
-        text = f"{lost:,.0f} rows have no date that can be read, and a month has {typical:,.0f}"
+        text = f"{counted(int(lost), 'row has', 'rows have')} no date that can be read, and a month has {typical:,.0f}"
         found.append(finding("set_aside", "stop", "no date", month, text, rows=lost))
     found += filtered_rows(dataset, month, newest) + store_losses(dataset, month)
     return found

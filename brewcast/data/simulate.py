@@ -31,6 +31,7 @@ import pyarrow.csv as pcsv
 from ..common.core import LEVELS, content_hash, read_json, write_json, write_parquet
 from ..common.hashing import sha256
 from ..common.paths import write_bytes
+from ..common.text import counted
 
 # %% ../../nbs/data/simulate.ipynb #f5df3437
 START = "2021-01-01"
@@ -222,7 +223,7 @@ def _rota(on_sale: np.ndarray, per_month: np.ndarray, lines: int, spare: int) ->
     fewest, most = 3 * per_month.sum(), int((on_sale.sum(axis=1) * per_month).sum()) - spare
     if not fewest <= lines <= most:
         raise ValueError(
-            f"lines={lines}: {per_month.sum()} trading days can have {fewest} to {most}; change lines, stores or months"
+            f"lines={lines}: {counted(per_month.sum(), 'trading day')} can have {fewest} to {most}; change lines, stores or months"
         )
     low, high = 0.0, 1 / PRODUCTS.rota.min()
     for _ in range(60):
@@ -687,9 +688,7 @@ def main() -> None:
         manifest = write_export(**arguments)
     except ValueError as error:
         parser.error(str(error))
-    what = (
-        f"{manifest['arguments']['lines']:,} sale lines of {arguments['stores']} stores in {arguments['months']} months"
-    )
+    what = f"{counted(manifest['arguments']['lines'], 'sale line')} of {counted(arguments['stores'], 'store')} in {counted(arguments['months'], 'month')}"
     done = (
         f"written in {time.perf_counter() - started:.1f} s" if manifest["written"] else "already there, nothing to do"
     )

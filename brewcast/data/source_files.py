@@ -29,6 +29,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ..common.hashing import copied, grows, logs_of, sha256
+from ..common.text import counted
 
 # %% ../../nbs/data/source_files.ipynb #ba83296d
 _MARK = "\uffff"  # stands for bytes that cannot be read: no character, in any encoding
@@ -136,7 +137,7 @@ def _refuse_foreign(path: Path, seen: Counter, foreign: list[bytes]) -> None:
         way = f"declare `encoding: {likely[0]}`" if likely else "declare its `encoding`"
         looks = f", and looks like {' or '.join(likely)}" if likely else ""
         raise ValueError(
-            f"{path.name}: is neither UTF-8 nor Windows-1252 in {doubtful:,} of {lines:,} lines that are not ASCII{looks};"
+            f"{path.name}: is neither UTF-8 nor Windows-1252 in {doubtful:,} of {counted(lines, 'line that is', 'lines that are')} not ASCII{looks};"
             f" export it as UTF-8, or {way} under `files`"
         )
 
@@ -497,7 +498,7 @@ def _local_sql(con, relation: str, column: str, spec: dict, zone: str | None, fi
         ).fetchone()
         if odd:
             raise ValueError(
-                f"{file}: column {column!r} holds instants in UTC ({odd:,} of {all_:,} rows are no midnight), and their day"
+                f"{file}: column {column!r} holds instants in UTC ({odd:,} of {counted(all_, 'row is', 'rows are')} no midnight), and their day"
                 f" hangs on the till's time zone: declare `timezone`, such as America/New_York, under files: {spec['name']}"
                 " (UTC where the tills' days are those of UTC)"
             )
@@ -738,7 +739,7 @@ def typing_sql(
             ("broken", None, f"holds bytes that are not {known}" if known else "is neither UTF-8 nor Windows-1252")
         )
         tests.append(("stray", None, "has an unclosed or stray quotation mark"))
-        tests.append((f"width <> {len(names)}", None, f"does not have {len(names)} fields"))
+        tests.append((f"width <> {len(names)}", None, f"does not have {counted(len(names), 'field')}"))
     missing = ", ".join(_literal(value) for value in ["", *map(tidy, map(str, spec.get("null_values") or []))])
     places = {column: i for i, column in enumerate(known_names(spec, names))}
     signs = {name: spec.get(name) for name in ("date_format", "decimal", "thousands", "timezone")}
@@ -816,12 +817,13 @@ def _snapshot(path: Path, place: Path) -> Path:
 # %% ../../nbs/data/source_files.ipynb #1b2c3d4f
 def _unclear(con, path: Path, spec: dict, known: list[str], staged: str, file: str) -> list[str]:
     "What is to be said of a text file's numbers that may have been meant otherwise."
-    counted = con.execute(
+    found = con.execute(
         f"SELECT _column, count(*) FROM {staged} WHERE _file = ? AND _reason = ? GROUP BY ALL ORDER BY ALL",
         [file, _MAY_BE],
     ).fetchall()
     told = [
-        f"column {column!r}: {n:,} rows were set aside, whose number {_MAY_BE}: {spec['name']}" for column, n in counted
+        f"column {column!r}: {counted(n, 'row was', 'rows were')} set aside, whose number {_MAY_BE}: {spec['name']}"
+        for column, n in found
     ]
     return told + unclear_numbers(spec, _first_values(path, spec, known))
 

@@ -13,6 +13,7 @@ import pandas as pd
 
 from ..common.core import write_json
 from ..common.paths import write_bytes
+from ..common.text import counted
 from ..model.recipes import CATEGORIES, FEATURES
 from ..serving.release import TOLERANCE, CompiledModel
 
@@ -90,7 +91,7 @@ def check_parity(
     if (wrong := np.flatnonzero(apart > tolerance)).size:
         first = int(wrong[0])
         raise ValueError(
-            f"the compiled model differs from the fitted one in {wrong.size} of {len(rows)} rows by more than "
+            f"the compiled model differs from the fitted one in {wrong.size} of {counted(len(rows), 'row')} by more than "
             f"{tolerance:g}: row {first} gets {got[first]:g} instead of {fitted[first]:g}; it is not packaged"
         )
     return {"rows": len(rows), "largest_difference": float(apart.max(initial=0.0))}

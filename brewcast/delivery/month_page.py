@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['RECIPES', 'BASELINES', 'SCRIPT', 'STAGES', 'BADGES', 'KINDS', 'TRADE', 'SEASONS', 'by_store', 'store_table',
-           'stopped_stores', 'headline', 'planned', 'selling_weeks', 'public_holidays', 'known_ahead', 'movers',
-           'earlier_forecast', 'since_last', 'recipe_name', 'serving', 'verdict_sentence', 'error_lines', 'error_names',
-           'coverage_by_month', 'set_aside', 'store_groups', 'error_table', 'total_error', 'weeks_note', 'flat_figures',
-           'interval_sentence', 'bias_view', 'error_view', 'ahead_view', 'heading_view', 'ingest_view', 'trust_view',
-           'questions', 'month_page']
+           'stopped_stores', 'stopped_names', 'headline', 'planned', 'selling_weeks', 'public_holidays', 'known_ahead',
+           'movers', 'earlier_forecast', 'since_last', 'recipe_name', 'serving', 'verdict_sentence', 'error_lines',
+           'error_names', 'coverage_by_month', 'set_aside', 'store_groups', 'error_table', 'total_error', 'weeks_note',
+           'flat_figures', 'interval_sentence', 'bias_view', 'error_view', 'ahead_view', 'heading_view', 'ingest_view',
+           'trust_view', 'questions', 'month_page']
 
 # %% ../../nbs/delivery/month_page.ipynb #bce92f64
 import math
@@ -21,7 +21,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from ..common.pages import STYLE, template_environment
-from ..common.text import change, listed, month_name, percent, sentence, short_month
+from ..common.text import change, counted, listed, month_name, percent, sentence, short_month
 from .svg_charts import coverage_chart, line_chart, sparkline, total_chart, whisker
 from .track_record import is_stopped
 from ..model.bias import bias_text
@@ -42,7 +42,7 @@ def store_table(
     "What the page's table says of each store."
     if forecast.empty or forecast["month"].nunique() != 1:
         raise ValueError(
-            f"forecast: {len(forecast)} rows, {forecast['month'].nunique()} months; the month page needs one"
+            f"forecast: {counted(len(forecast), 'row')}, {counted(forecast['month'].nunique(), 'month')}; the month page needs one"
         )
     target = forecast["month"].iloc[0]
     table = forecast.groupby("store_id")[["forecast", "lower", "upper"]].sum(min_count=1)
@@ -67,6 +67,18 @@ def stopped_stores(
     last = store_month.groupby("store_id", as_index=False)["month"].max()
     gone = last[~last["store_id"].isin(forecast["store_id"])]
     return gone.sort_values(["month", "store_id"], ascending=[False, True], ignore_index=True)
+
+
+def stopped_names(
+    forecast: pd.DataFrame,  # a row is one open series, next month
+    store_month: pd.DataFrame,  # a row is one series in one month
+    reasons: dict[str, str],  # see `month_page`
+) -> list[str]:  # "S4 (taken as closed: last sold on 2025-02-12)"; latest stop first, then who never had a month
+    "Stores without a forecast, each with the reason."
+    gone = stopped_stores(forecast, store_month).set_index("store_id").month
+    why = {store: f"last sold in {month_name(month)}" for store, month in gone.items()}
+    why |= {store: text for store, text in reasons.items() if store not in set(forecast["store_id"])}
+    return [f"{store} ({text})" for store, text in why.items()]
 
 # %% ../../nbs/delivery/month_page.ipynb #226fc28c
 def headline(
@@ -98,8 +110,8 @@ def planned(
     if plan is None or plan.empty:
         return pd.DataFrame(columns=columns, index=pd.Index([], name="store_id"), dtype=float)
     rows = plan[(plan["month"] == target) & (plan["published"] <= known)]
-    rows = rows.sort_values("published").drop_duplicates("store_id", keep="last")
-    return rows.set_index("store_id").reindex(columns=columns).astype(float)
+    rows = rows.sort_values("published").groupby("store_id").last()  # what a later one leaves open, the one before says
+    return rows.reindex(columns=columns).astype(float)
 
 # %% ../../nbs/delivery/month_page.ipynb #6cff1aa2
 def selling_weeks(
@@ -251,7 +263,7 @@ def verdict_sentence(
     errors, months = verdict["errors"], len(verdict.get("cutoffs") or [])
     name, key = recipe_name(recipe), serving(verdict)
     who = RECIPES.get(name, name)
-    over = f" over the last {months} months" if months else ""
+    over = f" over the last {counted(months, 'month')}" if months else ""
     scored = {b: errors[b]["wape"] for b in BASELINES if errors.get(b) and b != name}
     if not errors.get(key) or not scored:
         return f"The {who} forecasts."
@@ -559,6 +571,7 @@ def trust_view(
         "verdict": verdict,
         "sentence": verdict_sentence(verdict, recipe),
         "verdict_badge": BADGES.get(verdict.get("verdict"), kept),
+        "better": verdict.get("better_baseline"),
         "decision": decision,
         "figures": flat_figures(decision.get("figures")),
         "recipe": recipe,
@@ -621,12 +634,13 @@ def month_page(
     level: float = 0.8,  # the share of outcomes that an interval is to hold
     story: str = "",  # what happened in the months before, see `brewcast.delivery.track_record.story_section`
     questions: list[str] = (),  # see `questions`
+    reasons: dict[str, str] | None = None,  # why a store is not forecast or forecast at 0, by store_id
 ) -> str:  # HTML that needs nothing else
     "The month page. The same inputs give the same text."
     table = store_table(forecast, store_month)
     target, recipe = forecast["month"].iloc[0], str(forecast.get("recipe", pd.Series(["unknown"])).iloc[0])
     known = forecast.reindex(columns=["cutoff", "features_as_of"]).apply(pd.to_datetime).max().max()
-    since, stopped = since_last(previous, table, target), stopped_stores(forecast, store_month).itertuples()
+    since, reasons = since_last(previous, table, target), reasons or {}
     ahead = ahead_view(table, store_month, planned(plan, target, known), target, calendar)
     errors = error_view(verdict, predictions, recipe, level)
     ahead["has"]["coverage"] = any(row["coverage"] is not None for row in errors["errors"])
@@ -634,7 +648,7 @@ def month_page(
     view |= {"since": since, "since_month": month_name(since["month"]) if since else "", "as_of": str(known.date())}
     view |= {"groups": store_groups(table), "young": int(table["young"].sum())}
     view["questions"] = list(questions)
-    view["stopped"] = [f"{row.store_id} (last sold in {month_name(row.month)})" for row in stopped]
+    view |= {"stopped": stopped_names(forecast, store_month, reasons), "why": reasons}
     view |= heading_view(table, store_month, target) | ingest_view(dataset, quarantine) | errors | ahead
     view |= trust_view(verdict, decision, recipe) | {"style": Markup(STYLE), "script": Markup(SCRIPT)}
     view |= {

@@ -35,6 +35,7 @@ from packaging.utils import canonicalize_name
 from ..common.core import read_json, read_parquet, stage_paths, write_json, write_parquet
 from ..common.hashing import sha256
 from ..common.paths import find_root, write_bytes
+from ..common.text import counted
 from .compile_model import arrays, check_parity, compile_model, hard_rows
 from ..model.feature_store import online_rows, view_features
 from ..model.recipes import CATEGORIES, FEATURES
@@ -171,7 +172,9 @@ def write_release(
     model = joblib.load(made / "model.joblib")  # its hash has just been checked
     missing = sorted({*FEATURES, "has_own_season"} - set(online))
     if missing or len(forecast) == 0:
-        raise ValueError(f"the online store's {len(online)} rows lack {missing}: is every feature in next_month?")
+        raise ValueError(
+            f"the online store's {counted(len(online), 'row lacks', 'rows lack')} {missing}: is every feature in next_month?"
+        )
     numbers = [name for name in [*FEATURES, "price_mean3"] if name in online and name not in CATEGORIES]
     compiled = compile_model(model, numbers, folder)
     rows = online if evaluated is None else evaluated
@@ -325,7 +328,7 @@ def smoke_test(
             e["store_id"] for e, a in zip(part, answers, strict=False) if set(e) != set(a) or not same_answer(e, a)
         ]
         if len(answers) != len(part) or wrong:
-            stores = f"{len(wrong)} stores differ, such as {wrong[:5]}"
+            stores = f"{counted(len(wrong), 'store differs', 'stores differ')}, such as {wrong[:5]}"
             raise RuntimeError(f"the Bento does not answer what forecast.parquet says: status {status}, {stores}")
     refused = {name: call(port, "POST", "/forecast", body)[0] for name, (body, _) in BAD.items()}
     if refused != {name: status for name, (_, status) in BAD.items()}:

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup, escape
 
-from ..common.text import amount, compact, month_name, percent, short_month, short_number, spread
+from ..common.text import amount, compact, counted, month_name, percent, short_month, short_number, spread
 
 # %% ../../nbs/delivery/svg_charts.ipynb #ef3ee92b
 def sparkline(
@@ -33,7 +33,11 @@ def sparkline(
     for i, value in enumerate(recent):
         path, pen = (path + f"{pen}{x[i]} {y[i]}", "L") if np.isfinite(value) else (path, "M")
     seen = [v for v in recent if np.isfinite(v)]
-    text = f"{len(seen)} months between {amount(min(seen))} and {amount(max(seen))}, " if seen else "no month yet, "
+    text = (
+        f"{counted(len(seen), 'month')} between {amount(min(seen))} and {amount(max(seen))}, "
+        if seen
+        else "no month yet, "
+    )
     bar = f'<path class="sb" d="M{x[-1]} {y[-2]}V{y[-1]}"/>' if np.isfinite(y[-2:]).all() else ""
     dot = f'<circle class="sd" cx="{x[-1]}" cy="{y[-3]}" r="2.6"/>'
     look = f'class="spark" viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="img"'

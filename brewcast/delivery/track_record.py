@@ -18,7 +18,7 @@ from markupsafe import Markup
 
 from ..common.core import read_json
 from ..common.pages import STYLE
-from ..common.text import percent, short_month, spread
+from ..common.text import counted, percent, short_month, spread
 from .svg_charts import axis, one_line, ticks, write_at
 from ..model.backtest import bias_error, wape_error
 from ..model.recipes import BASELINES, FEATURES, build_model
@@ -159,17 +159,17 @@ def told(
     if len(table) and (best := best_of(table)):
         won, same = int((table.served < table[best]).sum()), int((table.served == table[best]).sum())
         sentences.append(
-            f"What was served was off by {percent(table.served.mean())} on average over {len(table)} month{'s' * (len(table) != 1)}, the best "
-            f"baseline in hindsight ({best.replace('_', ' ')}) by {percent(table[best].mean())}: better in {won} month{'s' * (won != 1)}"
+            f"What was served was off by {percent(table.served.mean())} on average over {counted(len(table), 'month')}, the best "
+            f"baseline in hindsight ({best.replace('_', ' ')}) by {percent(table[best].mean())}: better in {counted(won, 'month')}"
             f"{f', the same in {same}' if same else ''}."
         )
     held = pd.Series({r["month"]: r["coverage"] for r in records if r.get("errors") and r["status"] != "stopped"})
     if len(held):
         worst = short_month(pd.Timestamp(held.idxmin()))
         sentences.append(f"Its intervals held {percent(held.mean())} of outcomes, {percent(held.min())} in {worst}.")
-    counted = ", ".join(f"{name} {len(marked)}" for name, marked in months.items())
+    events = ", ".join(f"{name} {len(marked)}" for name, marked in months.items())
     n = len({r["month"] for r in records})
-    return [*sentences, f"In {n} month{'s' * (n != 1)}: {counted}."]
+    return [*sentences, f"In {counted(n, 'month')}: {events}."]
 
 
 def the_first(

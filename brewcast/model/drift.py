@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtri, stdtr
 
+from ..common.text import counted
 from .backtest import bias_error, wape_error
 
 # %% ../../nbs/model/drift.ipynb #5007b10b
@@ -169,7 +170,7 @@ def chart_sentence(
     last, limit = table.iloc[-1], table.limit.iloc[-1]
     if not last.alarm:
         largest = last[list(KINDS)].astype(float).max()
-        return f"no drift: {judged} months watched, the largest sum is {largest:.1f}, the limit {limit:.1f} deviations"
+        return f"no drift: {counted(judged, 'month')} watched, the largest sum is {largest:.1f}, the limit {limit:.1f} deviations"
     words, span = " and ".join(KINDS[kind] for kind in last.alarm.split(", ")), table[table.month >= last.since]
     return (
         f"{words} since {last.since:%Y-%m}: {np.expm1(span.error.mean()):+.1%} on average, "

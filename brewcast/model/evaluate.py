@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['GROUP_LUCK', 'CHECKS', 'BY_HAND', 'contest', 'naive_scale', 'add_floor', 'monthly_errors', 'luck', 'weigh',
-           'weigh_intervals', 'decide', 'judge', 'decided_by_hand', 'next_challenger']
+           'weigh_intervals', 'decide', 'judge', 'decided_by_hand', 'next_challenger', 'better_baseline']
 
 # %% ../../nbs/model/22_evaluate.ipynb #2f1a7d1b
 import math
@@ -16,11 +16,12 @@ from scipy.special import stdtr, stdtrit
 
 from ..common.core import read_json, read_parquet, stage_paths, write_json, write_parquet
 from ..common.paths import find_root
-from .backtest import best_baseline, earlier_cutoffs, judged_cutoffs, replay, scores
+from ..common.text import counted, percent
+from .backtest import best_baseline, earlier_cutoffs, judged_cutoffs, replay, scores, wape_error
 from .bias import age_of, bias_table
 from .intervals import interval_summary, replay_intervals
 from .leakage_checks import UNFIT, unfit_for_judging
-from .recipes import BASELINES
+from .recipes import BASELINES, build_model
 
 # %% ../../nbs/model/22_evaluate.ipynb #a5111415
 def contest(
@@ -181,7 +182,7 @@ def _same_recipe(figures: dict, gate: dict) -> tuple | None:
 
 def _fewest_cutoffs(figures: dict, gate: dict) -> tuple | None:
     if (n := figures["months"]) < gate["fewest_cutoffs"]:
-        told = f"{n} month{'s' * (n != 1)} with an outcome, {gate['fewest_cutoffs']} are needed ({figures['found']})"
+        told = f"{counted(n, 'month')} with an outcome, {gate['fewest_cutoffs']} are needed ({figures['found']})"
         return "insufficient_evidence", "fewest_cutoffs", told
 
 
@@ -194,7 +195,7 @@ def _min_gain(figures: dict, gate: dict) -> tuple | None:
 def _min_months_won(figures: dict, gate: dict) -> tuple | None:
     if figures["months_won"] < gate["min_months_won"] * figures["months"]:
         asked = math.ceil(gate["min_months_won"] * figures["months"])
-        return "refuse", "min_months_won", f"{figures['judged']}: {asked} months are asked"
+        return "refuse", "min_months_won", f"{figures['judged']}: {counted(asked, 'month is', 'months are')} asked"
 
 # %% ../../nbs/model/22_evaluate.ipynb #5605c67b
 def _max_luck(figures: dict, gate: dict) -> tuple | None:
@@ -233,13 +234,13 @@ def decide(
     "The first check that objects gives the verdict; where none does, the candidate is promoted."
     n, wapes = figures["months"], (figures["wape_candidate"], figures["wape_champion"])
     found = "WAPE {:.4f} against the champion's {:.4f}".format(*wapes) if n else "nothing to compare"
-    said = {"found": found, "judged": f"{found}, better in {figures['months_won']} of {n} months"}
+    said = {"found": found, "judged": f"{found}, better in {figures['months_won']} of {counted(n, 'month')}"}
     best = f"a gain of {figures['gain']:.1%}, and no country and no size of store lost much"
     default = ("promote", "better", f"{said['judged']}: {best}")
     objections = (check(figures | said, gate) for check in checks)
     verdict, rule, reason = next((objection for objection in objections if objection), default)
     if rule in {"min_gain", "min_months_won", "max_luck", "better"} and n < 12:
-        reason += f"; only {n} months could be judged"
+        reason += f"; only {counted(n, 'month')} could be judged"
     return {"promoted": verdict == "promote", "verdict": verdict, "rule": rule, "reason": reason, "figures": figures}
 
 
@@ -300,3 +301,30 @@ def next_challenger(
     may, never = [left.get("challenger"), baseline], [verdict["recipe"], *left.get("barred", [])]
     never += [verdict["candidate"]] if verdict["rule"] in UNFIT else []
     return next((r for r in may if r and r not in never), None)
+
+# %% ../../nbs/model/22_evaluate.ipynb #7be27e02
+def better_baseline(
+    predictions: pd.DataFrame,  # see `contest`
+    served: str,  # candidate or champion: whose recipe serves
+    gate: dict,  # see `judge`
+) -> (
+    dict | None
+):  # baseline, said, gate (what it would say), settings (that make it the candidate); None: none is better
+    "The baseline that was better than what serves in the judged months."
+    rows = predictions[predictions.judged & predictions.actual.notna() & predictions.model.isin([served, *BASELINES])]
+    errors = {name: wape_error(part.actual, part.forecast) for name, part in rows.groupby("model")}
+    best = min((name for name in BASELINES if name in errors), key=errors.get, default=None)
+    if best is None or not errors[best] < errors.get(served, math.nan):
+        return None
+    pair = rows[rows.model.isin([best, served])].replace({"model": {best: "candidate", served: "champion"}})
+    months = monthly_errors(pair).loc["all"].droplevel("group")
+    won = months.candidate < months.champion
+    lately = won.index[won[::-1].cummin()[::-1]]
+    figures = f"WAPE {errors[best]:.4f} against {errors[served]:.4f}, {percent(1 - errors[best] / errors[served])} less"
+    run = f", and in each since {lately[0] + pd.offsets.MonthBegin(1):%Y-%m}" if len(lately) > 1 else ""
+    said = f"{best}, a baseline, was better than what serves in the judged months: {figures}; "
+    said += f"better in {int(won.sum())} of {counted(len(won), 'month')}{run}"
+    found = judge(pair, same_recipe=False, **gate)
+    would = f"{found['verdict']}: {found['reason']}" if not found["promoted"] else "promote"
+    settings = f"train.weights=[0] train.partners=[{build_model({'name': best, 'params': {}}).rate}]"
+    return {"baseline": best, "said": said, "gate": would, "settings": settings}

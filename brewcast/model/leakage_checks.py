@@ -15,6 +15,7 @@ import pandas as pd
 from packaging.requirements import Requirement
 
 from ..common.hashing import sha256
+from ..common.text import counted
 from .backtest import earlier_cutoffs, replay
 from .features import as_known, decided, feature_tables
 from .recipes import CATEGORIES, FEATURES, RATES
@@ -48,11 +49,11 @@ def feature_leak(
         told = feature_rows(feature_tables(store_month, plan[plan.published <= cutoff], calendar), cutoff)
         used = rows[rows.cutoff == cutoff].set_index("series_id")[FEATURES].sort_index()
         if list(told.index) != list(used.index):
-            return f"at {cutoff:%Y-%m-%d} {len(told)} stores were known to be open, and {len(used)} were trained on"
+            return f"at {cutoff:%Y-%m-%d} {counted(len(told), 'store was', 'stores were')} known to be open, and {len(used)} were trained on"
         same = (told.to_numpy(object) == used.to_numpy(object)) | (told.isna() & used.isna()).to_numpy()
         if not same.all():
             names = ", ".join(np.array(FEATURES)[~same.all(axis=0)][:4])
-            return f"{names} of {(~same).any(axis=1).sum()} stores at {cutoff:%Y-%m-%d} hold what came later"
+            return f"{names} of {counted((~same).any(axis=1).sum(), 'store')} at {cutoff:%Y-%m-%d} hold what came later"
     return None
 
 # %% ../../nbs/model/leakage_checks.ipynb #56ce53ba
@@ -72,7 +73,7 @@ def recipe_leak(
     first, last = cutoffs[0], cutoffs[-1]
     told, before = again(_another_future(rows, first), first)
     if not told.equals(before):
-        return f"{(told != before).sum()} forecasts made at {first:%Y-%m-%d} move when what came later is changed"
+        return f"{counted((told != before).sum(), 'forecast')} made at {first:%Y-%m-%d} moved when what came later was changed"
     alone = rows[(rows.cutoff != last) | (rows.series_id == said[last].index[0])]
     told, before = again(alone, last)
     if not np.allclose(told, before, rtol=1e-9, atol=0):
@@ -101,7 +102,7 @@ def tuned_on_judged(
     "Whether the candidate's settings come from the cutoffs that it is judged by."
     seen = [day for day in card["chosen_on"] if pd.Timestamp(day) >= judged[0]]
     if seen:
-        return f"its settings were chosen on {len(seen)} judged cutoffs, {pd.Timestamp(seen[0]):%Y-%m-%d} the first"
+        return f"its settings were chosen on {counted(len(seen), 'judged cutoff')}, {pd.Timestamp(seen[0]):%Y-%m-%d} the first"
     if card["recipe"]["name"] != "forest":
         return None  # the others have no settings
     again, _ = choose_settings(rows, earlier_cutoffs(rows, judged), **choices)

@@ -32,6 +32,7 @@ from ..common.ledger import MODEL, archive_name, known_name, read_ledger
 from ..common.lock import project_lock
 from ..common.mlflow import mlflow_client, mlflow_uri
 from ..common.params import env_file, read_env
+from ..common.text import counted
 from ..registry.publish import aliases
 from ..workflow.runs import RUNS, git, is_repository, made_by, read_runs
 
@@ -295,9 +296,7 @@ def backup(
         finally:
             shutil.rmtree(beside, ignore_errors=True)
     size = sum(known.get("size", 0) for known in members.values())
-    said = (
-        f"{source}: {len(members)} files, {megabytes(size)}, in {place} ({megabytes(place.stat().st_size)}), read back"
-    )
+    said = f"{source}: {counted(len(members), 'file')}, {megabytes(size)}, in {place} ({megabytes(place.stat().st_size)}), read back"
     message = "\n".join([said, *(f"  not in it: {what}" for what in left_out)])
     return {"file": place, "members": members, "bytes": size, "left_out": left_out, "message": message}
 
@@ -392,7 +391,7 @@ def lay_data(
     shutil.rmtree(beside, ignore_errors=True)
     shutil.move(laid, beside)  # may be another disk
     os.replace(beside, place)
-    return f"{data}: {len(names)} files"
+    return f"{data}: {counted(len(names), 'file')}"
 
 
 def fetch_code(
@@ -407,7 +406,7 @@ def fetch_code(
         return f"{BUNDLE} stays in the backup: the project is no git repository here, so `verify` has no code"
     if git(root, "fetch", "-q", "--no-write-fetch-head", str(bundle), f"{RUNS}/*:{RUNS}/*") is None:
         return f"{BUNDLE} stays in the backup: git refused it (are refs of the same name there?)"
-    return f"code of {len(git(root, 'bundle', 'list-heads', str(bundle)).splitlines())} runs"
+    return f"code of {counted(len(git(root, 'bundle', 'list-heads', str(bundle)).splitlines()), 'run')}"
 
 # %% ../../nbs/operations/backup.ipynb #d60a12f4
 def never_pruned(
@@ -543,7 +542,7 @@ def prune(
                     remove(path)
     told = [{name: item[name] for name in ("kind", "name", "bytes")} for item in goes]
     total = sum(item["bytes"] for item in goes)
-    said = f"{source}: {'would remove' if dry_run else 'removed'} {len(goes)} things, {megabytes(total)}"
+    said = f"{source}: {'would remove' if dry_run else 'removed'} {counted(len(goes), 'thing')}, {megabytes(total)}"
     lines = [f"  {item['kind']:<9} {item['name']}  {megabytes(item['bytes'])}" for item in told]
     return {"goes": told, "bytes": total, "message": "\n".join([said, *lines])}
 

@@ -30,6 +30,7 @@ from ..common.ledger import MODEL, archive_name, read_ledger, state_folder
 from ..common.mlflow import mlflow_client, mlflow_uri
 from ..common.params import env_file, read_env
 from ..common.paths import write_text
+from ..common.text import counted
 from ..serving.release import TOLERANCE, Release, release_id
 from ..workflow.runs import made_by, read_runs
 from ..workflow.staleness import recall
@@ -232,7 +233,7 @@ def release_links(
         there = {name: checked(at, "", f"{at.place}/{name}", files[name])["state"] for name in {*files} - own}
         wrong = [f"{name} is {state}" for name, state in sorted(there.items()) if state != "ok"]
         release["state"] = "ok" if release["sha256"] == entry["release"] and not wrong else "changed"
-        release |= {"told": wrong or [f"{len(files)} files"], "brief": [f"{len(files)} files"]}
+        release |= {"told": wrong or [counted(len(files), "file")], "brief": [counted(len(files), "file")]}
     model = checked(at, "model", f"{at.place}/model.joblib", entry["model_hash"])
     model["brief"] = [entry["recipe"]["name"], f"through {entry['train_through'][:7]}"]
     params = ", ".join(f"{name} {value}" for name, value in entry["recipe"]["params"].items())
@@ -313,8 +314,10 @@ def rows_link(
         sorted(f"{cutoff:%Y-%m-%d}" for cutoff in known.cutoff.unique()),
         int((known.series_id == series).sum()),
     )
-    link["brief"] = [f"{len(known):,} rows", f"{len(cutoffs)} cutoffs", f"{own} of this store"]
-    link["told"] = [f"{len(known):,} rows with an outcome of {len(cutoffs)} cutoffs{', the last ' * bool(cutoffs)}"]
+    link["brief"] = [counted(len(known), "row"), counted(len(cutoffs), "cutoff"), f"{own} of this store"]
+    link["told"] = [
+        f"{counted(len(known), 'row')} with an outcome of {counted(len(cutoffs), 'cutoff')}{', the last ' * bool(cutoffs)}"
+    ]
     link["told"][0] += f"{''.join(cutoffs[-1:])}; {own} of this store"
     return link | {"rows": len(known), "own_rows": own, "cutoffs": cutoffs}
 
@@ -330,7 +333,9 @@ def feature_links(
     first["values"] = {name: row[name].iloc[0] for name in at.release.get("feature_names", []) if len(row)}
     some = [f"{name} {short(value)}" for name, value in first["values"].items()]
     first["brief"] = some[:6] + [f"and {len(some) - 6} more"] * (len(some) > 6)
-    first["told"] = [f"{len(some)} values as of {at.entry['cutoff']}: {', '.join(some[:4])}{' ...' * (len(some) > 4)}"]
+    first["told"] = [
+        f"{counted(len(some), 'value')} as of {at.entry['cutoff']}: {', '.join(some[:4])}{' ...' * (len(some) > 4)}"
+    ]
     names = sorted(name for name in {**at.recorded, **at.present} if re.fullmatch(r"features/\w+\.parquet", name))
     return [
         first,
@@ -357,8 +362,10 @@ def table_link(
     shared = [name for name in values if name in rows]
     versions = [[name for name in shared if not same_value(values[name], row[name])] for _, row in then.iterrows()]
     other = min(versions, key=len, default=shared)  # a row that was restated is there in every version
-    differ = f"{len(other)} of {len(shared)} values differ: {', '.join(other[:3])}{' ...' * (len(other) > 3)}"
-    told = [differ if other else f"the same {len(shared)} values"]
+    differ = (
+        f"{len(other)} of {counted(len(shared), 'value')} differ: {', '.join(other[:3])}{' ...' * (len(other) > 3)}"
+    )
+    told = [differ if other else f"the same {counted(len(shared), 'value')}"]
     if len(versions) > 1 and not other:
         told.append(
             f"as known from {then.created.iloc[versions.index(other)]:%Y-%m-%d %H:%M}; restated since or before"
@@ -399,7 +406,7 @@ def sale_links(
             rows = rows[(rows.month <= cutoff) & rows.quantity_sold.notna()].astype({"quantity_sold": float})
             summed[name] = rows.groupby("month")[sums].sum()
             total = summed[name].sum()
-            text = [f"{total.lines:,.0f} lines", f"{total.quantity_sold:,.10g} in all", *span(rows.month)]
+            text = [counted(int(total.lines), "line"), f"{total.quantity_sold:,.10g} in all", *span(rows.month)]
             link |= {"told": [", ".join(text)], "brief": text[:2] if name == "sale lines" else text[2:]}
         if name == "lineage" and len(rows):
             rows = rows.assign(month=rows.month.dt.strftime("%Y-%m")).astype(object)
@@ -418,7 +425,7 @@ def span(
 ) -> list[str]:  # such as ["40 months", "2021-01 to 2024-04"]
     "Months in a few words."
     found = sorted({str(month)[:7] for month in months})
-    return [f"{len(found)} months", f"{found[0]} to {found[-1]}"] if len(found) > 1 else found or ["no month"]
+    return [counted(len(found), "month"), f"{found[0]} to {found[-1]}"] if len(found) > 1 else found or ["no month"]
 
 # %% ../../nbs/operations/lineage.ipynb #5e0c074e
 def plan_lines(
@@ -451,14 +458,14 @@ def file_links(
         link |= {k: known[k] for k in ("table", "plan")} | {"own_lines": sum(row["lines"] for row in own)}
         text = f"table {known['table']}, no {'line' if known['plan'] else 'sale line'} of {store}"
         if known["plan"] and planned and not own:
-            text = f"one of the plan's files, which have {sum(row['lines'] for row in planned):,} lines of {store}"
+            text = f"one of the plan's files, which have {counted(sum(row['lines'] for row in planned), 'line')} of {store}"
         if own:
-            text = f"{link['own_lines']:,} lines of {store}, {', '.join(span(row['month'] for row in own))}"
+            text = f"{counted(link['own_lines'], 'line')} of {store}, {', '.join(span(row['month'] for row in own))}"
         if own and own[0]["first_line"]:
             first, last = min(row["first_line"] for row in own), max(row["last_line"] for row in own)
             text += f", between lines {int(first):,} and {int(last):,}"
         link["told"].insert(0, text)
-        link["brief"] = [Path(path).name] + [f"{link['own_lines']:,} lines"] * bool(own)
+        link["brief"] = [Path(path).name] + [counted(link["own_lines"], "line")] * bool(own)
         links.append(link)
     return sorted(links, key=lambda link: (-link["own_lines"], link["plan"], link["path"]))
 
@@ -583,13 +590,17 @@ def told_file(
             text = "stores are not known here: the products are of other bytes"
         else:
             count, months = sum(s["lines"] for s in stores.values()), [m for s in stores.values() for m in s["months"]]
-            kind = "lines of the plan for" if found["plan"] else "sale lines of"
-            text = f"{count:,} {kind} {len(stores)} stores, {', '.join(span(months))}: {', '.join(stores)}"
+            kind = (
+                ["line of the plan for", "lines of the plan for"]
+                if found["plan"]
+                else ["sale line of", "sale lines of"]
+            )
+            text = f"{counted(count, *kind)} {counted(len(stores), 'store')}, {', '.join(span(months))}: {', '.join(stores)}"
             text = text if stores else "no line of its own: it is joined to others, or is one of a plan's files"
         told = [("gives", textwrap.shorten(text, 4 * width, placeholder=" ..."))]
         told += [("run", run) for run in version["runs"]]
         for each in version["forecasts"]:
-            what = f"{each['stores']} stores" if each["stores"] else "its forecast is gone"
+            what = counted(each["stores"], "store") if each["stores"] else "its forecast is gone"
             what += f", {each['own_stores']} of them with lines in it" if each["own_stores"] else ""
             serves = ", serves now" if each["n"] == found["serving"] else ""
             told.append(

@@ -17,6 +17,7 @@ from scipy.special import ndtr, ndtri, stdtr, stdtrit
 
 from ..common.core import read_json, read_parquet
 from ..common.ledger import archive_name, read_ledger, state_folder
+from ..common.text import counted
 from .promotion import recipe_name
 
 # %% ../../nbs/registry/champion_test.ipynb #5c272ca3
@@ -47,10 +48,14 @@ def _check(pairs: pd.DataFrame) -> None:
         raise ValueError(f"pairs: no column {', '.join(sorted(missing))}; there are {', '.join(pairs.columns)}")
     twice = int(pairs.duplicated(["series_id", "month"]).sum())
     if twice:
-        raise ValueError(f"pairs: {twice} rows repeat a series_id and month; give each store one row a month")
+        raise ValueError(
+            f"pairs: {counted(twice, 'row repeats', 'rows repeat')} a series_id and month; give each store one row a month"
+        )
     endless = int(np.isinf(pairs[["actual", *MODELS]].astype(float)).any(axis=1).sum())
     if endless:
-        raise ValueError(f"pairs: {endless} rows have an infinite actual or forecast; no error can be taken")
+        raise ValueError(
+            f"pairs: {counted(endless, 'row has', 'rows have')} an infinite actual or forecast; no error can be taken"
+        )
 
 # %% ../../nbs/registry/champion_test.ipynb #171a3060
 FIRST_LOOK = 3  # months: two give a spread of one degree of freedom, which concludes nothing
@@ -198,8 +203,8 @@ def _message(found: dict) -> str:
         lines = ["not yet: no month has an outcome and a forecast of both models"]
     else:
         errors = f"the challenger's error is {found['wape_challenger']:.2%} of the sales, the champion's "
-        errors += f"{found['wape_champion']:.2%}, over {_count(found['stores'], 'store')}"
-        lines = [f"{found['verdict']}: {errors}; the challenger won {won} of {_count(n, 'month')}"]
+        errors += f"{found['wape_champion']:.2%}, over {counted(found['stores'], 'store')}"
+        lines = [f"{found['verdict']}: {errors}; the challenger won {won} of {counted(n, 'month')}"]
     if found["p"] is not None:
         lower, upper = found["interval"]
         interval = f"gain {found['difference']:.2%} of the sales, between {lower:.2%} and {upper:.2%}"
@@ -214,22 +219,18 @@ def _message(found: dict) -> str:
         lines += [f"{follow}: the test errs more often than {found['alpha']:.0%}; has one of the two gone stale?"]
     lines += [_how_long(found)]
     if left:
-        lines += ["left out: " + ", ".join(f"{_count(rows, 'row')} {reason}" for reason, rows in left.items())]
+        lines += ["left out: " + ", ".join(f"{counted(rows, 'row')} {reason}" for reason, rows in left.items())]
     if found["months_after_horizon"]:
-        more = _count(found["months_after_horizon"], "month")
+        more = counted(found["months_after_horizon"], "month")
         lines += [f"{more} after the horizon of {found['horizon']} not looked at: the stated error rate ends there"]
     return "\n".join(lines)
-
-
-def _count(n: int, what: str) -> str:
-    return f"{n:,} {what}{'' if n == 1 else 's'}"
 
 
 def _how_long(found: dict) -> str:
     asked, needed, n = f"a gain of {found['gain']:.1%} of the champion's error", found["months_needed"], found["months"]
     if needed is None:
         return f"how long {asked} takes to see is not known: {found['unknown']}"
-    months = f"{asked} takes about {_count(needed, 'month')} to see"
+    months = f"{asked} takes about {counted(needed, 'month')} to see"
     if needed <= found["horizon"]:
         return f"{months}, {needed - n} more" if needed > n and found["verdict"] == "not yet" else months
     return f"{months}; within {found['horizon']}, one of {found['smallest_gain']:.1%} is seen"

@@ -14,6 +14,7 @@ from pathlib import Path
 from ..common.ledger import CHAMPION, in_production, read_ledger, state_folder
 from ..common.mlflow import mlflow_uri
 from ..common.paths import find_root, write_bytes
+from ..common.text import counted
 from .ledger_writer import append_entry
 from ..serving.release import Release
 
@@ -138,7 +139,7 @@ def rollback(
         back = [e for e in served if e["recipe"] not in last["barred"]]
         if served and not back:
             raise ValueError(
-                f"{source}: the {len(served)} releases before {last['release']} are barred: `brewcast lift` first"
+                f"{source}: before {last['release']}, {counted(len(served), 'release is', 'releases are')} barred: `brewcast lift` first"
             )
         if not back:
             raise ValueError(

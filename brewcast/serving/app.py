@@ -28,6 +28,7 @@ from traceback import extract_tb
 import numpy as np
 import prometheus_client
 
+from ..common.text import counted
 from .api_keys import read_keys, whose_key
 from .api_models import MAX_BODY, ForecastRequest, Problem, Refused, StoreForecast, _short, read_request
 from .metrics import Metrics
@@ -398,7 +399,7 @@ class Application:
             fields = {
                 f: f"'{name}' is not open in {serving.champion.month}, or not a store" for f, name in unknown.items()
             }
-            raise Refused(404, f"no forecast for {len(unknown)} of {len(ids)} stores", fields)
+            raise Refused(404, f"no forecast for {len(unknown)} of {counted(len(ids), 'store')}", fields)
         plan = asked.plan.model_dump(exclude_none=True) if asked.plan else {}
         if not plan and not self.live:
             body = b"[" + b", ".join([answers[store_id] for store_id in ids]) + b"]"

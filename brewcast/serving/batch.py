@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from ..common.ledger import state_folder
 from ..common.paths import find_root, write_bytes
+from ..common.text import counted
 from .api_models import MAX_STORES, Plan, Refused
 from .app import forecast, planned_roles
 from .traffic import Follower, Serving
@@ -155,7 +156,7 @@ def forecast_file(
     answers, unanswered = answer_lines(follower.serving, lines)
     rejects = sorted(unread + unanswered)
     rejected = len({reject.line for reject in rejects})
-    said = f"{to}: {len(answers)} forecasts by {release}"
+    said = f"{to}: {counted(len(answers), 'forecast')} by {release}"
     try:
         if rejects:  # first: forecasts that lack lines never lie there without them
             _write(beside, [reject._asdict() for reject in rejects])

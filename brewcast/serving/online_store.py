@@ -16,6 +16,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from ..common.text import counted
+
 # %% ../../nbs/serving/online_store.ipynb #ae48b705
 class OnlineStoreError(ConnectionError):
     "The online store does not answer as it should. The message names the place, never a password."
@@ -51,7 +53,9 @@ def parse_url(
     ):
         raise ValueError(f"the {kind} URL cannot be read: a password's signs other than letters and digits are %XX")
     if unknown := sorted(set(options) - set(OPTIONS[kind])):
-        raise ValueError(f"the {kind} URL has {len(unknown)} unknown options; known are {', '.join(OPTIONS[kind])}")
+        raise ValueError(
+            f"the {kind} URL has {counted(len(unknown), 'unknown option')}; known are {', '.join(OPTIONS[kind])}"
+        )
     host, database = options.pop("host", parts.hostname) or "localhost", unquote(parts.path[1:])
     port = port or {"redis": 6379, "postgresql": 5432}[kind]
     where = {"kind": kind, "place": f"{scheme}://{host}:{port}/{database}", "host": host, "port": port}

@@ -28,6 +28,7 @@ from ..common.hashing import FileHashes, copied, is_log
 from ..common.ledger import state_files
 from ..common.params import env_file, lock_differences, read_env, stages
 from ..common.paths import say, write_text
+from ..common.text import counted
 from .staleness import UNWATCHED, file_hashes, files_read, inputs_path
 
 # %% ../../nbs/workflow/runs.ipynb #7e5da690
@@ -248,7 +249,9 @@ def find_run(
     found = [run for run in runs if name in run["run"]] if name else runs[-1:]
     if len(found) != 1:
         there = ", ".join(run["run"] for run in runs[-5:]) or "none: `make run` makes one"
-        raise ValueError(f"{len(found)} runs of {source} are called {name or 'anything'!r}; the last are {there}")
+        raise ValueError(
+            f"{counted(len(found), 'run')} of {source} are called {name or 'anything'!r}; the last are {there}"
+        )
     return found[0]
 
 # %% ../../nbs/workflow/runs.ipynb #ebe1ed6c
@@ -355,7 +358,7 @@ def first_difference(
 
         one, two = pq.read_table(before), pq.read_table(now)
         if one.schema != two.schema or one.num_rows != two.num_rows:
-            return f"{one.num_rows} rows of {one.column_names}, now {two.num_rows} of {two.column_names}"
+            return f"{counted(one.num_rows, 'row')} of {one.column_names}, now {two.num_rows} of {two.column_names}"
         for name in one.column_names:
             pairs = zip(one[name].to_pylist(), two[name].to_pylist(), strict=True)
             for row, (old, new) in enumerate(pairs):
@@ -422,12 +425,12 @@ def told_verify(
         return "\n".join([f"{result['run']} cannot be built again:", *(f"  - {text}" for text in result["missing"])])
     aside = f"; not compared, as they hold the time of day: {', '.join(result['not_compared'])}"
     if not result["differs"]:
-        return f"{result['run']}: all {result['compared']} products are the same, byte for byte{aside}"
+        return f"{result['run']}: all {counted(result['compared'], 'product')} are the same, byte for byte{aside}"
     first = result["differs"][0]
     detail = f": {first['detail']}" if first["detail"] else ""
     others = len(result["differs"]) - 1
     return f"{result['run']}: NOT the same. It began in {first['stage']}, with {first['product']}{detail}" + (
-        f"\n  {others} more products differ, in {', '.join(dict.fromkeys(d['stage'] for d in result['differs']))}"
+        f"\n  {counted(others, 'more product differs', 'more products differ')}, in {', '.join(dict.fromkeys(d['stage'] for d in result['differs']))}"
         if others
         else ""
     )

@@ -59,7 +59,7 @@ def test_an_empty_table_passes(name):
 @pytest.mark.parametrize("name", [name for name, schema in SCHEMAS.items() if schema.unique])
 def test_a_duplicate_key_is_refused(name):
     twice = pa.concat_tables([table(name), table(name)])
-    with pytest.raises(ValueError, match=rf"{name}: 1 keys .* are there more than once \(first: "):
+    with pytest.raises(ValueError, match=rf"{name}: 1 key is there more than once in .* \(first: "):
         check(twice, SCHEMAS[name])
 
 
@@ -77,7 +77,7 @@ def test_a_duplicate_key_is_refused(name):
     ],
 )
 def test_a_bad_row_is_shown(name, changes, said):
-    with pytest.raises(ValueError, match=f"{name}: {said} in 1 of 1 rows \\(first: "):
+    with pytest.raises(ValueError, match=f"{name}: {said} in 1 of 1 row \\(first: "):
         check(table(name, **changes), SCHEMAS[name])
 
 

@@ -13,9 +13,11 @@ from brewcast.common.text import (
     amount,
     change,
     compact,
+    counted,
     finite,
     listed,
     month_name,
+    no_formula,
     percent,
     sentence,
     short_month,
@@ -119,3 +121,25 @@ def test_labels_that_have_room_never_cover_each_other_or_leave_the_picture():
         assert all(placed[i] < placed[j] for i in range(count) for j in range(count) if wanted[i] < wanted[j])
     # and who covers nobody stays
     assert spread([-150, -20, -90], 15, -200, 0) == [-150, -20, -90]
+
+
+@pytest.mark.parametrize(
+    ("count", "words", "text"),
+    [
+        (1, ["store"], "1 store"), (0, ["store"], "0 stores"), (2, ["city"], "2 cities"), (1, ["city"], "1 city"),
+        (3, ["trading day"], "3 trading days"), (12_345, ["sale line"], "12,345 sale lines"), (2, ["index"], "2 indexes"),
+        (2, ["match"], "2 matches"), (2, ["series", "series"], "2 series"),
+    ],
+)  # fmt: skip
+def test_what_is_counted_is_named_in_the_singular_where_it_is_one(count, words, text):
+    assert counted(count, *words) == text
+
+
+@pytest.mark.parametrize("text", ["=1+1", "=cmd|' /C calc'!A0", "+1-2", "-2+3", "@SUM(A1)", "\t=1", "-inf", "+a"])
+def test_a_name_that_a_spreadsheet_would_compute_is_made_a_text(text):
+    assert no_formula(text) == f"'{text}"
+
+
+@pytest.mark.parametrize("text", ["S1", "001", "-5", "+49", "-1.5", "", "Reno = 1", "'quoted", "Zürich"])
+def test_any_other_name_stays_what_it_is(text):
+    assert no_formula(text) == text

@@ -108,7 +108,7 @@ def test_what_makes_no_sale_lines_is_refused_with_the_reason(read, content, sett
 
 
 def test_a_refusal_leaves_the_quarantine_and_names_the_top_reasons(read):
-    with pytest.raises(ValueError, match=r"does not have 10 fields \(2 rows\).*column 'PRICE' is empty \(1 rows\)"):
+    with pytest.raises(ValueError, match=r"does not have 10 fields \(2 rows\).*column 'PRICE' is empty \(1 row\)"):
         read(text(*LINES, "x", "y", LINES[0].replace("2.50", "")), max_bad_share=0.1)
     assert pq.read_table(read.data.parent / "out" / "quarantine.parquet").num_rows == 3
 

@@ -9,7 +9,16 @@ import pandas as pd
 import pytest
 
 from brewcast.common.contracts import FORECAST, check
-from brewcast.delivery.forecast import bi_table, check_change, fitted, next_month
+from brewcast.delivery.forecast import (
+    check_change,
+    csv_bytes,
+    decimals_of,
+    fitted,
+    forecast_table,
+    history_table,
+    next_month,
+    reasons,
+)
 from brewcast.model.recipes import FEATURES, RATES, build_model, model_bytes
 
 SEASONAL = {"name": "seasonal", "params": {}}
@@ -79,17 +88,118 @@ def test_a_forecast_out_of_proportion_is_stopped(online, factor):
         check_change(told.assign(forecast=told.forecast * factor), online)
 
 
-def test_the_bi_table_has_history_and_forecast_in_one(online):
-    told = next_month(build_model(SEASONAL).fit(online), online, pd.Timestamp("2023-12-31"), FACTORS, SEASONAL)
-    past = pd.DataFrame(
-        {"store_id": ["S1", "S4"], "country": "USA", "city": ["Reno", "Ely"], "quantity_sold": [600.0, 1.0]}
+MAY = pd.Timestamp("2024-05-31")
+CALENDAR = {"unit": "day", "open_within_days": None}
+
+
+def months_of(store, quantity, first="2023-01-01", last="2024-05-01", city="Reno"):
+    months = pd.date_range(first, last, freq="MS")
+    rows = pd.DataFrame({"store_id": store, "month": months, "quantity_sold": quantity, "country": "USA", "city": city})
+    return rows.assign(last_date=months + pd.offsets.MonthEnd(0))
+
+
+def forecast_of(**quantities):
+    rows = pd.DataFrame({"store_id": list(quantities), "forecast": list(quantities.values())})
+    lower, upper = rows.forecast * 0.9 + 0.01, rows.forecast * 1.1
+    return rows.assign(
+        lower=lower.where(rows.forecast > 0, 0), upper=upper, month=MAY + pd.Timedelta(days=1), cutoff=MAY
     )
-    table = bi_table(told, past.assign(month=pd.Timestamp("2023-12-01")))
-    assert table.store_id.tolist() == ["S1", "S1", "S2", "S3", "S4"] and table.kind.tolist()[:2] == [
-        "actual",
-        "forecast",
+
+
+def as_read(data):
+    return {row["store_id"]: row for row in csv.DictReader(io.StringIO(data.decode("utf-8-sig")))}
+
+
+def test_a_store_without_a_forecast_says_why():
+    # given a store that sells, and one each that is closed by the plan, by habit, for long, and since three weeks,
+    # one that is too new, one whose data nobody trusts, and one to which more came back than it sold
+    past = pd.concat(
+        [
+            *(months_of(store, 600.0) for store in ("OPEN", "PLAN", "HABIT")),
+            months_of("LONG", 600.0, last="2023-11-01"),
+            months_of("JUST", 600.0).assign(last_date=pd.Timestamp("2024-05-10")),
+            months_of("DOUBT", np.nan),
+            months_of("BACK", -5.0),
+        ]
+    )
+    plan = pd.DataFrame({"store_id": ["PLAN", "OPEN"], "month": MAY + pd.Timedelta(days=1), "trading_days": [0, 0]})
+    plan = plan.assign(
+        published=[MAY - pd.Timedelta(days=9), MAY + pd.Timedelta(days=1)]
+    )  # the second is not known yet
+    trade = [{"series_id": "HABIT", "does": "closed"}, {"series_id": "OPEN", "does": "may_be_closed"}]
+    told = forecast_of(OPEN=612.3, HABIT=0.0)
+    # when it is asked for each of them
+    why = reasons(told, past, plan.assign(promotion_share=0.1), trade, [*past.store_id.unique(), "NEW"], CALENDAR)
+    # then each has its reason, and who sells has none
+    assert why == {
+        "PLAN": "the plan has 0 trading days in June 2024",
+        "HABIT": "closed in June of both last years",
+        "LONG": "taken as closed: last sold on 2023-11-30",
+        "JUST": "taken as closed: last sold on 2024-05-10",
+        "NEW": "too new: no complete month yet",
+        "DOUBT": "no data that is trusted in the last three months",
+        "BACK": "no sales above 0 in the last three months",
+    }
+    # and the planner's file has one line a store, with a number or the reason
+    rows = as_read(csv_bytes(forecast_table(told, past, why)))
+    assert sorted(rows) == sorted([*why, "OPEN"])
+    assert {store: row["reason"] for store, row in rows.items()} == why | {"OPEN": ""}
+    kinds = {store: (row["kind"], row["quantity"]) for store, row in rows.items()}
+    assert kinds["OPEN"] == ("forecast", "612") and kinds["HABIT"] == ("forecast", "0")
+    assert {kinds[store] for store in why if store != "HABIT"} == {("none", "")}
+
+
+def test_pieces_are_whole_and_money_has_its_cents():
+    # given forecasts as a model makes them, of a source that counts pieces
+    told = forecast_of(S1=612.5, S2=101.4999, S3=0.3)
+    past = pd.concat([months_of(store, 600.0) for store in ("S1", "S2", "S3")])
+    # then the nearest whole is ordered, within an interval that was rounded outwards
+    rows = as_read(csv_bytes(forecast_table(told, past)))
+    assert [rows[store]["quantity"] for store in ("S1", "S2", "S3")] == ["612", "101", "0"]
+    assert (rows["S2"]["lower"], rows["S2"]["upper"]) == ("91", "112") and rows["S3"]["reason"] == "rounds to 0"
+    assert next(iter(as_read(csv_bytes(history_table(past))).values()))["quantity"] == "600"
+    # and of a source of money, or of kilograms, it has as many decimals as the source's own
+    for sold, quantity in [(600.25, "101.5"), (600.125, "101.5"), (600.5, "101.5")]:
+        rows = as_read(csv_bytes(forecast_table(told, past.assign(quantity_sold=sold))))
+        assert rows["S2"]["quantity"] == quantity
+    assert [
+        decimals_of(pd.Series([1.0, sold, np.nan])) for sold in (2.0, 2.5, 0.1 + 0.2, 600.25, 1e9 + 0.01, 1 / 3)
+    ] == [
+        0,
+        1,
+        1,
+        2,
+        2,
+        3,
     ]
-    assert table.city[:2].tolist() == ["Reno", "Reno"]
+
+
+def test_what_is_rounded_adds_up_to_the_forecast():
+    generator = np.random.default_rng(3)
+    told = forecast_of(**{f"S{i}": value for i, value in enumerate(generator.uniform(0, 50, 2000))})
+    table = forecast_table(told, months_of("S1", 600.0))
+    assert abs(table.quantity.sum() - told.forecast.sum()) < 40  # three times what luck makes of 2,000 roundings
+    assert (
+        table.quantity.astype(float) - told.set_index("store_id").forecast[table.store_id].to_numpy()
+    ).abs().max() <= 0.5
+    assert (table.lower <= table.quantity).all() and (table.quantity <= table.upper).all()
+
+
+def test_the_past_is_in_a_file_of_its_own():
+    past = pd.concat([months_of("S1", 600.0), months_of("S4", np.nan, last="2023-02-01", city="Ely")])
+    table = history_table(past)
+    assert list(table) == ["store_id", "country", "city", "month", "kind", "quantity"] and len(table) == 19
+    assert table.city.iloc[-1] == "Ely" and table.quantity.isna().sum() == 2
+    told = forecast_table(forecast_of(S1=600.0, S2=1.0), past)
+    assert told.store_id.tolist() == ["S1", "S2"] and told.city.fillna("").tolist() == ["Reno", ""]
+
+
+def test_a_spreadsheet_reads_accents_and_computes_nothing():
+    past = pd.concat([months_of("=1+1", 6.0, city="@SUM(A1)"), months_of("Café", 6.0, city="-5")])
+    data = csv_bytes(history_table(past))
+    assert data.startswith(b"\xef\xbb\xbfstore_id,")
+    rows = as_read(data)
+    assert {(store, row["city"]) for store, row in rows.items()} == {("'=1+1", "'@SUM(A1)"), ("Café", "-5")}
 
 
 def test_a_stopped_month_has_no_number_to_order_by(online):
@@ -97,16 +207,12 @@ def test_a_stopped_month_has_no_number_to_order_by(online):
     told = next_month(build_model(SEASONAL).fit(online), online, pd.Timestamp("2023-12-31"), FACTORS, SEASONAL)
     past = pd.DataFrame({"store_id": ["S1"], "country": "USA", "city": "Reno", "quantity_sold": 600.0})
     past = past.assign(month=pd.Timestamp("2023-12-01"))
-    text = bi_table(told, past, stopped=True).to_csv(index=False)
-    rows = list(csv.DictReader(io.StringIO(text)))
+    table = forecast_table(told, past, {"S4": "too new"}, stopped="the data of December 2023 is not trusted")
+    rows = list(as_read(csv_bytes(table)).values())
     # then no row is a forecast; each store's says that it was stopped, and is empty where a number would stand
-    assert [(row["store_id"], row["kind"]) for row in rows] == [
-        ("S1", "actual"),
-        ("S1", "stopped"),
-        ("S2", "stopped"),
-        ("S3", "stopped"),
-    ]
-    assert {row[name] for row in rows[1:] for name in ("quantity", "lower", "upper")} == {""}
-    assert {row["month"] for row in rows[1:]} == {"2024-01-01"}
+    assert [(row["store_id"], row["kind"]) for row in rows] == [(name, "stopped") for name in ("S1", "S2", "S3", "S4")]
+    assert {row[name] for row in rows for name in ("quantity", "lower", "upper")} == {""}
+    assert {row["month"] for row in rows} == {"2024-01-01"}
+    assert {row["reason"] for row in rows} == {"the data of December 2023 is not trusted"}
     # and the forecast itself is not changed: what is packaged is checked against it
     assert told.forecast.notna().all()

@@ -132,6 +132,40 @@ def test_every_store_and_what_a_planner_asks():
     assert 'href="../ingest/ingest.html"' in page
 
 
+def test_a_store_without_a_forecast_or_at_0_says_why():
+    # given a store that has stopped, one that is too new, and one that is forecast at 0
+    given = inputs()
+    zero = given["forecast"]["store_id"] == "STORE102"
+    given["forecast"].loc[zero, ["forecast", "lower", "upper"]] = 0.0
+    reasons = {"GONE": "the plan has 0 trading days in January 2026", "NEW": "too new: no complete month yet"}
+    page = month_page(**given, reasons=reasons | {"STORE102": "closed in January of both last years"})
+    # then each has its reason where it is looked for, and nobody's is made up
+    names = "GONE (the plan has 0 trading days in January 2026) and NEW (too new: no complete month yet)"
+    assert f"2 stores not forecast: {names}." in text_of(page)
+    row = page[page.index('<th scope="row">STORE102', page.index('<table id="stores"')) :]
+    assert "<small>closed in January of both last years</small>" in row[: row.index("</tr>")]
+    assert page.count("closed in January of both last years") == 1
+    # and where there are many, the file that has them all is named
+    assert "and 9 more, all in forecast.csv." in text_of(
+        month_page(**given, reasons={f"N{i}": "too new" for i in range(20)})
+    )
+
+
+def test_a_baseline_that_is_better_than_what_serves_is_named():
+    given = inputs()
+    better = {"said": "seasonal, a baseline, was better", "gate": "refuse: no", "settings": "train.weights=[0]"}
+    given["verdict"] |= {"better_baseline": better}
+    text = text_of(month_page(**given, source_name="shop"))
+    assert "seasonal, a baseline, was better. No baseline is a candidate by itself" in text.replace(
+        "Seasonal", "seasonal"
+    )
+    assert (
+        "The gate would say refuse: no. To make it the candidate: make run SOURCE=shop train.weights=[0]"
+        in text.replace("Refuse", "refuse")
+    )
+    assert "baseline, was better" not in text_of(month_page(**inputs()))
+
+
 def test_what_nobody_has_said_is_asked_and_what_is_left_out_is_named():
     # given a store that was closed last January, one that is closed every January, a lockdown and a lost file
     trade = [{"series_id": "S1", "does": "may_be_closed"}, {"series_id": "S2", "does": "closed"}]

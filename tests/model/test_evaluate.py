@@ -5,9 +5,9 @@ import pandas as pd
 import pytest
 
 from brewcast.model.backtest import judged_cutoffs, scores
-from brewcast.model.evaluate import add_floor, contest, judge, luck, naive_scale, next_challenger
+from brewcast.model.evaluate import add_floor, better_baseline, contest, judge, luck, naive_scale, next_challenger
 from brewcast.model.leakage_checks import UNFIT
-from brewcast.model.recipes import BASELINES, FEATURES
+from brewcast.model.recipes import BASELINES, FEATURES, build_model
 
 
 @pytest.fixture(scope="module")
@@ -198,3 +198,38 @@ def test_luck_is_that_of_equals():
     assert np.mean(np.array(chance) <= 0.1) == pytest.approx(0.1, abs=0.02)
     assert luck([1.0], [2.0]) == 1 and luck([], []) == 1 and luck([0.0, 0.0], [0.0, 0.0]) == 1
     assert luck([0.0, 0.0, 0.0], [1.0, 2.0, 1.0]) == 0
+
+
+def test_a_baseline_that_was_better_than_what_serves_is_said_with_what_the_gate_would_say(rows):
+    # given a champion of which three baselines are better / when it is asked
+    found = better_baseline(told(rows, "last_month", "last_month"), "champion", {})
+    # then the best is named, by how much, since when, what the gate would say and how to bring it before the gate
+    assert (found["baseline"], found["gate"]) == ("seasonal", "promote")
+    assert "seasonal, a baseline, was better than what serves" in found["said"]
+    assert found["said"].endswith("% less; better in 12 of 12 months, and in each since 2023-03")
+    assert found["settings"] == "train.weights=[0] train.partners=[rate_seasonal]"
+    # and where the best of them serves, or is no better, nothing is said
+    assert better_baseline(told(rows, "last_month", "seasonal"), "champion", {}) is None
+    assert better_baseline(told(rows, "seasonal", "last_month"), "candidate", {}) is None
+
+
+def test_a_baseline_that_was_better_by_luck_is_held_by_the_gate_and_since_when_is_its_last_run(rows):
+    # given one that lost the third month before the last, and won by a hair
+    table = told(rows, "seasonal", "seasonal")
+    last = sorted(table[table.judged].cutoff.unique())[-3]
+    served = table.model == "champion"
+    worse = table.actual + (table.forecast - table.actual) * np.where(table.cutoff == last, 0.5, 1.001)
+    found = better_baseline(table.assign(forecast=table.forecast.where(~served, worse)), "champion", {})
+    # with one half of an error in one month, the champion is better
+    assert found is None
+    worse = table.actual + (table.forecast - table.actual) * np.where(table.cutoff == last, 0.99, 1.005)
+    found = better_baseline(table.assign(forecast=table.forecast.where(~served, worse)), "champion", {})
+    assert found["said"].endswith("better in 11 of 12 months, and in each since 2024-01")
+    assert found["gate"].startswith("refuse: ") and "1.0% is asked" in found["gate"]
+
+
+def test_a_baseline_is_a_forest_of_weight_0(rows):
+    # what the settings make of a forest is the baseline that they are told of
+    asked, forest = rows.assign(rate_mean3=5.0), {"weight": 0.0, "partner": "rate_seasonal", "n_estimators": 3}
+    model = build_model({"name": "forest", "params": forest}).fit(asked[FEATURES], asked.actual)
+    np.testing.assert_allclose(model.predict(asked[FEATURES]), asked.rate_seasonal * asked.expected_units)

@@ -41,7 +41,7 @@ def test_one_value_that_differs_in_its_last_bit_is_found(chain, name):
     at = chain.rows.index[chain.rows.cutoff == chain.judged[3]][0]
     rows = chain.rows.copy()
     rows.loc[at, name] = "Peru" if name == "country" else np.nextafter(rows.loc[at, name], 9.0)
-    assert leak(chain, rows) == f"{name} of 1 stores at {chain.judged[3]:%Y-%m-%d} hold what came later"
+    assert leak(chain, rows) == f"{name} of 1 store at {chain.judged[3]:%Y-%m-%d} hold what came later"
 
 
 def test_a_store_that_was_not_there_yet_is_found(chain):

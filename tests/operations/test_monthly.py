@@ -190,7 +190,7 @@ def test_bad_data_is_stopped_and_what_serves_stays(shop):
     assert "<h1>STOPPED: no forecast of June 2023</h1>" in page
     assert re.search(r'class="step">(.*?)</th>', page[page.index('id="story"') :])[1] == "May 2023"
     assert "In 3 months: data stopped 1, " in page
-    with open(shop.root / "products/shop/forecast/forecast.csv", newline="") as file:
+    with open(shop.root / "products/shop/forecast/forecast.csv", newline="", encoding="utf-8-sig") as file:
         ahead = [row for row in csv.DictReader(file) if row["month"] == "2023-06-01"]
     assert ahead and {(row["kind"], row["quantity"], row["upper"]) for row in ahead} == {("stopped", "", "")}
     told = shop.run("make summary SOURCE=shop").out

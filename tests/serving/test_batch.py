@@ -215,7 +215,7 @@ def test_the_command_forecasts_a_file_from_any_folder_and_ends_with_what_came_ou
 
     # when something serves
     done = brewcast(shop)
-    assert done.returncode == 0 and "stores.forecast.csv: 1 forecasts by " in done.stdout, done.stderr
+    assert done.returncode == 0 and "stores.forecast.csv: 1 forecast by " in done.stdout, done.stderr
     (row,) = csv.DictReader((tmp_path / "stores.forecast.csv").open())
     assert row["store_id"] == "STORE105" and float(row["lower"]) < float(row["forecast"]) < float(row["upper"])
     # when a line of it is wrong
