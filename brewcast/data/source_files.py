@@ -9,6 +9,7 @@ __all__ = ['numbered_lines', 'tidy', 'number_signs', 'reading', 'find_files', 'o
 
 # %% ../../nbs/data/source_files.ipynb #ed5fa68e
 import codecs
+import contextlib
 import csv
 import difflib
 import gzip
@@ -88,6 +89,7 @@ _LIKELY = {  # encodings by the script that they are used for
     "[א-ת]": ("cp1255",),
     "[ء-ي]": ("cp1256",),
     "[ก-๛]": ("cp874",),
+    "[A-Za-zÀ-ÿ]": ("cp850",),
 }
 
 
@@ -101,7 +103,10 @@ def _likely(sample: bytes) -> list[str]:
         for encoding in encodings:
             text, most = sample.decode(encoding, "replace"), _COMMON.get(encoding, 0xFF)
             foreign, words = re.sub(r"[\x00-\x7f]", "", text), re.findall(rf"{script}+", text)
-            own = [letter for letter in "".join(words) if letter.encode(encoding)[0] <= most]
+            if bytes([0xE0]).decode(encoding, "ignore"):  # an alphabet, none of whose letters stands in a Latin word
+                words = re.findall(rf"(?<![A-Za-z]){script}+(?!{script[:-1]}A-Za-z])", text)
+            words = [word for word in words if not word.isascii()]
+            own = [letter for letter in "".join(words) if not letter.isascii() and letter.encode(encoding)[0] <= most]
             lower = sum(word[1:] == word[1:].lower() for word in words) / max(len(words), 1)  # "мОСКВА" is none
             found[encoding] = len(own) / max(len(foreign), 1) * lower
     best = max(found.values())
@@ -194,6 +199,7 @@ def numbered_lines(
     encoding: str | None = None,  # the declared one; None: UTF-8, or Windows-1252, as each line is
     delimiter: str = ",",  # between fields
     width: int = 0,  # fields of a record; 0: not known, and no record is longer than a line
+    skip: int = 0,  # lines at the top that belong to no record
 ) -> Iterator[pa.RecordBatch]:  # columns _line (from 1), text and odd (more than plain ASCII?), in the file's order
     "Cut a file into lines, one a record. Raises ValueError on a damaged file and one in an encoding that is not declared."
     seen, foreign, number, held, controls = Counter(), [], 1, pa.array([], pa.string()), False
@@ -205,6 +211,8 @@ def numbered_lines(
                 seen["utf-8"] += pc.sum(pc.greater(pc.binary_length(lines), pc.utf8_length(lines))).as_py()
         except UnicodeDecodeError:  # line by line: one bad line must not garble its neighbours
             lines = pa.array([_text(line, seen, foreign) for line in block[:-1].split(b"\n")])
+        if number <= skip:
+            lines, number = lines[skip + 1 - number :], min(skip + 1, number + len(lines))
         lines = pa.concat_arrays([held, lines]) if len(held) else lines
         spans, sure = (
             _spans(lines, delimiter, width, False) if width and (len(held) or b'"' in block) else ([], len(lines))
@@ -390,8 +398,11 @@ def _split_sql(delimiter: str) -> str:
               FROM _raw WHERE regexp_matches(text, '[^ \t\r\x1a]'))"""
 
 # %% ../../nbs/data/source_files.ipynb #4b8cc709
-_SETTINGS = {"name", "path", "table", "columns", "date_format", "delimiter", "null_values", "key", "renamed"}
-_SETTINGS |= {"encoding", "decimal", "thousands", "timezone"}
+_TEXTS = ["name", "path", "table", "date_format", "delimiter", "encoding", "decimal", "thousands", "timezone"]
+_SETTINGS = dict.fromkeys(_TEXTS, (str, "a text"))  # what each setting of a table is
+_SETTINGS |= {"columns": (dict, "a map, such as {shop: text, day: date},"), "renamed": (dict, "a map, {new: old},")}
+_SETTINGS |= {"null_values": (list, "a list, such as [NA],"), "key": (list, "a list of columns,")}
+_SETTINGS |= {"skip_lines": (int, "a number of lines"), "outside": (list, "a list of folders or files")}
 
 
 def _nearest(name: str, names: list[str]) -> str:
@@ -399,13 +410,31 @@ def _nearest(name: str, names: list[str]) -> str:
     return f"; the nearest is {next(n for n in names if n.lower() == near[0])!r}" if near else ""
 
 
+def _check_kinds(name: str, spec: dict) -> None:
+    "Raise ValueError for a setting that is not of its kind."
+    for setting, (kind, told) in _SETTINGS.items():
+        value = spec.get(setting)
+        if value is not None and (not isinstance(value, kind) or value is True or value is False):
+            raise ValueError(f"files: {name}: {setting} is {value!r}, where {told} is taken")
+    delimiter = spec.get("delimiter")
+    if delimiter is not None and (len(delimiter) != 1 or delimiter in '"\r\n'):
+        raise ValueError(
+            f'files: {name}: delimiter is {delimiter!r}, and is one character, such as ";"'
+            ' (a tab is "\\t", in double quotes)'
+        )
+    if (spec.get("skip_lines") or 0) < 0:
+        raise ValueError(f"files: {name}: skip_lines is {spec['skip_lines']}, and is at least 0")
+
+
 def _check_settings(name: str, spec: dict) -> None:
     "Raise ValueError for an encoding, a time zone or signs that there are not."
     try:
         number_signs(spec.get("decimal"), spec.get("thousands"))
-        "".encode(spec.get("encoding") or "utf-8")
+        encoding = spec.get("encoding") or "utf-8"
+        "".encode(encoding)
+        codecs.getincrementaldecoder(encoding)("brewcast_mark").decode(b"", True)
         known = duckdb.execute("SELECT name FROM pg_timezone_names()").fetchall() if spec.get("timezone") else [(None,)]
-    except (LookupError, TypeError) as error:
+    except (LookupError, TypeError, UnicodeError) as error:
         raise ValueError(
             f"files: {name}: encoding {spec['encoding']!r}: {error}; Python's names count, such as cp932"
         ) from None
@@ -421,9 +450,12 @@ def find_files(
     spec: dict,  # the table's settings
 ) -> dict[str, Path]:  # file by the name that reports give it
     "The files of one table. Raises FileNotFoundError when there is none."
-    name, unknown = str(spec.get("name") or ""), sorted(set(spec) - _SETTINGS)
+    name, unknown = str(spec.get("name") or ""), sorted(set(spec) - set(_SETTINGS))
     if unknown or not spec.get("columns"):
         raise ValueError(f"files: {name}: unknown {unknown} or no columns; there are {sorted(_SETTINGS)}")
+    if isinstance(spec.get("null_values"), str):
+        raise ValueError(f"files: {name}: null_values is a list, such as [{spec['null_values']!r}]")
+    _check_kinds(name, spec)
     strange = sorted(set(spec.get("key") or []) - set(map(str, spec["columns"])))
     if strange:
         raise ValueError(f"files: {name}: the key's {strange} are no columns of it (there are {list(spec['columns'])})")
@@ -431,8 +463,6 @@ def find_files(
     if strange:
         raise ValueError(f"files: {name}: `renamed` leads to {strange}, which are no columns of it")
     _check_settings(name, spec)
-    if isinstance(spec.get("null_values"), str):
-        raise ValueError(f"files: {name}: null_values is a list, such as [{spec['null_values']!r}]")
     if not name or name.startswith("_"):
         raise ValueError(f"files: {name!r} is no name for a table; one begins with a letter")
     if data.is_file():
@@ -536,6 +566,26 @@ def _table_sql(con, path: Path, spec: dict, magic: bytes) -> tuple[list[str], st
     return names, f"SELECT row_number() OVER () AS _line, {', '.join(texts)} FROM {relation}"
 
 # %% ../../nbs/data/source_files.ipynb #84739d41
+_NO_TEXT = {  # how files begin that are none of the formats which are read
+    b"PK\x03\x04": "a zip archive or an Excel workbook: unpack it, or save its sheet as CSV",
+    b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1": "an Excel workbook: save its sheet as CSV",
+    b"BZh": "packed by bzip2: unpack it, or pack it by gzip",
+    b"\xfd7zXZ\0": "packed by xz: unpack it, or pack it by gzip",
+    b"\x28\xb5\x2f\xfd": "packed by zstd: unpack it, or pack it by gzip",
+    b"7z\xbc\xaf\x27\x1c": "a 7z archive: unpack it",
+    b"%PDF": "a PDF: export the table as CSV",
+}
+
+
+def _refuse_packed(path: Path, magic: bytes) -> None:
+    "Raise ValueError for a file in a format that is not read, or packed twice."
+    with gzip.open(path) if magic[:2] == b"\x1f\x8b" else contextlib.nullcontext(io.BytesIO(magic)) as file:
+        with contextlib.suppress(EOFError, OSError, zlib.error):  # a damaged one is told by whoever reads it
+            magic = file.read(16)
+    if told := next((told for start, told in _NO_TEXT.items() if magic.startswith(start)), None):
+        raise ValueError(f"{path.name}: is {told}; CSV (gzipped too), Parquet, DuckDB and SQLite are read")
+
+
 def open_raw(
     con: duckdb.DuckDBPyConnection,  # gets the relation `_raw`
     path: Path,  # a CSV, gzip, Parquet, DuckDB or SQLite file, told by its content
@@ -557,7 +607,9 @@ def open_raw(
         names, batches = _sqlite_rows(path, spec)
         schema = pa.schema([("_line", pa.int64()), *((name, pa.string()) for name in names)])
     else:
+        _refuse_packed(path, magic)
         known = {"encoding": spec.get("encoding"), "delimiter": spec.get("delimiter", ",")}
+        known["skip"] = spec.get("skip_lines") or 0
         names, header = _header(path, **known)
         batches = numbered_lines(path, **known, width=len(names))
         schema = pa.schema([("_line", pa.int64()), ("text", pa.string()), ("odd", pa.bool_())])
@@ -573,9 +625,9 @@ def open_raw(
     return names, header
 
 
-def _header(path: Path, delimiter: str, encoding: str | None) -> tuple[list[str], int]:
+def _header(path: Path, delimiter: str, encoding: str | None, skip: int) -> tuple[list[str], int]:
     lines, first = [], 0
-    for batch in numbered_lines(path, 1 << 16, encoding):
+    for batch in numbered_lines(path, 1 << 16, encoding, skip=skip):
         for number, text in zip(batch["_line"].to_pylist(), batch["text"].to_pylist(), strict=True):
             lines += [text] if lines or text.strip() else []
             first = first or (number if lines else 0)
@@ -583,7 +635,30 @@ def _header(path: Path, delimiter: str, encoding: str | None) -> tuple[list[str]
             whole = (n for n in range(1, len(lines[:_MOST_LINES]) + 1) if "".join(lines[:n]).count('"') % 2 == 0)
             text = io.StringIO("\n".join(lines[: next(whole, 1)]), newline="")
             return [name.strip() for name in next(csv.reader(text, delimiter=delimiter))], first
+    if skip and next(numbered_lines(path, 1 << 16, encoding), None):
+        raise ValueError(f"{path.name}: has no line after the {skip} that `skip_lines` says stand above its header")
     raise ValueError(f"{path.name}: is empty, without even a header; export it again")
+
+
+_TITLE = 100  # lines at the top among which a header is looked for
+
+
+def _header_elsewhere(path: Path, spec: dict, present: list[str]) -> str:
+    "Where a text file's header seems to be, if another line than the one taken has more of the declared columns."
+    delimiter, declared = spec.get("delimiter", ","), set(map(str, spec["columns"]))
+    lines = next(numbered_lines(path, 1 << 16, spec.get("encoding")))["text"].to_pylist()[:_TITLE]
+    most, place = max(len(declared & set(known_names(spec, present))), len(declared) // 2), 0
+    for number, line in enumerate(lines, 1):
+        names = [name.strip() for name in next(csv.reader(io.StringIO(line), delimiter=delimiter), [])]
+        found = len(declared & set(known_names(spec, names)))
+        most, place = (found, number) if found > most else (most, place)
+    if not place:
+        return ""
+    skipped = f", and skip_lines is {spec['skip_lines']}" if spec.get("skip_lines") else ""
+    return (
+        f"its header seems to be line {place}, which has {most} of the {len(declared)} declared columns{skipped}: declare"
+        f" `skip_lines: {place - 1}` under files: {spec['name']} (files with other lines above it are a table of their own)"
+    )
 
 # %% ../../nbs/data/source_files.ipynb #e77933e8
 def known_names(
@@ -677,6 +752,7 @@ def refuse_missing(
     present: list[str],  # the file's columns
     file: str,  # the file's name in reports
     not_used: set[str] = frozenset(),  # columns that files before this one had beside the declared ones
+    is_text: bool = False,  # Is it a text file, whose header may be another line?
 ) -> None:
     "Raise ValueError when a declared column is missing or there twice, with what it may have become."
     known, declared = known_names(spec, present), {str(column): kind for column, kind in spec["columns"].items()}
@@ -686,6 +762,8 @@ def refuse_missing(
     there = f" (there are {', '.join(present)})"
     if wrong in known:
         raise ValueError(f"{file}: column {wrong!r} is there twice{there}")
+    if is_text and (elsewhere := _header_elsewhere(path, spec, present)):
+        raise ValueError(f"{file}: column {wrong!r} is missing; {elsewhere}{there}")
     texts, kind = sample(con, path, spec), declared[wrong]
     signs = (spec.get("date_format"), spec.get("decimal"), spec.get("thousands"))
     others = [name for name in present if name not in declared and name not in not_used]
@@ -772,7 +850,7 @@ def _mark_repeats(con: duckdb.DuckDBPyConnection, table: str, key: list[str] | N
     if key:
         names = ", ".join(map(_name, key))
         con.execute(f"""UPDATE {table} SET _column = {_literal(", ".join(key))}, _reason = 'repeats the key'
-            WHERE (_file, _line) IN (SELECT (_file, _line) FROM {table} WHERE _reason IS NULL
+            WHERE rowid IN (SELECT rowid FROM {table} WHERE _reason IS NULL
                 QUALIFY row_number() OVER (PARTITION BY {names} ORDER BY _file, _line) > 1)""")
 
 # %% ../../nbs/data/source_files.ipynb #1c9c70d5
@@ -829,7 +907,8 @@ def _unclear(con, path: Path, spec: dict, known: list[str], staged: str, file: s
 def _first_values(path: Path, spec: dict, columns: list[str]) -> dict[str, list[str]]:
     "A text file's first values by column; without DuckDB, which would hold on to the file."
     delimiter = spec.get("delimiter", ",")
-    batches = numbered_lines(path, 1 << 16, spec.get("encoding"), delimiter, len(columns))
+    skip = spec.get("skip_lines") or 0
+    batches = numbered_lines(path, 1 << 16, spec.get("encoding"), delimiter, len(columns), skip)
     lines = [line for _, batch in zip(range(2), batches, strict=False) for line in batch["text"].to_pylist()]
     rows = [next(csv.reader(io.StringIO(line, newline=""), delimiter=delimiter), []) for line in lines]
     values = zip(*(row for row in rows[1:] if len(row) == len(columns)), strict=True)
@@ -855,7 +934,7 @@ def load_table(
             before = stamp(path)
             columns, header = open_raw(con, path, spec, errors)
             not_used = {column for known in found.values() for column in known["not_used"]}
-            refuse_missing(con, path, spec, columns, file, not_used)
+            refuse_missing(con, path, spec, columns, file, not_used, header > 0)
             types, select = typing_sql(spec, columns, header)
             definitions = ", ".join(f"{_name(column)} {kind}" for column, kind in types.items())
             marks = "_file VARCHAR, _line BIGINT, _column VARCHAR, _reason VARCHAR"

@@ -2,6 +2,7 @@
 
 import contextlib
 import gzip
+import lzma
 import os
 import sqlite3
 import subprocess
@@ -82,6 +83,18 @@ def test_a_truncated_last_line_is_set_aside(read):
     assert (len(got.sales), [row["line"] for row in got.aside]) == (3, [5])
 
 
+@pytest.mark.parametrize("packed", [bytes, gzip.compress], ids=["plain", "gzip"])
+@pytest.mark.parametrize("above", [["Sales"], ["", "Sales, 2022", ""], ['the "till', "S9," * 9, *["x" * 999] * 99]])
+def test_lines_above_the_header_are_skipped_and_counted(read, above, packed):
+    # given a title, blank lines or a note above the header, and a bad line
+    content = packed(text(*LINES[:2], "x", *LINES[2:], header="\n".join([*above, HEADER])).encode())
+    # when the table says how many
+    got = read(content, more={"skip_lines": len(above)})
+    # then the rows are those of a file without them, and a line's number is the file's
+    assert [(row["line"], row["row"]) for row in got.aside] == [(len(above) + 4, "x")]
+    assert got.sales == read(text(*LINES)).sales
+
+
 def test_quoted_delimiters_and_another_delimiter(read):
     got = read(text(LINES[0].replace("Montréal", '"Montréal, QC"'), *LINES[1:]))
     assert got.sales[0]["city"] == "Montréal, QC"
@@ -117,6 +130,57 @@ REFUSED = {  # content, settings, and what the error says
         text(*LINES),
         {"more": {"null_values": "NA"}},
         "null_values is a list, such as ['NA']",
+    ),
+    "an encoding that is none of a file": (
+        text(*LINES),
+        {"more": {"encoding": "idna"}},
+        "files: till: encoding 'idna': ",
+    ),
+    "a delimiter of two characters": (
+        text(*LINES),
+        {"more": {"delimiter": "||"}},
+        """files: till: delimiter is '||', and is one character, such as ";" (a tab is "\\t", in double quotes)""",
+    ),
+    "a tab as YAML does not write it": (
+        text(*LINES),
+        {"more": {"delimiter": "\\t"}},
+        "delimiter is '\\\\t', and is one",
+    ),
+    "columns without types": (
+        text(*LINES),
+        {"more": {"columns": ["shop", "day"]}},
+        "files: till: columns is ['shop', 'day'], where a map, such as {shop: text, day: date}, is taken",
+    ),
+    "a name for a list of columns": (text(*LINES), {"more": {"key": "STORE"}}, "key is 'STORE', where a list of"),
+    "lines to skip as a text": (text(*LINES), {"more": {"skip_lines": "two"}}, "skip_lines is 'two', where a number"),
+    "fewer lines than none": (text(*LINES), {"more": {"skip_lines": -1}}, "skip_lines is -1, and is at least 0"),
+    "a zip archive": (b"PK\x03\x04" + bytes(40), {}, "till.csv: is a zip archive or an Excel workbook: unpack it"),
+    "a zip archive in gzip": (
+        gzip.compress(b"PK\x03\x04" + bytes(40)),
+        {},
+        "till.csv: is a zip archive or an Excel workbook: unpack it",
+    ),
+    "xz": (lzma.compress(text(*LINES).encode()), {}, "till.csv: is packed by xz: unpack it, or pack it by gzip"),
+    "a title": (
+        text("", "As of 5 January, preliminary", HEADER, *LINES, header="Sales 2022"),
+        {},
+        "till.csv: column 'STORE' is missing; its header seems to be line 4, which has 10 of the 10 declared columns:"
+        " declare `skip_lines: 3` under files: till",
+    ),
+    "a title above a header of other names": (
+        text(*LINES, header=f"Sales\n{HEADER.replace('PRICE', 'PRECIO')}"),
+        {},
+        "its header seems to be line 2, which has 9 of the 10 declared columns: declare `skip_lines: 1`",
+    ),
+    "more lines than were there": (
+        text(*LINES),
+        {"more": {"skip_lines": 2}},
+        "its header seems to be line 1, which has 10 of the 10 declared columns, and skip_lines is 2: declare `skip_lines: 0`",
+    ),
+    "no line after those": (
+        text(*LINES),
+        {"more": {"skip_lines": 9}},
+        "till.csv: has no line after the 9 that `skip_lines` says stand above its header",
     ),
     "a time zone that there is not": (
         text(*LINES),
@@ -591,6 +655,7 @@ FOREIGN = {  # encoding: a city in it
     "cp1251": "Москва",
     "koi8_r": "Москва",
     "cp1253": "Θεσσαλονίκη",
+    "cp850": "Málaga Zürich Orléans",
 }
 
 
