@@ -292,6 +292,12 @@ def check_parameters(
             wrong.append(f"{path} is {value!r}, where a value like {known[path]!r} is taken")
         elif path == "same_store" and (told := _wrong_names(value)):
             wrong.append(told)
+        elif (
+            path in ("sql", "plan_sql", "floor") and value and (Path(value).is_absolute() or ".." in Path(value).parts)
+        ):
+            wrong.append(
+                f"{path} is {value!r}, and is a file of the project: nothing outside of it is watched or recorded"
+            )
         elif path == "data" and (Path(value).is_absolute() or ".." in Path(value).parts):
             wrong.append(
                 f"data is {value!r}, and is a folder of the project, or a link: `make run DATA={value}` makes one"

@@ -46,9 +46,11 @@ from brewcast.data.source_files import (
     _mark_repeats,
     _name,
     _nearest,
+    confine,
     load_table,
     looks_like,
     open_raw,
+    refusal,
     refuse_changed,
 )
 
@@ -88,6 +90,9 @@ def _casts(given: dict[str, str], schema: pan.DataFrameSchema, lacks: list[str],
     return casts
 
 # %% ../../nbs/data/10_ingest.ipynb #2e2316ae
+_TABLES = "the SQL reads the tables of `files` alone: declare the file there"
+
+
 def run_query(
     con: duckdb.DuckDBPyConnection,  # holds the source's tables; gets the view `_given_<name>`
     path: Path,  # the SQL
@@ -103,7 +108,7 @@ def run_query(
     except duckdb.Error as error:
         way = re.search(r'Ambiguous reference to column name "(_file|_line)" \(use: "(\w+)\.', str(error))
         told = f"; write the table of sales before both, such as {way[2]}._file, {way[2]}._line" if way else ""
-        raise ValueError(f"{path}: {error}{told}") from None
+        raise ValueError(f"{path}: {refusal(error, _TABLES)}{told}") from None
     unknown = sorted(set(given) - set(schema.columns) - set(extra) - {"_file", "_line"})
     if unknown:
         near = _nearest(unknown[0], list(schema.columns))
@@ -152,7 +157,7 @@ def judge(
     try:
         db.create_table(judged, first_violation(given, contract))
     except duckdb.Error as error:
-        raise ValueError(f"{path}: {error}") from None
+        raise ValueError(f"{path}: {refusal(error, _TABLES)}") from None
     _take_out_later(db.con, judged, "date" if "date" in schema.columns else "published", through)
     _name_once(db.con, judged, same_store or {})
     _mark_lost_dates(db.con, judged, "date" if "date" in schema.columns else "month")
@@ -645,6 +650,7 @@ def ingest(
     root, db = find_root(), connect()
     if not isinstance(files, list) or not all(isinstance(spec, dict) for spec in files):
         raise ValueError("files: must be a list of tables, each with a name, a path and columns (see env.yaml)")
+    confine(db.con, root / data, files)
     snapshots, taken = tempfile.TemporaryDirectory(), {}
     found = {spec.get("name"): load_table(db.con, root / data, spec, Path(snapshots.name), taken) for spec in files}
     owners = {file: table for table, paths in found.items() for file in paths}

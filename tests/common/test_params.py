@@ -236,6 +236,13 @@ def test_a_key_that_is_written_twice_is_named_with_both_lines(tmp_path):
         read_env(tmp_path, "env.yaml")
 
 
+@pytest.mark.parametrize("name", ["sql", "plan_sql", "floor"])
+@pytest.mark.parametrize("path", ["/srv/x.sql", "../x.sql"])
+def test_a_file_outside_of_the_project_is_no_parameter(name, path):
+    with pytest.raises(ValueError, match=f"{name} is '{path}', and is a file of the project: nothing outside"):
+        check_parameters(ROOT, read_env(ROOT) | {name: path}, "env.yaml")
+
+
 def interpreter(path: Path, version: str) -> Path:
     "What says that it is a Python."
     path.parent.mkdir(parents=True, exist_ok=True)
