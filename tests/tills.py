@@ -74,8 +74,11 @@ def reader(tmp_path: Path):
             for rows in table["files"].values():
                 left_out = rows.get("rows_left_out_by_query", 0)
                 assert rows["rows_in"] + rows["rows_set_aside"] + left_out == rows["rows_read"]
-        assert dataset["rows_in"] == len(sales)
-        assert dataset["rows_read"] == len(sales) + dataset["rows_set_aside"] + dataset["rows_left_out_by_query"]
+        several = dataset["counted"].endswith("of several sale lines")
+        assert dataset["rows_in"] == len(sales) or several
+        assert (
+            dataset["rows_read"] == dataset["rows_in"] + dataset["rows_set_aside"] + dataset["rows_left_out_by_query"]
+        )
         return SimpleNamespace(dataset=dataset, sales=sales, aside=aside, lineage=lineage, gives=gives)
 
     run.data = tmp_path / "data"

@@ -27,7 +27,7 @@ from pathlib import Path, PurePosixPath
 import duckdb
 
 from ..common.core import read_json
-from ..common.hashing import copied, is_log, logs_of, sha256
+from ..common.hashing import copied, is_log, logs_of, readable, sha256
 from ..common.ledger import MODEL, archive_name, known_name, read_ledger
 from ..common.lock import project_lock
 from ..common.mlflow import mlflow_client, mlflow_uri
@@ -46,7 +46,7 @@ def files_under(
     above: tuple[Path, ...] = (),  # the folders it lies in, to notice a link that leads back
 ):  # yields paths in a stable order
     "Files, and links that stay inside. Raises ValueError for what can be neither kept nor left out."
-    for path in sorted(folder.iterdir()) if folder.is_dir() else []:
+    for path in map(readable, sorted(folder.iterdir()) if folder.is_dir() else []):
         real = path.resolve()
         if LEFT_BEHIND.fullmatch(path.name):
             continue

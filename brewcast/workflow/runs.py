@@ -24,7 +24,7 @@ import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 
-from ..common.hashing import FileHashes, copied, is_log
+from ..common.hashing import FileHashes, copied, files_below, is_log
 from ..common.ledger import state_files
 from ..common.params import env_file, lock_differences, read_env, stages
 from ..common.paths import say, write_text
@@ -174,7 +174,7 @@ def data_read(
     named = {path for stage, wiring in wired.items() for path in files_read(stage, wiring["params"], root)}
     tracked = {"sql", "feature_repo", "bentofile.yaml", "requirements.lock", "settings.ini"}
     own = [path for path in named if path.relative_to(root).parts[0] not in tracked]
-    files = {file for path in own for file in (path.rglob("*") if path.is_dir() else [path]) if file.is_file()}
+    files = {file for path in own for file in (files_below(path) if path.is_dir() else [path])}
     return sorted(file for file in files if not file.name.startswith(".") and not is_log(file))
 
 

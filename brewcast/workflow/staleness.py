@@ -19,7 +19,7 @@ import re
 import threading
 from pathlib import Path
 
-from ..common.hashing import FileHashes, digest, hidden
+from ..common.hashing import FileHashes, digest, files_below, hidden
 from ..common.ledger import resolve_inputs
 from ..common.params import env_file, executor_settings, read_env, stages, upstream_of
 from ..common.paths import write_text
@@ -170,7 +170,8 @@ def files_read(
     values = [v for v in _leaves({k: v for k, v in params.items() if k not in RESOLVED}) if isinstance(v, str) and v]
     named = [v for v in values if "/" in v or (root / v).is_file()]
     paths = [root / name for name in [*executor_settings(root)["reads"].get(stage, []), *named]]
-    return [path for path in paths if path.exists() and path.relative_to(root).parts[0] != "products"]
+    inside = [path for path in paths if path.is_relative_to(root) and path.exists()]
+    return [path for path in inside if path.relative_to(root).parts[:1] != ("products",)]
 
 
 def _leaves(value):
@@ -229,7 +230,7 @@ def _file_hash(path, hashes):
     if path.suffix == ".py":
         return digest(normal_form(path.read_text()))
     if path.is_dir() and any(path.rglob("*.py")):
-        below = {file.relative_to(path).as_posix(): file for file in path.rglob("*") if file.is_file()}
+        below = {file.relative_to(path).as_posix(): file for file in files_below(path)}
         return digest({name: _file_hash(file, hashes) for name, file in below.items() if not hidden(Path(name))})
     return hashes.of(path)
 

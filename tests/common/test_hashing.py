@@ -5,11 +5,12 @@ import json
 import os
 import sqlite3
 import subprocess
+from pathlib import Path
 
 import duckdb
 import pytest
 
-from brewcast.common.hashing import FileHashes, copied, digest, sha256
+from brewcast.common.hashing import FileHashes, copied, digest, files_below, sha256
 
 
 def test_the_hash_of_a_file_is_what_other_tools_say(tmp_path):
@@ -152,3 +153,27 @@ os._exit(0)"""
         == sha256(copied(path, tmp_path / "c/shop.duckdb"))
     )
     assert sha256(path) != before
+
+
+def test_a_linked_folder_counts_with_its_files_and_one_that_leads_back_does_not(tmp_path):
+    # given a folder, a link to another one, and a link that leads back
+    (tmp_path / "data").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "data" / "there").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "data" / "back").symlink_to(tmp_path / "data")
+    (tmp_path / "elsewhere" / "till.csv").write_text("1")
+    assert [*files_below(tmp_path / "data")] == [tmp_path / "data" / "there" / "till.csv"]
+    # when a file changes there / then the folder's hash does
+    before = FileHashes(tmp_path / "hashes").of(tmp_path / "data")
+    (tmp_path / "elsewhere" / "till.csv").write_text("2")
+    assert FileHashes(tmp_path / "hashes").of(tmp_path / "data") != before
+
+
+@pytest.mark.parametrize("name", [b"caf\xe9.zip", b"caf\xe9/till.csv"])
+def test_a_name_that_is_not_utf8_is_refused_before_it_gets_into_a_record(tmp_path, name):
+    path = Path(os.fsdecode(os.fsencode(tmp_path / "data") + b"/" + name))
+    path.parent.mkdir(parents=True)
+    path.write_text("1")
+    with pytest.raises(ValueError, match=r"/data/caf.xe9(.zip)?: its name is not UTF-8, .*: rename it") as refused:
+        FileHashes(tmp_path / "hashes").of(tmp_path / "data")
+    assert str(refused.value).encode()

@@ -116,6 +116,8 @@ def test_a_name_that_is_the_sources_own_is_free():
         ("same_store: {001: '1'}", 'same_store.001: YAML reads 001 as the number 1; quote it: "001"'),
         ("same_store: {'001': 1}", 'same_store.001: YAML reads 1 as the number 1; quote it: "1"'),
         ("on: 1", 'on: YAML reads on as true; quote it: "on"'),
+        ("unit: pieces\nunit: kg", "unit is there twice, in line"),
+        ("files: [{columns: {a: text,\n b: text, a: date}}]", "a is there twice, in line"),
     ],
 )
 def test_text_that_yaml_takes_for_something_else_is_refused_as_it_was_written(tmp_path, written, told):
@@ -134,7 +136,7 @@ def test_what_is_quoted_or_is_meant_to_be_none_a_number_or_a_yes_is_taken():
     text = """
         categories: ["010", '2024', NA, 1e3, 08]
         calendar: {weekday: null, countries: {"*": "NO", Mexico: null}, decided_after_days: 010}
-        files: [{name: till, date_format: null, columns: {"No": text}, renamed: {"2024": "No"}}]
+        files: [{name: till, date_format: null, columns: {"No": text}, renamed: {"2024": "No"}, skip_lines: 2}]
         returns: yes
         floor: ~
         train: {weights: [.5, 1]}
@@ -226,6 +228,19 @@ def test_a_file_of_parameters_that_is_no_yaml_is_named(toy, run):
     edit(toy / "env.yaml", "lags: [1, 12]", "lags: [1, 12")
     told = run(BUILD, fails=True)
     assert "env.yaml" in told.err and "Traceback" not in told.err
+
+
+def test_a_key_that_is_written_twice_is_named_with_both_lines(tmp_path):
+    (tmp_path / "env.yaml").write_text("source: tea\ntrain:\n  seed: 1\n  n_estimators: 5\n  seed: 2\n")
+    with pytest.raises(ValueError, match="^env.yaml: line 5: seed is there twice, in line 3 too: keep one of them$"):
+        read_env(tmp_path, "env.yaml")
+
+
+@pytest.mark.parametrize("name", ["sql", "plan_sql", "floor"])
+@pytest.mark.parametrize("path", ["/srv/x.sql", "../x.sql"])
+def test_a_file_outside_of_the_project_is_no_parameter(name, path):
+    with pytest.raises(ValueError, match=f"{name} is '{path}', and is a file of the project: nothing outside"):
+        check_parameters(ROOT, read_env(ROOT) | {name: path}, "env.yaml")
 
 
 def interpreter(path: Path, version: str) -> Path:

@@ -98,6 +98,16 @@ REFUSED = {  # content, settings, and what the error says
     ),
     "a wrong type in the SQL": (text(*LINES), {"sql": SQL.replace("DATE AS", "'5 Jan' AS")}, "cast it in the SQL"),
     "a line twice": (text(*LINES), {"sql": f"{SQL} UNION ALL {SQL}"}, "toy.sql: yields line 2 of till.csv 2 times"),
+    "a line twice by what spreads it": (
+        text(*LINES),
+        {"sql": SQL.replace("FROM till", "FROM (SELECT *, unnest([1, 2]) FROM till)")},
+        "toy.sql: yields line 2 of till.csv 2 times",
+    ),
+    "_file of two tables": (
+        text(*LINES),
+        {"sql": SQL.replace("till", "till AS a JOIN (SELECT STORE, _file, _line FROM till) AS b USING (STORE)")},
+        "write the table of sales before both, such as a._file, a._line",
+    ),
     "nothing": (text(*LINES), {"sql": f"{SQL} WHERE false", "max_bad_share": 1}, "yields no sale line at all"),
 }
 
@@ -191,6 +201,7 @@ FILTERS = {  # the end of a query over till and cities: lines that it leaves out
     "tables joined by the filter": (", cities WHERE till.CITY = cities.CITY AND till.PIECES <> 3", 1, 1),
     "a cross join": ("CROSS JOIN cities AS c WHERE till.CITY = c.CITY AND KIND <> 'town' AND PIECES < 99", 1, 1),
     "an anti join": ("ANTI JOIN cities USING (CITY)", 4, 0),
+    "a semi join": ("SEMI JOIN cities USING (CITY)", 1, 0),
     "a choice": ("JOIN cities USING (CITY) QUALIFY row_number() OVER (PARTITION BY STORE ORDER BY _line) = 1", 2, 1),
     "two conditions": ("WHERE PIECES > 1 AND PRICE < 3 OR STORE = 'S9'", 1, 0),
 }
@@ -220,6 +231,46 @@ def test_what_a_query_filters_is_no_bad_row_and_what_a_join_loses_is(read, end, 
         assert by_file.get("rows_left_out_by_query", 0) == left_out
         by_month = got.dataset["months"]["2022-01"]
         assert (by_month.get("rows_left_out_by_query", 0), by_month["rows_set_aside"]) == (left_out, lost)
+
+
+WIDE = {  # queries that make a sale line of each month's column
+    "as a statement": "(UNPIVOT wide ON COLUMNS('^20') INTO NAME month VALUE pieces)",
+    "as a part of FROM": "wide UNPIVOT (pieces FOR month IN ('2022-01', '2022-02', '2022-03'))",
+    "as lists": """(SELECT * EXCLUDE (pair), unnest(pair) FROM (SELECT *,
+        unnest([{'month': '2022-01', 'pieces': "2022-01"}, {'month': '2022-02', 'pieces': "2022-02"},
+        {'month': '2022-03', 'pieces': "2022-03"}]) AS pair FROM wide))""",
+}
+
+
+@pytest.mark.parametrize("end", WIDE.values(), ids=WIDE)
+@pytest.mark.parametrize("through", [None, "2022-02"])
+def test_one_line_may_be_several_sale_lines(read, end, through):
+    # given a table whose months are columns, with a bad cell, a bad line and a line that a filter takes
+    columns = {"shop": "text", "2022-01": "integer", "2022-02": "integer", "2022-03": "integer"}
+    content = "shop,2022-01,2022-02,2022-03\nS1,1,2,3\nS2,4,-5,6\nS3,7,x,9\nS4,1,1,1\nS5,2,2,2\n"
+    sql = f"""SELECT shop AS store_id, (month || '-01')::DATE AS date, pieces AS quantity_sold, _file, _line
+        FROM {end} WHERE shop <> 'S4'"""
+    lacks = ["country", "city", "category", "product", "price", "weather", "promotion", "holiday"]
+    more = {"name": "wide", "columns": columns}
+    got = read(content, sql=sql, more=more, lacks=lacks, through=through, key=["store_id", "date"])
+    # then each cell is a sale line of its own, and only what is wrong is set aside
+    sold = [(row["store_id"], row["date"].month, row["quantity_sold"]) for row in got.sales]
+    every = [("S1", 1, 1), ("S1", 2, 2), ("S1", 3, 3), ("S2", 1, 4), ("S2", 3, 6), *(("S5", m, 2) for m in (1, 2, 3))]
+    assert sold == [each for each in every if not through or each[1] < 3]
+    assert [(row["line"], row["column"]) for row in got.aside] == [(3, "quantity_sold"), (4, "2022-02")]
+    # and lines are counted as lines
+    assert got.dataset["counted"] == "lines of the files, each of several sale lines"
+    counts = {name: got.dataset[name] for name in got.dataset if name.startswith("rows_")}
+    assert counts == {"rows_read": 5, "rows_in": 2, "rows_set_aside": 2, "rows_left_out_by_query": 1, "rows_not_yet": 0}
+
+
+def test_a_query_that_ends_by_its_filter_is_not_asked_without_it(read):
+    # given a recursive query whose WHERE ends it, and a line that the join with it loses
+    sql = f"""WITH RECURSIVE n AS (SELECT 1 AS i UNION ALL SELECT i + 1 FROM n WHERE i < 3)
+        {SQL} SEMI JOIN n ON PIECES = i WHERE STORE <> 'S9'"""
+    # when it is asked what was filtered / then it comes to an end
+    got = read(text(*LINES), sql=sql)
+    assert (len(got.sales), got.dataset["rows_left_out_by_query"]) == (3, 1)
 
 
 def test_a_filter_is_no_reason_to_refuse_an_export(read):

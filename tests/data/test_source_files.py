@@ -2,11 +2,13 @@
 
 import contextlib
 import gzip
+import lzma
 import os
 import sqlite3
 import subprocess
 import sys
 from decimal import Decimal
+from pathlib import Path
 
 import duckdb
 import pandas as pd
@@ -82,6 +84,18 @@ def test_a_truncated_last_line_is_set_aside(read):
     assert (len(got.sales), [row["line"] for row in got.aside]) == (3, [5])
 
 
+@pytest.mark.parametrize("packed", [bytes, gzip.compress], ids=["plain", "gzip"])
+@pytest.mark.parametrize("above", [["Sales"], ["", "Sales, 2022", ""], ['the "till', "S9," * 9, *["x" * 999] * 99]])
+def test_lines_above_the_header_are_skipped_and_counted(read, above, packed):
+    # given a title, blank lines or a note above the header, and a bad line
+    content = packed(text(*LINES[:2], "x", *LINES[2:], header="\n".join([*above, HEADER])).encode())
+    # when the table says how many
+    got = read(content, more={"skip_lines": len(above)})
+    # then the rows are those of a file without them, and a line's number is the file's
+    assert [(row["line"], row["row"]) for row in got.aside] == [(len(above) + 4, "x")]
+    assert got.sales == read(text(*LINES)).sales
+
+
 def test_quoted_delimiters_and_another_delimiter(read):
     got = read(text(LINES[0].replace("Montréal", '"Montréal, QC"'), *LINES[1:]))
     assert got.sales[0]["city"] == "Montréal, QC"
@@ -117,6 +131,57 @@ REFUSED = {  # content, settings, and what the error says
         text(*LINES),
         {"more": {"null_values": "NA"}},
         "null_values is a list, such as ['NA']",
+    ),
+    "an encoding that is none of a file": (
+        text(*LINES),
+        {"more": {"encoding": "idna"}},
+        "files: till: encoding 'idna': ",
+    ),
+    "a delimiter of two characters": (
+        text(*LINES),
+        {"more": {"delimiter": "||"}},
+        """files: till: delimiter is '||', and is one character, such as ";" (a tab is "\\t", in double quotes)""",
+    ),
+    "a tab as YAML does not write it": (
+        text(*LINES),
+        {"more": {"delimiter": "\\t"}},
+        "delimiter is '\\\\t', and is one",
+    ),
+    "columns without types": (
+        text(*LINES),
+        {"more": {"columns": ["shop", "day"]}},
+        "files: till: columns is ['shop', 'day'], where a map, such as {shop: text, day: date}, is taken",
+    ),
+    "a name for a list of columns": (text(*LINES), {"more": {"key": "STORE"}}, "key is 'STORE', where a list of"),
+    "lines to skip as a text": (text(*LINES), {"more": {"skip_lines": "two"}}, "skip_lines is 'two', where a number"),
+    "fewer lines than none": (text(*LINES), {"more": {"skip_lines": -1}}, "skip_lines is -1, and is at least 0"),
+    "a zip archive": (b"PK\x03\x04" + bytes(40), {}, "till.csv: is a zip archive or an Excel workbook: unpack it"),
+    "a zip archive in gzip": (
+        gzip.compress(b"PK\x03\x04" + bytes(40)),
+        {},
+        "till.csv: is a zip archive or an Excel workbook: unpack it",
+    ),
+    "xz": (lzma.compress(text(*LINES).encode()), {}, "till.csv: is packed by xz: unpack it, or pack it by gzip"),
+    "a title": (
+        text("", "As of 5 January, preliminary", HEADER, *LINES, header="Sales 2022"),
+        {},
+        "till.csv: column 'STORE' is missing; its header seems to be line 4, which has 10 of the 10 declared columns:"
+        " declare `skip_lines: 3` under files: till",
+    ),
+    "a title above a header of other names": (
+        text(*LINES, header=f"Sales\n{HEADER.replace('PRICE', 'PRECIO')}"),
+        {},
+        "its header seems to be line 2, which has 9 of the 10 declared columns: declare `skip_lines: 1`",
+    ),
+    "more lines than were there": (
+        text(*LINES),
+        {"more": {"skip_lines": 2}},
+        "its header seems to be line 1, which has 10 of the 10 declared columns, and skip_lines is 2: declare `skip_lines: 0`",
+    ),
+    "no line after those": (
+        text(*LINES),
+        {"more": {"skip_lines": 9}},
+        "till.csv: has no line after the 9 that `skip_lines` says stand above its header",
     ),
     "a time zone that there is not": (
         text(*LINES),
@@ -591,6 +656,7 @@ FOREIGN = {  # encoding: a city in it
     "cp1251": "Москва",
     "koi8_r": "Москва",
     "cp1253": "Θεσσαλονίκη",
+    "cp850": "Málaga Zürich Orléans",
 }
 
 
@@ -763,3 +829,109 @@ def test_a_database_that_a_till_writes_to_is_read_as_one_snapshot(read, monkeypa
         assert got.dataset["tables"]["till"]["files"]["till.db:tills"]["sha256"] == now != sha256(read.data / name)
         monkeypatch.undo()
         assert [row["row"][:2] for row in read(None, name, more=more).aside] == ["S9"]
+
+
+# What lies elsewhere
+
+READS_ELSEWHERE = {  # how a table's rows, or the source's SQL, come from a file that nobody declared
+    "a view": "CREATE VIEW till AS FROM read_csv('{}')",
+    "a view by a name alone": "CREATE VIEW till AS FROM '{}'",
+    "a macro": "CREATE MACRO m() AS TABLE FROM read_csv('{}'); CREATE VIEW till AS FROM m()",
+    "a view of text": "CREATE VIEW till AS SELECT content AS STORE FROM read_text('{}')",
+    "a view of names": "CREATE VIEW till AS SELECT file AS STORE FROM glob('{}')",
+}
+
+
+@pytest.mark.parametrize("made", READS_ELSEWHERE.values(), ids=READS_ELSEWHERE)
+def test_a_view_that_reads_another_file_is_refused(read, tmp_path, made):
+    # given a database whose view reads a file beside it, and one with a log, whose table holds rows
+    (tmp_path / "elsewhere.csv").write_text(text(*LINES))
+    read.data.mkdir()
+    with duckdb.connect(str(read.data / "till.duckdb")) as con:
+        con.execute(made.format(tmp_path / "elsewhere.csv"))
+    # then it is not read, whoever asks
+    with pytest.raises(
+        ValueError, match="^till.duckdb:till: Permission Error: Cannot access file .*elsewhere.csv.* view"
+    ):
+        read(None, name="till.duckdb", more={"table": "till"})
+
+
+SQL_ELSEWHERE = ["read_csv('{}')", "'{}'", "read_text('{}')", "glob('{}')", "sniff_csv('{}')"]
+SQL_ELSEWHERE += ["read_csv('https://example.org/till.csv')", "read_csv('s3://till/till.csv')"]
+
+
+@pytest.mark.parametrize("relation", SQL_ELSEWHERE)
+def test_the_sources_sql_reads_its_tables_alone(read, tmp_path, relation):
+    (tmp_path / "elsewhere.csv").write_text(text(*LINES))
+    sql = f"{SQL} WHERE EXISTS (FROM {relation.format(tmp_path / 'elsewhere.csv')})"
+    with pytest.raises(
+        ValueError, match="toy.sql: Permission Error: .*the SQL reads the tables of `files` alone: declare"
+    ):
+        read(text(*LINES), sql=sql)
+
+
+@pytest.mark.parametrize("statement", ["COPY till TO 'x.csv'", "ATTACH 'x.db'", "INSTALL httpfs", "LOAD httpfs"])
+def test_the_sources_sql_does_nothing_but_select(read, statement):
+    with pytest.raises(ValueError, match="toy.sql: must hold one SELECT"):
+        read(text(*LINES), sql=statement)
+
+
+@pytest.mark.parametrize("path", ["{}/till.csv", "../elsewhere/till.csv", "../elsewhere/*.csv"])
+def test_a_path_that_leads_out_of_the_folder_is_refused(read, tmp_path, path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "till.csv").write_text(text(*LINES))
+    read.data.mkdir()
+    with pytest.raises(
+        ValueError, match="files: till: path .* leads out of the source's folder.*`outside` of the table"
+    ):
+        read(None, more={"path": path.format(tmp_path / "elsewhere")})
+
+
+@pytest.mark.parametrize("linked", ["file", "folder"])
+def test_a_link_that_leads_out_of_the_folder_is_declared(read, tmp_path, linked):
+    # given a file elsewhere, and a link to it, or to its folder, among the source's files
+    elsewhere = tmp_path / "elsewhere" / "till.csv"
+    elsewhere.parent.mkdir()
+    elsewhere.write_text(text(*LINES))
+    read.data.mkdir()
+    (read.data / "there").symlink_to(elsewhere if linked == "file" else elsewhere.parent)
+    path = "there" if linked == "file" else "there/*.csv"
+    # when nobody says that it is meant / then it is refused, with what to declare
+    with pytest.raises(
+        ValueError, match=f"leads to {elsewhere}, .*: declare `outside: .{elsewhere.parent}.` under files"
+    ):
+        read(None, more={"path": path})
+    # when it is declared / then it is read, and its hash is known
+    got = read(None, more={"path": path, "outside": [str(elsewhere.parent)]})
+    (known,) = got.dataset["tables"]["till"]["files"].values()
+    assert len(got.sales) == 4 and known["sha256"] == sha256(elsewhere)
+
+
+def test_a_folder_that_is_a_link_itself_is_the_sources_folder(read, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    read.data.symlink_to(tmp_path / "elsewhere")
+    assert len(read(text(*LINES)).sales) == 4
+    (tmp_path / "elsewhere" / "same.csv").symlink_to(tmp_path / "elsewhere" / "till.csv")
+    assert len(read(None, more={"path": "same.csv"}).sales) == 4
+
+
+def test_a_database_with_a_log_is_read_as_before(read):
+    # given a database of DuckDB that somebody has open, so that its last rows stand in the log
+    read.data.mkdir()
+    make = f"""import duckdb, os
+con = duckdb.connect({str(read.data / "till.duckdb")!r})
+con.execute("SET checkpoint_threshold = '1GB'; CREATE TABLE till AS FROM read_csv({str(read.data / "till.csv")!r}, all_varchar = true)")
+os._exit(0)"""
+    (read.data / "till.csv").write_text(text(*LINES))
+    subprocess.run([sys.executable, "-c", make], check=True)
+    assert (read.data / "till.duckdb.wal").exists()
+    assert len(read(None, name="till.duckdb", more={"table": "till"}).sales) == 4
+
+
+@pytest.mark.parametrize("name", [b"caf\xe9.csv", b"caf\xe9.zip"])
+def test_a_name_that_is_not_utf8_is_refused_in_words_that_can_be_written(read, name):
+    read.data.mkdir()
+    Path(os.fsdecode(os.fsencode(read.data) + b"/" + name)).write_text(text(*LINES))
+    with pytest.raises(ValueError, match=r"caf.xe9[.]...: its name is not UTF-8, .*: rename it") as refused:
+        read(None, name="caf*")
+    assert str(refused.value).encode()

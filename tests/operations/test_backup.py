@@ -178,6 +178,12 @@ def test_what_is_linked_to_another_disk_is_in_the_backup(origin, tmp_path):
     assert told["members"].keys() == backup.backup(origin, SOURCE, tmp_path / "plain.tar.gz")["members"].keys()
 
 
+def test_a_name_that_no_manifest_can_hold_is_refused(tmp_path):
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.csv")).touch()
+    with pytest.raises(ValueError, match=r"caf.xe9.csv: its name is not UTF-8, .*: rename it"):
+        [*backup.files_under(tmp_path)]
+
+
 def test_a_restored_clone_serves_the_same_forecasts_without_a_build(origin, restored, tmp_path):
     forecast = pq.read_table(origin / f"products/{SOURCE}/forecast/forecast.parquet").to_pandas()
     assert not (restored.root / "products").exists()
