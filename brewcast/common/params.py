@@ -19,6 +19,8 @@ from pathlib import Path
 
 import yaml
 
+from .mlflow import own_database
+
 # %% ../../nbs/common/params.ipynb #e76bf8f2
 def _yaml(path):
     return _parsed(path.read_text(), path.name)
@@ -410,15 +412,18 @@ def environment(
     source: str,  # the source to work on
 ) -> dict[str, str]:  # variables by name
     "What the tools need to work on a source: `activate` exports it, builds run with it."
-    name, state = env_file(root, source), root / "state" / source
+    name, state, own = env_file(root, source), root / "state" / source, own_database(source, root)
+    mlflow = {
+        "MLFLOW_TRACKING_URI": f"sqlite:///{own}",
+        "MLFLOW_BACKEND_STORE_URI": f"sqlite:///{own}",
+    }  # of `mlflow ui`
     return {
         "SOURCE": source,
         "BREWCAST_SOURCE": source,
         "BREWCAST_FEATURES": f"../products/{source}/features",  # as feature_repo sees it
         "BREWCAST_STATE": str(state),  # whose ledger says what `bentoml serve` serves; `bentoml build` takes release/
         "PLOOMBER_ENV_FILENAME": name,
-        "MLFLOW_TRACKING_URI": f"sqlite:///{state}/mlflow.db",
-        "MLFLOW_BACKEND_STORE_URI": f"sqlite:///{state}/mlflow.db",  # of `mlflow ui`
+        **(mlflow if own else {}),  # a server's address stays as it is, and is not shown
         "BENTOML_HOME": str(state / "bentoml"),
         "JUPYTER_CONFIG_PATH": str(root / "jupyter"),
         **QUIET,

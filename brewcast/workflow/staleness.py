@@ -21,6 +21,7 @@ from pathlib import Path
 
 from ..common.hashing import FileHashes, digest, hidden
 from ..common.ledger import resolve_inputs
+from ..common.mlflow import mlflow_name, mlflow_uri
 from ..common.params import env_file, executor_settings, read_env, stages, upstream_of
 from ..common.paths import write_text
 
@@ -418,7 +419,11 @@ def state_read(
         *state.glob("mlflow.db"),
         state / "current",
     ]
-    return [[path.name, hashes.of(path)] for path in named] + sorted([str(path), str(path.resolve())] for path in there)
+    asked = [
+        ["MLflow", digest([mlflow_uri(source, root), mlflow_name(source, root)])]
+    ]  # another one has to follow, too
+    held = [[path.name, hashes.of(path)] for path in named]
+    return held + sorted([str(path), str(path.resolve())] for path in there) + asked
 
 
 def package_files(
