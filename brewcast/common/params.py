@@ -132,7 +132,9 @@ def stages(
 
 def executor_settings(
     root: Path,  # the project
-) -> dict:  # `reads`: paths by stage; `decisive`: a stage; `home`: a product; None or empty where nothing is said
+) -> (
+    dict
+):  # `reads`, `told`: lists by stage; `decisive`: a stage; `home`: a product; None or empty where nothing is said
     "What pipeline.yaml's `executor` says of stages: whoever runs them knows none by its name."
     return _executor((root / "pipeline.yaml").read_text())
 
@@ -140,7 +142,7 @@ def executor_settings(
 @functools.cache
 def _executor(text):  # every stage asks, and only another text has another answer
     said = _parsed(text, "pipeline.yaml").get("executor")
-    return {"reads": {}, "decisive": None, "home": None} | (said if isinstance(said, dict) else {})
+    return {"reads": {}, "told": {}, "decisive": None, "home": None} | (said if isinstance(said, dict) else {})
 
 
 def _filled(value, env):

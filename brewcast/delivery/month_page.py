@@ -251,7 +251,7 @@ def verdict_sentence(
     errors, months = verdict["errors"], len(verdict.get("cutoffs") or [])
     name, key = recipe_name(recipe), serving(verdict)
     who = RECIPES.get(name, name)
-    over = f" over the last {months} months" if months else ""
+    over = f" over the last {months} month{'s' * (months != 1)}" if months else ""
     scored = {b: errors[b]["wape"] for b in BASELINES if errors.get(b) and b != name}
     if not errors.get(key) or not scored:
         return f"The {who} forecasts."

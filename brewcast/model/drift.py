@@ -169,7 +169,7 @@ def chart_sentence(
     last, limit = table.iloc[-1], table.limit.iloc[-1]
     if not last.alarm:
         largest = last[list(KINDS)].astype(float).max()
-        return f"no drift: {judged} months watched, the largest sum is {largest:.1f}, the limit {limit:.1f} deviations"
+        return f"no drift: {judged} month{'s' * (judged != 1)} watched, the largest sum is {largest:.1f}, the limit {limit:.1f} deviations"
     words, span = " and ".join(KINDS[kind] for kind in last.alarm.split(", ")), table[table.month >= last.since]
     return (
         f"{words} since {last.since:%Y-%m}: {np.expm1(span.error.mean()):+.1%} on average, "

@@ -233,13 +233,13 @@ def decide(
     "The first check that objects gives the verdict; where none does, the candidate is promoted."
     n, wapes = figures["months"], (figures["wape_candidate"], figures["wape_champion"])
     found = "WAPE {:.4f} against the champion's {:.4f}".format(*wapes) if n else "nothing to compare"
-    said = {"found": found, "judged": f"{found}, better in {figures['months_won']} of {n} months"}
+    said = {"found": found, "judged": f"{found}, better in {figures['months_won']} of {n} month{'s' * (n != 1)}"}
     best = f"a gain of {figures['gain']:.1%}, and no country and no size of store lost much"
     default = ("promote", "better", f"{said['judged']}: {best}")
     objections = (check(figures | said, gate) for check in checks)
     verdict, rule, reason = next((objection for objection in objections if objection), default)
     if rule in {"min_gain", "min_months_won", "max_luck", "better"} and n < 12:
-        reason += f"; only {n} months could be judged"
+        reason += f"; only {n} month{'s' * (n != 1)} could be judged"
     return {"promoted": verdict == "promote", "verdict": verdict, "rule": rule, "reason": reason, "figures": figures}
 
 
