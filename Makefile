@@ -80,8 +80,10 @@ serve: .venv/ready ## The forecast service on http://127.0.0.1:3000
 	@test -e "state/$(SOURCE)/ledger.db" || { echo "nothing is published for $(SOURCE): make run SOURCE=$(SOURCE)" >&2; exit 1; }
 	@$(ACTIVATE) && exec python -m brewcast.serving.app --port $(PORT)
 
-ui: .venv/ready ## MLflow on http://127.0.0.1:5000
-	@$(ACTIVATE) && mlflow ui --host 127.0.0.1 --port 5000
+ui: .venv/ready ## MLflow on http://127.0.0.1:5000, or over the database that MLFLOW_TRACKING_URI names
+	@$(ACTIVATE) && case "$$MLFLOW_TRACKING_URI" in \
+		http*) echo "MLflow is the server that MLFLOW_TRACKING_URI names: open it there" >&2; exit 1;; esac && \
+		MLFLOW_BACKEND_STORE_URI="$$MLFLOW_TRACKING_URI" exec mlflow ui --host 127.0.0.1 --port 5000
 
 ##@ Develop
 .PHONY: setup test test-pythons docs faults sabotage bench bench-serving bench-loop lint format export clean-notebooks lock clean

@@ -73,9 +73,10 @@ def publish(
         return
     from brewcast.registry.publish import publish as publish_products
 
-    say(publish_products(source, root)["message"])
+    told = publish_products(source, root)
+    say(told["message"])
     lay_release(root, source)
-    if (now := seal(root, source, wired)) and not any(stale(root, source, wired).values()):
+    if told["follows"] and (now := seal(root, source, wired)) and not any(stale(root, source, wired).values()):
         write_text(seal_path(root, source), now)
 
 # %% ../nbs/cli.ipynb #c3816fa4

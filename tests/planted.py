@@ -52,7 +52,7 @@ IN_MODULES = {  # for `lint-imports`: a module of the package, code at its end, 
 IN_NOTEBOOKS = {  # for what no import graph sees: a notebook, a cell, where its text goes, what must be named
     "a stage's run asks what changes what serves": (
         "data/12_explore.ipynb",
-        "#| eval: false\nfrom brewcast.registry.publish import aliases",
+        "#| eval: false\nfrom brewcast.registry.publish import publish",
         "brewcast.registry.publish",
     ),
     "a lesson asks a layer above": (

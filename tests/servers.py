@@ -1,4 +1,4 @@
-"Redis and PostgreSQL of one's own, on free ports of the loopback, for the tests and the bench of the online store."
+"Redis, PostgreSQL and MLflow of one's own, on free ports of the loopback, for tests and the bench of the online store."
 
 import contextlib
 import os
@@ -6,7 +6,9 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
+import urllib.request
 from pathlib import Path
 
 from waits import until
@@ -123,4 +125,29 @@ class PostgresServer(Server):
             login = {"user": "brewcast", "password": PASSWORD, "dbname": "postgres", "connect_timeout": 2}
             psycopg.connect(host="127.0.0.1", port=self.port, **login).close()
             return True
+        return False
+
+
+class MlflowServer(Server):
+    "MLflow's tracking server, whose artifacts lie in a place of its own."
+
+    def prepare(self) -> None:
+        self.url = f"http://127.0.0.1:{self.port}"
+
+    def command(self) -> list[str]:
+        stores = ["--backend-store-uri", f"sqlite:///{self.folder}/mlflow.db"]
+        stores += ["--artifacts-destination", str(self.folder / "artifacts")]
+        where = ["--host", "127.0.0.1", "--port", str(self.port), "--workers", "1"]
+        return [sys.executable, "-m", "mlflow", "server", *where, *stores]
+
+    def person(self) -> dict:
+        return {"start_new_session": True}
+
+    def signal(self, number: int) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, number)  # it has a worker, and may have ended before it
+
+    def answers(self) -> bool:
+        with contextlib.suppress(OSError), urllib.request.urlopen(f"{self.url}/health", timeout=5) as answer:
+            return answer.status == 200
         return False

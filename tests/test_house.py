@@ -269,3 +269,20 @@ def test_style_is_checked_in_every_package_and_not_in_what_is_made(tmp_path):
     assert {line.split(":")[0] for line in said.splitlines() if "F401" in line} == {
         f"nbs/{package}/{FIRST[package]}.ipynb" for package in PACKAGES
     }
+
+
+def test_a_stage_reads_of_the_state_what_pipeline_yaml_says():
+    # given what a build resolves, and what each stage's code asks for by name
+    from brewcast.common.ledger import resolve_inputs
+    from brewcast.common.params import executor_settings
+
+    known, told = {*resolve_inputs("nobody", ROOT, "k1"), "known"}, executor_settings(ROOT)["told"]
+    for stage, wiring in WIRED.items():
+        given = {"inputs", "kept"} & set(wiring["params"])
+        assert bool(given) == (stage in told), stage
+        code = "\n".join(
+            "".join(c["source"]) for c in read(ROOT / wiring["source"])["cells"] if c["cell_type"] == "code"
+        )
+        asked = set(re.findall(r"""(?:left|inputs\)|kept\))(?:\[|\.get\()["'](\w+)["']""", code)) if given else set()
+        # then that is declared, no more and no less: what is declared makes it stale
+        assert asked <= known and asked == {name.split(".")[0] for name in told.get(stage, [])}, stage

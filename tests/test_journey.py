@@ -34,7 +34,7 @@ def ledger(root: Path) -> list[dict]:
 
 def serving_state(root: Path) -> dict:
     "What serves: ledger, link, MLflow's aliases by content."
-    from brewcast.registry.publish import aliases
+    from brewcast.registry.model_registry import aliases
 
     state = root / "state/simulated"
     return {

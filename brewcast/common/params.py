@@ -19,6 +19,8 @@ from pathlib import Path
 
 import yaml
 
+from .mlflow import own_database
+
 # %% ../../nbs/common/params.ipynb #e76bf8f2
 def _yaml(path):
     return _parsed(path.read_text(), path.name)
@@ -150,7 +152,9 @@ def stages(
 
 def executor_settings(
     root: Path,  # the project
-) -> dict:  # `reads`: paths by stage; `decisive`: a stage; `home`: a product; None or empty where nothing is said
+) -> (
+    dict
+):  # `reads`, `told`: lists by stage; `decisive`: a stage; `home`: a product; None or empty where nothing is said
     "What pipeline.yaml's `executor` says of stages: whoever runs them knows none by its name."
     return _executor((root / "pipeline.yaml").read_text())
 
@@ -158,7 +162,7 @@ def executor_settings(
 @functools.cache
 def _executor(text):  # every stage asks, and only another text has another answer
     said = _parsed(text, "pipeline.yaml").get("executor")
-    return {"reads": {}, "decisive": None, "home": None} | (said if isinstance(said, dict) else {})
+    return {"reads": {}, "told": {}, "decisive": None, "home": None} | (said if isinstance(said, dict) else {})
 
 
 def _filled(value, env):
@@ -436,15 +440,18 @@ def environment(
     source: str,  # the source to work on
 ) -> dict[str, str]:  # variables by name
     "What the tools need to work on a source: `activate` exports it, builds run with it."
-    name, state = env_file(root, source), root / "state" / source
+    name, state, own = env_file(root, source), root / "state" / source, own_database(source, root)
+    mlflow = {
+        "MLFLOW_TRACKING_URI": f"sqlite:///{own}",
+        "MLFLOW_BACKEND_STORE_URI": f"sqlite:///{own}",
+    }  # of `mlflow ui`
     return {
         "SOURCE": source,
         "BREWCAST_SOURCE": source,
         "BREWCAST_FEATURES": f"../products/{source}/features",  # as feature_repo sees it
         "BREWCAST_STATE": str(state),  # whose ledger says what `bentoml serve` serves; `bentoml build` takes release/
         "PLOOMBER_ENV_FILENAME": name,
-        "MLFLOW_TRACKING_URI": f"sqlite:///{state}/mlflow.db",
-        "MLFLOW_BACKEND_STORE_URI": f"sqlite:///{state}/mlflow.db",  # of `mlflow ui`
+        **(mlflow if own else {}),  # a server's address stays as it is, and is not shown
         "BENTOML_HOME": str(state / "bentoml"),
         "JUPYTER_CONFIG_PATH": str(root / "jupyter"),
         **QUIET,

@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['MONTHS', 'compact', 'amount', 'counted', 'no_formula', 'short_number', 'percent', 'change', 'month_name',
-           'short_month', 'listed', 'finite', 'sentence', 'spread']
+           'short_month', 'listed', 'finite', 'sentence', 'without_passwords', 'spread']
 
 # %% ../../nbs/common/text.ipynb #1a5cac9e
 import math
+import os
 import re
 from datetime import datetime
 
@@ -124,6 +125,18 @@ def sentence(
     "A reason as a sentence."
     text = str(text or "").strip()
     return text[:1].upper() + text[1:] + ("" if not text or text[-1] in ".!?" else ".")
+
+# %% ../../nbs/common/text.ipynb #f3a9c0d1
+def without_passwords(
+    text: str,  # of an error, an address
+) -> str:  # the same, as it may be shown
+    "A text without the logins of addresses, and without what the environment holds as a password or a token."
+    text = re.sub(r"(?<=://)[^/\s]*@", "", text)
+    text = re.sub(r"(?i)\b((?:password|passwd|pwd|token)=)[^&\s'\"]+", r"\1***", text)
+    held = [value for name, value in os.environ.items() if re.search(r"(PASSWORD|TOKEN)$", name) and len(value) > 3]
+    for value in held:
+        text = text.replace(value, "***")
+    return text
 
 # %% ../../nbs/common/text.ipynb #ca59d3cf
 def spread(

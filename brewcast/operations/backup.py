@@ -30,10 +30,10 @@ from ..common.core import read_json
 from ..common.hashing import copied, is_log, logs_of, readable, sha256
 from ..common.ledger import MODEL, archive_name, known_name, read_ledger
 from ..common.lock import project_lock
-from ..common.mlflow import mlflow_client, mlflow_uri
+from ..common.mlflow import mlflow_client, own_database
 from ..common.params import env_file, read_env
 from ..common.text import counted
-from ..registry.publish import aliases
+from ..registry.model_registry import aliases
 from ..workflow.runs import RUNS, git, is_repository, made_by, read_runs
 
 # %% ../../nbs/operations/backup.ipynb #1eb9d4e3
@@ -249,8 +249,8 @@ def gather(
         for path in [path for path in inside if not is_log(path)]:
             name = path.relative_to(root).as_posix()
             files[name] = _without_log(path, scratch / "databases" / name) if path.is_file() and logs_of(path) else path
-    if not mlflow_uri(source, root).startswith("sqlite:"):
-        left_out.append("MLflow: it is on a server ($MLFLOW_TRACKING_URI)")
+    if not own_database(source, root):
+        left_out.append("MLflow's runs and registered models: they lie where MLFLOW_TRACKING_URI says")
     return files, left_out
 
 
@@ -426,7 +426,7 @@ def never_pruned(
     described = [state / "releases" / name / "release.json" for name in releases]
     models = {read_json(path)["files"]["model.joblib"][:12] for path in described if path.exists()}
     models |= {entry["model_hash"][:12] for entry in ledger} | ({sha256(model)[:12]} if model.exists() else set())
-    models |= set(aliases(source, root).values()) if (state / "mlflow.db").exists() else set()
+    models |= set(aliases(source, root).values()) if (own := own_database(source, root)) and own.exists() else set()
     records = {made_by(entry, runs) for entry in ledger} | {run["run"] for run in runs[-1:]}
     read = {Path(path).name for run in runs if run["run"] in records for path in run["state"]}
     forecasts = {Path(archive_name(entry)).name for entry in ledger} | read
@@ -454,8 +454,9 @@ def logged_models(
             (SELECT group_concat(version) FROM model_versions WHERE run_id = r.run_uuid AND name = :model) AS versions
         FROM runs r JOIN experiments e USING (experiment_id)
         JOIN tags t ON t.run_uuid = r.run_uuid AND t.key = 'content_hash' WHERE e.name = 'brewcast'"""
-    local = mlflow_uri(source, root).startswith("sqlite:")  # a server prunes its own
-    found = _read(state / "mlflow.db", query, {"model": MODEL}) if local else []
+    found = (
+        _read(state / "mlflow.db", query, {"model": MODEL}) if own_database(source, root) else []
+    )  # a server's are its own
     for run in found:
         run |= {key: (run[key] or "").split(",") if run[key] else [] for key in ("models", "versions")}
         folders = [state / "mlartifacts" / run["run"], *(state / "mlartifacts/models" / m for m in run["models"])]

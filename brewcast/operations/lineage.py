@@ -27,10 +27,10 @@ import pyarrow.parquet as pq
 from ..common.core import content_hash, read_json
 from ..common.hashing import sha256
 from ..common.ledger import MODEL, archive_name, read_ledger, state_folder
-from ..common.mlflow import mlflow_client, mlflow_uri
+from ..common.mlflow import MlflowError, mlflow_client, mlflow_name, mlflow_uri, own_database
 from ..common.params import env_file, read_env
 from ..common.paths import write_text
-from ..common.text import counted
+from ..common.text import counted, without_passwords
 from ..serving.release import TOLERANCE, Release, release_id
 from ..workflow.runs import made_by, read_runs
 from ..workflow.staleness import recall
@@ -247,11 +247,10 @@ def registered(
     content_hash: str,  # the first 12 digits of a model's sha256
 ) -> dict:  # version, aliases, run_id, run, status, content_hash (the run's own), data (sha256 by name)
     "The version in MLflow's registry that holds a model, and the run that logged it. Empty where there is none."
-    uri = mlflow_uri(source, root)
-    if not uri.startswith("sqlite:"):
+    if not (own := own_database(source, root)):
         return _asked(root, source, content_hash)
     try:
-        with contextlib.closing(sqlite3.connect(f"{Path(uri[10:]).as_uri()}?mode=rw", uri=True)) as db:
+        with contextlib.closing(sqlite3.connect(f"{own.as_uri()}?mode=rw", uri=True)) as db:
             for found in db.execute(_VERSION, [MODEL, content_hash]).fetchall():
                 names = sorted(name for (name,) in db.execute(_ALIASES, [MODEL, found[0]]))
                 more = {"aliases": names, "data": dict(db.execute(_DATA, [found[1]]))}
@@ -272,9 +271,10 @@ _DATA = """SELECT d.name, d.dataset_source FROM inputs i JOIN datasets d ON d.da
 
 
 def _asked(root, source, content_hash):
+    name = mlflow_name(source, root)
     with mlflow_client(source, root) as (client, _):
-        for found in client.search_model_versions(f"name = '{MODEL}' and tags.content_hash = '{content_hash}'"):
-            version, run = client.get_model_version(MODEL, found.version), client.get_run(found.run_id)
+        for found in client.search_model_versions(f"name = '{name}' and tags.content_hash = '{content_hash}'"):
+            version, run = client.get_model_version(name, found.version), client.get_run(found.run_id)
             told = [found.version, found.run_id, run.info.run_name, run.info.status, run.data.tags.get("content_hash")]
             data = {each.dataset.name: each.dataset.source for each in run.inputs.dataset_inputs}
             return dict(zip(_FIELDS, told, strict=True)) | {"aliases": sorted(version.aliases), "data": data}
@@ -286,15 +286,19 @@ def mlflow_link(
     serves: bool,  # Is this what serves now?
 ) -> dict:  # see `checked`, with what `registered` says
     "The registered version and the run that logged it."
-    wanted, path = at.entry["model_hash"][:12], f"state/{at.source}/mlflow.db"
+    wanted, own = at.entry["model_hash"][:12], own_database(at.source, at.root)
+    path = f"state/{at.source}/mlflow.db" if own else without_passwords(mlflow_uri(at.source, at.root))
     found = {"link": "MLflow", "state": "gone", "path": path, "sha256": None, "recorded": wanted, "brief": []}
-    found |= registered(at.root, at.source, wanted)
+    try:
+        found |= registered(at.root, at.source, wanted)
+    except MlflowError as error:
+        return found | {"told": [f"not looked at: {error}"]}
     if "version" not in found:
         return found | {"told": ["no registered version has this model: `make publish` mends that"]}
     own, champion = found["content_hash"] == wanted, "champion" in found["aliases"] or not serves
     found |= {"state": "ok" if own and champion else "changed", "sha256": found["content_hash"]}
     version = f"version {found['version']}" + f" ({', '.join(found['aliases'])})" * bool(found["aliases"])
-    told = [f"{MODEL} {version}, run {found['run']} {found['run_id']}"]
+    told = [f"{mlflow_name(at.source, at.root)} {version}, run {found['run']} {found['run_id']}"]
     told += [] if own else ["its run logged another model"]
     told += [] if champion else ["it serves and is not the champion: `make publish` mends that"]
     return found | {"told": told, "brief": [version, found["run_id"][:12]]}

@@ -26,6 +26,7 @@ from ..common.ledger import months_before, read_ledger, state_folder
 from ..common.lock import project_lock
 from ..common.params import env_file, read_env, stages
 from ..common.paths import say, write_text
+from ..common.text import without_passwords
 from ..delivery.track_record import month_record, read_story, story_page, the_first, told
 from ..workflow.executor import build
 from ..workflow.notebooks import notebooks
@@ -231,7 +232,7 @@ def _tell(root, source, alerts, month, ends=True):
 
 
 def _failed(source, month, error):
-    reason = re.sub(r"//[^/@\s]*@", "//", str(error).strip())[:500] or type(error).__name__  # no password of a URL
+    reason = without_passwords(str(error).strip())[:500] or type(error).__name__
     known = {"source": source, "month": month or "", "figures": {}, "link": f"products/{source}/failed"}
     return known | {"name": "build_failed", "severity": "critical", "subject": f"build {month}", "reason": reason}
 

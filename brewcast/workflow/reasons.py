@@ -12,7 +12,7 @@ import json
 from pathlib import Path
 
 from ..common.hashing import FileHashes, digest
-from ..common.params import upstream_of
+from ..common.params import executor_settings, upstream_of
 from brewcast.workflow.staleness import (
     _texts,
     file_hashes,
@@ -49,7 +49,8 @@ def why_stale(
         return [never]
     print_now = print_now or fingerprint(stage, root / wiring["source"], wiring["params"], root, hashes)
     before = built["fingerprint"]
-    state = told_of(state, wiring["params"]) if state else state_seen(root, source, wiring["params"])
+    asked = executor_settings(root)["told"].get(stage)
+    state = told_of(state, wiring["params"], asked) if state else state_seen(root, source, stage, wiring["params"])
     edited = [name for name, found in products.items() if found and found != built["products"].get(name)]
     taken = {
         name: read_by_others(product_hashes(wired[name], root, hashes)) for name in upstream_of(root / wiring["source"])
@@ -97,19 +98,14 @@ def code_changes(
     numbers = [number for number, _ in program(json.loads(notebook.read_text())["cells"])]
     reasons, matcher = [], difflib.SequenceMatcher(None, before, now, autojunk=False)
     for how, i, j, k, end in matcher.get_opcodes():
-        for at in range(k, end) if how in ("replace", "insert") else ():
-            text = f"cell {numbers[at]} of {notebook.name}, `{now[at][13:]}`"
-            reasons.append(
-                {
-                    "kind": "code",
-                    "name": str(numbers[at]),
-                    "text": f"{text}, {'is new' if how == 'insert' else 'changed'}",
-                }
-            )
-        for at in range(i, j) if how == "delete" else ():
-            reasons.append(
-                {"kind": "code", "name": "", "text": f"a cell of {notebook.name}, `{before[at][13:]}`, is gone"}
-            )
+        if how == "equal":
+            continue
+        for at in range(k, end):
+            what = "changed" if at - k < j - i else "is new"
+            text = f"cell {numbers[at]} of {notebook.name}, `{now[at][13:]}`, {what}"
+            reasons.append({"kind": "code", "name": str(numbers[at]), "text": text})
+        for cell in before[i + end - k : j]:
+            reasons.append({"kind": "code", "name": "", "text": f"a cell of {notebook.name}, `{cell[13:]}`, is gone"})
     return reasons
 
 
@@ -118,7 +114,7 @@ def parameter_changes(
     now: dict,  # the same
     at: str = "",  # the dotted name so far
 ) -> list[dict]:  # reasons
-    "The parameters that are others: old -> new."
+    "The parameters that are others: old -> new, and those that came or went."
     reasons = []
     for name in [*before, *(n for n in now if n not in before)]:
         old, new = before.get(name), now.get(name)
@@ -126,6 +122,8 @@ def parameter_changes(
             reasons += parameter_changes(old, new, f"{at}{name}.")
         elif old != new or (name in before) != (name in now):
             told = f"parameter {at}{name}: {short(old)} -> {short(new)}"
+            told = f"parameter {at}{name} is new: {short(new)}" if name not in before else told
+            told = f"parameter {at}{name} is gone: it was {short(old)}" if name not in now else told
             reasons.append({"kind": "parameter", "name": f"{at}{name}", "text": told, "old": old, "new": new})
     return reasons
 
@@ -135,7 +133,7 @@ def short(
 ) -> str:  # at most 60 characters
     "A value as a line shows it."
     text = json.dumps(value, default=str, ensure_ascii=False)
-    return text if len(text) <= 60 else f"{text[:50]}... ({digest(value)})"
+    return text if len(text) <= 60 else f"{text[:42]}... ({digest(value)})"
 
 
 def module_changes(
@@ -202,5 +200,10 @@ def state_changes(
     before, now = json.loads(json.dumps(before or {})), json.loads(json.dumps(now or {}))
     changed = [name for name in sorted({*before, *now}) if before.get(name) != now.get(name)]
     return [
-        {"kind": "state", "name": name, "text": f"the state's {name.replace('_', ' ')} changed"} for name in changed
+        {
+            "kind": "state",
+            "name": name,
+            "text": f"the state's {name.replace('_', ' ').replace('.', chr(39) + 's ')} changed",
+        }
+        for name in changed
     ]

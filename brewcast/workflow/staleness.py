@@ -21,6 +21,7 @@ from pathlib import Path
 
 from ..common.hashing import FileHashes, digest, files_below, hidden
 from ..common.ledger import resolve_inputs
+from ..common.mlflow import mlflow_name, mlflow_uri
 from ..common.params import env_file, executor_settings, read_env, stages, upstream_of
 from ..common.paths import write_text
 
@@ -155,10 +156,10 @@ def package_data(
     return sorted(path for path in below if not path.suffix.startswith(".py") and not hidden(path.relative_to(folder)))
 
 # %% ../../nbs/workflow/staleness.ipynb #0cb4c58d
-RESOLVED = {  # parameters that name inputs.json, and what their stage is told of the state by them
-    "inputs": ["champion", "challenger", "archived_forecasts", "barred", "by_hand", "months"],
-    "kept": ["known"],
-}
+RESOLVED = [
+    "inputs",
+    "kept",
+]  # parameters that name inputs.json: what a stage reads of it is its `told` in pipeline.yaml
 
 
 def files_read(
@@ -326,7 +327,7 @@ def remember(
     hashes = file_hashes(root, source)
     content = {
         "fingerprint": seen or fingerprint(stage, root / wired[stage]["source"], wired[stage]["params"], root, hashes),
-        "state": state_seen(root, source, wired[stage]["params"]),
+        "state": state_seen(root, source, stage, wired[stage]["params"]),
         "params": wired[stage]["params"],
         "products": product_hashes(wired[stage], root, hashes),
         "upstream": {
@@ -352,21 +353,27 @@ def recall(
 def state_seen(
     root: Path,  # the project
     source: str,  # the source that is built
-    params: dict,  # a stage's parameters
+    stage: str,  # a stage's name
+    params: dict,  # its parameters
 ) -> dict | None:  # of what `resolve_inputs` gives; None for a stage that does not ask
     "What a stage was told of the state."
     if not inputs_path(root, source).exists():
         return None
-    return told_of(json.loads(inputs_path(root, source).read_text()), params)
+    return told_of(
+        json.loads(inputs_path(root, source).read_text()), params, executor_settings(root)["told"].get(stage)
+    )
 
 
 def told_of(
     state: dict,  # see `resolve_inputs`
     params: dict,  # a stage's parameters
+    told: list[str] | None = None,  # what it reads, such as "champion.recipe"; None: nobody says, so all of it
 ) -> dict | None:  # None for a stage that does not ask
-    "The part of the state that a stage's parameters ask for."
-    asked = [name for parameter in RESOLVED if parameter in params for name in RESOLVED[parameter]]
-    return {name: state.get(name) for name in asked} or None
+    "The part of the state that a stage reads."
+    if not any(name in params for name in RESOLVED):
+        return None
+    asked = told or [name for name in state if name != "build_key"]
+    return {name: functools.reduce(lambda held, part: (held or {}).get(part), name.split("."), state) for name in asked}
 
 # %% ../../nbs/workflow/staleness.ipynb #46838d67
 def fingerprints(
@@ -419,7 +426,11 @@ def state_read(
         *state.glob("mlflow.db"),
         state / "current",
     ]
-    return [[path.name, hashes.of(path)] for path in named] + sorted([str(path), str(path.resolve())] for path in there)
+    asked = [
+        ["MLflow", digest([mlflow_uri(source, root), mlflow_name(source, root)])]
+    ]  # another one has to follow, too
+    held = [[path.name, hashes.of(path)] for path in named]
+    return held + sorted([str(path), str(path.resolve())] for path in there) + asked
 
 
 def package_files(

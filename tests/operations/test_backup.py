@@ -28,7 +28,7 @@ from brewcast.common.ledger import MODEL, read_ledger, resolve_inputs
 from brewcast.common.mlflow import log_model_run, mlflow_client
 from brewcast.model.recipes import Baseline
 from brewcast.operations import backup
-from brewcast.registry.publish import aliases
+from brewcast.registry.model_registry import aliases
 from brewcast.serving.release import check_release
 from brewcast.workflow.runs import lay_out, read_runs
 

@@ -23,7 +23,8 @@ from brewcast.common.ledger import read_ledger
 from brewcast.delivery.package import call, quiet_environment
 from brewcast.registry import promotion
 from brewcast.registry.ledger_writer import append_entry
-from brewcast.registry.publish import aliases, publish
+from brewcast.registry.model_registry import aliases
+from brewcast.registry.publish import publish
 from brewcast.serving.prediction_log import read_predictions
 from brewcast.serving.release import Release
 from brewcast.serving.traffic import place_of

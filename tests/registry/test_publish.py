@@ -19,7 +19,8 @@ from brewcast.common.ledger import CHAMPION, archive_name, read_ledger, resolve_
 from brewcast.common.lock import project_lock
 from brewcast.delivery.package import bento_hashes, build_bento, hashes, quiet_environment
 from brewcast.registry import promotion
-from brewcast.registry.publish import NotTrusted, aliases, publish
+from brewcast.registry.model_registry import aliases
+from brewcast.registry.publish import NotTrusted, publish
 
 
 def what_is_there(root: Path) -> dict:

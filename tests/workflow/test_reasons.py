@@ -8,6 +8,7 @@ import pytest
 from toy import cell, edit, started
 
 from brewcast.common.hashing import FileHashes
+from brewcast.common.paths import write_text
 from brewcast.workflow.reasons import (
     code_changes,
     import_chain,
@@ -151,6 +152,21 @@ def test_what_the_state_says_now_counts_before_what_it_said(project):
     assert state_changes(None, None) == [] == state_changes({"a": (1, 2)}, {"a": [1, 2]})
 
 
+def test_a_stage_is_told_the_part_of_the_state_that_it_reads(project):
+    # given a stage of which it is declared what it reads, and another champion of the same recipe
+    said = "executor: {told: {judge: [champion.release, barred]}}"
+    write_text(project / "pipeline.yaml", said)
+    remember(project, "near", "judge", WIRED)
+    ask = lambda **now: [r["text"] for r in why(project, "near", WIRED, {"champion": {"release": "r1"}} | now)["judge"]]  # noqa: E731
+    # then what it does not read is no reason
+    assert ask(champion={"release": "r1", "cutoff": "2024-06-30"}, months=["june"], barred=[]) == []
+    assert ask(champion={"release": "r2"}, barred=["forest"]) == [
+        "the state's barred changed",
+        "the state's champion's release changed",
+    ]
+    assert ask(champion=None, barred=[]) == ["the state's champion's release changed"]
+
+
 def test_cells_that_changed_came_or_went_are_named_as_they_are_found_in_the_notebook(project):
     # given a notebook of which one cell is another, one new and one gone
     before = recall(project, "near", "clean")["fingerprint"]["code"]
@@ -168,6 +184,10 @@ def test_cells_that_changed_came_or_went_are_named_as_they_are_found_in_the_note
     assert told() == ["cell 4 of clean.ipynb, `z = 3`, is new"]
     write_notebook(project, "clean", [first, third, fourth])
     assert told() == ["a cell of clean.ipynb, `x = twice(1)`, is gone"]
+    # and where two became one, both are accounted for
+    write_notebook(project, "clean", [first, second, "z = 3"])
+    gone = f"a cell of clean.ipynb, `{fourth.splitlines()[0]}`, is gone"
+    assert told() == ["cell 5 of clean.ipynb, `z = 3`, changed", gone]
     # and comments and layout are no change
     write_notebook(project, "clean", [f"# first\n{first}", "x = twice(\n    1\n)", third, fourth])
     assert told() == []
@@ -179,19 +199,21 @@ def test_parameters_are_told_by_their_dotted_names_with_what_they_were_and_are()
     found = parameter_changes(before, now)
     assert [reason["text"] for reason in found] == [
         "parameter gate.gain: 0.01 -> 0.02",
-        "parameter gate.old: 3 -> null",
+        "parameter gate.old is gone: it was 3",
         'parameter unit: "day" -> {"a": 1}',
-        "parameter new: null -> true",
+        "parameter new is new: true",
     ]
     assert (found[0]["name"], found[0]["old"], found[0]["new"]) == ("gate.gain", 0.01, 0.02)
     # one that is null is not one that is not there
-    assert [reason["name"] for reason in parameter_changes({"floor": None}, {})] == ["floor"]
+    assert [reason["text"] for reason in parameter_changes({"floor": None}, {})] == [
+        "parameter floor is gone: it was null"
+    ]
     assert parameter_changes(before, json.loads(json.dumps(before))) == []
 
 
 def test_two_long_values_that_begin_alike_are_told_apart_in_a_line():
     long, other = list(range(100)), [*range(99), 0]
-    assert len(short(long)) <= 70 and short(long)[:50] == short(other)[:50] and short(long) != short(other)
+    assert len(short(long)) <= 60 and short(long)[:42] == short(other)[:42] and short(long) != short(other)
     assert (short([1, "é"]), short("x" * 58)) == ('[1, "é"]', f'"{"x" * 58}"')
 
 
