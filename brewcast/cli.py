@@ -280,10 +280,15 @@ def _publish(root, asked):
 
 
 def _why(root, asked):
-    wired = stages(root, parameters(root, asked.source, asked.changed))
-    export_notebooks(root)  # as a build would: what was edited and not exported is a reason, too
+    wired, status = stages(root, parameters(root, asked.source, asked.changed)), 0
+    try:
+        export_notebooks(root)  # as a build would: what was edited and not exported is a reason, too
+    except RuntimeError as error:  # a build would stop here; which stages are stale is known all the same
+        say(f"error: {error}")
+        status = 1
     found = stale(root, asked.source, wired)
     print(json.dumps(found, indent=1, default=str) if asked.json else told_why(found))
+    return status
 
 
 def _verify(root, asked):

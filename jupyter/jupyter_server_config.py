@@ -16,6 +16,7 @@ c.LabApp.news_url = None
 c.LabApp.check_for_updates_class = "jupyterlab.NeverCheckForUpdate"
 c.LabApp.extension_manager = "readonly"
 c.LabApp.collaborative = False
+c.LabApp.extra_labextensions_path = [str(root / "jupyter" / "labextensions")]  # shows what a save's answer says
 # What Ploomber brings along and nobody here uses: text notebooks, the classic notebook, sharing in a cloud.
 c.ServerApp.jpserver_extensions = {"jupyterlab_jupytext": False, "nbclassic": False, "ploomber_extension": False}
 
@@ -28,35 +29,34 @@ class Notebooks(LargeFileManager):
         from ipykernel.ipkernel import IPythonKernel
 
         model = super().get(path, *args, **kwargs)
-        if is_ours(model, path) and model["content"]:
+        if is_ours(path) and model["type"] == "notebook" and model["content"]:
             metadata, kernels = model["content"]["metadata"], self.parent.kernel_spec_manager
             metadata["kernelspec"]["display_name"] = kernels.get_kernel_spec("python3").display_name
             metadata["language_info"] = dict(IPythonKernel.language_info)
         return model
 
     def save(self, model, path=""):
-        "Without outputs, and the module is made from it: an edit is what runs."
+        "Without outputs, and the module is made from it: an edit is what runs. One that is half typed is saved, and says so."
         from nbdev.clean import clean_jupyter
 
         from brewcast.workflow.notebooks import export_saved
 
-        if is_ours(model, path):
+        if is_ours(path) and model.get("type") == "notebook" and model.get("content"):
             clean_jupyter(path=str(root / path.strip("/")), model=model)
             for cell in model["content"]["cells"]:
                 if cell["cell_type"] == "code":
                     cell["outputs"] = []
         saved = super().save(model, path)
-        if is_ours(model, path):
-            export_saved(root, root / path.strip("/"))
+        if is_ours(path) and (told := export_saved(root, root / path.strip("/"))):
+            saved["message"] = f"Saved, and not exported: {told}"
         return saved
 
 
-def is_ours(model, path):
+def is_ours(path):
     "Is it a notebook of the library, or somebody's own beside it?"
     place = (root / path.strip("/")).resolve()
-    return (
-        model["type"] == "notebook" and place.is_relative_to(root / "nbs") and ".ipynb_checkpoints" not in place.parts
-    )
+    inside = place.is_relative_to(root / "nbs") and ".ipynb_checkpoints" not in place.parts
+    return place.suffix == ".ipynb" and inside
 
 
 c.ServerApp.contents_manager_class = Notebooks  # the default is asynchronous, Ploomber's is not: nothing would open

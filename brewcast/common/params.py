@@ -4,16 +4,18 @@
 
 # %% auto #0
 __all__ = ['TEXT', 'NUMBERS', 'FREE', 'MAY_BE_NULL', 'DAYS', 'AT_LEAST_ONE', 'CHOICES', 'QUIET', 'env_files', 'env_file',
-           'misread', 'read_env', 'stages', 'executor_settings', 'parameter_cell', 'upstream_of', 'known_parameters',
-           'unknown_countries', 'flat', 'check_parameters', 'nearest', 'parameters', 'lock_differences',
-           'check_environment', 'environment']
+           'misread', 'read_env', 'stages', 'executor_settings', 'notebook_cells', 'parameter_cell', 'upstream_of',
+           'known_parameters', 'unknown_countries', 'flat', 'check_parameters', 'nearest', 'parameters',
+           'lock_differences', 'check_environment', 'environment']
 
 # %% ../../nbs/common/params.ipynb #63e1407b
 import ast
 import difflib
 import functools
 import json
+import os
 import re
+import shlex
 import sysconfig
 from pathlib import Path
 
@@ -201,14 +203,35 @@ CHOICES = {
 }
 
 
+def notebook_cells(
+    notebook: Path,  # a file
+) -> list[dict]:  # its cells
+    "What is in a notebook. Raises ValueError for a file that is none, as git's conflicts leave it."
+    raw = Path(notebook).read_bytes()
+    try:
+        return [cell | {"metadata": cell.get("metadata", {})} for cell in json.loads(raw)["cells"]]
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        begun = re.search(rb"(?m)^<<<<<<< ", raw)
+        line = raw.count(b"\n", 0, begun.start()) + 1 if begun else 0
+        what = f"line {line}: a conflict that git left" if begun else f"no notebook ({error})"
+        fix = "`nbdev_fix {0}` lays both sides out as cells" if begun else "`git checkout {0}` takes it back"
+        place = os.path.relpath(notebook)
+        raise ValueError(f"{place}: {what}: {fix.format(shlex.quote(place))}") from None
+
+
 def parameter_cell(
     notebook: Path,  # a stage's notebook
 ) -> dict:  # name -> default, `upstream` and `product` among them
-    "What the parameters cell of a notebook declares. Empty where there is none."
-    for cell in json.loads(Path(notebook).read_text())["cells"]:
+    "What the parameters cell of a notebook declares. Empty where there is none. Raises ValueError for one that is half typed."
+    for number, cell in enumerate(notebook_cells(notebook), 1):
         if "parameters" in cell["metadata"].get("tags", []):
-            nodes = [node for node in ast.parse("".join(cell["source"])).body if isinstance(node, ast.Assign)]
-            return {node.targets[0].id: ast.literal_eval(node.value) for node in nodes}
+            try:
+                nodes = [node for node in ast.parse("".join(cell["source"])).body if isinstance(node, ast.Assign)]
+                return {node.targets[0].id: ast.literal_eval(node.value) for node in nodes}
+            except (SyntaxError, ValueError, AttributeError) as error:
+                said = f"line {error.lineno}: {error.msg}" if isinstance(error, SyntaxError) else str(error)
+                place = f"cell {number} of {os.path.relpath(notebook)}, its parameters"
+                raise ValueError(f"{place}: {said}; each is `name = value`, a literal") from None
     return {}
 
 

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, commands, copy_project, project_environment
 
-from brewcast.workflow.notebooks import clean_notebooks, export_notebooks, notebooks
+from brewcast.workflow.notebooks import clean_notebooks, export_notebooks, notebooks, unfinished
 
 
 def test_exporting_and_cleaning_change_nothing(tmp_path):
+    assert [told for path in notebooks(ROOT) if (told := unfinished(path, ROOT))] == []
     for name in ["nbs", "brewcast", "settings.ini", "setup.py", "pyproject.toml"]:
         copied = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
         copied(ROOT / name, tmp_path / name)
@@ -147,3 +148,166 @@ def test_of_two_projects_in_one_process_each_is_exported_to_its_own_place(tmp_pa
         root = nested(tmp_path / name)
         assert export_notebooks(root) == ["common/units.ipynb", "data/11_look.ipynb"]
         assert (root / "brewcast/data/look.py").exists()
+
+
+# --- half typed, by hand, in conflict
+
+
+def contents(root: Path) -> dict:
+    "The library as it is exported."
+    return {path.relative_to(root).as_posix(): path.read_bytes() for path in (root / "brewcast").rglob("*.py")}
+
+
+LOOK = "#| export\nfrom brewcast.common.units import twice\n\n\ndef look(x):\n    return twice(x)"
+HALF = {  # what was typed so far in a notebook's code cells, and what is said of it
+    "code": (
+        ["#| default_exp data.look", f"{LOOK}\n\n\ndef half(:"],
+        r"cell 3, line 9, `def half\(:`: invalid syntax; it",
+    ),
+    "the end": (
+        ["#| default_exp data.look", f"{LOOK}\n\n\ndef half():"],
+        "line 9, `def half.*expected an indented block",
+    ),
+    "a return": (
+        ["#| default_exp data.look", LOOK, "#| export\nreturn 1"],
+        "cell 4, line 2, `return 1`: 'return' outside",
+    ),
+    "a magic": (
+        ["#| default_exp data.look", f"{LOOK}\n%time look(1)"],
+        "line 7, `%time look.1.`: a magic is no Python",
+    ),
+    "a shell": (["#| default_exp data.look", f"{LOOK}\n!ls"], "line 7, `!ls`: a magic is no Python"),
+    "a directive": (["#| default_exp data.look", LOOK.replace("export", "expor", 1)], "did you mean `#| export`"),
+    "its beginning": (["#| default_exp data.look", LOOK.replace("#| export", "#|", 1)], "did you mean `#| export`"),
+    "another place": (["#| default_exp data.loo", LOOK], "cell 2, .*its place says `#| default_exp data.look`"),
+    "no place": (["1", LOOK], "11_look.ipynb: it exports code, and no cell says where to: `#| default_exp data.look`"),
+    "a name": (["#| default_exp data.look", LOOK.replace("export", "export data.x", 1)], "no name follows"),
+}
+
+
+@pytest.mark.parametrize("typed", HALF)
+def test_a_notebook_that_is_half_typed_waits_and_the_others_do_not(tmp_path, typed):
+    # given a library that is in step
+    root = nested(tmp_path)
+    export_notebooks(root)
+    exported, was = contents(root), (root / "nbs/data/11_look.ipynb").read_text()
+    # when a notebook is half typed, and another is edited
+    sources, told = HALF[typed]
+    write(root / "nbs/data/11_look.ipynb", *sources)
+    units = [
+        "#| default_exp common.units",
+        "#| export\ndef twice(x):\n    return 2 * x\n\n\ndef half(x):\n    return x / 2",
+    ]
+    write(root / "nbs/common/units.ipynb", *units)
+    # then it is named, each time, its module stays, and the other's is made, in the index, too
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match=told.replace("|", r"\|").replace("`#", "`#")):
+            export_notebooks(root)
+        now = contents(root)
+        assert now["brewcast/data/look.py"] == exported["brewcast/data/look.py"]
+        assert b"def half(x)" in now["brewcast/common/units.py"]
+        assert (
+            b"brewcast.common.units.half" in now["brewcast/_modidx.py"]
+            and b"data.look.look" in now["brewcast/_modidx.py"]
+        )
+        assert now.keys() == exported.keys()
+    # and when it is taken back, all is well and nothing is to be exported
+    (root / "nbs/data/11_look.ipynb").write_text(was)
+    assert export_notebooks(root) == [] and contents(root) == now
+
+
+def test_what_is_not_exported_may_be_half_typed(tmp_path):
+    root = nested(tmp_path)
+    write(
+        root / "nbs/data/11_look.ipynb",
+        "#| default_exp data.look",
+        LOOK,
+        "#| hide\n%time 1",
+        "def half(:",
+        "#| eval: false\n(",
+    )
+    assert export_notebooks(root) == ["common/units.ipynb", "data/11_look.ipynb"]
+
+
+def test_a_module_that_nbdev_left_broken_is_made_again_and_so_is_the_index(tmp_path, capsys):
+    # given a half-typed notebook that was exported past our check: its module does not parse, and the index is gone
+    root = nested(tmp_path)
+    export_notebooks(root)
+    exported, was = contents(root), (root / "nbs/data/11_look.ipynb").read_text()
+    write(root / "nbs/data/11_look.ipynb", "#| default_exp data.look", f"{LOOK}\n\n\ndef half(:")
+    commands(root)(f"PATH={ROOT}/.venv/bin:$PATH; nbdev_export", fails=True)
+    assert not (root / "brewcast/_modidx.py").exists()
+    with pytest.raises(RuntimeError, match="cell 3, line 9, `def half"):
+        export_notebooks(root)
+    # when the edit is taken back
+    (root / "nbs/data/11_look.ipynb").write_text(was)
+    export_notebooks(root)
+    # then all is as it was
+    assert contents(root) == exported
+    assert "brewcast/data/look.py was not as its notebook makes it" in capsys.readouterr().err
+
+
+def test_a_module_that_was_edited_by_hand_is_never_overwritten_in_silence(tmp_path, capsys):
+    root = nested(tmp_path)
+    export_notebooks(root)
+    exported, module = contents(root), root / "brewcast/data/look.py"
+    # when it is edited, and its notebook not, then it stays, and the ways out are said
+    module.write_text(module.read_text() + "\n\nadded = 1\n")
+    for _ in range(2):
+        with pytest.raises(
+            RuntimeError, match="look.py was edited.*nbdev_update brewcast/data/look.py.*or remove brewcast"
+        ):
+            export_notebooks(root)
+        assert "added = 1" in module.read_text()
+    # and where nobody remembers what was exported, the notebook's is made, and the edit is kept beside
+    (root / "scratch/.exported.json").unlink()
+    export_notebooks(root)
+    assert contents(root) == exported
+    assert "what it was is kept in scratch/edited/brewcast/data/look.py" in capsys.readouterr().err
+    assert "added = 1" in (root / "scratch/edited/brewcast/data/look.py").read_text()
+    # and the way out that was said: it is removed, and made again
+    module.write_text(module.read_text() + "\n\nadded = 1\n")
+    module.unlink()
+    export_notebooks(root)
+    assert contents(root) == exported
+
+
+def test_a_merge_with_conflicts_is_named_and_settled_in_the_notebook(tmp_path):
+    # given two branches that change the same function
+    root, git = nested(tmp_path), "git -c user.name=a -c user.email=a@example.com"
+    run, edited = commands(root), lambda body: LOOK.replace("twice(x)", body)
+    (root / ".gitignore").write_text("scratch\n")
+    export_notebooks(root)
+    run(f"git init -qb main && git add -A && {git} commit -qm start && git checkout -qb other")
+    for branch, body in {"other": "twice(x) + 1", "main": "twice(x) + 2"}.items():
+        run(f"git checkout -q {branch}")
+        write(root / "nbs/data/11_look.ipynb", "#| default_exp data.look", edited(body))
+        export_notebooks(root)
+        run(f"{git} commit -qam {branch}")
+    run(f"{git} merge other", fails=True)
+    assert "<<<<<<< " in (root / "brewcast/data/look.py").read_text()
+    # when it is exported, then the notebook is named, with the line and the way out
+    with pytest.raises(RuntimeError, match=r"11_look.ipynb: line \d+: a conflict that git left: `nbdev_fix "):
+        export_notebooks(root)
+    # and when the way out is taken, then a person has to choose
+    run(f"PATH={ROOT}/.venv/bin:$PATH; nbdev_fix nbs/data/11_look.ipynb", fails=True)  # as a conflict is left
+    with pytest.raises(
+        RuntimeError, match=r"cell \d, line 1, `.<<<<<<< HEAD.`: a conflict that git left: keep one side"
+    ):
+        export_notebooks(root)
+    # and when that is done, then the module is made, whatever git has left in it
+    write(root / "nbs/data/11_look.ipynb", "#| default_exp data.look", edited("twice(x) + 3"))
+    assert export_notebooks(root) == ["data/11_look.ipynb"]
+    assert "twice(x) + 3" in (root / "brewcast/data/look.py").read_text()
+    assert "<<<<<<<" not in "".join(text.decode() for text in contents(root).values())
+
+
+def test_a_notebook_that_is_none_is_named_with_the_way_out(tmp_path):
+    root = nested(tmp_path)
+    export_notebooks(root)
+    exported = contents(root)
+    for text in ("", "{", "[1]", '{"cells": 1}', '{"cells": [1]}', "\xff\0"):
+        (root / "nbs/data/11_look.ipynb").write_text(text, encoding="latin-1")
+        with pytest.raises(RuntimeError, match=r"11_look.ipynb: no notebook \(.*\): `git checkout .*` takes it back"):
+            export_notebooks(root)
+        assert contents(root) == exported
