@@ -42,11 +42,13 @@ from ..common.core import read_json, read_parquet, stage_paths, write_json, writ
 from ..common.hashing import sha256
 from ..common.paths import find_root
 from brewcast.data.source_files import (
+    Limits,
     _literal,
     _mark_repeats,
     _name,
     _nearest,
     confine,
+    in_time,
     load_table,
     looks_like,
     open_raw,
@@ -645,14 +647,18 @@ def ingest(
     gives: SimpleNamespace,  # sales, lineage, largest, plan, quarantine, dataset: where to write
     through: str | None = None,  # the last month to read, such as "2012-10"; None: all of them
     same_store: dict[str, str] | None = None,  # by another name of a store: the id that it is kept under
+    limits: dict | None = None,  # see `Limits`
 ) -> dict:  # the content of dataset.json
     "Read a source, set bad rows aside, write the rest. Raises ValueError on an input that cannot be used."
     root, db = find_root(), connect()
     if not isinstance(files, list) or not all(isinstance(spec, dict) for spec in files):
         raise ValueError("files: must be a list of tables, each with a name, a path and columns (see env.yaml)")
     confine(db.con, root / data, files)
+    limits = Limits(**limits or {})
     snapshots, taken = tempfile.TemporaryDirectory(), {}
-    found = {spec.get("name"): load_table(db.con, root / data, spec, Path(snapshots.name), taken) for spec in files}
+    found = {
+        spec.get("name"): load_table(db.con, root / data, spec, Path(snapshots.name), taken, limits) for spec in files
+    }
     owners = {file: table for table, paths in found.items() for file in paths}
     if len(owners) < sum(map(len, found.values())) or len(found) < len(files):
         raise ValueError(
@@ -661,8 +667,10 @@ def ingest(
     sales = sales_schema(lacks, categories, returns, key)
     if through is not None and not re.fullmatch(r"\d{4}-(0[1-9]|1[0-2])", str(through)):
         raise ValueError(f"through is {through!r}: it names the last month to read, such as 2012-10")
-    queries = [judge(db, root / sql, sales, lacks, owners, through, same_store)]
-    queries += [judge(db, root / plan_sql, PLAN, [], owners, through, same_store)] if plan_sql else []
+    queries = []
+    for path, schema, lacking in [(sql, sales, lacks), *([(plan_sql, PLAN, [])] if plan_sql else [])]:
+        with in_time(db.con, f"running {path}", limits):
+            queries.append(judge(db, root / path, schema, lacking, owners, through, same_store))
     later = forget_later(db.con, files, queries, through)
     set_aside(db.con, owners, queries)
     counted, aside = count_rows(db.con, found, queries), quarantine(db.con, found, files)
