@@ -713,7 +713,7 @@ def open_raw(
         schema = pa.schema([("_line", pa.int64()), ("text", pa.string()), ("odd", pa.bool_())])
 
     def watched():
-        rows = 0
+        rows = -1 if header else 0
         try:
             for batch in batches:
                 rows += len(batch)
