@@ -476,8 +476,14 @@ def rows_by_month(
         dated = _dated(spec)
         month = f"strftime({dated}, '%Y-%m')" if dated else "NULL"
         staged = _name(f"_staged_{spec['name']}")
+        of_lines = (
+            f"(SELECT _file, _line FROM _judged_{query.name} WHERE _reason IS NOT NULL)" if query.spreads else None
+        )
         for lot in ("_aside", "_left_out"):
-            parts.append(f"SELECT {month}, '{lot}' FROM {staged} SEMI JOIN {lot} ON file = _file AND line = _line")
+            lines = f"SELECT {month}, '{lot}' FROM {staged} SEMI JOIN {lot} ON file = _file AND line = _line"
+            parts.append(lines + (f" WHERE (_file, _line) NOT IN {of_lines}" if of_lines else ""))
+    if query.spreads:  # a sale line has a month, where a line has many
+        parts.append(f"SELECT strftime(date, '%Y-%m'), '_aside' FROM _judged_{query.name} WHERE _reason IS NOT NULL")
     rows = con.execute(f"""SELECT coalesce(month, 'unknown') AS month, count_if(lot = 'in'), count_if(lot = '_aside'),
         count_if(lot = '_left_out') FROM ({" UNION ALL ".join(parts)}) GROUP BY ALL ORDER BY ALL""").fetchall()
     left_out = {month: {"rows_left_out_by_query": left} for month, _, _, left in rows if left}

@@ -460,6 +460,10 @@ def _check_kinds(name: str, spec: dict) -> None:
             f'files: {name}: delimiter is {delimiter!r}, and is one character, such as ";"'
             ' (a tab is "\\t", in double quotes)'
         )
+    if near := [place for place in spec.get("outside") or [] if not Path(str(place)).is_absolute()]:
+        raise ValueError(
+            f"files: {name}: outside holds {near[0]!r}, where absolute paths are taken, such as /srv/tills"
+        )
     if (spec.get("skip_lines") or 0) < 0:
         raise ValueError(f"files: {name}: skip_lines is {spec['skip_lines']}, and is at least 0")
 
@@ -509,7 +513,10 @@ def confine(
     files: list[dict],  # the tables' settings
 ) -> None:
     "Let DuckDB open the tables' files, and from now on nothing else: no file, address or extension that a view or SQL names."
-    paths = {str(path) for spec in files for path in find_files(data, spec).values()}
+    found = [path for spec in files for path in find_files(data, spec).values()]
+    paths = {
+        str(path) for link in found for path in (link, link.resolve())
+    }  # a database's log lies beside the file itself
     allowed = ", ".join(_literal(path + end) for path in sorted(paths) for end in ("", ".wal", ".checkpoint.wal"))
     con.execute(f"SET allowed_paths = [{allowed}]; SET enable_external_access = false; SET lock_configuration = true")
 

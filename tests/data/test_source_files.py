@@ -155,6 +155,11 @@ REFUSED = {  # content, settings, and what the error says
     ),
     "a name for a list of columns": (text(*LINES), {"more": {"key": "STORE"}}, "key is 'STORE', where a list of"),
     "lines to skip as a text": (text(*LINES), {"more": {"skip_lines": "two"}}, "skip_lines is 'two', where a number"),
+    "a place that is no path": (
+        text(*LINES),
+        {"more": {"outside": ["tills"]}},
+        "outside holds 'tills', where absolute",
+    ),
     "fewer lines than none": (text(*LINES), {"more": {"skip_lines": -1}}, "skip_lines is -1, and is at least 0"),
     "a zip archive": (b"PK\x03\x04" + bytes(40), {}, "till.csv: is a zip archive or an Excel workbook: unpack it"),
     "a zip archive in gzip": (
@@ -914,6 +919,10 @@ def test_a_folder_that_is_a_link_itself_is_the_sources_folder(read, tmp_path):
     assert len(read(text(*LINES)).sales) == 4
     (tmp_path / "elsewhere" / "same.csv").symlink_to(tmp_path / "elsewhere" / "till.csv")
     assert len(read(None, more={"path": "same.csv"}).sales) == 4
+    # and so is a database, though its log lies elsewhere
+    _, name, more = as_file(tmp_path / "elsewhere", as_frame(), "duckdb")
+    (tmp_path / "database").symlink_to(tmp_path / "elsewhere" / name)
+    assert len(read(None, data=tmp_path / "database", more=more).sales) == 4
 
 
 def test_a_database_with_a_log_is_read_as_before(read):
