@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from .paths import write_text
+from .progress import Step
 
 # %% ../../nbs/common/hashing.ipynb #bed5204a
 LOGS = ("-wal", ".wal")  # what SQLite and DuckDB write beside a database, before it goes into the database's file
@@ -113,6 +114,9 @@ def files_below(
             yield from files_below(path, above)
 
 
+_LONG = 1_000_000_000  # bytes, which may take seconds to be read
+
+
 class FileHashes:
     "Hashes of files, remembered in a file."
 
@@ -139,7 +143,8 @@ class FileHashes:
         seen = [n for stat in stats for n in (stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)]
         known = self.known.get(str(path))
         if known is None or known[:-1] != seen:
-            known = self.known[str(path)] = [*seen, sha256(path)]
+            with Step(f"hashing {path}") if seen[0] > _LONG else contextlib.nullcontext():
+                known = self.known[str(path)] = [*seen, sha256(path)]
             self.new = True
         return known[-1]
 

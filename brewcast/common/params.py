@@ -194,7 +194,8 @@ MAY_BE_NULL = {
     "policy.max_age",
 }  # where a source has none
 DAYS = {"calendar.complete_within_days", "calendar.open_within_days"}  # null: by the calendar's unit
-AT_LEAST_ONE = {"judged", "train.n_estimators", "train.min_samples_leaf", "package.golden_stores"}
+AT_LEAST_ONE = {"limits.gigabytes", "limits.rows", "limits.minutes"}
+AT_LEAST_ONE |= {"judged", "train.n_estimators", "train.min_samples_leaf", "package.golden_stores"}
 CHOICES = {
     "zero_means": [None, "value", "gap"],
     "calendar.unit": ["day", "week", "month"],

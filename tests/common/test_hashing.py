@@ -9,7 +9,9 @@ from pathlib import Path
 
 import duckdb
 import pytest
+from waits import until
 
+from brewcast.common import hashing, progress
 from brewcast.common.hashing import FileHashes, copied, digest, files_below, sha256
 
 
@@ -177,3 +179,15 @@ def test_a_name_that_is_not_utf8_is_refused_before_it_gets_into_a_record(tmp_pat
     with pytest.raises(ValueError, match=r"/data/caf.xe9(.zip)?: its name is not UTF-8, .*: rename it") as refused:
         FileHashes(tmp_path / "hashes").of(tmp_path / "data")
     assert str(refused.value).encode()
+
+
+def test_a_large_file_says_that_it_is_hashed(tmp_path, monkeypatch):
+    said = []
+    monkeypatch.delenv(progress.PLACE, raising=False)
+    monkeypatch.setattr(progress, "FIRST", 0)
+    monkeypatch.setattr(progress, "say", said.append)
+    monkeypatch.setattr(hashing, "_LONG", 0)
+    monkeypatch.setattr(hashing, "sha256", lambda path: until(lambda: said, "said") and "its hash")
+    (tmp_path / "till.csv").write_text("1")
+    assert FileHashes(tmp_path / "hashes").of(tmp_path / "till.csv") == "its hash"
+    assert said[0] == f"hashing {tmp_path / 'till.csv'}: 0 s"

@@ -258,7 +258,9 @@ def test_one_line_may_be_several_sale_lines(read, end, through):
     every = [("S1", 1, 1), ("S1", 2, 2), ("S1", 3, 3), ("S2", 1, 4), ("S2", 3, 6), *(("S5", m, 2) for m in (1, 2, 3))]
     assert sold == [each for each in every if not through or each[1] < 3]
     assert [(row["line"], row["column"]) for row in got.aside] == [(3, "quantity_sold"), (4, "2022-02")]
-    # and lines are counted as lines
+    # and lines are counted as lines, but by month as what is sold
+    assert got.dataset["months"]["2022-02"] == {"rows_in": 2, "rows_set_aside": 1}
+    assert got.dataset["months"]["unknown"] == {"rows_in": 0, "rows_set_aside": 1, "rows_left_out_by_query": 1}
     assert got.dataset["counted"] == "lines of the files, each of several sale lines"
     counts = {name: got.dataset[name] for name in got.dataset if name.startswith("rows_")}
     assert counts == {"rows_read": 5, "rows_in": 2, "rows_set_aside": 2, "rows_left_out_by_query": 1, "rows_not_yet": 0}

@@ -4,6 +4,7 @@ import contextlib
 import gzip
 import lzma
 import os
+import re
 import sqlite3
 import subprocess
 import sys
@@ -154,6 +155,11 @@ REFUSED = {  # content, settings, and what the error says
     ),
     "a name for a list of columns": (text(*LINES), {"more": {"key": "STORE"}}, "key is 'STORE', where a list of"),
     "lines to skip as a text": (text(*LINES), {"more": {"skip_lines": "two"}}, "skip_lines is 'two', where a number"),
+    "a place that is no path": (
+        text(*LINES),
+        {"more": {"outside": ["tills"]}},
+        "outside holds 'tills', where absolute",
+    ),
     "fewer lines than none": (text(*LINES), {"more": {"skip_lines": -1}}, "skip_lines is -1, and is at least 0"),
     "a zip archive": (b"PK\x03\x04" + bytes(40), {}, "till.csv: is a zip archive or an Excel workbook: unpack it"),
     "a zip archive in gzip": (
@@ -831,7 +837,7 @@ def test_a_database_that_a_till_writes_to_is_read_as_one_snapshot(read, monkeypa
         assert [row["row"][:2] for row in read(None, name, more=more).aside] == ["S9"]
 
 
-# What lies elsewhere
+# -- what lies elsewhere
 
 READS_ELSEWHERE = {  # how a table's rows, or the source's SQL, come from a file that nobody declared
     "a view": "CREATE VIEW till AS FROM read_csv('{}')",
@@ -913,6 +919,10 @@ def test_a_folder_that_is_a_link_itself_is_the_sources_folder(read, tmp_path):
     assert len(read(text(*LINES)).sales) == 4
     (tmp_path / "elsewhere" / "same.csv").symlink_to(tmp_path / "elsewhere" / "till.csv")
     assert len(read(None, more={"path": "same.csv"}).sales) == 4
+    # and so is a database, though its log lies elsewhere
+    _, name, more = as_file(tmp_path / "elsewhere", as_frame(), "duckdb")
+    (tmp_path / "database").symlink_to(tmp_path / "elsewhere" / name)
+    assert len(read(None, data=tmp_path / "database", more=more).sales) == 4
 
 
 def test_a_database_with_a_log_is_read_as_before(read):
@@ -935,3 +945,56 @@ def test_a_name_that_is_not_utf8_is_refused_in_words_that_can_be_written(read, n
     with pytest.raises(ValueError, match=r"caf.xe9[.]...: its name is not UTF-8, .*: rename it") as refused:
         read(None, name="caf*")
     assert str(refused.value).encode()
+
+
+# -- what has no end
+
+
+def test_a_gzip_file_that_unpacks_to_too_much_is_refused_before_it_is_read(read):
+    # given lines that unpack to many times their bytes, in three members
+    content = text() + "\n".join(LINES) + "\n"
+    member = gzip.compress(content.encode() * 2000, 9)
+    packed, unpacked = gzip.compress(content.encode(), 9) + member * 2, len(content.encode()) * 4001
+    told = (
+        f"till.csv: {len(packed):,} bytes of gzip that unpack to more than {(unpacked - 1) / 1e9:g} GB: fetch it again"
+    )
+    # when it may not unpack to so much / then it is not read
+    with pytest.raises(ValueError, match=re.escape(told)):
+        read(packed, limits={"gigabytes": (unpacked - 1) / 1e9})
+    assert len(read(packed, limits={"gigabytes": unpacked / 1e9}).sales) == 4 * 4001
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet", "duckdb", "sqlite"])
+def test_more_rows_than_may_be_are_refused(read, kind):
+    read.data.mkdir()
+    given = (text(*LINES), "till.csv", {}) if kind == "csv" else as_file(read.data, as_frame(), kind)
+    with pytest.raises(ValueError, match="has more than 3 rows: .* or raise limits.rows in the source's YAML"):
+        read(*given[:2], more=given[2], limits={"rows": 3})
+    assert len(read(*given[:2], more=given[2], limits={"rows": 4}).sales) == 4
+
+
+ENDLESS = {  # what comes after a recursion without end: rows without end, or none ever
+    "rows": "",
+    "no row": "WHERE n < 0",
+}
+
+
+@pytest.mark.parametrize("end", ENDLESS.values(), ids=ENDLESS)
+@pytest.mark.parametrize("kind", ["duckdb", "sqlite"])
+def test_a_view_without_end_is_ended(read, kind, end):
+    read.data.mkdir()
+    database = read.data / f"till.{kind}"
+    view = f"""CREATE VIEW till AS WITH RECURSIVE r(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM r)
+        SELECT 'S1' AS STORE, n AS PIECES FROM r {end}"""
+    with contextlib.closing((duckdb if kind == "duckdb" else sqlite3).connect(str(database))) as con:
+        con.execute(view)
+    told = f"^reading till.{kind}:till: has not come to an end in 0.02 minutes: .* or raise limits.minutes in the source's YAML"
+    more = {"table": "till", "columns": {"STORE": "text", "PIECES": "integer"}}
+    with pytest.raises(ValueError, match=told):
+        read(None, name=database.name, more=more, limits={"minutes": 0.02})
+
+
+def test_a_query_without_end_is_ended(read):
+    sql = f"WITH RECURSIVE r(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM r) {SQL} JOIN r ON n < 0"
+    with pytest.raises(ValueError, match="^running .*toy.sql: has not come to an end in 0.02 minutes: "):
+        read(text(*LINES), sql=sql, limits={"minutes": 0.02})

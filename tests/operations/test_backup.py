@@ -5,6 +5,7 @@ import gzip
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import sqlite3
@@ -313,6 +314,18 @@ DAMAGED = {
         lambda m, c: [(m, c.replace(b'"made_at"', b'"made_on"') if m.name == "manifest.json" else c)],
         "manifest.json: not one that this version reads .without made_at",
     ),
+    "a size that is none": (
+        lambda m, c: [(m, re.sub(rb'"size": \d+', b'"size": -1', c, count=1) if m.name == "manifest.json" else c)],
+        "manifest.json: not one that this version reads .*: neither a link nor a size",
+    ),
+    "more than any disk has": (
+        lambda m, c: [(m, re.sub(rb'"size": \d+', b'"size": %d' % 10**18, c, count=1) if m.name == "manifest.json" else c)],
+        "bad.tar.gz: unpacks to 1,000,000,000,000.* MB, and the disk of .* left: make room there",
+    ),
+    "headers without end": (
+        lambda m, c: [(member(m.name, pax_headers={"comment": "0" * 70_000_000}) if m.name == "manifest.json" else m, c)],
+        "unpacks to more than the 64,000,000 bytes that its manifest accounts for",
+    ),
 }  # fmt: skip
 
 
@@ -340,6 +353,8 @@ def test_a_damaged_file_is_refused_and_nothing_is_written(origin, kept, tmp_path
     for foreign in [b"", b"not an archive", gzip.compress(b"not an archive")]:
         bad.write_bytes(foreign)
         refused(place, bad, "bad.tar.gz")
+    bad.write_bytes(whole + gzip.compress(bytes(100_000_000)))  # zeros after its end, in a hundred thousand bytes
+    refused(place, bad, "bad.tar.gz: unpacks to more than the [0-9,]+ bytes that its manifest accounts for")
     with pytest.raises(FileNotFoundError):
         backup.restore(place, tmp_path / "nowhere.tar.gz")
 

@@ -1,5 +1,6 @@
 "What a build leaves when it is stopped, fails or meets another, and what a user reads meanwhile."
 
+import io
 import json
 import re
 import shutil
@@ -13,7 +14,8 @@ from conftest import ROOT, commands
 from toy import BUILD, ENV, edit, release, started
 from waits import until
 
-from brewcast.workflow import staleness
+from brewcast.workflow import executor, staleness
+from brewcast.workflow.executor import Progress
 
 
 def test_what_earlier_builds_left_is_upstream_and_the_build_key_is_not(toy, run):
@@ -96,6 +98,36 @@ def kernels_of(root: Path) -> list[int]:
         except psutil.Error:
             continue
     return found
+
+
+def test_what_takes_a_while_in_a_stage_is_shown_by_its_build(toy):
+    # given a stage that reads for as long as it is held, in a kernel
+    reads = "from brewcast.common import progress; progress.FIRST = 0; progress.Step('reading till.csv').__enter__()"
+    edit(toy / "nbs/model/22_judge.ipynb", "while held.exists():", f"{reads}\\n    while held.exists():")
+    # when it runs / then whoever waits for the build reads it
+    process, log = begin(toy), toy / "build.log"
+    until(lambda: re.search(r"^ {9}reading till.csv: \d+ s$", log.read_text(), re.M), "shown", process, log=log)
+    release(toy)
+    assert process.wait(120) == 0
+
+
+def test_a_build_shows_what_its_stages_say_once_and_what_runs_when_they_say_nothing(tmp_path, monkeypatch):
+    told = io.StringIO()
+    progress = Progress(["ingest", "clean"], told, tmp_path)
+    progress.begin("ingest")
+    (tmp_path / "1-1").write_text("reading sales.csv: 20.0 of 80.0 MB, 5 s")
+    progress.tick()
+    progress.tick()
+    (tmp_path / "1-1").write_text("reading sales.csv: 40.0 of 80.0 MB, 10 s")
+    progress.tick()
+    assert [line.strip() for line in told.getvalue().splitlines()[1:]] == [
+        "reading sales.csv: 20.0 of 80.0 MB, 5 s",
+        "reading sales.csv: 40.0 of 80.0 MB, 10 s",
+    ]
+    (tmp_path / "1-1").unlink()
+    monkeypatch.setattr(executor, "STILL", 0)
+    progress.tick()
+    assert re.fullmatch(r" {9}ingest \d+ s", told.getvalue().splitlines()[-1])
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
