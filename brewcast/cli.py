@@ -296,7 +296,7 @@ def _verify(root, asked):
 
     result = verify(root, asked.source, asked.run, asked.keep)
     print(json.dumps(result, indent=1) if asked.json else told_verify(result))
-    return 2 if result["missing"] else 1 if result["differs"] else 0
+    return 2 if result["missing"] else 1 if result["differs"] else 3 if result["altered"] else 0
 
 
 def _trace(root, asked):
@@ -466,7 +466,7 @@ COMMANDS = {  # what each does given the project and the arguments, its help, it
     "why": (_why, "which stages are stale, and for which reasons", SOURCE, JSON, CHANGED),
     "verify": (
         _verify,
-        "build a run again in a clean place, and compare every product",
+        "build a run again in a clean place, and compare every product (0: the same, 1: not, 2: cannot, 3: altered on disk)",
         (
             "run",
             {

@@ -206,7 +206,7 @@ def answered(
     "A forecast of which nobody wrote down the hash, beside what its release answers."
     values = link["values"]
     with contextlib.suppress(ValueError, OSError):  # the release's own links tell what is wrong with it
-        release = Release(at.root / at.place)
+        release = Release(at.root / at.place, at.entry["release"])
         told = release.told[release.position[values["series_id"]]]
         same = np.allclose(told, [values[k] for k in ("forecast", "lower", "upper")], rtol=TOLERANCE, atol=0)
         told = f"{'equals' if same else 'is not'} what its release answers"

@@ -83,7 +83,7 @@ def register(
     release: Path,  # a stored release
 ) -> bool:  # Was there anything to do?
     "See that MLflow has a registered version of a release's model, logging it where training did not."
-    described = check_release(release)
+    described = check_release(release, called=release.name)
     content_hash = described["files"]["model.joblib"][:12]
     if content_hash in aliases(source, root).values():
         return False

@@ -40,9 +40,8 @@ def switch(
         raise ValueError(f"{source}: nothing was published yet; `make run SOURCE={source}` does")
     last = {name: value for name, value in ledger[-1].items() if name not in ("n", "at", "by")}
     entry = last | {"build_key": None, "from": last["release"]} | decide(ledger[-1], ledger)
-    Release(state / "releases" / entry["release"])  # its hashes and its golden rows
-    if entry["challenger"]:
-        Release(state / "releases" / entry["challenger"]["release"])
+    for name in [entry["release"], *([entry["challenger"]["release"]] if entry["challenger"] else [])]:
+        Release(state / "releases" / name, name)  # its name, its hashes and its golden rows
     written = append_entry(state, entry, database(source, root), aliases_of(entry), after=ledger[-1]["n"])
     point(state, entry["release"])
     follow_ledger(source, root)

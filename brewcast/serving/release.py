@@ -31,6 +31,7 @@ def release_id(
 def check_release(
     folder: Path,  # holds release.json and the files that it names
     names: list[str] | None = None,  # the files to look at, default all
+    called: str | None = None,  # the release that it has to be, default whichever it is
 ) -> dict:  # release.json
     "Read a release's description. Raises ValueError when a file of it is not what it was; nothing is read before."
     folder = Path(folder)
@@ -40,6 +41,8 @@ def check_release(
     release = description["release"]
     if release_id(description) != release:
         raise ValueError(f"{folder / 'release.json'} was changed: it no longer describes release {release}")
+    if called not in (None, release):
+        raise ValueError(f"{folder} holds release {release}, not {called}: lay its own files there, from a backup")
     if "model.json" not in description["files"]:
         raise ValueError(
             f"{folder}: a release of an older Brewcast, which this one does not serve: `make run` makes one"
@@ -148,9 +151,10 @@ class Release:
     def __init__(
         self,
         folder: Path,  # a release
+        called: str | None = None,  # the release that it has to be, default whichever it is
     ):
         folder = Path(folder)
-        self.says = check_release(folder, SERVED)
+        self.says = check_release(folder, SERVED, called)
         self.name, self.month = self.says["release"], self.says["month"]
         self.model = CompiledModel(folder)
         with np.load(folder / "rows.npz", allow_pickle=False) as rows:

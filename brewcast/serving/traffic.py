@@ -167,9 +167,9 @@ class Follower(threading.Thread):
         return {"n": row[0]} | json.loads(row[1])
 
     def _load(self, name):
-        release = self.loaded.pop(name, None) or Release(
-            self.folder if self.state is None else self.state / "releases" / name
-        )
+        release = self.loaded.pop(name, None)
+        if not release:  # a folder's name proves nothing: files may have been copied or restored into the wrong one
+            release = Release(self.state / "releases" / name, name) if self.state else Release(self.folder)
         self.loaded[name] = release
         for oldest in list(self.loaded)[:-KEPT]:
             del self.loaded[oldest]

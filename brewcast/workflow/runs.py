@@ -6,7 +6,7 @@
 __all__ = ['MADE_UP', 'STAMPED', 'NOT_COMPARED', 'RUNS', 'plain_notebook', 'comparable', 'product_record', 'git', 'is_repository',
            'code_as_it_is', 'runs_folder', 'data_read', 'record_run', 'environment_now', 'read_runs', 'made_by',
            'find_run', 'lay_out', 'regenerate', 'lay_environment', 'run_in', 'build_again', 'differences',
-           'first_difference', 'verify', 'told_verify']
+           'first_difference', 'on_disk', 'verify', 'told_verify']
 
 # %% ../../nbs/workflow/runs.ipynb #bfcee08f
 import ast
@@ -377,14 +377,59 @@ def first_difference(
     return f"{before.stat().st_size} bytes, now {now.stat().st_size}"
 
 
+def on_disk(
+    root: Path,  # the project
+    run: dict,  # its last record
+    again: Path | None = None,  # products of the same run, built again; names the files of a folder
+) -> list[
+    dict
+]:  # product (relative to the project), state (gone or altered), files (of a folder, where they are known)
+    "The products of the last build that are not, where they lie, what it made. Raises ValueError: another build's lie there."
+    source = run["source"]
+    hashes, made, found = file_hashes(root, source), Path("products") / source, []
+    if (path := inputs_path(root, source)).exists():
+        key = json.loads(path.read_text())["build_key"]
+        if key != run["build_key"]:
+            raise ValueError(f"a build that was not finished has begun to replace products/{source}")
+    for stage, products in run["products"].items():
+        for name, known in products.items():
+            if _as_it_is(root / made / stage / name, hashes) != known:
+                there, rebuilt = root / made / stage / name, again and again / stage / name
+                same = rebuilt and there.is_dir() and _as_it_is(rebuilt, FileHashes(rebuilt.parent / ".h")) == known
+                files = _files_that_differ(there, rebuilt) if same else []
+                state = "altered" if there.exists() else "gone"
+                found.append({"product": (made / stage / name).as_posix(), "state": state, "files": files})
+    return found
+
+
+def _as_it_is(product, hashes):
+    try:
+        return comparable(product, hashes)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, SyntaxError):  # no notebook any more
+        return "unreadable"
+
+
+def _files_that_differ(one, two):
+    both = {
+        at: {path.relative_to(at).as_posix(): path.read_bytes() for path in at.rglob("*") if path.is_file()}
+        for at in (one, two)
+    }
+    ours, theirs = both[one], both[two]
+    kept = {name for name in {*ours, *theirs} if Path(name).name not in STAMPED | {"__pycache__"}}
+    kept = {name for name in kept if Path(name).suffix not in (".metadata", ".pyc")}
+    return sorted(name for name in kept if ours.get(name) != theirs.get(name))
+
+
 def verify(
     root: Path,  # the project
     source: str,  # a source's name
     name: str = "",  # a run, see `find_run`
     keep: Path | None = None,  # where to build, and leave it; default a temporary folder
-) -> dict:  # run, missing (what is gone), differs (stage, product and detail each), compared, not_compared
-    "Build a run again in a clean place and compare every product."
-    run, found = find_run(root, source, name), {}
+) -> (
+    dict
+):  # run, missing (what is gone), differs (stage, product, detail), altered (see `on_disk`), not_looked_at (why), ...
+    "Build a run again in a clean place and compare every product; where it is the last, those on disk as well."
+    run, found, altered, later = find_run(root, source, name), {}, [], None
     order = list(run["products"])
     with contextlib.ExitStack() as stack:
         place = (
@@ -397,6 +442,12 @@ def verify(
             found = build_again(run, place)
         differ, shown = differences(run["products"], found, order) if found else [], []
         hashes = file_hashes(root, source)
+        try:
+            if run != find_run(root, source):
+                raise ValueError(f"products/{source} are a later run's")
+            altered = on_disk(root, run, place / "products" / source if found else None)
+        except ValueError as error:
+            later = str(error)
         for stage, product in differ:
             ours, theirs = (at / "products" / source / stage / product for at in (root, place))
             same = (
@@ -410,6 +461,8 @@ def verify(
         "run": run["run"],
         "missing": missing,
         "differs": shown,
+        "altered": altered,
+        "not_looked_at": later,
         "compared": sum(how != NOT_COMPARED for how in counted),
         "not_compared": [
             f"{s}/{p}" for s, products in run["products"].items() for p, how in products.items() if how == NOT_COMPARED
@@ -420,7 +473,25 @@ def verify(
 def told_verify(
     result: dict,  # see `verify`
 ) -> str:  # a few lines
-    "What came out."
+    "What came out, and what lies on disk."
+    return "\n".join([_told_again(result), *_told_on_disk(result)])
+
+
+def _told_on_disk(result):
+    if result["not_looked_at"]:
+        return [f"what lies on disk was not compared: {result['not_looked_at']}"]
+    if not result["altered"]:
+        return []
+    lines = [f"ON DISK {len(result['altered'])} products are not what the run made; `make build` makes them again:"]
+    for each in result["altered"]:
+        more = ", ..." * (len(each["files"]) > 3)
+        lines.append(
+            f"  {each['product']}: {each['state']}" + (f" ({', '.join(each['files'][:3])}{more})" * bool(each["files"]))
+        )
+    return lines
+
+
+def _told_again(result):
     if result["missing"]:
         return "\n".join([f"{result['run']} cannot be built again:", *(f"  - {text}" for text in result["missing"])])
     aside = f"; not compared, as they hold the time of day: {', '.join(result['not_compared'])}"

@@ -188,6 +188,18 @@ def test_a_ledger_that_is_damaged_for_a_moment_is_followed_again(running):
     assert Counter(status for status, _ in running.answers).keys() == {200}
 
 
+def test_a_folder_with_another_release_s_files_is_not_rolled_back_to(project):
+    # given the release that served before, in whose folder the present one's files lie
+    state = project / "state/shop"
+    first, entry = read_ledger(state)
+    shutil.rmtree(state / "releases" / first["release"])
+    shutil.copytree(state / "releases" / entry["release"], state / "releases" / first["release"])
+    # when somebody wants it back, then that is refused, and nothing is written
+    with pytest.raises(ValueError, match=f"holds release {entry['release']}, not {first['release']}"):
+        promotion.rollback("shop", project)
+    assert read_ledger(state) == [first, entry]
+
+
 def test_what_was_taken_back_is_not_what_a_later_rollback_returns_to(project):
     # given a release that served, was replaced by hand, came back with a build, and was rolled back
     brewcast(project, "promote")

@@ -148,6 +148,33 @@ def test_a_release_that_was_harmed_is_not_switched_to_until_it_is_whole_again(sh
     assert follower.serving.champion.name == names["forest"] and follower.problem is None
 
 
+@pytest.mark.parametrize("how", ["in its place", "over it", "half of it"])
+def test_a_folder_with_another_release_s_files_is_not_served_under_its_name(shop, how):
+    # given a release whose folder holds the files of another one, which are sound: restored, or copied, to a wrong place
+    state, names = shop
+    append_entry(state, entry(names, "seasonal"))
+    refused = []
+    follower = Follower(state, patience=0, on_refused=lambda: refused.append(1))
+    follower.look()
+    place, other = (state / "releases" / names[name] for name in ("forest", "last_month"))
+    own = shutil.copytree(place, state / "own")
+    if how == "in its place":
+        shutil.rmtree(place)
+    files = [path.name for path in other.iterdir() if how != "half of it" or path.suffix == ".json"]
+    place.mkdir(exist_ok=True)
+    for file in files:
+        shutil.copy(other / file, place / file)
+    # when the ledger names it, the old one goes on, and it is said once, for log and metric
+    append_entry(state, entry(names, "forest"))
+    follower.look(), follower.look()
+    assert follower.serving.champion.name == names["seasonal"] and len(refused) == 1
+    assert f"holds release {names['last_month']}, not {names['forest']}" in follower.problem
+    # when its own files are back, it serves
+    shutil.copytree(own, place, dirs_exist_ok=True)
+    follower.look()
+    assert follower.serving.champion.name == names["forest"] and follower.problem is None
+
+
 def test_a_challenger_that_was_harmed_costs_its_share_and_not_the_service(shop):
     state, names = shop
     shutil.rmtree(state / "releases" / names["forest"])

@@ -9,7 +9,8 @@ import pytest
 from conftest import commands
 from toy import BUILD, ENV, FORKS, edit, started
 
-from brewcast.workflow.runs import read_runs
+from brewcast.common.hashing import FileHashes
+from brewcast.workflow.runs import comparable, on_disk, read_runs
 
 GIT = "git -c user.name=a -c user.email=a@example.com"
 
@@ -93,7 +94,8 @@ def test_parameters_that_were_changed_for_one_run_belong_to_it(toy, run, brewcas
     brewcast("build")  # and back
     first = read_runs(toy, "near")[1]
     assert first["params"]["clean"] == {"lags": [2]}
-    assert "all 8 products are the same" in brewcast(f"verify {first['run']}").out
+    told = brewcast(f"verify {first['run']}").out
+    assert "all 8 products are the same" in told and "was not compared: products/near are a later run's" in told
     assert "2 runs" not in brewcast(f"verify {last(toy)['run'][:16]}").out
 
 
@@ -112,6 +114,72 @@ def test_a_product_that_the_code_does_not_make_is_found(toy, run, brewcast):
     doctor(toy, lambda record: record["products"]["look"].update({"out.txt": "0" * 64}))
     told = brewcast("verify", fails=True)
     assert told.status == 1 and "It began in look, with out.txt" in told.out
+
+
+ALTERED = {  # how a product is changed behind the back of the build, and what is said of it
+    "a byte": (lambda at: (at / "look/out.txt").write_text("8"), {"look/out.txt": "altered"}),
+    "deleted": (lambda at: (at / "look/out.txt").unlink(), {"look/out.txt": "gone"}),
+    "a report's figure": (lambda at: edit(at / "clean/clean.ipynb", "# the run", "# a run"), {"clean/clean.ipynb": "altered"}),
+    "no notebook": (lambda at: (at / "clean/clean.ipynb").write_text("{"), {"clean/clean.ipynb": "altered"}),
+    "a folder for a file": (lambda at: (at / "look/out.txt").unlink() or (at / "look/out.txt").mkdir(), {"look/out.txt": "altered"}),
+    "a stage": (lambda at: shutil.rmtree(at / "judge"), {"judge/judge.ipynb": "gone", "judge/out.txt": "gone"}),
+    "the state's answer": (lambda at: (at / "inputs.json").unlink() or (at / "judge/out.txt").unlink(), {"judge/out.txt": "gone"}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("change, found", ALTERED.values(), ids=ALTERED)
+def test_a_product_on_disk_that_is_not_the_last_run_s_is_named(toy, change, found):
+    assert on_disk(toy, last(toy)) == []
+    change(toy / "products/near")
+    told = {each["product"].removeprefix("products/near/"): each["state"] for each in on_disk(toy, last(toy))}
+    assert told == found
+
+
+def test_verify_says_what_was_altered_on_disk_though_the_run_comes_out_the_same(toy, brewcast):
+    # given a product that somebody changed, and one that is gone
+    (toy / "products/near/look/out.txt").write_text("8")
+    (toy / "products/near/judge/out.txt").unlink()
+    # when the run is built again, then it is the same, and that is not all that is said
+    told = brewcast("verify", fails=True)
+    assert told.status == 3
+    assert "all 8 products are the same, byte for byte" in told.out
+    assert "ON DISK 2 products are not what the run made; `make build` makes them again" in told.out
+    assert "products/near/look/out.txt: altered" in told.out and "products/near/judge/out.txt: gone" in told.out
+    # and it does
+    brewcast("build")
+    assert on_disk(toy, last(toy)) == []
+
+
+def test_products_of_an_unfinished_build_are_no_altered_ones(toy):
+    edit(toy / "products/near/inputs.json", last(toy)["build_key"], "0123456789ab")
+    with pytest.raises(ValueError, match="a build that was not finished has begun to replace products/near"):
+        on_disk(toy, last(toy))
+
+
+def test_what_is_wrong_on_disk_is_said_as_well_where_the_run_cannot_be_built_again(toy, brewcast):
+    (toy / "products/near/look/out.txt").unlink()
+    (toy / "data/near/till.csv").unlink()
+    told = brewcast("verify", fails=True)
+    assert told.status == 2 and "products/near/look/out.txt: gone" in told.out
+
+
+def test_of_an_altered_folder_its_files_are_named(toy):
+    # given a product that is a folder, as the last run recorded it, and as it was built again
+    own, again = toy / "products/near/look/made", toy / "again/look/made"
+    for place in (own, again):
+        place.mkdir(parents=True)
+        for name in ("a", "b", "c"):
+            (place / name).write_text(name)
+    run = last(toy)
+    run["products"] = {"look": {"made": comparable(own, FileHashes(toy / "none"))}}
+    assert on_disk(toy, run, toy / "again") == []
+    # when a file of it is altered, one is gone, one is new, and the build's own traces are there
+    (own / "a").write_text("other")
+    (own / "b").unlink()
+    (own / "d").write_text("new")
+    (own / "x.pyc").write_text("compiled")
+    (found,) = on_disk(toy, run, toy / "again")
+    assert found == {"product": "products/near/look/made", "state": "altered", "files": ["a", "b", "d"]}
 
 
 @pytest.mark.parametrize(
