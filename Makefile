@@ -77,11 +77,11 @@ lab: .venv/ready ## JupyterLab in the project, with each stage's parameters
 	@exec $(BREWCAST) lab $(if $(filter file,$(origin SOURCE)),,--source "$(SOURCE)")
 
 serve: .venv/ready ## The forecast service on http://127.0.0.1:3000
-	@test -e "state/$(SOURCE)/ledger.db" || { echo "nothing is published for $(SOURCE): make run SOURCE=$(SOURCE)" >&2; exit 1; }
-	@$(ACTIVATE) && exec python -m brewcast.serving.app --port $(PORT)
+	@$(ACTIVATE) && { test -e "state/$$SOURCE/ledger.db" || { echo "nothing is published for $$SOURCE: make run SOURCE=$$SOURCE" >&2; exit 1; } } \
+		&& exec python -m brewcast.serving.app --port "$(PORT)"
 
-ui: .venv/ready ## MLflow on http://127.0.0.1:5000
-	@$(ACTIVATE) && mlflow ui --host 127.0.0.1 --port 5000
+ui: .venv/ready ## MLflow on http://127.0.0.1:5000 (PORT=5001)
+	@exec $(BREWCAST) ui --source "$(SOURCE)" $(if $(filter file,$(origin PORT)),,--port "$(PORT)")
 
 ##@ Develop
 .PHONY: setup test test-pythons docs faults sabotage bench bench-serving bench-loop lint format export clean-notebooks lock clean
@@ -150,6 +150,7 @@ ifeq ($(OUTDATED),yes)
 endif
 .venv/ready: requirements.lock settings.ini setup.py
 	@test ! -L .venv || { echo ".venv is a link: run \`make setup\` where it leads" >&2; exit 1; }
+	@case "$$(pwd -P)" in *[%?:{}\"\$$\`\\]*) echo "the project lies in $$(pwd -P), and not every tool can work below a folder with one of % ? : { } \" \$$ \` or \\ in its name: move or rename it" >&2; exit 1; esac
 	@version=$$("$(PYTHON)" $(ASK_VERSION)); case "$$version" in 3.1[123].*) ;; *) \
 		echo "$(PYTHON) is $$(test -n "$$version" && echo "Python $$version" || echo "no Python"), and Brewcast needs Python 3.11 to 3.13: make PYTHON=/path/to/python3.11" >&2; exit 1; esac
 	@echo "setting up .venv from requirements.lock (about a minute)" >&2

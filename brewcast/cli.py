@@ -256,6 +256,7 @@ def _verify(root, asked):
 
 def _trace(root, asked):
     from brewcast.operations.lineage import told_file, told_trace, trace, trace_file, write_picture
+    from brewcast.operations.monthly import check_month
 
     if asked.file:
         found = trace_file(root, asked.source, asked.file)
@@ -265,6 +266,8 @@ def _trace(root, asked):
         raise ValueError(
             "a store is missing: `brewcast trace STORE [MONTH]`, or --file for the way forward from a file"
         )
+    if asked.month:
+        check_month(asked.month)
     found = trace(root, asked.source, asked.store, asked.month)
     print(json.dumps(found, indent=1, default=str) if asked.json else told_trace(found))
     say(f"picture: {os.path.relpath(write_picture(found, asked.picture, root))}")
@@ -343,9 +346,11 @@ def _key(root, asked):
 
 
 def _month(root, asked):
-    from brewcast.operations.monthly import STOPPED, line, work_through
+    from brewcast.operations.monthly import STOPPED, check_month, line, work_through
 
     parameters(root, asked.source, asked.changed)
+    if asked.through is not None:
+        check_month(asked.through)
     export_notebooks(root)
     place_data(root, asked.source, asked.data or None)
     records = []
@@ -358,9 +363,11 @@ def _month(root, asked):
 
 
 def _replay(root, asked):
-    from brewcast.operations.monthly import replay
+    from brewcast.operations.monthly import check_month, replay
 
     parameters(root, asked.source, asked.changed)
+    for month in filter(None, (asked.since, asked.through)):
+        check_month(month)
     export_notebooks(root)
     found = replay(root, asked.source, asked.since, asked.through, asked.changed)
     print("\n".join(["", *found["told"], f"page      {found['page'].as_uri()}"]))
@@ -384,6 +391,19 @@ def _open(root, asked):
 
 def _environment(root, asked):
     print(export_lines(environment(root, asked.source)))
+
+
+def _ui(root, asked):
+    from brewcast.serving.app import check_free
+
+    check_free("127.0.0.1", asked.port)
+    os.execv(sys.executable, [sys.executable, "-m", "mlflow", "ui", "--host", "127.0.0.1", "--port", str(asked.port)])
+
+
+def _port(text):
+    from brewcast.serving.app import port_number
+
+    return port_number(text)
 
 
 def _lab(root, asked):
@@ -509,6 +529,7 @@ COMMANDS = {  # what each does given the project and the arguments, its help, it
     "summary": (lambda root, asked: print(summary(root, asked.source)), "half a screen on the last build", SOURCE),
     "clean": (_clean, "remove a source's products, and scratch; never state", SOURCE),
     "open": (_open, "open the month page", SOURCE),
+    "ui": (_ui, "MLflow on what a source has logged", SOURCE, ("--port", {"type": _port, "default": 5000})),
     "lab": (_lab, "JupyterLab, with the parameters of the last build", SOURCE, ("arguments", {"nargs": "*"})),
     "export": (
         lambda root, asked: print(*export_notebooks(root) or ["every module is in step with its notebook"]),
