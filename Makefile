@@ -8,10 +8,18 @@ PYTHON ?= python3
 
 # Every other name=value on the command line is a parameter of this run: `make run train.seed=1`.
 # One that nobody knows is refused, with the nearest right name, before anything runs.
-VARIABLES := SOURCE DATA PORT RUN STORE MONTH FILE TO WITHOUT_DATA REPLACE KEEP DRY THROUGH SINCE PYTHON PYTHONS
+VARIABLES := SOURCE DATA PORT RUN STORE MONTH FILE TO WITHOUT_DATA REPLACE KEEP DRY THROUGH SINCE ONLY PYTHON PYTHONS
 GIVEN := $(strip $(filter-out $(VARIABLES:%=%=%),$(foreach word,$(MAKEOVERRIDES),$(if $(findstring =,$(word)),$(word)))))
 ifneq ($(and $(GIVEN),$(filter-out run build why month replay,$(MAKECMDGOALS))),)
 $(error $(GIVEN): no such variable; there are $(VARIABLES), and for run, build, why, month and replay the parameters of env.yaml)
+endif
+# What only some targets take is not left out in silence by the others.
+REFUSED = $(and $(findstring command,$(origin $(1))),$($(1)),$(filter-out $(2),$(or $(MAKECMDGOALS),help)))
+ifneq ($(call REFUSED,DATA,run month),)
+$(error DATA=$(DATA): only `make run` and `make month` take it)
+endif
+ifneq ($(call REFUSED,ONLY,run),)
+$(error ONLY=$(ONLY): only `make run` takes it)
 endif
 CHANGED := $(foreach given,$(GIVEN),'$(given)')
 
@@ -28,8 +36,8 @@ help: ## What there is (this)
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' Makefile
 	@echo; echo "  SOURCE=name (default simulated), DATA=folder: make run SOURCE=walmart DATA=../shared/data/walmart"
 
-run: .venv/ready ## From a clone to a published forecast: environment, data, build, publish, summary
-	@exec $(BREWCAST) run --source "$(SOURCE)" --data "$(DATA)" $(CHANGED)
+run: .venv/ready ## From a clone to a published forecast: environment, data, build, publish, summary (ONLY=train: that stage alone)
+	@exec $(BREWCAST) run --source "$(SOURCE)" --data "$(DATA)" $(if $(ONLY),--only "$(ONLY)") $(CHANGED)
 
 build: .venv/ready ## Run the stages that are stale
 	@exec $(BREWCAST) build --source "$(SOURCE)" $(CHANGED)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SOURCE', 'CHANGED', 'REASON', 'JSON', 'COMMANDS', 'place_data', 'publish', 'lay_release', 'told_stop', 'summary',
-           'run', 'told_why', 'export_lines', 'last_built', 'parser', 'main']
+           'run', 'told_why', 'export_lines', 'last_built', 'run_only', 'parser', 'main']
 
 # %% ../nbs/cli.ipynb #09397870
 import argparse
@@ -218,7 +218,35 @@ def last_built(
     return max(made, key=lambda path: path.stat().st_mtime).parent.name if made else None
 
 
+def run_only(
+    root: Path,  # the project
+    source: str,  # the source
+    stage: str,  # the one to run
+    data: str | None = None,  # where the source's files lie
+    changed: list[str] = (),  # parameters of this run, such as "train.seed=1"
+):
+    "One stage alone, on what the last build left; what it makes goes to scratch/."
+    from brewcast.common.params import parameters_taken
+    from brewcast.workflow.one_stage import check_taken, run_stage
+
+    taken = parameters_taken(root)
+    parameters(root, source, changed)
+    check_taken(stage, changed, taken)
+    export_notebooks(root)
+    reads = "data" in taken[stage]
+    if data and not reads:
+        raise ValueError(f"{stage} reads no DATA: it takes what the stages before it left")
+    if reads:
+        place_data(root, source, data)
+    say(f"{stage} runs alone, on what the last build of {source} left")
+    place = run_stage(root, source, stage, changed)
+    made = sorted(path.name for path in place.iterdir())
+    print(f"{os.path.relpath(place)}: {', '.join(made)}")
+
+
 def _run(root, asked):
+    if asked.only is not None:
+        return run_only(root, asked.source, asked.only, asked.data or None, asked.changed)
     run(root, asked.source, asked.data or None, asked.changed)
 
 
@@ -416,7 +444,14 @@ CHANGED = ("changed", {"nargs": "*", "metavar": "name=value", "help": "parameter
 REASON = ("--reason", {"default": "", "help": "why, for those who read the history"})
 JSON = ("--json", {"action": "store_true", "help": "for programs"})
 COMMANDS = {  # what each does given the project and the arguments, its help, its arguments
-    "run": (_run, "from a clone to a published forecast", SOURCE, ("--data", {"help": "where the files lie"}), CHANGED),
+    "run": (
+        _run,
+        "from a clone to a published forecast",
+        SOURCE,
+        ("--data", {"help": "where the files lie"}),
+        ("--only", {"metavar": "STAGE", "help": "this stage alone, on what the last build left, into scratch/"}),
+        CHANGED,
+    ),
     "build": (_build, "run the stages that are stale", SOURCE, CHANGED),
     "why": (_why, "which stages are stale, and for which reasons", SOURCE, JSON, CHANGED),
     "verify": (

@@ -256,7 +256,7 @@ def test_what_is_half_typed_is_saved_named_and_not_exported_until_it_is_whole(la
     for name, content in opened.items():
         answer = lab.call(f"contents/nbs/{name}", content)
     assert "message" not in answer and content_of(lab.root / "brewcast") == library
-    assert lab.run("git status --porcelain").out == ""
+    assert lab.run("git diff").out == ""
 
 
 def test_a_notebook_with_git_s_conflict_stops_no_other_and_is_mended_in_the_editor(lab):
