@@ -8,10 +8,18 @@ PYTHON ?= python3
 
 # Every other name=value on the command line is a parameter of this run: `make run train.seed=1`.
 # One that nobody knows is refused, with the nearest right name, before anything runs.
-VARIABLES := SOURCE DATA PORT RUN STORE MONTH FILE TO WITHOUT_DATA REPLACE KEEP DRY THROUGH SINCE PYTHON PYTHONS
+VARIABLES := SOURCE DATA PORT RUN STORE MONTH FILE TO WITHOUT_DATA REPLACE KEEP DRY THROUGH SINCE ONLY PYTHON PYTHONS
 GIVEN := $(strip $(filter-out $(VARIABLES:%=%=%),$(foreach word,$(MAKEOVERRIDES),$(if $(findstring =,$(word)),$(word)))))
 ifneq ($(and $(GIVEN),$(filter-out run build why month replay,$(MAKECMDGOALS))),)
 $(error $(GIVEN): no such variable; there are $(VARIABLES), and for run, build, why, month and replay the parameters of env.yaml)
+endif
+# What only some targets take is not left out in silence by the others.
+REFUSED = $(and $(findstring command,$(origin $(1))),$($(1)),$(filter-out $(2),$(or $(MAKECMDGOALS),help)))
+ifneq ($(call REFUSED,DATA,run month),)
+$(error DATA=$(DATA): only `make run` and `make month` take it)
+endif
+ifneq ($(call REFUSED,ONLY,run),)
+$(error ONLY=$(ONLY): only `make run` takes it)
 endif
 CHANGED := $(foreach given,$(GIVEN),'$(given)')
 
@@ -28,8 +36,8 @@ help: ## What there is (this)
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' Makefile
 	@echo; echo "  SOURCE=name (default simulated), DATA=folder: make run SOURCE=walmart DATA=../shared/data/walmart"
 
-run: .venv/ready ## From a clone to a published forecast: environment, data, build, publish, summary
-	@exec $(BREWCAST) run --source "$(SOURCE)" --data "$(DATA)" $(CHANGED)
+run: .venv/ready ## From a clone to a published forecast: environment, data, build, publish, summary (ONLY=train: that stage alone)
+	@exec $(BREWCAST) run --source "$(SOURCE)" --data "$(DATA)" $(if $(ONLY),--only "$(ONLY)") $(CHANGED)
 
 build: .venv/ready ## Run the stages that are stale
 	@exec $(BREWCAST) build --source "$(SOURCE)" $(CHANGED)
@@ -77,13 +85,11 @@ lab: .venv/ready ## JupyterLab in the project, with each stage's parameters
 	@exec $(BREWCAST) lab $(if $(filter file,$(origin SOURCE)),,--source "$(SOURCE)")
 
 serve: .venv/ready ## The forecast service on http://127.0.0.1:3000
-	@test -e "state/$(SOURCE)/ledger.db" || { echo "nothing is published for $(SOURCE): make run SOURCE=$(SOURCE)" >&2; exit 1; }
-	@$(ACTIVATE) && exec python -m brewcast.serving.app --port $(PORT)
+	@$(ACTIVATE) && { test -e "state/$$SOURCE/ledger.db" || { echo "nothing is published for $$SOURCE: make run SOURCE=$$SOURCE" >&2; exit 1; } } \
+		&& exec python -m brewcast.serving.app --port "$(PORT)"
 
-ui: .venv/ready ## MLflow on http://127.0.0.1:5000, or over the database that MLFLOW_TRACKING_URI names
-	@$(ACTIVATE) && case "$$MLFLOW_TRACKING_URI" in \
-		http*) echo "MLflow is the server that MLFLOW_TRACKING_URI names: open it there" >&2; exit 1;; esac && \
-		MLFLOW_BACKEND_STORE_URI="$$MLFLOW_TRACKING_URI" exec mlflow ui --host 127.0.0.1 --port 5000
+ui: .venv/ready ## MLflow on http://127.0.0.1:5000 (PORT=5001), or over the database that MLFLOW_TRACKING_URI names
+	@exec $(BREWCAST) ui --source "$(SOURCE)" $(if $(filter file,$(origin PORT)),,--port "$(PORT)")
 
 ##@ Develop
 .PHONY: setup test test-pythons docs faults sabotage bench bench-serving bench-loop lint format export clean-notebooks lock clean
@@ -152,6 +158,7 @@ ifeq ($(OUTDATED),yes)
 endif
 .venv/ready: requirements.lock settings.ini setup.py
 	@test ! -L .venv || { echo ".venv is a link: run \`make setup\` where it leads" >&2; exit 1; }
+	@case "$$(pwd -P)" in *[%?:{}\"\$$\`\\]*) echo "the project lies in $$(pwd -P), and not every tool can work below a folder with one of % ? : { } \" \$$ \` or \\ in its name: move or rename it" >&2; exit 1; esac
 	@version=$$("$(PYTHON)" $(ASK_VERSION)); case "$$version" in 3.1[123].*) ;; *) \
 		echo "$(PYTHON) is $$(test -n "$$version" && echo "Python $$version" || echo "no Python"), and Brewcast needs Python 3.11 to 3.13: make PYTHON=/path/to/python3.11" >&2; exit 1; esac
 	@echo "setting up .venv from requirements.lock (about a minute)" >&2

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['TEXT_BROWSERS', 'SOURCE', 'CHANGED', 'REASON', 'PATH', 'JSON', 'COMMANDS', 'place_data', 'publish', 'lay_release',
            'told_stop', 'told_baseline', 'summary', 'run', 'told_why', 'export_lines', 'shown_in_browser', 'last_built',
-           'parser', 'main']
+           'run_only', 'parser', 'main']
 
 # %% ../nbs/cli.ipynb #09397870
 import argparse
@@ -23,6 +23,7 @@ from pathlib import Path
 
 from . import __version__
 from .common.lock import project_lock
+from .common.mlflow import mlflow_uri
 from .common.params import env_file, env_files, environment, parameters, read_env, stages
 from .common.paths import find_root, say, write_text
 from .common.text import counted
@@ -263,7 +264,35 @@ def last_built(
     return max(made, key=lambda path: path.stat().st_mtime).parent.name if made else None
 
 
+def run_only(
+    root: Path,  # the project
+    source: str,  # the source
+    stage: str,  # the one to run
+    data: str | None = None,  # where the source's files lie
+    changed: list[str] = (),  # parameters of this run, such as "train.seed=1"
+):
+    "One stage alone, on what the last build left; what it makes goes to scratch/."
+    from brewcast.common.params import parameters_taken
+    from brewcast.workflow.one_stage import check_taken, run_stage
+
+    taken = parameters_taken(root)
+    parameters(root, source, changed)
+    check_taken(stage, changed, taken)
+    export_notebooks(root)
+    reads = "data" in taken[stage]
+    if data and not reads:
+        raise ValueError(f"{stage} reads no DATA: it takes what the stages before it left")
+    if reads:
+        place_data(root, source, data)
+    say(f"{stage} runs alone, on what the last build of {source} left")
+    place = run_stage(root, source, stage, changed)
+    made = sorted(path.name for path in place.iterdir())
+    print(f"{os.path.relpath(place)}: {', '.join(made)}")
+
+
 def _run(root, asked):
+    if asked.only is not None:
+        return run_only(root, asked.source, asked.only, asked.data or None, asked.changed)
     run(root, asked.source, asked.data or None, asked.changed)
 
 
@@ -301,6 +330,7 @@ def _verify(root, asked):
 
 def _trace(root, asked):
     from brewcast.operations.lineage import told_file, told_trace, trace, trace_file, write_picture
+    from brewcast.operations.monthly import check_month
 
     if asked.file:
         found = trace_file(root, asked.source, asked.file)
@@ -310,6 +340,8 @@ def _trace(root, asked):
         raise ValueError(
             "a store is missing: `brewcast trace STORE [MONTH]`, or --file for the way forward from a file"
         )
+    if asked.month:
+        check_month(asked.month)
     found = trace(root, asked.source, asked.store, asked.month)
     print(json.dumps(found, indent=1, default=str) if asked.json else told_trace(found))
     say(f"picture: {os.path.relpath(write_picture(found, asked.picture, root))}")
@@ -390,9 +422,11 @@ def _key(root, asked):
 
 
 def _month(root, asked):
-    from brewcast.operations.monthly import STOPPED, line, work_through
+    from brewcast.operations.monthly import STOPPED, check_month, line, work_through
 
     parameters(root, asked.source, asked.changed)
+    if asked.through is not None:
+        check_month(asked.through)
     export_notebooks(root)
     place_data(root, asked.source, asked.data or None)
     records = []
@@ -405,9 +439,11 @@ def _month(root, asked):
 
 
 def _replay(root, asked):
-    from brewcast.operations.monthly import replay
+    from brewcast.operations.monthly import check_month, replay
 
     parameters(root, asked.source, asked.changed)
+    for month in filter(None, (asked.since, asked.through)):
+        check_month(month)
     export_notebooks(root)
     found = replay(root, asked.source, asked.since, asked.through, asked.changed)
     print("\n".join(["", *found["told"], f"page      {found['page'].as_uri()}"]))
@@ -444,6 +480,23 @@ def _release(root, asked):
         print(error)
 
 
+def _ui(root, asked):
+    from brewcast.serving.app import check_free
+
+    uri = mlflow_uri(asked.source, root)
+    if uri.startswith("http"):
+        raise ValueError("MLflow is the server that MLFLOW_TRACKING_URI names: open it there")
+    check_free("127.0.0.1", asked.port)
+    os.environ["MLFLOW_BACKEND_STORE_URI"] = uri  # by a variable: a list of processes shows no password
+    os.execv(sys.executable, [sys.executable, "-m", "mlflow", "ui", "--host", "127.0.0.1", "--port", str(asked.port)])
+
+
+def _port(text):
+    from brewcast.serving.app import port_number
+
+    return port_number(text)
+
+
 def _lab(root, asked):
     say(f"source {asked.source}, parameters as last built")
     os.execv(sys.executable, [sys.executable, "-m", "jupyter", "lab", "--ip", "127.0.0.1", *asked.arguments])
@@ -460,6 +513,7 @@ COMMANDS = {  # what each does given the project and the arguments, its help, it
         "from a clone to a published forecast",
         SOURCE,
         ("--data", {"help": "where the files lie", **PATH}),
+        ("--only", {"metavar": "STAGE", "help": "this stage alone, on what the last build left, into scratch/"}),
         CHANGED,
     ),
     "build": (_build, "run the stages that are stale", SOURCE, CHANGED),
@@ -584,6 +638,7 @@ COMMANDS = {  # what each does given the project and the arguments, its help, it
     "summary": (lambda root, asked: print(summary(root, asked.source)), "half a screen on the last build", SOURCE),
     "clean": (_clean, "remove a source's products, and scratch; never state", SOURCE),
     "open": (_open, "print where the month page is, and open it where there is a browser", SOURCE),
+    "ui": (_ui, "MLflow on what a source has logged", SOURCE, ("--port", {"type": _port, "default": 5000})),
     "lab": (_lab, "JupyterLab, with the parameters of the last build", SOURCE, ("arguments", {"nargs": "*"})),
     "export": (
         lambda root, asked: print(*export_notebooks(root) or ["every module is in step with its notebook"]),

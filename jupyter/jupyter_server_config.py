@@ -42,6 +42,8 @@ class Notebooks(LargeFileManager):
         from brewcast.workflow.notebooks import export_saved
 
         if is_ours(path) and model.get("type") == "notebook" and model.get("content"):
+            cells = model["content"]["cells"]  # Ploomber leaves what it injected in, where no DAG can be loaded
+            model["content"]["cells"] = [c for c in cells if "injected-parameters" not in c["metadata"].get("tags", [])]
             clean_jupyter(path=str(root / path.strip("/")), model=model)
             for cell in model["content"]["cells"]:
                 if cell["cell_type"] == "code":

@@ -5,6 +5,7 @@ import os
 import re
 import shlex
 import shutil
+import socket
 import subprocess
 import sys
 from functools import partial
@@ -52,6 +53,10 @@ def test_every_command_has_a_help_of_its_own(command, capsys):
         (["split", "half"], "argument PERCENT: invalid"),
         (["prune", "--keep", "all"], "argument --keep: invalid int value: 'all'"),
         (["publish", "train.seed=1"], "unrecognized arguments: train.seed=1"),
+        *(
+            (["ui", "--port", port], f"argument --port: '{port}' is no port")
+            for port in ("80000", "0", "abc", "-1", "")
+        ),
     ],
 )
 def test_what_no_command_takes_is_refused_with_the_usage(line, told, capsys):
@@ -427,3 +432,25 @@ def test_a_fault_of_the_user_s_is_one_line_and_status_one(toy, brewcast):
         told = brewcast(command, fails=True)
         assert (told.status, told.out) == (1, "")
         assert told.err.startswith("error: ") and "Traceback" not in told.err and len(told.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "month --through 2025-06-30",
+        "month --through ''",
+        "trace S1 2025-06-30",
+        "replay --since 2025-6",
+        "replay --through june",
+    ],
+)
+def test_a_month_that_is_none_is_refused_before_anything_else(toy, brewcast, line):
+    told = brewcast(line, fails=True)
+    assert (told.status, told.out) == (1, "") and "is no month: it is written such as 2012-10" in told.err
+
+
+def test_a_port_that_is_taken_is_said_so(toy, brewcast):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        told = brewcast(f"ui --port {port}", fails=True)
+    assert told.err == f"error: port {port} of 127.0.0.1 is taken: choose another by --port, or PORT=3001 with make\n"

@@ -63,10 +63,11 @@ def lab(place, tmp_path_factory):
         server = subprocess.Popen(command, cwd=place.root, env=environment, stdout=log, stderr=log)
     url = ""  # it takes the first port that is free, and writes down which
 
-    def call(path: str, content: dict | None = None, method: str = "GET") -> dict | None:
-        body = json.dumps({"type": "notebook", "format": "json", "content": content}).encode() if content else None
-        headers = {"Authorization": "token t", "Content-Type": "application/json"}
-        request = urllib.request.Request(f"{url}/api/{path}", body, headers, method="PUT" if content else method)
+    def call(path: str, content: dict | None = None, method: str = "GET", body: dict | None = None) -> dict | None:
+        body = {"type": "notebook", "format": "json", "content": content} if content else body
+        headers, data = {"Authorization": "token t", "Content-Type": "application/json"}, json.dumps(body).encode()
+        data = data if body else None
+        request = urllib.request.Request(f"{url}/api/{path}", data, headers, method="PUT" if body else method)
         answer = urllib.request.urlopen(request, timeout=120).read()
         return json.loads(answer) if answer else None
 
@@ -204,6 +205,95 @@ def test_an_edit_that_is_saved_is_in_the_module_and_outputs_are_not(lab):
     lines = [line for line in changed.splitlines() if re.match(r"[+-][^+-]", line)]
     assert any("added_here" in line for line in lines) and len(lines) <= 7
     assert "shown" not in changed and "execution_count" not in changed
+
+
+HALF = {  # what is typed so far, by notebook: what is replaced, by what, and what is said of it
+    "code": (
+        "data/11_clean.ipynb",
+        "#| export\ndef ",
+        "#| export\ndef half(:\ndef ",
+        "line 2, `def half(:`: invalid syntax",
+    ),
+    "a directive": ("data/11_clean.ipynb", "#| export\ndef ", "#| expor\ndef ", "did you mean `#| export`?"),
+    "a magic": ("data/11_clean.ipynb", "#| export\ndef ", "#| export\n%time 1\ndef ", "a magic is no Python"),
+    "no place": (
+        "data/11_clean.ipynb",
+        "#| default_exp data.clean",
+        "1",
+        "no cell says where to: `#| default_exp data.clean`",
+    ),
+    "parameters": ("data/11_clean.ipynb", "upstream = [", "upstream = [[", "11_clean.ipynb, its parameters: line "),
+}
+
+
+@pytest.mark.parametrize("typed", HALF)
+def test_what_is_half_typed_is_saved_named_and_not_exported_until_it_is_whole(lab, typed):
+    # given a project that is in step, and two notebooks that are open
+    notebook, old, new, told = HALF[typed]
+    other, library = "data/12_explore.ipynb", content_of(lab.root / "brewcast")
+    opened = {name: lab.call(f"contents/nbs/{name}")["content"] for name in (notebook, other)}
+    half, edited = json.loads(json.dumps(opened[notebook])), json.loads(json.dumps(opened[other]))
+    cell = next(c for c in half["cells"] if old in "".join(c["source"]) and c["cell_type"] == "code")
+    cell["source"] = "".join(cell["source"]).replace(old, new, 1)
+    # when one is saved half typed, as autosave does
+    answer = lab.call(f"contents/nbs/{notebook}", half)
+    # then it is saved, opens again, and nothing of the library has changed
+    sources = lambda cells: ["".join(c["source"]) for c in cells if c["cell_type"] == "code"]  # noqa: E731
+    assert cell["source"] in sources(json.loads((lab.root / "nbs" / notebook).read_text())["cells"])
+    assert cell["source"] in sources(lab.call(f"contents/nbs/{notebook}")["content"]["cells"])
+    assert content_of(lab.root / "brewcast") == library
+    # and whoever saves, builds or asks why is told where
+    said = [lab.run(line, fails=True).err for line in ("make why", "make build")]
+    said += [answer["message"]] if typed != "parameters" else []
+    for text in said:
+        assert f"nbs/{notebook}" in text and told in text and "Traceback" not in text
+    # and another notebook that is saved is exported all the same
+    next(c for c in edited["cells"] if c["source"].startswith("#| export"))["source"] += "\nadded_here = 1"
+    answer = lab.call(f"contents/nbs/{other}", edited)
+    assert (typed == "parameters") or told in answer["message"]
+    assert "added_here = 1" in (lab.root / "brewcast/data/explore.py").read_text()
+    # and when both are taken back, all is as it was
+    for name, content in opened.items():
+        answer = lab.call(f"contents/nbs/{name}", content)
+    assert "message" not in answer and content_of(lab.root / "brewcast") == library
+    assert lab.run("git diff").out == ""
+
+
+def test_a_notebook_with_git_s_conflict_stops_no_other_and_is_mended_in_the_editor(lab):
+    # given one that is no notebook any more
+    path, library = lab.root / "nbs/data/11_clean.ipynb", content_of(lab.root / "brewcast")
+    text = path.read_text()
+    path.write_text("<<<<<<< HEAD\n" + text + "=======\n>>>>>>> other\n")
+    # when another is saved, then it is, and the first is named
+    content = lab.call("contents/nbs/data/12_explore.ipynb")["content"]
+    answer = lab.call("contents/nbs/data/12_explore.ipynb", content)
+    assert "nbs/data/11_clean.ipynb: line 1: a conflict that git left" in answer["message"]
+    assert "nbs/data/11_clean.ipynb: line 1: a conflict that git left" in lab.run("make why", fails=True).err
+    # and when it is mended as a text, then nothing more is said
+    body = {"type": "file", "format": "text", "content": text}
+    assert "message" not in lab.call("contents/nbs/data/11_clean.ipynb", body=body)
+    assert content_of(lab.root / "brewcast") == library
+
+
+@needs_browser
+def test_what_is_half_typed_is_said_on_the_page_until_it_is_whole(lab, page):
+    open_notebook(page, "data/11_clean.ipynb")
+    save = lambda: page.evaluate("window.jupyterapp.commands.execute('docmanager:save')")  # noqa: E731
+    cells = "window.jupyterapp.shell.currentWidget.content.model.sharedModel.cells"
+    cell = f"{cells}.find(cell => cell.source.includes('def half(:') || cell.source.startsWith('#| export\\ndef'))"
+    whole = page.evaluate(f"{cell}.source")
+    # when it is half typed and saved, then it is saved, and the page says what is not exported
+    page.evaluate(f"text => {{ {cell}.source = text }}", whole + "\n\ndef half(:")
+    save()
+    page.wait_for_function("!window.jupyterapp.shell.currentWidget.context.model.dirty")
+    told = page.get_by_text("Saved, and not exported: nbs/data/11_clean.ipynb: cell ")
+    told.wait_for()
+    assert "invalid syntax" in told.inner_text() and "def half(:" in (lab.root / "nbs/data/11_clean.ipynb").read_text()
+    # and when it is whole again, then that is gone
+    page.evaluate(f"text => {{ {cell}.source = text }}", whole)
+    save()
+    told.wait_for(state="detached")
+    assert lab.run("git status --porcelain").out == ""
 
 
 def test_parameters_are_those_of_the_last_build(lab):

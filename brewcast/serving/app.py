@@ -4,16 +4,18 @@
 
 # %% auto #0
 __all__ = ['PAGES', 'FORECAST', 'PROBES', 'GUARDED', 'JSON', 'TEXT', 'settings', 'read_body', 'planned_roles', 'forecast',
-           'Application', 'described', 'log_as_json', 'openapi', 'serve']
+           'Application', 'described', 'log_as_json', 'openapi', 'port_number', 'check_free', 'serve']
 
 # %% ../../nbs/serving/app.ipynb #e163e1cd
 import argparse
 import asyncio
+import errno
 import gc
 import json
 import logging
 import os
 import re
+import socket
 import sys
 import time
 import uuid
@@ -555,15 +557,38 @@ def openapi(
     return said
 
 # %% ../../nbs/serving/app.ipynb #79148295
+def port_number(
+    text: str,  # as it was typed
+) -> int:  # from 1 to 65535
+    "A port to listen on. Raises argparse's error for what is none: uvicorn would listen on 80000 - 65536."
+    if not (text.isascii() and text.isdigit() and 0 < int(text) < 65536):
+        raise argparse.ArgumentTypeError(f"{text!r} is no port: a whole number from 1 to 65535, such as 3000")
+    return int(text)
+
+
+def check_free(
+    host: str,  # a name or an address of this machine
+    port: int,  # from 1 to 65535
+):
+    "Raise OSError where nobody can listen there, before a model is loaded for it."
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        socket.create_server((host, port), family=family).close()
+    except OSError as error:
+        what = {errno.EADDRINUSE: "is taken", errno.EACCES: "is for root alone"}.get(error.errno, f"({error.strerror})")
+        raise OSError(f"port {port} of {host} {what}: choose another by --port, or PORT=3001 with make") from None
+
+
 def serve(
     host: str = "127.0.0.1",
     port: int = 3000,
 ) -> None:
-    "Serve until told to stop."
+    "Serve until told to stop. Raises OSError for a port that is taken, or not to be had."
     import uvicorn
 
     from brewcast.serving.connections import Connection
 
+    check_free(host, port)
     options = {"http": Connection, "access_log": False, "log_level": "warning", "timeout_graceful_shutdown": 20}
     uvicorn.run(Application(), host=host, port=port, **options)
 
@@ -572,8 +597,8 @@ def serve(
 if __name__ == "__main__" and "ipykernel" not in sys.modules:
     parser = argparse.ArgumentParser(prog="python -m brewcast.serving.app", description="Serve forecasts over HTTP.")
     parser.add_argument("--host", default=os.environ.get("BENTOML_HOST", "127.0.0.1"))
-    parser.add_argument("--port", type=int, default=os.environ.get("BENTOML_PORT", 3000))
+    parser.add_argument("--port", type=port_number, default=os.environ.get("BENTOML_PORT", 3000))
     try:
         serve(**vars(parser.parse_args()))
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         sys.exit(f"error: {error}")

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['KERNEL', 'PAPERMILL', 'STILL', 'NEEDLESS', 'warm_up', 'Progress', 'Executor', 'came_out_the_same', 'failure',
-           'source_cell', 'without', 'build', 'stale', 'sealed']
+           'cell_failure', 'source_cell', 'without', 'build', 'stale', 'sealed']
 
 # %% ../../nbs/workflow/executor.ipynb #43fb90a1
 import contextlib
@@ -227,25 +227,33 @@ def failure(
     error: BaseException,  # as Ploomber raised it
 ) -> str:  # a few lines
     "What went wrong, as a user wants to read it."
-    causes = [error]
-    while causes[-1].__cause__ is not None:
-        causes.append(causes[-1].__cause__)
-    cause = causes[-1]
-    lines = [f"{task.name} failed: {type(cause).__name__}: {cause}"]
-    if hasattr(cause, "ename"):
-        first = [line for line in (cause.source or "").splitlines() if line.strip() and not line.startswith("#|")][:1]
-        where = source_cell(Path(task.source.loc), cause.cell_index) + (f", which begins `{first[0]}`" if first else "")
-        frames = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(cause.traceback)).splitlines()
-        lines = [
-            f"{task.name} failed: {cause.ename}: {cause.evalue}",
-            f"  in {where}",
-            *(f"  | {line}" for line in frames[-25:]),
-        ]
+    lines = cell_failure(task.name, Path(task.source.loc), error)
     kept = failed_folder(task.dag.brewcast.root, task.dag.brewcast.source, task.name)
     partly = kept / Path(str(task.product[task.nb_product_key])).name
     if partly.exists():
         lines.append(f"  as far as it ran: {os.path.relpath(partly)}")
     return "\n".join(lines)
+
+
+def cell_failure(
+    stage: str,  # its name
+    notebook: Path,  # its own
+    error: BaseException,  # as papermill raised it, or Ploomber from that
+) -> list[str]:  # lines
+    "What went wrong in which cell, with the last of the traceback."
+    cause = error
+    while cause.__cause__ is not None:
+        cause = cause.__cause__
+    if not hasattr(cause, "ename"):
+        return [f"{stage} failed: {type(cause).__name__}: {cause}"]
+    first = [line for line in (cause.source or "").splitlines() if line.strip() and not line.startswith("#|")][:1]
+    where = source_cell(notebook, cause.cell_index) + (f", which begins `{first[0]}`" if first else "")
+    frames = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(cause.traceback)).splitlines()
+    return [
+        f"{stage} failed: {cause.ename}: {cause.evalue}",
+        f"  in {where}",
+        *(f"  | {line}" for line in frames[-25:]),
+    ]
 
 # %% ../../nbs/workflow/executor.ipynb #844ab9ce
 def source_cell(

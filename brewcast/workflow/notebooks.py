@@ -113,11 +113,11 @@ def _export(root, chosen):
 
 def _edited(root, module, text, known):
     "What is said of a module that was not as its notebook makes it; nothing where it was made again, and what it was is kept."
-    from brewcast.workflow.runs import git
+    from brewcast.workflow.runs import git, is_repository
 
     place, made = module.relative_to(root).as_posix(), module.read_bytes()
     write_bytes(text, module)
-    as_committed = git(root, "diff", "--quiet", "HEAD", "--", place) == ""  # as by another branch that was checked out
+    as_committed = is_repository(root) and git(root, "status", "--porcelain", "--", place) == ""  # by a checkout
     if known and _syntax_error(text) is None and not as_committed:
         way = f"move the change into its notebook (`nbdev_update {place}` does), or remove {place} and `make export`"
         return f"{place} was edited, but is made from its notebook: {way}"

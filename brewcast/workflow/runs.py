@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['MADE_UP', 'STAMPED', 'NOT_COMPARED', 'RUNS', 'plain_notebook', 'comparable', 'product_record', 'git', 'is_repository',
-           'code_as_it_is', 'runs_folder', 'data_read', 'record_run', 'environment_now', 'read_runs', 'made_by',
-           'find_run', 'lay_out', 'regenerate', 'lay_environment', 'run_in', 'build_again', 'differences',
+           'without_code', 'code_as_it_is', 'runs_folder', 'data_read', 'record_run', 'environment_now', 'read_runs',
+           'made_by', 'find_run', 'lay_out', 'regenerate', 'lay_environment', 'run_in', 'build_again', 'differences',
            'first_difference', 'on_disk', 'verify', 'told_verify']
 
 # %% ../../nbs/workflow/runs.ipynb #bfcee08f
@@ -17,6 +17,7 @@ import json
 import os
 import platform
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -131,7 +132,25 @@ def is_repository(
     root: Path,  # the project
 ) -> bool:
     "Whether the project is a git repository of its own."
-    return git(root, "rev-parse", "--show-toplevel") == str(Path(root).resolve())
+    return without_code(root) is None
+
+
+def without_code(
+    root: Path,  # the project
+) -> str | None:  # a sentence with the way out; None where the project is a git repository of its own
+    "Why git does not keep the project's code."
+    command, plain = ["git", "-C", str(root), "rev-parse", "--show-toplevel"], os.environ | {"LC_ALL": "C"}
+    try:
+        done = subprocess.run(command, env=plain, capture_output=True, text=True)
+    except OSError:
+        return "git is not installed"
+    above, own = done.stdout.strip(), str(Path(root).resolve())
+    if done.returncode == 0 and above != own:
+        return f"the project is a folder of another repository, {above}: `git init` here, or a clone, is one of its own"
+    if "dubious ownership" in done.stderr:
+        way = shlex.join(["git", "config", "--global", "--add", "safe.directory", own])
+        return f"git does not trust this folder, which belongs to another user: `{way}`"
+    return "the project is outside of git, which keeps it: `git init`, or a clone" if done.returncode else None
 
 
 RUNS = "refs/brewcast/runs"  # what keeps the commits of dirty trees
@@ -139,10 +158,10 @@ RUNS = "refs/brewcast/runs"  # what keeps the commits of dirty trees
 
 def code_as_it_is(
     root: Path,  # the project
-) -> dict:  # commit (None outside of git), dirty
+) -> dict:  # commit and dirty, None where git does not keep it; then `why`, see `without_code`
     "A commit that holds the code as it is now, ignored files aside."
-    if not is_repository(root):
-        return {"commit": None, "dirty": None}
+    if why := without_code(root):
+        return {"commit": None, "dirty": None, "why": why}
     head = git(root, "rev-parse", "-q", "--verify", "HEAD")
     if head and git(root, "status", "--porcelain") == "":
         return {"commit": head, "dirty": False}
@@ -194,6 +213,8 @@ def record_run(
     ref = f"{RUNS}/{run}" if code["commit"] else None
     if ref:
         git(root, "update-ref", ref, code["commit"])
+    elif [past["code"].get("why") for past in read_runs(root, source)[-1:]] != [code["why"]]:  # once, not in each build
+        say(f"the code of this build is not kept, so `make verify` could not make it again: {code['why']}")
     content = {
         "run": run,
         "built_at": f"{now:%Y-%m-%dT%H:%M:%SZ}",
@@ -263,7 +284,9 @@ def lay_out(
     "Put what a run stood on into a clean place."
     missing, commit = [], run["code"]["commit"]
     if not commit:
-        return ["the code is gone: the run was made outside of git, which keeps it"]
+        return [f"its code was not kept: when it was built, {run['code'].get('why', 'the project was outside of git')}"]
+    if why := without_code(root):
+        return [f"its code cannot be read: {why}"]
     if git(root, "cat-file", "-e", f"{commit}^{{commit}}") is None:
         return [f"the code is gone: git has no commit {commit[:12]}"]
     subprocess.run(["git", "clone", "-q", "--no-checkout", str(root), str(place)], check=True, capture_output=True)

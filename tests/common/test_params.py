@@ -1,6 +1,7 @@
 "Sources, parameters and the environment: what is unknown or another is refused before anything runs."
 
 import datetime
+import json
 import os
 import shutil
 import subprocess
@@ -15,11 +16,15 @@ from toy import BUILD, ENV, edit
 from brewcast.common.params import (
     CHOICES,
     check_parameters,
+    check_place,
+    env_file,
     env_files,
+    environment,
     flat,
     known_parameters,
     lock_differences,
     misread,
+    parameter_cell,
     parameters,
     read_env,
 )
@@ -281,3 +286,98 @@ def test_another_python_is_taken_or_refused_before_anything_is_removed(tmp_path)
         status, told = make(python)
         assert status and f"{python} is {what}, and Brewcast needs Python 3.11 to 3.13: make PYTHON=" in told
         assert here.exists() and len(told.splitlines()) <= 2
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("north-west", "'north-west' names no source: a letter, then letters, digits and _, such as north_west"),
+        ("north west", "such as north_west"),
+        ("..", "'..' names no source: a letter, then letters, digits and _"),
+        ("../far", "such as far"),
+        (" ", "' ' names no source"),
+        ("1st", "'1st' names no source"),
+        ("çay", "'çay' names no source"),
+        ("walmar", "no source is called 'walmar': did you mean walmart? there are simulated, "),
+        ("tea", "no source is called 'tea': there are simulated, "),
+    ],
+)
+def test_a_source_that_is_none_is_refused_by_its_name_with_the_nearest(name, told):
+    for ask in (env_file, environment, parameters):
+        with pytest.raises(ValueError) as error:
+            ask(ROOT, name)
+        assert told in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "command", ["make why SOURCE=north-west", "make serve SOURCE=north-west", ". ./activate north-west"]
+)
+def test_a_file_of_a_source_whose_name_cannot_be_one_makes_it_none(toy, run, command):
+    # given a file of parameters that somebody wrote for it
+    (toy / "env.north-west.yaml").write_text("meta: {import_from: env.yaml}\nsource: north-west\n")
+    shutil.copy(ROOT / "activate", toy / "activate")
+    shutil.copy(ROOT / "Makefile", toy / "Makefile")
+    (toy / "setup.py").touch()
+    (toy / ".venv").symlink_to(ROOT / ".venv")
+    (
+        os.utime(toy / "setup.py", (0, 0)),
+        os.utime(toy / "requirements.lock", (0, 0)),
+        os.utime(toy / "settings.ini", (0, 0)),
+    )
+    # then every way to ask for it says so before anything runs
+    told = run(command, fails=True).err
+    assert "error: 'north-west' names no source: a letter, then letters, digits and _, such as north_west" in told
+
+
+def test_a_source_is_called_what_its_file_is(toy, run):
+    (toy / "env.far.yaml").write_text("meta: {import_from: env.yaml}\n")
+    told = run(f"{CLI} why --source far", fails=True).err
+    assert told == "error: env.far.yaml: source is 'near', where the file's name says 'far'\n"
+
+
+def test_a_day_that_no_month_has_is_named_where_it_was_written():
+    with pytest.raises(ValueError, match="^'through=2025-06-31': day is out of range for month"):
+        parameters(ROOT, "simulated", ["through=2025-06-31"])
+
+
+def test_a_folder_in_which_not_every_tool_can_work_is_refused_and_others_are_not(toy):
+    for name in ("50% off", "what?", "a:b", "{y}", "two\nlines", "cost $5", 'a "b"', "back\\slash"):
+        with pytest.raises(ValueError, match="not every tool can work below .*: move or rename it"):
+            check_place(Path("/srv") / name / "project")
+    for name in ("it's #1 & é (2) [x] ~ ;,", "a folder", "x" * 200):
+        check_place(Path("/srv") / name / "project")
+    # and every command and `activate` ask
+    moved = toy.rename(toy.with_name("50% off"))
+    told = commands(moved)(f"{CLI} environment", fails=True).err
+    assert (
+        told == f"error: the project lies in {str(moved)!r}, and not every tool can work below '%': move or rename it\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "name", ["50% off", "what?", "a {b}", "cost `5", 'a "b"', "back\\slash", "it's #1 & é (2) [x]"]
+)
+def test_make_refuses_such_a_folder_before_it_sets_anything_up(tmp_path, name):
+    place, fine = tmp_path / name, name.startswith("it's")
+    place.mkdir()
+    for file in ("Makefile", "requirements.lock", "settings.ini", "setup.py"):
+        shutil.copy(ROOT / file, place / file)
+    told = commands(place)("make setup PYTHON=/nonexistent", fails=True).err
+    assert ("/nonexistent is no Python" in told) == fine and ("move or rename it" in told) != fine
+    assert not (place / ".venv").exists()
+
+
+@pytest.mark.parametrize(
+    ("typed", "told"),
+    [
+        ("lags = [1,", "its parameters: line 1: '[' was never closed; each is `name = value`, a literal"),
+        ("lags = [1, x]", "its parameters: malformed node"),
+        ("a, b = 1, 2", "its parameters: "),
+    ],
+)
+def test_a_parameters_cell_that_is_half_typed_is_named(tmp_path, typed, told):
+    cell = {"cell_type": "code", "metadata": {"tags": ["parameters"]}, "source": typed}
+    (tmp_path / "11_clean.ipynb").write_text(json.dumps({"cells": [{"cell_type": "markdown", "source": ""}, cell]}))
+    with pytest.raises(ValueError, match=r"^cell 2 of .*11_clean.ipynb, ") as error:
+        parameter_cell(tmp_path / "11_clean.ipynb")
+    assert told in str(error.value)

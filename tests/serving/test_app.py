@@ -1,5 +1,6 @@
 "The served Bento, asked as clients ask it: rightly, wrongly, and by many at once."
 
+import argparse
 import contextlib
 import http.client
 import json
@@ -21,7 +22,7 @@ from releases import ROOT, made_release
 from brewcast.common.core import read_json, read_parquet
 from brewcast.delivery.package import build_bento, call, quiet_environment, serving
 from brewcast.serving.api_models import MAX_BODY
-from brewcast.serving.app import openapi
+from brewcast.serving.app import check_free, openapi, port_number, serve
 
 ANSWERED = {"store_id", "month", "forecast", "lower", "upper", "model_version", "features_as_of"}
 
@@ -446,3 +447,20 @@ def test_the_log_is_json_lines_with_request_ids(release, tmp_path):
     assert requests["seen-me"]["status"] == 200 and requests["seen-me"]["stores"] == 1
     assert requests["refused-me"]["status"] == 404 and "hunter2" not in served.log.read_text()
     assert any(line["event"] == "serves" for line in lines)
+
+
+def test_a_port_that_is_none_or_taken_is_refused_before_anything_is_loaded(tmp_path, monkeypatch):
+    for text in ("80000", "0", "-1", "abc", "", "3000.0", "٣٠٠٠"):
+        with pytest.raises(argparse.ArgumentTypeError, match="is no port: a whole number from 1 to 65535"):
+            port_number(text)
+    assert [port_number(text) for text in ("1", "3000", "65535")] == [1, 3000, 65535]
+    # and one on which somebody listens already, though there is nothing here that could be served
+    monkeypatch.setenv("BREWCAST_STATE", str(tmp_path))
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(
+            OSError, match=f"^port {port} of 127.0.0.1 is taken: choose another by --port, or PORT=3001"
+        ):
+            serve(port=port)
+    with pytest.raises(OSError, match="^port 3000 of nowhere.invalid "):
+        check_free("nowhere.invalid", 3000)

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import shutil
 from pathlib import Path
 
@@ -188,7 +189,7 @@ def test_of_an_altered_folder_its_files_are_named(toy):
         ("data changed", lambda root: edit(root / "data/near/till.csv", "S1", "S2"), "data/near/till.csv is not what it was"),
         ("data gone", lambda root: (root / "data/near/till.csv").unlink(), "data/near/till.csv is gone"),
         ("commit gone", lambda root: doctor(root, lambda r: r["code"].update(commit="0" * 40)), "git has no commit 000000000000"),
-        ("no git", lambda root: doctor(root, lambda r: r["code"].update(commit=None)), "made outside of git"),
+        ("no git", lambda root: doctor(root, lambda r: r["code"].update(commit=None)), "when it was built, the project was outside of git"),
         ("another lock", lambda root: doctor(root, lambda r: r["environment"].update(lock="0")), "not the one that it ran with"),
         ("another Python", lambda root: doctor(root, lambda r: r["environment"].update(python="3.9.1")), "ran with Python 3.9.1"),
     ],
@@ -208,5 +209,41 @@ def test_a_run_that_is_not_there_is_told_which_there_are(toy, run, brewcast):
 def test_without_git_a_build_says_that_its_code_is_not_kept(toy, run, brewcast):
     shutil.rmtree(toy / ".git")
     (toy / "env.yaml").write_text(ENV.replace("wins: 7", "wins: 8"))
-    brewcast("build")
-    assert last(toy)["code"] == {"commit": None, "dirty": None, "ref": None}
+    told = brewcast("build").err
+    why = "the project is outside of git, which keeps it: `git init`, or a clone"
+    said = f"the code of this build is not kept, so `make verify` could not make it again: {why}"
+    assert last(toy)["code"] == {"commit": None, "dirty": None, "ref": None, "why": why}
+    assert told.splitlines().count(said) == 1
+    # and once: the next build has nothing new to say of it
+    (toy / "env.yaml").write_text(ENV.replace("wins: 7", "wins: 9"))
+    assert said not in brewcast("build").err
+    assert f"its code was not kept: when it was built, {why}" in brewcast("verify", fails=True).out
+
+
+def test_a_folder_of_another_repository_is_none_and_the_other_is_left_alone(toy, run, brewcast):
+    # given a copy without .git, within another repository
+    shutil.rmtree(toy / ".git")
+    run("git init -q .. && git -C .. add toy/env.yaml")
+    before = run("git -C .. status --porcelain --untracked-files=no && git -C .. for-each-ref").out
+    (toy / "env.yaml").write_text(ENV.replace("wins: 7", "wins: 8"))
+    # when it is built, then it is told why its code is not kept, and the other repository has nothing of it
+    told = brewcast("build").err
+    why = f"the project is a folder of another repository, {toy.parent}: `git init` here, or a clone, is one of its own"
+    assert why in told and last(toy)["code"]["why"] == why
+    now = run("git -C .. status --porcelain --untracked-files=no && git -C .. for-each-ref").out
+    assert now.split() == before.split() or now.split() == ["AM", "toy/env.yaml"]
+    assert why in brewcast("verify", fails=True).out
+
+
+def test_a_clone_that_git_does_not_trust_is_said_so_with_the_command_that_trusts_it(toy, run, brewcast, monkeypatch):
+    # given a run that was recorded, and a clone that belongs to another user by now
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")  # as git's own tests do it
+    way = f"git config --global --add safe.directory {shlex.quote(str(toy))}"
+    told = brewcast("verify", fails=True).out
+    assert f"its code cannot be read: git does not trust this folder, which belongs to another user: `{way}`" in told
+    # when it is built, then it is said, too, and is no error
+    (toy / "env.yaml").write_text(ENV.replace("wins: 7", "wins: 8"))
+    assert (
+        "the code of this build is not kept, so `make verify` could not make it again: git does not trust"
+        in brewcast("build").err
+    )
