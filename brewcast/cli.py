@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['SOURCE', 'CHANGED', 'REASON', 'JSON', 'COMMANDS', 'place_data', 'publish', 'lay_release', 'told_stop', 'summary',
-           'run', 'told_why', 'export_lines', 'last_built', 'parser', 'main']
+           'run', 'told_why', 'export_lines', 'last_built', 'agreed', 'parser', 'main']
 
 # %% ../nbs/cli.ipynb #09397870
 import argparse
+import contextlib
 import csv
 import json
 import os
@@ -219,6 +220,20 @@ def last_built(
     return max(made, key=lambda path: path.stat().st_mtime).parent.name if made else None
 
 
+def agreed(
+    question: str,  # to be answered by y or n
+    way: str,  # what a script calls instead
+) -> bool:
+    "Ask whoever sits at the terminal. Raises ValueError where nobody does."
+    if not sys.stdin.isatty():
+        raise ValueError(
+            f"nobody can be asked here, so nothing was changed: `{way}`, once these figures were looked at"
+        )
+    with contextlib.suppress(EOFError):
+        return input(question).strip().lower() in ("y", "yes")
+    return False
+
+
 def _run(root, asked):
     run(root, asked.source, asked.data or None, asked.changed)
 
@@ -283,8 +298,14 @@ def _restore(root, asked):
 
 def _promote(root, asked):
     from brewcast.registry import promotion
+    from brewcast.registry.champion_test import case
 
-    print(promotion.promote(asked.source, root, asked.reason)["message"])
+    found = case(asked.source, root)
+    print(found["message"], flush=True)
+    if not asked.yes and not agreed("let the challenger serve? [y/N] ", "brewcast promote --yes"):
+        say("not promoted: what serves stays")
+        return 1
+    print(promotion.promote(asked.source, root, asked.reason, found["challenger"])["message"])
 
 
 def _split(root, asked):
@@ -421,7 +442,13 @@ COMMANDS = {  # what each does given the project and the arguments, its help, it
         SOURCE,
         JSON,
     ),
-    "promote": (_promote, "let the challenger serve", SOURCE, REASON),
+    "promote": (
+        _promote,
+        "say what speaks for the challenger and against it, ask, and let it serve",
+        SOURCE,
+        REASON,
+        ("--yes", {"action": "store_true", "help": "ask nobody: for scripts"}),
+    ),
     "split": (
         _split,
         "let the challenger answer a share of the stores",
