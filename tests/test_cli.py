@@ -311,6 +311,11 @@ def test_the_summary_of_a_stopped_month_says_so_first_and_has_no_figure_to_order
     assert told.endswith(f"page      file://{project}/products/shop/forecast/month.html")
 
 
+def test_a_publish_that_has_nothing_to_do_says_so(toy, brewcast, monkeypatch):
+    monkeypatch.setattr("brewcast.cli.sealed", lambda *_: True)
+    assert "near: nothing to publish: everything is as the products ask" in brewcast("publish").err
+
+
 def test_a_fault_of_the_user_s_is_one_line_and_status_one(toy, brewcast):
     edit(toy / "env.yaml", "wins: 7", "wins: seven")
     for command in ("why", "build", "clean --source far", "summary"):

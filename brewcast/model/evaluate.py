@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['GROUP_LUCK', 'CHECKS', 'BY_HAND', 'contest', 'naive_scale', 'add_floor', 'monthly_errors', 'luck', 'weigh',
-           'weigh_intervals', 'decide', 'judge', 'decided_by_hand', 'next_challenger']
+           'weigh_intervals', 'decide', 'judge', 'decided_by_hand', 'next_challenger', 'better_baseline']
 
 # %% ../../nbs/model/22_evaluate.ipynb #2f1a7d1b
 import math
@@ -300,3 +300,15 @@ def next_challenger(
     may, never = [left.get("challenger"), baseline], [verdict["recipe"], *left.get("barred", [])]
     never += [verdict["candidate"]] if verdict["rule"] in UNFIT else []
     return next((r for r in may if r and r not in never), None)
+
+
+def better_baseline(
+    errors: dict[str, float],  # WAPE by model, over the judged months
+    serves: str,  # the model that will serve
+) -> str:  # to be added to the verdict's reason; empty where there is none
+    "The baseline that would have done better: of a young source the seasonal one serves, whichever was best so far."
+    known = {name: errors[name] for name in BASELINES if pd.notna(errors.get(name))}
+    best = min(known, key=known.get, default=None)
+    if best is None or not known[best] < errors.get(serves, 0):
+        return ""
+    return f"; the baseline {best} was better over these months, WAPE {known[best]:.4f}"
