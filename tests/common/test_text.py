@@ -21,6 +21,7 @@ from brewcast.common.text import (
     short_month,
     short_number,
     spread,
+    without_passwords,
 )
 
 
@@ -119,3 +120,14 @@ def test_labels_that_have_room_never_cover_each_other_or_leave_the_picture():
         assert all(placed[i] < placed[j] for i in range(count) for j in range(count) if wanted[i] < wanted[j])
     # and who covers nobody stays
     assert spread([-150, -20, -90], 15, -200, 0) == [-150, -20, -90]
+
+
+def test_no_password_is_told_wherever_it_stands(monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "tok-5ecret")
+    for text, told in {
+        "no answer from http://ann:p%40ss@mlflow:5000/api and redis://:x@db:1": "no answer from http://mlflow:5000/api and redis://db:1",
+        "postgresql://db/mlflow?user=ann&password=s3cret&x=1": "postgresql://db/mlflow?user=ann&password=***&x=1",
+        "Bearer tok-5ecret was refused": "Bearer *** was refused",
+        "mail ann@example.com, see https://example.com/a@b": "mail ann@example.com, see https://example.com/a@b",
+    }.items():
+        assert without_passwords(text) == told
