@@ -45,7 +45,7 @@ build: .venv/ready ## Run the stages that are stale
 why: .venv/ready ## Which stages are stale, and for which reasons
 	@exec $(BREWCAST) why --source "$(SOURCE)" $(CHANGED)
 
-month: .venv/ready ## The next month, from its sale lines to its release and alerts (THROUGH=2012-10: every month up to it)
+month: .venv/ready ## The next month, from its sale lines to its release and alerts (THROUGH=2012-10: every month up to it); in cron: brewcast month
 	@exec $(BREWCAST) month --source "$(SOURCE)" --data "$(DATA)" $(if $(THROUGH),--through "$(THROUGH)") $(CHANGED)
 
 replay: .venv/ready ## A whole history month by month, nothing from the future, beside what serves (SINCE=, THROUGH=)

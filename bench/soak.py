@@ -39,7 +39,7 @@ from process import SERVE, Service, free_port, pinned, prepared, project_over_co
 from brewcast.common.text import counted  # noqa: E402
 
 PY, CONNECTIONS, PATIENCE = sys.executable, 16, 30  # seconds that an answer may take
-CYCLE = (["split", "10"], ["promote"], ["rollback"], ["lift"])
+CYCLE = (["split", "10"], ["promote", "--yes"], ["rollback"], ["lift"])
 GROWTH = 0.01  # share of its size that memory may grow by in the second half: a sum of pages is not known better
 
 

@@ -426,6 +426,11 @@ def test_a_page_that_is_not_built_is_an_error_with_the_way_out(project):
     assert done.stderr == "error: products/shop is not built: `make run SOURCE=shop` builds it\n"
 
 
+def test_a_publish_that_has_nothing_to_do_says_so(toy, brewcast, monkeypatch):
+    monkeypatch.setattr("brewcast.cli.sealed", lambda *_: True)
+    assert "near: nothing to publish: everything is as the products ask" in brewcast("publish").err
+
+
 def test_a_fault_of_the_user_s_is_one_line_and_status_one(toy, brewcast):
     edit(toy / "env.yaml", "wins: 7", "wins: seven")
     for command in ("why", "build", "clean --source far", "summary"):

@@ -64,7 +64,7 @@ def test_what_a_person_decided_holds_in_the_next_builds(served):
         21,
     )
     # when it is promoted by hand, then the next build does not undo that, and the other recipe is its shadow
-    project.run(". ./activate && brewcast promote")
+    project.run(". ./activate && brewcast promote --yes")
     assert "promoted by hand" in project.run("make run").out
     last = read_ledger(state)[-1]
     assert (last["verdict"]["rule"], last["recipe"]["params"]["n_estimators"]) == ("by_hand", 21)

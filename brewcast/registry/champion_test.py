@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['MODELS', 'FIRST_LOOK', 'DRAWS', 'month_errors', 'looks', 'boundary', 'visible', 'months_to_see', 'look_back',
-           'compare', 'plot_comparison', 'pairs', 'report', 'replay_spread']
+           'compare', 'plot_comparison', 'pairs', 'report', 'replay_spread', 'case', 'gate_said', 'replayed',
+           'came_true']
 
 # %% ../../nbs/registry/champion_test.ipynb #2773d4bc
 import math
@@ -18,7 +19,7 @@ from scipy.special import ndtr, ndtri, stdtr, stdtrit
 from ..common.core import read_json, read_parquet
 from ..common.ledger import archive_name, read_ledger, state_folder
 from ..common.text import counted
-from .promotion import recipe_name
+from .promotion import challenger_of, recipe_name
 
 # %% ../../nbs/registry/champion_test.ipynb #5c272ca3
 MODELS = ["champion", "challenger"]
@@ -352,3 +353,75 @@ def replay_spread(
     table = rows.pivot(index=["series_id", "month", "actual"], columns="model", values="forecast").rename(columns=names)
     months, _ = month_errors(table.reset_index())
     return float(months.difference.std() / months.champion.mean()) if len(months) >= FIRST_LOOK else None
+
+# %% ../../nbs/registry/champion_test.ipynb #ce5a0002
+def case(
+    source: str,  # the source's name
+    root: Path,  # the project
+) -> dict:  # challenger (its release), reason (for the ledger), message
+    "What speaks for the challenger and against it. Raises ValueError where there is none that may be promoted."
+    if not (ledger := read_ledger(state_folder(source, root))):
+        raise ValueError(f"{source}: nothing was published yet; `make run SOURCE={source}` does")
+    last, challenger = ledger[-1], challenger_of(ledger[-1], source)
+    recipes = (last["recipe"], challenger["recipe"])
+    known, since = replayed(source, root, recipes), came_true(source, root)
+    title = f"{source}: {recipe_name(recipes[1])} ({challenger['release']}) is to serve in place of "
+    lines = [f"{title}{recipe_name(recipes[0])} ({last['release']})", f"gate       {gate_said(ledger, recipes)}"]
+    lines += [f"replayed   {known}", f"came true  {since[0]}", *(f"           {line}" for line in since[1:])]
+    reason = f"{known if known[0].isdigit() else f'not replayed ({known})'}; since: {since[0]}"
+    return {"challenger": challenger["release"], "reason": reason, "message": "\n".join(lines)}
+
+
+def gate_said(
+    ledger: list[dict],  # see `read_ledger`
+    recipes: tuple[dict, dict],  # champion's and challenger's
+) -> str:
+    "Which of the two the gate let through when they were published side by side, and why."
+    for entry in reversed(ledger):
+        both = [entry["recipe"], (entry.get("challenger") or {}).get("recipe")]
+        if entry["action"] == "publish" and recipes[0] in both and recipes[1] in both:
+            said, lost = entry["verdict"], "the challenger" if both[1] == recipes[1] else "the champion"
+            how = {"promote": f"{lost} lost", "refit": f"{lost} was not judged"}
+            return f"{how.get(said['verdict'], f'{lost} was not let through')} ({said['verdict']}): {said['reason']}"
+    return "no build has judged one by the other"
+
+
+def replayed(
+    source: str,  # the source's name
+    root: Path,  # the project
+    recipes: tuple[dict, dict],  # champion's and challenger's
+) -> str:  # begins with a digit where it is known
+    "Both errors on the same months of the last build's replay."
+    path = Path("products") / source / "evaluate" / "verdict.json"
+    if not (Path(root) / path).exists():
+        return f"{path} is missing: `make run SOURCE={source}` makes it"
+    verdict = read_json(Path(root) / path)
+    names = [_replayed_as(verdict, recipe) for recipe in recipes]
+    rows = [row for row in verdict.get("by_month", []) if row["model"] in names]
+    if None in names or not rows:
+        return f"the last build did not replay both: `make run SOURCE={source}` does"
+    table = pd.DataFrame(rows).pivot(index="cutoff", columns="model", values="wape").dropna()
+    months = (pd.to_datetime(table.index) + pd.Timedelta(days=1)).strftime("%Y-%m")
+    champion, challenger = (verdict["errors"][name]["wape"] for name in names)
+    won = int((table[names[1]] < table[names[0]]).sum())
+    over = f"{_count(len(table), 'month')} of replay, {months[0]} to {months[-1]}"
+    return f"{over}: the challenger off by {challenger:.2%} of sales, the champion by {champion:.2%}; it was better in {won}"
+
+
+def _replayed_as(verdict: dict, recipe: dict) -> str | None:
+    roles = {name: verdict.get(name) for name in ("candidate", "champion")}
+    baseline = recipe["name"] if recipe["name"] in verdict.get("errors", {}) and not recipe["params"] else None
+    return next((name for name, known in roles.items() if known == recipe), baseline)
+
+
+def came_true(
+    source: str,  # the source's name
+    root: Path,  # the project
+) -> list[str]:  # lines
+    "How the forecasts of both have come true since they were published side by side."
+    try:
+        found = report(source, root, gain=0.1)
+    except (ValueError, FileNotFoundError) as error:
+        return [f"not yet: {str(error).removeprefix(f'{source}: ')}"]
+    said, months = found["message"].splitlines()[1:], [row["month"][:7] for row in found["by_month"]]
+    return [f"{said[0]} ({months[0]} to {months[-1]})" if months else said[0], *said[1:]]

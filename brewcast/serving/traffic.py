@@ -118,9 +118,9 @@ class Follower(threading.Thread):
             except (OSError, ValueError) as error:  # the champion answers alone
                 challenger, problems = None, [str(error)]
             share = entry.get("share", 0) if challenger else 0
-            if not self.serving or (entry.get("n"), bool(challenger)) != self.shown:
+            if not self.serving or (entry, bool(challenger)) != self.shown:  # another ledger may be as long
                 self.serving = Serving(champion, challenger, share, entry.get("n"))
-                self.shown = entry.get("n"), bool(challenger)
+                self.shown = entry, bool(challenger)
                 self.on_change(self.serving)
         except NothingPublished as waiting:
             if self.problem != str(waiting):

@@ -1,5 +1,6 @@
 "Fitted models in MLflow: once each, without code of strangers, and found again after a move."
 
+import os
 import shutil
 
 import pandas as pd
@@ -8,7 +9,16 @@ from releases import FOREST, SEASONAL, made_products
 
 from brewcast.common.core import write_json
 from brewcast.common.hashing import sha256
-from brewcast.common.mlflow import log_model_run, mlflow_client
+from brewcast.common.mlflow import (
+    DEFAULTS,
+    address_and_login,
+    log_model_run,
+    mlflow_client,
+    mlflow_name,
+    mlflow_uri,
+    own_database,
+)
+from brewcast.common.params import environment
 from brewcast.model.recipes import Baseline
 
 
@@ -61,3 +71,50 @@ class Stranger:
 def test_a_model_of_foreign_types_is_not_kept(project):
     with pytest.raises(ValueError, match="the model holds test_mlflow.Stranger"):
         log_model_run(Stranger(), "0" * 12, {}, {}, {}, [], project, "shop")
+
+
+@pytest.mark.parametrize(
+    ("named", "own"),
+    [
+        ("", True),
+        ("sqlite:////home/ann/brewcast/state/shop/mlflow.db", True),  # as `activate` of another clone left it
+        ("sqlite:////a folder/state/tea/mlflow.db", True),  # of another source
+        ("sqlite:///state/shop/mlflow.db", True),
+        ("sqlite:////srv/mlflow/mlflow.db", False),
+        ("sqlite:////srv/state/mlflow.db", False),
+        ("http://127.0.0.1:5000", False),
+        ("postgresql://ann:secret@db/mlflow", False),
+        ("file:///srv/mlruns", False),
+    ],
+)
+def test_what_is_named_is_used_unless_it_is_a_projects_own_file(tmp_path, monkeypatch, named, own):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", named)
+    mine = tmp_path / "state/shop/mlflow.db"
+    assert mlflow_uri("shop", tmp_path) == (f"sqlite:///{mine}" if own else named)
+    assert own_database("shop", tmp_path) == (mine if own else None)
+    assert mlflow_name("shop", tmp_path) == ("brewcast" if own else "brewcast-shop")
+    # and `activate` sets the project's own file, or leaves an address alone, and shows none
+    (tmp_path / "env.yaml").write_text("source: shop\n")
+    told = environment(tmp_path, "shop")
+    assert told.get("MLFLOW_TRACKING_URI") == (f"sqlite:///{mine}" if own else None) and "secret" not in str(told)
+
+
+def test_a_login_is_handed_over_apart_and_nothing_is_left_behind(project, monkeypatch):
+    named = {"MLFLOW_TRACKING_USERNAME": "ann", "MLFLOW_TRACKING_PASSWORD": "p@ss:word"}
+    assert address_and_login("http://ann:p%40ss%3Aword@mlflow:5000/x") == ("http://mlflow:5000/x", named)
+    assert address_and_login("http://mlflow:5000") == ("http://mlflow:5000", {})
+    # the variables are after a call what they were before: none, or another source's file
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    with mlflow_client("shop", project):
+        pass
+    assert "MLFLOW_TRACKING_URI" not in os.environ and own_database("shop", project)
+
+
+def test_how_long_a_server_is_waited_for_is_bounded_and_the_users_own_bound_stands(project, monkeypatch):
+    for name in DEFAULTS:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "7")
+    with mlflow_client("shop", project):
+        from mlflow.environment_variables import MLFLOW_HTTP_REQUEST_MAX_RETRIES, MLFLOW_HTTP_REQUEST_TIMEOUT
+
+        assert (MLFLOW_HTTP_REQUEST_TIMEOUT.get(), MLFLOW_HTTP_REQUEST_MAX_RETRIES.get()) == (7, 2)

@@ -23,6 +23,7 @@ from brewcast.common.text import (
     short_month,
     short_number,
     spread,
+    without_passwords,
 )
 
 
@@ -143,3 +144,14 @@ def test_a_name_that_a_spreadsheet_would_compute_is_made_a_text(text):
 @pytest.mark.parametrize("text", ["S1", "001", "-5", "+49", "-1.5", "", "Reno = 1", "'quoted", "Zürich"])
 def test_any_other_name_stays_what_it_is(text):
     assert no_formula(text) == text
+
+
+def test_no_password_is_told_wherever_it_stands(monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "tok-5ecret")
+    for text, told in {
+        "no answer from http://ann:p%40ss@mlflow:5000/api and redis://:x@db:1": "no answer from http://mlflow:5000/api and redis://db:1",
+        "postgresql://db/mlflow?user=ann&password=s3cret&x=1": "postgresql://db/mlflow?user=ann&password=***&x=1",
+        "Bearer tok-5ecret was refused": "Bearer *** was refused",
+        "mail ann@example.com, see https://example.com/a@b": "mail ann@example.com, see https://example.com/a@b",
+    }.items():
+        assert without_passwords(text) == told

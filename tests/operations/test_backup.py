@@ -148,6 +148,14 @@ def test_a_backup_says_what_it_holds_and_is_the_same_twice(origin, kept, tmp_pat
         assert other["members"][name] == manifest["members"][name]
 
 
+def test_what_lies_on_mlflows_server_is_said_to_be_left_out(origin, tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://ann:secret@127.0.0.1:1")
+    (tmp_path / "scratch").mkdir()
+    files, left_out = backup.gather(origin, SOURCE, True, tmp_path / "scratch")
+    assert left_out == ["MLflow's runs and registered models: they lie where MLFLOW_TRACKING_URI says"]
+    assert f"state/{SOURCE}/ledger.db" in files
+
+
 def test_data_that_is_left_out_is_said_to_be(origin, tmp_path):
     told = backup.backup(origin, SOURCE, tmp_path / "small.tar.gz", with_data=False)
     assert told["left_out"] == ["data/simulated: left out as asked"] and "left out as asked" in told["message"]

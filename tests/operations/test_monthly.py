@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pandas as pd
 import pytest
-from conftest import commands, project_environment, small_project
+from conftest import ROOT, commands, project_environment, small_project
 from waits import until
 
 from brewcast.common.core import read_json, read_parquet
@@ -27,6 +27,8 @@ source: shop
 data: data/shop
 floor: null
 """  # the simulated source is written anew when its files are changed; this one is not
+
+MONTH = ".venv/bin/python -m brewcast.cli month"  # `make` ends with 2, whatever the status
 
 
 class Till:
@@ -171,7 +173,8 @@ def test_the_correction_is_known_from_then_on_and_served(shop):
 def test_bad_data_is_stopped_and_what_serves_stays(shop):
     before = read_ledger(shop.state)
     shop.till.write(in_cents)
-    done = shop.run("make month SOURCE=shop", fails=True)
+    done = shop.run(f"{MONTH} --source shop", fails=True)
+    assert done.status == 3 and "shop: stopped, status 3 (" in done.err
     assert "2023-05  " in done.out and "STOPPED, nothing was published" in done.out
     assert read_ledger(shop.state) == before
     decision, record = shop.read("monitor/decision.json"), shop.records()[-1]
@@ -213,8 +216,9 @@ def test_a_month_that_is_not_all_in_waits_and_what_was_corrected_is_served(shop)
     assert served["cutoff"] == "2023-05-31"
     shop.till.write(with_may_corrected_before_june_has_come)
     # when June is asked for
-    done = shop.run("make month SOURCE=shop THROUGH=2023-06", fails=True)
+    done = shop.run(f"{MONTH} --source shop --through 2023-06", fails=True)
     # then it waits, says why, and the correction is served
+    assert done.status == 1 and "shop: waiting, status 1 (" in done.err
     assert done.out.startswith("2023-06  waiting: ") and "the data ends on 2023-05-31" in done.out
     assert "corrected sale lines of the month before are published" in done.out
     assert [a["subject"] for a in shop.alerts() if a["name"] == "data_late"] == ["freshness"]
@@ -226,6 +230,32 @@ def test_a_month_that_is_not_all_in_waits_and_what_was_corrected_is_served(shop)
     # and nothing stands in the way of the next step
     assert not (shop.state / "months/.doing").exists()
     assert first_to_do(shop.state) == "2023-06"
+
+
+@pytest.mark.parametrize(
+    ("became", "status"),
+    [
+        ([], 0),
+        (["published"], 0),
+        (["stopped", "published"], 0),
+        (["published", "waiting"], 1),
+        (["stopped"], 3),
+        ([RuntimeError("train failed")], 4),
+        (["published", KeyboardInterrupt()], 130),
+    ],
+)
+def test_each_end_of_a_month_has_a_status_of_its_own(toy, brewcast, monkeypatch, became, status):
+    def work(*_):
+        for each in became:
+            if isinstance(each, BaseException):
+                raise each
+            yield {"month": "2023-05", "status": each}
+
+    monkeypatch.setattr("brewcast.operations.monthly.work_through", work)
+    monkeypatch.setattr("brewcast.operations.monthly.line", lambda record: record["status"])
+    assert brewcast("month --source near", fails=status != 0).status == status
+    table = (ROOT / "docs/pages/month.md").read_text()
+    assert f"| {status} |" in table
 
 
 def test_a_marker_that_was_left_behind_holds_nothing_up(tmp_path, monkeypatch):
@@ -243,7 +273,8 @@ def test_a_marker_that_was_left_behind_holds_nothing_up(tmp_path, monkeypatch):
 
 
 def test_what_is_asked_wrongly_is_refused(shop):
-    assert "'June' is no month" in shop.run("make month SOURCE=shop THROUGH=June", fails=True).err
+    done = shop.run(f"{MONTH} --source shop --through June", fails=True)
+    assert "'June' is no month" in done.err and done.status == 4
     assert "is no parameter" in shop.run("make month SOURCE=shop trian.seed=1", fails=True).err
 
 

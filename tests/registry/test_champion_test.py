@@ -11,6 +11,7 @@ from scipy.special import stdtr
 from brewcast.common.core import write_json, write_parquet
 from brewcast.registry.champion_test import (
     boundary,
+    case,
     compare,
     looks,
     month_errors,
@@ -21,6 +22,7 @@ from brewcast.registry.champion_test import (
     visible,
 )
 from brewcast.registry.ledger_writer import append_entry
+from brewcast.registry.promotion import promote
 
 FOREST = {"name": "forest", "params": {"partner": "rate_seasonal", "weight": 0.5}}
 SEASONAL, LAST = {"name": "seasonal", "params": {}}, {"name": "last_month", "params": {}}
@@ -458,6 +460,72 @@ def test_what_is_missing_is_named_with_the_way_out(state):
     (state.root / "products/toy/features/outcomes.parquet").unlink()
     with pytest.raises(FileNotFoundError, match=r"features/outcomes.parquet is missing: `make run SOURCE=toy`"):
         report("toy", state.root)
+
+
+REFUSED = {
+    "verdict": {"verdict": "refuse", "rule": "min_gain", "reason": "a gain of -7.3%, 1.0% is asked"},
+    "barred": [],
+}
+
+
+def test_the_case_for_a_challenger_states_both_errors_their_months_and_who_was_refused(state):
+    # given a challenger that the gate refused, whose forecasts came true better, and a person's entry since
+    for cutoff in state.cutoffs:
+        state(cutoff, SEASONAL, FOREST, REFUSED)
+    other = {"verdict": {"verdict": "split", "reason": "forest answers 10% of the stores"}, "action": "split"}
+    state(state.cutoffs[-1], SEASONAL, FOREST, REFUSED | other)
+    # and a last replay of the two, of which one month came out for the challenger
+    ends = ["2022-12-31", "2023-01-31", "2023-02-28"]
+    months = [{"cutoff": end, "model": "candidate", "wape": 0.09 + 0.01 * (end == ends[1])} for end in ends]
+    months += [{"cutoff": row["cutoff"], "model": "champion", "wape": 0.095} for row in months]
+    told = {"champion": SEASONAL, "candidate": FOREST, "by_month": months}
+    told["errors"] = {"champion": {"wape": 0.0846}, "candidate": {"wape": 0.0912}, "last_month": {"wape": 0.2}}
+    write_json(told, state.root / "products/toy/evaluate/verdict.json")
+    # when somebody is about to promote it
+    found = case("toy", state.root)
+    # then all of that is said
+    lines = found["message"].splitlines()
+    named = "forest partner=rate_seasonal weight=0.5 (forest) is to serve in place of seasonal (seasonal)"
+    assert lines[0] == f"toy: {named}" and found["challenger"] == "forest"
+    assert lines[1] == "gate       the challenger was not let through (refuse): a gain of -7.3%, 1.0% is asked"
+    assert lines[2].startswith(
+        "replayed   3 months of replay, 2023-01 to 2023-03: the challenger off by 9.12% of sales, "
+    )
+    assert lines[2].endswith("the champion by 8.46%; it was better in 2")
+    assert lines[3].startswith("came true  better: the challenger's error is ") and "of 8 months" in lines[3]
+    assert lines[3].endswith(f"({state.table.month.min():%Y-%m} to {state.table.month.max():%Y-%m})")
+    # and the ledger's reason is no other entry's
+    assert found["reason"].startswith("3 months of replay") and "; since: better: " in found["reason"]
+
+
+def test_what_is_not_known_of_a_challenger_is_said_and_the_wrong_one_is_refused(state):
+    with pytest.raises(ValueError, match="nothing was published yet"):
+        case("toy", state.root)
+    state(state.cutoffs[-1], SEASONAL, None, REFUSED)
+    with pytest.raises(ValueError, match="there is no challenger since"):
+        case("toy", state.root)
+    state(state.cutoffs[-1], SEASONAL, FOREST, REFUSED | {"barred": [FOREST]})
+    with pytest.raises(ValueError, match="is barred: `brewcast lift` first"):
+        case("toy", state.root)
+    # given a challenger of which no build has replayed anything, and no month that is over
+    state(state.cutoffs[-1], SEASONAL, FOREST, REFUSED | {"action": "split"})
+    (state.root / "products/toy/features/outcomes.parquet").unlink()
+    lines = case("toy", state.root)["message"].splitlines()
+    assert "not let through" in lines[1]
+    assert lines[2] == "replayed   products/toy/evaluate/verdict.json is missing: `make run SOURCE=toy` makes it"
+    assert lines[3].startswith("came true  not yet: products/toy/features/outcomes.parquet is missing")
+    # a build that replayed others is no evidence, and a baseline's error is found by its name
+    told = {"champion": LAST, "candidate": FOREST, "by_month": [], "errors": {}}
+    write_json(told, state.root / "products/toy/evaluate/verdict.json")
+    assert "did not replay both" in case("toy", state.root)["message"]
+    months = [{"cutoff": "2023-01-31", "model": model, "wape": 0.1} for model in ("candidate", "seasonal")]
+    told |= {"by_month": months, "errors": {"candidate": {"wape": 0.1}, "seasonal": {"wape": 0.12}}}
+    write_json(told, state.root / "products/toy/evaluate/verdict.json")
+    assert "1 month of replay, 2023-02 to 2023-02: the challenger off by 10.00%" in case("toy", state.root)["message"]
+    with pytest.raises(ValueError, match=r"name the challenger that shall serve: promote\(..., challenger='forest'\)"):
+        promote("toy", state.root)
+    with pytest.raises(ValueError, match="seasonal is not the challenger"):
+        promote("toy", state.root, challenger="seasonal")
 
 
 def test_thousands_of_stores_are_compared():

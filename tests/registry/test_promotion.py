@@ -3,6 +3,7 @@
 import http.client
 import json
 import os
+import pty
 import random
 import shutil
 import signal
@@ -125,7 +126,7 @@ def test_split_promote_and_rollback_take_effect_at_once_and_without_a_failed_req
     assert 0 < shared.count(challenger) < 12
     until_answered_by(running, shared)
     # when it is promoted, then it answers all
-    brewcast(running.root, "promote", "--reason", "the planners asked for it")
+    brewcast(running.root, "promote", "--yes", "--reason", "the planners asked for it")
     until_answered_by(running, [challenger] * 12)
     # when it is rolled back, twice, then what served before does, and each recipe taken back is barred
     brewcast(running.root, "rollback")
@@ -183,7 +184,7 @@ def test_a_ledger_that_is_damaged_for_a_moment_is_followed_again(running):
     until_answered_by(running, [entry["release"]] * 12)  # it goes on
     # when it is whole again, then the next command takes effect
     ledger.write_bytes(good)
-    brewcast(running.root, "promote")
+    brewcast(running.root, "promote", "--yes")
     until_answered_by(running, [entry["challenger"]["release"]] * 12)
     assert Counter(status for status, _ in running.answers).keys() == {200}
 
@@ -202,7 +203,7 @@ def test_a_folder_with_another_release_s_files_is_not_rolled_back_to(project):
 
 def test_what_was_taken_back_is_not_what_a_later_rollback_returns_to(project):
     # given a release that served, was replaced by hand, came back with a build, and was rolled back
-    brewcast(project, "promote")
+    brewcast(project, "promote", "--yes")
     promoted, old = agree(project)["release"], read_ledger(project / "state/shop")[1]["release"]
     lay_products(project, "key3", SEASONAL, "refuse")
     publish("shop", project)
@@ -220,13 +221,13 @@ def test_what_was_taken_back_is_not_what_a_later_rollback_returns_to(project):
 
 def test_history_tells_who_did_what_when_and_what_was_in_production_then(project):
     brewcast(project, "split", "10")
-    brewcast(project, "promote", "--reason", "a planner said so")
+    brewcast(project, "promote", "--yes", "--reason", "a planner said so")
     told = brewcast(project, "history")
     entries = json.loads(brewcast(project, "history", "--json"))
     assert [entry["action"] for entry in entries] == ["promote", "split", "publish", "publish"]
     assert all(entry["by"] and entry["at"].endswith("+00:00") for entry in entries)
-    assert entries[0]["from"] == entries[1]["release"] and "a planner said so" in told
-    assert "it is no better" in told  # the verdict of the build
+    assert entries[0]["from"] == entries[1]["release"] and "promoted by hand, a planner said so: not replayed" in told
+    assert told.count("it is no better") == 1  # the verdict of the build, which is no reason of the promotion
     day = entries[0]["at"][:10]
     (then,) = json.loads(brewcast(project, "history", day, "--json"))
     assert then == entries[0]
@@ -234,14 +235,46 @@ def test_history_tells_who_did_what_when_and_what_was_in_production_then(project
     agree(project)
 
 
+def answered(root, *typed) -> tuple[int, str]:
+    "`brewcast promote` at a terminal where these lines are typed; gives its status and what it showed."
+    ours, theirs = pty.openpty()
+    line = [sys.executable, "-m", "brewcast.cli", "promote", "--source", "shop"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "BREWCAST_ROOT": str(root)}
+    os.write(ours, "".join(f"{text}\n" for text in typed).encode())
+    done = subprocess.run(line, cwd=root, env=environment, stdin=theirs, capture_output=True, text=True, timeout=120)
+    os.close(theirs), os.close(ours)
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_a_promotion_is_asked_for_and_what_speaks_against_it_is_said_first(project):
+    before = read_ledger(project / "state/shop")
+    # given a script without a terminal, which has not said yes
+    told = brewcast(project, "promote", fails=True)
+    # then it is told what the gate said, that nothing was changed, and the way out
+    assert "gate       the challenger was not let through (refuse): it is no better" in told
+    assert "nobody can be asked here, so nothing was changed: `brewcast promote --yes`" in told
+    # given a terminal, into which the next command was pasted: that is no yes
+    status, told = answered(project, "brewcast rollback")
+    assert status == 1 and "let the challenger serve? [y/N]" in told and "not promoted: what serves stays" in told
+    assert read_ledger(project / "state/shop") == before
+    # when it is agreed to, then it serves
+    status, told = answered(project, "y")
+    assert status == 0 and f"{before[-1]['challenger']['release']} serves" in told
+    assert agree(project)["release"] == before[-1]["challenger"]["release"]
+
+
 def test_a_share_that_is_none_and_a_barred_challenger_are_refused(project):
     assert "a share is 0" in brewcast(project, "split", "100", fails=True)
     assert "a share is 0" in brewcast(project, "split", "-1", fails=True)
-    brewcast(project, "promote")
+    brewcast(project, "promote", "--yes")
     brewcast(project, "rollback")
-    assert "there is no challenger" in brewcast(project, "promote", fails=True)
+    assert "there is no challenger" in brewcast(project, "promote", "--yes", fails=True)
     assert "no longer barred: forest" in brewcast(project, "lift")
     assert "no recipe is barred" in brewcast(project, "lift", fails=True)
+
+
+def promote(root) -> dict:
+    return promotion.promote("shop", root, challenger=read_ledger(root / "state/shop")[-1]["challenger"]["release"])
 
 
 def die_before(root, statement: int, action: str) -> int:
@@ -264,7 +297,7 @@ def die_before(root, statement: int, action: str) -> int:
 
     sqlite3.connect = watched
     try:
-        getattr(promotion, action)("shop", root)
+        promote(root) if action == "promote" else promotion.rollback("shop", root)
         os._exit(0)
     except BaseException:
         os._exit(1)
@@ -291,7 +324,7 @@ def test_killed_at_any_moment_the_ledger_and_mlflow_say_the_old_or_the_new(proje
     "The moments lie close together around the commit, which SQLite makes of several writes to both files."
     shutil.copytree(project, tmp_path / "measured", symlinks=True)
     begun = time.perf_counter()
-    promotion.promote("shop", tmp_path / "measured")
+    promote(tmp_path / "measured")
     took, generator, seen = time.perf_counter() - begun, random.Random(7), Counter()
     for i in range(40):
         root = tmp_path / f"kill {i}"
@@ -299,7 +332,7 @@ def test_killed_at_any_moment_the_ledger_and_mlflow_say_the_old_or_the_new(proje
         child = os.fork()
         if not child:
             try:
-                promotion.promote("shop", root)
+                promote(root)
             finally:
                 os._exit(0)
         time.sleep(took * generator.uniform(0.3, 1.1))

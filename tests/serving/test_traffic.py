@@ -200,6 +200,19 @@ def test_a_ledger_that_came_back_from_a_backup_is_followed_though_it_is_another_
     assert follower.serving.champion.name == names["forest"] and follower.serving.entry == 2
 
 
+def test_another_ledger_that_is_as_long_is_followed_too(shop, tmp_path):
+    # given a ledger of one entry that is followed, and another one of one entry, which is moved into its place
+    state, names = shop
+    append_entry(state, entry(names, "seasonal"))
+    follower = Follower(state)
+    follower.look()
+    append_entry(tmp_path / "backup", entry(names, "forest"))
+    (tmp_path / "backup" / "ledger.db").rename(state / "ledger.db")
+    # then what it says serves
+    follower.look()
+    assert follower.serving.champion.name == names["forest"] and follower.serving.entry == 1
+
+
 def test_what_is_no_longer_named_is_forgotten_in_time(shop):
     # given a ledger that named more releases than are kept in memory
     state, names = shop

@@ -54,6 +54,12 @@ def test_with_nothing_changed_a_build_imports_neither_ploomber_nor_pandas_and_sa
     assert "nothing to do: near is built" in told.err
     imported = {name.split(".")[0] for name in re.findall(r"(?m)^import time:.*\| +(\S+)$", told.err)}
     assert "brewcast" in imported and not imported & {"ploomber", "pandas"}
+    # and another MLflow breaks it: nothing is to be built, but it has to follow
+    with pytest.MonkeyPatch.context() as patched:
+        before = staleness.seal(toy, "near")
+        patched.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5000")
+        assert staleness.seal(toy, "near") != before and stale(toy) == []
+    assert staleness.seal(toy, "near") == before
     # and a product changed by hand breaks the seal
     (toy / "products/near/judge/out.txt").write_text("by hand")
     assert started(run(BUILD).err) == ["judge"]

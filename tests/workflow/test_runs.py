@@ -11,7 +11,7 @@ from conftest import commands
 from toy import BUILD, ENV, FORKS, edit, started
 
 from brewcast.common.hashing import FileHashes
-from brewcast.workflow.runs import comparable, on_disk, read_runs
+from brewcast.workflow.runs import comparable, on_disk, read_runs, run_in
 
 GIT = "git -c user.name=a -c user.email=a@example.com"
 
@@ -74,6 +74,16 @@ def test_a_run_is_built_again_to_the_byte_and_touches_nothing(toy, run, brewcast
         p: t for p, t in before.items() if p.name != ".hashes.json"
     }
     assert run("git status --porcelain").out == ""
+
+
+def test_a_run_that_is_built_again_logs_to_no_server(tmp_path, monkeypatch):
+    python = tmp_path / ".venv/bin/python"
+    python.parent.mkdir(parents=True)
+    python.write_text("#!/bin/sh\nenv\n")
+    python.chmod(0o755)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5000")
+    told = run_in(tmp_path, ["build"], {"MINE": "1"}, capture_output=True, text=True).stdout
+    assert "MINE=1" in told and "MLFLOW_" not in told
 
 
 def test_a_dirty_tree_is_kept_and_built_again_after_it_has_changed_once_more(toy, run, brewcast):
