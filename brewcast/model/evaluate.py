@@ -302,18 +302,6 @@ def next_challenger(
     never += [verdict["candidate"]] if verdict["rule"] in UNFIT else []
     return next((r for r in may if r and r not in never), None)
 
-
-def better_baseline(
-    errors: dict[str, float],  # WAPE by model, over the judged months
-    serves: str,  # the model that will serve
-) -> str:  # to be added to the verdict's reason; empty where there is none
-    "The baseline that would have done better: of a young source the seasonal one serves, whichever was best so far."
-    known = {name: errors[name] for name in BASELINES if pd.notna(errors.get(name))}
-    best = min(known, key=known.get, default=None)
-    if best is None or not known[best] < errors.get(serves, 0):
-        return ""
-    return f"; the baseline {best} was better over these months, WAPE {known[best]:.4f}"
-
 # %% ../../nbs/model/22_evaluate.ipynb #7be27e02
 def better_baseline(
     predictions: pd.DataFrame,  # see `contest`

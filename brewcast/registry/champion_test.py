@@ -404,7 +404,7 @@ def replayed(
     months = (pd.to_datetime(table.index) + pd.Timedelta(days=1)).strftime("%Y-%m")
     champion, challenger = (verdict["errors"][name]["wape"] for name in names)
     won = int((table[names[1]] < table[names[0]]).sum())
-    over = f"{_count(len(table), 'month')} of replay, {months[0]} to {months[-1]}"
+    over = f"{counted(len(table), 'month')} of replay, {months[0]} to {months[-1]}"
     return f"{over}: the challenger off by {challenger:.2%} of sales, the champion by {champion:.2%}; it was better in {won}"
 
 

@@ -191,26 +191,6 @@ def test_who_is_unfit_does_not_become_the_challenger(rule):
     assert next_challenger(verdict | {"rule": "min_gain"}, {"challenger": other}, best) == forest
 
 
-@pytest.mark.parametrize(
-    ("errors", "serves", "told"),
-    [
-        (
-            {"champion": 0.10, "candidate": 0.09, "seasonal": 0.10, "mean_of_3": 0.07},
-            "champion",
-            "mean_of_3 was better",
-        ),
-        ({"champion": 0.10, "candidate": 0.09, "mean_of_3": 0.08}, "candidate", "mean_of_3 was better"),
-        ({"champion": 0.10, "candidate": 0.07, "mean_of_3": 0.08}, "candidate", ""),
-        ({"champion": 0.07, "candidate": 0.09, "mean_of_3": 0.07, "seasonal": 0.08}, "champion", ""),  # it serves
-        ({"champion": 0.10, "candidate": 0.09, "mean_of_3": float("nan"), "floor": 0.01}, "champion", ""),
-        ({}, "champion", ""),
-    ],
-)
-def test_a_baseline_that_was_better_than_what_serves_is_named(errors, serves, told):
-    said = better_baseline(errors, serves)
-    assert told in said and bool(said) == bool(told)
-
-
 def test_luck_is_that_of_equals():
     draw = np.random.default_rng(0)
     shock = draw.lognormal(0, 0.5, (2000, 12))  # a month is good or bad for both
