@@ -147,11 +147,7 @@ def missing_stores(
         many = len(names) >= max(3, 0.1 * n) or len(names) >= max(2, 0.5 * n)
         level = "stop" if many and chance < 1e-4 and len(months) > 4 else "warn" if chance < 0.03 else "note"
         days = f"{behind.loc[month, names].min():.0f}"
-        text = (
-            text
-            if check == "completeness"
-            else f"reported, but ended {counted(days, 'day')} or more before the others: "
-        )
+        text = text if check == "completeness" else f"reported, but ended {days} days or more before the others: "
         text = f"{text}{', '.join(names[:5])}{', ...' if len(names) > 5 else ''} ({len(names)} of {counted(n, 'store')}, chance {chance:.2g})"
         where = f"store {names[0]}" if len(names) == 1 else counted(len(names), "store")
         found.append(finding(check, level, where, month, text, stores=names, of=n, chance=chance))
