@@ -7,7 +7,7 @@ IN_MODULES = {  # for `lint-imports`: a module of the package, code at its end, 
         "brewcast.data is not allowed to import brewcast.model",
     ),
     "common asks data, inside a function": (
-        "common/text.py",
+        "common/charts.py",
         "def f():\n    from ..data import clean",
         "brewcast.common is not allowed to import brewcast.data",
     ),

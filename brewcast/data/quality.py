@@ -150,8 +150,8 @@ def missing_stores(
             chance = surprise(events.loc[:month], possible.loc[:month])
             many = len(names) >= max(3, 0.1 * n) or len(names) >= max(2, 0.5 * n)
             level = "stop" if many and chance < 1e-4 and known > 3 else "warn" if chance < 0.03 else "note"
-            days = round(behind.loc[month, names].min())
-            late = f"reported, but ended {counted(days, 'day')} or more before the others: "
+            days = behind.loc[month, names].min()  # at least a week
+            late = f"reported, but ended {days:.0f} days or more before the others: "
             listed = f"{', '.join(names[:5])}{', ...' if len(names) > 5 else ''}"
             said = f"{text or late}{listed} ({len(names)} of {counted(n, 'store')}, chance {chance:.2g})"
             where = f"store {names[0]}" if len(names) == 1 else counted(len(names), "store")

@@ -343,6 +343,7 @@ def ahead_features(
     grid: pd.DataFrame,  # see `month_grid`
     history: pd.DataFrame,  # see `history_features`, same index
     calendar: dict,  # see `trading_dates`
+    trade: pd.DataFrame | None = None,  # see `seasonal_trade`, which makes it where it is not given
 ) -> pd.DataFrame:  # by (series_id, target month)
     "What is known of the target month itself: its calendar and its plan."
     month = grid.index.get_level_values("month")
@@ -355,7 +356,7 @@ def ahead_features(
     before, year_before = (holiday[1] + holiday[2] + holiday[3]) / 3, (holiday[13] + holiday[14] + holiday[15]) / 3
     weekend = weekend_share(padded, calendar)
     habit = mean_of(grid.share_traded, range(1, 7))  # a store that rests on Sundays rests on the next ones too
-    table, yearly = pd.DataFrame(index=grid.index), seasonal_trade(grid, calendar)
+    table, yearly = pd.DataFrame(index=grid.index), seasonal_trade(grid, calendar) if trade is None else trade
     habit = habit.mask(yearly.reopens, lag((grid.trading_days / grid.units).clip(upper=1), 12).fillna(habit))
     usual = (grid.units * habit.fillna(1.0)).round(6).mask(yearly.closed, 0.0)
     table["expected_units"] = grid.planned_days.fillna(usual)
@@ -395,11 +396,10 @@ def feature_tables(
 ) -> dict[str, pd.DataFrame]:  # history, ahead and profile by (series_id, event_timestamp)
     "Everything that may be known at each cutoff."
     grid = month_grid(store_month, plan, calendar)
-    history = history_features(grid)
-    tables = {"history": history, "ahead": ahead_features(grid, history, calendar)}
+    history, trade = history_features(grid), seasonal_trade(grid, calendar)
+    tables = {"history": history, "ahead": ahead_features(grid, history, calendar, trade)}
     tables["profile"] = grid[["store_id", "country", "city"]].fillna("unknown")
     is_open = lag(open_at_cutoff(grid, calendar).astype(float), 1).eq(1) & history.rate_mean3.notna()
-    trade = seasonal_trade(grid, calendar)
     tables["history"] = at_last_years_level(history, grid.rate, trade)
     is_open = (is_open | trade.reopens).to_numpy()
     return {name: _stamped(table[is_open], calendar) for name, table in tables.items()}

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from brewcast.delivery.month_page import BASELINES, month_page, questions, store_table, total_error
+from brewcast.delivery.track_record import story_section
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking".split()
@@ -149,6 +150,46 @@ def test_a_store_without_a_forecast_or_at_0_says_why():
     assert "and 9 more, all in forecast.csv." in text_of(
         month_page(**given, reasons={f"N{i}": "too new" for i in range(20)})
     )
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_a_source_of_one_store_one_city_and_one_month_is_told_in_the_singular(stopped):
+    # given one store, one judged month, one row set aside, one bias of one city, and a story of one month
+    given = inputs(1)
+    last = given["predictions"]["month"].max()
+    given["predictions"] = given["predictions"][given["predictions"]["month"] == last]
+    given["store_month"] = given["store_month"][given["store_month"]["store_id"] != "GONE"]
+    cutoffs = given["verdict"]["cutoffs"][-1:]
+    city = {
+        "kind": "city",
+        "group": "Reno",
+        "stores": 1,
+        "n": 1,
+        "wape": 0.1,
+        "bias": 0.0,
+        "called": True,
+        "apart": 0.1,
+        "apart_low": 0.0,
+        "apart_high": 0.2,
+    }
+    by_month = [row for row in given["verdict"]["by_month"] if row["cutoff"] in cutoffs]
+    given["verdict"] |= {
+        "cutoffs": cutoffs,
+        "by_month": by_month,
+        "bias": [city | {"bias_low": None, "bias_high": None}],
+    }
+    given["dataset"] |= {"rows_read": 1, "rows_in": 0, "rows_set_aside": 1}
+    given["quarantine"] = given["quarantine"].head(1)
+    given["decision"] |= {"rule": "bad_data" if stopped else "first"}
+    record = {"month": "2025-12", "status": "published", "errors": {"served": 0.1, "last_month": 0.2}, "n": 1}
+    record |= {"coverage": 1.0, "alarm": False, "findings": [], "decision": {"retrain": True, "reason": ""}}
+    record |= {"verdict": {"verdict": "first", "promoted": False, "reason": ""}}
+    # when its page is made
+    text = text_of(month_page(**given, source_name="shop", story=story_section([record])))
+    # then nothing that is one has a plural, but names and years
+    assert not re.findall(r"\b1 (?:[a-z]+ )?(?:stores|months|cities|countries|rows|reasons|days|weeks)\b", text)
+    assert "In 1 month: " in text
+    assert stopped or ("of the last 1 month" in text and "of 1 city only those" in text and "1 store" in text)
 
 
 def test_a_baseline_that_is_better_than_what_serves_is_named():

@@ -61,7 +61,9 @@ def test_the_bento_holds_the_release_and_only_what_it_imports(packaged):
     assert release == {name: h for name, h in packaged.summary["files"].items() if name not in NOT_SERVED}
     code = {name.removeprefix("src/brewcast/") for name in files if name.startswith("src/brewcast/")}
     packages = {f"{n}__init__.py" for n in ("", "common/", "serving/")}
-    assert code == packages | {"common/ledger.py", "common/paths.py"} | {f"serving/{n}.py" for n in SERVING}
+    assert code == packages | {"common/ledger.py", "common/paths.py", "common/text.py"} | {
+        f"serving/{n}.py" for n in SERVING
+    }
 
 
 def test_whoever_runs_the_bento_may_read_it(packaged, tmp_path):

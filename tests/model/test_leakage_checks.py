@@ -77,7 +77,7 @@ def test_settings_are_those_that_earlier_cutoffs_choose(chain):
     card = {"recipe": chain.honest, "chosen_on": [str(cutoff.date()) for cutoff in chain.earlier]}
     assert tuned_on_judged(card, chain.rows, chain.judged, chain.choices) is None
     late = card | {"chosen_on": [*card["chosen_on"], str(chain.judged[2].date())]}
-    assert "chosen on 1 judged cutoffs" in tuned_on_judged(late, chain.rows, chain.judged, chain.choices)
+    assert "chosen on 1 judged cutoff," in tuned_on_judged(late, chain.rows, chain.judged, chain.choices)
     other = card | {"recipe": {"name": "forest", "params": chain.honest["params"] | {"seed": 7}}}
     assert "seed 7 in place of 0" in tuned_on_judged(other, chain.rows, chain.judged, chain.choices)
     assert tuned_on_judged(card | {"recipe": SEASONAL}, chain.rows, chain.judged, chain.choices) is None
