@@ -9,7 +9,7 @@ import pytest
 from conftest import commands
 from toy import BUILD, ENV, FORKS, edit, started
 
-from brewcast.workflow.runs import read_runs
+from brewcast.workflow.runs import data_read, read_runs
 
 GIT = "git -c user.name=a -c user.email=a@example.com"
 
@@ -142,3 +142,15 @@ def test_without_git_a_build_says_that_its_code_is_not_kept(toy, run, brewcast):
     (toy / "env.yaml").write_text(ENV.replace("wins: 7", "wins: 8"))
     brewcast("build")
     assert last(toy)["code"] == {"commit": None, "dirty": None, "ref": None}
+
+
+def test_files_of_a_linked_folder_are_recorded(tmp_path):
+    # given a source's folder with a link to a folder elsewhere
+    (tmp_path / "project" / "data" / "tea").mkdir(parents=True)
+    (tmp_path / "project" / "pipeline.yaml").write_text("tasks: []")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "till.csv").write_text("1")
+    (tmp_path / "project" / "data" / "tea" / "there").symlink_to(tmp_path / "elsewhere")
+    # then its files are among those that a build reads
+    read = data_read(tmp_path / "project", {"ingest": {"params": {"data": "data/tea"}}})
+    assert read == [tmp_path / "project" / "data" / "tea" / "there" / "till.csv"]
