@@ -679,8 +679,9 @@ def ingest(
         with in_time(db.con, f"running {path}", limits):
             queries.append(judge(db, root / path, schema, lacking, owners, through, same_store))
     later = forget_later(db.con, files, queries, through)
-    set_aside(db.con, owners, queries)
-    counted, aside = count_rows(db.con, found, queries), quarantine(db.con, found, files)
+    with in_time(db.con, "setting rows aside", limits):
+        set_aside(db.con, owners, queries)
+        counted, aside = count_rows(db.con, found, queries), quarantine(db.con, found, files)
     for file, known in [pair for paths in found.values() for pair in paths.items()]:
         refuse_changed(file, known)
     snapshots.cleanup()
@@ -689,7 +690,8 @@ def ingest(
     by_month, by_store = rows_by_month(db.con, queries[0], files), rows_by_store(db.con, queries[0], files)
     for table in found:
         db.con.execute(f"DROP VIEW {_name(table)}; DROP TABLE {_name(f'_staged_{table}')}")  # memory for the sorting
-    lines = good_rows(db, queries[0], sales)
+    with in_time(db.con, "sorting sale lines", limits):
+        lines = good_rows(db, queries[0], sales)
     if not len(lines):
         raise ValueError(
             f"{root / sql}: yields no sale line{f' through {through}' if through else ' at all'}; was the export made with its rows?"

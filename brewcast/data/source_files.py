@@ -632,9 +632,7 @@ def _local_sql(con, relation: str, column: str, spec: dict, zone: str | None, fi
 def _table_sql(con, path: Path, spec: dict, magic: bytes, limits: Limits) -> tuple[list[str], str]:
     "Names and rows of a Parquet file or a DuckDB table, values as texts; dates as the declared format has them."
     parquet = magic[8:12] != b"DUCK"
-    if parquet:
-        _refuse_rows(path, pq.read_metadata(path).num_rows, limits)
-    else:
+    if not parquet:
         con.execute("DETACH DATABASE IF EXISTS theirs")
         con.execute(f"ATTACH {_literal(path)} AS theirs (READ_ONLY)")
     relation = f"read_parquet({_literal(path)})" if parquet else f"theirs.{_name(spec['table'])}"
@@ -658,6 +656,8 @@ def _table_sql(con, path: Path, spec: dict, magic: bytes, limits: Limits) -> tup
             text = f"CASE WHEN {x} IS NOT NULL THEN coalesce({text}, chr(0) || octet_length({x}) || ' bytes') END"
         texts.append(f"{text} AS {x}")
         names.append(name)
+    if parquet:
+        _refuse_rows(path, pq.read_metadata(path).num_rows, limits)
     most = "" if parquet else f" LIMIT {limits.rows + 1}"
     return names, f"SELECT row_number() OVER () AS _line, {', '.join(texts)} FROM {relation}{most}"
 

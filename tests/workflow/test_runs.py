@@ -11,7 +11,7 @@ from conftest import commands
 from toy import BUILD, ENV, FORKS, edit, started
 
 from brewcast.common.hashing import FileHashes
-from brewcast.workflow.runs import comparable, on_disk, read_runs, run_in
+from brewcast.workflow.runs import comparable, data_read, on_disk, read_runs, run_in
 
 GIT = "git -c user.name=a -c user.email=a@example.com"
 
@@ -257,3 +257,15 @@ def test_a_clone_that_git_does_not_trust_is_said_so_with_the_command_that_trusts
         "the code of this build is not kept, so `make verify` could not make it again: git does not trust"
         in brewcast("build").err
     )
+
+
+def test_files_of_a_linked_folder_are_recorded(tmp_path):
+    # given a source's folder with a link to a folder elsewhere
+    (tmp_path / "project" / "data" / "tea").mkdir(parents=True)
+    (tmp_path / "project" / "pipeline.yaml").write_text("tasks: []")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "till.csv").write_text("1")
+    (tmp_path / "project" / "data" / "tea" / "there").symlink_to(tmp_path / "elsewhere")
+    # then its files are among those that a build reads
+    read = data_read(tmp_path / "project", {"ingest": {"params": {"data": "data/tea"}}})
+    assert read == [tmp_path / "project" / "data" / "tea" / "there" / "till.csv"]

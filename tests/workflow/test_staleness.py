@@ -260,3 +260,12 @@ def test_what_comes_in_while_a_stage_runs_makes_it_stale(toy, brewcast):
     assert process.wait(120) == 0
     assert "ingest" in started(brewcast("build").err)
     assert started(brewcast("build").err) == []
+
+
+def test_only_what_lies_in_the_project_is_upstream(tmp_path):
+    # given a table whose settings name a folder elsewhere, and a text that is one by accident
+    (tmp_path / "pipeline.yaml").write_text("tasks: []")
+    (tmp_path / "data" / "tea").mkdir(parents=True)
+    params = {"data": "data/tea", "files": [{"outside": [str(tmp_path.parent)], "null_values": ["/"]}]}
+    # then neither is watched by itself
+    assert staleness.files_read("ingest", params, tmp_path) == [tmp_path / "data" / "tea"]
