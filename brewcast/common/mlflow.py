@@ -15,6 +15,8 @@ import sqlite3
 from importlib.metadata import version
 from pathlib import Path
 
+from .paths import room_for
+
 # %% ../../nbs/common/mlflow.ipynb #6758c8aa
 def mlflow_uri(
     source: str,  # the source's name
@@ -41,7 +43,7 @@ def mlflow_client(
     uri, before = mlflow_uri(source, root), mlflow.get_tracking_uri()
     mlflow.set_tracking_uri(uri)
     try:
-        with contextlib.chdir(root), _quiet("mlflow"):
+        with contextlib.chdir(root), _quiet("mlflow"), room_for("MLflow", Path(root) / "state" / source):
             client = mlflow.MlflowClient(uri, uri)
             experiment = client.get_experiment_by_name("brewcast")
             number = experiment.experiment_id if experiment else client.create_experiment("brewcast")

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['LEFT_BEHIND', 'BUNDLE', 'MANIFEST', 'FORMAT', 'files_under', 'snapshot', 'is_sqlite', 'bundle_code', 'describe',
-           'pack', 'check_backup', 'gather', 'backup', 'megabytes', 'restore', 'lay_out', 'lay_data', 'fetch_code',
-           'never_pruned', 'logged_models', 'left_behind', 'prunable', 'prune', 'forget_models', 'remove']
+           'pack', 'check_backup', 'gather', 'backup', 'restore', 'lay_out', 'lay_data', 'fetch_code', 'never_pruned',
+           'logged_models', 'left_behind', 'prunable', 'prune', 'forget_models', 'remove']
 
 # %% ../../nbs/operations/backup.ipynb #e1942b97
 import contextlib
@@ -32,6 +32,7 @@ from ..common.ledger import MODEL, archive_name, known_name, read_ledger
 from ..common.lock import project_lock
 from ..common.mlflow import mlflow_client, mlflow_uri
 from ..common.params import env_file, read_env
+from ..common.paths import megabytes
 from ..registry.publish import aliases
 from ..workflow.runs import RUNS, git, is_repository, made_by, read_runs
 
@@ -300,11 +301,6 @@ def backup(
     )
     message = "\n".join([said, *(f"  not in it: {what}" for what in left_out)])
     return {"file": place, "members": members, "bytes": size, "left_out": left_out, "message": message}
-
-
-def megabytes(size: int) -> str:
-    "Bytes as a person reads them."
-    return f"{size / 1e6:,.1f} MB"
 
 
 @contextlib.contextmanager
