@@ -26,7 +26,7 @@ from . import __version__
 from .common.lock import project_lock
 from .common.mlflow import mlflow_uri
 from .common.params import env_file, env_files, environment, parameters, read_env, stages
-from .common.paths import find_root, say, write_text
+from .common.paths import find_root, room_for, say, write_text
 from .common.text import counted
 from .workflow.executor import build, sealed, stale
 from .workflow.notebooks import clean_notebooks, export_notebooks
@@ -717,7 +717,9 @@ def main(
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # a stop from outside ends kernels too
         if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # and a terminal's end, but under `nohup`
             signal.signal(signal.SIGHUP, signal.default_int_handler)
-        status = COMMANDS[asked.command][0](root, asked) or 0
+        made = [root / name / asked.source for name in ("products", "state")]
+        with room_for(f"`brewcast {asked.command}`", *made):
+            status = COMMANDS[asked.command][0](root, asked) or 0
         sys.stdout.flush()  # here, where a reader who is gone is no error
         return status
     except BrokenPipeError:  # whoever read has had enough

@@ -18,6 +18,7 @@ from importlib.metadata import version
 from pathlib import Path
 from urllib.parse import unquote, urlsplit, urlunsplit
 
+from .paths import room_for
 from .text import without_passwords
 
 # %% ../../nbs/common/mlflow.ipynb #6758c8aa
@@ -79,13 +80,17 @@ def mlflow_client(
     import mlflow  # takes seconds
 
     own, before = own_database(source, root), mlflow.get_tracking_uri()
-    (Path(root) / "state" / source).mkdir(parents=True, exist_ok=True)
+    state = Path(root).resolve() / "state" / source
+    state.mkdir(parents=True, exist_ok=True)
     uri, login = address_and_login(mlflow_uri(source, root))
+    room = (
+        room_for("MLflow", state) if own else contextlib.nullcontext()
+    )  # of another's, it is not this disk that is full
     try:
-        with _variables({**login, "MLFLOW_TRACKING_URI": uri}), contextlib.chdir(root), _quiet("mlflow"):
+        with _variables({**login, "MLFLOW_TRACKING_URI": uri}), contextlib.chdir(root), _quiet("mlflow"), room:
             mlflow.set_tracking_uri(uri)
             client = mlflow.MlflowClient(uri, uri)
-            number = _experiment(client, mlflow_name(source, root), uri, None if own else Path(root) / "state" / source)
+            number = _experiment(client, mlflow_name(source, root), uri, None if own else state)
             if own:
                 make_relative(own, f"state/{source}/mlartifacts")
             yield client, number

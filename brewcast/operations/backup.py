@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['LEFT_BEHIND', 'BUNDLE', 'MANIFEST', 'FORMAT', 'LARGEST_MANIFEST', 'files_under', 'snapshot', 'is_sqlite',
-           'bundle_code', 'describe', 'pack', 'unpacked', 'check_backup', 'gather', 'backup', 'megabytes', 'restore',
-           'lay_out', 'lay_data', 'fetch_code', 'never_pruned', 'logged_models', 'left_behind', 'prunable', 'prune',
+           'bundle_code', 'describe', 'pack', 'unpacked', 'check_backup', 'gather', 'backup', 'restore', 'lay_out',
+           'lay_data', 'fetch_code', 'never_pruned', 'logged_models', 'left_behind', 'prunable', 'prune',
            'forget_models', 'remove']
 
 # %% ../../nbs/operations/backup.ipynb #e1942b97
@@ -34,6 +34,7 @@ from ..common.ledger import MODEL, archive_name, known_name, read_ledger
 from ..common.lock import project_lock
 from ..common.mlflow import mlflow_client, own_database
 from ..common.params import env_file, read_env
+from ..common.paths import megabytes
 from ..common.progress import Counted, Step
 from ..common.text import counted
 from ..registry.model_registry import aliases
@@ -363,11 +364,6 @@ def backup(
     said = f"{source}: {counted(len(members), 'file')}, {megabytes(size)}, in {place} ({megabytes(place.stat().st_size)}), read back"
     message = "\n".join([said, *(f"  not in it: {what}" for what in left_out)])
     return {"file": place, "members": members, "bytes": size, "left_out": left_out, "message": message}
-
-
-def megabytes(size: int) -> str:
-    "Bytes as a person reads them."
-    return f"{size / 1e6:,.1f} MB"
 
 
 @contextlib.contextmanager

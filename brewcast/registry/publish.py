@@ -16,7 +16,7 @@ from ..common.hashing import sha256
 from ..common.ledger import archive_name, known_name, read_ledger, resolve_inputs, state_folder
 from ..common.lock import project_lock
 from ..common.mlflow import own_database
-from ..common.paths import find_root, write_bytes
+from ..common.paths import find_root, room_for, write_bytes
 from ..delivery.package import hashes
 from .ledger_writer import append_entry
 from .model_registry import aliases_of, database, follow_ledger, point_aliases, register
@@ -100,10 +100,14 @@ def store_folder(
     beside = place.with_name(f".{place.name}.tmp")
     place.parent.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(beside, ignore_errors=True)
-    shutil.copytree(made, beside, ignore=shutil.ignore_patterns("*.metadata", "__pycache__"))
-    if place.exists():
-        shutil.rmtree(place)  # an older code's Bento, or a copy that was harmed
-    os.replace(beside, place)
+    try:
+        shutil.copytree(made, beside, ignore=shutil.ignore_patterns("*.metadata", "__pycache__"))
+        if place.exists():
+            shutil.rmtree(place)  # an older code's Bento, or a copy that was harmed
+        os.replace(beside, place)
+    except BaseException:
+        shutil.rmtree(beside, ignore_errors=True)  # a full disk gets its room back
+        raise
     return True
 
 
@@ -138,7 +142,8 @@ def publish(
     "Make what serves what the products ask for. Raises when they are missing or do not belong together."
     root = Path(root or find_root()).resolve()
     state, own = state_folder(source, root), own_database(source, root)
-    with project_lock(root, source, "publish"):
+    package = root / "products" / source / "package"
+    with room_for("publish", state, holds=package), project_lock(root, source, "publish"):
         followed = follow_ledger(source, root)  # first, whatever the products ask for
         asked = asked_for(source, root)
         release, folder = asked["release"], asked["folder"]

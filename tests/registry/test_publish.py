@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -17,6 +18,7 @@ from brewcast.common.core import read_json, write_json, write_parquet
 from brewcast.common.hashing import sha256
 from brewcast.common.ledger import CHAMPION, archive_name, read_ledger, resolve_inputs
 from brewcast.common.lock import project_lock
+from brewcast.common.paths import NoRoom
 from brewcast.delivery.package import bento_hashes, build_bento, hashes, quiet_environment
 from brewcast.registry import promotion
 from brewcast.registry.model_registry import aliases
@@ -225,6 +227,55 @@ def test_publish_killed_before_any_of_its_effects_ends_where_an_undisturbed_one_
 def test_publish_killed_after_a_call_of_mlflow_ends_where_an_undisturbed_one_does(first, undisturbed, tmp_path, call):
     _, there = killed_and_healed(first, tmp_path / "project", 0, call)
     assert there == undisturbed
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    "A project whose state lies on a disk of its own, and a function that leaves so many bytes of it free."
+    state = tmp_path / "project/state/shop"
+
+    def lay(first, free):
+        shutil.copytree(first, tmp_path / "project", symlinks=True)
+        shutil.move(state, tmp_path / "kept")
+        state.mkdir()
+        mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=30m", "tmpfs", state], capture_output=True)
+        if mounted.returncode:
+            pytest.skip(f"a file system cannot be mounted here: {mounted.stderr.decode().strip()}")
+        shutil.copytree(tmp_path / "kept", state, symlinks=True, dirs_exist_ok=True)
+        disk = os.statvfs(state)
+        (state / "filler").write_bytes(bytes(disk.f_bavail * disk.f_frsize - free))
+        return tmp_path / "project"
+
+    yield lay
+    subprocess.run(["umount", "-l", state], check=False)
+
+
+@pytest.mark.parametrize("kilobytes", [0, 40, 120, 200])
+def test_a_full_disk_is_named_with_what_is_free_and_needed_and_costs_nothing(
+    first, undisturbed, small_disk, tmp_path, kilobytes
+):
+    # given a promotion, and too little room for it in the state
+    root, said = small_disk(first, kilobytes * 1024), tmp_path / "said"
+    lay_products(root, "key2", FOREST)
+
+    def work():
+        try:
+            publish("shop", root)
+        except NoRoom as error:
+            said.write_text(str(error))
+
+    assert in_a_fork(work) == 0
+    # then it is said where, how much and what to do, in no library's words
+    state = root / "state/shop"
+    assert re.search("publish has no room.* it takes about 0|MLflow has no room", said.read_text())
+    assert f" MB in {state}, " in said.read_text() and "make room (`make prune`" in said.read_text()
+    assert "autoflush" not in said.read_text() and len(said.read_text().splitlines()) == 1
+    # and nothing half-written keeps the room that is left
+    assert [path for pattern in (".*.tmp", "*/.*.tmp", "*/*/*/.*.tmp") for path in state.glob(pattern)] == []
+    # and with room again the next publish ends where an undisturbed one does
+    (state / "filler").unlink()
+    assert run_and_die(root, 10**9) == 0
+    assert what_is_there(root) == undisturbed
 
 
 # --- what a build may know
