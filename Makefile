@@ -166,7 +166,8 @@ endif
 	@test -x $(PY) || "$(PYTHON)" -m venv .venv
 	@awk '/^uv==/{p=1} p{print} p&&!/\\$$/{exit}' requirements.lock > .venv/uv.txt
 	@$(PY) -m pip install -q --disable-pip-version-check --require-hashes --no-deps -r .venv/uv.txt
-	@$(PY) -m uv pip sync -q --require-hashes --compile-bytecode requirements.lock -p $(PY)
-	@$(PY) -m uv pip install -q --no-deps --no-build-isolation -e . -p $(PY)
+	@cache=$$($(PY) -m uv cache dir); mkdir -p "$$cache" 2>/dev/null && test -w "$$cache" || export UV_NO_CACHE=1; \
+		$(PY) -m uv pip sync -q --require-hashes --compile-bytecode requirements.lock -p $(PY) && \
+		$(PY) -m uv pip install -q --no-deps --no-build-isolation -e . -p $(PY)
 	@printf '%s' "$(CURDIR)" > .venv/root
 	@touch $@
