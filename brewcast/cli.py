@@ -67,6 +67,7 @@ def publish(
     "Make what serves what the products ask for, and remember where nothing is left to do."
     wired = wired or stages(root, parameters(root, source))
     if sealed(root, source, wired):
+        say(f"nothing to publish: {source} serves what its products ask for")
         return
     from brewcast.registry.publish import publish as publish_products
 
