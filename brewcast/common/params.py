@@ -6,7 +6,7 @@
 __all__ = ['TEXT', 'FREE', 'MAY_BE_NULL', 'DAYS', 'AT_LEAST_ONE', 'MONTH', 'CHOICES', 'QUIET', 'nearest', 'env_files', 'env_file',
            'misread', 'read_env', 'stages', 'executor_settings', 'notebook_cells', 'parameter_cell', 'upstream_of',
            'known_parameters', 'parameters_taken', 'unknown_countries', 'flat', 'check_parameters', 'parameters',
-           'lock_differences', 'check_environment', 'check_place', 'environment']
+           'lock_differences', 'check_environment', 'check_place', 'environment', 'homes']
 
 # %% ../../nbs/common/params.ipynb #63e1407b
 import ast
@@ -479,4 +479,17 @@ def environment(
         "BENTOML_HOME": str(state / "bentoml"),
         "JUPYTER_CONFIG_PATH": str(root / "jupyter"),
         **QUIET,
+        **homes(root),
     }
+
+
+def homes(
+    root: Path,  # the project
+) -> dict[str, str]:  # variables by name; empty where the user's home can be written to
+    "Where tools keep what they would keep in a home, for a user who has none, as in a container."
+    if os.access(Path.home(), os.W_OK):
+        return {}
+    place = root / "scratch" / "home"
+    place.mkdir(parents=True, exist_ok=True)
+    own = {name: str(place / name.lower()) for name in ("IPYTHONDIR", "MPLCONFIGDIR", "JUPYTER_RUNTIME_DIR")}
+    return {name: os.environ.get(name, path) for name, path in own.items()}
