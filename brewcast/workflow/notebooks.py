@@ -218,9 +218,10 @@ def _syntax_error(code):
 def clean_notebooks(
     root: Path,  # the project
 ) -> list[str]:  # notebooks that had outputs
-    "Take outputs out of the notebooks; what else nbdev cleans is left to nbdev."
+    "Take outputs out of the notebooks; what else nbdev cleans is left to nbdev. Raises ValueError for what is no notebook."
     found = []
     for path in notebooks(root):
+        notebook_cells(path)  # or it is named
         content = json.loads(path.read_text())
         if shown := [cell for cell in content["cells"] if cell.get("outputs")]:
             for cell in shown:
