@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['TEXT', 'FREE', 'MAY_BE_NULL', 'DAYS', 'AT_LEAST_ONE', 'MONTH', 'CHOICES', 'QUIET', 'nearest', 'env_files', 'env_file',
            'misread', 'read_env', 'stages', 'executor_settings', 'notebook_cells', 'parameter_cell', 'upstream_of',
-           'known_parameters', 'parameters_taken', 'unknown_countries', 'flat', 'check_parameters', 'parameters',
-           'lock_differences', 'check_environment', 'check_place', 'environment', 'homes']
+           'known_parameters', 'parameters_taken', 'as_given', 'unknown_countries', 'flat', 'check_parameters',
+           'parameters', 'lock_differences', 'check_environment', 'check_place', 'environment', 'homes']
 
 # %% ../../nbs/common/params.ipynb #63e1407b
 import ast
@@ -261,6 +261,20 @@ def parameters_taken(
     "Which parameters pipeline.yaml wires to which stage."
     named = lambda task: re.findall(r"\{\{\s*([\w.]+)\s*\}\}", json.dumps(task.get("params", {})))  # noqa: E731
     return {task["name"]: sorted({*named(task)} - {"source"}) for task in _yaml(root / "pipeline.yaml")["tasks"]}
+
+
+def as_given(
+    root: Path,  # the project
+    env: dict,  # parameters of one source, nested
+    given: dict[str, dict],  # what stages are given, by stage and by their own names
+) -> dict:  # parameters, nested
+    "The parameters of a source, with what stages are given in their stead."
+    for task in _yaml(root / "pipeline.yaml")["tasks"]:
+        for name, value in task.get("params", {}).items():
+            whole = re.fullmatch(r"\{\{\s*([\w.]+)\s*\}\}", str(value))
+            if whole and name in given.get(task["name"], {}):
+                env = _merged(env, _nested({whole[1]: given[task["name"]][name]}))
+    return env
 
 # %% ../../nbs/common/params.ipynb #5d0c41ab
 def unknown_countries(
