@@ -13,14 +13,12 @@ GIVEN := $(strip $(filter-out $(VARIABLES:%=%=%),$(foreach word,$(MAKEOVERRIDES)
 ifneq ($(and $(GIVEN),$(filter-out run build why month replay,$(MAKECMDGOALS))),)
 $(error $(GIVEN): no such variable; there are $(VARIABLES), and for run, build, why, month and replay the parameters of env.yaml)
 endif
-# What only some targets take is not left out in silence by the others.
-REFUSED = $(and $(findstring command,$(origin $(1))),$($(1)),$(filter-out $(2),$(or $(MAKECMDGOALS),help)))
-ifneq ($(call REFUSED,DATA,run month),)
-$(error DATA=$(DATA): only `make run` and `make month` take it)
-endif
-ifneq ($(call REFUSED,ONLY,run),)
-$(error ONLY=$(ONLY): only `make run` takes it)
-endif
+# What only some targets take, the others refuse, and do not leave it out in silence.
+TAKERS := DATA:run:month ONLY:run PORT:serve:ui:lab RUN:verify STORE:trace MONTH:trace FILE:trace:restore TO:backup \
+	WITHOUT_DATA:backup REPLACE:restore KEEP:prune DRY:prune THROUGH:month:replay SINCE:replay
+refuse = $(if $(and $(findstring command,$(origin $(1))),$($(1)),$(filter-out $(2),$(or $(MAKECMDGOALS),help))),\
+	$(error $(1)=$($(1)) is taken by $(foreach target,$(2),`make $(target)`) only))
+$(foreach taker,$(TAKERS),$(call refuse,$(firstword $(subst :, ,$(taker))),$(wordlist 2,9,$(subst :, ,$(taker)))))
 CHANGED := $(foreach given,$(GIVEN),'$(given)')
 
 MAKEFLAGS += --no-print-directory
@@ -82,7 +80,7 @@ page: .venv/ready ## Open the month page
 	@exec $(BREWCAST) open --source "$(SOURCE)"
 
 lab: .venv/ready ## JupyterLab in the project, with each stage's parameters
-	@exec $(BREWCAST) lab $(if $(filter file,$(origin SOURCE)),,--source "$(SOURCE)")
+	@exec $(BREWCAST) lab $(if $(filter file,$(origin SOURCE)),,--source "$(SOURCE)") $(if $(filter file,$(origin PORT)),,--port "$(PORT)")
 
 serve: .venv/ready ## The forecast service on http://127.0.0.1:3000
 	@$(ACTIVATE) && { test -e "state/$$SOURCE/ledger.db" || { echo "nothing is published for $$SOURCE: make run SOURCE=$$SOURCE" >&2; exit 1; } } \
@@ -166,7 +164,8 @@ endif
 	@test -x $(PY) || "$(PYTHON)" -m venv .venv
 	@awk '/^uv==/{p=1} p{print} p&&!/\\$$/{exit}' requirements.lock > .venv/uv.txt
 	@$(PY) -m pip install -q --disable-pip-version-check --require-hashes --no-deps -r .venv/uv.txt
-	@$(PY) -m uv pip sync -q --require-hashes --compile-bytecode requirements.lock -p $(PY)
-	@$(PY) -m uv pip install -q --no-deps --no-build-isolation -e . -p $(PY)
+	@cache=$$($(PY) -m uv cache dir); mkdir -p "$$cache" 2>/dev/null && test -w "$$cache" || export UV_NO_CACHE=1; \
+		$(PY) -m uv pip sync -q --require-hashes --compile-bytecode requirements.lock -p $(PY) && \
+		$(PY) -m uv pip install -q --no-deps --no-build-isolation -e . -p $(PY)
 	@printf '%s' "$(CURDIR)" > .venv/root
 	@touch $@

@@ -1,6 +1,6 @@
 """How often the checks of a month's data are wrong: alarms on data that nobody harmed, and harm that is not found.
 
-    make build SOURCE=walmart DATA=../shared/data/walmart      (and so on, for each source)
+    make run SOURCE=walmart DATA=../shared/data/walmart        (and so on, for each source)
     .venv/bin/python bench/quality.py walmart maven_market dominicks_oj --seeds 5
 
 Every month of each source is judged as it would have been when it was the last: whatever is said of unharmed data is a

@@ -523,8 +523,14 @@ def _port(text):
 
 
 def _lab(root, asked):
+    own = []
+    if asked.port:
+        from brewcast.serving.app import check_free
+
+        check_free("127.0.0.1", asked.port)
+        own = [f"--port={asked.port}"]
     say(f"source {asked.source}, parameters as last built")
-    os.execv(sys.executable, [sys.executable, "-m", "jupyter", "lab", "--ip", "127.0.0.1", *asked.arguments])
+    os.execv(sys.executable, [sys.executable, "-m", "jupyter", "lab", "--ip", "127.0.0.1", *own, *asked.arguments])
 
 # %% ../nbs/cli.ipynb #24e7bc2c
 SOURCE = ("--source", {"help": "default: $SOURCE, or else env.yaml's"})
@@ -670,7 +676,13 @@ COMMANDS = {  # what each does given the project and the arguments, its help, it
     "clean": (_clean, "remove a source's products, and scratch; never state", SOURCE),
     "open": (_open, "print where the month page is, and open it where there is a browser", SOURCE),
     "ui": (_ui, "MLflow on what a source has logged", SOURCE, ("--port", {"type": _port, "default": 5000})),
-    "lab": (_lab, "JupyterLab, with the parameters of the last build", SOURCE, ("arguments", {"nargs": "*"})),
+    "lab": (
+        _lab,
+        "JupyterLab, with the parameters of the last build",
+        SOURCE,
+        ("--port", {"type": _port, "help": "default: the first from 8888 that is free"}),
+        ("arguments", {"nargs": "*"}),
+    ),
     "export": (
         lambda root, asked: print(*export_notebooks(root) or ["every module is in step with its notebook"]),
         "modules from notebooks",

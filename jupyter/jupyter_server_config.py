@@ -42,16 +42,24 @@ class Notebooks(LargeFileManager):
         from brewcast.workflow.notebooks import export_saved
 
         if is_ours(path) and model.get("type") == "notebook" and model.get("content"):
-            cells = model["content"]["cells"]  # Ploomber leaves what it injected in, where no DAG can be loaded
-            model["content"]["cells"] = [c for c in cells if "injected-parameters" not in c["metadata"].get("tags", [])]
             clean_jupyter(path=str(root / path.strip("/")), model=model)
+            model["content"]["cells"] = without_injected(model["content"]["cells"])
             for cell in model["content"]["cells"]:
                 if cell["cell_type"] == "code":
                     cell["outputs"] = []
         saved = super().save(model, path)
         if is_ours(path) and (told := export_saved(root, root / path.strip("/"))):
-            saved["message"] = f"Saved, and not exported: {told}"
+            saved["message"] = f"Saved. No build until this is whole: {told}"
         return saved
+
+
+def without_injected(cells):
+    "Ploomber takes its parameters out itself, but where no DAG can be loaded, as while one of them is half typed."
+    cells = [cell for cell in cells if "injected-parameters" not in cell["metadata"].get("tags", [])]
+    for cell in cells:
+        if cell["metadata"].get("tags") == []:
+            del cell["metadata"]["tags"]
+    return cells
 
 
 def is_ours(path):

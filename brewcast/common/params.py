@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ['TEXT', 'NUMBERS', 'FREE', 'MAY_BE_NULL', 'DAYS', 'AT_LEAST_ONE', 'MONTH', 'CHOICES', 'QUIET', 'nearest', 'env_files',
            'env_file', 'misread', 'read_env', 'stages', 'executor_settings', 'notebook_cells', 'parameter_cell',
-           'upstream_of', 'known_parameters', 'parameters_taken', 'unknown_countries', 'flat', 'check_parameters',
-           'parameters', 'lock_differences', 'check_environment', 'check_place', 'environment']
+           'upstream_of', 'known_parameters', 'parameters_taken', 'as_given', 'unknown_countries', 'flat',
+           'check_parameters', 'parameters', 'lock_differences', 'check_environment', 'check_place', 'environment',
+           'homes']
 
 # %% ../../nbs/common/params.ipynb #63e1407b
 import ast
@@ -287,6 +288,20 @@ def parameters_taken(
     named = lambda task: re.findall(r"\{\{\s*([\w.]+)\s*\}\}", json.dumps(task.get("params", {})))  # noqa: E731
     return {task["name"]: sorted({*named(task)} - {"source"}) for task in _yaml(root / "pipeline.yaml")["tasks"]}
 
+
+def as_given(
+    root: Path,  # the project
+    env: dict,  # parameters of one source, nested
+    given: dict[str, dict],  # what stages are given, by stage and by their own names
+) -> dict:  # parameters, nested
+    "The parameters of a source, with what stages are given in their stead."
+    for task in _yaml(root / "pipeline.yaml")["tasks"]:
+        for name, value in task.get("params", {}).items():
+            whole = re.fullmatch(r"\{\{\s*([\w.]+)\s*\}\}", str(value))
+            if whole and name in given.get(task["name"], {}):
+                env = _merged(env, _nested({whole[1]: given[task["name"]][name]}))
+    return env
+
 # %% ../../nbs/common/params.ipynb #5d0c41ab
 def unknown_countries(
     countries: dict[str, str | None],  # see `calendar.countries` in env.yaml
@@ -513,4 +528,17 @@ def environment(
         "BENTOML_HOME": str(state / "bentoml"),
         "JUPYTER_CONFIG_PATH": str(root / "jupyter"),
         **QUIET,
+        **homes(root),
     }
+
+
+def homes(
+    root: Path,  # the project
+) -> dict[str, str]:  # variables by name; empty where the user's home can be written to
+    "Where tools keep what they would keep in a home, for a user who has none, as in a container."
+    if os.access(Path.home(), os.W_OK):
+        return {}
+    place = root / "scratch" / "home"
+    place.mkdir(parents=True, exist_ok=True)
+    own = {name: str(place / name.lower()) for name in ("IPYTHONDIR", "MPLCONFIGDIR", "JUPYTER_RUNTIME_DIR")}
+    return {name: os.environ.get(name, path) for name, path in own.items()}

@@ -15,7 +15,7 @@ import warnings
 from pathlib import Path
 
 from ..common.hashing import FileHashes, hidden
-from ..common.params import notebook_cells
+from ..common.params import notebook_cells, parameter_cell
 from ..common.paths import say, write_bytes, write_text
 
 # %% ../../nbs/workflow/notebooks.ipynb #25d919de
@@ -131,10 +131,11 @@ def _edited(root, module, text, known):
 def export_saved(
     root: Path,  # the project
     notebook: Path,  # one that was just saved
-) -> str:  # why nothing was exported from one or another; empty where all is in step
+) -> str:  # why nothing can be built from one or another; empty where all is in step
     "Bring its module in step, or say why not, and leave both as they are."
     try:
         export_notebooks(root)
+        parameter_cell(notebook)
     except Exception as error:  # whatever it is: the notebook is saved
         say(f"{notebook.name} is saved: {error}")
         return str(error)
@@ -217,9 +218,10 @@ def _syntax_error(code):
 def clean_notebooks(
     root: Path,  # the project
 ) -> list[str]:  # notebooks that had outputs
-    "Take outputs out of the notebooks; what else nbdev cleans is left to nbdev."
+    "Take outputs out of the notebooks; what else nbdev cleans is left to nbdev. Raises ValueError for what is no notebook."
     found = []
     for path in notebooks(root):
+        notebook_cells(path)  # or it is named
         content = json.loads(path.read_text())
         if shown := [cell for cell in content["cells"] if cell.get("outputs")]:
             for cell in shown:

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from ..common.lock import project_lock
-from ..common.params import check_environment, executor_settings, parameters, stages
+from ..common.params import as_given, check_environment, check_parameters, executor_settings, parameters, stages
 from ..common.paths import find_root, write_text
 from .products import put_right, set_aside
 from .reasons import why
@@ -28,8 +28,12 @@ def impose(
     root: Path,  # the project
     source: str,  # the source that is built
 ) -> dict[str, dict]:  # see `stages`, with the parameters that the tasks have now
-    "Give tasks the parameters of this build, where others than the YAML file's are asked for."
-    wired = stages(root, parameters(root, source))
+    "Give tasks the parameters of this build, where others than the YAML file's are asked for. Raises ValueError for wrong ones."
+    env = parameters(root, source)
+    wired = stages(root, env)
+    given = {name: {key: task.params[key] for key in wired[name]["params"]} for name, task in dag.items()}
+    if any(given[name] != wired[name]["params"] for name in given):  # Ploomber checks names, not values
+        check_parameters(root, as_given(root, env, given), "ploomber's --env")
     asked = getattr(dag, "brewcast_parameters", None) or {}
     if path := os.environ.get("BREWCAST_PARAMETERS"):  # a run that is repeated
         asked = json.loads(Path(path).read_text())

@@ -381,3 +381,30 @@ def test_a_parameters_cell_that_is_half_typed_is_named(tmp_path, typed, told):
     with pytest.raises(ValueError, match=r"^cell 2 of .*11_clean.ipynb, ") as error:
         parameter_cell(tmp_path / "11_clean.ipynb")
     assert told in str(error.value)
+
+
+def test_who_has_no_home_gets_one_in_the_project_and_keeps_what_was_chosen(toy, monkeypatch):
+    monkeypatch.setenv("MPLCONFIGDIR", "/tmp/mine")
+    for name in ("IPYTHONDIR", "JUPYTER_RUNTIME_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    assert "IPYTHONDIR" not in environment(toy, "near") and not (toy / "scratch/home").exists()
+    # when the home is not there, or cannot be written to
+    monkeypatch.setenv("HOME", "/nonexistent")
+    given = environment(toy, "near")
+    # then what tools keep there is kept in the project, but for what the user has placed
+    assert given["IPYTHONDIR"] == f"{toy}/scratch/home/ipythondir" and (toy / "scratch/home").is_dir()
+    assert given["MPLCONFIGDIR"] == "/tmp/mine" and "HOME" not in given
+
+
+def test_uv_needs_no_home_to_set_the_environment_up(tmp_path):
+    # given the recipe's own lines, and a home in which no cache can be made
+    lines = (ROOT / "Makefile").read_text().split("cache=$$(")[1].split("export UV_NO_CACHE=1;")[0]
+    script = (
+        "cache=$("
+        + lines.replace("$$", "$").replace("$(PY)", sys.executable)
+        + "export UV_NO_CACHE=1; echo $UV_NO_CACHE"
+    )
+    plain = {name: value for name, value in os.environ.items() if not name.startswith(("UV_", "XDG_"))}
+    for home, told in {"/proc/nonexistent": "1", str(tmp_path): ""}.items():
+        done = subprocess.run(["sh", "-c", script], env=plain | {"HOME": home}, capture_output=True, text=True)
+        assert (done.stdout.strip(), done.stderr) == (told, "")

@@ -203,7 +203,7 @@ def test_a_kernel_takes_no_port_and_leaves_no_socket(how, tmp_path, monkeypatch)
     # then no other program can have taken the port that a kernel was promised, since it was promised none
     assert run(tmp_path, TRANSPORT) == ["'ipc'"]
     kernels.end()
-    assert not list(short.glob("brewcast-kernel-*"))
+    assert not list(short.glob(f"{kernels.SOCKETS}*"))
     shutil.rmtree(short)
     # but where no socket's path would be short enough: it is its bytes that count
     wide = Path(tempfile.mkdtemp(prefix="brewcast-" + "ü" * 30, dir="/tmp"))
@@ -353,3 +353,33 @@ def test_end_takes_what_kernels_have_started(warm):
         assert await manager.is_alive() is False
 
     in_kernel(Manager(kernel_name="python3"), check)
+
+
+def test_folders_of_sockets_that_killed_builds_left_are_removed_and_no_others(tmp_path, monkeypatch):
+    # given what a build that was killed has left, what one that runs holds, and what was made just now
+    short = Path(tempfile.mkdtemp(prefix="brewcast-"))  # pytest's own folders have long names
+    monkeypatch.setattr(tempfile, "tempdir", str(short))
+    for name in ("left", "held", "young"):
+        (short / f"{kernels.SOCKETS}{name}").mkdir()
+        (short / f"{kernels.SOCKETS}{name}" / "socket-1").touch()
+    (short / "somebody's").mkdir()
+    for name in (f"{kernels.SOCKETS}left", f"{kernels.SOCKETS}held", "somebody's"):
+        os.utime(short / name, (0, 0))
+    holds = f"import fcntl, os; fcntl.flock(os.open({str(short / kernels.SOCKETS)!r} + 'held', 0), fcntl.LOCK_EX); print('held', flush=True); os.read(0, 1)"
+    with subprocess.Popen([sys.executable, "-c", holds], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout.readline() == b"held\n"
+        # when the next kernel is about to start
+        kernels.sweep()
+        # then what nobody holds is gone
+        left = {path.name.removeprefix(kernels.SOCKETS) for path in short.iterdir()}
+        holder.stdin.close()
+    assert left == {"held", "young", "somebody's"}
+    # and the folder of a kernel that runs is held
+    for name in ("young", "held"):
+        (short / f"{kernels.SOCKETS}{name}").rename(short / name)
+    ask = f"import fcntl, glob, os\n(own,) = glob.glob({str(short / kernels.SOCKETS)!r} + '*')"
+    ask += "\ntry:\n    fcntl.flock(os.open(own, 0), fcntl.LOCK_EX | fcntl.LOCK_NB)\n    held = False"
+    ask += "\nexcept OSError:\n    held = True\nheld"
+    assert run(tmp_path, ask) == ["True"]
+    assert not list(short.glob(f"{kernels.SOCKETS}*"))
+    shutil.rmtree(short)

@@ -46,6 +46,22 @@ def test_activate_sets_what_the_tools_need_in_every_shell(tmp_path):
         assert values["BREWCAST_SOURCE"] == "simulated" and values["PLOOMBER_ENV_FILENAME"] == "env.yaml"
         assert values["BENTOML_HOME"] == f"{root}/state/simulated/bentoml"
         assert ploomber == f"{root}/.venv/bin/ploomber"
+    # and `nbdev_export` names a notebook that is half typed, and leaves its module as it is
+    for shell in shells:
+        half, module = root / "nbs/common/text.ipynb", root / "brewcast/common/text.py"
+        text, before = (ROOT / "nbs/common/text.ipynb").read_text(), module.read_text()
+        half.write_text(text.replace('"def compact(', '"def compact(:'))
+        script = [shell, "-c", ". ./activate && nbdev_export"]
+        done = subprocess.run(script, cwd=root, env=project_environment(root), capture_output=True, text=True)
+        assert (
+            done.returncode == 1
+            and "error: nbs/common/text.ipynb: cell " in done.stderr
+            and "Traceback" not in done.stderr
+        )
+        assert module.read_text() == before
+        half.write_text(text)
+        done = subprocess.run(script, cwd=root, env=project_environment(root), capture_output=True, text=True)
+        assert done.returncode == 0 and module.read_text() == before, done.stderr
     done = subprocess.run(
         ["bash", "-c", ". ./activate fra"], cwd=root, env=project_environment(root), capture_output=True, text=True
     )
@@ -310,4 +326,6 @@ def test_a_notebook_that_is_none_is_named_with_the_way_out(tmp_path):
         (root / "nbs/data/11_look.ipynb").write_text(text, encoding="latin-1")
         with pytest.raises(RuntimeError, match=r"11_look.ipynb: no notebook \(.*\): `git checkout .*` takes it back"):
             export_notebooks(root)
+        with pytest.raises(ValueError, match=r"11_look.ipynb: no notebook \("):
+            clean_notebooks(root)
         assert contents(root) == exported

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from building import stale
-from conftest import ROOT
+from conftest import ROOT, commands
 from toy import edit
 
 from brewcast.common.params import parameters_taken, read_env, stages
@@ -73,11 +73,19 @@ def test_a_stage_that_fails_alone_names_the_cell_and_how_far_it_ran(toy, brewcas
     assert told.endswith("as far as it ran: scratch/near/look/look.ipynb\n")
 
 
-@pytest.mark.parametrize("name", ["DATA=x", "ONLY=look"])
-def test_make_refuses_what_a_target_does_not_take(toy, run, name):
-    shutil.copy(ROOT / "Makefile", toy / "Makefile")
-    told = run(f"make build {name}", fails=True).err
-    assert f"{name}: only `make run`" in told
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("make build DATA=x", "DATA=x is taken by `make run` `make month` only"),
+        ("make build ONLY=look", "ONLY=look is taken by `make run` only"),
+        ("make run THROUGH=2025-06", "THROUGH=2025-06 is taken by `make month` `make replay` only"),
+        ("make run PORT=3001", "PORT=3001 is taken by `make serve` `make ui` `make lab` only"),
+        ("make DATA=x", "DATA=x is taken by"),
+        ("make lab PORT=80000", "'80000' is no port"),
+    ],
+)
+def test_make_refuses_what_a_target_does_not_take(line, told):
+    assert told in commands(ROOT)(f"{line} --old-file=.venv/ready", fails=True).err
 
 
 def test_every_parameter_is_taken_by_a_stage():

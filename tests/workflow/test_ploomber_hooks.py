@@ -21,6 +21,16 @@ def test_ploomber_itself_builds_the_same_way(toy, run):
     assert stale(toy) == []
 
 
+def test_values_that_ploomber_itself_is_given_are_held_to_the_same(toy, run):
+    for given, told in {
+        "--env--gate--wins nine": "ploomber's --env: gate.wins is 'nine', where a value like 7 is taken",
+        "--env--gate--gain much": "ploomber's --env: gate.gain is 'much', where a value like 0.01 is taken",
+        "--env--source north-west": "'north-west' names no source",
+    }.items():
+        assert told in run(f"ploomber build {given}", fails=True).all
+    assert stale(toy) == []
+
+
 def test_a_run_that_is_repeated_has_the_parameters_of_its_record_whatever_the_file_says(toy, run, tmp_path):
     # given the parameters that a run had, and a project that says something else
     record = tmp_path / "parameters.json"
