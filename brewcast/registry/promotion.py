@@ -12,7 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..common.ledger import CHAMPION, in_production, read_ledger, state_folder
-from ..common.paths import find_root, write_bytes
+from ..common.mlflow import own_database
+from ..common.paths import find_root, say, write_bytes
 from .ledger_writer import append_entry
 from .model_registry import aliases_of, database, follow_ledger
 from ..serving.release import Release
@@ -45,7 +46,9 @@ def switch(
         Release(state / "releases" / entry["challenger"]["release"])
     written = append_entry(state, entry, database(source, root), aliases_of(entry), after=ledger[-1]["n"])
     point(state, entry["release"])
-    follow_ledger(source, root)
+    if not own_database(source, root):  # a server may take its time
+        say(f"{source}: {entry['release']} serves, by entry {written['n']} of the ledger; MLflow follows")
+        follow_ledger(source, root)
     return written
 
 
