@@ -737,8 +737,8 @@ def main(
     except BrokenPipeError:  # whoever read has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except KeyboardInterrupt:
-        say("interrupted")
+    except KeyboardInterrupt as error:
+        say(str(error) or "interrupted")
         return 130
     except sqlite3.Error as error:
         say(f"error: {asked.source}'s state cannot be read or written: {error}")

@@ -138,9 +138,7 @@ def pytest_configure(config):
 
 
 # The files that take longest come first, so that no worker is left with one of them at the end: `--durations=0` tells.
-LONGEST = (
-    "monthly sources examples lab journey docs lineage publish executor runs backup ingest kernels app promotion faults"
-)
+LONGEST = "monthly sources examples lab journey docs lineage publish model_registry executor runs backup ingest kernels app promotion faults"
 
 
 def pytest_collection_modifyitems(items):

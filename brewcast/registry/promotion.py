@@ -12,7 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..common.ledger import CHAMPION, in_production, read_ledger, state_folder
-from ..common.paths import find_root, write_bytes
+from ..common.mlflow import own_database
+from ..common.paths import find_root, say, write_bytes
 from ..common.text import counted
 from .ledger_writer import append_entry
 from .model_registry import aliases_of, database, follow_ledger
@@ -45,7 +46,9 @@ def switch(
         Release(state / "releases" / name, name)  # its name, its hashes and its golden rows
     written = append_entry(state, entry, database(source, root), aliases_of(entry), after=ledger[-1]["n"])
     point(state, entry["release"])
-    follow_ledger(source, root)
+    if not own_database(source, root):  # a server may take its time
+        say(f"{source}: {entry['release']} serves, by entry {written['n']} of the ledger; MLflow follows")
+        follow_ledger(source, root)
     return written
 
 

@@ -130,7 +130,7 @@ class Executor:
         workers: int = 2,  # stages at a time, each a process of its own
         **settings,  # what stages are to it, see `executor_settings`
     ):
-        self.workers = workers
+        self.workers, self.interrupted = workers, False
         hook_ploomber()
 
     def __call__(
@@ -153,6 +153,7 @@ class Executor:
         try:
             self._run(tasks, progress, reports, errors)
         except KeyboardInterrupt:
+            self.interrupted = True
             raise DAGBuildError(f"interrupted; not run to the end: {_names(tasks, reports)}") from None
         finally:
             progress.close()
@@ -288,7 +289,7 @@ def build(
     source: str,  # the source to build
     changed: list[str] = (),  # parameters of this build, such as "train.seed=1"
 ) -> bool:  # Was there anything to do?
-    "Run every stale stage, as `ploomber build` does."
+    "Run every stale stage, as `ploomber build` does. Raises KeyboardInterrupt, with what was not run."
     check_environment(root)
     wired = stages(root, parameters(root, source, changed))
     if sealed(root, source, wired):
@@ -302,7 +303,12 @@ def build(
     warnings.filterwarnings("ignore", module="ploomber")  # unused names in notebooks: ruff says so
     dag = DAGSpec(str(root / "pipeline.yaml")).to_dag()
     dag.brewcast_parameters = {stage: wiring["params"] for stage, wiring in wired.items()}
-    dag.build(show_progress=False)
+    try:
+        dag.build(show_progress=False)
+    except Exception as error:
+        if dag.executor.interrupted:  # which is no failure of a stage
+            raise KeyboardInterrupt(str(error).split("\nNeed help?")[0]) from None
+        raise
     return any(task.exec_status == TaskStatus.Executed for task in dag.values())
 
 

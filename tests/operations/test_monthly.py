@@ -254,8 +254,11 @@ def test_each_end_of_a_month_has_a_status_of_its_own(toy, brewcast, monkeypatch,
     monkeypatch.setattr("brewcast.operations.monthly.work_through", work)
     monkeypatch.setattr("brewcast.operations.monthly.line", lambda record: record["status"])
     assert brewcast("month --source near", fails=status != 0).status == status
-    table = (ROOT / "docs/pages/month.md").read_text()
-    assert f"| {status} |" in table
+    with pytest.raises(SystemExit) as refused:
+        brewcast("month --thru 2023-05")
+    # and the page's table has all of them, and no other
+    told = re.findall(r"(?m)^\| (\d+) \|", (ROOT / "docs/pages/month.md").read_text())
+    assert sorted(map(int, told)) == [0, 1, refused.value.code, 3, 4, 130] and str(status) in told
 
 
 def test_a_marker_that_was_left_behind_holds_nothing_up(tmp_path, monkeypatch):

@@ -54,7 +54,10 @@ def door(server):
                 return self.end(401 if not right else 404, b"no", {})
             names = ("host", "authorization", "connection", "accept-encoding")
             headers = {name: value for name, value in self.headers.items() if name.lower() not in names}
-            said = requests.request(self.command, server.url + self.path, data=body, headers=headers, timeout=60)
+            try:
+                said = requests.request(self.command, server.url + self.path, data=body, headers=headers, timeout=60)
+            except requests.RequestException:
+                return  # it is away, and so is this
             self.end(said.status_code, said.content, {"content-type": said.headers.get("content-type", "text/plain")})
 
         def end(self, status, content, headers):
@@ -90,6 +93,14 @@ def shared(door, tmp_path, monkeypatch):
     return tmp_path
 
 
+def holding(root, said: str) -> list:
+    "What holds the password: of what was said, and of the files that were made."
+    made = [path for name in ("products", "state") for path in (root / name).rglob("*") if path.is_file()]
+    assert made
+    texts = {"what was said": said.encode()} | {path: path.read_bytes() for path in made}
+    return [path for path, text in texts.items() if any(secret.encode() in text for secret in (SECRET, QUOTED))]
+
+
 def last_of(root) -> dict:
     return read_ledger(state_folder("shop", root))[-1]
 
@@ -112,10 +123,7 @@ def test_a_server_follows_every_change_of_what_serves(shared, capfd):
     promotion.split("shop", 10, shared)
     assert agrees(shared)
     # then nothing that was said, written or logged holds the password
-    said = capfd.readouterr()
-    assert SECRET not in said.out + said.err
-    files = [path for path in shared.rglob("*") if path.is_file()]
-    assert files and not [path for path in files if any(s.encode() in path.read_bytes() for s in (SECRET, QUOTED))]
+    assert holding(shared, "".join(capfd.readouterr())) == []
 
 
 @pytest.mark.parametrize("fault", ["hangs", "refuses", "away"])
@@ -229,25 +237,32 @@ def test_a_wrong_login_is_told_without_it(shared, door, monkeypatch):
     assert os.environ["MLFLOW_TRACKING_URI"] == f"http://127.0.0.1:{door.port}"
 
 
-def test_a_build_tells_that_its_server_is_away_and_ends_as_it_should_once_it_is_back(project, server, tmp_path):
+def test_a_build_tells_that_its_server_is_away_and_ends_as_it_should_once_it_is_back(project, server, door, tmp_path):
     # given a built project, and a server that dies before the build logs what it has trained
     state, command = project.root / "state/simulated", "make run train.n_estimators=21"
-    variables = {"MLFLOW_TRACKING_URI": server.url, "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
+    variables = {
+        "MLFLOW_TRACKING_URI": f"http://{QUOTED}@127.0.0.1:{door.port}",
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+    }
+    assert "open it there" in project.run("make ui", fails=True, **variables).err
+    door.hangs.clear()
+    door.refuses = None
     before, database = read_ledger(state), (state / "mlflow.db").read_bytes()
     server.kill()
     # when it is run, then it says what, where and the way out, and what serves stays
-    said = project.run(command, fails=True, **variables).err
-    assert f"train failed: MlflowError: MLflow at {server.url} (MLFLOW_TRACKING_URI): " in said
+    said = project.run(command, fails=True, **variables).all
+    assert f"train failed: MlflowError: MLflow at http://127.0.0.1:{door.port} (MLFLOW_TRACKING_URI): " in said
     assert "once it answers, run the same command again" in said
-    assert read_ledger(state) == before
+    assert read_ledger(state) == before and (project.root / "products/simulated/failed/train").exists()
+    assert holding(project.root, said) == []
     # when the server is back, then the same command ends in one run of the candidate, with its errors, and the aliases
     server.start()
-    said = project.run(command, **variables).err
-    assert "train      starts" in said and "model, aliases" in said
+    said = project.run(command, **variables).all
+    assert "train      starts" in said and "model, aliases" in said and holding(project.root, said) == []
     entry = read_ledger(state)[-1]
     assert len(read_ledger(state)) == len(before) + 1 and (state / "mlflow.db").read_bytes() == database
     with pytest.MonkeyPatch.context() as patched:
-        patched.setenv("MLFLOW_TRACKING_URI", server.url)
+        patched.setenv("MLFLOW_TRACKING_URI", server.url)  # by no door
         assert aliases("simulated", project.root) == {n: h for n, h in aliases_of(entry).items() if h}
         with mlflow_client("simulated", project.root) as (client, experiment):
             card = json.loads((project.root / "products/simulated/train/card.json").read_text())
