@@ -549,6 +549,8 @@ def open_raw(
         magic = file.read(16)
     if not spec.get("table") and (magic[8:12] == b"DUCK" or magic.startswith(b"SQLite format 3")):
         raise ValueError(f"files: {spec['name']}: {path.name} is a database, so say which `table` of it")
+    if magic.startswith(b"PK\x03\x04"):
+        raise ValueError(f"{path.name}: is a zip archive or an Excel workbook: unpack it, or save it as CSV")
     if magic[8:12] == b"DUCK" or magic[:4] == b"PAR1":
         names, rows = _table_sql(con, path, spec, magic)
         con.execute(f"CREATE TEMP VIEW _raw AS {rows}")

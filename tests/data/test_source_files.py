@@ -2,10 +2,12 @@
 
 import contextlib
 import gzip
+import io
 import os
 import sqlite3
 import subprocess
 import sys
+import zipfile
 from decimal import Decimal
 
 import duckdb
@@ -94,6 +96,13 @@ def test_declared_words_for_missing(read):
     assert [row["weather"] for row in got.sales] == [None, None]
 
 
+def zipped(content: str) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("till.csv", content)
+    return file.getvalue()
+
+
 REFUSED = {  # content, settings, and what the error says
     "empty": ("", {}, "till.csv: is empty"),
     "blank": ("\n \n", {}, "till.csv: is empty"),
@@ -103,6 +112,11 @@ REFUSED = {  # content, settings, and what the error says
         "till.csv: column 'PRICE' is missing; the nearest is 'PRIZE'",
     ),
     "a column twice": (text(*LINES).replace("TOTAL", "PRICE"), {}, "column 'PRICE' is there twice"),
+    "a zip": (
+        zipped(text(*LINES)),
+        {},
+        "till.csv: is a zip archive or an Excel workbook: unpack it, or save it as CSV",
+    ),
     "UTF-16 without a mark": (
         text(*LINES).encode("utf-16-le"),
         {},
