@@ -326,5 +326,5 @@ def better_baseline(
     said += f"better in {int(won.sum())} of {counted(len(won), 'month')}{run}"
     found = judge(pair, same_recipe=False, **gate)
     would = f"{found['verdict']}: {found['reason']}" if not found["promoted"] else "promote"
-    settings = f"train.weights=[0] train.partners=[{build_model({'name': best, 'params': {}}).rate}]"
+    settings = f"'train.weights=[0]' 'train.partners=[{build_model({'name': best, 'params': {}}).rate}]'"
     return {"baseline": best, "said": said, "gate": would, "settings": settings}

@@ -207,7 +207,7 @@ def test_a_baseline_that_was_better_than_what_serves_is_said_with_what_the_gate_
     assert (found["baseline"], found["gate"]) == ("seasonal", "promote")
     assert "seasonal, a baseline, was better than what serves" in found["said"]
     assert found["said"].endswith("% less; better in 12 of 12 months, and in each since 2023-03")
-    assert found["settings"] == "train.weights=[0] train.partners=[rate_seasonal]"
+    assert found["settings"] == "'train.weights=[0]' 'train.partners=[rate_seasonal]'"
     # and where the best of them serves, or is no better, nothing is said
     assert better_baseline(told(rows, "last_month", "seasonal"), "champion", {}) is None
     assert better_baseline(told(rows, "seasonal", "last_month"), "candidate", {}) is None
