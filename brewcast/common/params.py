@@ -5,14 +5,15 @@
 # %% auto #0
 __all__ = ['TEXT', 'NUMBERS', 'FREE', 'MAY_BE_NULL', 'DAYS', 'AT_LEAST_ONE', 'MONTH', 'CHOICES', 'QUIET', 'nearest', 'env_files',
            'env_file', 'misread', 'read_env', 'stages', 'executor_settings', 'notebook_cells', 'parameter_cell',
-           'upstream_of', 'known_parameters', 'parameters_taken', 'as_given', 'unknown_countries', 'flat',
-           'check_parameters', 'parameters', 'lock_differences', 'check_environment', 'check_place', 'environment',
-           'homes']
+           'upstream_of', 'check_upstream', 'known_parameters', 'parameters_taken', 'as_given', 'unknown_countries',
+           'flat', 'check_parameters', 'parameters', 'lock_differences', 'check_environment', 'check_place',
+           'environment', 'homes']
 
 # %% ../../nbs/common/params.ipynb #63e1407b
 import ast
 import difflib
 import functools
+import graphlib
 import json
 import os
 import re
@@ -251,13 +252,16 @@ def parameter_cell(
     "What the parameters cell of a notebook declares. Empty where there is none. Raises ValueError for one that is half typed."
     for number, cell in enumerate(notebook_cells(notebook), 1):
         if "parameters" in cell["metadata"].get("tags", []):
+            declared, place = {}, f"cell {number} of {os.path.relpath(notebook)}, its parameters"
             try:
                 nodes = [node for node in ast.parse("".join(cell["source"])).body if isinstance(node, ast.Assign)]
-                return {node.targets[0].id: ast.literal_eval(node.value) for node in nodes}
+                for node in nodes:
+                    said = f"line {node.lineno}: `{ast.unparse(node)[:80]}`"
+                    declared[node.targets[0].id] = ast.literal_eval(node.value)
             except (SyntaxError, ValueError, AttributeError) as error:
-                said = f"line {error.lineno}: {error.msg}" if isinstance(error, SyntaxError) else str(error)
-                place = f"cell {number} of {os.path.relpath(notebook)}, its parameters"
+                said = f"line {error.lineno}: {error.msg}" if isinstance(error, SyntaxError) else said
                 raise ValueError(f"{place}: {said}; each is `name = value`, a literal") from None
+            return declared
     return {}
 
 
@@ -268,13 +272,40 @@ def upstream_of(
     return list(parameter_cell(notebook).get("upstream") or [])
 
 
+def check_upstream(
+    declared: dict[str, dict],  # what the parameters cells declare, see `parameter_cell`, by notebook
+    names: dict[str, str],  # stage by notebook
+):
+    "Raise ValueError for a stage without parameters, and for an `upstream` that is no list of stages before it."
+    graph = {}
+    for notebook, cell in declared.items():
+        if "upstream" not in cell:
+            raise ValueError(
+                f"{notebook}: no cell with the tag `parameters` declares `upstream`: `git diff {notebook}` shows the one it had"
+            )
+        upstream = [] if cell["upstream"] is None else cell["upstream"]
+        if not isinstance(upstream, list) or not set(map(str, upstream)) <= {*names.values()}:
+            raise ValueError(
+                f"{notebook}: `upstream` is {cell['upstream']!r}, and is a list of stages: {', '.join(names.values())}"
+            )
+        graph[names[notebook]] = upstream
+    try:
+        graphlib.TopologicalSorter(graph).prepare()
+    except graphlib.CycleError as error:
+        raise ValueError(
+            f"`upstream` leads in a circle: {' <- '.join(error.args[1])}; mend it in their notebooks"
+        ) from None
+
+
 def known_parameters(
     root: Path,  # the project
 ) -> dict[str, object]:  # default by dotted name
     "Every parameter that may be given, with the default that its notebook gives."
     spec, known = _yaml(root / "pipeline.yaml"), {"source": "simulated"}
+    cells = {task["source"]: parameter_cell(root / task["source"]) for task in spec["tasks"]}
+    check_upstream(cells, {task["source"]: task["name"] for task in spec["tasks"]})
     for task in spec["tasks"]:
-        defaults = parameter_cell(root / task["source"])
+        defaults = cells[task["source"]]
         for name, value in task.get("params", {}).items():
             for path in re.findall(r"\{\{\s*([\w.]+)\s*\}\}", str(value)):
                 known[path] = defaults.get(name) if value == "{{" + path + "}}" else known.get(path)

@@ -131,6 +131,8 @@ def without_passwords(
     text: str,  # of an error, an address
 ) -> str:  # the same, as it may be shown
     "A text without the logins of addresses, and without what the environment holds as a password or a token."
+    for address in [value for name, value in os.environ.items() if name.endswith("_URI") and "@" in value]:
+        text = text.replace(address, re.sub(r"^([\w+]+://)?.*@", r"\1", address))  # a login that is not escaped
     text = re.sub(r"(?<=://)[^/\s]*@", "", text)
     text = re.sub(r"(?i)\b((?:password|passwd|pwd|token)=)[^&\s'\"]+", r"\1***", text)
     held = [value for name, value in os.environ.items() if re.search(r"(PASSWORD|TOKEN)$", name) and len(value) > 3]

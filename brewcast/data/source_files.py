@@ -15,6 +15,7 @@ import difflib
 import gzip
 import io
 import math
+import os
 import re
 import sqlite3
 import unicodedata
@@ -453,7 +454,8 @@ def _check_kinds(name: str, spec: dict) -> None:
     "Raise ValueError for a setting that is not of its kind."
     for setting, (kind, told) in _SETTINGS.items():
         value = spec.get(setting)
-        if value is not None and (not isinstance(value, kind) or value is True or value is False):
+        wrong = not isinstance(value, kind) or value is True or value is False or value == ""
+        if value is not None and wrong or setting == "path" and setting in spec and value in (None, "."):
             raise ValueError(f"files: {name}: {setting} is {value!r}, where {told} is taken")
     delimiter = spec.get("delimiter")
     if delimiter is not None and (len(delimiter) != 1 or delimiter in '"\r\n'):
@@ -497,7 +499,13 @@ def _inside(data: Path, spec: dict) -> dict[str, Path]:
             f" up: make a link in {data} (`ln -s`), and declare under `outside` of the table where it leads"
         )
     allowed = [data.resolve(), *(Path(place).resolve() for place in spec.get("outside") or [])]
-    found = {p.relative_to(data).as_posix(): readable(p) for p in sorted(data.glob(pattern)) if p.is_file()}
+    there = sorted(data.glob(pattern))
+    if gone := [path for path in there if path.is_symlink() and not path.exists()]:
+        raise FileNotFoundError(
+            f"files: {name}: {gone[0].relative_to(data).as_posix()} is a link that leads nowhere, to"
+            f" {os.readlink(gone[0])}: bring what it names back (a share that is not mounted?), or remove it"
+        )
+    found = {path.relative_to(data).as_posix(): readable(path) for path in there if path.is_file()}
     for file, path in found.items():
         real = path.resolve()
         if not any(real.is_relative_to(place) for place in allowed):
@@ -551,7 +559,7 @@ def find_files(
     strange = sorted(set(spec.get("key") or []) - set(map(str, spec["columns"])))
     if strange:
         raise ValueError(f"files: {name}: the key's {strange} are no columns of it (there are {list(spec['columns'])})")
-    strange = sorted(set((spec.get("renamed") or {}).values()) - set(spec["columns"]))
+    strange = sorted(set(map(str, (spec.get("renamed") or {}).values())) - set(map(str, spec["columns"])))
     if strange:
         raise ValueError(f"files: {name}: `renamed` leads to {strange}, which are no columns of it")
     _check_settings(name, spec)
@@ -562,8 +570,10 @@ def find_files(
     else:
         found = _inside(data, spec)
     if not found:
+        there = sorted(path.name for path in data.iterdir() if not path.name.startswith(".")) if data.is_dir() else []
+        has = f"; {data} has {', '.join(there[:5])}{' and others' if there[5:] else ''}" if there else ""
         raise FileNotFoundError(
-            f"files: {name}: {data / spec.get('path', '')} does not exist; give the folder with DATA="
+            f"files: {name}: {data / spec.get('path', '')} does not exist{has}: mend `path`, or give the folder with DATA="
         )
     return {f"{file}:{spec['table']}" if spec.get("table") else file: path for file, path in found.items()}
 

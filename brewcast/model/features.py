@@ -107,7 +107,11 @@ def month_grid(
     planned = planned[planned.published <= planned.month - pd.Timedelta(days=1)]  # known at the cutoff, not later
     planned = planned.sort_values(["store_id", "month", "published"]).groupby(["store_id", "month"]).last()
     columns = ["planned_price", "planned_promotion", "planned_days"]
-    return grid.join(planned[columns].astype(float), on=["store_id", "month"])
+    grid = grid.join(planned[columns].astype(float), on=["store_id", "month"])
+    days = grid.index.get_level_values("month").days_in_month  # more than a month has weeks, or one: they are days
+    in_units = (grid.planned_days / days * grid.units).round(6)
+    grid["planned_days"] = grid.planned_days.mask(grid.planned_days > grid.units, in_units)
+    return grid
 
 # %% ../../nbs/model/13_features.ipynb #a5cdfccf
 def open_within(
@@ -424,7 +428,8 @@ def last_cutoff(
     if history.empty or history.event_timestamp.max().tz_localize(None) != last:
         raise ValueError(
             f"no store is open at {last:%Y-%m-%d}, the end of the last complete month, so there is nothing to forecast: "
-            "see calendar.open_within_days in env.yaml, and the dates in clean.json"
+            "see calendar.open_within_days in env.yaml, the dates in clean.json, and the plan, where it closes all stores"
+            " (trading_days 0) in the month ahead"
         )
     return last
 

@@ -338,6 +338,10 @@ def backup(
     place = Path(to or root / "backups")
     if not to or place.is_dir():
         place = place / f"{source}-{now:%Y%m%dT%H%M%SZ}.tar.gz"
+    if place.exists() and not _is_backup(place):
+        raise FileExistsError(f"{place} is there, and is no backup, so it is not replaced: name another file with TO=")
+    if any(place.resolve().is_relative_to((root / folder).resolve()) for folder in ("state", "data", "products")):
+        raise ValueError(f"{place} lies in a folder that a backup is made of: name another place with TO=")
     place.parent.mkdir(parents=True, exist_ok=True)
     beside = place.parent / f".{source}.{os.getpid()}.backup.tmp"
     with project_lock(root, source, "backup"), _explained(f"{place} was not written"):
@@ -364,6 +368,13 @@ def backup(
     said = f"{source}: {counted(len(members), 'file')}, {megabytes(size)}, in {place} ({megabytes(place.stat().st_size)}), read back"
     message = "\n".join([said, *(f"  not in it: {what}" for what in left_out)])
     return {"file": place, "members": members, "bytes": size, "left_out": left_out, "message": message}
+
+
+def _is_backup(place: Path) -> bool:
+    "Whether a file begins as a backup does."
+    with contextlib.suppress(OSError, EOFError, zlib.error, tarfile.TarError), tarfile.open(place, "r:gz") as tar:
+        return (first := tar.next()) is not None and first.name == MANIFEST
+    return False
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ import sqlite3
 from pathlib import Path
 
 from ..common.ledger import MODEL, read_ledger, state_folder
-from ..common.mlflow import MlflowError, log_model_run, mlflow_client, mlflow_name, own_database
+from ..common.mlflow import AGAIN, MlflowError, log_model_run, mlflow_client, mlflow_name, own_database
 from ..common.paths import say
 from ..serving.release import check_release
 
@@ -144,7 +144,10 @@ def follow_ledger(
         if point_aliases(source, root, entry):
             done.append("aliases")
     except MlflowError as error:
-        return say(f"warning: {source}: what serves is as the ledger says, but MLflow does not follow it yet. {error}")
+        way = error.way if error.way != AGAIN else "once it answers, `brewcast publish` lets it follow"
+        return say(
+            f"warning: {source}: what serves is as the ledger says, but MLflow does not follow it yet: {error.what}; {way}"
+        )
     return done
 
 
@@ -162,5 +165,5 @@ def check_owner(
     if (other := found[0].tags.get("ledger_begun")) != mine:
         way = "MLFLOW_EXPERIMENT_NAME=<another name> sets this project's apart"
         raise MlflowError(
-            f"the registered model {name} is another project's, begun {other or 'outside of Brewcast'}; {way}"
+            f"the registered model {name} is another project's, begun {other or 'outside of Brewcast'}", way
         )

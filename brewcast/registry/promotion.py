@@ -176,6 +176,7 @@ def in_charge(
             found = [before for before in found if before["release"] != entry["from"]]
             while found and found[-1]["release"] != entry["release"]:
                 found.pop()
+            found = [each for i, each in enumerate(found) if not i or each["release"] != found[i - 1]["release"]]
         if not found or found[-1]["release"] != entry["release"]:
             found.append(entry)
     return found

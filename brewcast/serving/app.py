@@ -401,7 +401,7 @@ class Application:
             fields = {
                 f: f"'{name}' is not open in {serving.champion.month}, or not a store" for f, name in unknown.items()
             }
-            raise Refused(404, f"no forecast for {len(unknown)} of {counted(len(ids), 'store')}", fields)
+            raise Refused(404, f"no forecast for {len(unknown):,} of {counted(len(ids), 'store')}", fields)
         plan = asked.plan.model_dump(exclude_none=True) if asked.plan else {}
         if not plan and not self.live:
             body = b"[" + b", ".join([answers[store_id] for store_id in ids]) + b"]"

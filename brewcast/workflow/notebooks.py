@@ -15,7 +15,7 @@ import warnings
 from pathlib import Path
 
 from ..common.hashing import FileHashes, hidden
-from ..common.params import notebook_cells, parameter_cell
+from ..common.params import known_parameters, notebook_cells, parameter_cell
 from ..common.paths import say, write_bytes, write_text
 
 # %% ../../nbs/workflow/notebooks.ipynb #25d919de
@@ -135,7 +135,7 @@ def export_saved(
     "Bring its module in step, or say why not, and leave both as they are."
     try:
         export_notebooks(root)
-        parameter_cell(notebook)
+        known_parameters(root) if (root / "pipeline.yaml").exists() else parameter_cell(notebook)
     except Exception as error:  # whatever it is: the notebook is saved
         say(f"{notebook.name} is saved: {error}")
         return str(error)

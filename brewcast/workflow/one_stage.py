@@ -44,6 +44,7 @@ def inputs_of(
     root: Path,  # the project
     stage: str,  # a stage's name
     wired: dict[str, dict],  # see `stages`
+    source: str,  # the source's name
 ) -> dict[str, dict[str, str]]:  # paths by product, by the stage that made them
     "What a stage takes of others. Raises FileNotFoundError for what the last build did not leave."
     upstream = upstream_of(root / wired[stage]["source"])
@@ -53,7 +54,7 @@ def inputs_of(
     if missing := [os.path.relpath(path, root) for path in [*named, *paths] if not path.exists()]:
         more = f" and {len(missing) - 3} more" if missing[3:] else ""
         raise FileNotFoundError(
-            f"{stage} takes {', '.join(missing[:3])}{more}, not there yet: `make build` makes what is missing"
+            f"{stage} takes {', '.join(missing[:3])}{more}, not there yet: `make run SOURCE={source}` makes it"
         )
     return takes
 
@@ -68,7 +69,7 @@ def run_stage(
     check_taken(stage, changed, parameters_taken(root))
     check_environment(root)
     wired = stages(root, parameters(root, source, changed))
-    takes, place = inputs_of(root, stage, wired), root / "scratch" / source / stage
+    takes, place = inputs_of(root, stage, wired, source), root / "scratch" / source / stage
     gives = {key: str(place / Path(path).name) for key, path in wired[stage]["product"].items()}
     with project_lock(root, source, f"run --only {stage}"):
         shutil.rmtree(place, ignore_errors=True)

@@ -3,6 +3,7 @@
 import datetime
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from brewcast.common.params import (
     CHOICES,
     check_parameters,
     check_place,
+    check_upstream,
     env_file,
     env_files,
     environment,
@@ -368,11 +370,28 @@ def test_make_refuses_such_a_folder_before_it_sets_anything_up(tmp_path, name):
 
 
 @pytest.mark.parametrize(
+    ("declared", "told"),
+    [
+        ({}, "nbs/b.ipynb: no cell with the tag `parameters` declares `upstream`: `git diff nbs/b.ipynb`"),
+        ({"upstream": 3}, "nbs/b.ipynb: `upstream` is 3, and is a list of stages: a, b"),
+        ({"upstream": [3]}, "nbs/b.ipynb: `upstream` is [3], and is a list of stages: a, b"),
+        ({"upstream": ["nowhere"]}, "nbs/b.ipynb: `upstream` is ['nowhere'], and is a list of stages: a, b"),
+        ({"upstream": ["b"]}, "`upstream` leads in a circle: b <- b; mend it"),
+    ],
+)
+def test_a_stage_s_upstream_is_a_list_of_other_stages(declared, told):
+    names = {"nbs/a.ipynb": "a", "nbs/b.ipynb": "b"}
+    check_upstream({"nbs/a.ipynb": {"upstream": None}, "nbs/b.ipynb": {"upstream": ["a"]}}, names)
+    with pytest.raises(ValueError, match=f"^{re.escape(told)}"):
+        check_upstream({"nbs/a.ipynb": {"upstream": None}, "nbs/b.ipynb": declared}, names)
+
+
+@pytest.mark.parametrize(
     ("typed", "told"),
     [
         ("lags = [1,", "its parameters: line 1: '[' was never closed; each is `name = value`, a literal"),
-        ("lags = [1, x]", "its parameters: malformed node"),
-        ("a, b = 1, 2", "its parameters: "),
+        ("lags = [1, x]", "its parameters: line 1: `lags = [1, x]`; each is"),
+        ("a, b = 1, 2", "its parameters: line 1: `a, b = "),
     ],
 )
 def test_a_parameters_cell_that_is_half_typed_is_named(tmp_path, typed, told):

@@ -155,3 +155,10 @@ def test_no_password_is_told_wherever_it_stands(monkeypatch):
         "mail ann@example.com, see https://example.com/a@b": "mail ann@example.com, see https://example.com/a@b",
     }.items():
         assert without_passwords(text) == told
+
+
+@pytest.mark.parametrize("address", ["http://ann:se/cr3t@mlflow:5000", "ann:se/cr3t@mlflow:5000"])
+def test_a_login_that_was_not_escaped_is_not_told_either(monkeypatch, address):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+    told = without_passwords(f"no connection adapters were found for '{address}/api'")
+    assert "cr3t" not in told and "ann" not in told and told.endswith("mlflow:5000/api'")

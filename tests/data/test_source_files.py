@@ -913,6 +913,24 @@ def test_a_link_that_leads_out_of_the_folder_is_declared(read, tmp_path, linked)
     assert len(got.sales) == 4 and known["sha256"] == sha256(elsewhere)
 
 
+def test_a_link_that_leads_nowhere_is_no_file_that_is_left_out(read, tmp_path):
+    # given one file that is there, and a link to one that is not, on a share that is not mounted, say
+    read.data.mkdir()
+    (read.data / "till_1.csv").write_text(text(*LINES))
+    (read.data / "till_2.csv").symlink_to(tmp_path / "share" / "till.csv")
+    with pytest.raises(
+        FileNotFoundError, match="files: till: till_2.csv is a link that leads nowhere, to .*/share/till.csv: bring"
+    ):
+        read(None, more={"path": "till_*.csv"})
+
+
+def test_a_path_that_matches_nothing_says_what_is_there(read):
+    read.data.mkdir()
+    (read.data / "sales.csv.zip").write_text("")
+    with pytest.raises(FileNotFoundError, match=r"till.csv does not exist; .* has sales.csv.zip: mend `path`, or give"):
+        read(None, more={"path": "till.csv"})
+
+
 def test_a_folder_that_is_a_link_itself_is_the_sources_folder(read, tmp_path):
     (tmp_path / "elsewhere").mkdir()
     read.data.symlink_to(tmp_path / "elsewhere")

@@ -165,6 +165,24 @@ def test_weeks_are_counted_by_their_weekday():
     assert labor_day.tolist() == [0, 1, 1]
 
 
+@pytest.mark.parametrize(
+    ("calendar", "units"),
+    [
+        ({"unit": "month"}, [1.0, 0.0, 0.5, 1.0]),
+        ({"unit": "week", "weekday": "FRI"}, [4.0, 0.0, 2.0, 1.0]),
+        ({"unit": "day"}, [30.0, 0.0, 15.0, 1.0]),
+    ],
+)
+def test_a_plan_s_days_count_in_the_source_s_unit(calendar, units):
+    # given a plan of a June (30 days, four Fridays, or one month), in days or, where that is what it can be, in units
+    stores, june = ["S1", "S2", "S3", "S4"], pd.Timestamp("2023-06-01")
+    plan = pd.DataFrame({"store_id": stores, "month": june, "trading_days": [30.0, 0.0, 15.0, 1.0]})
+    plan = plan.assign(published=june - pd.Timedelta(days=9), price=1.0, promotion_share=0.0)
+    table = months_at({name: [5.0] * 17 for name in stores})
+    grid = month_grid(table, plan, CALENDAR | calendar)
+    assert grid.planned_days.xs(june, level="month").tolist() == units
+
+
 def test_the_grid_is_complete(world):
     store_month = clean(as_sales(world[0]), [], CALENDAR)[0].to_pandas()
     store_month = store_month.assign(month=pd.to_datetime(store_month.month))

@@ -156,6 +156,20 @@ def test_what_lies_on_mlflows_server_is_said_to_be_left_out(origin, tmp_path, mo
     assert f"state/{SOURCE}/ledger.db" in files
 
 
+def test_only_a_backup_is_replaced_by_one(origin, kept, tmp_path):
+    # given a file of somebody's, the source's own, and a backup
+    precious, older = tmp_path / "precious.txt", tmp_path / "older.tar.gz"
+    precious.write_text("mine")
+    shutil.copy2(kept["file"], older)
+    # then the first stay, and the backup gives way to the new one
+    with pytest.raises(FileExistsError, match="precious.txt is there, and is no backup, so it is not replaced: name"):
+        backup.backup(origin, SOURCE, precious)
+    with pytest.raises(ValueError, match="lies in a folder that a backup is made of: name another place with TO="):
+        backup.backup(origin, SOURCE, origin / "state" / SOURCE / "b.tar.gz")
+    assert precious.read_text() == "mine"
+    assert backup.backup(origin, SOURCE, older, with_data=False)["file"] == older
+
+
 def test_data_that_is_left_out_is_said_to_be(origin, tmp_path):
     told = backup.backup(origin, SOURCE, tmp_path / "small.tar.gz", with_data=False)
     assert told["left_out"] == ["data/simulated: left out as asked"] and "left out as asked" in told["message"]

@@ -144,7 +144,7 @@ def test_what_serves_does_not_wait_for_a_server(shared, door, monkeypatch, capfd
     assert last_of(shared)["recipe"] == FOREST and "ledger" in told["changed"] and not told["follows"]
     said = capfd.readouterr().err
     assert re.search(r"warning: shop: what serves is as the ledger says, but MLflow does not follow it yet", said)
-    assert "MLflow at http://127.0.0.1:" in said and "run the same command again" in said
+    assert "MLflow at http://127.0.0.1:" in said and "once it answers, `brewcast publish` lets it follow" in said
     assert SECRET not in said and "se%2C" not in said
     # and so does a rollback, at once
     promotion.rollback("shop", shared)

@@ -219,6 +219,16 @@ def test_what_was_taken_back_is_not_what_a_later_rollback_returns_to(project):
 # --- the ledger
 
 
+def test_a_release_that_served_twice_is_not_rolled_back_to_itself():
+    # given a release that served before and after another, which was rolled back
+    served = [{"action": "publish", "release": name, "from": None} for name in ("r1", "r2", "r1", "r2")]
+    ledger = [*served, {"action": "rollback", "release": "r1", "from": "r2"}]
+    # then there is none to return to, however often it came and went
+    assert [entry["release"] for entry in promotion.in_charge(ledger)] == ["r1"]
+    again = [*ledger, {"action": "promote", "release": "r2", "from": "r1"}]
+    assert [entry["release"] for entry in promotion.in_charge(again)] == ["r1", "r2"]
+
+
 def test_history_tells_who_did_what_when_and_what_was_in_production_then(project):
     brewcast(project, "split", "10")
     brewcast(project, "promote", "--yes", "--reason", "a planner said so")

@@ -158,7 +158,7 @@ def test_a_bad_request_gets_a_4xx_that_names_the_field(served, name):
 
 def test_ten_thousand_ids_are_not_too_many(served):
     status, content = post(served.port, {"store_ids": [f"S{i}" for i in range(10_000)]})
-    assert (status, content["error"]) == (404, "no forecast for 10000 of 10000 stores")
+    assert (status, content["error"]) == (404, "no forecast for 10,000 of 10,000 stores")
 
 
 def test_a_charset_and_capitals_in_the_content_type_are_fine(served):

@@ -24,6 +24,7 @@ ENDLESS = {  # how it begins, and what comes then for ever
     "a trailer": (CHUNKED + b"2\r\n{}\r\n0\r\nx: ", b"a" * 1000),
     "a chunk's extension": (CHUNKED + b"5;a=", b"a" * 1000),
     "a head after a request": (b"GET /livez HTTP/1.1\r\nhost: a\r\n\r\nGET / HTTP/1.1\r\nx: ", b"a" * 1000),
+    "requests whose answers nobody reads": (b"", b"GET /livez HTTP/1.1\r\nhost: a\r\n\r\n" * 30),
     "a body": (CHUNKED, b"10000\r\n" + b" " * 65536 + b"\r\n"),
     "a body to no page": (CHUNKED.replace(b"/forecast", b"/nowhere"), b"10000\r\n" + b" " * 65536 + b"\r\n"),
 }

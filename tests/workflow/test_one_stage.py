@@ -55,7 +55,7 @@ def test_what_is_missing_is_named_with_what_makes_it(toy, brewcast):
     (toy / "products/near/inputs.json").unlink()
     told = brewcast("run --only judge", fails=True).err.splitlines()[-1]
     missing = "products/near/inputs.json, products/near/clean/out.txt"
-    assert told == f"error: judge takes {missing}, not there yet: `make build` makes what is missing"
+    assert told == f"error: judge takes {missing}, not there yet: `make run SOURCE=near` makes it"
     # and a stage that needs neither runs
     brewcast("run --only look")
     # and where the data is gone, that is said as in a build
