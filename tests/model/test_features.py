@@ -169,12 +169,12 @@ def test_weeks_are_counted_by_their_weekday():
     ("calendar", "units"),
     [
         ({"unit": "month"}, [1.0, 0.0, 0.5, 1.0]),
-        ({"unit": "week", "weekday": "FRI"}, [4.0, 0.0, 2.0, 1.0]),
+        ({"unit": "week", "weekday": "FRI"}, [5.0, 0.0, 2.5, 1.0]),
         ({"unit": "day"}, [30.0, 0.0, 15.0, 1.0]),
     ],
 )
 def test_a_plan_s_days_count_in_the_source_s_unit(calendar, units):
-    # given a plan of a June (30 days, four Fridays, or one month), in days or, where that is what it can be, in units
+    # given a plan of a June (30 days, five Fridays, or one month), in days or, where that is what it can be, in units
     stores, june = ["S1", "S2", "S3", "S4"], pd.Timestamp("2023-06-01")
     plan = pd.DataFrame({"store_id": stores, "month": june, "trading_days": [30.0, 0.0, 15.0, 1.0]})
     plan = plan.assign(published=june - pd.Timedelta(days=9), price=1.0, promotion_share=0.0)

@@ -398,13 +398,14 @@ def test_a_full_disk_leaves_no_half_backup(origin, tmp_path, size):
     if mounted.returncode:
         pytest.skip(f"mount is refused here: {mounted.stderr.decode().strip()}")
     try:
-        (disk / "before.tar.gz").write_bytes(b"an older one")
+        backup.pack({"members": {}}, {}, disk / "before.tar.gz")  # an older one
+        older = (disk / "before.tar.gz").read_bytes()
         with pytest.raises(
             OSError, match="before.tar.gz was not written: .*full|before.tar.gz was not written: .*space"
         ):
             backup.backup(origin, SOURCE, disk / "before.tar.gz")
         assert [path.name for path in disk.iterdir()] == ["before.tar.gz"]
-        assert (disk / "before.tar.gz").read_bytes() == b"an older one"
+        assert (disk / "before.tar.gz").read_bytes() == older
     finally:
         subprocess.run(["umount", disk], check=True)
 
