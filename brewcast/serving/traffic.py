@@ -79,7 +79,7 @@ class Follower(threading.Thread):
         release: Path | None = None,  # a release's folder
         poll_seconds: float = 0.1,  # seconds between looks
         retry_seconds: float = 5.0,  # seconds before a release that failed is tried again
-        on_change: Callable[["Serving"], None] = lambda serving: None,  # told what serves from now on
+        on_change: Callable[["ServingState"], None] = lambda serving: None,  # told what serves from now on
         on_refused: Callable[[], None] = lambda: None,  # told that a release was not switched to
     ):
         super().__init__(name="follower", daemon=True)

@@ -63,7 +63,7 @@ def test_no_saboteurs_recipe_is_left_behind(results):
 
 @pytest.mark.parametrize(
     ("name", "asleep"),
-    [("altered", "altered_file"), ("from elsewhere", "other_environment"), ("tuned", "tuned_on_judged")],
+    [("altered", "file_mismatch"), ("from elsewhere", "environment_mismatch"), ("tuned", "tuning_leak")],
 )
 def test_where_nobody_looks_the_saboteur_is_promoted(chain, monkeypatch, name, asleep):
     monkeypatch.setattr(leakage_checks, asleep, lambda *told: None)
@@ -73,9 +73,9 @@ def test_where_nobody_looks_the_saboteur_is_promoted(chain, monkeypatch, name, a
 
 @pytest.mark.parametrize("name", ["bad for one country", "too sure of itself"])
 def test_where_a_check_is_left_out_the_saboteur_is_promoted(chain, monkeypatch, name):
-    sleeping = [check for check in GATE_CHECKS if check.__name__ not in ("_max_group_loss", "_coverage")]
-    judge = gate_red_team.judge
-    monkeypatch.setattr(gate_red_team, "gate_verdict", lambda *told: judge(*told, checks=sleeping))
+    sleeping = [check for check in GATE_CHECKS if check.__name__ not in ("_check_group_loss", "_check_coverage")]
+    gate_verdict = gate_red_team.gate_verdict
+    monkeypatch.setattr(gate_red_team, "gate_verdict", lambda *told: gate_verdict(*told, checks=sleeping))
     result = one(chain, name)
     assert (result["verdict"], result["right"]) == ("promote", False)
 

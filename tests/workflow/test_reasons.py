@@ -162,9 +162,11 @@ def test_a_stage_is_told_the_part_of_the_state_that_it_reads(project):
     said = "executor: {state_inputs: {judge: [champion.release, barred]}}"
     write_text(project / "pipeline.yaml", said)
     write_stage_record(project, "near", "judge", WIRED)
-    ask = lambda **now: [
-        r["text"] for r in reasons_by_stage(project, "near", WIRED, {"champion": {"release": "r1"}} | now)["judge"]
-    ]  # noqa: E731
+
+    def ask(**now):
+        reasons = reasons_by_stage(project, "near", WIRED, {"champion": {"release": "r1"}} | now)
+        return [reason["text"] for reason in reasons["judge"]]
+
     # then what it does not read is no reason
     assert ask(champion={"release": "r1", "cutoff": "2024-06-30"}, months=["june"], barred=[]) == []
     assert ask(champion={"release": "r2"}, barred=["forest"]) == [
