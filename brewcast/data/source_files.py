@@ -61,7 +61,7 @@ def _decode_blocks(file, size: int, encoding: str | None) -> Iterator[bytes]:
 
 
 class Limits(NamedTuple):
-    "How much one file, table or query may cost."
+    "The largest size and time of one file, table or query."
 
     gigabytes: float = 20  # text that a gzip file may unpack to: 100 million lines of 200 bytes
     rows: int = 100_000_000  # rows of one file or one database table
@@ -72,6 +72,7 @@ DEFAULT_LIMITS = Limits()
 
 
 _MAX_GZIP_RATIO = 1032  # one byte of gzip (deflate) can stand for at most 1032 bytes
+_GZIP_ERRORS = (EOFError, gzip.BadGzipFile, zlib.error)  # raised for a file that is damaged or cut short
 
 
 def _refuse_gzip_bomb(path: Path, limits: Limits, step: Step) -> None:
@@ -92,7 +93,7 @@ def _refuse_gzip_bomb(path: Path, limits: Limits, step: Step) -> None:
                 )
 
 
-_GZIP_ERRORS = (EOFError, gzip.BadGzipFile, zlib.error)
+_ENCODING_REMEDY = "export it as UTF-8, or declare its `encoding` under `files`, such as utf-16-le"
 
 
 def _read_blocks(path: Path, size: int, encoding: str | None = None, step: Step | None = None) -> Iterator[bytes]:
@@ -124,9 +125,6 @@ def _read_blocks(path: Path, size: int, encoding: str | None = None, step: Step 
     if rest:
         yield rest.removesuffix(b"\r") + b"\n"
 
-
-_ENCODING_REMEDY = "export it as UTF-8, or declare its `encoding` under `files`, such as utf-16-le"
-
 # %% ../../nbs/data/source_files.ipynb #61f3b07e
 _ENCODINGS_BY_SCRIPT = {  # characters of a script, as a regular expression: the older encodings used for it
     "[ぁ-ヿ一-龯]": ("cp932",),
@@ -155,9 +153,8 @@ def _encoding_score(sample: bytes, script: str, encoding: str) -> float:
     text = sample.decode(encoding, "replace")
     non_ascii = re.sub(r"[\x00-\x7f]", "", text)
     words = re.findall(rf"{script}+", text)
-    if bytes([0xE0]).decode(
-        encoding, "ignore"
-    ):  # one byte a letter: such an alphabet does not mix with Latin in a word
+    is_one_byte_encoding = bool(bytes([0xE0]).decode(encoding, "ignore"))
+    if is_one_byte_encoding:  # an alphabet, whose letters do not mix with Latin ones in a word
         words = re.findall(rf"(?<![A-Za-z]){script}+(?!{script[:-1]}A-Za-z])", text)
     words = [word for word in words if not word.isascii()]
     last_common = _LAST_COMMON_LEAD_BYTE.get(encoding, 0xFF)
@@ -183,7 +180,9 @@ _MAX_SAMPLE_LINES = 2000  # lines kept to guess the encoding from; chosen, not m
 
 def _decode_line(line: bytes, line_counts: Counter, not_utf8: list[bytes]) -> str:
     """Decode a line as UTF-8, else as Windows-1252, else with marks for the undecodable bytes.
-    Count it by encoding in `line_counts`, and add it to `not_utf8`, the sample to guess the encoding from."""
+
+    Counts the line by encoding in `line_counts`, and adds it to `not_utf8`, the sample to guess the encoding from.
+    """
     try:
         text = line.decode()
         line_counts["utf-8"] += not text.isascii()
@@ -201,7 +200,7 @@ def _decode_line(line: bytes, line_counts: Counter, not_utf8: list[bytes]) -> st
 
 
 def _refuse_unknown_encoding(path: Path, line_counts: Counter, not_utf8: list[bytes]) -> None:
-    "Raise ValueError if a file is neither UTF-8 nor Windows-1252. A damaged line or two do not count."
+    "Raise ValueError if a file is neither UTF-8 nor Windows-1252. One or two damaged lines are allowed."
     lines = line_counts.total()
     bad_lines = line_counts["neither"] + line_counts["doubtful"]
     # Thresholds chosen, not measured: 5 % undecodable lines, or half of the lines with signs of another encoding.
@@ -232,8 +231,10 @@ def _is_record(text: str, delimiter: str, n_fields: int) -> bool:
 def _find_multiline_records(
     lines: pa.Array, delimiter: str, n_fields: int, is_last_block: bool
 ) -> tuple[list[tuple[int, int]], int]:
-    """The (first, last) line index of each record that has several lines, and the number of lines this is final for:
-    unless this is the last block, a record may begin after them and end in the next block."""
+    """The (first, last) line index of each record that has several lines, and the number of lines for which this is final.
+
+    Lines after that number may belong to a record that ends in the next block, unless this is the last block.
+    """
     marks = pc.count_substring(lines, '"').to_numpy()
     fields = pc.count_substring(lines, delimiter).to_numpy() + 1
     odd_lines = np.flatnonzero(marks % 2)  # an odd number of marks: a quoted field begins or ends here
@@ -247,7 +248,7 @@ def _find_multiline_records(
         if last == len(lines):
             return records, first if may_be_record and not is_last_block else last
         both_complete = fields[first] >= n_fields and fields[last] >= n_fields
-        if may_be_record and not both_complete:
+        if may_be_record and not both_complete:  # two complete lines are two records, each with a stray mark
             text = "\n".join(lines[first : last + 1].to_pylist())
             if _is_record(text, delimiter, n_fields):
                 records.append((first, last))
@@ -392,14 +393,14 @@ def number_separators(
     is_known = decimal_sign in (".", ",") and thousands_sign in ("", *_SEPARATOR_PATTERNS)
     if not is_known or decimal_sign == thousands_sign:
         raise ValueError(
-            f"decimal {decimal!r} and thousands {thousands!r}: decimal must be '.' or ','; thousands must be another sign,"
-            " one of . , ' _ or a space, in quotes in the YAML"
+            f"decimal {decimal!r} and thousands {thousands!r}: decimal must be '.' or ',';"
+            " thousands must be another sign, one of . , ' _ or a space, in quotes in the YAML"
         )
     return decimal_sign, thousands_sign
 
 
 def _number_patterns(x: str, decimal: str | None, thousands: str | None) -> dict[str, str]:
-    "The patterns of integer and number for DuckDB, and the SQL of the text with the separators that SQL knows (`plain`)."
+    "DuckDB's patterns of `integer` and `number`, and in `plain` the SQL of the text with the separators of SQL."
     decimal_sign, thousands_sign = number_separators(decimal, thousands)
     d = _SEPARATOR_PATTERNS[decimal_sign]
     t = _SEPARATOR_PATTERNS.get(thousands_sign)
@@ -505,8 +506,12 @@ def type_rule(
 
 # %% ../../nbs/data/source_files.ipynb #b1579086
 def _split_line_sql(delimiter: str) -> str:
-    """SQL that splits the lines of `_raw` (_line, text, odd) into _line, odd, fields and three flags.
-    broken: has bytes that cannot be decoded? stray: do quotation marks enclose no field? loose: may spaces surround a field?"""
+    """SQL that splits the lines of `_raw` (_line, text, odd) into _line, odd, fields and three flags:
+
+    broken: does it have bytes that cannot be decoded?
+    stray: does a quotation mark enclose no field?
+    loose: may spaces surround a field?
+    """
     d = quote_literal(delimiter)
     inner = f"""CASE WHEN i % 2 = 0 THEN replace(part, {d}, chr(31))
                      WHEN part = '' AND i > 1 AND i < len(parts) THEN '"' ELSE part END"""
@@ -596,8 +601,8 @@ def _files_in_folder(data: Path, spec: dict) -> dict[str, Path]:
     pattern = spec.get("path") or "-"
     if Path(pattern).is_absolute() or ".." in Path(pattern).parts:
         raise ValueError(
-            f"files: {name}: path {pattern!r} leads out of the source's folder, where nothing is watched, recorded or backed"
-            f" up: make a link in {data} (`ln -s`), and declare its target under `outside` of the table"
+            f"files: {name}: path {pattern!r} leads out of the source's folder, where nothing is watched, recorded"
+            f" or backed up: make a link in {data} (`ln -s`), and declare its target under `outside` of the table"
         )
     allowed = [data.resolve(), *(Path(path).resolve() for path in spec.get("outside") or [])]
     matches = sorted(data.glob(pattern))
@@ -612,8 +617,8 @@ def _files_in_folder(data: Path, spec: dict) -> dict[str, Path]:
         target = path.resolve()
         if not any(target.is_relative_to(folder) for folder in allowed):
             raise ValueError(
-                f"files: {name}: {file} is reached by a link that leads to {target}, outside of the source's folder: declare"
-                f" `outside: [{target.parent}]` under files: {name} if this is intended, or put the file itself there"
+                f"files: {name}: {file} is reached by a link that leads to {target}, outside of the source's folder:"
+                f" declare `outside: [{target.parent}]` under files: {name} if this is intended, or put the file itself there"
             )
     return files
 
@@ -641,8 +646,9 @@ def duckdb_error_text(
 
 
 _VIEW_REMEDY = (
-    "files that a view reads outside of its database are not watched, recorded or backed up: write its rows into a table"
-    " of the database (CREATE TABLE), or put the file into the source's folder and declare it under `files` as its own table"
+    "files that a view reads outside of its database are not watched, recorded or backed up:"
+    " write its rows into a table of the database (CREATE TABLE),"
+    " or put the file into the source's folder and declare it under `files` as its own table"
 )
 
 
@@ -675,7 +681,8 @@ def find_files(
         others = sorted(path.name for path in data.iterdir() if not path.name.startswith(".")) if data.is_dir() else []
         hint = f"; {data} has {', '.join(others[:5])}{' and others' if others[5:] else ''}" if others else ""
         raise FileNotFoundError(
-            f"files: {name}: {data / spec.get('path', '')} does not exist{hint}: correct `path`, or give the folder with DATA="
+            f"files: {name}: {data / spec.get('path', '')} does not exist{hint}:"
+            " correct `path`, or give the folder with DATA="
         )
     return {f"{file}:{spec['table']}" if spec.get("table") else file: path for file, path in files.items()}
 
@@ -738,9 +745,10 @@ def _local_timestamp_sql(con, relation: str, column: str, spec: dict, file_zone:
         not_midnight, rows = con.execute(query).fetchone()
         if not_midnight:
             raise ValueError(
-                f"{file}: column {column!r} has instants in UTC ({not_midnight:,} of {format_count(rows, 'row')} not at midnight),"
-                " and their day depends on the time zone of the tills: declare `timezone`, such as America/New_York, under"
-                f" files: {spec['name']} (declare UTC if the tills' days are those of UTC)"
+                f"{file}: column {column!r} has instants in UTC"
+                f" ({not_midnight:,} of {format_count(rows, 'row')} not at midnight),"
+                " and their day depends on the time zone of the tills: declare `timezone`, such as America/New_York,"
+                f" under files: {spec['name']} (declare UTC if the tills' days are those of UTC)"
             )
     if offset := re.fullmatch(r"([+-])(\d\d):?(\d\d)", zone):
         sign, hours, minutes = offset.groups()
@@ -788,8 +796,8 @@ def _table_as_text_sql(con, path: Path, spec: dict, magic: bytes, limits: Limits
 def _refuse_too_many_rows(path: Path, rows: int, limits: Limits) -> None:
     if rows > limits.rows:
         raise ValueError(
-            f"{path.name}: has more than {limits.rows:,} rows: is it a view that never ends, or a join without a condition?"
-            " Correct it, or raise limits.rows in the source's YAML"
+            f"{path.name}: has more than {limits.rows:,} rows:"
+            " is it a view that never ends, or a join without a condition? Correct it, or raise limits.rows in the source's YAML"
         )
 
 # %% ../../nbs/data/source_files.ipynb #84739d41
@@ -821,7 +829,7 @@ def open_raw(
     path: Path,  # a CSV, gzip, Parquet, DuckDB or SQLite file; its content decides which
     spec: dict,  # the table's settings
     errors: list,  # gets the error that stopped the reading, if one did
-    limits: Limits = DEFAULT_LIMITS,  # how much the file may cost
+    limits: Limits = DEFAULT_LIMITS,  # largest size and time
     step: Step | None = None,  # progress: gets the number of bytes and rows read
 ) -> tuple[list[str], int]:  # (column names, line number of the header; 0 if the format has no header line)
     "Open a file as the relation `_raw`: _line and text for CSV, _line and one text per column for other formats."
@@ -912,9 +920,9 @@ def _header_line_hint(path: Path, spec: dict, file_columns: list[str]) -> str:
         return ""
     current = f", and skip_lines is {spec['skip_lines']}" if spec.get("skip_lines") else ""
     return (
-        f"its header seems to be line {best_number}, which has {most_matches} of the {len(declared)} declared columns{current}:"
-        f" declare `skip_lines: {best_number - 1}` under files: {spec['name']} (declare files with another number of lines"
-        " above the header as a table of their own)"
+        f"its header seems to be line {best_number}, which has {most_matches} of the {len(declared)} declared columns"
+        f"{current}: declare `skip_lines: {best_number - 1}` under files: {spec['name']}"
+        " (declare files with another number of lines above the header as a table of their own)"
     )
 
 # %% ../../nbs/data/source_files.ipynb #e77933e8
@@ -1035,7 +1043,7 @@ def refuse_missing_column(
     not_used: set[str] = frozenset(),  # undeclared columns of the table's earlier files
     is_text: bool = False,  # Is it a text file, whose header may be another line?
 ) -> None:
-    "Raise ValueError if a declared column is missing or occurs twice. The error says which column may have replaced it."
+    "Raise ValueError if a declared column is missing or occurs twice. The error names a column that may replace it."
     columns = apply_renames(spec, file_columns)
     declared = {str(column): kind for column, kind in spec["columns"].items()}
     problem_column = next((column for column in declared if columns.count(column) != 1), None)
@@ -1062,8 +1070,8 @@ def refuse_missing_column(
     examples = " and ".join(map(repr, samples[replacement][:2]))
     raise ValueError(
         f"{file}: column {missing!r} is missing; the nearest is {replacement!r}, whose values read as {kind}, such as"
-        f" {examples}. If it is the same column, add `renamed: {{{replacement}: {missing}}}` to files: {spec['name']} in the"
-        f" source's YAML{column_list}"
+        f" {examples}. If it is the same column, add `renamed: {{{replacement}: {missing}}}` to files: {spec['name']}"
+        f" in the source's YAML{column_list}"
     )
 
 # %% ../../nbs/data/source_files.ipynb #94c63bcd
@@ -1083,8 +1091,10 @@ _AMBIGUOUS_INTEGER_REASON = (
 def _value_checks(
     column: str, kind: str, i: int, reason: str, has_raw_value: bool, separators: dict
 ) -> list[tuple[str, str, str]]:
-    """What may be wrong with a value: (SQL test, column, reason). In the SQL, r<i> is the raw text (only outside of text
-    files), x<i> the normalized text and v<i> the typed value."""
+    """What may be wrong with a value: (SQL test, column, reason).
+
+    In the SQL, x<i> is the normalized text of column i, v<i> its typed value, and r<i> its raw text (not in text files).
+    """
     checks = []
     if has_raw_value:
         checks.append((f"starts_with(r{i}, chr(0))", column, "is bytes (a BLOB), no text or number: store it as text"))
@@ -1176,7 +1186,8 @@ def refuse_duplicate_files(
     for same in files_by_hash.values():
         if len(same) > 1 and con.execute(f"SELECT 1 FROM {staged} WHERE _file = ? LIMIT 1", same[:1]).fetchone():
             raise ValueError(
-                f"{' and '.join(same)}: have the same content, byte by byte: one delivery arrived twice; remove one of them"
+                f"{' and '.join(same)}: have the same content, byte by byte:"
+                " one delivery arrived twice; remove one of them"
             )
 
 # %% ../../nbs/data/source_files.ipynb #c92a4e70
@@ -1246,8 +1257,8 @@ def time_limit(
             if not step.late:
                 raise
             raise ValueError(
-                f"{activity}: did not finish in {limits.minutes:g} minutes: is there a view or query that never ends, or a"
-                f" join without a condition? Correct it, or raise limits.minutes in the source's YAML ({error})"
+                f"{activity}: did not finish in {limits.minutes:g} minutes:"
+                f" is there a view or query that never ends, or a join without a condition? Correct it, or raise limits.minutes in the source's YAML ({error})"
             ) from None
 
 
@@ -1291,7 +1302,7 @@ def load_table(
     spec: dict,  # the table's settings
     snapshot_folder: Path | None = None,  # empty folder for snapshots of databases that others write to
     path_to_read: dict[Path, Path] | None = None,  # snapshots by database; tables of one database share one snapshot
-    limits: Limits = DEFAULT_LIMITS,  # how much a file may cost
+    limits: Limits = DEFAULT_LIMITS,  # largest size and time of a file
 ) -> dict[str, dict]:  # by file: path, columns, not_used (columns), sha256, stamp, unclear (notes on numbers)
     "Read a table's files into typed columns. Each row has `_file` and `_line` and, if bad, `_column` and `_reason`."
     if path_to_read is None:
