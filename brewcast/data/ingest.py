@@ -280,7 +280,8 @@ def _source_tables(con: duckdb.DuckDBPyConnection, table: str, path: Path, table
         file, line, times = repeated
         remedy = (
             "pass on _file and _line of the table with the sale lines,"
-            " and declare the `key` of a table that is joined to it (if one line is meant to be several sale lines, use UNPIVOT or unnest, or leave out _file and _line)"
+            " and declare the `key` of a table that is joined to it"
+            " (if one line is meant to be several sale lines, use UNPIVOT or unnest, or leave out _file and _line)"
         )
         raise ValueError(f"{path}: yields line {line} of {file} {times} times; {remedy}")
     files = [row[0] for row in con.execute(f"SELECT DISTINCT _file FROM {table}").fetchall()]
@@ -386,7 +387,7 @@ def quarantine_rows(
 ) -> None:
     """Make two tables of the rows that are not in the result.
 
-    `_filtered`: the lines that a query filters out. `_quarantine`: all others, with table, file, line, column and reason.
+    `_filtered`: lines that a query filters out. `_quarantine`: all others, with table, file, line, column and reason.
     """
     files = pa.table({"file": list(table_by_file), "table": list(table_by_file.values())})
     con.register("_files", files)

@@ -618,7 +618,8 @@ def _files_in_folder(data: Path, spec: dict) -> dict[str, Path]:
         if not any(target.is_relative_to(folder) for folder in allowed):
             raise ValueError(
                 f"files: {name}: {file} is reached by a link that leads to {target}, outside of the source's folder:"
-                f" declare `outside: [{target.parent}]` under files: {name} if this is intended, or put the file itself there"
+                f" declare `outside: [{target.parent}]` under files: {name} if this is intended,"
+                " or put the file itself there"
             )
     return files
 
@@ -797,7 +798,8 @@ def _refuse_too_many_rows(path: Path, rows: int, limits: Limits) -> None:
     if rows > limits.rows:
         raise ValueError(
             f"{path.name}: has more than {limits.rows:,} rows:"
-            " is it a view that never ends, or a join without a condition? Correct it, or raise limits.rows in the source's YAML"
+            " is it a view that never ends, or a join without a condition?"
+            " Correct it, or raise limits.rows in the source's YAML"
         )
 
 # %% ../../nbs/data/source_files.ipynb #84739d41
@@ -1093,7 +1095,7 @@ def _value_checks(
 ) -> list[tuple[str, str, str]]:
     """What may be wrong with a value: (SQL test, column, reason).
 
-    In the SQL, x<i> is the normalized text of column i, v<i> its typed value, and r<i> its raw text (not in text files).
+    In the SQL, x<i> is the normalized text of column i, v<i> its typed value, r<i> its raw text (not in text files).
     """
     checks = []
     if has_raw_value:
@@ -1258,7 +1260,8 @@ def time_limit(
                 raise
             raise ValueError(
                 f"{activity}: did not finish in {limits.minutes:g} minutes:"
-                f" is there a view or query that never ends, or a join without a condition? Correct it, or raise limits.minutes in the source's YAML ({error})"
+                f" is there a view or query that never ends, or a join without a condition?"
+                f" Correct it, or raise limits.minutes in the source's YAML ({error})"
             ) from None
 
 
