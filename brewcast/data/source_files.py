@@ -1225,7 +1225,9 @@ def _unclear_number_notes(con, path: Path, spec: dict, columns: list[str], stage
     notes = []
     for column, n in quarantined:
         rows = format_count(n, "row was", "rows were")
-        notes.append(f"column {column!r}: {rows} set aside, whose number {_AMBIGUOUS_INTEGER_REASON}: {spec['name']}")
+        notes.append(
+            f"column {column!r}: {rows} set aside because the number {_AMBIGUOUS_INTEGER_REASON}: {spec['name']}"
+        )
     return notes + unclear_numbers(spec, _first_values(path, spec, columns))
 
 
