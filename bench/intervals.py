@@ -1,4 +1,4 @@
-"""Do the intervals hold, and are they narrow where they may be? On the walk-forward errors of built sources.
+"""Coverage and width of the forecast intervals, on the walk-forward errors of built sources.
 
     .venv/bin/python bench/intervals.py products/simulated products/walmart
 
