@@ -13,7 +13,7 @@ import pytest
 import yaml
 from conftest import ROOT, commands
 from house import CONTRACTS, forbidden_imports, handwritten_file_problems, module_of
-from planted import BESIDE, IN_MODULES, IN_NOTEBOOKS, STAGES_NAMED
+from planted import IN_MODULES, IN_NOTEBOOKS, IN_OTHER_FILES, STAGES_NAMED
 
 from brewcast.common.params import env_files, read_env, read_stages, upstream_of
 from brewcast.workflow.notebooks import notebooks
@@ -155,9 +155,9 @@ def test_what_is_written_by_hand_asks_only_what_stands_below_it_and_the_bento_on
     assert handwritten_file_problems(ROOT) == []
 
 
-@pytest.mark.parametrize("planted", BESIDE)
+@pytest.mark.parametrize("planted", IN_OTHER_FILES)
 def test_what_a_file_beside_the_notebooks_asks_for_is_found(copied, planted):
-    file, code, told = BESIDE[planted]
+    file, code, told = IN_OTHER_FILES[planted]
     shutil.copytree(ROOT / "feature_repo", copied / "feature_repo")
     shutil.copy2(ROOT / "bentofile.yaml", copied / "bentofile.yaml")
     (copied / file).write_text(f"{(copied / file).read_text()}\n\n{code}\n")
