@@ -23,7 +23,7 @@ sources = {
     for name in ["history", "ahead", "profile"]
 }
 
-# Cutoffs are one month apart. With 45 days, a forecast never uses the row of an earlier cutoff.
+# Cutoffs are one month apart. With 45 days, a forecast may use the row of the cutoff before, and none that is older.
 MAX_ROW_AGE = timedelta(days=45)
 # the past of the series and of similar series
 history = FeatureView(name="history", entities=[series], source=sources["history"], ttl=MAX_ROW_AGE)
