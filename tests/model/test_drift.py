@@ -104,9 +104,9 @@ def test_nothing_later_is_looked_at():
 def test_not_yet():
     table = errors(2, shift=0.5, at=N)
     nothing = control_chart(table[:0], table)
-    assert len(nothing) == 0 and chart_sentence(nothing).startswith("not yet: 0 month(s)")
+    assert len(nothing) == 0 and chart_sentence(nothing).startswith("not yet: 0 served months")
     two = control_chart(table[N : N + 2], table[:N])  # far off, but three months have to have served
-    assert set(two.alarm) == {""} and chart_sentence(two).startswith("not yet: 2 month(s)")
+    assert set(two.alarm) == {""} and chart_sentence(two).startswith("not yet: 2 served months")
     assert "too_high" in control_chart(table[N : N + 3], table[:N]).alarm.iloc[-1]
     few = control_chart(
         table[N : N + 5], table[N - MIN_REFERENCE_MONTHS + 1 : N]

@@ -41,12 +41,12 @@ def test_one_value_that_differs_in_its_last_bit_is_found(chain, name):
     at = chain.rows.index[chain.rows.cutoff == chain.judged[3]][0]
     rows = chain.rows.copy()
     rows.loc[at, name] = "Peru" if name == "country" else np.nextafter(rows.loc[at, name], 9.0)
-    assert leak(chain, rows) == f"{name} of 1 store at {chain.judged[3]:%Y-%m-%d} hold what came later"
+    assert leak(chain, rows) == f"{name} of 1 store at {chain.judged[3]:%Y-%m-%d} contain data from after the cutoff"
 
 
 def test_a_store_that_was_not_there_yet_is_found(chain):
     rows = chain.rows[(chain.rows.cutoff != chain.judged[0]) | (chain.rows.series_id != "S00")]
-    assert "6 stores were known to be open, and 5 were trained on" in leak(chain, rows)
+    assert "6 stores were known to be open, but the training rows have 5" in leak(chain, rows)
 
 
 def test_a_correction_that_came_later_is_no_leak_but_one_that_was_used_too_early_is(chain):
@@ -55,7 +55,9 @@ def test_a_correction_that_came_later_is_no_leak_but_one_that_was_used_too_early
         quantity_sold=store_month.quantity_sold.mask(store_month.month == chain.judged[0].replace(day=1), 9.0)
     )
     known = record_versions(store_month, record_versions(wrong, None, CALENDAR), CALENDAR)
-    assert "hold what came later" in leak(chain, chain.rows, known=known)  # trained on the corrected value
+    assert "contain data from after the cutoff" in leak(
+        chain, chain.rows, known=known
+    )  # trained on the corrected value
     after = [cutoff for cutoff in sorted(chain.rows.cutoff.unique()) if cutoff < chain.judged[0]]
     assert leak(chain, chain.rows, cutoffs=after[-2:], known=known) is None
 
@@ -79,7 +81,7 @@ def test_settings_are_those_that_earlier_cutoffs_choose(chain):
     late = card | {"chosen_on": [*card["chosen_on"], str(chain.judged[2].date())]}
     assert "chosen on 1 judged cutoff," in tuning_leak(late, chain.rows, chain.judged, chain.choices)
     other = card | {"recipe": {"name": "forest", "params": chain.honest["params"] | {"seed": 7}}}
-    assert "seed 7 in place of 0" in tuning_leak(other, chain.rows, chain.judged, chain.choices)
+    assert "seed 7 instead of 0" in tuning_leak(other, chain.rows, chain.judged, chain.choices)
     assert tuning_leak(card | {"recipe": SEASONAL}, chain.rows, chain.judged, chain.choices) is None
 
 
@@ -87,7 +89,7 @@ def test_a_file_is_compared_and_never_opened(tmp_path):
     file = tmp_path / "model.joblib"
     file.write_bytes(b"no pickle at all")
     assert file_mismatch(file, {"model_sha256": sha256(file)}) is None
-    assert "model.joblib is not what training wrote" in file_mismatch(file, {"model_sha256": "0" * 64})
+    assert "model.joblib is not the file that training wrote" in file_mismatch(file, {"model_sha256": "0" * 64})
 
 
 def test_the_lock_is_compared_by_version(chain, tmp_path):

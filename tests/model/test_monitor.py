@@ -175,7 +175,7 @@ def test_a_drift_is_said_with_its_figures_and_what_has_moved():
     for said in ["forecasts too high", "since 2024-06", "+25.0%", "WAPE 9.0%", "is usual", "rate, price"]:
         assert said in decision["reason"], said
     assert (
-        "no input has moved"
+        "no input has drifted"
         in decide_training({"train_through": "2024-05-01"}, LAST, [], watched(True), [], POLICY)["reason"]
     )
     assert (
