@@ -67,7 +67,7 @@ def interval_error(
 
 # %% ../../nbs/model/backtest.ipynb #4a8992e7
 def rows_known_at(
-    rows: pd.DataFrame,  # series_id, cutoff, month, actual; actual_first and known_from where corrections are recorded
+    rows: pd.DataFrame,  # month, actual, ...; with corrections also actual_first, known_from
     cutoff: pd.Timestamp,  # a month end
 ) -> pd.DataFrame:  # the rows whose outcome was known at the cutoff, with `actual` as it was known then
     "The rows that a model fitted at a cutoff may learn from: no later month and no later correction."
@@ -125,7 +125,7 @@ def earlier_cutoffs(
 
 # %% ../../nbs/model/backtest.ipynb #e0043c16
 def best_baseline(
-    rows: pd.DataFrame,  # see `replay_recipe`
+    rows: pd.DataFrame,  # series_id, cutoff, month, actual, FEATURES
     cutoffs: list,  # cutoffs to choose on, all before the judged ones
     min_cutoffs: int = 3,  # cutoffs with known seasons that the choice needs; chosen, not measured
 ) -> dict:  # recipe of the best baseline; the seasonal one where there are fewer such cutoffs

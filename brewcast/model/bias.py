@@ -173,7 +173,7 @@ def _adjust_p_values(p: pd.Series) -> pd.Series:
 
 # %% ../../nbs/model/bias.ipynb #39f441d5
 def bias_text(
-    table: pd.DataFrame,  # see `bias_table`
+    table: pd.DataFrame,  # of `bias_table`: group, kind, apart, apart_low, apart_high, called
 ) -> str:  # without a full stop
     "Names the biased groups, with the size of each bias."
     sentences = []

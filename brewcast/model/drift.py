@@ -152,7 +152,9 @@ def control_chart(
     limit = control_limit(false_alarms_a_year)
     in_reference = before[["error", "magnitude"]].values.tolist()
     waiting = []  # months that served and join the reference later
-    sums, since, rows = np.zeros(3), [pd.NaT] * 3, []
+    sums = np.zeros(3)
+    since = [pd.NaT] * 3  # when each sum left zero
+    rows = []
     for month, *values in served.itertuples(index=False):
         in_reference += waiting[:-REFERENCE_DELAY_MONTHS]
         waiting = waiting[-REFERENCE_DELAY_MONTHS:]
@@ -180,8 +182,8 @@ def _score_month(reference: list, values: list) -> tuple[float, np.ndarray]:
 
 # %% ../../nbs/model/drift.ipynb #acf3246d
 def chart_sentence(
-    table: pd.DataFrame,  # see `control_chart`
-    min_served_months: int = 3,  # see `control_chart`
+    table: pd.DataFrame,  # CHART_COLUMNS, one row a month that served
+    min_served_months: int = 3,  # an alarm counts from this month of service on
 ) -> str:  # one sentence without a full stop
     "The state of the chart in its last month."
     scored = int(table.z_error.notna().sum())
@@ -204,7 +206,7 @@ def chart_sentence(
 
 
 def draw_chart(
-    table: pd.DataFrame,  # see `control_chart`
+    table: pd.DataFrame,  # CHART_COLUMNS, one row a month that served
 ) -> plt.Figure:  # two panels
     "Above, the error and the WAPE of each month; below, the sums and their limit. Alarms are red."
     figure, (upper, lower) = plt.subplots(2, 1, figsize=(11, 5), sharex=True, layout="constrained")

@@ -73,7 +73,7 @@ def naive_scale(
 
 
 def add_floor(
-    predictions: pd.DataFrame,  # see `backtest_recipes`
+    predictions: pd.DataFrame,  # model, series_id, cutoff, judged, forecast and all columns of `backtest_recipes`
     floor: pd.DataFrame,  # series_id, cutoff, forecast: by a forecaster who knows the generator
 ) -> pd.DataFrame:  # with the model "floor", where it has a forecast for every judged row
     "Add the forecaster who knows the generator: the lowest error that is possible."
@@ -87,7 +87,7 @@ def add_floor(
 
 # %% ../../nbs/model/22_evaluate.ipynb #e4b65c98
 def monthly_errors(
-    predictions: pd.DataFrame,  # see `backtest_recipes`
+    predictions: pd.DataFrame,  # model, cutoff, country, size, actual, forecast, judged
 ) -> pd.DataFrame:  # by (kind, group, cutoff): absolute error of `candidate` and of `champion`, and `sold`, in units
     "The absolute errors of both recipes in each month: in total, by country and by store size."
     rows = predictions[predictions.judged & predictions.actual.notna()]
@@ -121,7 +121,7 @@ def p_value(
 
 # %% ../../nbs/model/22_evaluate.ipynb #3312860d
 def compare_errors(
-    errors: pd.DataFrame,  # see `monthly_errors`
+    errors: pd.DataFrame,  # of `monthly_errors`, by (kind, group, cutoff): candidate, champion, sold
 ) -> dict:  # gain, p_value, months_won, months, WAPE of both, and groups with loss and p_value, largest loss first
     "The figures of the errors that a verdict is based on."
     is_total = errors.index.get_level_values("kind") == "all"
@@ -153,7 +153,7 @@ def _relative_loss(sums: pd.Series) -> float:
 
 
 def candidate_coverage(
-    predictions: pd.DataFrame,  # see `backtest_recipes`
+    predictions: pd.DataFrame,  # model, cutoff, actual, lower, upper, judged
     level: float = 0.1,  # one minus the confidence of `coverage_at_most`
 ) -> dict:  # coverage, coverage_at_most (upper confidence bound); None with fewer than two months
     "The share of outcomes inside the candidate's intervals, with every month weighing the same."
@@ -264,7 +264,7 @@ GATE_CHECKS = [  # the first that objects decides
 # %% ../../nbs/model/22_evaluate.ipynb #afc0d2f9
 def decide_verdict(
     figures: dict,  # of `compare_errors` and `candidate_coverage`; same_recipe (bool), unfit (reason by rule)
-    gate: dict,  # the gate's parameters by name: fewest_cutoffs, min_gain, ..., see `gate_verdict`
+    gate: dict,  # by name: fewest_cutoffs, min_gain, min_months_won, max_p_value, ... (arguments of `gate_verdict`)
     checks: list = GATE_CHECKS,  # in order
 ) -> dict:  # promoted, verdict, rule, reason, figures
     "The first objection of the checks is the verdict; without one the candidate is promoted."
@@ -286,9 +286,9 @@ def decide_verdict(
 
 
 def gate_verdict(
-    predictions: pd.DataFrame,  # see `backtest_recipes`: the judged rows of candidate and champion
+    predictions: pd.DataFrame,  # of `backtest_recipes`; only judged rows of candidate and champion count
     same_recipe: bool,  # Is the candidate's recipe the champion's?
-    unfit: dict[str, str] | None = None,  # reason by rule, see `unfit_reasons`
+    unfit: dict[str, str] | None = None,  # of `unfit_reasons`: reason by rule
     fewest_cutoffs: int = 4,  # with fewer no candidate is promoted
     min_gain: float = 0.01,  # share of the champion's WAPE
     min_months_won: float = 0.55,  # share of the months
@@ -347,12 +347,10 @@ def next_challenger(
 
 # %% ../../nbs/model/22_evaluate.ipynb #7be27e02
 def better_baseline(
-    predictions: pd.DataFrame,  # see `backtest_recipes`
+    predictions: pd.DataFrame,  # model, cutoff, country, size, actual, forecast, judged
     served: str,  # candidate or champion: the model in `predictions` whose recipe serves
     gate: dict,  # keyword arguments of `gate_verdict`
-) -> (
-    dict | None
-):  # baseline, said (text), gate (its verdict), settings (to make it the candidate); None: none is better
+) -> dict | None:  # baseline, said (text), gate (its verdict as text), settings; None where no baseline is better
     "The baseline with a lower error than the serving recipe in the judged months."
     rows = predictions[predictions.judged & predictions.actual.notna() & predictions.model.isin([served, *BASELINES])]
     errors = {name: wape_error(part.actual, part.forecast) for name, part in rows.groupby("model")}

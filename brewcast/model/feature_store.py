@@ -62,7 +62,7 @@ def materialize_features(
 
 
 def apply_and_materialize(
-    store,  # a feast.FeatureStore, see `open_store`
+    store,  # a feast.FeatureStore, of `open_store`
     cutoff: pd.Timestamp,  # a month end: its rows go online
 ) -> None:
     "Write the definitions to the registry, and the rows of one cutoff to the online store."

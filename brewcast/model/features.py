@@ -143,7 +143,7 @@ def open_window_days(
 
 
 def is_open_at_cutoff(
-    grid: pd.DataFrame,  # see `month_grid`
+    grid: pd.DataFrame,  # of `month_grid`, by (series_id, month)
     calendar: dict,  # unit, open_within_days
 ) -> pd.Series:  # bool by (series_id, month): was the series open at the end of that month?
     "Which series are open at each month's end: they traded lately, and no closing is planned for the next month."
@@ -308,7 +308,7 @@ def baseline_rates(
 
 
 def history_features(
-    grid: pd.DataFrame,  # see `month_grid`
+    grid: pd.DataFrame,  # of `month_grid`, by (series_id, month)
 ) -> pd.DataFrame:  # by (series_id, target month)
     "What the past of a series and of its peers says at each cutoff; ratios are natural logarithms."
     rate = grid.rate
@@ -341,7 +341,7 @@ MIN_CLOSED_MONTHS = 6  # of 24: with fewer, a closed month was a gap in the data
 
 
 def seasonal_closures(
-    grid: pd.DataFrame,  # see `month_grid`
+    grid: pd.DataFrame,  # of `month_grid`, by (series_id, month)
     calendar: dict,  # unit, open_within_days
 ) -> pd.DataFrame:  # bool by (series_id, target month): closed, reopens, may_be_closed
     "Which series close or reopen in a month, by what they did in the last two years or by the plan."
@@ -399,7 +399,7 @@ def fill_reopening_rates(
 
 # %% ../../nbs/model/13_features.ipynb #023f8c12
 def ahead_features(
-    grid: pd.DataFrame,  # see `month_grid`
+    grid: pd.DataFrame,  # of `month_grid`, by (series_id, month)
     history: pd.DataFrame,  # of `history_features`, same index
     calendar: dict,  # unit, weekday, countries, hemisphere, open_within_days
     closures: pd.DataFrame | None = None,  # default `seasonal_closures`
@@ -586,7 +586,7 @@ FEATURE_TABLES = ["history", "ahead", "profile"]
 def feature_versions(
     versions: pd.DataFrame,  # store-months, of `record_versions`
     plan: pd.DataFrame,  # one row a store and month, may be empty
-    calendar: dict,  # see `feature_tables`
+    calendar: dict,  # unit, weekday, countries, hemisphere, open_within_days, decided_after_days
     zero_means: str | None = None,  # a month without lines is a value, a gap, or (None) what its other months say
 ) -> dict[str, pd.DataFrame]:  # FEATURE_TABLES, with more than one row for a corrected event; and outcomes
     "Every feature as it was known at its decision, and as it was corrected since."

@@ -265,7 +265,7 @@ def replay_intervals(
 
 
 def constant_intervals(
-    predictions: pd.DataFrame,  # see `replay_intervals`
+    predictions: pd.DataFrame,  # one recipe's: cutoff, month, actual, forecast; may_be_closed where known
     coverage: float = 0.8,  # share of outcomes that an interval should contain
 ) -> pd.DataFrame:  # the same rows with other bounds
     "The baseline for the intervals: the same errors, one width for all rows of a cutoff."
@@ -284,7 +284,7 @@ def constant_intervals(
 
 # %% ../../nbs/model/intervals.ipynb #c09e82fd
 def interval_summary(
-    predictions: pd.DataFrame,  # one recipe's, with lower and upper, see `replay_intervals`
+    predictions: pd.DataFrame,  # one recipe's, of `replay_intervals`, with lower and upper
     coverage: float = 0.8,  # share of outcomes that the intervals promise to contain
 ) -> dict:  # for verdict.json and the month's page
     "Coverage and score of the intervals in the judged months, beside intervals of constant width."
@@ -310,7 +310,7 @@ def interval_summary(
 
 # %% ../../nbs/model/intervals.ipynb #f9091c07
 def interval_factors(
-    predictions: pd.DataFrame,  # one recipe's, with lower and upper, see `replay_intervals`
+    predictions: pd.DataFrame,  # one recipe's, of `replay_intervals`, with lower and upper
     ahead: pd.DataFrame,  # next month's: series_id, forecast, seasonal_forecast, has_own_season, months_of_history,
     # may_be_closed where known
     coverage: float = 0.8,  # share of outcomes that an interval should contain
@@ -345,7 +345,7 @@ def _factor_pair(half_width: float) -> list[float]:
 
 def add_intervals(
     forecasts: pd.DataFrame,  # series_id, forecast
-    intervals: dict,  # intervals.json, see `interval_factors`
+    intervals: dict,  # intervals.json: "factors" by series_id and "young" (for others), each as [lower, upper]
 ) -> pd.DataFrame:  # with lower and upper, units
     "Put the serving interval around each forecast."
     pairs = [intervals["factors"].get(series_id, intervals["young"]) for series_id in forecasts.series_id]

@@ -23,7 +23,7 @@ from .train import FIT_LIBRARIES, choose_settings
 
 # %% ../../nbs/model/leakage_checks.ipynb #1c7944e8
 def feature_rows(
-    tables: dict[str, pd.DataFrame],  # history, ahead and profile, see `brewcast.model.features.feature_tables`
+    tables: dict[str, pd.DataFrame],  # history, ahead and profile: series_id, event_timestamp, created, features
     cutoff: pd.Timestamp,  # a month end
 ) -> pd.DataFrame:  # FEATURES by series_id
     "The feature rows of one cutoff, in the form of the training rows."
@@ -36,9 +36,9 @@ def feature_rows(
 
 def feature_leak(
     rows: pd.DataFrame,  # training rows: series_id, cutoff, FEATURES
-    versions: pd.DataFrame,  # every version of each store-month, see `brewcast.model.features.record_versions`
+    versions: pd.DataFrame,  # store-months in all versions: series_id, month, created, late, gone, ...
     plan: pd.DataFrame,  # one row a store and month, may be empty
-    calendar: dict,  # see `brewcast.model.features.trading_dates`
+    calendar: dict,  # env.yaml's calendar: unit, weekday, countries, decided_after_days, ...
     cutoffs: list,  # month ends to check
 ) -> str | None:  # what differs; None where nothing does
     "Which features change when everything that came after their cutoff is removed."
@@ -179,11 +179,11 @@ def unfit_reasons(
     rows: pd.DataFrame,  # training rows: series_id, cutoff, month, actual, FEATURES
     predictions: pd.DataFrame,  # model, series_id, cutoff, forecast of all recipes
     judged: list,  # cutoffs, oldest first
-    versions: pd.DataFrame,  # every version of each store-month
+    versions: pd.DataFrame,  # store-months in all versions: series_id, month, created, late, gone, ...
     plan: pd.DataFrame,  # one row a store and month, may be empty
-    calendar: dict,  # see `brewcast.model.features.trading_dates`
-    choices: dict | None = None,  # see `tuning_leak`; None where the candidate has the champion's recipe
-) -> dict[str, str]:  # reason by rule, see UNFIT_RULES; empty where the candidate may be judged
+    calendar: dict,  # env.yaml's calendar: unit, weekday, countries, decided_after_days, ...
+    choices: dict | None = None,  # arguments of `choose_settings`; None where the candidate has the champion's recipe
+) -> dict[str, str]:  # by rule (of UNFIT_RULES): the reason; empty where the candidate may be judged
     "Why the candidate's errors must not be trusted."
     of_candidate = predictions[predictions.model == "candidate"]
     forecast_cutoffs = set(of_candidate.cutoff)

@@ -67,7 +67,7 @@ def quality_report(
 
 
 def drift_report(
-    current: pd.DataFrame,  # the last months, see `current_and_reference`
+    current: pd.DataFrame,  # the last months: rate, price, promotion_share, is_weekend
     reference: pd.DataFrame,  # the same months of the year before, not empty
 ):  # an evidently snapshot
     "Evidently's drift report: the current months compared with the same months of the year before."
@@ -173,9 +173,8 @@ def decide_training(
     champion: dict | None,  # the serving model: recipe and `train_through`; None the first time
     last_month: pd.Timestamp,  # the last complete month
     findings: list[dict],  # about the month's data
-    chart_table: pd.DataFrame,  # see `brewcast.model.drift.control_chart`
-    drifted_inputs: list[str]
-    | None,  # columns of the input that drifted; None where the source is too young to compare
+    chart_table: pd.DataFrame,  # of `control_chart`: month, error, wape, alarm, since, ...
+    drifted_inputs: list[str] | None,  # input columns; None where the source is too young to compare
     policy: dict,  # every and max_age in months or None, on_drift
 ) -> dict:  # retrain, train_through, rule, reason, trusted, findings, figures
     "Whether to train a model, and through which month."
@@ -206,12 +205,12 @@ def decide_training(
 
 
 def _training_rule(
-    champion: dict | None,  # see `decide_training`
+    champion: dict | None,  # the serving model: recipe and `train_through`
     last_month: pd.Timestamp,  # the last complete month
     stops: list[dict],  # findings of level stop
     drift: str,  # the alarm as text, empty where there is none
     age: int | None,  # of the serving model, in months
-    policy: dict,  # see `decide_training`
+    policy: dict,  # every and max_age in months or None, on_drift
 ) -> tuple[str, str]:  # (rule, reason)
     "The first rule of the policy that applies."
     if champion is None:

@@ -169,7 +169,9 @@ def build_model(
 ) -> Baseline | CombinedForest:  # unfitted
     "The estimator of a recipe. Raises ValueError for an unknown recipe."
     if recipe["name"] not in RECIPES:
-        raise ValueError(f"recipe {recipe['name']!r} is not in brewcast.model.recipes; there are {', '.join(RECIPES)}")
+        raise ValueError(
+            f"recipe {recipe['name']!r} is not in brewcast.model.recipes; known recipes: {', '.join(RECIPES)}"
+        )
     return RECIPES[recipe["name"]](**recipe["params"])
 
 # %% ../../nbs/model/recipes.ipynb #8f4d70d4

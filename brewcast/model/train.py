@@ -33,9 +33,7 @@ from brewcast.model.recipes import (
 def training_rows(
     folder: Path,  # the features stage's products
     source: str,  # names Feast's project
-) -> (
-    pd.DataFrame
-):  # series_id, cutoff, month, may_be_closed, FEATURES, actual (NaN: not known), actual_first, known_from
+) -> pd.DataFrame:  # series_id, cutoff, month, may_be_closed, FEATURES, actual, actual_first, known_from
     "Feast's point-in-time join of every decision, with its outcome. Corrected rows are as they were at the decision."
     history = read_parquet(Path(folder) / "history.parquet")
     history = history.drop_duplicates(["series_id", "event_timestamp"], keep="first", ignore_index=True)
@@ -50,7 +48,7 @@ def training_rows(
 
 # %% ../../nbs/model/21_train.ipynb #128a777d
 def choose_settings(
-    rows: pd.DataFrame,  # see `training_rows`
+    rows: pd.DataFrame,  # of `training_rows`: series_id, cutoff, month, actual, FEATURES, ...
     cutoffs: list,  # to choose on, all before the judged ones
     forest: dict,  # the forest's other parameters
     partners: list[str],  # rates that it may be combined with, the default first
@@ -82,7 +80,7 @@ def choose_settings(
 # %% ../../nbs/model/21_train.ipynb #e97c8583
 def fit_model(
     recipe: dict,  # {"name": ..., "params": {...}}
-    rows: pd.DataFrame,  # see `training_rows`
+    rows: pd.DataFrame,  # of `training_rows`: series_id, cutoff, month, actual, FEATURES, ...
     through: pd.Timestamp,  # the last month whose outcome may be learned from
 ):  # a fitted estimator
     "Fit a recipe on every outcome through a month, as it was known then. Raises ValueError without any outcome."
@@ -109,7 +107,7 @@ FEATURE_GROUPS = {
 
 def group_importances(
     recipe: dict,  # {"name": "forest", "params": {...}}
-    rows: pd.DataFrame,  # see `training_rows`
+    rows: pd.DataFrame,  # of `training_rows`: series_id, cutoff, month, actual, FEATURES, ...
     held_out: list,  # cutoffs to measure on, oldest first; the model is fitted on what was known at the first
     repeats: int = 5,  # shuffles of each group
     seed: int = 0,  # of the shuffles
@@ -139,7 +137,7 @@ def group_importances(
 
 # %% ../../nbs/model/21_train.ipynb #c0babd34
 def plot_importances(
-    importances: pd.DataFrame,  # see `group_importances`
+    importances: pd.DataFrame,  # by group: permutation, forest
 ) -> plt.Figure:  # two panels of bars
     "What the forest uses, measured in two ways."
     ordered = importances.sort_values("permutation")

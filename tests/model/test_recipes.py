@@ -48,7 +48,9 @@ def test_every_recipe_can_be_built_from_plain_json_and_forecasts():
 
 
 def test_an_unknown_recipe_is_an_error():
-    with pytest.raises(ValueError, match="recipe 'prophet' is not in brewcast.model.recipes; there are last_month"):
+    with pytest.raises(
+        ValueError, match="recipe 'prophet' is not in brewcast.model.recipes; known recipes: last_month"
+    ):
         build_model({"name": "prophet", "params": {}})
 
 
