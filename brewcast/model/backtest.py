@@ -127,7 +127,7 @@ def earlier_cutoffs(
 def best_baseline(
     rows: pd.DataFrame,  # series_id, cutoff, month, actual, FEATURES
     cutoffs: list,  # cutoffs to choose on, all before the judged ones
-    min_cutoffs: int = 3,  # cutoffs with known seasons that the choice needs; chosen, not measured
+    min_cutoffs: int = 3,  # cutoffs with known seasons that the choice needs: with fewer, chance decides
 ) -> dict:  # recipe of the best baseline; the seasonal one where there are fewer such cutoffs
     "The baseline with the lowest error: the first champion of a source."
     seasons = rows[rows.cutoff.isin(cutoffs)].groupby("cutoff").has_own_season.mean()

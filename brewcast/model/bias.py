@@ -25,7 +25,7 @@ def age_group(
     return pd.Series(np.asarray(AGE_GROUPS, dtype=object)[position], months_of_history.index)
 
 # %% ../../nbs/model/bias.ipynb #9d6cc325
-MIN_STORES_FOR_OWN_SPREAD = 5  # stores; chosen, not measured: with fewer, a group's own spread is too uncertain
+MIN_STORES_FOR_OWN_SPREAD = 5  # stores: with fewer, a group's own spread is too uncertain
 
 
 def _ratio_contributions(
@@ -81,10 +81,15 @@ def _clustered_variance(
     return variance, (by_store + by_month) ** 2 / (by_store**2 / degrees + by_month**2 / (months - 1))
 
 # %% ../../nbs/model/bias.ipynb #36b88938
-MIN_STORES = 3  # of a group that may be named: fewer say more about themselves than about the group
-MIN_MONTHS = 4  # of a group that may be named: three months are a season, not a habit
+MIN_STORES = 3  # of a group that may be named: fewer say more about those stores than about the group
+MIN_MONTHS = 4  # of a group that may be named: fewer say more about those months than about the group
 MIN_BIAS_DIFFERENCE = 0.02  # share of the sales: nobody would act on a smaller difference
-DIFFERENCE_COLUMNS = ["apart", "apart_low", "apart_high", "p"]  # from the groups not named; shares of the sales
+DIFFERENCE_COLUMNS = [
+    "apart",
+    "apart_low",
+    "apart_high",
+    "p",
+]  # difference from the groups not named, its interval and adjusted p-value
 BIAS_COLUMNS = ["kind", "group", "stores", "months", "wape", "wape_low", "wape_high", "bias", "bias_low", "bias_high"]
 
 

@@ -143,7 +143,7 @@ def control_chart(
     reference: pd.DataFrame,  # month, bias, wape of earlier months; months from the first that served on are ignored
     false_alarms_a_year: float = 0.1,  # of all sums together
     excluded_months: tuple = (),  # months whose data is not trusted
-    min_served_months: int = 3,  # an alarm counts from this month of service on; chosen, not measured
+    min_served_months: int = 3,  # an alarm counts from this month of service on
 ) -> pd.DataFrame:  # CHART_COLUMNS, one row a month that served; scores are NaN while the reference is too short
     "The control chart. `alarm` names the ALARM_KINDS whose sum crossed the limit, `since` is when that sum left zero."
     served = monitored_values(errors[~errors.month.isin(excluded_months)])

@@ -180,7 +180,7 @@ def _mean_of_columns(columns: pd.DataFrame) -> pd.Series:
     return pd.Series(mean, columns.index)
 
 # %% ../../nbs/model/13_features.ipynb #e5a6c109
-OUTLIER_LOG_RATIO = math.log(3)  # three times too high or too low; chosen, not measured
+OUTLIER_LOG_RATIO = math.log(3)  # three times too high or too low
 
 
 def relative_level(

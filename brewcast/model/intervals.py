@@ -41,7 +41,7 @@ def history_group(
     return np.where(rows.has_own_season == 0, 0, np.where(rows.months_of_history <= 24, 1, 2))
 
 # %% ../../nbs/model/intervals.ipynb #1e3fff36
-MIN_CALIBRATION_CUTOFFS = 3  # with outcomes, before the first interval of a replay; chosen, not measured
+MIN_CALIBRATION_CUTOFFS = 3  # with outcomes, before the first interval of a replay: with fewer, one month decides
 MONTHLY_DECAY = 0.97  # a month's weight, for each month of age: a year ago counts 70 %, two years ago half
 
 
@@ -65,9 +65,9 @@ def month_weights(
     return MONTHLY_DECAY ** (months.max() - months) / rows[position]
 
 # %% ../../nbs/model/intervals.ipynb #95ae2a00
-GROUP_PRIOR_MONTHS = 1.0  # weight of the parent's scale against a group's own months; chosen, not measured
-STORE_PRIOR_ROWS = 24  # weight of the factor 1 against a store's own rows: two years
-SLOPE_PRIOR_ROWS = 50  # weight of the slope 0 against the rows; chosen, not measured
+GROUP_PRIOR_MONTHS = 1.0  # weight of the parent's scale: as much as one month of the group's own
+STORE_PRIOR_ROWS = 24  # weight of the factor 1: as much as two years of the store's own rows
+SLOPE_PRIOR_ROWS = 50  # weight of the slope 0: as much as 50 rows
 MAX_RELATIVE_DISTANCE = 4.0  # times the mean distance: farther does not count as more
 COLD_START_WIDENING = 1.5  # times the mean of all stores, while there were no cold-start stores
 MIN_LOG_ERROR = 1e-6  # keeps scales above 0
@@ -153,7 +153,7 @@ def row_scales(
     return group_scale * store_factor * _distance_factor(scales, distance_to_seasonal(rows))
 
 # %% ../../nbs/model/intervals.ipynb #dcb982e6
-OTHER_GROUP_WEIGHT = 0.05  # of a score from another group; chosen, not measured
+OTHER_GROUP_WEIGHT = 0.05  # of a score from another group: it matters only where the group has no scores of its own
 FUTURE_MONTHS = 1.0  # the month to forecast, counted beside the known ones: one known month halves the miss rate
 MIN_CALIBRATION_ROWS = 10  # with fewer than nine rows there is no 80 % quantile
 DEFAULT_HALF_WIDTH = math.log(2)  # half to twice the forecast, where there are too few rows
