@@ -9,7 +9,6 @@ __all__ = ['EVENT_COLOURS', 'EVENT_LINE_HEIGHT', 'served_error_table', 'lowest_e
            'track_record_page', 'read_track_record']
 
 # %% ../../nbs/delivery/track_record.ipynb #07917aa3
-import math
 from collections.abc import Callable
 from html import escape
 from pathlib import Path
