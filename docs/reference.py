@@ -103,7 +103,7 @@ def parameter_comments(
     "The comments beside a function's parameters."
     if not inspect.isfunction(function):
         return {}
-    comments = {name: found.docment for name, found in docments(function, full=True, args_kwargs=True).items()}
+    comments = {name: docment.docment for name, docment in docments(function, full=True, args_kwargs=True).items()}
     # docments misses the comment of the result if the closing parenthesis has a line of its own and no type
     closing_line = re.search(r"(?m)^\s*\):  # (.+)$", inspect.getsource(function))
     comments["return"] = comments.get("return") or (closing_line and closing_line[1])

@@ -281,7 +281,7 @@ def table_row(
     return (
         f'<tr><th scope="row" class="step">{short_month(month)}</th>'
         f"{''.join(f'<td>{cell}</td>' for cell in cells)}"
-        f'<td class="left told">{"".join(events)}</td><td class="left wide-cell">{" ".join(links)}</td></tr>'
+        f'<td class="left events">{"".join(events)}</td><td class="left wide-cell">{" ".join(links)}</td></tr>'
     )
 
 
@@ -300,7 +300,7 @@ def track_record_section(
     paragraphs = "".join(f"<p>{escape(sentence)}</p>" for sentence in track_record_sentences(records))
     wide, narrow = track_record_chart(records, 1000), track_record_chart(records, 350)
     return Markup(
-        '<section class="card" id="story"><h2>Month by month</h2>'
+        '<section class="card" id="track-record"><h2>Month by month</h2>'
         f'{paragraphs}<div class="wide">{wide}</div><div class="narrow">{narrow}</div>'
         "<details><summary>Each month, and why</summary><table><thead><tr>"
         f'<th scope="col">Month</th>{heads}<th scope="col" class="left">What happened</th>'

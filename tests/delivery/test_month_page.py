@@ -106,16 +106,16 @@ def text_of(page: str) -> str:
 
 def test_the_page_has_every_store_and_answers_a_planner_s_questions():
     # given stores, one of them in its first year, and one without a forecast
-    given = inputs()
+    arguments = inputs()
     # when the page is made
-    page = month_page(**given, source_name="GloboJava", unit="pieces")
+    page = month_page(**arguments, source_name="GloboJava", unit="pieces")
     text = text_of(page)
     # then it shows all of them, the verdict, the plan, the last forecast, the errors and the quarantined rows
     table = page[page.index('<table id="stores"') :]
-    for store in given["forecast"]["store_id"]:
+    for store in arguments["forecast"]["store_id"]:
         if store != ODD_NAME:
             assert f'<th scope="row">{store}' in table
-    assert page.count('class="spark"') == len(given["forecast"])
+    assert page.count('class="spark"') == len(arguments["forecast"])
     for expected in [
         "January 2026:",
         "The random forest forecasts",
@@ -136,11 +136,11 @@ def test_the_page_has_every_store_and_answers_a_planner_s_questions():
 
 def test_a_store_without_a_forecast_or_with_a_forecast_of_0_has_a_reason():
     # given a store that is closed, one that is too new, and one with a forecast of 0
-    given = inputs()
-    zero = given["forecast"]["store_id"] == "STORE102"
-    given["forecast"].loc[zero, ["forecast", "lower", "upper"]] = 0.0
+    arguments = inputs()
+    zero = arguments["forecast"]["store_id"] == "STORE102"
+    arguments["forecast"].loc[zero, ["forecast", "lower", "upper"]] = 0.0
     reasons = {"GONE": "the plan has 0 trading days in January 2026", "NEW": "too new: no complete month yet"}
-    page = month_page(**given, reasons=reasons | {"STORE102": "closed in January of the last two years"})
+    page = month_page(**arguments, reasons=reasons | {"STORE102": "closed in January of the last two years"})
     # then each has its reason in its own place, and no other store has one
     names = "GONE (the plan has 0 trading days in January 2026) and NEW (too new: no complete month yet)"
     assert f"2 stores without a forecast: {names}." in text_of(page)
@@ -149,18 +149,18 @@ def test_a_store_without_a_forecast_or_with_a_forecast_of_0_has_a_reason():
     assert page.count("closed in January of the last two years") == 1
     # and if there are many, the page names the file that has all of them
     assert "and 9 more, all in forecast.csv." in text_of(
-        month_page(**given, reasons={f"N{i}": "too new" for i in range(20)})
+        month_page(**arguments, reasons={f"N{i}": "too new" for i in range(20)})
     )
 
 
 @pytest.mark.parametrize("stopped", [False, True])
 def test_one_store_one_city_and_one_month_are_written_in_the_singular(stopped):
     # given one store, one judged month, one quarantined row, one biased city, and a track record of one month
-    given = inputs(1)
-    last = given["predictions"]["month"].max()
-    given["predictions"] = given["predictions"][given["predictions"]["month"] == last]
-    given["store_month"] = given["store_month"][given["store_month"]["store_id"] != "GONE"]
-    cutoffs = given["verdict"]["cutoffs"][-1:]
+    arguments = inputs(1)
+    last = arguments["predictions"]["month"].max()
+    arguments["predictions"] = arguments["predictions"][arguments["predictions"]["month"] == last]
+    arguments["store_month"] = arguments["store_month"][arguments["store_month"]["store_id"] != "GONE"]
+    cutoffs = arguments["verdict"]["cutoffs"][-1:]
     city = {
         "kind": "city",
         "group": "Reno",
@@ -173,20 +173,20 @@ def test_one_store_one_city_and_one_month_are_written_in_the_singular(stopped):
         "apart_low": 0.0,
         "apart_high": 0.2,
     }
-    by_month = [row for row in given["verdict"]["by_month"] if row["cutoff"] in cutoffs]
-    given["verdict"] |= {
+    by_month = [row for row in arguments["verdict"]["by_month"] if row["cutoff"] in cutoffs]
+    arguments["verdict"] |= {
         "cutoffs": cutoffs,
         "by_month": by_month,
         "bias": [city | {"bias_low": None, "bias_high": None}],
     }
-    given["dataset"] |= {"rows_read": 1, "rows_in": 0, "rows_set_aside": 1}
-    given["quarantine"] = given["quarantine"].head(1)
-    given["decision"] |= {"rule": "bad_data" if stopped else "first"}
+    arguments["dataset"] |= {"rows_read": 1, "rows_in": 0, "rows_set_aside": 1}
+    arguments["quarantine"] = arguments["quarantine"].head(1)
+    arguments["decision"] |= {"rule": "bad_data" if stopped else "first"}
     record = {"month": "2025-12", "status": "published", "errors": {"served": 0.1, "last_month": 0.2}, "n": 1}
     record |= {"coverage": 1.0, "alarm": False, "findings": [], "decision": {"retrain": True, "reason": ""}}
     record |= {"verdict": {"verdict": "first", "promoted": False, "reason": ""}}
     # when its page is made
-    text = text_of(month_page(**given, source_name="shop", track_record=track_record_section([record])))
+    text = text_of(month_page(**arguments, source_name="shop", track_record=track_record_section([record])))
     # then no noun after 1 is in the plural
     assert not re.findall(r"\b1 (?:[a-z]+ )?(?:stores|months|cities|countries|rows|reasons|days|weeks)\b", text)
     assert "In 1 month: " in text
@@ -194,10 +194,10 @@ def test_one_store_one_city_and_one_month_are_written_in_the_singular(stopped):
 
 
 def test_a_baseline_that_is_better_than_the_serving_model_is_named():
-    given = inputs()
+    arguments = inputs()
     better = {"said": "seasonal, a baseline, was better", "gate": "refuse: no", "settings": "train.weights=[0]"}
-    given["verdict"] |= {"better_baseline": better}
-    text = text_of(month_page(**given, source_name="shop"))
+    arguments["verdict"] |= {"better_baseline": better}
+    text = text_of(month_page(**arguments, source_name="shop"))
     assert "seasonal, a baseline, was better. A baseline never becomes the candidate automatically" in text.replace(
         "Seasonal", "seasonal"
     )
@@ -230,24 +230,26 @@ def test_the_page_asks_about_assumptions_and_names_what_is_left_out():
 
 
 def test_a_forecast_of_0_and_a_row_without_an_outcome():
-    given = inputs()
-    given["forecast"] = given["forecast"].assign(**dict.fromkeys(["forecast", "lower", "upper"], 0.0))
-    assert "January 2026: 0 pieces expected" in text_of(month_page(**given, unit="pieces"))
-    gap = given["predictions"].assign(
-        actual=given["predictions"].actual.mask(given["predictions"].series_id == "STORE101")
+    arguments = inputs()
+    arguments["forecast"] = arguments["forecast"].assign(**dict.fromkeys(["forecast", "lower", "upper"], 0.0))
+    assert "January 2026: 0 pieces expected" in text_of(month_page(**arguments, unit="pieces"))
+    gap = arguments["predictions"].assign(
+        actual=arguments["predictions"].actual.mask(arguments["predictions"].series_id == "STORE101")
     )
-    without_store = given["predictions"][given["predictions"].series_id != "STORE101"]
+    without_store = arguments["predictions"][arguments["predictions"].series_id != "STORE101"]
     assert total_error(gap, "candidate") == total_error(without_store, "candidate")
 
 
 def test_numbered_stores_are_sorted_by_number():
     # given stores named by numbers
-    given = inputs(4)
-    names = dict(zip(sorted(given["forecast"]["store_id"]), ["10", "9", "100", "1"], strict=True))
+    arguments = inputs(4)
+    names = dict(zip(sorted(arguments["forecast"]["store_id"]), ["10", "9", "100", "1"], strict=True))
     for name in ("forecast", "store_month"):
-        given[name] = given[name].assign(store_id=given[name]["store_id"].replace(names), country=None, city=None)
+        arguments[name] = arguments[name].assign(
+            store_id=arguments[name]["store_id"].replace(names), country=None, city=None
+        )
     # when
-    table = store_forecast_table(given["forecast"], given["store_month"])
+    table = store_forecast_table(arguments["forecast"], arguments["store_month"])
     # then
     assert table["store_id"].tolist() == ["1", "9", "10", "100"]
 
@@ -259,11 +261,11 @@ def test_the_same_inputs_give_the_same_page():
 
 def test_an_input_is_not_changed():
     # given
-    given, copy = inputs(), inputs()
+    arguments, copy = inputs(), inputs()
     # when
-    month_page(**given)
+    month_page(**arguments)
     # then
-    for name, value in given.items():
+    for name, value in arguments.items():
         if isinstance(value, pd.DataFrame):
             pd.testing.assert_frame_equal(value, copy[name])
         else:
@@ -272,10 +274,10 @@ def test_an_input_is_not_changed():
 
 def test_names_are_escaped():
     # given a store, a source and a reason with HTML in them
-    given = inputs()
-    given["verdict"]["reason"] = "<script>alert(1)</script>"
+    arguments = inputs()
+    arguments["verdict"]["reason"] = "<script>alert(1)</script>"
     # when
-    page = month_page(**given, source_name="<img src=x onerror=alert(1)>", unit='"pieces"')
+    page = month_page(**arguments, source_name="<img src=x onerror=alert(1)>", unit='"pieces"')
     # then none of it is markup
     assert "<b>№ 7</b>" not in page and "<img" not in page and "alert(1)</script>" not in page
     assert "&lt;b&gt;№ 7&lt;/b&gt; &amp; " in page
@@ -298,16 +300,16 @@ def test_a_column_may_be_missing(missing):
 
 def test_a_first_month_of_a_source_with_few_columns():
     # given no archive, no plan, no intervals, no calendar, no predictions, and only four columns
-    given = inputs()
+    arguments = inputs()
     for name in ("previous_forecast", "plan", "quarantine", "calendar", "links", "predictions"):
-        given[name] = None
-    given["store_month"] = given["store_month"][["series_id", "store_id", "month", "quantity_sold"]]
-    given["forecast"] = given["forecast"][["store_id", "series_id", "month", "cutoff", "forecast"]].assign(
+        arguments[name] = None
+    arguments["store_month"] = arguments["store_month"][["series_id", "store_id", "month", "quantity_sold"]]
+    arguments["forecast"] = arguments["forecast"][["store_id", "series_id", "month", "cutoff", "forecast"]].assign(
         lower=np.nan, upper=np.nan
     )
-    given["verdict"]["by_month"] = []
+    arguments["verdict"]["by_month"] = []
     # when
-    text = text_of(month_page(**given))
+    text = text_of(month_page(**arguments))
     # then
     assert "There is no archived forecast yet: this is the first month." in text
     assert "Plan and calendar" not in text and "nan" not in text.lower().replace("finance", "")
@@ -315,11 +317,11 @@ def test_a_first_month_of_a_source_with_few_columns():
 
 def test_after_a_refusal_the_page_says_which_recipe_forecasts():
     # given a verdict after which a baseline serves on
-    given = inputs()
-    given["forecast"]["recipe"] = "seasonal"
-    given["verdict"] |= {"promoted": False, "verdict": "refuse", "recipe": {"name": "seasonal", "params": {}}}
+    arguments = inputs()
+    arguments["forecast"]["recipe"] = "seasonal"
+    arguments["verdict"] |= {"promoted": False, "verdict": "refuse", "recipe": {"name": "seasonal", "params": {}}}
     # when
-    page = month_page(**given)
+    page = month_page(**arguments)
     # then the row of the baseline is marked
     assert "candidate refused" in page and "last year&#39;s season forecasts, as before" in page
     assert 'class="own"><th scope="row">three-month mean × last year&#39;s season – forecasts' in page
@@ -334,11 +336,11 @@ def test_one_store_or_many(stores):
 
 def test_weeks_are_counted_if_the_source_reports_weeks():
     # given a source of weeks: five Fridays in January 2026, four in December 2025 and five in January 2025
-    given = inputs()
-    given["store_month"]["trading_days"] = np.where(given["store_month"]["month"] == "2025-12-01", 4, 5)
-    given["plan"] = None
+    arguments = inputs()
+    arguments["store_month"]["trading_days"] = np.where(arguments["store_month"]["month"] == "2025-12-01", 4, 5)
+    arguments["plan"] = None
     # when
-    text = text_of(month_page(**given | {"calendar": {"unit": "week", "weekday": "FRI", "countries": {"*": "US"}}}))
+    text = text_of(month_page(**arguments | {"calendar": {"unit": "week", "weekday": "FRI", "countries": {"*": "US"}}}))
     # then
     assert "The month has 5 trading weeks per store; last month had 4, the same month last year 5." in text
 
@@ -348,11 +350,13 @@ STOP = {"check": "unit_shift", "level": "stop", "text": "2025-12: price: 100 tim
 
 def test_a_stopped_month_says_so_first_and_has_no_forecast():
     # given a month whose data is stopped, after a published month
-    given = inputs()
-    given["decision"] |= {"rule": "bad_data", "trusted": False, "reason": "not trusted", "findings": [STOP]}
-    given["forecast"]["forecast"] = 7001.0 + np.arange(len(given["forecast"]))
+    arguments = inputs()
+    arguments["decision"] |= {"rule": "bad_data", "trusted": False, "reason": "not trusted", "findings": [STOP]}
+    arguments["forecast"]["forecast"] = 7001.0 + np.arange(len(arguments["forecast"]))
     # when
-    page = month_page(**given, source_name="GloboJava", track_record='<section id="story">the track record</section>')
+    page = month_page(
+        **arguments, source_name="GloboJava", track_record='<section id="track-record">the track record</section>'
+    )
     text = text_of(page)
     # then title and heading say so first; then come the month, the reasons, and the forecast that still serves
     assert "<title>January 2026 – GloboJava – stopped, no forecast</title>" in page
@@ -362,7 +366,7 @@ def test_a_stopped_month_says_so_first_and_has_no_forecast():
     assert "still serves: the forecast of December 2025" in text and "Mend the &lt;export&gt;" in page
     # and neither a store's forecast nor the total is on the page
     assert 'id="stores"' not in page and 'class="spark"' not in page and "expected" not in text
-    for forecast in given["forecast"]["forecast"]:
+    for forecast in arguments["forecast"]["forecast"]:
         assert f"{forecast:,.0f}" not in text
     # but what helps to correct the data is: the errors of the last forecast, the track record, the quarantined rows
     for expected in ("The forecast of December 2025 was", "the track record", "993 of 1,000 rows were used"):
@@ -371,10 +375,10 @@ def test_a_stopped_month_says_so_first_and_has_no_forecast():
 
 def test_a_first_month_without_trusted_data_is_published_with_a_warning():
     # given a source's first month, with a stop and no earlier forecast
-    given = inputs()
-    given["decision"] |= {"rule": "no_model", "trusted": False, "findings": [STOP]}
+    arguments = inputs()
+    arguments["decision"] |= {"rule": "no_model", "trusted": False, "findings": [STOP]}
     # when
-    text = text_of(month_page(**given))
+    text = text_of(month_page(**arguments))
     # then there is a forecast, with a warning above it
     assert text.index("Data not trusted published as the first month") < text.index("Forecast by store")
     assert "100 times what it was" in text and "STOPPED" not in text
@@ -382,19 +386,19 @@ def test_a_first_month_without_trusted_data_is_published_with_a_warning():
 
 def test_holidays_of_a_country_outside_the_calendar_are_not_known():
     # given stores in the USA, a calendar without the USA, and one that says that the USA has no holidays
-    given = inputs()
+    arguments = inputs()
     calendars = [{"unit": "day", "countries": countries} for countries in ({"Mexico": "MX"}, {"USA": None})]
-    unlisted, without = (text_of(month_page(**given | {"calendar": calendar})) for calendar in calendars)
+    unlisted, without = (text_of(month_page(**arguments | {"calendar": calendar})) for calendar in calendars)
     # then the page shows the difference
     assert "USA not known, because calendar.countries does not list it" in unlisted
     assert "not known" not in without
 
 
 def test_an_empty_forecast_is_refused():
-    given = inputs()
-    given["forecast"] = given["forecast"].head(0)
+    arguments = inputs()
+    arguments["forecast"] = arguments["forecast"].head(0)
     with pytest.raises(ValueError, match="forecast: 0 rows"):
-        month_page(**given)
+        month_page(**arguments)
 
 
 @pytest.mark.skipif(not CHROMIUM, reason="no Chromium here: `apt-get install chromium`")
