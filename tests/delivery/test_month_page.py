@@ -345,7 +345,7 @@ def test_weeks_are_counted_if_the_source_reports_weeks():
     assert "The month has 5 trading weeks per store; last month had 4, the same month last year 5." in text
 
 
-STOP = {"check": "unit_shift", "level": "stop", "text": "2025-12: price: 100 times what it was. Mend the <export>"}
+STOP = {"check": "unit_shift", "level": "stop", "text": "2025-12: price: 100 times what it was. Correct the <export>"}
 
 
 def test_a_stopped_month_says_so_first_and_has_no_forecast():
@@ -363,7 +363,7 @@ def test_a_stopped_month_says_so_first_and_has_no_forecast():
     assert "<h1>STOPPED: no forecast of January 2026</h1>" in page and page.count("<h1>") == 1
     main = text[text.index("Do not order from this page") :]
     assert main.index("The data of December 2025 is not trusted") < main.index("100 times what it was")
-    assert "still serves: the forecast of December 2025" in text and "Mend the &lt;export&gt;" in page
+    assert "still serves: the forecast of December 2025" in text and "Correct the &lt;export&gt;" in page
     # and neither a store's forecast nor the total is on the page
     assert 'id="stores"' not in page and 'class="spark"' not in page and "expected" not in text
     for forecast in arguments["forecast"]["forecast"]:
