@@ -191,7 +191,7 @@ def test_bad_data_is_stopped_and_what_serves_stays(shop):
     # and its page, its table and the summary say so, and hold nothing to order by; the story has this month, and one stop
     page = (shop.root / "products/shop/forecast/month.html").read_text()
     assert "<h1>STOPPED: no forecast of June 2023</h1>" in page
-    assert re.search(r'class="step">(.*?)</th>', page[page.index('id="story"') :])[1] == "May 2023"
+    assert re.search(r'class="step">(.*?)</th>', page[page.index('id="track-record"') :])[1] == "May 2023"
     assert "In 3 months: data stopped 1, " in page
     with open(shop.root / "products/shop/forecast/forecast.csv", newline="", encoding="utf-8-sig") as file:
         ahead = [row for row in csv.DictReader(file) if row["month"] == "2023-06-01"]
@@ -207,7 +207,9 @@ def test_mended_data_goes_on_and_the_page_tells_the_story(shop):
     assert [(r["month"], r["status"]) for r in records[-2:]] == [("2023-05", "stopped"), ("2023-05", "published")]
     assert not [a for a in shop.alerts() if a["name"] == "data_quality" and a["status"] == "firing"]
     page = (shop.root / "products/shop/forecast/month.html").read_text()
-    assert 'id="story"' in page and "data stopped" in page and "2023-04" not in page.split('id="story"')[0]
+    assert (
+        'id="track-record"' in page and "data stopped" in page and "2023-04" not in page.split('id="track-record"')[0]
+    )
 
 
 def test_a_month_that_is_not_all_in_waits_and_what_was_corrected_is_served(shop):
