@@ -131,7 +131,16 @@ if FULL:
         assert_same(root, undisturbed)
 
     @pytest.mark.parametrize(
-        "step", ["store_folder", "archive_forecast", "register", "record", "append_entry", "point", "point_aliases"]
+        "step",
+        [
+            "store_folder",
+            "archive_forecast",
+            "ensure_registered",
+            "write_publish_entry",
+            "append_entry",
+            "update_links",
+            "sync_aliases",
+        ],
     )
     def test_killed_in_publish(fresh, undisturbed, step):
         root, run = fresh
