@@ -134,7 +134,11 @@ def importable_in_bento() -> set[str]:
     "What code can import if only the `serve_requirements` are installed."
     settings = re.search(r"(?m)^serve_requirements = (.*)$", (ROOT / "settings.ini").read_text())[1]
     installed = dependency_closure(settings.split())
-    names = {name for name, dists in packages_distributions().items() if {canonicalize_name(dist) for dist in dists} & installed}
+    names = {
+        name
+        for name, dists in packages_distributions().items()
+        if {canonicalize_name(dist) for dist in dists} & installed
+    }
     return names | set(sys.stdlib_module_names) | {"brewcast"}
 
 

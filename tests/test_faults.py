@@ -31,7 +31,9 @@ def small_disk(toy):
     copy, products = toy / "copy", toy / "products"
     products.rename(copy)
     products.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", products], capture_output=True, text=True)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", products], capture_output=True, text=True
+    )
     if mounted.returncode:
         pytest.skip(f"a file system cannot be mounted here: {mounted.stderr.strip()}")
     shutil.copytree(copy, products, dirs_exist_ok=True)

@@ -167,7 +167,8 @@ def test_stopping_make_stops_its_build(toy):
 def test_the_message_about_an_unknown_source_names_the_sources(toy, run):
     output = run(f"{BUILD} --source fra", fails=True).err
     assert (
-        output.strip() == "error: no source is called 'fra': there are near; a new one needs sql/fra.sql and env.fra.yaml"
+        output.strip()
+        == "error: no source is called 'fra': there are near; a new one needs sql/fra.sql and env.fra.yaml"
     )
 
 
