@@ -215,7 +215,7 @@ def _cell_problem(kind, source, target):
     lines = source.splitlines()
     if kind != "code":
         conflicts = [number for number, line in enumerate(lines, 1) if line.startswith("`<<<<<<< ")]
-        return (conflicts[0], "a merge conflict of git: keep one side") if conflicts else None
+        return (conflicts[0], "an unresolved git conflict: keep one side") if conflicts else None
     cell_directives = directives(source)
     for number, name, arguments in cell_directives:
         if name == "default_exp" and arguments != target:

@@ -323,7 +323,7 @@ def test_a_merge_conflict_is_named_and_resolved_in_the_notebook(tmp_path):
         f"PATH={ROOT}/.venv/bin:$PATH; nbdev_fix nbs/data/11_look.ipynb", fails=True
     )  # it fails because the conflict remains
     with pytest.raises(
-        RuntimeError, match=r"cell \d, line 1, `.<<<<<<< HEAD.`: a merge conflict of git: keep one side"
+        RuntimeError, match=r"cell \d, line 1, `.<<<<<<< HEAD.`: an unresolved git conflict: keep one side"
     ):
         export_notebooks(root)
     # and when that is done, then the module is exported, whatever git has left in it
