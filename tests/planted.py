@@ -1,47 +1,47 @@
-"Mistakes that the checks of the house have to find: where each is planted, what is written there, and what must be said."
+"Wrong imports that tests/test_house.py must find: where each one is planted, its code, and what the message must name."
 
-IN_MODULES = {  # for `lint-imports`: a module of the package, code at its end, what the report names
-    "data asks the model": (
+IN_MODULES = {  # for `lint-imports`: a module, code to append, text of the report
+    "data imports model": (
         "data/quality.py",
         "import brewcast.model.recipes",
         "brewcast.data is not allowed to import brewcast.model",
     ),
-    "common asks data, inside a function": (
+    "common imports data, inside a function": (
         "common/charts.py",
         "def f():\n    from ..data import clean",
         "brewcast.common is not allowed to import brewcast.data",
     ),
-    "delivery asks the registry": (
+    "delivery imports registry": (
         "delivery/forecast.py",
         "from ..registry.publish import publish",
         "brewcast.delivery is not allowed to import brewcast.registry",
     ),
-    "the model asks what serves": (
+    "model imports serving": (
         "model/train.py",
         "from ..serving import release",
         "brewcast.model is not allowed to import brewcast.serving",
     ),
-    "workflow asks the registry, its neighbour": (
+    "workflow imports registry, in the same layer": (
         "workflow/runs.py",
         "from ..registry import publish",
         "brewcast.workflow is not allowed to import brewcast.registry",
     ),
-    "workflow asks what lies below it": (
+    "workflow imports data": (
         "workflow/runs.py",
         "from ..data import quality",
         "brewcast.workflow is not allowed to import brewcast.data",
     ),
-    "serving asks data": (
+    "serving imports data": (
         "serving/batch.py",
         "from ..data import quality",
         "brewcast.serving is not allowed to import brewcast.data",
     ),
-    "the Bento takes pandas, inside a function": (
+    "the Bento imports pandas, inside a function": (
         "serving/traffic.py",
         "def f():\n    import pandas",
         "brewcast.serving.traffic is not allowed to import pandas",
     ),
-    "the Bento takes pandas through another module": (
+    "the Bento imports pandas through another module": (
         "serving/app.py",
         "from ..common import core",
         "brewcast.serving.app is not allowed to import pandas",
@@ -49,13 +49,13 @@ IN_MODULES = {  # for `lint-imports`: a module of the package, code at its end, 
     "a package that no layer names": ("planning/orders.py", "x = 1", "brewcast.planning"),
 }
 
-IN_NOTEBOOKS = {  # for what no import graph sees: a notebook, a cell, where its text goes, what must be named
-    "a stage's run asks what changes what serves": (
+IN_NOTEBOOKS = {  # imports that `lint-imports` does not see: a notebook, a cell, what must be found
+    "the Run of a stage imports the registry": (
         "data/12_explore.ipynb",
         "#| eval: false\nfrom brewcast.registry.publish import publish",
         "brewcast.registry.publish",
     ),
-    "a lesson asks a layer above": (
+    "a lesson imports a higher layer": (
         "model/13_features.ipynb",
         "from brewcast.serving.release import apply_plan",
         "brewcast.serving.release",
@@ -107,43 +107,43 @@ IN_NOTEBOOKS = {  # for what no import graph sees: a notebook, a cell, where its
         "import pkgutil\npkgutil.resolve_name('brewcast.serving.release:Release.x')",
         "pkgutil",
     ),
-    "a module's name within a longer text": (
+    "a module's name inside a longer string": (
         "data/12_explore.ipynb",
         "#| export\nASKS = 'see brewcast.serving.release:Release'",
         "brewcast.serving",
     ),
-    "a name that is put together": (
+    "a name that is concatenated": (
         "data/12_explore.ipynb",
         "from importlib import import_module\nimport_module('brewcast.' + 'serving.release')",
         "import_module",
     ),
 }
 
-BESIDE = {  # in what neither lint-imports nor a notebook holds: a file, code at its end, what must be named
-    "Feast's definitions ask the registry": (
+BESIDE = {  # in handwritten files, which `lint-imports` does not check: a file, code to append, what must be found
+    "Feast's definitions import the registry": (
         "feature_repo/definitions.py",
         "from brewcast.registry.publish import publish",
         "brewcast.registry.publish",
     ),
-    "a package loads on demand": (
+    "a package imports on demand": (
         "brewcast/data/__init__.py",
         "import importlib\n\n\ndef __getattr__(name):\n    return importlib.import_module('brewcast.registry.' + name)",
         "brewcast/data/__init__.py",
     ),
-    "old pickles ask for more": (
+    "the module for old pickles imports more": (
         "brewcast/models.py",
         "from brewcast.registry.publish import publish",
         "brewcast.registry.publish",
     ),
-    "the Bento takes a library that it does not hold": (
+    "the Bento imports a library that it does not include": (
         "brewcast/serving/traffic.py",
         "def f():\n    import pandera",
         "pandera",
     ),
 }
 
-STAGES_NAMED = {  # for `workflow knows no stage`: a notebook of workflow, a cell, the stage
-    "a product by its place": ("workflow/report.ipynb", "#| export\nHOME = 'forecast/month.html'", "forecast"),
+STAGES_NAMED = {  # for `workflow names no stage`: a notebook of workflow, a cell, the stage
+    "a path of a product": ("workflow/report.ipynb", "#| export\nHOME = 'forecast/month.html'", "forecast"),
     "a key": ("workflow/staleness.ipynb", "#| export\nREADS = {'features': ['feature_repo']}", "features"),
     "in an f-string": (
         "workflow/runs.ipynb",
