@@ -148,7 +148,8 @@ def describe_member(
     "A member's entry in the manifest."
     if path.is_symlink() and _is_inner_link(path):
         return {"link": os.readlink(path)}
-    digest, size = hashlib.sha256(), 0
+    digest = hashlib.sha256()
+    size = 0
     with open(path, "rb") as raw:
         file = CountedFile(raw, step)
         while block := file.read(1 << 20):
@@ -289,7 +290,8 @@ def _is_link_or_size(member):
 
 def _member_problem(tar, name, expected, manifest):
     "What is wrong with the next member of the archive; None if it is as the manifest says."
-    path, member = PurePosixPath(name), tar.next()
+    member = tar.next()
+    path = PurePosixPath(name)
     path_and_parents = {str(parent) for parent in [path, *path.parents]}
     is_allowed = name == CODE_BUNDLE or path_and_parents & set(manifest["allowed_folders"])
     if path.is_absolute() or ".." in path.parts or not is_allowed:
@@ -367,7 +369,8 @@ def backup(
     with_data: bool = True,  # Include the source's input files?
 ) -> dict:  # file, members, bytes, left_out, message
     "Write a source's state, and what it refers to, to one file. It is read back before it appears in its place."
-    root, now = Path(root).resolve(), datetime.now(UTC)
+    root = Path(root).resolve()
+    now = datetime.now(UTC)
     data = read_env(root, env_file(root, source))["data"]
     if not any(iter_files(root / "state" / source)):
         raise FileNotFoundError(f"state/{source} is empty, nothing to back up: `make run SOURCE={source}` fills it")
@@ -403,9 +406,10 @@ def backup(
             os.replace(temporary / "whole", target)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
-    size, archive_size = unpacked_bytes(manifest), target.stat().st_size
+    size = unpacked_bytes(manifest)
+    archive_size = megabytes(target.stat().st_size)
     summary = f"{source}: {format_count(len(members), 'file')}, {megabytes(size)}"
-    lines = [f"{summary}, in {target} ({megabytes(archive_size)}), read back"]
+    lines = [f"{summary}, in {target} ({archive_size}), read back"]
     lines += [f"  left out: {text}" for text in left_out]
     return {"file": target, "members": members, "bytes": size, "left_out": left_out, "message": "\n".join(lines)}
 
@@ -452,7 +456,9 @@ def restore(
     replace: bool = False,  # Move an existing state aside?
 ) -> dict:  # source, notes, before (the path of the old state, or None), message
     "Put a backup in place: the whole state, and the data and commits that are missing."
-    root, file, now = Path(root).resolve(), Path(file), datetime.now(UTC)
+    root = Path(root).resolve()
+    file = Path(file)
+    now = datetime.now(UTC)
     manifest = check_backup(file, root)
     source, members = manifest["source"], manifest["members"]
     data = read_env(root, env_file(root, source))["data"]
@@ -564,7 +570,9 @@ def names_in_use(
     source: str,  # the source's name
 ) -> dict[str, set[str]]:  # kind -> names; the kinds are release, bento, forecast, known, record, model
     "The names that the ledger, aliases, `current` and the last build's products refer to."
-    state, products, runs = root / "state" / source, root / "products" / source, read_runs(root, source)
+    state = root / "state" / source
+    products = root / "products" / source
+    runs = read_runs(root, source)
     entries = read_ledger(state)
     entries += [entry | entry["challenger"] for entry in entries if entry["challenger"]]
     releases = {entry["release"] for entry in entries} | _linked_releases(state) | _packaged_releases(products)
@@ -665,7 +673,8 @@ def prunable_items(
     keep: int,  # of each kind, how many of the newest stay although nothing refers to them
 ) -> list[dict]:  # kind, name, paths, bytes; for a model also run, models and versions
     "What `prune` would remove, in its order."
-    state, in_use = root / "state" / source, names_in_use(root, source)
+    state = root / "state" / source
+    in_use = names_in_use(root, source)
     patterns = {
         "record": "runs/*.json",
         "release": "releases/[!.]*",

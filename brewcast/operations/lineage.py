@@ -747,7 +747,8 @@ def trace_file(
     path, hashes = file_versions(root, source, file)
     current = sha256(root / path) if (root / path).is_file() else None
     latest = ingested_files(root, source).get(path, {})
-    entries, runs = published_entries(root, source), read_runs(root, source)
+    entries = published_entries(root, source)
+    runs = read_runs(root, source)
     versions = []
     for digest, keys in hashes.items():
         is_latest = digest == latest.get("sha256")

@@ -99,7 +99,8 @@ def month_alerts(
     alarm = decision.get("figures", {}).get("alarm")  # the sentence of the drift chart
     if alarm:
         alerts.append(_alert("drift", "warning", "forecast error", alarm, {}, links.get("drift")))
-    page, figures = links.get("page"), verdict.get("figures", {})
+    page = links.get("page")
+    figures = verdict.get("figures", {})
     if verdict.get("verdict") == "refuse" and verdict["rule"] in CRITICAL_RULES:
         alerts.append(_alert("candidate_refused", "critical", verdict["rule"], verdict["reason"], figures, page))
     if verdict.get("promoted"):
@@ -177,7 +178,8 @@ def run_month(
 
     root = Path(root).resolve()
     state = state_folder(source, root)
-    start_time, start_cpu = time.monotonic(), _cpu_seconds()
+    start_time = time.monotonic()
+    start_cpu = _cpu_seconds()
     marker = state / "months" / ".doing"
     if month:
         write_text(marker, month)
@@ -221,7 +223,8 @@ def write_month_record(
     from brewcast.model.drift import replayed_errors
     from brewcast.serving.prediction_log import read_predictions
 
-    state, products = state_folder(source, root), root / "products" / source
+    state = state_folder(source, root)
+    products = root / "products" / source
     inputs = read_json(products / "inputs.json")
     decision = read_json(products / "monitor/decision.json")
     verdict = read_json(products / "evaluate/verdict.json")

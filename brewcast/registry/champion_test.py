@@ -231,7 +231,8 @@ def _evidence(table: pd.DataFrame) -> dict:
 # %% ../../nbs/registry/champion_test.ipynb #332cecec
 def _required_months(table: pd.DataFrame, gain: float, spread: float | None, detectable: np.ndarray) -> dict:
     "Months needed for a gain of this size, and the smallest gain that the horizon allows to find."
-    champion_error, spread_from = table.champion.mean(), "given"
+    champion_error = table.champion.mean()
+    spread_from = "given"
     if len(table) >= FIRST_LOOK:
         spread = float(table.difference.std() / champion_error) if champion_error > 0 else None
         spread_from = "the months so far"
