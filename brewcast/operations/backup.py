@@ -454,7 +454,7 @@ def restore(
     root: Path,  # the project
     file: Path,  # a backup
     replace: bool = False,  # Move an existing state aside?
-) -> dict:  # source, notes, before (the path of the old state, or None), message
+) -> dict:  # source, notes, old_state (its path, or None), message
     "Put a backup in place: the whole state, and the data and commits that are missing."
     root = Path(root).resolve()
     file = Path(file)
@@ -495,7 +495,7 @@ def restore(
     serve = "make serve" if env_file(root, source) == "env.yaml" else f"make serve SOURCE={source}"
     summary = f"{source}: restored as of {manifest['made_at']}, all hashes match; `{serve}` serves it"
     message = "\n".join([summary, *(f"  {note}" for note in notes)])
-    return {"source": source, "notes": notes, "before": old_state if has_state else None, "message": message}
+    return {"source": source, "notes": notes, "old_state": old_state if has_state else None, "message": message}
 
 
 def extract_backup(
@@ -725,7 +725,7 @@ def prune(
     source: str,  # the source's name
     keep: int = 10,  # of each kind, how many of the newest stay although nothing refers to them
     dry_run: bool = False,  # Only report what would be removed?
-) -> dict:  # goes (kind, name, bytes of each item), bytes, message
+) -> dict:  # items (kind, name, bytes of each), bytes, message
     "Remove what nothing refers to, but for the newest of each kind."
     root = Path(root).resolve()
     if keep < 0:
@@ -745,7 +745,7 @@ def prune(
     action = "would remove" if dry_run else "removed"
     lines = [f"{source}: {action} {format_count(len(items), 'item')}, {megabytes(total)}"]
     lines += [f"  {item['kind']:<9} {item['name']}  {megabytes(item['bytes'])}" for item in removed]
-    return {"goes": removed, "bytes": total, "message": "\n".join(lines)}
+    return {"items": removed, "bytes": total, "message": "\n".join(lines)}
 
 
 def delete_models(

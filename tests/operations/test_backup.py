@@ -43,7 +43,7 @@ def git(root: Path, *words: str) -> str:
     ).stdout.strip()
 
 
-def everything(folder: Path) -> dict:
+def hashes_and_links(folder: Path) -> dict:
     "Hash of every file and target of every link, without locks and what loading or calling a model writes."
     others = {".lock", ".git", "registered_model_meta", "predictions", "__pycache__"}
     paths = [path for path in sorted(folder.rglob("*")) if not others & set(path.parts)]
@@ -93,7 +93,7 @@ def origin(project):
 
 
 @pytest.fixture(scope="module")
-def kept(origin):
+def backup_result(origin):
     "A backup of it."
     return backup.backup(origin, SOURCE)
 
@@ -109,36 +109,36 @@ def clone(origin: Path, place: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def restored(origin, kept, tmp_path_factory):
+def restored(origin, backup_result, tmp_path_factory):
     "A clone at another path, with the backup restored while the first project was hidden."
     place = clone(origin, tmp_path_factory.mktemp("another place") / "a clone")
     hidden = origin.with_name("hidden")
     origin.rename(hidden)
     try:
-        told = backup.restore(place, hidden / kept["file"].relative_to(origin))
+        result = backup.restore(place, hidden / backup_result["file"].relative_to(origin))
     finally:
         hidden.rename(origin)
-    return SimpleNamespace(root=place, told=told)
+    return SimpleNamespace(root=place, result=result)
 
 
-def test_a_backup_has_a_manifest_and_is_reproducible(origin, kept, tmp_path):
+def test_a_backup_has_a_manifest_and_is_reproducible(origin, backup_result, tmp_path):
     # given a backup, whose first member is the manifest
-    with tarfile.open(kept["file"]) as tar:
+    with tarfile.open(backup_result["file"]) as tar:
         names = tar.getnames()
         manifest = json.load(tar.extractfile(names[0]))
     assert names == ["manifest.json", *sorted(manifest["members"])]
-    assert kept["file"].parent == origin / "backups" and "read back" in kept["message"]
+    assert backup_result["file"].parent == origin / "backups" and "read back" in backup_result["message"]
     # then it has the whole state and the data, with their hashes, and no products
-    state = everything(origin / "state" / SOURCE)
-    told = {n.removeprefix(f"state/{SOURCE}/"): k.get("sha256") or k["link"] for n, k in manifest["members"].items()}
-    assert {name: digest for name, digest in state.items() if told.get(name) != digest}.keys() <= {
+    state = hashes_and_links(origin / "state" / SOURCE)
+    result = {n.removeprefix(f"state/{SOURCE}/"): k.get("sha256") or k["link"] for n, k in manifest["members"].items()}
+    assert {name: digest for name, digest in state.items() if result.get(name) != digest}.keys() <= {
         "mlflow.db",
         "ledger.db",
     }
     data = read_runs(origin, SOURCE)[-1]["data"]
     assert data and {name: manifest["members"][name]["sha256"] for name in data} == data
     assert not any(name.startswith(("products/", ".git")) or ".lock" in name for name in names)
-    assert kept["left_out"] == []
+    assert backup_result["left_out"] == []
     # and a second backup differs only in its time
     again = backup.backup(origin, SOURCE, tmp_path)["file"]
     other = backup.check_backup(again)
@@ -156,11 +156,11 @@ def test_runs_on_an_mlflow_server_are_reported_as_left_out(origin, tmp_path, mon
     assert f"state/{SOURCE}/ledger.db" in files
 
 
-def test_a_backup_replaces_only_another_backup(origin, kept, tmp_path):
+def test_a_backup_replaces_only_another_backup(origin, backup_result, tmp_path):
     # given another file, a folder of the project, and a backup
     precious, older = tmp_path / "precious.txt", tmp_path / "older.tar.gz"
     precious.write_text("mine")
-    shutil.copy2(kept["file"], older)
+    shutil.copy2(backup_result["file"], older)
     # then the first two are refused, and the backup is replaced
     with pytest.raises(FileExistsError, match="precious.txt exists and is not a backup, so it is not replaced: name"):
         backup.backup(origin, SOURCE, precious)
@@ -173,11 +173,13 @@ def test_a_backup_replaces_only_another_backup(origin, kept, tmp_path):
 
 
 def test_data_that_is_left_out_is_reported(origin, tmp_path):
-    told = backup.backup(origin, SOURCE, tmp_path / "small.tar.gz", with_data=False)
-    assert told["left_out"] == ["data/simulated: left out as requested"] and "left out as requested" in told["message"]
-    assert not any(name.startswith("data/") for name in backup.check_backup(told["file"])["members"])
+    result = backup.backup(origin, SOURCE, tmp_path / "small.tar.gz", with_data=False)
+    assert (
+        result["left_out"] == ["data/simulated: left out as requested"] and "left out as requested" in result["message"]
+    )
+    assert not any(name.startswith("data/") for name in backup.check_backup(result["file"])["members"])
     place = clone(origin, tmp_path / "clone")
-    assert "data/simulated is not in the backup" in backup.restore(place, told["file"])["message"]
+    assert "data/simulated is not in the backup" in backup.restore(place, result["file"])["message"]
 
 
 def test_data_that_changed_since_the_build_is_reported(origin, tmp_path):
@@ -185,8 +187,8 @@ def test_data_that_changed_since_the_build_is_reported(origin, tmp_path):
     shutil.copytree(origin, root, symlinks=True)
     with open(root / "data/simulated/globojava_plan.csv", "a") as file:
         file.write("\n")
-    told = backup.backup(root, SOURCE, tmp_path / "changed.tar.gz")
-    assert told["left_out"] == [
+    result = backup.backup(root, SOURCE, tmp_path / "changed.tar.gz")
+    assert result["left_out"] == [
         "data/simulated/globojava_plan.csv: the version that the last build read; the file has changed since then"
     ]
 
@@ -201,8 +203,8 @@ def test_folders_linked_to_another_disk_are_in_the_backup(origin, tmp_path):
         (root / name).rename(moved)
         (root / name).symlink_to(moved)
     # then the backup has the same members
-    told = backup.backup(root, SOURCE, tmp_path / "linked.tar.gz")
-    assert told["members"].keys() == backup.backup(origin, SOURCE, tmp_path / "plain.tar.gz")["members"].keys()
+    result = backup.backup(root, SOURCE, tmp_path / "linked.tar.gz")
+    assert result["members"].keys() == backup.backup(origin, SOURCE, tmp_path / "plain.tar.gz")["members"].keys()
 
 
 def test_a_file_name_that_is_not_utf8_is_refused(tmp_path):
@@ -225,11 +227,11 @@ def test_a_restored_clone_serves_the_same_forecasts_without_a_build(origin, rest
 
 
 def test_a_restored_clone_has_the_same_state_champion_and_data(origin, restored):
-    ours, theirs = everything(origin / "state" / SOURCE), everything(restored.root / "state" / SOURCE)
+    ours, theirs = hashes_and_links(origin / "state" / SOURCE), hashes_and_links(restored.root / "state" / SOURCE)
     for database in ("mlflow.db", "ledger.db"):
         del ours[database], theirs[database]
     assert read_ledger(origin / "state" / SOURCE) == read_ledger(restored.root / "state" / SOURCE)
-    assert ours == theirs and everything(origin / "data") == everything(restored.root / "data")
+    assert ours == theirs and hashes_and_links(origin / "data") == hashes_and_links(restored.root / "data")
     for key in ["another", read_ledger(origin / "state" / SOURCE)[-1]["build_key"]]:
         assert resolve_inputs(SOURCE, restored.root, key) == resolve_inputs(SOURCE, origin, key)
     assert resolve_inputs(SOURCE, restored.root, "another")["champion"]
@@ -249,13 +251,13 @@ def test_mlflow_finds_the_champion_at_the_new_path(origin, restored):
         run = client.get_model_version_by_alias(REGISTERED_MODEL, "champion").run_id
         files = [Path(client.download_artifacts(run, file.path)) for file in client.list_artifacts(run)]
     logged = origin / f"state/{SOURCE}/mlartifacts/{run}/artifacts"
-    assert {file.name: sha256(file) for file in files} == everything(logged) != {}
+    assert {file.name: sha256(file) for file in files} == hashes_and_links(logged) != {}
     pd.testing.assert_series_equal(pd.Series(model.predict(rows)), pd.Series(served_model.predict(rows)))
 
 
 def test_a_restored_clone_has_the_code_of_every_run(origin, restored, tmp_path):
     runs = read_runs(restored.root, SOURCE)
-    assert len(runs) == 2 and "code of 2 runs" in restored.told["message"]
+    assert len(runs) == 2 and "code of 2 runs" in restored.result["message"]
     assert git(restored.root, "show", f"{runs[0]['code']['ref']}:README.md") == "an experiment"
     for run in runs:  # everything that `verify` needs is available
         place = tmp_path / run["run"]
@@ -263,34 +265,34 @@ def test_a_restored_clone_has_the_code_of_every_run(origin, restored, tmp_path):
     assert git(restored.root, "status", "--porcelain") == ""
 
 
-def test_an_existing_state_is_moved_aside_only_on_request(origin, kept, tmp_path):
+def test_an_existing_state_is_moved_aside_only_on_request(origin, backup_result, tmp_path):
     # given a clone with its own state and data
     place = clone(origin, tmp_path / "clone")
     for name in [f"state/{SOURCE}/ledger.db", "data/simulated/globojava.csv"]:
         (place / name).parent.mkdir(parents=True)
         (place / name).write_text("ours")
-    before = everything(place)
+    before = hashes_and_links(place)
     # then the restore is refused, with the way out
     with pytest.raises(OSError, match="state/simulated exists.*--replace"):
-        backup.restore(place, kept["file"])
-    assert everything(place) == before
+        backup.restore(place, backup_result["file"])
+    assert hashes_and_links(place) == before
     # or the state is moved aside; data is never overwritten
-    told = backup.restore(place, kept["file"], replace=True)
-    assert everything(told["before"]) == {"ledger.db": before[f"state/{SOURCE}/ledger.db"]}
+    result = backup.restore(place, backup_result["file"], replace=True)
+    assert hashes_and_links(result["old_state"]) == {"ledger.db": before[f"state/{SOURCE}/ledger.db"]}
     assert (place / "data/simulated/globojava.csv").read_text() == "ours"
     assert (
-        "data/simulated was left as it is: 4 files differ from the backup" in told["message"]
-        and told["before"].name in told["message"]
+        "data/simulated was left as it is: 4 files differ from the backup" in result["message"]
+        and result["old_state"].name in result["message"]
     )
     assert read_ledger(place / "state" / SOURCE) == read_ledger(origin / "state" / SOURCE)
 
 
-def test_a_missing_repository_is_reported(origin, kept, tmp_path):
+def test_a_missing_repository_is_reported(origin, backup_result, tmp_path):
     place = clone(origin, tmp_path / "clone")
     shutil.rmtree(place / ".git")
-    assert "the project is not a git repository" in backup.restore(place, kept["file"])["message"]
-    told = backup.backup(place, SOURCE, tmp_path)
-    assert "code: the project is not a git repository" in told["message"]
+    assert "the project is not a git repository" in backup.restore(place, backup_result["file"])["message"]
+    result = backup.backup(place, SOURCE, tmp_path)
+    assert "code: the project is not a git repository" in result["message"]
 
 
 def rewritten(file: Path, place: Path, change) -> Path:
@@ -356,20 +358,22 @@ DAMAGED = {
 
 
 @pytest.mark.parametrize("how", DAMAGED)
-def test_a_changed_backup_is_refused_and_nothing_is_written(origin, kept, tmp_path, how):
+def test_a_changed_backup_is_refused_and_nothing_is_written(origin, backup_result, tmp_path, how):
     change, message = DAMAGED[how]
-    refused(clone(origin, tmp_path / "clone"), rewritten(kept["file"], tmp_path / "bad.tar.gz", change), message)
+    refused(
+        clone(origin, tmp_path / "clone"), rewritten(backup_result["file"], tmp_path / "bad.tar.gz", change), message
+    )
 
 
 def refused(place: Path, file: Path, message: str) -> None:
-    before = everything(place.parent)
+    before = hashes_and_links(place.parent)
     with pytest.raises(ValueError, match=message):
         backup.restore(place, file)
-    assert everything(place.parent) == before and not (place / "state").exists()
+    assert hashes_and_links(place.parent) == before and not (place / "state").exists()
 
 
-def test_a_damaged_file_is_refused_and_nothing_is_written(origin, kept, tmp_path):
-    place, whole, bad = clone(origin, tmp_path / "clone"), kept["file"].read_bytes(), tmp_path / "bad.tar.gz"
+def test_a_damaged_file_is_refused_and_nothing_is_written(origin, backup_result, tmp_path):
+    place, whole, bad = clone(origin, tmp_path / "clone"), backup_result["file"].read_bytes(), tmp_path / "bad.tar.gz"
     for share in [0.001, 0.3, 0.7, 0.999]:  # cut short, or one bit changed, in each part of the file
         at = int(len(whole) * share)
         bad.write_bytes(whole[:at])
@@ -387,12 +391,12 @@ def test_a_damaged_file_is_refused_and_nothing_is_written(origin, kept, tmp_path
         backup.restore(place, tmp_path / "nowhere.tar.gz")
 
 
-def test_an_unknown_source_is_named(origin, kept, tmp_path):
+def test_an_unknown_source_is_named(origin, backup_result, tmp_path):
     def of_another(m, c):
         m.name, m.pax_headers = m.name.replace("state/simulated", "state/elsewhere"), {}
         return [(m, c.replace(b"state/simulated", b"state/elsewhere").replace(b'"source": "simulated"', b'"source": "elsewhere"') if m.name == "manifest.json" else c)]  # fmt: skip
 
-    file = rewritten(kept["file"], tmp_path / "other.tar.gz", of_another)
+    file = rewritten(backup_result["file"], tmp_path / "other.tar.gz", of_another)
     refused(clone(origin, tmp_path / "clone"), file, "no source is called 'elsewhere'.*env.elsewhere.yaml")
 
 
@@ -437,8 +441,8 @@ def test_a_stopped_backup_leaves_no_partial_backup(origin, tmp_path, sent):
     commands(root)(f'.venv/bin/python -c "{STOPPED.format(signal=sent)}"', fails=True)
     left = [path.name for path in (root / "backups").iterdir()]
     assert len(left) == (sent == "SIGKILL") and all(name.endswith(".tmp") for name in left)
-    told = backup.backup(root, SOURCE)  # the next backup removes it
-    assert list((root / "backups").iterdir()) == [told["file"]]
+    result = backup.backup(root, SOURCE)  # the next backup removes it
+    assert list((root / "backups").iterdir()) == [result["file"]]
 
 
 def test_a_backup_is_consistent_while_mlflow_writes(origin, tmp_path):
@@ -484,7 +488,7 @@ REST = 3  # unused items of each kind, in the tests below
 
 
 @pytest.fixture(scope="module")
-def grown(origin, tmp_path_factory):
+def project_with_leftovers(origin, tmp_path_factory):
     "A project with unused candidates, releases, Bentos, forecasts, records and half-written files."
     root = tmp_path_factory.mktemp("grown") / "brewcast"
     shutil.copytree(origin, root, symlinks=True, ignore=shutil.ignore_patterns("backups"))
@@ -526,8 +530,8 @@ def copied(root: Path, place: Path) -> Path:
     return place
 
 
-def counts(told: dict) -> dict:
-    kinds = [item["kind"] for item in told["goes"]]
+def counts(result: dict) -> dict:
+    kinds = [item["kind"] for item in result["items"]]
     return {kind: kinds.count(kind) for kind in kinds}
 
 
@@ -549,35 +553,38 @@ def still_works(root: Path, origin: Path) -> None:
     assert [text for text in missing if "lock" not in text] == []
 
 
-def test_a_dry_run_reports_the_items_and_changes_nothing(grown):
-    before = everything(grown / "state"), git(grown, "for-each-ref")
-    told = backup.prune(grown, SOURCE, keep=1, dry_run=True)
-    assert (everything(grown / "state"), git(grown, "for-each-ref")) == before
-    assert counts(told) == {"record": 4, "release": 2, "forecast": 2, "bento": 2, "model": 3, "leftover": 3}
-    assert told["bytes"] == sum(item["bytes"] for item in told["goes"]) > 1e6
-    assert all(item["name"] in told["message"] for item in told["goes"]) and "would remove 16 items" in told["message"]
+def test_a_dry_run_reports_the_items_and_changes_nothing(project_with_leftovers):
+    before = hashes_and_links(project_with_leftovers / "state"), git(project_with_leftovers, "for-each-ref")
+    result = backup.prune(project_with_leftovers, SOURCE, keep=1, dry_run=True)
+    assert (hashes_and_links(project_with_leftovers / "state"), git(project_with_leftovers, "for-each-ref")) == before
+    assert counts(result) == {"record": 4, "release": 2, "forecast": 2, "bento": 2, "model": 3, "leftover": 3}
+    assert result["bytes"] == sum(item["bytes"] for item in result["items"]) > 1e6
+    assert (
+        all(item["name"] in result["message"] for item in result["items"])
+        and "would remove 16 items" in result["message"]
+    )
 
 
-def test_the_newest_unused_items_stay(grown, tmp_path):
-    root = copied(grown, tmp_path / "project")
-    told = backup.prune(root, SOURCE, keep=1)
-    assert told["goes"] == backup.prune(grown, SOURCE, keep=1, dry_run=True)["goes"]
+def test_the_newest_unused_items_stay(project_with_leftovers, tmp_path):
+    root = copied(project_with_leftovers, tmp_path / "project")
+    result = backup.prune(root, SOURCE, keep=1)
+    assert result["items"] == backup.prune(project_with_leftovers, SOURCE, keep=1, dry_run=True)["items"]
     state, entry = root / "state" / SOURCE, read_ledger(root / "state" / SOURCE)[-1]
     both = {entry["release"], *([entry["challenger"]["release"]] if entry["challenger"] else [])}
     assert {path.name for path in state.glob("releases/*")} == {*both, f"{REST:012x}"}
     assert {m["hash"] for m in backup.logged_models(root, SOURCE)} >= {f"{REST:012x}", "1" * 12}
-    assert backup.prune(root, SOURCE, keep=1)["goes"] == []  # nothing is left to remove
-    still_works(root, grown)
+    assert backup.prune(root, SOURCE, keep=1)["items"] == []  # nothing is left to remove
+    still_works(root, project_with_leftovers)
 
 
-def test_with_keep_0_everything_in_use_still_works(grown, tmp_path):
-    root = copied(grown, tmp_path / "project")
+def test_with_keep_0_everything_in_use_still_works(project_with_leftovers, tmp_path):
+    root = copied(project_with_leftovers, tmp_path / "project")
     before, size = read_runs(root, SOURCE), backup._disk_bytes(root / "state" / SOURCE)
-    told = backup.prune(root, SOURCE, keep=0)
-    assert counts(told) == {"record": 5, "release": 3, "forecast": 3, "bento": 3, "model": 4, "leftover": 3}
+    result = backup.prune(root, SOURCE, keep=0)
+    assert counts(result) == {"record": 5, "release": 3, "forecast": 3, "bento": 3, "model": 4, "leftover": 3}
     # the space is free, and the runs of other programs stay
-    assert size - backup._disk_bytes(root / "state" / SOURCE) == told["bytes"]
-    still_works(root, grown)
+    assert size - backup._disk_bytes(root / "state" / SOURCE) == result["bytes"]
+    still_works(root, project_with_leftovers)
     assert backup.leftover_paths(root, SOURCE) == []
     with contextlib.closing(sqlite3.connect(root / f"state/{SOURCE}/mlflow.db")) as database:
         names = "SELECT t.key, t.value FROM tags t WHERE t.key IN ('who', 'content_hash')"
@@ -594,7 +601,7 @@ def test_without_a_state_there_is_nothing_to_back_up_or_prune(origin, tmp_path):
     place = clone(origin, tmp_path / "clone")
     with pytest.raises(FileNotFoundError, match="state/simulated is empty.*make run"):
         backup.backup(place, SOURCE)
-    assert backup.prune(place, SOURCE)["goes"] == []
+    assert backup.prune(place, SOURCE)["items"] == []
     with pytest.raises(ValueError, match="keep is -1"):
         backup.prune(place, SOURCE, keep=-1)
 
@@ -612,7 +619,7 @@ def rows(root: Path) -> list:
 
 
 def end_state(root: Path) -> list:
-    files = everything(root / "state" / SOURCE)
+    files = hashes_and_links(root / "state" / SOURCE)
     del files["mlflow.db"]
     return [files, rows(root), git(root, "for-each-ref", "refs/brewcast")]
 
@@ -646,7 +653,7 @@ def die_at(root: Path, step: int) -> bool:
     return os.waitpid(child, 0)[1] == signal.SIGKILL
 
 
-def kill_everywhere(grown: Path, place: Path, stride: int) -> int:
+def kill_everywhere(project_with_leftovers: Path, place: Path, stride: int) -> int:
     "Kill `prune` at every `stride`-th step; the next prune must give the same end state."
     import mlflow  # noqa: F401  once, for every child
 
@@ -654,9 +661,9 @@ def kill_everywhere(grown: Path, place: Path, stride: int) -> int:
         root = place / name
         root.mkdir()
         for kept_in in ["state", ".git"]:
-            shutil.copytree(grown / kept_in, root / kept_in, symlinks=True, copy_function=link)
+            shutil.copytree(project_with_leftovers / kept_in, root / kept_in, symlinks=True, copy_function=link)
         for file in ["env.yaml", "pipeline.yaml", "settings.ini"]:
-            shutil.copy(grown / file, root / file)
+            shutil.copy(project_with_leftovers / file, root / file)
         return root
 
     def link(old: str, new: str) -> None:
@@ -673,11 +680,12 @@ def kill_everywhere(grown: Path, place: Path, stride: int) -> int:
     return step
 
 
-def test_a_prune_killed_at_any_step_is_completed_by_the_next(grown, tmp_path):
+def test_a_prune_killed_at_any_step_is_completed_by_the_next(project_with_leftovers, tmp_path):
     stride = 1 if os.environ.get("BREWCAST_FAULTS") == "full" else 8
     done = subprocess.run(
-        [sys.executable, __file__, grown, tmp_path, str(stride)],
-        env=project_environment(grown) | {"PYTHONPATH": f"{grown}:{Path(__file__).parent.parent}"},
+        [sys.executable, __file__, project_with_leftovers, tmp_path, str(stride)],
+        env=project_environment(project_with_leftovers)
+        | {"PYTHONPATH": f"{project_with_leftovers}:{Path(__file__).parent.parent}"},
         capture_output=True,
         text=True,
     )

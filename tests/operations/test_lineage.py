@@ -124,21 +124,21 @@ def digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def by_name(found: dict) -> dict:
-    return {Path(link["path"]).name if link["link"] != "MLflow" else "MLflow": link for link in found["links"]}
+def by_name(result: dict) -> dict:
+    return {Path(link["path"]).name if link["link"] != "MLflow" else "MLflow": link for link in result["links"]}
 
 
 def test_every_link_has_the_hash_of_its_file(shop):
     # when the forecast that serves is traced
-    found = trace_forecast(shop.root, "split", STORE)
-    links = by_name(found)
+    result = trace_forecast(shop.root, "split", STORE)
+    links = by_name(result)
     # then the links are in order, and each hash is that of the file
-    assert [link["link"] for link in found["links"]] == (
+    assert [link["link"] for link in result["links"]] == (
         ["forecast", "ledger", "release", "model", "MLflow", "training rows", "features", *["feature table"] * 3]
         + ["store-months", "sale lines", "lineage", *["source file"] * 3]
     )
-    assert {link["state"] for link in found["links"]} == {"ok"} and found["broken"] is None
-    for link in found["links"]:
+    assert {link["state"] for link in result["links"]} == {"ok"} and result["broken"] is None
+    for link in result["links"]:
         if link["link"] not in ("ledger", "release", "MLflow"):
             assert link["sha256"] == link["recorded"] == digest(shop.root / link["path"]), link
     # and ledger, release, MLflow and run record agree
@@ -154,8 +154,8 @@ def test_every_link_has_the_hash_of_its_file(shop):
         links["MLflow"]["aliases"] == ["champion"]
         and links["MLflow"]["data"]["rows.parquet"] == links["rows.parquet"]["sha256"]
     )
-    assert (found["serves"], found["month"], found["entry"]) == (True, "2024-04", 1)
-    assert (shop.state / "runs" / f"{found['run']}.json").exists() and found["run"].endswith(entry["made_in"])
+    assert (result["serves"], result["month"], result["entry"]) == (True, "2024-04", 1)
+    assert (shop.state / "runs" / f"{result['run']}.json").exists() and result["run"].endswith(entry["made_in"])
 
 
 def test_every_link_has_the_values_of_the_store(shop):
@@ -187,19 +187,24 @@ def test_the_lineage_agrees_with_the_lines_of_the_files(shop):
                 first.setdefault(month, number)
                 last[month] = number
     # then the lineage agrees for each month, and the file's link has the total
-    told = links["lineage.parquet"]["months"]
-    assert [(r["month"], r["file"], r["lines"], r["first_line"], r["last_line"], r["quantity_sold"]) for r in told] == [
-        (month, "till_odd.csv", lines[month], first[month], last[month], pieces[month]) for month in sorted(lines)
-    ]
+    recorded = links["lineage.parquet"]["months"]
+    assert [
+        (r["month"], r["file"], r["lines"], r["first_line"], r["last_line"], r["quantity_sold"]) for r in recorded
+    ] == [(month, "till_odd.csv", lines[month], first[month], last[month], pieces[month]) for month in sorted(lines)]
     assert links["till_odd.csv"]["own_lines"] == lines.total() and links["till_even.csv"]["own_lines"] == 0
     # and the totals agree with sales.parquet and dataset.json
     lineage, sales = (pd.read_parquet(shop.made / f"ingest/{name}.parquet") for name in ("lineage", "sales"))
     months = pd.to_datetime(sales.date).dt.strftime("%Y-%m-01")
-    given = sales.groupby([sales.store_id, months]).agg(lines=("date", "size"), quantity_sold=("quantity_sold", "sum"))
-    told = (
+    expected = sales.groupby([sales.store_id, months]).agg(
+        lines=("date", "size"), quantity_sold=("quantity_sold", "sum")
+    )
+    recorded = (
         lineage.assign(month=lineage.month.astype(str)).groupby(["store_id", "month"])[["lines", "quantity_sold"]].sum()
     )
-    assert given.to_numpy().tolist() == told.to_numpy().tolist() and given.index.tolist() == told.index.tolist()
+    assert (
+        expected.to_numpy().tolist() == recorded.to_numpy().tolist()
+        and expected.index.tolist() == recorded.index.tolist()
+    )
     dataset = json.loads((shop.made / "ingest/dataset.json").read_text())
     rows_in = {file: rows["rows_in"] for file, rows in dataset["tables"]["till"]["files"].items()}
     assert lineage.groupby("file").lines.sum().to_dict() == rows_in and sum(rows_in.values()) == dataset["rows_in"]
@@ -257,17 +262,17 @@ def test_damage_is_found_at_the_damaged_link(shop, link):
     name, change = DAMAGE[link]
     path = shop.root / name.format(release=(shop.state / "current").resolve().name)
     with damaged(path, change):
-        found = trace_forecast(shop.root, "split", STORE)
-    changed = [each for each in found["links"] if each["state"] != "ok"]
+        result = trace_forecast(shop.root, "split", STORE)
+    changed = [each for each in result["links"] if each["state"] != "ok"]
     assert [(each["link"], each["state"]) for each in changed] == [(link, "changed")]
-    assert found["broken"] == f"{link} {changed[0]['path']}"
-    assert f"broken at the {found['broken']}" in trace_report(found)
-    assert ("make restore" if name.startswith("state") else "brewcast verify") in trace_report(found).splitlines()[-1]
+    assert result["broken"] == f"{link} {changed[0]['path']}"
+    assert f"broken at the {result['broken']}" in trace_report(result)
+    assert ("make restore" if name.startswith("state") else "brewcast verify") in trace_report(result).splitlines()[-1]
     if path.suffix in (".parquet", ".csv") and link != "forecast":
         with damaged(path):
-            found = trace_forecast(shop.root, "split", STORE)
-        assert [(each["link"], each["state"]) for each in found["links"] if each["state"] != "ok"] == [(link, "gone")]
-        trace_svg(found)
+            result = trace_forecast(shop.root, "split", STORE)
+        assert [(each["link"], each["state"]) for each in result["links"] if each["state"] != "ok"] == [(link, "gone")]
+        trace_svg(result)
 
 
 def test_another_alias_in_the_registry_is_found(shop):
@@ -278,8 +283,8 @@ def test_another_alias_in_the_registry_is_found(shop):
             db.execute("UPDATE registered_model_aliases SET version = 9")
 
     with damaged(path, other_champion):
-        found = trace_forecast(shop.root, "split", STORE)
-    assert found["broken"] == "MLflow state/split/mlflow.db"
+        result = trace_forecast(shop.root, "split", STORE)
+    assert result["broken"] == "MLflow state/split/mlflow.db"
 
 
 def test_mlflows_client_and_its_database_agree(shop):
@@ -297,14 +302,14 @@ def test_mlflows_client_and_its_database_agree(shop):
 
 def test_a_trace_of_an_earlier_forecast_names_files_of_later_builds(shop, later):
     # when the earlier forecast of April is traced a month later
-    found, before = (
+    result, before = (
         trace_forecast(later.root, "split", STORE, "2024-04"),
         by_name(trace_forecast(shop.root, "split", STORE)),
     )
-    links = by_name(found)
+    links = by_name(result)
     assert (
-        not found["serves"]
-        and found["broken"] is None
+        not result["serves"]
+        and result["broken"] is None
         and trace_forecast(later.root, "split", STORE)["month"] == "2024-05"
     )
     # then files that a later build wrote have the state `since`, with the hash that was recorded for the forecast
@@ -314,9 +319,9 @@ def test_a_trace_of_an_earlier_forecast_names_files_of_later_builds(shop, later)
         assert (link["recorded"], link["state"]) == (before[name]["recorded"], "since" if name in since else "ok")
         assert (link["sha256"] != before[name]["sha256"]) == (name in since), name
     assert links["lineage.parquet"]["months"][-1]["month"] == "2024-03"
-    report = trace_report(found)
+    report = trace_report(result)
     assert f"{links['till_odd.csv']['sha256'][:12]} (was {before['till_odd.csv']['sha256'][:12]})" in report
-    assert f"4 files were written by a later build since then; `brewcast verify {found['run']}` builds" in report
+    assert f"4 files were written by a later build since then; `brewcast verify {result['run']}` builds" in report
     # and a file of neither build is changed
     with damaged(later.made / "ingest/sales.parquet", another_value("quantity_sold")):
         assert trace_forecast(later.root, "split", STORE, "2024-04")["broken"].startswith("sale lines")
@@ -326,10 +331,10 @@ def test_without_a_run_record_a_forecast_is_compared_with_its_release(later):
     folder = later.state / "runs"
     folder.rename(later.state / "kept")
     try:
-        found = trace_forecast(later.root, "split", STORE, "2024-04")
-        assert found["broken"] is None and found["run"] is None
-        assert "equals the answer of its release" in found["links"][0]["told"]
-        with damaged(later.root / found["links"][0]["path"], another_value("forecast", 0)):
+        result = trace_forecast(later.root, "split", STORE, "2024-04")
+        assert result["broken"] is None and result["run"] is None
+        assert "equals the answer of its release" in result["links"][0]["told"]
+        with damaged(later.root / result["links"][0]["path"], another_value("forecast", 0)):
             assert trace_forecast(later.root, "split", STORE, "2024-04")["broken"].startswith("forecast")
         assert trace_file(later.root, "split", "till_odd.csv")["unknown"] == [1]
     finally:
@@ -350,14 +355,14 @@ def test_unknown_stores_months_and_files_are_refused_with_the_known_ones(shop):
 
 
 def test_forward_finds_the_stores_of_a_file_and_the_forecasts_on_it(shop, monkeypatch):
-    found = trace_file(shop.root, "split", "data/split/till_odd.csv")
-    (version,) = found["versions"]
+    result = trace_file(shop.root, "split", "data/split/till_odd.csv")
+    (version,) = result["versions"]
     # exactly the stores with odd numbers, with their lines
     text = (shop.root / "data/split/till_odd.csv").read_text().splitlines()[1:]
-    aside = pd.read_parquet(shop.made / "ingest/quarantine.parquet")
-    bad = set(aside[aside.file == "till_odd.csv"].line)
+    quarantine = pd.read_parquet(shop.made / "ingest/quarantine.parquet")
+    bad = set(quarantine[quarantine.file == "till_odd.csv"].line)
     lines = Counter(line.split(",")[0] for n, line in enumerate(text, start=2) if n not in bad)
-    assert {store: told["lines"] for store, told in version["stores"].items()} == lines and len(lines) == 6
+    assert {store: facts["lines"] for store, facts in version["stores"].items()} == lines and len(lines) == 6
     # the run that read the file, and the forecast that is based on it
     (forecast,) = version["forecasts"]
     served = pd.read_parquet(shop.root / forecast["path"]).store_id
@@ -367,14 +372,14 @@ def test_forward_finds_the_stores_of_a_file_and_the_forecasts_on_it(shop, monkey
     # the file can be given by its name, the target of a link, a relative path, or its hash
     monkeypatch.chdir(shop.root / "nbs")
     for name in ("till_odd.csv", str(shop.root / "offices/till_odd.csv"), "../data/split/till_odd.csv"):
-        assert trace_file(shop.root, "split", name) == found
-    assert trace_file(shop.root, "split", version["sha256"][:12]) == found
-    assert "serves now" in file_trace_report(found) and max(map(len, file_trace_report(found).splitlines())) <= 100
+        assert trace_file(shop.root, "split", name) == result
+    assert trace_file(shop.root, "split", version["sha256"][:12]) == result
+    assert "serves now" in file_trace_report(result) and max(map(len, file_trace_report(result).splitlines())) <= 100
     # a plan has its own lines, and the forecast is based on it too
-    found = trace_file(shop.root, "split", "globojava_plan.csv")
-    (plan,) = found["versions"]
-    assert {store: told["lines"] for store, told in plan["stores"].items()} == lines_of_plan(shop)
-    assert len(plan["forecasts"]) == 1 and "lines of the plan for 12 stores" in file_trace_report(found)
+    result = trace_file(shop.root, "split", "globojava_plan.csv")
+    (plan,) = result["versions"]
+    assert {store: facts["lines"] for store, facts in plan["stores"].items()} == lines_of_plan(shop)
+    assert len(plan["forecasts"]) == 1 and "lines of the plan for 12 stores" in file_trace_report(result)
 
 
 def lines_of_plan(shop: SimpleNamespace, through: str = "9999") -> Counter:
@@ -454,8 +459,8 @@ def test_the_text_fits_a_screen(later):
 
 
 def test_the_picture_fits_every_text_and_loads_nothing(shop):
-    found = trace_forecast(shop.root, "split", STORE)
-    path = write_trace_svg(found, root=shop.root)
+    result = trace_forecast(shop.root, "split", STORE)
+    path = write_trace_svg(result, root=shop.root)
     assert path.read_text() == trace_svg(trace_forecast(shop.root, "split", STORE))
     svg = ET.fromstring(path.read_text())
     width, height = (float(svg.get(side)) for side in ("width", "height"))
@@ -476,6 +481,6 @@ def test_the_picture_fits_every_text_and_loads_nothing(shop):
     for i, (x, y, wide, high) in enumerate(places):
         assert not any(abs(x - a) < wide and (y < b + h and b < y + high) for a, b, _, h in places[i + 1 :])
     words = " ".join(text.text for text in svg.iter() if text.tag.endswith("}text"))
-    for link in found["links"]:
+    for link in result["links"]:
         assert link["link"] in ("feature table", "lineage") or link["sha256"][:12] in words
     assert "till_odd.csv" in words and "plan" in words

@@ -196,8 +196,8 @@ def test_bad_data_is_stopped_and_the_current_release_keeps_serving(shop):
     with open(shop.root / "products/shop/forecast/forecast.csv", newline="", encoding="utf-8-sig") as file:
         ahead = [row for row in csv.DictReader(file) if row["month"] == "2023-06-01"]
     assert ahead and {(row["kind"], row["quantity"], row["upper"]) for row in ahead} == {("stopped", "", "")}
-    told = shop.run("make summary SOURCE=shop").out
-    assert told.startswith("shop: STOPPED. THERE IS NO FORECAST OF 2023-06")
+    summary = shop.run("make summary SOURCE=shop").out
+    assert summary.startswith("shop: STOPPED. THERE IS NO FORECAST OF 2023-06")
 
 
 def test_corrected_data_is_published_and_the_page_has_the_track_record(shop):
@@ -233,7 +233,7 @@ def test_an_incomplete_month_waits_and_corrections_are_served(shop):
 
 
 @pytest.mark.parametrize(
-    ("became", "status"),
+    ("statuses", "status"),
     [
         ([], 0),
         (["published"], 0),
@@ -244,9 +244,9 @@ def test_an_incomplete_month_waits_and_corrections_are_served(shop):
         (["published", KeyboardInterrupt()], 130),
     ],
 )
-def test_each_result_of_a_month_has_its_exit_status(toy, brewcast, monkeypatch, became, status):
+def test_each_result_of_a_month_has_its_exit_status(toy, brewcast, monkeypatch, statuses, status):
     def work(*_):
-        for each in became:
+        for each in statuses:
             if isinstance(each, BaseException):
                 raise each
             yield {"month": "2023-05", "status": each}
@@ -257,8 +257,8 @@ def test_each_result_of_a_month_has_its_exit_status(toy, brewcast, monkeypatch, 
     with pytest.raises(SystemExit) as refused:
         brewcast("month --thru 2023-05")
     # and the table in the documentation has exactly these
-    told = re.findall(r"(?m)^\| (\d+) \|", (ROOT / "docs/pages/month.md").read_text())
-    assert sorted(map(int, told)) == [0, 1, refused.value.code, 3, 4, 130] and str(status) in told
+    documented = re.findall(r"(?m)^\| (\d+) \|", (ROOT / "docs/pages/month.md").read_text())
+    assert sorted(map(int, documented)) == [0, 1, refused.value.code, 3, 4, 130] and str(status) in documented
 
 
 def test_a_leftover_marker_does_not_block_the_next_run(tmp_path, monkeypatch):

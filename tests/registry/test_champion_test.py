@@ -514,7 +514,7 @@ def test_missing_evidence_is_reported_and_another_challenger_is_refused(state):
     assert "was not promoted" in lines[1]
     assert lines[2] == "replay     products/toy/evaluate/verdict.json is missing: `make run SOURCE=toy` writes it"
     assert lines[3].startswith("live       not yet: products/toy/features/outcomes.parquet is missing")
-    # a replay of other recipes is not used, and a baseline is result by its name
+    # a replay of other recipes is not used, and a baseline is found by its name
     verdict = {"champion": LAST, "candidate": FOREST, "by_month": [], "errors": {}}
     write_json(verdict, state.root / "products/toy/evaluate/verdict.json")
     assert "did not replay both" in promotion_evidence("toy", state.root)["message"]

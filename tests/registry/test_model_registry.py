@@ -121,7 +121,7 @@ def test_a_server_follows_every_change_of_what_serves(shared, capfd):
     assert aliases_agree(shared) and not (shared / "state/shop/mlflow.db").exists()
     # when it is published again, then nothing changes
     assert publish("shop", shared)["changed"] == []
-    # when the split changes, then MLflow aliases_agree
+    # when the split changes, then MLflow agrees
     promotion.split("shop", 10, shared)
     assert aliases_agree(shared)
     # then no output, file or log contains the password
