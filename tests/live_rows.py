@@ -54,8 +54,8 @@ def pushed_server(live_project, server):
 
 
 @pytest.fixture
-def rows(live_project, pushed):
+def rows(live_project, pushed_server):
     "A reader of the server, with patience for a loaded machine."
-    reader = open_rows(pushed.url, **feature_views(live_project / "products/toy/features", "toy"), timeout=20)
+    reader = open_rows(pushed_server.url, **feature_views(live_project / "products/toy/features", "toy"), timeout=20)
     with contextlib.closing(reader):
         yield reader

@@ -462,7 +462,7 @@ def test_a_fault_of_the_user_s_is_one_line_and_status_one(toy, brewcast):
 def test_a_month_that_is_none_is_refused_before_anything_else(toy, brewcast, line):
     told = brewcast(line, fails=True)
     status = 4 if line.startswith("month") else 1  # of `brewcast month`, 1 means that it waits
-    assert (told.status, told.out) == (status, "") and "is no month: it is written such as 2012-10" in told.err
+    assert (told.status, told.out) == (status, "") and "is not a month; write it like 2012-10" in told.err
 
 
 def test_a_port_that_is_taken_is_said_so(toy, brewcast):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from conftest import FEWER, commands, project_environment, small_project
-from test_journey import KILLED_IN_PUBLISH, STAGES, data_products, kill_build, serving_state
+from test_journey import STAGES, data_products, kill_build, kill_publish, serving_state
 from toy import ENV, pause_stage, replace_in_file, resume_stages, start_build, started_stages
 from toy import STAGES as SMALL_STAGES
 from waits import wait_until
@@ -147,7 +147,7 @@ if FULL:
     def test_killed_in_publish(fresh, undisturbed, step):
         root, run = fresh
         run("make build")
-        run(f'.venv/bin/python -c "{KILLED_IN_PUBLISH.format(step=step)}"', fails=True, SOURCE="simulated")
+        kill_publish(run, step)
         run("make run")
         assert_same(root, undisturbed)
 
