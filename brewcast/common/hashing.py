@@ -39,9 +39,8 @@ def is_wal_database(
     "Whether another process may write to the database while this one reads it."
     with open(path, "rb") as file:
         header = file.read(19)
-    return (
-        header.startswith(b"SQLite format 3") and header[18:] == b"\2"
-    )  # byte 18: the version that may write; 2 is WAL
+    write_version = header[18:]  # byte 18 of the header: 1 is a rollback journal, 2 is WAL
+    return header.startswith(b"SQLite format 3") and write_version == b"\2"
 
 
 def database_bytes(

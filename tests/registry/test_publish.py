@@ -375,7 +375,7 @@ def test_a_broken_ledger_is_not_written_over(project):
     write_products(project, "key2", FOREST)
     harmed = path.read_bytes()[:100] + b"something else" * 1000
     path.write_bytes(harmed)
-    with pytest.raises(ValueError, match="ledger.db is no ledger"):
+    with pytest.raises(ValueError, match="ledger.db is not a ledger"):
         publish("shop", project)
     assert path.read_bytes() == harmed
 
