@@ -155,9 +155,11 @@ def sync_mlflow_server(
         if sync_aliases(source, root, entry):
             done.append("aliases")
     except MlflowError as error:
-        way = error.way if error.way != MLFLOW_RETRY_HINT else "once it answers, `brewcast publish` lets it follow"
+        way = (
+            error.remedy if error.remedy != MLFLOW_RETRY_HINT else "once it answers, `brewcast publish` lets it follow"
+        )
         return say(
-            f"warning: {source}: what serves is as the ledger says, but MLflow does not follow it yet: {error.what}; {way}"
+            f"warning: {source}: what serves is as the ledger says, but MLflow does not follow it yet: {error.problem}; {way}"
         )
     return done
 

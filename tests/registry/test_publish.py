@@ -271,8 +271,8 @@ def test_a_full_disk_is_named_with_what_is_free_and_needed_and_costs_nothing(
     assert run_in_fork(work) == 0
     # then it is said where, how much and what to do, in no library's words
     state = root / "state/shop"
-    assert re.search("publish has no room.* it takes about 0|MLflow has no room", said.read_text())
-    assert f" MB in {state}, " in said.read_text() and "make room (`make prune`" in said.read_text()
+    assert re.search("publish needs more disk space.* it needs about 0|MLflow needs more disk space", said.read_text())
+    assert f" MB in {state}, " in said.read_text() and "free some space (`make prune`" in said.read_text()
     assert "autoflush" not in said.read_text() and len(said.read_text().splitlines()) == 1
     # and nothing half-written keeps the room that is left
     assert [path for pattern in (".*.tmp", "*/.*.tmp", "*/*/*/.*.tmp") for path in state.glob(pattern)] == []
