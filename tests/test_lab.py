@@ -267,8 +267,8 @@ def test_a_notebook_with_git_s_conflict_stops_no_other_and_is_mended_in_the_edit
     # when another is saved, then it is, and the first is named
     content = lab.call("contents/nbs/data/12_explore.ipynb")["content"]
     answer = lab.call("contents/nbs/data/12_explore.ipynb", content)
-    assert "nbs/data/11_clean.ipynb: line 1: a conflict that git left" in answer["message"]
-    assert "nbs/data/11_clean.ipynb: line 1: a conflict that git left" in lab.run("make why", fails=True).err
+    assert "nbs/data/11_clean.ipynb: line 1: an unresolved git conflict" in answer["message"]
+    assert "nbs/data/11_clean.ipynb: line 1: an unresolved git conflict" in lab.run("make why", fails=True).err
     # and when it is mended as a text, then nothing more is said
     body = {"type": "file", "format": "text", "content": text}
     assert "message" not in lab.call("contents/nbs/data/11_clean.ipynb", body=body)

@@ -278,7 +278,7 @@ def test_a_marker_that_was_left_behind_holds_nothing_up(tmp_path, monkeypatch):
 def test_what_is_asked_wrongly_is_refused(shop):
     done = shop.run(f"{MONTH} --source shop --through June", fails=True)
     assert "'June' is no month" in done.err and done.status == 4
-    assert "is no parameter" in shop.run("make month SOURCE=shop trian.seed=1", fails=True).err
+    assert "is not a parameter" in shop.run("make month SOURCE=shop trian.seed=1", fails=True).err
 
 
 def test_a_replay_leaves_what_serves_alone_and_comes_to_the_same(shop):

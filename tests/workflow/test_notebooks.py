@@ -303,7 +303,7 @@ def test_a_merge_with_conflicts_is_named_and_settled_in_the_notebook(tmp_path):
     run(f"{git} merge other", fails=True)
     assert "<<<<<<< " in (root / "brewcast/data/look.py").read_text()
     # when it is exported, then the notebook is named, with the line and the way out
-    with pytest.raises(RuntimeError, match=r"11_look.ipynb: line \d+: a conflict that git left: `nbdev_fix "):
+    with pytest.raises(RuntimeError, match=r"11_look.ipynb: line \d+: an unresolved git conflict: `nbdev_fix "):
         export_notebooks(root)
     # and when the way out is taken, then a person has to choose
     run(f"PATH={ROOT}/.venv/bin:$PATH; nbdev_fix nbs/data/11_look.ipynb", fails=True)  # as a conflict is left

@@ -23,9 +23,9 @@ def test_ploomber_itself_builds_the_same_way(toy, run):
 
 def test_values_that_ploomber_itself_is_given_are_held_to_the_same(toy, run):
     for given, told in {
-        "--env--gate--wins nine": "ploomber's --env: gate.wins is 'nine', where a value like 7 is taken",
-        "--env--gate--gain much": "ploomber's --env: gate.gain is 'much', where a value like 0.01 is taken",
-        "--env--source north-west": "'north-west' names no source",
+        "--env--gate--wins nine": "ploomber's --env: gate.wins is 'nine', but must be a value like 7",
+        "--env--gate--gain much": "ploomber's --env: gate.gain is 'much', but must be a value like 0.01",
+        "--env--source north-west": "'north-west' is not a valid source name",
     }.items():
         assert told in run(f"ploomber build {given}", fails=True).all
     assert stale_stages(toy) == []
