@@ -197,7 +197,7 @@ def test_bad_data_is_stopped_and_what_serves_stays(shop):
         ahead = [row for row in csv.DictReader(file) if row["month"] == "2023-06-01"]
     assert ahead and {(row["kind"], row["quantity"], row["upper"]) for row in ahead} == {("stopped", "", "")}
     told = shop.run("make summary SOURCE=shop").out
-    assert told.startswith("shop: STOPPED. THERE IS NO FORECAST OF 2023-06")
+    assert told.startswith("shop: STOPPED. THERE IS NO FORECAST FOR 2023-06")
 
 
 def test_mended_data_goes_on_and_the_page_tells_the_story(shop):

@@ -262,10 +262,13 @@ def test_a_promotion_is_asked_for_and_what_speaks_against_it_is_said_first(proje
     told = brewcast(project, "promote", fails=True)
     # then it is told what the gate said, that nothing was changed, and the way out
     assert "gate       the challenger was not let through (refuse): it is no better" in told
-    assert "nobody can be asked here, so nothing was changed: `brewcast promote --yes`" in told
+    assert (
+        "there is no terminal to ask for a confirmation, so nothing was changed: check these figures, then run `brewcast promote --yes`"
+        in told
+    )
     # given a terminal, into which the next command was pasted: that is no yes
     status, told = answered(project, "brewcast rollback")
-    assert status == 1 and "let the challenger serve? [y/N]" in told and "not promoted: what serves stays" in told
+    assert status == 1 and "promote the challenger? [y/N]" in told and "not promoted: production is unchanged" in told
     assert read_ledger(project / "state/shop") == before
     # when it is agreed to, then it serves
     status, told = answered(project, "y")

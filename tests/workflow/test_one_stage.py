@@ -44,7 +44,7 @@ def test_what_the_stage_does_not_take_is_refused_before_anything_runs(toy, brewc
         "run --only look gate.win=1": "error: gate.win is not a parameter: did you mean gate.wins?\n",
         "run --only look gate.gain=0.1": "error: look does not take gate.gain; judge does: it takes gate.wins\n",
         "run --only look gate.wins=many": "error: the command line: gate.wins is 'many', but must be a value like 7\n",
-        "run --only look --data data/near": "error: look reads no DATA: it takes what the stages before it left\n",
+        "run --only look --data data/near": "error: look does not read DATA: it reads the products of earlier stages\n",
     }.items():
         assert brewcast(line, fails=True).err == told
     assert not (toy / "scratch/near").exists()
