@@ -286,7 +286,7 @@ def test_what_is_half_typed_is_said_on_the_page_until_it_is_whole(lab, page):
     page.evaluate(f"text => {{ {cell}.source = text }}", whole + "\n\ndef half(:")
     save()
     page.wait_for_function("!window.jupyterapp.shell.currentWidget.context.model.dirty")
-    told = page.get_by_text("Saved. No build until this is whole: nbs/data/11_clean.ipynb: cell ")
+    told = page.get_by_text("Saved. Builds fail until you complete this: nbs/data/11_clean.ipynb: cell ")
     told.wait_for()
     assert "invalid syntax" in told.inner_text() and "def half(:" in (lab.root / "nbs/data/11_clean.ipynb").read_text()
     # and when it is whole again, then that is gone

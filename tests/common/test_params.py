@@ -206,7 +206,7 @@ def test_a_misspelt_name_on_the_command_line_stops_make_and_brewcast(toy, run, t
     root = copy_project(tmp_path / "whole")
     make = commands(root)
     assert "train.sed is not a parameter: did you mean train.seed?" in make("make run train.sed=1", fails=True).err
-    assert "PROT=1: no such variable; there are SOURCE" in make("make serve PROT=1", fails=True).err
+    assert "PROT=1: no such variable; the variables are SOURCE" in make("make serve PROT=1", fails=True).err
     assert not (root / "products").exists() and not (root / "data").exists()
 
 
@@ -282,11 +282,11 @@ def test_another_python_is_taken_or_refused_before_anything_is_removed(tmp_path)
     # and what is none, or too old, is refused, with what there is left in place
     for python, what in {
         interpreter(tmp_path / "old", "3.10.13"): "Python 3.10.13",
-        "/nonexistent": "no Python",
-        "/bin/cat": "no Python",
+        "/nonexistent": "not a Python",
+        "/bin/cat": "not a Python",
     }.items():
         status, told = make(python)
-        assert status and f"{python} is {what}, and Brewcast needs Python 3.11 to 3.13: make PYTHON=" in told
+        assert status and f"{python} is {what}, but Brewcast needs Python 3.11 to 3.13: make PYTHON=" in told
         assert here.exists() and len(told.splitlines()) <= 2
 
 
@@ -372,7 +372,7 @@ def test_make_refuses_such_a_folder_before_it_sets_anything_up(tmp_path, name):
     for file in ("Makefile", "requirements.lock", "settings.ini", "setup.py"):
         shutil.copy(ROOT / file, place / file)
     told = commands(place)("make setup PYTHON=/nonexistent", fails=True).err
-    assert ("/nonexistent is no Python" in told) == fine and ("move or rename it" in told) != fine
+    assert ("/nonexistent is not a Python" in told) == fine and ("move or rename it" in told) != fine
     assert not (place / ".venv").exists()
 
 

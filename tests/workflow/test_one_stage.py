@@ -76,11 +76,11 @@ def test_a_stage_that_fails_alone_names_the_cell_and_how_far_it_ran(toy, brewcas
 @pytest.mark.parametrize(
     ("line", "told"),
     [
-        ("make build DATA=x", "DATA=x is taken by `make run` `make month` only"),
-        ("make build ONLY=look", "ONLY=look is taken by `make run` only"),
-        ("make run THROUGH=2025-06", "THROUGH=2025-06 is taken by `make month` `make replay` only"),
-        ("make run PORT=3001", "PORT=3001 is taken by `make serve` `make ui` `make lab` only"),
-        ("make DATA=x", "DATA=x is taken by"),
+        ("make build DATA=x", "DATA=x is only for `make run` `make month`"),
+        ("make build ONLY=look", "ONLY=look is only for `make run`"),
+        ("make run THROUGH=2025-06", "THROUGH=2025-06 is only for `make month` `make replay`"),
+        ("make run PORT=3001", "PORT=3001 is only for `make serve` `make ui` `make lab`"),
+        ("make DATA=x", "DATA=x is only for"),
         ("make lab PORT=80000", "'80000' is no port"),
     ],
 )
