@@ -287,8 +287,8 @@ def test_a_notebook_with_a_merge_conflict_stops_no_other_and_can_be_fixed_in_the
     # when another notebook is saved, then this works, and the message names the first one
     content = lab.call("contents/nbs/data/12_explore.ipynb")["content"]
     answer = lab.call("contents/nbs/data/12_explore.ipynb", content)
-    assert "nbs/data/11_clean.ipynb: line 1: a conflict that git left" in answer["message"]
-    assert "nbs/data/11_clean.ipynb: line 1: a conflict that git left" in lab.run("make why", fails=True).err
+    assert "nbs/data/11_clean.ipynb: line 1: an unresolved git conflict" in answer["message"]
+    assert "nbs/data/11_clean.ipynb: line 1: an unresolved git conflict" in lab.run("make why", fails=True).err
     # and when the file is fixed as text, then there is no message any more
     body = {"type": "file", "format": "text", "content": text}
     assert "message" not in lab.call("contents/nbs/data/11_clean.ipynb", body=body)
@@ -308,7 +308,7 @@ def test_the_page_shows_the_problem_until_the_code_is_complete(lab, page):
     page.evaluate(f"text => {{ {cell}.source = text }}", complete + "\n\ndef half(:")
     save()
     page.wait_for_function("!window.jupyterapp.shell.currentWidget.context.model.dirty")
-    message = page.get_by_text("Saved. No build until this is whole: nbs/data/11_clean.ipynb: cell ")
+    message = page.get_by_text("Saved. Builds fail until you complete this: nbs/data/11_clean.ipynb: cell ")
     message.wait_for()
     assert (
         "invalid syntax" in message.inner_text() and "def half(:" in (lab.root / "nbs/data/11_clean.ipynb").read_text()

@@ -619,7 +619,7 @@ def _sqlite_rows(path: Path, spec: dict, step: Step | None) -> tuple[list[str], 
     )
     con = sqlite3.connect(address, uri=True, check_same_thread=False)  # DuckDB asks for rows from its own threads
     con.text_factory = lambda text: text.decode(errors="brewcast_mark")
-    con.set_progress_handler(lambda: step is not None and step.late, 1_000_000)  # true ends a query that has no end
+    con.set_progress_handler(lambda: step is not None and step.is_late, 1_000_000)  # true ends a query that has no end
     cursor = con.execute(f"SELECT * FROM {quote_name(spec['table'])}")
     names = [c[0] for c in cursor.description]
 
@@ -1090,7 +1090,7 @@ def time_limit(
         try:
             yield step
         except Exception as error:
-            if not step.late:
+            if not step.is_late:
                 raise
             raise ValueError(
                 f"{what}: has not come to an end in {limits.minutes:g} minutes: is there a view or query without an end, or a"

@@ -197,7 +197,7 @@ def test_bad_data_is_stopped_and_the_current_release_keeps_serving(shop):
         ahead = [row for row in csv.DictReader(file) if row["month"] == "2023-06-01"]
     assert ahead and {(row["kind"], row["quantity"], row["upper"]) for row in ahead} == {("stopped", "", "")}
     summary = shop.run("make summary SOURCE=shop").out
-    assert summary.startswith("shop: STOPPED. THERE IS NO FORECAST OF 2023-06")
+    assert summary.startswith("shop: STOPPED. THERE IS NO FORECAST FOR 2023-06")
 
 
 def test_corrected_data_is_published_and_the_page_has_the_track_record(shop):
@@ -280,7 +280,7 @@ def test_a_leftover_marker_does_not_block_the_next_run(tmp_path, monkeypatch):
 def test_an_invalid_request_is_refused(shop):
     done = shop.run(f"{MONTH} --source shop --through June", fails=True)
     assert "'June' is not a month" in done.err and done.status == 4
-    assert "is no parameter" in shop.run("make month SOURCE=shop trian.seed=1", fails=True).err
+    assert "is not a parameter" in shop.run("make month SOURCE=shop trian.seed=1", fails=True).err
 
 
 def test_a_replay_does_not_change_what_serves_and_gives_the_same_result(shop):

@@ -316,7 +316,7 @@ def test_a_merge_conflict_is_named_and_resolved_in_the_notebook(tmp_path):
     run(f"{git} merge other", fails=True)
     assert "<<<<<<< " in (root / "brewcast/data/look.py").read_text()
     # when it is exported, then the message has the notebook, the line and the remedy
-    with pytest.raises(RuntimeError, match=r"11_look.ipynb: line \d+: a conflict that git left: `nbdev_fix "):
+    with pytest.raises(RuntimeError, match=r"11_look.ipynb: line \d+: an unresolved git conflict: `nbdev_fix "):
         export_notebooks(root)
     # and when the remedy is used, then a person has to choose a side
     run(

@@ -41,10 +41,10 @@ def test_a_wrong_stage_or_parameter_is_refused_before_anything_runs(toy, brewcas
     for line, message in {
         "run --only loko": "error: no stage is called 'loko': did you mean look? the stages are ingest, clean, look, judge\n",
         "run --only ''": "error: no stage is called '': the stages are ingest, clean, look, judge\n",
-        "run --only look gate.win=1": "error: gate.win is no parameter: did you mean gate.wins?\n",
+        "run --only look gate.win=1": "error: gate.win is not a parameter: did you mean gate.wins?\n",
         "run --only look gate.gain=0.1": "error: look does not take gate.gain (judge does); look takes gate.wins\n",
-        "run --only look gate.wins=many": "error: the command line: gate.wins is 'many', where a value like 7 is taken\n",
-        "run --only look --data data/near": "error: look reads no DATA: it takes what the stages before it left\n",
+        "run --only look gate.wins=many": "error: the command line: gate.wins is 'many', but must be a value like 7\n",
+        "run --only look --data data/near": "error: look does not read DATA: it reads the products of earlier stages\n",
     }.items():
         assert brewcast(line, fails=True).err == message
     assert not (toy / "scratch/near").exists()
@@ -76,11 +76,11 @@ def test_the_message_of_a_failed_stage_names_the_cell_and_the_executed_notebook(
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("make build DATA=x", "DATA=x is taken by `make run` `make month` only"),
-        ("make build ONLY=look", "ONLY=look is taken by `make run` only"),
-        ("make run THROUGH=2025-06", "THROUGH=2025-06 is taken by `make month` `make replay` only"),
-        ("make run PORT=3001", "PORT=3001 is taken by `make serve` `make ui` `make lab` only"),
-        ("make DATA=x", "DATA=x is taken by"),
+        ("make build DATA=x", "DATA=x is only for `make run` `make month`"),
+        ("make build ONLY=look", "ONLY=look is only for `make run`"),
+        ("make run THROUGH=2025-06", "THROUGH=2025-06 is only for `make month` `make replay`"),
+        ("make run PORT=3001", "PORT=3001 is only for `make serve` `make ui` `make lab`"),
+        ("make DATA=x", "DATA=x is only for"),
         ("make lab PORT=80000", "'80000' is no port"),
     ],
 )

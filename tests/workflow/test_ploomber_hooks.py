@@ -22,9 +22,9 @@ def test_ploomber_itself_builds_the_same_way(toy, run):
 
 def test_parameters_on_ploomber_s_command_line_are_checked_in_the_same_way(toy, run):
     for arguments, message in {
-        "--env--gate--wins nine": "ploomber's --env: gate.wins is 'nine', where a value like 7 is taken",
-        "--env--gate--gain much": "ploomber's --env: gate.gain is 'much', where a value like 0.01 is taken",
-        "--env--source north-west": "'north-west' names no source",
+        "--env--gate--wins nine": "ploomber's --env: gate.wins is 'nine', but must be a value like 7",
+        "--env--gate--gain much": "ploomber's --env: gate.gain is 'much', but must be a value like 0.01",
+        "--env--source north-west": "'north-west' is not a valid source name",
     }.items():
         assert message in run(f"ploomber build {arguments}", fails=True).all
     assert stale_stages(toy) == []
