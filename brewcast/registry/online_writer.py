@@ -42,9 +42,9 @@ def read_pushed_hash(
     rows: OnlineRows,  # a reader of the server
 ) -> str | None:  # None: nothing, or half of a push
     "What was last pushed, see `tables_hash`."
-    if rows.where["kind"] == "redis":
+    if rows.location["kind"] == "redis":
         return (rows.client.get(f"{rows.project}:pushed") or b"").decode() or None
-    with rows.connected(60) as connection:
+    with rows.borrow_connection(60) as connection:
         comment = "SELECT obj_description(to_regclass(%(table)s)::oid, 'pg_class')"
         return connection.execute(comment, {"table": f'"{rows.project}_history"'}).fetchone()[0]
 
@@ -54,10 +54,10 @@ def write_pushed_hash(
     says: str | None,  # see `read_pushed_hash`
 ) -> None:
     "Tell the server what it holds."
-    if rows.where["kind"] == "redis":
+    if rows.location["kind"] == "redis":
         rows.client.set(f"{rows.project}:pushed", says or "")
     elif says or read_pushed_hash(rows):  # else there may be no table yet
-        with rows.connected(60) as connection:
+        with rows.borrow_connection(60) as connection:
             connection.execute(f'COMMENT ON TABLE "{rows.project}_history" IS {f"{says!r}" if says else "NULL"}')
 
 
@@ -66,9 +66,9 @@ def remove_other_series(
     keys: list[bytes],  # see `brewcast.serving.online_store.entity_key`
 ) -> int:  # how many series were removed
     "Remove all series but some."
-    if rows.where["kind"] == "postgresql":
+    if rows.location["kind"] == "postgresql":
         gone = set()
-        with rows.connected(60) as connection, connection.transaction():
+        with rows.borrow_connection(60) as connection, connection.transaction():
             for view in rows.views:
                 query = f'DELETE FROM "{rows.project}_{view}" WHERE entity_key <> ALL(%(keys)s) RETURNING entity_key'
                 gone.update(connection.execute(query, {"keys": keys}).fetchall())
@@ -102,13 +102,13 @@ def push_online(
     "Put the rows of the last build's cutoff into a server, and remove all others. Raises OnlineStoreError."
     folder, settings = Path(root).resolve() / "products" / source / "features", feast_settings(url)
     rows, asked = open_rows(url, f"brewcast_{source}", {}, timeout=10), tables_hash(folder)
-    with contextlib.closing(rows), rows.errors_named():
+    with contextlib.closing(rows), rows.convert_errors():
         if read_pushed_hash(rows) == asked:
-            return {"place": rows.where["place"], "changed": False}
+            return {"place": rows.location["address"], "changed": False}
         write_pushed_hash(rows, None)
         pushed = _materialize_rows(folder, source, url, settings)
         write_pushed_hash(rows, asked)
-    return {"place": rows.where["place"], "changed": True, **pushed}
+    return {"place": rows.location["address"], "changed": True, **pushed}
 
 
 def _materialize_rows(folder: Path, source: str, url: str, settings: dict) -> dict:

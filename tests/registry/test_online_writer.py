@@ -93,7 +93,7 @@ def test_a_push_with_nothing_to_do_does_not_import_feast(live_project, pushed):
 
 
 def test_what_another_project_keeps_in_the_same_redis_is_left_alone(live_project, rows):
-    if rows.where["kind"] != "redis":
+    if rows.location["kind"] != "redis":
         return  # a table of its own
     others = [entity_key("S1") + b"old_brewcast_toy", b"a key of someone else's"]
     for key in others:

@@ -38,7 +38,7 @@ UNKNOWN = "never seen"
 
 def read_again(rows, ids=OPEN_STORES):
     "Read, whatever failed a moment ago."
-    rows.down = (0.0, "")
+    rows.paused_until = 0.0
     return rows.read(ids, as_of=JUNE)
 
 
@@ -107,18 +107,18 @@ def test_the_age_is_that_of_the_views(live_project):
 
 def test_a_row_that_is_half_written_is_absent(rows):
     "Given one view of another cutoff, then one without a feature; the next push mends both."
-    if rows.where["kind"] == "redis":
+    if rows.location["kind"] == "redis":
         key = entity_key("S1") + b"brewcast_toy"
         rows.client.hset(key, "_ts:ahead", b"\x08\x80\x01")
         assert list(rows.read(["S1", "S2"], as_of=JUNE)) == ["S2"]
         rows.client.hdel(entity_key("S2") + b"brewcast_toy", rows.fields[0])
     else:
-        with rows.connected(20) as connection:
+        with rows.borrow_connection(20) as connection:
             table = "brewcast_toy_ahead"
             later = f"UPDATE {table} SET event_ts = event_ts + interval '1 day' WHERE entity_key = %s"
             connection.execute(later, [entity_key("S1")])
         assert list(rows.read(["S1", "S2"], as_of=JUNE)) == ["S2"]
-        with rows.connected(20) as connection:
+        with rows.borrow_connection(20) as connection:
             gone = f"DELETE FROM {table} WHERE entity_key = %s AND feature_name = 'units_change'"
             connection.execute(gone, [entity_key("S2")])
     assert list(rows.read(["S1", "S2", "S3"], as_of=JUNE)) == ["S3"]
@@ -149,7 +149,7 @@ def test_a_killed_server_is_a_clear_error_and_the_reader_finds_it_when_it_is_bac
 def test_a_server_that_hangs_is_not_waited_for(rows, pushed):
     before = read_again(rows)
     pids = [pushed.process.pid]
-    if rows.where["kind"] == "postgresql":
+    if rows.location["kind"] == "postgresql":
         pids += [connection.info.backend_pid for connection in rows.idle]
     impatient = open_rows(pushed.url, rows.project, rows.views, timeout=0.2)
     for pid in pids:
@@ -163,7 +163,7 @@ def test_a_server_that_hangs_is_not_waited_for(rows, pushed):
                 reader.read(OPEN_STORES, as_of=JUNE)
             caught.append(str(error.value))
 
-        for reader in [*([rows] if rows.where["kind"] == "postgresql" else []), impatient]:
+        for reader in [*([rows] if rows.location["kind"] == "postgresql" else []), impatient]:
             thread = threading.Thread(target=read, args=[reader], daemon=True)
             thread.start()
             thread.join(60)  # it is over long before, or never
@@ -202,10 +202,10 @@ def test_no_error_and_no_file_holds_a_password(live_project, pushed, rows, capfd
 
 
 def test_damage_is_an_error_not_a_value(rows):
-    if rows.where["kind"] == "redis":
+    if rows.location["kind"] == "redis":
         rows.client.hset(entity_key("S1") + b"brewcast_toy", rows.fields[0], b"\x29\x01")
     else:
-        with rows.connected(20) as connection:
+        with rows.borrow_connection(20) as connection:
             connection.execute("UPDATE brewcast_toy_ahead SET value = '\\x2901' WHERE feature_name = 'units_change'")
     with pytest.raises(OnlineStoreError, match="unpack"):
         rows.read(["S1"], as_of=JUNE)
@@ -214,7 +214,7 @@ def test_damage_is_an_error_not_a_value(rows):
 def test_a_store_that_nothing_was_pushed_to_is_empty_or_says_so(server, live_project):
     known = feature_views(live_project / "products/toy/features", "toy")
     reader = open_rows(server.url, "brewcast_other", known["views"], timeout=20)
-    if reader.where["kind"] == "redis":
+    if reader.location["kind"] == "redis":
         assert reader.read(["S1"], as_of=JUNE) == {}
     else:
         with pytest.raises(OnlineStoreError, match="brewcast_other_ahead.*does not exist"):
@@ -277,7 +277,7 @@ def test_a_release_s_rows_are_those_of_get_online_features(release, live_project
     loaded, feast = Release(release), of_feast(live_project, None)
     assert loaded.ids == OPEN_STORES
     # then every number is the same to the bit, what is missing is NaN, and every text is the same
-    place, names = loaded.model.place, loaded.model.says["categories"]
+    place, names = loaded.model.column_index, loaded.model.description["categories"]
     for store_id, numbers, text in zip(loaded.ids, loaded.numbers, loaded.categories, strict=True):
         for name, column in place.items():
             value = feast[store_id][name]
