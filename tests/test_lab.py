@@ -338,9 +338,9 @@ def test_stages_and_some_of_the_library_are_shown_with_their_parameters(lab, pag
 def test_a_plan_is_switched_and_the_forecast_moves(lab, page):
     # given what serves
     serving, state = Release(lab.root / "state/simulated/current"), content_of(lab.root / "state/simulated")
-    planned = serving.numbers[:, serving.model.place["promotion_next"]]
+    planned = serving.numbers[:, serving.model.column_index["promotion_next"]]
     place = max(i for i, share in enumerate(planned) if share < 0.3)
-    store, answer = serving.ids[place], serving.answer(serving.ids[place], serving.told[place])
+    store, answer = serving.ids[place], serving.answer(serving.ids[place], serving.store_forecasts[place])
     # when the notebook is run, a store is chosen with the keyboard and every day is made a promotion day with the mouse
     open_notebook(page, "serving/what_if.ipynb")
     run_to_the_bottom(page)
@@ -353,7 +353,7 @@ def test_a_plan_is_switched_and_the_forecast_moves(lab, page):
     found.get_by_text(f"{store}, ").wait_for()
     as_planned, picture = found.inner_text(), panel.locator("img").get_attribute("src")
     panel.get_by_role("button", name="every day").click()
-    found.get_by_text("on the plan").wait_for()
+    found.get_by_text("compared with the plan").wait_for()
     # then the forecast as planned is the one that serves, the other is higher, and the picture is another
     units = [
         int(re.search(r": ([\d,]+) pieces", text)[1].replace(",", "")) for text in (as_planned, found.inner_text())
@@ -372,7 +372,7 @@ def test_a_function_is_changed_run_saved_and_built(lab, page):
     # given
     state = content_of(lab.root / "state/simulated")
     before = json.loads((lab.root / "products/simulated/evaluate/verdict.json").read_text())["errors"]["candidate"]
-    answers = Release(lab.root / "state/simulated/current").told.tolist()
+    answers = Release(lab.root / "state/simulated/current").store_forecasts.tolist()
     # when a function is changed in the editor, and the notebook is run to the bottom
     open_notebook(page, "model/22_evaluate.ipynb")
     page.get_by_text("return before.combine_first(").click()
@@ -398,7 +398,7 @@ def test_a_function_is_changed_run_saved_and_built(lab, page):
         assert len(changed) == 2 and [line.count("* 4") for line in changed] == [0, 1], changed
     # and nothing that serves has moved
     assert content_of(lab.root / "state/simulated") == state
-    assert Release(lab.root / "state/simulated/current").told.tolist() == answers
+    assert Release(lab.root / "state/simulated/current").store_forecasts.tolist() == answers
     # when the next build runs, then it runs that stage and what follows from it, and, as the last build was published
     # since, what is told of the state
     reasons = json.loads(lab.run(".venv/bin/python -m brewcast.cli why --json").out)

@@ -87,10 +87,12 @@ def check_parity(
 ) -> dict:  # rows compared, largest relative difference
     "Raise ValueError where the compiled model says something else than the fitted one."
     rows = rows.reset_index(drop=True)
-    rows = rows.reindex(columns=[*rows, *(name for name in compiled.says["numbers"] if name not in rows)])
+    rows = rows.reindex(columns=[*rows, *(name for name in compiled.description["numbers"] if name not in rows)])
     with np.errstate(all="ignore"):
         fitted = np.asarray(model.predict(rows[FEATURES]), dtype=float)
-        got = compiled.predict(*feature_arrays(rows, compiled.says["numbers"], compiled.says["categories"]))
+        got = compiled.predict(
+            *feature_arrays(rows, compiled.description["numbers"], compiled.description["categories"])
+        )
         apart = np.abs(got - fitted) / np.maximum(np.abs(fitted), 1e-300)
     apart = np.where((got == fitted) | (np.isnan(got) & np.isnan(fitted)), 0.0, np.nan_to_num(apart, nan=np.inf))
     if (wrong := np.flatnonzero(apart > tolerance)).size:

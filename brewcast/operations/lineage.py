@@ -209,7 +209,7 @@ def compare_with_release(
     values = link["values"]
     with contextlib.suppress(ValueError, OSError):  # the release's own links tell what is wrong with it
         release = Release(at.root / at.place, at.entry["release"])
-        told = release.told[release.position[values["series_id"]]]
+        told = release.store_forecasts[release.position[values["series_id"]]]
         same = np.allclose(told, [values[k] for k in ("forecast", "lower", "upper")], rtol=RELATIVE_TOLERANCE, atol=0)
         told = f"{'equals' if same else 'is not'} what its release answers"
         return link | {"state": "ok" if same else "changed", "told": [*link["told"], told]}

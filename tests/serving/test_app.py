@@ -456,7 +456,9 @@ def test_the_log_is_json_lines_with_request_ids(release, tmp_path):
 
 def test_a_port_that_is_none_or_taken_is_refused_before_anything_is_loaded(tmp_path, monkeypatch):
     for text in ("80000", "0", "-1", "abc", "", "3000.0", "٣٠٠٠"):
-        with pytest.raises(argparse.ArgumentTypeError, match="is no port: a whole number from 1 to 65535"):
+        with pytest.raises(
+            argparse.ArgumentTypeError, match="is not a port number: use a whole number from 1 to 65535"
+        ):
             parse_port_number(text)
     assert [parse_port_number(text) for text in ("1", "3000", "65535")] == [1, 3000, 65535]
     # and one on which somebody listens already, though there is nothing here that could be served
@@ -464,7 +466,7 @@ def test_a_port_that_is_none_or_taken_is_refused_before_anything_is_loaded(tmp_p
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(
-            OSError, match=f"^port {port} of 127.0.0.1 is taken: choose another by --port, or PORT=3001"
+            OSError, match=f"^port {port} of 127.0.0.1 is in use: choose another with --port, or PORT=3001"
         ):
             serve(port=port)
     with pytest.raises(OSError, match="^port 3000 of nowhere.invalid "):

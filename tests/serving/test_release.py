@@ -160,5 +160,5 @@ def test_a_folder_that_is_no_release_or_one_of_an_older_brewcast_says_what_makes
     described = read_json(tmp_path / "release" / "release.json")
     del described["files"]["model.json"]
     write_json(described | {"release": release_id(described)}, tmp_path / "release" / "release.json")
-    with pytest.raises(ValueError, match="a release of an older Brewcast"):
+    with pytest.raises(ValueError, match="an older Brewcast made this release"):
         check_release(tmp_path / "release")

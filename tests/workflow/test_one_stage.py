@@ -81,7 +81,7 @@ def test_a_stage_that_fails_alone_names_the_cell_and_how_far_it_ran(toy, brewcas
         ("make run THROUGH=2025-06", "THROUGH=2025-06 is taken by `make month` `make replay` only"),
         ("make run PORT=3001", "PORT=3001 is taken by `make serve` `make ui` `make lab` only"),
         ("make DATA=x", "DATA=x is taken by"),
-        ("make lab PORT=80000", "'80000' is no port"),
+        ("make lab PORT=80000", "'80000' is not a port number"),
     ],
 )
 def test_make_refuses_what_a_target_does_not_take(line, told):
