@@ -64,7 +64,7 @@ def test_a_closed_store_is_removed_corrected_data_arrive_and_the_same_again_chan
     reader.close()
 
 
-def test_a_push_that_was_killed_is_done_again(live_project, rows, pushed, monkeypatch):
+def test_a_push_that_was_killed_is_done_again(live_project, rows, pushed_server, monkeypatch):
     asked = read_pushed_hash(rows)
     assert asked == tables_hash(live_project / "products/toy/features")
     write_pushed_hash(rows, "what another build asked for")
@@ -74,20 +74,20 @@ def test_a_push_that_was_killed_is_done_again(live_project, rows, pushed, monkey
 
     monkeypatch.setattr("brewcast.registry.online_writer.remove_other_series", killed)
     with pytest.raises(KeyboardInterrupt):
-        push_online(live_project, "toy", pushed.url)
+        push_online(live_project, "toy", pushed_server.url)
     assert read_pushed_hash(rows) is None
     monkeypatch.undo()
-    assert push_online(live_project, "toy", pushed.url)["changed"]
+    assert push_online(live_project, "toy", pushed_server.url)["changed"]
     assert read_pushed_hash(rows) == asked
 
 
-def test_a_push_with_nothing_to_do_does_not_import_feast(live_project, pushed):
+def test_a_push_with_nothing_to_do_does_not_import_feast(live_project, pushed_server):
     script = (
         "import sys; from brewcast.registry.online_writer import push_online\n"
         "print(push_online(sys.argv[1], 'toy', sys.argv[2])['changed'], 'feast' in sys.modules)"
     )
     done = subprocess.run(
-        [sys.executable, "-c", script, live_project, pushed.url], capture_output=True, text=True, cwd=ROOT
+        [sys.executable, "-c", script, live_project, pushed_server.url], capture_output=True, text=True, cwd=ROOT
     )
     assert (done.stdout.strip(), done.returncode) == ("False False", 0), done.stderr
 

@@ -46,7 +46,7 @@ def served(release, tmp_path_factory):
 
 def test_every_store_gets_what_the_model_says_in_the_order_asked(served, release):
     # given the stores, asked backwards
-    table = release.made.table.iloc[::-1]
+    table = release.products.table.iloc[::-1]
     status, answers = post(served.port, {"store_ids": table.store_id.tolist()})
     # then each answer is the model's own for the rows that Feast materialised
     # as scikit-learn fitted it, though the service has no scikit-learn
@@ -250,7 +250,7 @@ def test_schemathesis_finds_nothing_against_our_own_openapi(served, tmp_path):
 def test_every_store_is_answered_at_once_with_get(served, release):
     status, body = http_request(served.port, "GET", "/forecast")
     answers = json.loads(body)
-    assert status == 200 and [answer["store_id"] for answer in answers] == release.made.table.store_id.tolist()
+    assert status == 200 and [answer["store_id"] for answer in answers] == release.products.table.store_id.tolist()
     assert answers[3] == post(served.port, {"store_ids": [answers[3]["store_id"]]})[1][0]
     with_head = http_request(served.port, "HEAD", "/forecast")
     assert with_head == (200, b"")
