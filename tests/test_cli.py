@@ -65,7 +65,7 @@ def test_every_command_has_a_help_of_its_own(command, capsys):
         (["prune", "--keep", "all"], "argument --keep: invalid int value: 'all'"),
         (["publish", "train.seed=1"], "unrecognized arguments: train.seed=1"),
         *(
-            (["ui", "--port", port], f"argument --port: '{port}' is no port")
+            (["ui", "--port", port], f"argument --port: '{port}' is not a port number")
             for port in ("80000", "0", "abc", "-1", "")
         ),
     ],
@@ -469,4 +469,6 @@ def test_a_port_that_is_taken_is_said_so(toy, brewcast):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         told = brewcast(f"ui --port {port}", fails=True)
-    assert told.err == f"error: port {port} of 127.0.0.1 is taken: choose another by --port, or PORT=3001 with make\n"
+    assert (
+        told.err == f"error: port {port} of 127.0.0.1 is in use: choose another with --port, or PORT=3001 with make\n"
+    )

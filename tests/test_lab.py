@@ -362,9 +362,9 @@ def test_stages_and_some_library_notebooks_open_with_their_parameters(lab, page)
 def test_a_changed_plan_changes_the_forecast(lab, page):
     # given the release that serves
     serving, state = Release(lab.root / "state/simulated/current"), content_of(lab.root / "state/simulated")
-    planned = serving.numbers[:, serving.model.place["promotion_next"]]
+    planned = serving.numbers[:, serving.model.column_index["promotion_next"]]
     place = max(i for i, share in enumerate(planned) if share < 0.3)
-    store, answer = serving.ids[place], serving.answer(serving.ids[place], serving.told[place])
+    store, answer = serving.ids[place], serving.answer(serving.ids[place], serving.store_forecasts[place])
     # when the notebook is run, a store is chosen with the keyboard and every day is made a promotion day with the mouse
     open_notebook(page, "serving/what_if.ipynb")
     run_all_cells(page)
@@ -377,7 +377,7 @@ def test_a_changed_plan_changes_the_forecast(lab, page):
     found.get_by_text(f"{store}, ").wait_for()
     as_planned, picture = found.inner_text(), panel.locator("img").get_attribute("src")
     panel.get_by_role("button", name="every day").click()
-    found.get_by_text("on the plan").wait_for()
+    found.get_by_text("compared with the plan").wait_for()
     # then the planned forecast is the served one, the other is higher, and the picture is another one
     units = [
         int(re.search(r": ([\d,]+) pieces", text)[1].replace(",", "")) for text in (as_planned, found.inner_text())
@@ -396,7 +396,7 @@ def test_a_changed_function_is_run_saved_and_built(lab, page):
     # given
     state = content_of(lab.root / "state/simulated")
     before = json.loads((lab.root / "products/simulated/evaluate/verdict.json").read_text())["errors"]["candidate"]
-    answers = Release(lab.root / "state/simulated/current").told.tolist()
+    answers = Release(lab.root / "state/simulated/current").store_forecasts.tolist()
     # when a function is changed in the editor, and all cells are run
     open_notebook(page, "model/22_evaluate.ipynb")
     page.get_by_text("return before.combine_first(").click()
@@ -422,7 +422,7 @@ def test_a_changed_function_is_run_saved_and_built(lab, page):
         assert len(changed) == 2 and [line.count("* 4") for line in changed] == [0, 1], changed
     # and the serving state has not changed
     assert content_of(lab.root / "state/simulated") == state
-    assert Release(lab.root / "state/simulated/current").told.tolist() == answers
+    assert Release(lab.root / "state/simulated/current").store_forecasts.tolist() == answers
     # when the next build runs, then it runs that stage and those downstream, and also stages that read the state,
     # because the last build has been published since
     reasons = json.loads(lab.run(".venv/bin/python -m brewcast.cli why --json").out)

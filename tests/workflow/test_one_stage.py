@@ -81,7 +81,7 @@ def test_the_message_of_a_failed_stage_names_the_cell_and_the_executed_notebook(
         ("make run THROUGH=2025-06", "THROUGH=2025-06 is only for `make month` `make replay`"),
         ("make run PORT=3001", "PORT=3001 is only for `make serve` `make ui` `make lab`"),
         ("make DATA=x", "DATA=x is only for"),
-        ("make lab PORT=80000", "'80000' is no port"),
+        ("make lab PORT=80000", "'80000' is not a port number"),
     ],
 )
 def test_make_refuses_a_setting_that_a_target_does_not_take(line, message):
