@@ -14,8 +14,8 @@ import pandas as pd
 
 from brewcast.common.core import read_parquet
 from brewcast.common.params import read_env
-from brewcast.model.backtest import judged_cutoffs, replay
-from brewcast.model.evaluate import luck
+from brewcast.model.backtest import judged_cutoffs, replay_recipe
+from brewcast.model.evaluate import p_value
 from brewcast.model.recipes import BASELINES
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -29,7 +29,7 @@ def competed(missed: pd.DataFrame, gate: dict) -> list[str]:
         best = seen.sum().idxmin()
         a, b = seen[best], seen[champion]
         better = a.sum() <= (1 - gate["min_gain"]) * b.sum() and (a < b).mean() >= gate["min_months_won"]
-        if len(seen) >= gate["fewest_cutoffs"] and better and luck(a, b) <= gate["max_luck"]:
+        if len(seen) >= gate["fewest_cutoffs"] and better and p_value(a, b) <= gate["max_p_value"]:
             champion = best
         served.append(champion)
     return served
@@ -42,7 +42,9 @@ def main():
     table = {}
     for path in sorted(folder.glob("*/train/rows.parquet")):
         rows = read_parquet(path)
-        told = {name: replay({"name": name, "params": {}}, rows, judged_cutoffs(rows, 999)) for name in BASELINES}
+        told = {
+            name: replay_recipe({"name": name, "params": {}}, rows, judged_cutoffs(rows, 999)) for name in BASELINES
+        }
         errors = {k: (t.actual - t.forecast).abs().groupby(t.cutoff).sum() for k, t in told.items()}
         missed, sold = pd.DataFrame(errors), told["seasonal"].groupby("cutoff").actual.sum()
         later, sold = missed.iloc[1:], sold.iloc[1:]

@@ -24,7 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-from brewcast.common.text import counted
+from brewcast.common.text import format_count
 
 BENCH = Path(__file__).resolve().parent
 ACTIVATED = (
@@ -320,7 +320,7 @@ def short(
     value: object,  # of a cell or a field
 ) -> str:
     "A value for a line of text."
-    text = counted(len(value), "item") if isinstance(value, list) else repr(value)
+    text = format_count(len(value), "item") if isinstance(value, list) else repr(value)
     return text if len(text) <= 120 else f"{text[:120]}..."
 
 
@@ -377,7 +377,7 @@ def compare_tables(pair: Pair) -> str | None:
     if difference := compare_names("column", names, two.column_names) or compare_schemas(renamed.schema, two.schema):
         return difference
     if one.num_rows != two.num_rows:
-        return f"{counted(one.num_rows, 'row')}, now {two.num_rows}"
+        return f"{format_count(one.num_rows, 'row')}, now {two.num_rows}"
     for name in names:
         if difference := compare_columns(renamed[name], two[name]):
             return f"column {name}, {difference}"
@@ -424,7 +424,7 @@ def compare_csv(pair: Pair) -> str | None:
     if difference := compare_names("column", names, head):
         return difference
     if len(one) != len(two):
-        return f"{counted(len(one), 'row')}, now {len(two)}"
+        return f"{format_count(len(one), 'row')}, now {len(two)}"
     for row, cells in enumerate(zip(one, two, strict=True), 1):
         for name, a, b in zip_longest(names, *cells):
             if a != b:

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from brewcast.model.drift import chart, draw_chart
+from brewcast.model.drift import control_chart, draw_chart
 from brewcast.model.features import baseline_rates
 from brewcast.model.monitor import realised_errors
 
@@ -78,7 +78,7 @@ def error_chart(errors: pd.DataFrame, rate: float, left_out: tuple = ()) -> list
     "Months of alarms."
     serves = START + pd.DateOffset(months=SERVES)
     before = errors[errors.month < serves].tail(REFERENCE)
-    table = chart(errors[errors.month >= serves], before, rate, left_out)
+    table = control_chart(errors[errors.month >= serves], before, rate, left_out)
     return list(table.month[table.alarm != ""])
 
 
@@ -199,7 +199,7 @@ def measure(histories: int, rate: float) -> tuple[pd.DataFrame, list[str], pd.Da
             for watch, months in evidently(spoilt if change.get("till") else table).items():
                 alarms[watch].append((months, at))
             if "level" in change and example is None:
-                example = chart(errors[SERVES - 16 :], errors[: SERVES - 16], rate)
+                example = control_chart(errors[SERVES - 16 :], errors[: SERVES - 16], rate)
         rows += [
             {"histories": name, "watch": w} | figures(a, not name.startswith("no change"))
             for w, a in alarms.items()

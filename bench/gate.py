@@ -20,14 +20,22 @@ import pandas as pd
 
 from brewcast.common.core import read_json, read_parquet
 from brewcast.common.params import read_env
-from brewcast.model.backtest import best_baseline, replay
-from brewcast.model.evaluate import CHECKS, _max_group_loss, _max_luck, contest, decide, monthly_errors, weigh
+from brewcast.model.backtest import best_baseline, replay_recipe
+from brewcast.model.evaluate import (
+    GATE_CHECKS,
+    _check_group_loss,
+    _check_p_value,
+    backtest_recipes,
+    compare_errors,
+    decide_verdict,
+    monthly_errors,
+)
 
 ROOT = Path(__file__).resolve().parent.parent
 BLOCK, LOOKS, WINDOW, TREES = 3, 12, 12, 20
 GAINS = [0.03, 0.05, 0.1]
-GATES = {"without luck": [c for c in CHECKS if c is not _max_luck], "as it is": CHECKS}
-GROUPLESS = [c for c in CHECKS if c is not _max_group_loss]
+GATES = {"without luck": [c for c in GATE_CHECKS if c is not _check_p_value], "as it is": GATE_CHECKS}
+GROUPLESS = [c for c in GATE_CHECKS if c is not _check_group_loss]
 
 
 def panel(products: Path, pair: str) -> pd.DataFrame:
@@ -40,10 +48,10 @@ def panel(products: Path, pair: str) -> pd.DataFrame:
     sibling = {"name": "forest", "params": forest["params"] | {"seed": 1}}
     other = sibling if pair == "siblings" else best_baseline(rows, cutoffs)
     told = []
-    sizes = contest({"champion": {"name": "seasonal", "params": {}}}, rows, cutoffs)
+    sizes = backtest_recipes({"champion": {"name": "seasonal", "params": {}}}, rows, cutoffs)
     groups = sizes[sizes.judged][["series_id", "cutoff", "country", "size"]]
     for name, recipe in {"candidate": forest, "champion": other}.items():
-        told.append(replay(recipe, rows, cutoffs).assign(model=name, judged=True))
+        told.append(replay_recipe(recipe, rows, cutoffs).assign(model=name, judged=True))
     return monthly_errors(pd.concat(told).merge(groups, on=["series_id", "cutoff"]))
 
 
@@ -71,7 +79,7 @@ def figures(made: list[pd.DataFrame], at: int, swapped: bool) -> dict:
     if swapped:
         window = window.rename(columns={"candidate": "champion", "champion": "candidate"})
     intervals = {"coverage": None, "coverage_at_most": None}  # equals have equal intervals
-    return weigh(window) | intervals | {"same_recipe": False, "unfit": {}}
+    return compare_errors(window) | intervals | {"same_recipe": False, "unfit": {}}
 
 
 def measure(products: Path, pair: str, gate: dict, years: int) -> dict:
@@ -84,18 +92,20 @@ def measure(products: Path, pair: str, gate: dict, years: int) -> dict:
     for name, checks in GATES.items():
         turned, promoted = False, 0
         for at in range(LOOKS * years):
-            if decide(both[turned][at], gate, checks)["promoted"]:
+            if decide_verdict(both[turned][at], gate, checks)["promoted"]:
                 turned, promoted = not turned, promoted + 1
         found[f"false a year, {name}"] = promoted / years
-    good = [f for f in both[0] if decide(f, gate, GROUPLESS)["promoted"]]
-    found["of those, a group says no"] = 1 - np.mean([decide(f, gate)["promoted"] for f in good]) if good else np.nan
+    good = [f for f in both[0] if decide_verdict(f, gate, GROUPLESS)["promoted"]]
+    found["of those, a group says no"] = (
+        1 - np.mean([decide_verdict(f, gate)["promoted"] for f in good]) if good else np.nan
+    )
     for gain in GAINS:
         hits = {name: [] for name in GATES}
         for _ in range(years // 2):
             made = histories(errors, LOOKS + WINDOW, gain, draw)
             looks = [figures(made, at, False) for at in range(LOOKS)]
             for name, checks in GATES.items():
-                hits[name].append(any(decide(f, gate, checks)["promoted"] for f in looks))
+                hits[name].append(any(decide_verdict(f, gate, checks)["promoted"] for f in looks))
         found |= {f"{gain:.0%} better, {name}": np.mean(hit) for name, hit in hits.items()}
     return found
 

@@ -25,11 +25,11 @@ from brewcast.common.hashing import sha256
 from brewcast.common.params import check_environment
 from brewcast.common.paths import find_root
 from brewcast.model.backtest import best_baseline, earlier_cutoffs, judged_cutoffs, wape_error
-from brewcast.model.evaluate import contest, judge, next_challenger
-from brewcast.model.features import feature_versions, restated
-from brewcast.model.leakage_checks import UNFIT, feature_rows, unfit_for_judging
+from brewcast.model.evaluate import backtest_recipes, gate_verdict, next_challenger
+from brewcast.model.features import feature_versions, record_versions
+from brewcast.model.leakage_checks import UNFIT_RULES, feature_rows, unfit_reasons
 from brewcast.model.recipes import RECIPES, Baseline, build_model, load_model, model_bytes
-from brewcast.model.train import choose_settings, fit_model, fitted_with
+from brewcast.model.train import choose_settings, fit_environment, fit_model
 
 CALENDAR = {"unit": "day", "decided_after_days": 2, "open_within_days": 10, "hemisphere": "north"}
 CALENDAR |= {"countries": {}, "weekday": None}
@@ -74,7 +74,7 @@ def make_chain(
 ) -> SimpleNamespace:  # rows, known, plan, most, judged, earlier, champion, honest (recipe), choices, folder, lock
     "Everything that a candidate needs to be judged."
     store_month, plan = make_sales(stores, months)
-    known = restated(store_month, None, CALENDAR)
+    known = record_versions(store_month, None, CALENDAR)
     tables = feature_versions(known, plan, CALENDAR)
     cutoffs = sorted(tables["history"].event_timestamp.dt.tz_localize(None).unique())
     rows = pd.concat([feature_rows(tables, at).reset_index().assign(cutoff=at) for at in cutoffs], ignore_index=True)
@@ -107,18 +107,18 @@ def bring(
     key = (repr(recipe), id(rows)) if recipe == chain.honest else None  # four of them are the good forest otherwise
     predictions = chain.contests.get(key)
     if predictions is None:
-        predictions = contest({"candidate": recipe, "champion": chain.champion}, rows, judged)
+        predictions = backtest_recipes({"candidate": recipe, "champion": chain.champion}, rows, judged)
         chain.contests |= {key: predictions} if key else {}
     predictions = narrow(predictions) if narrow else predictions
     file.write_bytes(model_bytes(fit_model(recipe, rows, rows.month.max())))
     card = {"recipe": recipe, "chosen_on": chain.earlier if chosen_on is None else chosen_on}
-    card |= {"model_sha256": sha256(file), "environment": fitted_with(chain.lock)}
+    card |= {"model_sha256": sha256(file), "environment": fit_environment(chain.lock)}
     card["environment"]["packages"] |= packages or {}
     if spoil:
         spoil(file)
     seen = (rows, predictions, judged, chain.known, chain.plan, CALENDAR, chain.choices)
-    unfit = unfit_for_judging(card, file, chain.lock, *seen)
-    return judge(predictions, False, unfit), judge(predictions, False)
+    unfit = unfit_reasons(card, file, chain.lock, *seen)
+    return gate_verdict(predictions, False, unfit), gate_verdict(predictions, False)
 
 
 @contextlib.contextmanager
@@ -349,7 +349,7 @@ def bring_all(
         verdict, by_errors = saboteur.bring(chain)
         also = saboteur.also(chain) if saboteur.also else None
         right = (verdict["verdict"], verdict["rule"]) == (saboteur.verdict, saboteur.rule) and also != ""
-        if verdict["rule"] in UNFIT:  # then it must not forecast in the champion's shadow either
+        if verdict["rule"] in UNFIT_RULES:  # then it must not forecast in the champion's shadow either
             names = {"recipe": chain.champion, "candidate": {"name": saboteur.name}, "champion": chain.champion}
             right &= next_challenger(verdict | names, {}, chain.champion) is None
         result = {name: verdict[name] for name in ("verdict", "rule", "reason")} | {"name": saboteur.name}
@@ -378,7 +378,7 @@ def lines_of(
     mark = paint(GREEN, "ok   ") if result["right"] else paint(RED, "WRONG")
     said = paint(GREEN if result["right"] else RED, f"{SAID[result['verdict']]}, {result['rule']}")
     lines = [f"{mark} {saboteur.name}: {saboteur.did}", f"      {said}: {result['reason']}"]
-    if result["rule"] in UNFIT and result["by_errors"] == "better":
+    if result["rule"] in UNFIT_RULES and result["by_errors"] == "better":
         lines.append(
             paint(FAINT, f"      by its errors alone it would have been promoted, with a gain of {result['gain']:.0%}")
         )

@@ -17,16 +17,16 @@ import numpy as np
 import pandas as pd
 
 from brewcast.common.core import read_parquet
-from brewcast.model.backtest import interval_error, replay
+from brewcast.model.backtest import interval_error, replay_recipe
 from brewcast.model.intervals import (
-    GROUPS,
+    HISTORY_GROUPS,
+    abs_log_error,
+    add_bounds,
     add_intervals,
-    add_reach,
+    calibration_rows,
     constant_intervals,
     history_group,
     interval_factors,
-    known_rows,
-    log_error,
     replay_intervals,
 )
 
@@ -39,7 +39,9 @@ def walk_forward(rows: pd.DataFrame, name: str) -> pd.DataFrame:
     cutoffs = sorted(rows.cutoff[rows.actual.notna()].unique())
     known = rows[["series_id", "cutoff", "has_own_season", "months_of_history"]]
     known = known.assign(seasonal_forecast=rows.rate_seasonal * rows.expected_units)
-    told = replay({"name": name, "params": RECIPES[name]}, rows, cutoffs).merge(known, on=["series_id", "cutoff"])
+    told = replay_recipe({"name": name, "params": RECIPES[name]}, rows, cutoffs).merge(
+        known, on=["series_id", "cutoff"]
+    )
     return told[told.actual.notna()]
 
 
@@ -99,7 +101,7 @@ def measured(told: pd.DataFrame) -> dict:
     line["worst"], line["best"] = min(per_window), max(per_window)
     rows = pd.concat(held["serves"])
     inside, group = rows.actual.between(rows.lower, rows.upper), history_group(rows)
-    for place, name in enumerate(GROUPS):
+    for place, name in enumerate(HISTORY_GROUPS):
         line[name] = inside[group == place].mean()
         line[f"n {name}"] = int((group == place).sum())
     return line
@@ -112,8 +114,8 @@ def served(told: pd.DataFrame) -> pd.DataFrame:
         judged = cutoffs[:n][-min(JUDGED, max(n - 1, 1)) :]
         part = told[told.cutoff.isin(cutoffs[max(n - 2 * len(judged), 0) : n])]
         part, asked = part.assign(judged=part.cutoff >= judged[0]), told[told.cutoff == cutoffs[n]]
-        half = np.quantile(log_error(known_rows(part, cutoffs[n])), 0.8)
-        constant = add_reach(asked, np.full(len(asked), half))
+        half = np.quantile(abs_log_error(calibration_rows(part, cutoffs[n])), 0.8)
+        constant = add_bounds(asked, np.full(len(asked), half))
         said = add_intervals(asked, interval_factors(replay_intervals(part), asked))
         parts.append(said.assign(constant_lower=constant.lower, constant_upper=constant.upper))
     return pd.concat(parts, ignore_index=True)
@@ -134,7 +136,7 @@ def over_a_history(told: pd.DataFrame) -> dict:
     constant = rows.assign(lower=rows.constant_lower, upper=rows.constant_upper)
     held = rows.actual.between(rows.lower, rows.upper)
     line = {"months": rows.cutoff.nunique()} | resampled(held, rows.cutoff)
-    for place, name in enumerate(GROUPS):
+    for place, name in enumerate(HISTORY_GROUPS):
         taken = history_group(rows) == place
         line |= {name: held[taken].mean(), f"months {name}": rows.cutoff[taken].nunique()}
     for name, part in {"serves": rows, "constant": constant}.items():

@@ -24,7 +24,7 @@ from servers import PostgresServer, RedisServer  # noqa: E402
 from tables import all_tables, make_lines, make_plan  # noqa: E402
 
 from brewcast.common.core import write_json, write_parquet  # noqa: E402
-from brewcast.model.feature_store import materialise, open_store, view_features  # noqa: E402
+from brewcast.model.feature_store import feature_views, materialize_features, open_store  # noqa: E402
 from brewcast.registry.online_writer import feast_settings, push_online  # noqa: E402
 from brewcast.serving.online_store import open_rows  # noqa: E402
 
@@ -62,7 +62,7 @@ def medians(readers: dict, times: int) -> dict[str, float]:
 
 
 def compare(name: str, ids: list[str], folder: Path, url: str, settings: dict | None) -> None:
-    rows = open_rows(url, **view_features(folder, "bench"), timeout=30)
+    rows = open_rows(url, **feature_views(folder, "bench"), timeout=30)
     store = open_store(folder, "bench", online=settings)
     service = store.get_feature_service("next_month")
     for count, times in ((1, 200), (100, 20), (len(ids), 3)):
@@ -86,10 +86,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as beside, RedisServer() as redis, PostgresServer() as postgres:
         folder = Path(beside) / "products/bench/features"
         ids = write_tables(folder, stores)
-        materialise(folder, "bench", pd.Timestamp(CUTOFF.date()))
+        materialize_features(folder, "bench", pd.Timestamp(CUTOFF.date()))
         for server in (redis, postgres):
             push_online(beside, "bench", server.url)
-        features = sum(map(len, view_features(folder, "bench")["views"].values()))
+        features = sum(map(len, feature_views(folder, "bench")["views"].values()))
         print(f"\n{features} features a row; milliseconds a read, median\n")
         print(f"{'store':<12}{'rows':>8}{'ours':>12}{'Feast':>12}{'times':>8}")
         compare("sqlite", ids, folder, f"sqlite:///{folder / 'online.db'}", None)

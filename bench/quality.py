@@ -24,9 +24,18 @@ import pandas as pd
 from brewcast.common.contracts import connect
 from brewcast.common.core import read_json
 from brewcast.common.params import read_env
-from brewcast.data.clean import clean, incomplete_months, left_out_months
+from brewcast.data.clean import clean, excluded_months, incomplete_months
 from brewcast.data.ingest import Query, ingest, largest_lines, repeated_between_files
-from brewcast.data.quality import alike_stores, history, judge_month, large_lines, reports, summary, totals, untrusted
+from brewcast.data.quality import (
+    build_history,
+    check_all_months,
+    check_large_lines,
+    check_month_data,
+    check_similar_ids,
+    check_totals,
+    mark_left_out,
+    summarize_lines,
+)
 from brewcast.data.simulate import write_export
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -128,7 +137,7 @@ def simulated(seed: int, folder: Path) -> Path:
     )
     gives.sales.parent.mkdir()
     keys = "source sql plan_sql files lacks key categories returns max_bad_share".split()
-    ingest(data=folder / "data", **{key: env[key] for key in keys}, gives=gives)
+    ingest(data=folder / "data", **{key: env[key] for key in keys}, product_paths=gives)
     kept, _ = clean(connect().read_parquet(gives.sales), env["lacks"], env["calendar"])
     (folder / "clean").mkdir()
     pd.DataFrame({"month": kept["month"].to_pylist()}).to_parquet(folder / "clean/store_month.parquet")
@@ -165,8 +174,8 @@ WHO = {  # mistakes in the whole history: what is done, the check that must tell
 def who_is_who(store: pd.DataFrame, month: pd.Timestamp, calendar: dict) -> dict[str, str]:
     "By check: the level of what is said when the month is the last, and whether it is still taken for whole."
     units = store.groupby(["month", "store_id"], as_index=False).units.sum().rename(columns={"units": "quantity_sold"})
-    told = {f["check"]: f["level"] for f in alike_stores(store, month) + totals(units, month)}
-    left_out, alone, _ = left_out_months(store[["store_id", "date", "lines"]].reset_index(drop=True), calendar)
+    told = {f["check"]: f["level"] for f in check_similar_ids(store, month) + check_totals(units, month)}
+    left_out, alone, _ = excluded_months(store[["store_id", "date", "lines"]].reset_index(drop=True), calendar)
     ends = store[store.month <= month].date.agg(["min", "max"])  # what the source's first and last date alone would say
     lost = {f"{month:%Y-%m}"} & set(left_out) - set(incomplete_months(*ends, calendar))
     return told | ({"dates": "warn"} if len(alone) else {}) | ({"month": "lost"} if lost else {})
@@ -174,9 +183,12 @@ def who_is_who(store: pd.DataFrame, month: pd.Timestamp, calendar: dict) -> dict
 
 def alarms(tables: dict, months: list, calendar: dict, dataset: dict, largest: pd.DataFrame) -> list[dict]:
     "Stops and warns on the data as it is, each month judged as the last."
-    past, told = history(tables, months[-1]), reports(tables["store"], pd.DatetimeIndex(months), calendar)
-    told += large_lines(largest, tables["store"])
-    judged = (judge_month(past, month, told, dataset) for month in months)
+    past, told = (
+        build_history(tables, months[-1]),
+        check_all_months(tables["store"], pd.DatetimeIndex(months), calendar),
+    )
+    told += check_large_lines(largest, tables["store"])
+    judged = (check_month_data(past, month, told, dataset) for month in months)
     return [found for of_month in judged for found in of_month if found["level"] != "note"]
 
 
@@ -231,7 +243,7 @@ def found_of(
         f"CREATE OR REPLACE TEMP TABLE before AS SELECT * FROM lines WHERE date_trunc('month', date) = DATE '{month:%Y-%m-%d}' - INTERVAL 1 MONTH"
     )
     db.con.execute(f"CREATE OR REPLACE TEMP TABLE harmed AS {query.format(**names)}")
-    now = summary(db.table("harmed"), lacks)
+    now = summarize_lines(db.table("harmed"), lacks)
     harmed = {
         name: pd.concat([table[table.month < month], now[name]], ignore_index=True) for name, table in tables.items()
     }
@@ -243,12 +255,14 @@ def found_of(
     where = right.get(place, place)
     dataset = in_two_files(db, SECOND_FILE[harm]) if harm in SECOND_FILE else {}
     rows = pd.concat([largest[largest.month < month], largest_of(db, "harmed")], ignore_index=True)
-    told = reports(harmed["store"], pd.DatetimeIndex([month]), calendar) + large_lines(rows, harmed["store"])
-    found = judge_month(history(harmed, month), month, told, dataset)
+    told = check_all_months(harmed["store"], pd.DatetimeIndex([month]), calendar) + check_large_lines(
+        rows, harmed["store"]
+    )
+    found = check_month_data(build_history(harmed, month), month, told, dataset)
     since = month + pd.DateOffset(months=12 if "year ago" in harm else 0)
     told = [
         "stop" if "left_out" in f["figures"] else f["level"]  # in an older month it is left out, and stops nothing
-        for f in (untrusted(f, since) for f in found)
+        for f in (mark_left_out(f, since) for f in found)
         if f["check"] == check
         and (
             any(w in f["where"] for w in ([where] if isinstance(where, str) else where))
@@ -269,7 +283,7 @@ def measure(source: str, products: Path, months: int) -> tuple[dict, list[dict]]
         db.con.execute(f"CREATE TABLE lines AS FROM '{place}/ingest/sales.parquet'")
         dataset = read_json(next(place.glob("**/dataset.json")))
         every = sorted(pd.to_datetime(pd.read_parquet(place / "clean/store_month.parquet").month.unique()))
-    tables, largest = summary(db.table("lines"), lacks), largest_of(db, "lines")
+    tables, largest = summarize_lines(db.table("lines"), lacks), largest_of(db, "lines")
     said = alarms(tables, every, calendar, dataset, largest)
     levels = Counter(found["level"] for found in said)
     column = {"false stops": f"{levels['stop']}", "false warns": f"{levels['warn']} in {len(every)} months"}

@@ -25,8 +25,8 @@ import yaml
 from compare_products import NOT_COMPARED, Build, Difference, compare, fresh_shell, not_compared, read_renames, sha256
 from measure import children_cpu
 
-from brewcast.common.text import counted
-from brewcast.workflow.runs import code_as_it_is, git
+from brewcast.common.text import format_count
+from brewcast.workflow.runs import run_git, snapshot_code
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = ["simulated", "walmart", "maven_market", "dominicks_oj"]
@@ -41,7 +41,9 @@ def find_commit(
 ) -> str:
     "A commit's hash. Raises ValueError where there is none."
     commit = (
-        code_as_it_is(ROOT)["commit"] if name == "." else git(ROOT, "rev-parse", "-q", "--verify", f"{name}^{{commit}}")
+        snapshot_code(ROOT)["commit"]
+        if name == "."
+        else run_git(ROOT, "rev-parse", "-q", "--verify", f"{name}^{{commit}}")
     )
     if not commit:
         raise ValueError(f"{name} is no commit of {ROOT}: fetch it first, or name another")
@@ -110,14 +112,14 @@ def report(
 ) -> str:  # a few lines
     "The first difference, and how many there are."
     if not found:
-        return f"{source}: {counted(compared, 'product is', 'products are')} the same"
+        return f"{source}: {format_count(compared, 'product is', 'products are')} the same"
     counts = Counter(difference.stage for difference in found)
     by_stage = ", ".join(f"{stage} {count}" for stage, count in counts.items())
     first, one_sided = found[0], [f"  {d.file}: {d.detail}" for d in found if d.detail.startswith("the file is only")]
     return "\n".join(
         [
             f"{source}: NOT the same. It begins in {first.stage}, with {first.file}: {first.detail}",
-            f"  {counted(len(found), 'product differs', 'products differ')}: {by_stage}",
+            f"  {format_count(len(found), 'product differs', 'products differ')}: {by_stage}",
             *one_sided,
         ]
     )
@@ -149,7 +151,7 @@ def check_data(
 
 
 def compare_commits(
-    asked: argparse.Namespace,  # see `asked_for`
+    asked: argparse.Namespace,  # see `read_checked_products`
     folder: Path,  # where the builds go
 ) -> bool:  # Does anything differ?
     "Build and compare source by source, and say what came out."

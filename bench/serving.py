@@ -38,7 +38,7 @@ sys.path.insert(0, str(PEERS))
 
 from process import SERVE, Service, free_port, pinned, post, prepared, project_over_copy  # noqa: E402
 
-from brewcast.common.text import counted  # noqa: E402
+from brewcast.common.text import format_count  # noqa: E402
 
 PY, PORT = sys.executable, "<port>"
 OURS, STOCK, BATCHING = "Brewcast", "BentoML + scikit-learn, stock", "BentoML + scikit-learn, batching"
@@ -253,7 +253,7 @@ def main() -> None:
     where = f"{os.cpu_count()} cores, load {before[0]:.1f} before and {os.getloadavg()[0]:.1f} after"
     how = "service and wrk on a core each" if cores[0] is not None else "one core for service and wrk"
     tools = {tool: version(tool) for tool in TOOLS}
-    print(f"\n{asked.source}: {counted(len(about['stores']), 'store')}, {json.dumps(about['recipe'])}")
+    print(f"\n{asked.source}: {format_count(len(about['stores']), 'store')}, {json.dumps(about['recipe'])}")
     print(f"{asked.rounds} rounds of {asked.seconds:g} s a load; {where}; {how}; Python {platform.python_version()}")
     print("; ".join(f"{name} {number}" for name, number in tools.items()))
     print(f"\n{tables(found)}\n")
@@ -273,7 +273,9 @@ def notes(found: dict[str, dict | str], about: dict) -> list[str]:
     ]
     said += ["mlflow models serve has no look-up of stores: it is sent the features, and answers the forecast alone."]
     if len(about["stores"]) < 100:
-        said.append(f"The source has {counted(len(about['stores']), 'store')}: a request of 100 is one of all of them.")
+        said.append(
+            f"The source has {format_count(len(about['stores']), 'store')}: a request of 100 is one of all of them."
+        )
     if not about["plan"]:
         said.append(f"{about['recipe']['name']} of this source takes no plan, so there is no what-if.")
     if "weight" not in about:

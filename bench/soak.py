@@ -36,7 +36,7 @@ sys.path.insert(0, str(ROOT / "bench" / "peers" / "serving"))
 
 from process import SERVE, Service, free_port, pinned, prepared, project_over_copy  # noqa: E402
 
-from brewcast.common.text import counted  # noqa: E402
+from brewcast.common.text import format_count  # noqa: E402
 
 PY, CONNECTIONS, PATIENCE = sys.executable, 16, 30  # seconds that an answer may take
 CYCLE = (["split", "10"], ["promote", "--yes"], ["rollback"], ["lift"])
@@ -295,7 +295,7 @@ def told(result: dict) -> str:
         line += (
             f"; first new answer {result['seen_from_start']:.2f} s after its start, {result['seen_from_return']:+.2f} s"
         )
-        line += f" after its return; last old one {result['old_until_from_return']:+.2f} s; {counted(result['stores'], 'store')}"
+        line += f" after its return; last old one {result['old_until_from_return']:+.2f} s; {format_count(result['stores'], 'store')}"
     else:
         line += "; no store's version changes"
     return f"{line}; slowest answer meanwhile {result['worst_ms']:.0f} ms"

@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from brewcast.common.lock import project_lock
-from brewcast.common.params import QUIET, env_files
+from brewcast.common.params import TELEMETRY_OFF, env_files
 
 ROOT = Path(__file__).resolve().parent.parent
 SITE, SCRATCH = ROOT / "_docs", ROOT / "scratch/docs"
@@ -85,7 +85,7 @@ def make_site(
 ) -> int:  # exit status
     "Build the site and check every link."
     shutil.rmtree(target, ignore_errors=True)
-    told = QUIET | {
+    told = TELEMETRY_OFF | {
         "PYTHONHASHSEED": "0",
         "NO_MKDOCS_2_WARNING": "1",
         "PYTHONPATH": str(ROOT),

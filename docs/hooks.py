@@ -12,13 +12,13 @@ from notebooks import NotBuilt, built, page, tags, with_parameters
 from picture import pipeline_picture
 from reference import commands_page, module_page, modules, names, parameters_page
 
-from brewcast.cli import summary
-from brewcast.common.params import env_files, read_env, stages, upstream_of
+from brewcast.cli import build_summary
+from brewcast.common.params import env_files, read_env, read_stages, upstream_of
 from brewcast.workflow.notebooks import notebooks
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCE = next(iter(env_files(ROOT)))  # the default one: the site shows its last build
-STAGES = stages(ROOT, read_env(ROOT))
+STAGES = read_stages(ROOT, read_env(ROOT))
 PAGES = {name: stage["source"].removeprefix("nbs/").removesuffix(".ipynb") for name, stage in STAGES.items()}
 GROUPS = {  # packages, in the data's way
     "common": "Common",
@@ -187,7 +187,7 @@ def on_page_markdown(markdown, page, config, files):
         assert found == 1, "README.md: the site draws the pipeline in place of one mermaid block; there is none"
     markdown = markdown.replace("](LICENSE)", "](LICENSE.md)").replace("](docs/pages/", "](")
     if "<!-- summary -->" in markdown:
-        said = summary(ROOT, SOURCE).replace(f"{ROOT.as_uri()}/", "")
+        said = build_summary(ROOT, SOURCE).replace(f"{ROOT.as_uri()}/", "")
         markdown = markdown.replace("<!-- summary -->", f"```text\n{said}\n```")
     markdown = re.sub("<!-- injected: (.*) -->", lambda found: injected(found[1]), markdown)
     return linked_names(markdown, page.file.src_uri, config.extra["names"])

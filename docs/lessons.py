@@ -11,12 +11,12 @@ import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 
-from brewcast.common.params import QUIET
-from brewcast.common.text import counted
+from brewcast.common.params import TELEMETRY_OFF
+from brewcast.common.text import format_count
 from brewcast.workflow import kernels
-from brewcast.workflow.executor import KERNEL
+from brewcast.workflow.executor import KERNEL_ENVIRONMENT
 from brewcast.workflow.notebooks import notebooks
-from brewcast.workflow.staleness import module_closure, normal_form, package_data
+from brewcast.workflow.staleness import module_closure, normal_form, package_data_files
 
 ROOT = Path(__file__).resolve().parent.parent
 CACHE = ROOT / "scratch/docs/lessons"
@@ -37,7 +37,7 @@ def executed(
         timeout=300,
         resources={"metadata": {"path": str(path.parent)}},
         extra_arguments=["--log-level=CRITICAL"],
-        kernel_manager_class=kernels.Manager,
+        kernel_manager_class=kernels.ForkKernelManager,
     ).execute()
     return notebook
 
@@ -50,7 +50,7 @@ def place(
     "Where an executed notebook is kept: by its code, that of the modules that it imports, and the lock's content."
     code = [[cell.id, normal_form(cell.source)] for cell in nbformat.read(path, 4).cells if cell.cell_type == "code"]
     modules = module_closure([form for _, form in code], root / "brewcast")
-    others = [file.read_text() for file in package_data(modules, [form for _, form in code], root / "brewcast")]
+    others = [file.read_text() for file in package_data_files(modules, [form for _, form in code], root / "brewcast")]
     content = [code, modules, others, (root / "requirements.lock").read_text()]
     return cache / f"{path.stem}-{hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]}.ipynb"
 
@@ -72,14 +72,14 @@ def execute(
             failed[path] = error
 
     cache.mkdir(parents=True, exist_ok=True)
-    os.environ.update(KERNEL | QUIET)
+    os.environ.update(KERNEL_ENVIRONMENT | TELEMETRY_OFF)
     if len(paths) > WORKERS:
-        kernels.start({})
+        kernels.start_warm_process({})
     try:
         with ThreadPoolExecutor(WORKERS) as pool:
             list(pool.map(one, paths))
     finally:
-        kernels.end()
+        kernels.end_warm_process()
     return failed
 
 
@@ -118,7 +118,7 @@ def main() -> int:  # exit status
     failed = execute(paths, ROOT, CACHE)
     for path, error in failed.items():
         print(f"{path.relative_to(ROOT)}: {error}", file=sys.stderr)
-    print(f"lessons: {counted(len(paths) - len(failed), 'notebook')} passed, {len(failed)} failed")
+    print(f"lessons: {format_count(len(paths) - len(failed), 'notebook')} passed, {len(failed)} failed")
     return 1 if failed else 0
 
 

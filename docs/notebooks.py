@@ -9,8 +9,8 @@ from pathlib import Path
 
 import nbformat
 
-from brewcast.common.text import counted
-from brewcast.workflow.staleness import program
+from brewcast.common.text import format_count
+from brewcast.workflow.staleness import code_to_run
 
 LONG = 30  # lines of code; longer cells are folded
 HIDDEN = re.compile(r"(?m)^#\| *(hide|default_exp)\b")
@@ -26,7 +26,9 @@ def code_of(
     notebook: nbformat.NotebookNode,  # with or without outputs
 ) -> list[str]:  # one text a cell that holds a program
     "A stage's program, without comments, prose, lessons and what papermill injected."
-    return [form for _, form in program([cell for cell in notebook.cells if "injected-parameters" not in tags(cell)])]
+    return [
+        form for _, form in code_to_run([cell for cell in notebook.cells if "injected-parameters" not in tags(cell)])
+    ]
 
 
 def tags(
@@ -105,7 +107,9 @@ def shown_code(
     block = f"```python\n{code}\n```" if "```" not in code else f"~~~~python\n{code}\n~~~~"
     folded = "what the build injected here" if "injected-parameters" in tags(cell) else None
     if names and code.count("\n") >= LONG:
-        folded = ", ".join(f"<code>{name}</code>" for name in names) + f": {counted(code.count(chr(10)) + 1, 'line')}"
+        folded = (
+            ", ".join(f"<code>{name}</code>" for name in names) + f": {format_count(code.count(chr(10)) + 1, 'line')}"
+        )
     if folded:
         block = f'<details class="fold" markdown>\n<summary>{folded}</summary>\n\n{block}\n\n</details>'
     return f"{marks}\n\n{block}" if marks else block

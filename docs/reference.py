@@ -14,7 +14,7 @@ import yaml
 from fastcore.docments import docments
 from notebooks import defined
 
-from brewcast.cli import COMMANDS, parser
+from brewcast.cli import COMMANDS, argument_parser
 
 LONGEST = 12  # lines of a constant; longer ones are read in their notebook
 
@@ -225,5 +225,5 @@ def usage(
     "How a command is called."
     said = io.StringIO()
     with contextlib.redirect_stdout(said), contextlib.suppress(SystemExit):
-        parser().parse_args([command, "--help"])
+        argument_parser().parse_args([command, "--help"])
     return said.getvalue().strip()

@@ -39,7 +39,7 @@ class Notebooks(LargeFileManager):
         "Without outputs, and the module is made from it: an edit is what runs. One that is half typed is saved, and says so."
         from nbdev.clean import clean_jupyter
 
-        from brewcast.workflow.notebooks import export_saved
+        from brewcast.workflow.notebooks import export_after_save
 
         if is_ours(path) and model.get("type") == "notebook" and model.get("content"):
             clean_jupyter(path=str(root / path.strip("/")), model=model)
@@ -48,7 +48,7 @@ class Notebooks(LargeFileManager):
                 if cell["cell_type"] == "code":
                     cell["outputs"] = []
         saved = super().save(model, path)
-        if is_ours(path) and (told := export_saved(root, root / path.strip("/"))):
+        if is_ours(path) and (told := export_after_save(root, root / path.strip("/"))):
             saved["message"] = f"Saved. No build until this is whole: {told}"
         return saved
 

@@ -14,11 +14,11 @@ from types import SimpleNamespace
 
 from releases import ROOT
 from servers import free_port
-from waits import until
+from waits import wait_until
 
-from brewcast.delivery.package import call, quiet_environment
+from brewcast.delivery.package import http_request, isolated_environment
 
-ONE = {"store_ids": ["STORE101"]}
+ONE_STORE = {"store_ids": ["STORE101"]}
 
 
 def post(port: int, body: bytes | dict, kind: str | None = "application/json", path: str = "/forecast", **headers):
@@ -33,7 +33,7 @@ def post(port: int, body: bytes | dict, kind: str | None = "application/json", p
     return answer.status, content
 
 
-def flood(port: int, begin: bytes, piece: bytes, most: int = 64_000_000) -> int | None:
+def send_until_closed(port: int, begin: bytes, piece: bytes, most: int = 64_000_000) -> int | None:
     "Send a beginning, and then the same piece until the connection is closed. How many bytes went; None: all of them."
     with socket.create_connection(("127.0.0.1", port), timeout=60) as client:
         sent = len(begin)
@@ -47,14 +47,14 @@ def flood(port: int, begin: bytes, piece: bytes, most: int = 64_000_000) -> int 
 
 
 @contextlib.contextmanager
-def serving(command: list[str], log: Path, **options):
+def run_service(command: list[str], log: Path, **options):
     "A service that is ready, on a free port (PORT in the command), in a session of its own, of which nothing is left."
     port = free_port()
     line = [re.sub(r"\bPORT$", str(port), part) for part in command]
     with log.open("w") as said:
         process = subprocess.Popen(line, stdout=said, stderr=said, start_new_session=True, **options)
     try:
-        until(lambda: _is_ready(port), "ready", process, patience=180, log=log)
+        wait_until(lambda: _is_ready(port), "ready", process, patience=180, log=log)
         yield SimpleNamespace(port=port, process=process, log=log)
     finally:
         with contextlib.suppress(ProcessLookupError):
@@ -64,15 +64,15 @@ def serving(command: list[str], log: Path, **options):
 
 def _is_ready(port: int) -> bool:
     with contextlib.suppress(OSError):
-        return call(port, "GET", "/readyz", patience=5)[0] == 200
+        return http_request(port, "GET", "/readyz", timeout=5)[0] == 200
     return False
 
 
 @contextlib.contextmanager
-def application(release, work, **variables):
+def run_application(release, work, **variables):
     "The service in a process of its own, without BentoML around it."
     named = {f"BREWCAST_{name.upper()}": str(value) for name, value in variables.items()}
-    environment = quiet_environment(work) | {"PYTHONPATH": str(ROOT), "BREWCAST_RELEASE": str(release)} | named
+    environment = isolated_environment(work) | {"PYTHONPATH": str(ROOT), "BREWCAST_RELEASE": str(release)} | named
     command = [sys.executable, "-m", "brewcast.serving.app", "--port", "PORT"]
-    with serving(command, work / "log", cwd=work, env=environment) as service:
+    with run_service(command, work / "log", cwd=work, env=environment) as service:
         yield service

@@ -15,7 +15,7 @@ import pytest
 from filelock import FileLock
 from guardian import watch
 
-from brewcast.common.params import QUIET
+from brewcast.common.params import TELEMETRY_OFF
 
 sys.path.append(str(Path(__file__).resolve().parent.parent / "bench"))  # its programs are tested, too
 pytest_plugins = ["toy"]  # a small project of four stages
@@ -28,7 +28,7 @@ MISSING = "no data: "  # how the reason of a skip begins where only the data of 
 ACTIVATED = ("SOURCE", "PLOOMBER_", "BREWCAST_", "MLFLOW_", "BENTOML_", "JUPYTER_CONFIG")
 for name in [name for name in os.environ if name.startswith(ACTIVATED) and name != "BREWCAST_FORBID_SKIPS"]:
     del os.environ[name]  # the tests are those of the project, whatever source is activated
-os.environ.update(QUIET)
+os.environ.update(TELEMETRY_OFF)
 
 
 def copy_project(target: Path) -> Path:

@@ -13,14 +13,16 @@ import yaml
 from conftest import ROOT
 from packaging.utils import canonicalize_name
 
-from brewcast.delivery.package import closure
+from brewcast.delivery.package import dependency_closure
 from brewcast.workflow.staleness import normal_form
 
 CONTRACTS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
 LAYERS = [set(layer.split(" | ")) for layer in CONTRACTS[0]["layers"]]
-LOADERS = {"import_module", "__import__", "exec", "eval", "pkgutil", "runpy", "entry_points", "resolve_name"}
-LOADS_BY_NAME = {"workflow/kernels"}  # libraries that kernels will ask for: what PRELOAD names, nothing of Brewcast
-OUTSIDE_THE_BENTO = {("prediction_log.py", "duckdb")}  # reads logs for the monthly round; the service only writes them
+DYNAMIC_IMPORTS = {"import_module", "__import__", "exec", "eval", "pkgutil", "runpy", "entry_points", "resolve_name"}
+MAY_IMPORT_BY_NAME = {
+    "workflow/kernels"
+}  # libraries that kernels will ask for: what PRELOAD names, nothing of Brewcast
+NOT_IN_BENTO = {("prediction_log.py", "duckdb")}  # reads logs for the monthly round; the service only writes them
 
 
 def module_of(notebook: str) -> str:
@@ -28,7 +30,7 @@ def module_of(notebook: str) -> str:
     return re.sub(r"\b\d\d_", "", notebook).replace("/", ".")
 
 
-def allowed(package: str) -> set[str]:
+def allowed_packages(package: str) -> set[str]:
     "The packages that one may import, by the contracts that `lint-imports` reads."
     (at,) = [number for number, layer in enumerate(LAYERS) if package in layer]
     below = {package}.union(*LAYERS[at + 1 :])
@@ -38,15 +40,17 @@ def allowed(package: str) -> set[str]:
     return below
 
 
-def parsed(code: str) -> list[ast.AST]:
+def all_nodes(code: str) -> list[ast.AST]:
     "Every node of code; a notebook's magics are left out."
     return list(ast.walk(ast.parse(re.sub(r"(?m)^(\s*)[%!].*", r"\1pass", code))))
 
 
-def imported(code: str) -> set[str]:
+def imported_modules(code: str) -> set[str]:
     "Modules of Brewcast that code imports, or that stand in it as a string, as `files` and `find_spec` are given them."
-    found, nodes = set(), parsed(code)
-    programs = {id(then) for node in nodes for then in after_m(node)}  # processes of their own, maybe of older code
+    found, nodes = set(), all_nodes(code)
+    programs = {
+        id(then) for node in nodes for then in nodes_after_dash_m(node)
+    }  # processes of their own, maybe of older code
     for node in nodes:
         if isinstance(node, ast.ImportFrom):
             found |= {
@@ -56,55 +60,59 @@ def imported(code: str) -> set[str]:
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.Constant) and id(node) not in programs:
             found |= {str(node.value)} if re.fullmatch(r"brewcast(\.\w+)+(:\w+)?", str(node.value)) else set()
-        elif isinstance(node, ast.Call) and named(node.func) in ("import_module", "__import__"):
-            name, *package = [str(ast.literal_eval(v)) for v in values_of(node) if isinstance(v, ast.Constant)] or [""]
+        elif isinstance(node, ast.Call) and last_name(node.func) in ("import_module", "__import__"):
+            name, *package = [
+                str(ast.literal_eval(v)) for v in argument_nodes(node) if isinstance(v, ast.Constant)
+            ] or [""]
             found.add(package[0] + name if name.startswith(".") and package else name)
     ours = {name for name in found if name and re.match(r"brewcast\.", name)}
     return ours - {"brewcast.__version__"}
 
 
-def values_of(call: ast.Call) -> list[ast.AST]:
+def argument_nodes(call: ast.Call) -> list[ast.AST]:
     return [*call.args, *(keyword.value for keyword in call.keywords)]
 
 
-def named(node: ast.AST) -> str:
+def last_name(node: ast.AST) -> str:
     "The last part of a name."
     return ast.unparse(node).split(".")[-1]
 
 
-def after_m(node: ast.AST) -> list[ast.AST]:
+def nodes_after_dash_m(node: ast.AST) -> list[ast.AST]:
     "What stands after a `-m` in a list or a call."
     items = getattr(node, "elts", None) or getattr(node, "args", None)
     pairs = list(zip(items, items[1:], strict=False)) if isinstance(items, list) else []
     return [then for item, then in pairs if isinstance(item, ast.Constant) and item.value == "-m"]
 
 
-def spoken_of(code: str) -> set[str]:
+def packages_in_strings(code: str) -> set[str]:
     "Packages of Brewcast that strings of code speak of, docstrings aside: a string may be run."
-    nodes = parsed(normal_form(code))
-    programs = {id(then) for node in nodes for then in after_m(node)}
+    nodes = all_nodes(normal_form(code))
+    programs = {id(then) for node in nodes for then in nodes_after_dash_m(node)}
     texts = [str(node.value) for node in nodes if isinstance(node, ast.Constant) and id(node) not in programs]
     packages = "|".join(sorted(set().union(*LAYERS)))
     return {found for text in texts for found in re.findall(rf"\bbrewcast\.(?:{packages})\b", text)}
 
 
-def loaders(code: str) -> set[str]:
+def dynamic_imports(code: str) -> set[str]:
     "Ways of code to import what no reader of imports sees."
     found = set()
-    for node in parsed(code):
+    for node in all_nodes(code):
         if isinstance(node, ast.Import | ast.ImportFrom):
             names = {alias.name for alias in node.names}
-            found |= names & (LOADERS | {"importlib"}) | (
-                {node.module} & LOADERS if isinstance(node, ast.ImportFrom) else set()
+            found |= names & (DYNAMIC_IMPORTS | {"importlib"}) | (
+                {node.module} & DYNAMIC_IMPORTS if isinstance(node, ast.ImportFrom) else set()
             )
         elif isinstance(node, ast.Name | ast.Attribute):
             found |= (
-                {named(node)} & LOADERS if isinstance(node, ast.Name) or named(node) not in ("eval", "exec") else set()
+                {last_name(node)} & DYNAMIC_IMPORTS
+                if isinstance(node, ast.Name) or last_name(node) not in ("eval", "exec")
+                else set()
             )
     return found
 
 
-def reaching_up(root: Path, name: str) -> list[str]:
+def forbidden_imports(root: Path, name: str) -> list[str]:
     "What a notebook imports, speaks of or loads, and must not."
     cells = json.loads((root / f"nbs/{name}.ipynb").read_text())["cells"]
     texts = ["".join(cell["source"]) for cell in cells]
@@ -112,38 +120,40 @@ def reaching_up(root: Path, name: str) -> list[str]:
     found, loads = set(), set()
     for number, (cell, text) in enumerate(zip(cells, texts, strict=True)):
         if cell["cell_type"] == "code":
-            found |= imported(text)
-            loads |= loaders(text) if name not in LOADS_BY_NAME else set()
+            found |= imported_modules(text)
+            loads |= dynamic_imports(text) if name not in MAY_IMPORT_BY_NAME else set()
             if "#| export" in text or number > runs[-1]:  # a lesson may speak of toys
-                found |= spoken_of(text)
-    return above(found, name.split("/")[0]) + sorted(loads)
+                found |= packages_in_strings(text)
+    return modules_above(found, name.split("/")[0]) + sorted(loads)
 
 
-def above(modules: set[str], package: str) -> list[str]:
-    return sorted(module for module in modules if module.split(".")[1] not in allowed(package))
+def modules_above(modules: set[str], package: str) -> list[str]:
+    return sorted(module for module in modules if module.split(".")[1] not in allowed_packages(package))
 
 
 @cache
-def held_by_the_bento() -> set[str]:
+def importable_in_bento() -> set[str]:
     "What may be imported where `serve_requirements` are installed, and nothing else."
     settings = re.search(r"(?m)^serve_requirements = (.*)$", (ROOT / "settings.ini").read_text())[1]
-    there = closure(settings.split())
+    there = dependency_closure(settings.split())
     names = {name for name, dists in packages_distributions().items() if {canonicalize_name(d) for d in dists} & there}
     return names | set(sys.stdlib_module_names) | {"brewcast"}
 
 
-def beside(root: Path) -> list[str]:
+def handwritten_file_problems(root: Path) -> list[str]:
     "What is wrong in the files that are written by hand, and in what the Bento imports."
     wrong = []
     for path in [*sorted((root / "feature_repo").glob("*.py")), root / "brewcast/models.py"]:  # run with the model
-        wrong += [f"{path.relative_to(root)}: {name}" for name in above(imported(path.read_text()), "model")]
+        wrong += [
+            f"{path.relative_to(root)}: {name}" for name in modules_above(imported_modules(path.read_text()), "model")
+        ]
     for path in sorted((root / "brewcast").glob("*/__init__.py")):
         if len(ast.parse(path.read_text()).body) != 1 or not ast.get_docstring(ast.parse(path.read_text())):
             wrong.append(f"{path.relative_to(root)} holds more than a docstring")
     for name in yaml.safe_load((root / "bentofile.yaml").read_text())["include"]:
-        for node in parsed((root / name).read_text()) if name.endswith(".py") else []:
+        for node in all_nodes((root / name).read_text()) if name.endswith(".py") else []:
             if isinstance(node, ast.Import | ast.ImportFrom) and not getattr(node, "level", 0):
                 asked = [node.module] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]
-                tops = {module.split(".")[0] for module in asked} - held_by_the_bento()
-                wrong += [f"{name}: {top}" for top in tops if (Path(name).name, top) not in OUTSIDE_THE_BENTO]
+                tops = {module.split(".")[0] for module in asked} - importable_in_bento()
+                wrong += [f"{name}: {top}" for top in tops if (Path(name).name, top) not in NOT_IN_BENTO]
     return wrong

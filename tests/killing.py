@@ -7,7 +7,7 @@ from collections.abc import Callable
 EFFECTS = {"open", "os.rename", "os.symlink", "os.remove", "os.mkdir", "os.rmdir", "shutil.copytree", "shutil.rmtree"}
 
 
-def in_a_fork(work: Callable) -> int:
+def run_in_fork(work: Callable) -> int:
     "Do it in a process of its own, and give its exit status: 9 where it was made to die."
     child = os.fork()
     if child:

@@ -5,16 +5,16 @@ from datetime import UTC, datetime
 
 import pandas as pd
 import pytest
-from servers import PostgresServer, RedisServer, program
+from servers import PostgresServer, RedisServer, program_path
 from tables import all_tables, make_lines, make_plan
 
 from brewcast.common.core import write_json, write_parquet
-from brewcast.model.feature_store import materialise, view_features
-from brewcast.registry.online_writer import hold, push_online
+from brewcast.model.feature_store import feature_views, materialize_features
+from brewcast.registry.online_writer import push_online, write_pushed_hash
 from brewcast.serving.online_store import open_rows
 
 JUNE, MARCH = datetime(2024, 6, 30, tzinfo=UTC), datetime(2024, 3, 31, tzinfo=UTC)
-OPEN, CLOSED = [f"S{i}" for i in range(6)], "S6"  # S6 closes with March
+OPEN_STORES, CLOSED_STORE = [f"S{i}" for i in range(6)], "S6"  # S6 closes with March
 
 
 def set_cutoff(root, cutoff: datetime) -> None:
@@ -30,7 +30,7 @@ def live_project(tmp_path_factory):
     folder.mkdir(parents=True)
     for name, table in all_tables(make_lines(), make_plan()).items():
         write_parquet(table, folder / f"{name}.parquet")
-    materialise(folder, "toy", pd.Timestamp("2024-06-30"))
+    materialize_features(folder, "toy", pd.Timestamp("2024-06-30"))
     set_cutoff(root, JUNE)
     return root
 
@@ -38,17 +38,17 @@ def live_project(tmp_path_factory):
 @pytest.fixture(scope="module", params=[RedisServer, PostgresServer], ids=["redis", "postgresql"])
 def server(request):
     "A server of one's own, empty; a skip where its program is not there."
-    if not program(request.param.needs):
+    if not program_path(request.param.needs):
         pytest.skip(f"{request.param.needs} is not installed: apt-get install redis-server postgresql")
     with request.param() as running:
         yield running
 
 
 @pytest.fixture
-def pushed(live_project, server):
+def pushed_server(live_project, server):
     "The server, with June's rows in it, whatever an earlier test did to them."
     with contextlib.closing(open_rows(server.url, "brewcast_toy", {}, timeout=20)) as anyhow:
-        hold(anyhow, None)
+        write_pushed_hash(anyhow, None)
     assert push_online(live_project, "toy", server.url)["changed"]
     return server
 
@@ -56,6 +56,6 @@ def pushed(live_project, server):
 @pytest.fixture
 def rows(live_project, pushed):
     "A reader of the server, with patience for a loaded machine."
-    reader = open_rows(pushed.url, **view_features(live_project / "products/toy/features", "toy"), timeout=20)
+    reader = open_rows(pushed.url, **feature_views(live_project / "products/toy/features", "toy"), timeout=20)
     with contextlib.closing(reader):
         yield reader

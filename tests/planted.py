@@ -57,7 +57,7 @@ IN_NOTEBOOKS = {  # for what no import graph sees: a notebook, a cell, where its
     ),
     "a lesson asks a layer above": (
         "model/13_features.ipynb",
-        "from brewcast.serving.release import with_plan",
+        "from brewcast.serving.release import apply_plan",
         "brewcast.serving.release",
     ),
     "a package as a whole": ("model/bias.ipynb", "from brewcast import delivery", "brewcast.delivery"),

@@ -12,19 +12,19 @@ import pandas as pd
 from brewcast.common.core import write_json, write_parquet
 from brewcast.common.hashing import sha256
 from brewcast.common.ledger import resolve_inputs
-from brewcast.delivery.package import bento_hashes, hashes, write_release
-from brewcast.model.recipes import CATEGORIES, FEATURES, build_model
+from brewcast.delivery.package import bento_hashes, folder_hashes, write_release
+from brewcast.model.recipes import CATEGORICAL_FEATURES, FEATURES, build_model
 
 ROOT = Path(__file__).resolve().parent.parent
 SEASONAL, FOREST = {"name": "seasonal", "params": {}}, {"name": "forest", "params": {"n_estimators": 3}}
-PAIRS = {"own_season": [0.9, 1.1], "young": [0.7, 1.4]}  # of a store with factors, and of one without
+INTERVAL_FACTORS = {"own_season": [0.9, 1.1], "young": [0.7, 1.4]}  # of a store with factors, and of one without
 
 
-def made_products(folder: Path, stores: int = 30, recipe: dict | None = None) -> SimpleNamespace:
+def make_products(folder: Path, stores: int = 30, recipe: dict | None = None) -> SimpleNamespace:
     "What the stages before it hand to `package`: a small fitted forest and its forecast."
     random = np.random.default_rng(7)
     rows = pd.DataFrame(random.uniform(0.5, 1.5, (stores, len(FEATURES))), columns=FEATURES)
-    rows[CATEGORIES] = "some"
+    rows[CATEGORICAL_FEATURES] = "some"
     rows.loc[:3, "promotion_next"] = np.nan
     rows["has_own_season"] = (np.arange(stores) != 5).astype("int64")
     rows.insert(0, "series_id", [f"STORE{101 + i}" for i in range(stores)])
@@ -36,11 +36,13 @@ def made_products(folder: Path, stores: int = 30, recipe: dict | None = None) ->
     table["young"], table["recipe"] = rows.has_own_season == 0, recipe["name"]
     table["forecast"] = model.predict(rows[FEATURES])
     for side, name in enumerate(["lower", "upper"]):
-        factors = {young: PAIRS["young" if young else "own_season"][side] for young in (True, False)}
+        factors = {young: INTERVAL_FACTORS["young" if young else "own_season"][side] for young in (True, False)}
         table[name] = table.forecast * table.young.map(factors)
     forecast = write_parquet(table, folder / "forecast" / "forecast.parquet")
-    factors = dict.fromkeys(table.store_id[~table.young], PAIRS["own_season"])
-    write_json({"coverage": 0.8, "factors": factors, "young": PAIRS["young"]}, forecast.parent / "intervals.json")
+    factors = dict.fromkeys(table.store_id[~table.young], INTERVAL_FACTORS["own_season"])
+    write_json(
+        {"coverage": 0.8, "factors": factors, "young": INTERVAL_FACTORS["young"]}, forecast.parent / "intervals.json"
+    )
     joblib.dump(model, forecast.parent / "model.joblib")
     made = {"recipe": recipe, "train_through": "2024-04-30", "model_sha256": sha256(forecast.parent / "model.joblib")}
     write_json(made, forecast.parent / "recipe.json")
@@ -51,25 +53,25 @@ def made_products(folder: Path, stores: int = 30, recipe: dict | None = None) ->
     )
 
 
-def made_release(folder: Path) -> SimpleNamespace:
+def make_release(folder: Path) -> SimpleNamespace:
     "A release folder of 30 stores, and what it was made of."
-    made = made_products(folder / "products")
+    made = make_products(folder / "products")
     (folder / "release").mkdir()
     write_release(folder / "release", made.table, made.online, made.forecast.parent, "numpy\n")
     return SimpleNamespace(folder=folder / "release", made=made)
 
 
-def lay_release(state: Path, recipe: dict, stores: int = 12) -> str:
+def add_release(state: Path, recipe: dict, stores: int = 12) -> str:
     "A release among those of a state, as publish lays it there; gives its name."
     with tempfile.TemporaryDirectory() as folder:
-        made, release = made_products(Path(folder) / "products", stores, recipe), Path(folder) / "release"
+        made, release = make_products(Path(folder) / "products", stores, recipe), Path(folder) / "release"
         release.mkdir()
         name = write_release(release, made.table, made.online, made.forecast.parent, "numpy\n")["release"]
         shutil.copytree(release, state / "releases" / name)
     return name
 
 
-def places(folder: Path) -> SimpleNamespace:
+def product_paths(folder: Path) -> SimpleNamespace:
     return SimpleNamespace(
         release=folder / "package/release",
         challenger=folder / "package/challenger",
@@ -84,13 +86,13 @@ VERDICTS = {
 }
 
 
-def lay_products(
+def write_products(
     root: Path, key: str, recipe: dict, verdict: str = "promote", stores: int = 12, challenger: dict | None = None
 ) -> Path:
     "The products of one build that publish reads; the Bento's folder is of the real shape, but is not built."
     folder = root / "products" / "shop"
     shutil.rmtree(folder, ignore_errors=True)
-    made = made_products(folder, stores, recipe)
+    made = make_products(folder, stores, recipe)
     verdict = VERDICTS[verdict] | {"recipe": recipe}
     write_json(verdict, made.verdict)
     write_json({"build_key": key} | resolve_inputs("shop", root, key), folder / "inputs.json")
@@ -102,21 +104,21 @@ def lay_products(
     other.mkdir()
     if challenger:
         shutil.rmtree(made.forecast.parent / "challenger")
-        loser = made_products(folder / "lost", stores, challenger)
+        loser = make_products(folder / "lost", stores, challenger)
         lost = write_release(other, loser.table, loser.online, loser.forecast.parent, "numpy\n")
         shutil.move(loser.forecast.parent, made.forecast.parent / "challenger")
     shutil.copytree(release, bento / "src" / "release")
     (bento / "bento.yaml").write_text(f"name: brewcast\nversion: {described['release']}\n")
     (release.parent / ".release.metadata").write_text("{}")
-    package = {"release": described["release"], "files": hashes(release), "smoke": {}}
-    package |= {"challenger": lost.get("release"), "challenger_files": hashes(other)}
+    package = {"release": described["release"], "files": folder_hashes(release), "smoke": {}}
+    package |= {"challenger": lost.get("release"), "challenger_files": folder_hashes(other)}
     package["bento"] = {"tag": f"brewcast:{described['release']}", "files": bento_hashes(bento)}
     package["made_from"] = {path.name: sha256(path) for path in (made.forecast, made.verdict)}
     write_json(package, release.parent / "package.json")
     return folder
 
 
-def lay_settings(root: Path) -> None:
+def write_settings(root: Path) -> None:
     "What makes a folder a project of the source `shop`."
     (root / "env.yaml").write_text("source: shop\ndata: data/shop\n")
     for name in ("pipeline.yaml", "settings.ini"):

@@ -11,13 +11,13 @@ import tempfile
 import urllib.request
 from pathlib import Path
 
-from waits import until
+from waits import wait_until
 
 PASSWORD = "s3cret,=%@/ pässword"  # with what a URL and Feast's own connection strings have to escape
-QUOTED = "s3cret%2C%3D%25%40%2F%20p%C3%A4ssword"
+QUOTED_PASSWORD = "s3cret%2C%3D%25%40%2F%20p%C3%A4ssword"
 
 
-def program(name: str) -> str | None:
+def program_path(name: str) -> str | None:
     "Where a server's program is: Debian keeps PostgreSQL's out of the PATH."
     found = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"), key=lambda path: int(path.parts[-3]))
     return str(found[-1]) if found else shutil.which(name)
@@ -43,7 +43,7 @@ class Server:
         log = self.folder / "log"
         with log.open("ab") as said:
             self.process = subprocess.Popen(self.command(), stdout=said, stderr=said, cwd=self.folder, **self.person())
-        until(self.answers, "a server that answers", self.process, patience=60, log=log)
+        wait_until(self.answers, "a server that answers", self.process, patience=60, log=log)
 
     def person(self) -> dict:  # as whom it runs: PostgreSQL refuses root
         return {}
@@ -72,12 +72,12 @@ class RedisServer(Server):
     needs = "redis-server"  # the program, and the Debian package
 
     def prepare(self) -> None:
-        self.url = f"redis://:{QUOTED}@127.0.0.1:{self.port}/3"
+        self.url = f"redis://:{QUOTED_PASSWORD}@127.0.0.1:{self.port}/3"
         settings = ["bind 127.0.0.1", f"port {self.port}", f"dir {self.folder}", "appendonly yes", "appendfsync always"]
         (self.folder / "conf").write_text("\n".join([*settings, f'requirepass "{PASSWORD}"', ""]))
 
     def command(self) -> list[str]:
-        return [program("redis-server"), str(self.folder / "conf")]
+        return [program_path("redis-server"), str(self.folder / "conf")]
 
     def answers(self) -> bool:
         import redis
@@ -90,20 +90,25 @@ class PostgresServer(Server):
     needs = "postgres"  # the program; the Debian package is postgresql
 
     def prepare(self) -> None:
-        self.url = f"postgresql://brewcast:{QUOTED}@127.0.0.1:{self.port}/postgres"
+        self.url = f"postgresql://brewcast:{QUOTED_PASSWORD}@127.0.0.1:{self.port}/postgres"
         (self.folder / "password").write_text(PASSWORD)
         if os.geteuid() == 0:
             for path in [self.folder, self.folder / "password"]:
                 shutil.chown(path, self.person()["user"])
         login = ["--auth=scram-sha-256", "--username=brewcast", "--pwfile=password"]
-        command = [program("initdb"), "-D", "data", "--no-sync", "--locale=C", "--encoding=UTF8", *login]
+        command = [program_path("initdb"), "-D", "data", "--no-sync", "--locale=C", "--encoding=UTF8", *login]
         subprocess.run(command, check=True, capture_output=True, cwd=self.folder, **self.person())
 
     def command(self) -> list[str]:
         # fsync off: nothing here outlives the machine. A server in another time zone than UTC is a trap for the push.
         settings = {"listen_addresses": "127.0.0.1", "port": self.port, "fsync": "off", "timezone": "America/New_York"}
         settings["unix_socket_directories"] = self.folder
-        return [program("postgres"), "-D", "data", *(part for n, v in settings.items() for part in ("-c", f"{n}={v}"))]
+        return [
+            program_path("postgres"),
+            "-D",
+            "data",
+            *(part for n, v in settings.items() for part in ("-c", f"{n}={v}")),
+        ]
 
     def person(self) -> dict:
         import pwd

@@ -8,7 +8,7 @@ import pandas as pd
 import pyarrow as pa
 
 from brewcast.data.clean import clean
-from brewcast.model.features import decided, feature_versions, restated
+from brewcast.model.features import decision_time, feature_versions, record_versions
 
 CALENDAR = {
     "unit": "day",
@@ -77,7 +77,7 @@ def as_sales(lines: pd.DataFrame) -> ibis.Table:
 
 
 def all_tables(lines: pd.DataFrame, plan: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    return feature_versions(restated(months_of(lines), None, CALENDAR), plan, CALENDAR)
+    return feature_versions(record_versions(months_of(lines), None, CALENDAR), plan, CALENDAR)
 
 
 def months_of(lines: pd.DataFrame) -> pd.DataFrame:
@@ -109,22 +109,22 @@ def plan_of(*lines: tuple[str, str, int]) -> pd.DataFrame:
 
 def at(month: str, hours: int = 0) -> pd.Timestamp:
     "When a month is decided, and some hours later."
-    return decided(pd.Series([pd.Timestamp(month)]), CALENDAR)[0] + pd.Timedelta(hours=hours)
+    return decision_time(pd.Series([pd.Timestamp(month)]), CALENDAR)[0] + pd.Timedelta(hours=hours)
 
 
 def corrected_months(lines: pd.DataFrame, plan: pd.DataFrame) -> tuple:
     "A year of S1 at double the sales, noticed when April 2024 is decided; S2's May, noticed after June was."
     months = months_of(lines)
     march, april = (months[months.month <= f"2024-0{m}-01"] for m in (3, 4))
-    known = restated(march, None, CALENDAR)
+    known = record_versions(march, None, CALENDAR)
 
     def doubled(frame, series, since, till):
         wrong = (frame.series_id == series) & frame.month.between(since, till)
         return frame.assign(quantity_sold=frame.quantity_sold.where(~wrong, frame.quantity_sold * 2))
 
-    known = restated(doubled(april, "S1", "2023-04-01", "2024-03-01"), known, CALENDAR)
+    known = record_versions(doubled(april, "S1", "2023-04-01", "2024-03-01"), known, CALENDAR)
     june = doubled(months, "S1", "2023-04-01", "2024-03-01")
-    known = restated(june, known, CALENDAR)
+    known = record_versions(june, known, CALENDAR)
     final = doubled(june, "S2", "2024-05-01", "2024-05-01")
-    known = restated(final, known, CALENDAR)
+    known = record_versions(final, known, CALENDAR)
     return known, plan, months, final

@@ -14,10 +14,20 @@ from types import SimpleNamespace
 
 import pytest
 from conftest import ROOT
-from toy import ENV, cell, edit
-from waits import until
+from toy import ENV, cell, replace_in_file
+from waits import wait_until
 
-from brewcast.cli import COMMANDS, export_lines, last_built, lay_release, main, parser, place_data, summary, told_why
+from brewcast.cli import (
+    COMMANDS,
+    argument_parser,
+    build_summary,
+    copy_release,
+    export_statements,
+    last_built_source,
+    main,
+    prepare_data,
+    staleness_report,
+)
 
 CLI = [sys.executable, "-m", "brewcast.cli"]
 
@@ -41,7 +51,7 @@ def test_help_lists_every_command_with_what_it_does_and_needs_no_project(tmp_pat
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_a_help_of_its_own(command, capsys):
     with pytest.raises(SystemExit) as ended:
-        parser().parse_args([command, "--help"])
+        argument_parser().parse_args([command, "--help"])
     assert ended.value.code == 0
     assert f"usage: brewcast {command} " in capsys.readouterr().out
 
@@ -69,7 +79,7 @@ def test_what_no_command_takes_is_refused_with_the_usage(line, told, capsys):
 
 
 def test_a_share_may_be_written_with_its_sign():
-    assert [parser().parse_args(["split", text]).share for text in ("10", "10%", "2.5%")] == [10, 10, 2.5]
+    assert [argument_parser().parse_args(["split", text]).share for text in ("10", "10%", "2.5%")] == [10, 10, 2.5]
 
 
 # --- what it says
@@ -91,7 +101,7 @@ def test_why_says_the_same_for_programs_and_for_people(toy, brewcast):
     assert (own["kind"], own["name"], own["old"], own["new"]) == ("parameter", "lags", [1, 12], [1, 6])
     # and a person reads the same, and is told of one reason once
     text = brewcast("why").out
-    assert text == told_why(reasons) + "\n"
+    assert text == staleness_report(reasons) + "\n"
     assert text.splitlines() == [
         "ingest     is up to date",
         "clean      is stale",
@@ -147,7 +157,7 @@ def test_variables_are_read_by_a_shell_as_they_are():
     }
     # when shells read them
     for shell in ("sh", "bash"):
-        script = f"{export_lines(odd)}\nenv -0"
+        script = f"{export_statements(odd)}\nenv -0"
         done = subprocess.run([shell, "-c", script], capture_output=True, text=True, check=True)
         read = dict(line.split("=", 1) for line in done.stdout.split("\0") if line)
         # then they are what they were
@@ -187,9 +197,9 @@ def test_data_is_linked_and_linked_anew_and_the_link_holds_where_the_project_is_
         (tmp_path / name / "till.csv").write_text(name)
     # when each is said to be the source's data
     for name in ("one", "two", "two"):
-        place = place_data(project, "shop", str(tmp_path / name))
+        place = prepare_data(project, "shop", str(tmp_path / name))
         assert place == project / "data/shop" and (place / "till.csv").read_text() == name
-    assert place_data(project, "shop") == place
+    assert prepare_data(project, "shop") == place
     # then both can be moved together
     (tmp_path / "elsewhere").mkdir()
     for name in ("two", "project"):
@@ -203,19 +213,19 @@ def test_data_that_is_there_already_is_never_replaced_by_a_link(project, tmp_pat
     (project / "data/shop").mkdir(parents=True)
     (project / "data/shop/till.csv").write_text("the only copy")
     with pytest.raises(FileExistsError, match="data/shop is there already, and is no link: move it, or leave DATA out"):
-        place_data(project, "shop", str(tmp_path))
+        prepare_data(project, "shop", str(tmp_path))
     assert (project / "data/shop/till.csv").read_text() == "the only copy"
     # and to name the place itself is no other place
-    assert place_data(project, "shop", str(project / "data/shop")) == project / "data/shop"
+    assert prepare_data(project, "shop", str(project / "data/shop")) == project / "data/shop"
 
 
 def test_data_that_is_missing_is_named_with_the_way_out(project, tmp_path):
     with pytest.raises(
         FileNotFoundError, match="data/shop is missing: `make run SOURCE=shop DATA=<its folder>` links it"
     ):
-        place_data(project, "shop")
+        prepare_data(project, "shop")
     with pytest.raises(FileNotFoundError, match="DATA=/nonexistent: there is no such file or folder"):
-        place_data(project, "shop", "/nonexistent")
+        prepare_data(project, "shop", "/nonexistent")
     assert not (project / "data/shop").is_symlink()
 
 
@@ -229,13 +239,13 @@ def test_the_release_that_serves_is_laid_out_whole_and_taken_away_with_it(projec
     laid = lambda: {path.name: path.read_text() for path in (project / "release").iterdir()}  # noqa: E731
     # when one serves, then it is laid out, by a link or by a file that names it
     (state / "current").symlink_to("releases/r1")
-    assert lay_release(project, "shop") == "r1" and laid() == {"release.json": "r1", "rows.npz": "r1"}
+    assert copy_release(project, "shop") == "r1" and laid() == {"release.json": "r1", "rows.npz": "r1"}
     (state / "current").unlink()
     (state / "current").write_text("r2\n")
-    assert lay_release(project, "shop") == "r2" and laid() == {"release.json": "r2"}
+    assert copy_release(project, "shop") == "r2" and laid() == {"release.json": "r2"}
     # and when none does, there is none, and nothing is left beside
     (state / "current").unlink()
-    assert lay_release(project, "shop") is None
+    assert copy_release(project, "shop") is None
     assert not (project / "release").exists() and not list(project.glob(".release*"))
 
 
@@ -255,13 +265,13 @@ def test_a_project_that_cannot_be_written_says_what_it_lacks_and_goes_on(project
     monkeypatch.setattr(shutil, "copytree", partial(shutil.copytree, copy_function=read_only))
     # when a publication lays it out, that fails; what `activate` asks for is said, with what is lacking
     with pytest.raises(OSError, match="r1, not laid in release/, where `bentoml build` takes it: .*Read-only"):
-        lay_release(project, "shop")
+        copy_release(project, "shop")
     COMMANDS["release"][0](project, SimpleNamespace(source="shop"))
     assert capsys.readouterr().out.startswith("r1, not laid in release/")
     assert not (project / "release").exists() and not list(project.glob(".release*"))
     # and where it lies there already, nothing is lacking
     shutil.copytree(state / "releases/r1", project / "release", copy_function=copy)
-    assert lay_release(project, "shop") == "r1" and not list(project.glob(".release*"))
+    assert copy_release(project, "shop") == "r1" and not list(project.glob(".release*"))
 
 
 def test_clean_removes_what_can_be_made_again_and_nothing_else(toy, brewcast):
@@ -280,21 +290,21 @@ def test_clean_removes_what_can_be_made_again_and_nothing_else(toy, brewcast):
 
 
 def test_the_source_of_the_last_build_is_the_one_with_the_newest_inputs(project):
-    assert last_built(project) is None
+    assert last_built_source(project) is None
     (project / "env.far.yaml").write_text("source: far\ndata: data/far\n")
     for number, source in enumerate(["shop", "far", "a source whose file is gone"]):
         (project / "products" / source).mkdir(parents=True)
         (project / "products" / source / "inputs.json").touch()
         os.utime(project / "products" / source / "inputs.json", (number, number))
-    assert last_built(project) == "far"
+    assert last_built_source(project) == "far"
     os.utime(project / "products/shop/inputs.json", (9, 9))
-    assert last_built(project) == "shop"
+    assert last_built_source(project) == "shop"
 
 
 def test_a_summary_is_what_the_products_say_and_needs_them(project):
     # given no products, then it is said what makes them
     with pytest.raises(FileNotFoundError, match="products/shop is not built: `make run SOURCE=shop` builds it"):
-        summary(project, "shop")
+        build_summary(project, "shop")
     # given a build's products, of which one error is not known and one model was not scored
     errors = {"candidate": {"wape": 0.0512}, "season": {"wape": None}, "champion": {"wape": 0.04}, "floor": None}
     verdict = {"verdict": "refuse", "reason": "it is no better", "errors": errors, "cutoffs": ["a", "b"]}
@@ -310,7 +320,7 @@ def test_a_summary_is_what_the_products_say_and_needs_them(project):
     rows = ["store_id,month,kind", "S0,2024-06-01,none", "S1,2024-06-01,forecast", "S2,2024-06-01,forecast"]
     (project / "products/shop/forecast/forecast.csv").write_text("\n".join(rows) + "\n", encoding="utf-8-sig")
     # then it is half a screen, the best model first
-    told = summary(project, "shop").splitlines()
+    told = build_summary(project, "shop").splitlines()
     assert told[:2] == ["shop: 12,345 rows in, 6 set aside", "left out  2024-02: no store has"]
     assert told[2] == "left out  2024-06: ends on the 3rd"
     assert told.pop(3) == 'holidays  not known of Norway: add "Norway": "NO" to calendar.countries'
@@ -341,7 +351,7 @@ def test_a_summary_of_one_store_and_one_month_has_no_plurals_and_names_the_basel
         text = json.dumps(content) if content else "store_id,month,kind\nS1,2024-06-01,forecast\n"
         (project / "products/shop" / name).write_text(text)
     # then each is told as one, and the way out has the source in it
-    told = summary(project, "shop").splitlines()
+    told = build_summary(project, "shop").splitlines()
     assert told[0] == "shop: 1 row in, 0 set aside"
     assert told[2] == "error one month ahead, over 1 cutoff (WAPE, share of sales)"
     assert told[4:8] == [
@@ -363,7 +373,7 @@ def test_the_summary_of_a_stopped_month_says_so_first_and_has_no_figure_to_order
     rows = ["store_id,month,kind,quantity", "S1,2024-05-01,actual,812", "S1,2024-06-01,stopped,"]
     (project / "products/shop/forecast/forecast.csv").write_text("\n".join(rows) + "\n")
     # then that is its first line, with the reason below it; what was only noted is not
-    told = summary(project, "shop")
+    told = build_summary(project, "shop")
     assert told.splitlines()[0].startswith("shop: STOPPED. THERE IS NO FORECAST OF 2024-06: ")
     assert "stopped   2024-05: price: 100 times what it was. Mend the export" in told
     assert "fewer lines" not in told and "812" not in told and "verdict" not in told
@@ -389,7 +399,7 @@ def shown(project, tmp_path):
         )
         assert (done.returncode, done.stdout, done.stderr) == (0, f"{page}\n", "")
         if "xdg-open" in browsers and "BROWSER" not in variables:
-            until(lambda: calls.exists() and calls.read_text(), "shown")  # it runs on in the background
+            wait_until(lambda: calls.exists() and calls.read_text(), "shown")  # it runs on in the background
         return calls.read_text().splitlines() if calls.exists() else []
 
     show.address = page.as_uri()
@@ -427,12 +437,12 @@ def test_a_page_that_is_not_built_is_an_error_with_the_way_out(project):
 
 
 def test_a_publish_that_has_nothing_to_do_says_so(toy, brewcast, monkeypatch):
-    monkeypatch.setattr("brewcast.cli.sealed", lambda *_: True)
+    monkeypatch.setattr("brewcast.cli.is_build_complete", lambda *_: True)
     assert "near: nothing to publish: everything is as the products ask" in brewcast("publish").err
 
 
 def test_a_fault_of_the_user_s_is_one_line_and_status_one(toy, brewcast):
-    edit(toy / "env.yaml", "wins: 7", "wins: seven")
+    replace_in_file(toy / "env.yaml", "wins: 7", "wins: seven")
     for command in ("why", "build", "clean --source far", "summary"):
         told = brewcast(command, fails=True)
         assert (told.status, told.out) == (1, "")

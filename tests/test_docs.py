@@ -12,7 +12,7 @@ import pytest
 from conftest import ROOT
 from house import module_of
 
-from brewcast.common.params import env_files, flat, known_parameters, read_env, stages, upstream_of
+from brewcast.common.params import env_files, flatten_parameters, parameter_defaults, read_env, read_stages, upstream_of
 from brewcast.workflow.notebooks import notebooks
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -70,7 +70,7 @@ def text_of(html: str) -> str:
 
 def test_every_notebook_is_a_page_with_what_it_showed(site):
     # given the notebooks, what the last build made of the stages, and what the lessons showed
-    shown = {stage["source"]: stage["product"]["nb"] for stage in stages(site.root, read_env(site.root)).values()}
+    shown = {stage["source"]: stage["product"]["nb"] for stage in read_stages(site.root, read_env(site.root)).values()}
 
     for path in notebooks(site.root):
         name = path.relative_to(site.root).as_posix()
@@ -128,7 +128,7 @@ def test_every_parameter_is_listed_with_its_reason_and_who_takes_it(site):
     html = site.pages["parameters.html"]
     rows = re.findall(r"(?s)<tr>\s*<td><code>(.*?)</code></td>(.*?)</tr>", html)
     text = {name: text_of(rest) for name, rest in rows}
-    assert set(flat(read_env(site.root), known_parameters(site.root))) - set(text) == set()
+    assert set(flatten_parameters(read_env(site.root), parameter_defaults(site.root))) - set(text) == set()
     assert "0.01" in text["gate.min_gain"] and "share of the champion" in text["gate.min_gain"]
     assert "evaluate" in text["gate.min_gain"] and "train" not in text["gate.min_gain"]
     assert [file for file in env_files(site.root).values() if file not in text_of(html)] == []
@@ -138,7 +138,7 @@ def test_the_picture_is_drawn_from_the_pipeline(site):
     home = site.pages["index.html"]
     picture = re.search(r'(?s)<svg class="pipeline".*?</svg>', home)[0]
     assert "mermaid" not in home
-    for name, stage in stages(site.root, read_env(site.root)).items():
+    for name, stage in read_stages(site.root, read_env(site.root)).items():
         assert f'href="{stage["source"].replace(".ipynb", ".html")}"' in picture
         page = site.pages[stage["source"].replace(".ipynb", ".html")]
         about = re.search(r'(?s)<p class="about">.*?</p>', page)[0]

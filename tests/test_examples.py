@@ -4,7 +4,7 @@ import re
 import sys
 
 import pytest
-from clients import serving
+from clients import run_service
 from conftest import ROOT, project_environment
 
 from brewcast.common.ledger import read_ledger
@@ -20,7 +20,7 @@ def served(project, tmp_path_factory):
     "The small project, built and published, and `make serve` on a free port."
     environment = project_environment(project.root)
     command, log = ["make", "serve", "PORT=PORT"], tmp_path_factory.mktemp("served") / "log"
-    with serving(command, log, cwd=project.root, env=environment) as service:
+    with run_service(command, log, cwd=project.root, env=environment) as service:
         yield project, service.port
 
 
@@ -47,9 +47,9 @@ def test_an_example_runs_as_it_stands_there(served, number, tmp_path):
 
 
 def test_every_setting_is_on_the_page():
-    from brewcast.serving.app import settings
+    from brewcast.serving.app import read_settings
 
-    known = {f"BREWCAST_{name.upper()}" for name in settings({})}
+    known = {f"BREWCAST_{name.upper()}" for name in read_settings({})}
     assert known == set(re.findall(r"(?m)^\| `(BREWCAST_\w+)`", PAGE))
 
 

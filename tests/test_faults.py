@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from conftest import FEWER, commands, project_environment, small_project
 from test_journey import KILLED_IN_PUBLISH, STAGES, data_products, kill_build, serving_state
-from toy import ENV, begin_build, edit, hold, release, started
+from toy import ENV, pause_stage, replace_in_file, resume_stages, start_build, started_stages
 from toy import STAGES as SMALL_STAGES
-from waits import until
+from waits import wait_until
 
 FULL = os.environ.get("BREWCAST_FAULTS") == "full"
 
@@ -67,14 +67,14 @@ def test_a_full_disk_stops_a_build_with_a_reason_and_costs_nothing(toy, brewcast
 
 def test_two_builds_at_once_do_each_stage_once(toy):
     (toy / "env.yaml").write_text(ENV.replace("12]", "6]"))
-    hold(toy, "judge")
+    pause_stage(toy, "judge")
     logs = [toy / "one.log", toy / "other.log"]
-    both = [begin_build(toy, log) for log in logs]
+    both = [start_build(toy, log) for log in logs]
     told = lambda: "".join(log.read_text() for log in logs)  # noqa: E731
-    until(lambda: "waiting for it" in told(), "said to wait", *both)  # with the last stage to come
-    release(toy)
+    wait_until(lambda: "waiting for it" in told(), "said to wait", *both)  # with the last stage to come
+    resume_stages(toy)
     assert [process.wait(300) for process in both] == [0, 0]
-    assert sorted(started(told())) == ["clean", "judge"]
+    assert sorted(started_stages(told())) == ["clean", "judge"]
     assert told().count("waiting for it") == 1
 
 
@@ -83,19 +83,19 @@ def test_killed_in_a_small_stage_with_other_parameters_the_old_ones_give_the_old
     before = contents(toy)
     # given a build that was killed half-way, of changed code and with other parameters
     (toy / "env.yaml").write_text(ENV.replace("12]", "6]").replace("wins: 7", "wins: 8"))
-    edit(toy / "brewcast/common/areas.py", "return x", "return x * 1")  # which every stage stands on
-    hold(toy, stage)
-    process = begin_build(toy)
-    until(lambda: (toy / f"products/near/{stage}/out.txt").read_text() == "half", f"in {stage}", process)
+    replace_in_file(toy / "brewcast/common/areas.py", "return x", "return x * 1")  # which every stage stands on
+    pause_stage(toy, stage)
+    process = start_build(toy)
+    wait_until(lambda: (toy / f"products/near/{stage}/out.txt").read_text() == "half", f"in {stage}", process)
     os.killpg(process.pid, signal.SIGKILL)  # its own session
     process.wait(120)
-    release(toy)
+    resume_stages(toy)
     # when code and parameters are the old ones again, then so is every byte
     (toy / "env.yaml").write_text(ENV)
-    edit(toy / "brewcast/common/areas.py", "return x * 1", "return x")
+    replace_in_file(toy / "brewcast/common/areas.py", "return x * 1", "return x")
     told = brewcast("build").err
-    assert stage not in started(told), "its old products are back"
-    assert stage != "judge" or "clean" in started(told)  # which had been built with the others
+    assert stage not in started_stages(told), "its old products are back"
+    assert stage != "judge" or "clean" in started_stages(told)  # which had been built with the others
     assert {name: now for name, now in contents(toy).items() if "failed" not in name} == before
 
 
@@ -161,9 +161,9 @@ if FULL:
     def test_a_parameter_changed_while_a_killed_build_is_unfinished_and_changed_back(fresh, undisturbed):
         root, run = fresh
         trees = f"n_estimators: {FEWER['n_estimators']}"
-        edit(root / "env.yaml", trees, "n_estimators: 7")
+        replace_in_file(root / "env.yaml", trees, "n_estimators: 7")
         kill_build(root, "evaluate", {})
-        edit(root / "env.yaml", "n_estimators: 7", trees)
+        replace_in_file(root / "env.yaml", "n_estimators: 7", trees)
         run("make run")
         agrees(root, undisturbed)
 

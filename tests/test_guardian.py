@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 from conftest import ROOT, commands
-from waits import until
+from waits import wait_until
 
 RUN = """
 import subprocess, time
@@ -50,13 +50,13 @@ def test_what_a_run_has_started_ends_with_it(how, tmp_path):
         "    if not hasattr(config, 'workerinput'):\n        config.watched = guardian.watch()\n"
     )
     run = begin_run(tmp_path, "-n", "2", stdout=subprocess.DEVNULL)
-    until((tmp_path / "begun").exists, "begun", run)
+    wait_until((tmp_path / "begun").exists, "begun", run)
     begun = [psutil.Process(int((tmp_path / "begun").read_text())), *psutil.Process(run.pid).children(recursive=True)]
     # when it is ended from outside
     run.send_signal(how)
     run.wait(120)
     # then so is all that it has started
-    until(lambda: not any(lives(process) for process in begun), f"ended: {begun}", patience=60)
+    wait_until(lambda: not any(lives(process) for process in begun), f"ended: {begun}", patience=60)
 
 
 HANGS = """
@@ -106,6 +106,6 @@ def test_a_command_that_hangs_is_ended_with_what_it_has_started(tmp_path):
     with pytest.raises(AssertionError, match="not done after 2 s") as told:
         commands(tmp_path)("sleep 600 & echo begun: $!; sleep 600", timeout=2)
     begun = int(re.search(r"begun: (\d+)\n", str(told.value))[1])
-    until(lambda: not psutil.pid_exists(begun) or not lives(psutil.Process(begun)), "ended")
+    wait_until(lambda: not psutil.pid_exists(begun) or not lives(psutil.Process(begun)), "ended")
     with pytest.raises(AssertionError, match="not done after 1 s"):  # which is no failure that somebody expects
         commands(tmp_path)("sleep 600", timeout=1, fails=True)

@@ -12,15 +12,15 @@ from pathlib import Path
 import pytest
 import yaml
 from conftest import ROOT, commands
-from house import CONTRACTS, beside, module_of, reaching_up
+from house import CONTRACTS, forbidden_imports, handwritten_file_problems, module_of
 from planted import BESIDE, IN_MODULES, IN_NOTEBOOKS, STAGES_NAMED
 
-from brewcast.common.params import env_files, read_env, stages, upstream_of
+from brewcast.common.params import env_files, read_env, read_stages, upstream_of
 from brewcast.workflow.notebooks import notebooks
 from brewcast.workflow.staleness import normal_form
 
 NOTEBOOKS = {path.relative_to(ROOT / "nbs").with_suffix("").as_posix(): path for path in notebooks(ROOT)}
-WIRED = stages(ROOT, read_env(ROOT))
+WIRED = read_stages(ROOT, read_env(ROOT))
 STAGES = ["ingest", "clean", "explore", "features", "monitor", "train", "evaluate", "forecast", "package"]
 PACKAGES = sorted({path.parent.name for path in NOTEBOOKS.values()} - {"nbs"})
 FIRST = {package: next(path.stem for path in NOTEBOOKS.values() if path.parent.name == package) for package in PACKAGES}
@@ -126,13 +126,13 @@ def test_an_import_that_points_up_is_found(copied, planted):
 
 @pytest.mark.parametrize("name", NOTEBOOKS)
 def test_no_cell_of_a_notebook_imports_what_stands_above_it(name):
-    assert reaching_up(ROOT, name) == []
+    assert forbidden_imports(ROOT, name) == []
 
 
 def test_the_kernels_load_nothing_of_brewcast():
-    from brewcast.workflow.kernels import PRELOAD
+    from brewcast.workflow.kernels import PRELOADED_MODULES
 
-    assert not [module for module in PRELOAD if module.split(".")[0] == "brewcast"]
+    assert not [module for module in PRELOADED_MODULES if module.split(".")[0] == "brewcast"]
 
 
 def planted_in(tmp_path: Path, notebook: str, code: str) -> str:
@@ -148,11 +148,11 @@ def planted_in(tmp_path: Path, notebook: str, code: str) -> str:
 @pytest.mark.parametrize("planted", IN_NOTEBOOKS)
 def test_what_a_notebook_hides_from_the_import_graph_is_found(tmp_path, planted):
     notebook, code, told = IN_NOTEBOOKS[planted]
-    assert [found for found in reaching_up(tmp_path, planted_in(tmp_path, notebook, code)) if told in found]
+    assert [found for found in forbidden_imports(tmp_path, planted_in(tmp_path, notebook, code)) if told in found]
 
 
 def test_what_is_written_by_hand_asks_only_what_stands_below_it_and_the_bento_only_what_it_holds():
-    assert beside(ROOT) == []
+    assert handwritten_file_problems(ROOT) == []
 
 
 @pytest.mark.parametrize("planted", BESIDE)
@@ -161,7 +161,7 @@ def test_what_a_file_beside_the_notebooks_asks_for_is_found(copied, planted):
     shutil.copytree(ROOT / "feature_repo", copied / "feature_repo")
     shutil.copy2(ROOT / "bentofile.yaml", copied / "bentofile.yaml")
     (copied / file).write_text(f"{(copied / file).read_text()}\n\n{code}\n")
-    assert [wrong for wrong in beside(copied) if told in wrong]
+    assert [wrong for wrong in handwritten_file_problems(copied) if told in wrong]
 
 
 def test_what_the_bento_holds_is_what_the_contract_keeps_light_and_all_that_it_imports():
@@ -234,7 +234,7 @@ def test_every_parameter_of_every_source_reaches_a_stage_as_a_python_value():
         env = EnvDict({}, path_to_here=ROOT, defaults=defaults)
         filled, used = expand_raw_dictionary_and_extract_tags(spec, env)
         # then it is what the file says, nested values and nulls too, and no parameter is left over
-        ours = stages(ROOT, read_env(ROOT, name))
+        ours = read_stages(ROOT, read_env(ROOT, name))
         assert {task["name"]: task["params"] for task in filled["tasks"]} == {n: w["params"] for n, w in ours.items()}
         assert set(read_env(ROOT, name)) - used == set()
 
@@ -276,13 +276,13 @@ def test_a_stage_reads_of_the_state_what_pipeline_yaml_says():
     from brewcast.common.ledger import resolve_inputs
     from brewcast.common.params import executor_settings
 
-    known, told = {*resolve_inputs("nobody", ROOT, "k1"), "known"}, executor_settings(ROOT)["told"]
+    known, told = {*resolve_inputs("nobody", ROOT, "k1"), "known"}, executor_settings(ROOT)["state_inputs"]
     for stage, wiring in WIRED.items():
-        given = {"inputs", "kept"} & set(wiring["params"])
+        given = {"inputs"} & set(wiring["params"])
         assert bool(given) == (stage in told), stage
         code = "\n".join(
             "".join(c["source"]) for c in read(ROOT / wiring["source"])["cells"] if c["cell_type"] == "code"
         )
-        asked = set(re.findall(r"""(?:left|inputs\)|kept\))(?:\[|\.get\()["'](\w+)["']""", code)) if given else set()
+        asked = set(re.findall(r"""(?:state_inputs|inputs\))(?:\[|\.get\()["'](\w+)["']""", code)) if given else set()
         # then that is declared, no more and no less: what is declared makes it stale
         assert asked <= known and asked == {name.split(".")[0] for name in told.get(stage, [])}, stage

@@ -11,9 +11,9 @@ from types import SimpleNamespace
 
 import pyarrow.parquet as pq
 import pytest
-from clients import post, serving
+from clients import post, run_service
 from conftest import commands, project_environment, small_project
-from waits import until
+from waits import wait_until
 
 from brewcast.common.ledger import read_ledger
 
@@ -34,13 +34,13 @@ def ledger(root: Path) -> list[dict]:
 
 def serving_state(root: Path) -> dict:
     "What serves: ledger, link, MLflow's aliases by content."
-    from brewcast.registry.model_registry import aliases
+    from brewcast.registry.model_registry import read_aliases
 
     state = root / "state/simulated"
     return {
         "ledger": ledger(root),
         "current": (state / "current").resolve().name,
-        "aliases": aliases("simulated", root),
+        "aliases": read_aliases("simulated", root),
     }
 
 
@@ -96,7 +96,7 @@ def test_the_tools_work_at_the_root_and_change_no_build(project):
 def served(project, tmp_path_factory):
     "`make serve` on a free port."
     environment, log = project_environment(project.root), tmp_path_factory.mktemp("served") / "log"
-    with serving(["make", "serve", "PORT=PORT"], log, cwd=project.root, env=environment) as service:
+    with run_service(["make", "serve", "PORT=PORT"], log, cwd=project.root, env=environment) as service:
         yield service.port
 
 
@@ -161,7 +161,7 @@ def kill_build(root: Path, stage: str, threads: dict) -> None:
         ["make", "build"], cwd=root, env=environment, stderr=subprocess.DEVNULL, start_new_session=True
     )
     begun = lambda: notebook.exists() and '"execution_count": 1' in notebook.read_text()  # noqa: E731
-    until(begun, f"in {stage}", process, patience=600)
+    wait_until(begun, f"in {stage}", process, patience=600)
     os.killpg(process.pid, signal.SIGKILL)  # its own session: `make` and Python, not the kernels
     assert process.wait(120) == -signal.SIGKILL
 

@@ -17,7 +17,7 @@ import pytest
 from conftest import ROOT, project_environment
 
 from brewcast.common.hashing import digest
-from brewcast.common.params import read_env, stages
+from brewcast.common.params import read_env, read_stages
 from brewcast.serving.release import Release
 from brewcast.workflow.notebooks import notebooks
 
@@ -25,7 +25,7 @@ CHROMIUM = shutil.which("chromium")
 QUIET = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
 QUIET += " --disable-component-update --disable-sync"
 NOTEBOOKS = {path.relative_to(ROOT / "nbs").as_posix(): re.sub(r"^\d\d_", "", path.stem) for path in notebooks(ROOT)}
-STAGES = list(stages(ROOT, read_env(ROOT)))
+STAGES = list(read_stages(ROOT, read_env(ROOT)))
 LIVE = {
     "common/core.ipynb",
     "workflow/kernels.ipynb",

@@ -60,6 +60,8 @@ def test_its_command_answers(installed):
 
 
 def test_its_templates_are_in_it(installed):
-    code = "from brewcast.common.pages import STYLE, template_environment as page; print(len(STYLE) > 1000, "
+    code = (
+        "from brewcast.common.pages import STYLE_SHEET, template_environment as page; print(len(STYLE_SHEET) > 1000, "
+    )
     code += 'page("brewcast.delivery").get_template("month.html").name, page("brewcast.workflow").get_template("report.html").name)'
     assert run(installed, f"python -c '{code}'").split() == ["True", "month.html", "report.html"]

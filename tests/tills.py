@@ -65,7 +65,7 @@ def reader(tmp_path: Path):
         gives.dataset = out / "dataset.json"
         given = {"source": "toy", "data": data, "sql": tmp_path / "toy.sql", "plan_sql": None, "files": [till]}
         given |= {"lacks": ["country", "product"], "key": None, "categories": ["Coffee", "Pastry"], "returns": False}
-        dataset = ingest(**(given | {"max_bad_share": 0.9} | changes), gives=gives)
+        dataset = ingest(**(given | {"max_bad_share": 0.9} | changes), product_paths=gives)
         sales, aside, lineage = (
             pq.read_table(path).to_pylist() for path in (gives.sales, gives.quarantine, gives.lineage)
         )

@@ -25,7 +25,7 @@ gate: {gain: 0.01, wins: 7}
 fails: false
 """
 PIPELINE = """\
-executor: {dotted_path: brewcast.workflow.executor.Executor, workers: 2, reads: {look: [settings.ini]}}
+executor: {dotted_path: brewcast.workflow.executor.Executor, workers: 2, extra_files: {look: [settings.ini]}}
 tasks:
 """
 IMPORTS = {  # by stage: its package, and one of the ways to import a module of a package
@@ -121,7 +121,7 @@ def make_toy(root: Path) -> None:
         notebook = {"cells": cells, "metadata": kernel, "nbformat": 4, "nbformat_minor": 5}
         (root / source).write_text(json.dumps(notebook))
     (root / "pipeline.yaml").write_text(PIPELINE + tasks)
-    assert sorted(started(commands(root)(BUILD, **FORKS).err)) == sorted(STAGES)
+    assert sorted(started_stages(commands(root)(BUILD, **FORKS).err)) == sorted(STAGES)
 
 
 @pytest.fixture
@@ -157,7 +157,7 @@ FORKS = {"BREWCAST_KERNELS": "ipykernel.kernelapp"}  # all that these stages nee
 BUILD = f"{sys.executable} -m brewcast.cli build"
 
 
-def begin_build(root: Path, log: Path | None = None, command: list[str] | None = None, **options) -> subprocess.Popen:
+def start_build(root: Path, log: Path | None = None, command: list[str] | None = None, **options) -> subprocess.Popen:
     "A build as a process of its own, in a session of its own."
     command = command or [sys.executable, "-m", "brewcast.cli", "build"]
     environment = project_environment(root) | FORKS
@@ -165,21 +165,21 @@ def begin_build(root: Path, log: Path | None = None, command: list[str] | None =
         return subprocess.Popen(command, cwd=root, env=environment, stderr=told, start_new_session=True, **options)
 
 
-def hold(root: Path, stage: str) -> None:
+def pause_stage(root: Path, stage: str) -> None:
     "Let a stage stand still, with half of its product written, until it is released."
     (root / "held").mkdir(exist_ok=True)
     (root / "held" / stage).touch()
 
 
-def release(root: Path) -> None:
+def resume_stages(root: Path) -> None:
     shutil.rmtree(root / "held")
 
 
-def edit(path: Path, old: str, new: str) -> None:
+def replace_in_file(path: Path, old: str, new: str) -> None:
     text = path.read_text()
     assert old in text
     path.write_text(text.replace(old, new))
 
 
-def started(progress: str) -> list[str]:
+def started_stages(progress: str) -> list[str]:
     return re.findall(r"of \d+ +(\w+) +starts", progress)

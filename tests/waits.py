@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 
-def until(
+def wait_until(
     happened, what: str, *processes: subprocess.Popen, patience: float = 300, log: Path | None = None
 ):  # patience in seconds
     "Wait until `happened()` gives something, while all of these run, and give that; else say why not, with their log."
@@ -20,7 +20,7 @@ def until(
     return found
 
 
-def heed():
+def restore_stop_signals():
     "In a process that begins: heed the stops that a shell's background job, or `nohup`, ignores."
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)

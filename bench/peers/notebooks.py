@@ -29,9 +29,9 @@ def parameters_of(notebook: nbformat.NotebookNode) -> ast.Module:
 
 def wiring() -> dict[str, dict]:
     "By stage: its notebook, the stages before it, and the parameters that Ploomber injects."
-    from brewcast.common.params import env_file, read_env, stages
+    from brewcast.common.params import env_file, read_env, read_stages
 
-    wired, found = stages(ROOT, read_env(ROOT, env_file(ROOT, SOURCE))), {}
+    wired, found = read_stages(ROOT, read_env(ROOT, env_file(ROOT, SOURCE))), {}
     places = {name: {k: str(ROOT / path) for k, path in stage["product"].items()} for name, stage in wired.items()}
     for name, stage in wired.items():
         body = parameters_of(nbformat.read(ROOT / stage["source"], 4)).body

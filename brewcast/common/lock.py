@@ -29,12 +29,12 @@ def end_processes(
         with contextlib.suppress(psutil.Error):
             process.kill()
     give_up = time.monotonic() + 5
-    while any(_runs(process) for process in everyone) and time.monotonic() < give_up:
+    while any(_is_running(process) for process in everyone) and time.monotonic() < give_up:
         time.sleep(0.01)
     psutil.wait_procs(everyone, timeout=0)  # this process's own children
 
 
-def _runs(process):
+def _is_running(process):
     try:
         return process.status() != psutil.STATUS_ZOMBIE  # some systems are slow to bury what has lost its parent
     except psutil.Error:
@@ -45,7 +45,7 @@ def _runs(process):
 def project_lock(
     root: Path,  # the project
     source: str,  # the source whose products and state are locked
-    doing: str = "build",  # what for, as the one who waits will read it
+    purpose: str = "build",  # what for, as the one who waits will read it
 ):
     "Hold the source's lock; who holds it may take it again."
     path = root / "state" / source / ".lock"
@@ -54,15 +54,15 @@ def project_lock(
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        say(f"{source}: {_who(holder)} holds {path.relative_to(root)}; waiting for it")
+        say(f"{source}: {_read_holder(holder)} holds {path.relative_to(root)}; waiting for it")
         lock.acquire(poll_interval=0.2)
     first = lock.lock_counter == 1
     try:
         if first:
             killed = holder.exists()  # whoever held it before
-            write_text(holder, f"`{doing}` (process {os.getpid()}, since {time.strftime('%H:%M:%S')})")
+            write_text(holder, f"`{purpose}` (process {os.getpid()}, since {time.strftime('%H:%M:%S')})")
             if killed:
-                end_processes(_left_behind(path))
+                end_processes(_orphaned_processes(path))
         yield
     finally:
         if first:
@@ -70,7 +70,7 @@ def project_lock(
         lock.release()
 
 
-def _who(holder, patience=1):
+def _read_holder(holder, patience=1):
     give_up = time.monotonic() + patience
     while time.monotonic() < give_up:
         with contextlib.suppress(OSError):
@@ -79,7 +79,7 @@ def _who(holder, patience=1):
     return "another process"
 
 
-def _left_behind(path):
+def _orphaned_processes(path):
     me = psutil.Process()
     mine = {me.pid, *(process.pid for process in [*me.parents(), *me.children(recursive=True)])}
     for process in psutil.process_iter():

@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['WEEKDAYS', 'sales_by_month', 'draw_lines', 'plot_sales_by_month', 'products_by_month', 'categories_by_month',
-           'plot_categories', 'product_starts', 'largest_products', 'month_strips', 'plot_products', 'season_profile',
-           'draw_season', 'plot_season', 'store_days', 'day_effects', 'draw_effects', 'days_title', 'plot_days',
-           'price_level', 'price_response', 'name_dots', 'draw_price_level', 'draw_price_response', 'plot_prices',
-           'missing_by_month', 'plot_missing', 'store_spans', 'store_bars', 'name_changes', 'plot_stores', 'explore']
+           'plot_categories', 'product_starts', 'largest_products', 'draw_month_strips', 'plot_products',
+           'season_profile', 'draw_season', 'plot_season', 'daily_sales', 'day_effects', 'draw_effects', 'days_title',
+           'plot_days', 'price_level', 'price_response', 'label_dots', 'draw_price_level', 'draw_price_response',
+           'plot_prices', 'missing_by_month', 'plot_missing', 'store_spans', 'store_bars', 'label_changes',
+           'plot_stores', 'explore']
 
 # %% ../../nbs/data/12_explore.ipynb #e4d07c8a
 from pathlib import Path
@@ -20,22 +21,31 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from brewcast.common.charts import (
-    COLORS,
-    GRID,
-    INK,
-    SHADES,
-    SOFT,
-    WIDTH,
-    canvas,
-    month_axis,
-    name_lines,
-    nothing,
-    show,
+    FIGURE_WIDTH_INCHES,
+    GRID_COLOR,
+    HEATMAP_COLORS,
+    LINE_COLORS,
+    MUTED_COLOR,
+    TEXT_COLOR,
+    create_figure,
+    label_lines,
+    label_month_axis,
+    placeholder_figure,
+    save_and_show,
     whole_percent,
 )
 from ..common.contracts import connect
-from ..common.core import LEVELS, SALE_LINE, read_parquet, stage_paths, write_json
-from ..common.text import change, compact, counted, listed, month_name, percent, short_month, short_number
+from ..common.core import LEVELS, SALE_LINE_COLUMNS, read_parquet, stage_paths, write_json
+from brewcast.common.text import (
+    axis_number,
+    compact_number,
+    format_count,
+    join_names,
+    month_name,
+    percent,
+    relative_change,
+    short_month,
+)
 
 # %% ../../nbs/data/12_explore.ipynb #127074a3
 def sales_by_month(
@@ -52,13 +62,13 @@ def draw_lines(
 ) -> None:
     "Lines over months from zero, each with its name at its end."
     ends = {}
-    for name, color in zip(sales, COLORS * sales.shape[1], strict=False):
+    for name, color in zip(sales, LINE_COLORS * sales.shape[1], strict=False):
         axis.plot(sales.index, sales[name], color=color, linewidth=2.2)
         ends[str(name)[:20]] = (sales[name].dropna().iloc[-1], color)
     axis.set_ylim(0, sales.max().max() * 1.08)
-    axis.yaxis.set_major_formatter(lambda value, _: short_number(value))
-    month_axis(axis, sales.index)
-    name_lines(axis, ends)
+    axis.yaxis.set_major_formatter(lambda value, _: axis_number(value))
+    label_month_axis(axis, sales.index)
+    label_lines(axis, ends)
 
 # %% ../../nbs/data/12_explore.ipynb #e25f13b8
 def plot_sales_by_month(
@@ -67,10 +77,10 @@ def plot_sales_by_month(
 ) -> Figure:
     "A line a country."
     total = sales.sum(axis=1)
-    grown = change(total.iloc[-1], total.get(total.index[-1] - pd.DateOffset(months=12), np.nan))
-    title = f"{compact(total.iloc[-1])} {unit} in {month_name(total.index[-1])}"
+    grown = relative_change(total.iloc[-1], total.get(total.index[-1] - pd.DateOffset(months=12), np.nan))
+    title = f"{compact_number(total.iloc[-1])} {unit} in {month_name(total.index[-1])}"
     title += f", {percent(grown, signed=True)} on a year before" if np.isfinite(grown) else ""
-    figure, (axis,) = canvas(title, f"{unit.capitalize()} sold by month, complete months")
+    figure, (axis,) = create_figure(title, f"{unit.capitalize()} sold by month, complete months")
     draw_lines(axis, sales[sales.iloc[-12:].sum().sort_values(ascending=False, kind="stable").index])
     return figure
 
@@ -104,18 +114,18 @@ def categories_by_month(
 def plot_categories(
     sales: pd.DataFrame,  # from `categories_by_month`
     unit: str,  # of quantity_sold
-    most: int = 8,  # more lines than that nobody can tell apart
+    max_lines: int = 8,  # more lines than that nobody can tell apart
 ) -> Figure:
     "A line a category."
     if sales.empty:
-        return nothing("Sales by category", "This source has no categories.")
-    shown, recent = sales.iloc[:, :most], sales.iloc[-12:].sum()
+        return placeholder_figure("Sales by category", "This source has no categories.")
+    shown, recent = sales.iloc[:, :max_lines], sales.iloc[-12:].sum()
     title = f"{sales.columns[0]} is the largest category: {recent.iloc[0] / recent.sum():.0%} of "
-    title += f"the sales of the last {counted(len(sales.iloc[-12:]), 'month')}"
+    title += f"the sales of the last {format_count(len(sales.iloc[-12:]), 'month')}"
     if sales.shape[1] == 1:
         title = f"All sales are of one category: {sales.columns[0]}"
-    more = f"; the {most} largest of {sales.shape[1]} categories" if sales.shape[1] > most else ""
-    figure, (axis,) = canvas(title, f"{unit.capitalize()} sold by month and category{more}", right=1.9)
+    more = f"; the {max_lines} largest of {sales.shape[1]} categories" if sales.shape[1] > max_lines else ""
+    figure, (axis,) = create_figure(title, f"{unit.capitalize()} sold by month and category{more}", right_margin=1.9)
     draw_lines(axis, shown)
     return figure
 
@@ -133,24 +143,24 @@ def product_starts(
 def largest_products(
     products: pd.DataFrame,  # from `products_by_month`
     starts: pd.DataFrame,  # from `product_starts`
-    most: int = 25,  # rows: late starters first in the choice, then the largest
+    max_rows: int = 25,  # rows: late starters first in the choice, then the largest
 ) -> pd.DataFrame:  # index product in the order of `starts`, a column a month, share of the product's best month
     "The strips of the picture."
-    few = starts["late"] & (starts["late"].sum() <= most / 2)
-    chosen = set(starts.assign(few=few).sort_values(["few", "quantity"], ascending=False).index[:most])
+    few = starts["late"] & (starts["late"].sum() <= max_rows / 2)
+    chosen = set(starts.assign(few=few).sort_values(["few", "quantity"], ascending=False).index[:max_rows])
     rows = products[products["product"].isin(chosen)]
     table = rows.pivot_table(index="product", columns="month", values="quantity", aggfunc="sum")
     return table.div(table.max(axis=1), axis=0).loc[[name for name in starts.index if name in chosen]]
 
 # %% ../../nbs/data/12_explore.ipynb #1d173312
-def month_strips(
+def draw_month_strips(
     axis: Axes,  # empty
     table: pd.DataFrame,  # a row a strip, a column a month
     top: float,  # the value that is darkest
 ) -> None:
     "Strips of months, dark where the value is high."
     axis.grid(False)
-    axis.imshow(table, aspect="auto", cmap=SHADES, vmin=0, vmax=top, interpolation="nearest")
+    axis.imshow(table, aspect="auto", cmap=HEATMAP_COLORS, vmin=0, vmax=top, interpolation="nearest")
     axis.set_yticks(range(len(table)), [str(name)[:30] for name in table.index])
     short = table.shape[1] < 14
     ticks = [i for i, m in enumerate(table) if m.month == 1 or (short and i % 2 == 0)]
@@ -163,17 +173,17 @@ def plot_products(
 ) -> Figure:
     "A strip a product."
     if strips.empty:
-        return nothing("Sales by product", "This source has no products.")
+        return placeholder_figure("Sales by product", "This source has no products.")
     late = starts[starts["late"]]
-    title = f"{len(late):,} of {counted(len(starts), 'product')} started late"
+    title = f"{len(late):,} of {format_count(len(starts), 'product')} started late"
     if not len(late):
-        title = f"{counted(len(starts), 'product')}, all sold from the start"
+        title = f"{format_count(len(starts), 'product')}, all sold from the start"
     elif len(late) <= 3:
-        title += f": {listed([f'{name} ({short_month(first)})' for name, first in late['first'].items()])}"
-    more = f"; {len(strips)} of {counted(len(starts), 'product')}" if len(strips) < len(starts) else ""
+        title += f": {join_names([f'{name} ({short_month(first)})' for name, first in late['first'].items()])}"
+    more = f"; {len(strips)} of {format_count(len(starts), 'product')}" if len(strips) < len(starts) else ""
     said = f"Each product's sales by month, as a share of its best month{more}"
-    figure, (axis,) = canvas(title, said, height=1.6 + 0.24 * len(strips), right=0.3, left=2.6)
-    month_strips(axis, strips, top=1.0)
+    figure, (axis,) = create_figure(title, said, height=1.6 + 0.24 * len(strips), right_margin=0.3, left_margin=2.6)
+    draw_month_strips(axis, strips, top=1.0)
     return figure
 
 # %% ../../nbs/data/12_explore.ipynb #b0064f3e
@@ -200,15 +210,15 @@ def draw_season(
 ) -> None:
     "A line a place around the year's mean."
     ends = {}
-    for (place, rows), color in zip(profile.groupby("place"), COLORS * 9, strict=False):
+    for (place, rows), color in zip(profile.groupby("place"), LINE_COLORS * 9, strict=False):
         axis.plot(rows["month_of_year"], rows["ratio"] - 1, color=color, linewidth=2)
         ends[str(place)[:16]] = (rows["ratio"].iloc[-1] - 1, color)
-    axis.axhline(0, color=SOFT, linewidth=0.8)
+    axis.axhline(0, color=MUTED_COLOR, linewidth=0.8)
     axis.set(
         ylim=(-reach * 1.1, reach * 1.1), xlim=(1, 12), xticks=[1, 4, 7, 10], xticklabels=["Jan", "Apr", "Jul", "Oct"]
     )
     axis.yaxis.set_major_formatter(lambda value, _: whole_percent(value))
-    name_lines(axis, ends)
+    label_lines(axis, ends)
 
 # %% ../../nbs/data/12_explore.ipynb #fcf6b222
 def plot_season(
@@ -216,7 +226,9 @@ def plot_season(
 ) -> Figure:
     "A line a city, a picture a country."
     if profile.empty:
-        return nothing("The year's shape", "A season needs 13 months of a store; no store of this source has them.")
+        return placeholder_figure(
+            "The year's shape", "A season needs 13 months of a store; no store of this source has them."
+        )
     few = profile["country"].nunique() <= 3 and profile.groupby("country")["city"].nunique().max() <= 8
     cities = (profile["city"] != "All stores") & few
     profile = profile.assign(place=profile["city"].where(cities, profile["country"]))
@@ -231,16 +243,16 @@ def plot_season(
     )
     title = f"{swing}: {peak}, {low}" if profile["place"].nunique() == 1 else f"{swing} swings most: {peak}, {low}"
     said = "Sales a trading day against the year's mean; median over years and stores"
-    figure, axes = canvas(title, said, len(panels), right=1.15, left=0.62)
+    figure, axes = create_figure(title, said, len(panels), right_margin=1.15, left_margin=0.62)
     for axis, country in zip(axes, panels, strict=True):
         draw_season(
             axis, profile[profile["country"] == country] if country else profile, (profile["ratio"] - 1).abs().max()
         )
-        axis.set_title(country, loc="left", size=11, color=INK)
+        axis.set_title(country, loc="left", size=11, color=TEXT_COLOR)
     return figure
 
 # %% ../../nbs/data/12_explore.ipynb #378fdb38
-def store_days(
+def daily_sales(
     sales: ibis.Table,  # sale lines
 ) -> (
     pd.DataFrame
@@ -260,7 +272,7 @@ def store_days(
 
 # %% ../../nbs/data/12_explore.ipynb #444bd56f
 def day_effects(
-    days: pd.DataFrame,  # from `store_days`
+    days: pd.DataFrame,  # from `daily_sales`
 ) -> pd.DataFrame:  # what, level, effect (0.1 is ten per cent above the store's month), days
     "How days of a kind differ from the mean day of their store and month."
     month = days["date"].dt.to_period("M")
@@ -289,12 +301,14 @@ def draw_effects(
     "Bars above and below the mean day, each with its number."
     axis.grid(False)
     axis.set(ylim=(low, high), yticks=[], xticks=[], xlim=(-0.6, max(len(effects), 2) - 0.4))
-    axis.axhline(0, color=SOFT, linewidth=0.8)
-    axis.bar(range(len(effects)), effects, color=[COLORS[0] if v > 0 else COLORS[1] for v in effects], width=0.72)
+    axis.axhline(0, color=MUTED_COLOR, linewidth=0.8)
+    axis.bar(
+        range(len(effects)), effects, color=[LINE_COLORS[0] if v > 0 else LINE_COLORS[1] for v in effects], width=0.72
+    )
     axis.set_xticks(range(len(effects)), effects.index)
     for i, value in enumerate(effects):
         at = value + (high - low) * (0.035 if value >= 0 else -0.035)
-        axis.text(i, at, whole_percent(value), ha="center", va="center", size=10, color=INK)
+        axis.text(i, at, whole_percent(value), ha="center", va="center", size=10, color=TEXT_COLOR)
 
 # %% ../../nbs/data/12_explore.ipynb #3ca31b43
 def days_title(
@@ -304,7 +318,7 @@ def days_title(
     found = []
     for what, words in {"promotion": "in promotions", "holiday": "on holidays"}.items():
         if (what, "True") in table and (what, "False") in table:
-            found.append(f"{whole_percent(change(1 + table[what, 'True'], 1 + table[what, 'False']))} {words}")
+            found.append(f"{whole_percent(relative_change(1 + table[what, 'True'], 1 + table[what, 'False']))} {words}")
     return ", ".join(found)
 
 # %% ../../nbs/data/12_explore.ipynb #c1fa21e9
@@ -313,7 +327,7 @@ def plot_days(
 ) -> Figure:
     "Bars for weekday, promotion, weather and holiday."
     if effects.empty:
-        return nothing("What moves a day", "This source has neither days, weather, promotion nor holidays.")
+        return placeholder_figure("What moves a day", "This source has neither days, weather, promotion nor holidays.")
     levels = {"weekday": dict(zip("0123456", WEEKDAYS, strict=True)), "promotion": {"False": "no", "True": "yes"}}
     levels |= {"weather": {name: name for name in LEVELS["weather"]}, "holiday": {"False": "no", "True": "yes"}}
     table = effects.set_index(["what", "level"])["effect"]
@@ -321,16 +335,18 @@ def plot_days(
     period = "day" if "weekday" in known else "week"
     lacks = [name for name in levels if name not in known and (name, period) != ("weekday", "week")]
     said = f"Sales of a {period} against the mean {period} of the same store and month"
-    said += f". The source lacks {listed(lacks)}." if lacks else ""
+    said += f". The source lacks {join_names(lacks)}." if lacks else ""
     shares = [len(levels[name]) * 0.3 + 0.5 for name in known]
-    free = max(0.15, WIDTH - 0.25 - 2.6 * sum(shares)) if len(known) < 2 else 0.15
+    free = max(0.15, FIGURE_WIDTH_INCHES - 0.25 - 2.6 * sum(shares)) if len(known) < 2 else 0.15
     title = days_title(table) or f"What moves a {period}"
-    figure, axes = canvas(title, said, len(known), height=3.9, right=free, left=0.25, shares=shares)
+    figure, axes = create_figure(
+        title, said, len(known), height=3.9, right_margin=free, left_margin=0.25, width_ratios=shares
+    )
     low, high = min(effects["effect"].min() * 1.3, -0.02), max(effects["effect"].max() * 1.15, 0.02)
     for axis, what in zip(axes, known, strict=True):
         own = table[what]
         draw_effects(axis, own[[name for name in levels[what] if name in own]].rename(levels[what]), low, high)
-        axis.set_title(what.capitalize(), loc="left", size=11, color=INK)
+        axis.set_title(what.capitalize(), loc="left", size=11, color=TEXT_COLOR)
     return figure
 
 # %% ../../nbs/data/12_explore.ipynb #511c1ea4
@@ -373,7 +389,7 @@ def price_response(
     return pd.DataFrame({"price": table["bin"] * step, "quantity": quantity, "lines": table["lines"]})
 
 # %% ../../nbs/data/12_explore.ipynb #f289f40d
-def name_dots(
+def label_dots(
     axis: Axes,  # with its dots drawn
     dots: pd.DataFrame,  # product, price, quantity; the most important first
 ) -> None:
@@ -384,7 +400,12 @@ def name_dots(
         if all(abs(x - a) > 85 or abs(y - b) > 13 for a, b in taken):
             taken.append((x, y))
             axis.annotate(
-                str(row.product)[:18], (row.price, row.quantity), (5, 3), textcoords="offset points", size=9, color=SOFT
+                str(row.product)[:18],
+                (row.price, row.quantity),
+                (5, 3),
+                textcoords="offset points",
+                size=9,
+                color=MUTED_COLOR,
             )
 
 # %% ../../nbs/data/12_explore.ipynb #8be30889
@@ -393,7 +414,7 @@ def draw_price_level(
     level: pd.DataFrame,  # from `price_level`
 ) -> None:
     "A dot a product: its mean price and what was sold of it."
-    axis.scatter(level["price"], level["quantity"], s=26, color=COLORS[0], alpha=0.7, linewidth=0)
+    axis.scatter(level["price"], level["quantity"], s=26, color=LINE_COLORS[0], alpha=0.7, linewidth=0)
     for side, values in {"x": level["price"], "y": level["quantity"]}.items():
         getattr(axis, f"set_{side}scale")("log")
         steps = [n * 10.0**k for k in range(-4, 12) for n in (1, 2, 5)]
@@ -401,10 +422,10 @@ def draw_price_level(
         getattr(axis, f"set_{side}ticks")(ticks[:: 1 + len(ticks) // 8])
         getattr(axis, f"set_{side}lim")(values.min() / 1.7, values.max() * 1.7)
         getattr(axis, f"{side}axis").set_major_formatter(
-            lambda value, _: short_number(value) if value >= 1 else f"{value:g}"
+            lambda value, _: axis_number(value) if value >= 1 else f"{value:g}"
         )
     axis.minorticks_off()
-    name_dots(axis, level if len(level) <= 40 else level.head(0))
+    label_dots(axis, level if len(level) <= 40 else level.head(0))
 
 # %% ../../nbs/data/12_explore.ipynb #f44f4eb3
 def draw_price_response(
@@ -412,9 +433,9 @@ def draw_price_response(
     response: pd.DataFrame,  # from `price_response`
 ) -> None:
     "A dot a price class, larger where there are more lines."
-    axis.axhline(0, color=SOFT, linewidth=0.8)
+    axis.axhline(0, color=MUTED_COLOR, linewidth=0.8)
     size = 12 + 300 * response["lines"] / response["lines"].max()
-    axis.scatter(response["price"], response["quantity"], s=size, color=COLORS[1], alpha=0.8, linewidth=0)
+    axis.scatter(response["price"], response["quantity"], s=size, color=LINE_COLORS[1], alpha=0.8, linewidth=0)
     axis.margins(0.1, 0.15)
     for side in (axis.xaxis, axis.yaxis):
         side.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
@@ -428,7 +449,7 @@ def plot_prices(
 ) -> Figure:
     "Products by price, and a product against itself."
     if level.empty:
-        return nothing("Price and quantity", "This source has no prices.")
+        return placeholder_figure("Price and quantity", "This source has no prices.")
     enough = response[(response["lines"] >= response["lines"].sum() * 0.002) & (response["price"].abs() <= 0.6)]
     near = enough[enough["price"].abs() < 0.175]  # a straight line holds for small changes only
     title, said = "Price and quantity", "A dot a product"
@@ -439,12 +460,12 @@ def plot_prices(
         said = "Left: a dot a product. Right: the same product in the same store and year; larger dots, more lines"
     else:
         said += ". Prices do not change within a store and a year, so what they do to sales cannot be seen."
-    figure, axes = canvas(title, said, 1 + moves, height=4.9, right=0.3)
+    figure, axes = create_figure(title, said, 1 + moves, height=4.9, right_margin=0.3)
     draw_price_level(axes[0], level)
-    axes[0].set_title(f"{unit.capitalize()} in all, by mean price", loc="left", size=11, color=INK)
+    axes[0].set_title(f"{unit.capitalize()} in all, by mean price", loc="left", size=11, color=TEXT_COLOR)
     if moves:
         draw_price_response(axes[1], enough)
-        axes[1].set_title("Quantity of a line against its mean, by price", loc="left", size=11, color=INK)
+        axes[1].set_title("Quantity of a line against its mean, by price", loc="left", size=11, color=TEXT_COLOR)
     return figure
 
 # %% ../../nbs/data/12_explore.ipynb #39f64094
@@ -452,10 +473,10 @@ def missing_by_month(
     sales: ibis.Table,  # sale lines
 ) -> pd.DataFrame:  # index month, a column a field, share of lines without it
     "Share of empty fields."
-    counts = {name: sales[name].isnull().sum() for name in SALE_LINE}
+    counts = {name: sales[name].isnull().sum() for name in SALE_LINE_COLUMNS}
     table = sales.group_by(month=sales.date.truncate("M")).agg(lines=sales.count(), **counts).to_pandas()
     table = table.astype({"month": "datetime64[ns]"}).set_index("month").sort_index()
-    return table[SALE_LINE].astype(float).div(table["lines"], axis=0)
+    return table[SALE_LINE_COLUMNS].astype(float).div(table["lines"], axis=0)
 
 # %% ../../nbs/data/12_explore.ipynb #d78e6091
 def plot_missing(
@@ -464,9 +485,9 @@ def plot_missing(
     "A strip a column that has gaps."
     lacks = [name for name in missing if (missing[name] == 1).all()]
     gaps = missing.drop(columns=lacks).loc[:, lambda table: (table > 0).any()]
-    lacking = f"The source lacks {listed(lacks)}. " if lacks else ""
+    lacking = f"The source lacks {join_names(lacks)}. " if lacks else ""
     if gaps.empty:
-        return nothing(
+        return placeholder_figure(
             "Nothing is missing",
             f"{lacking}Every other field of every sale line is filled.".replace(
                 "other ", "" if not lacks else "other "
@@ -475,12 +496,18 @@ def plot_missing(
     mean = gaps.mean().sort_values(ascending=False, kind="stable")
     title = f"Most often missing: {mean.index[0]}, in {percent(mean.iloc[0])} of lines"
     said = f"{lacking}Share of sale lines without it, by month"
-    figure, (axis,) = canvas(title, said, height=1.6 + 0.5 * gaps.shape[1], right=1.1, left=1.3)
-    month_strips(axis, gaps[mean.index].T, top=max(0.1, gaps.max().max()))
+    figure, (axis,) = create_figure(title, said, height=1.6 + 0.5 * gaps.shape[1], right_margin=1.1, left_margin=1.3)
+    draw_month_strips(axis, gaps[mean.index].T, top=max(0.1, gaps.max().max()))
     for i, share in enumerate(mean):
         place = (1.015, 1 - (i + 0.5) / len(mean))
         axis.text(
-            *place, percent(share), transform=axis.transAxes, va="center", size=10.5, weight="bold", color=COLORS[0]
+            *place,
+            percent(share),
+            transform=axis.transAxes,
+            va="center",
+            size=10.5,
+            weight="bold",
+            color=LINE_COLORS[0],
         )
     return figure
 
@@ -513,13 +540,13 @@ def store_bars(
     changing = spans.drop(whole) if len(whole) > 1 else spans
     row = {store: i + (len(whole) > 1) for i, store in enumerate(changing.index)}
     bars = store_month[["store_id", "month"]].assign(row=store_month["store_id"].map(row).fillna(0).astype(int))
-    name = f"{counted(len(whole), 'store')}, every month"
+    name = f"{format_count(len(whole), 'store')}, every month"
     bars["name"] = bars["store_id"].where(bars["store_id"].isin(row), name)
     bars["state"] = bars["store_id"].map(spans["state"])
     return bars.drop(columns="store_id").drop_duplicates().sort_values(["row", "month"], ignore_index=True)
 
 # %% ../../nbs/data/12_explore.ipynb #f0b7dac3
-def name_changes(
+def label_changes(
     axis: Axes,  # with its bars drawn
     bars: pd.DataFrame,  # from `store_bars`
 ) -> None:
@@ -529,11 +556,11 @@ def name_changes(
     for row, months in bars[bars["row"] > 0].groupby("row")["month"]:
         first, last, text = months.min(), months.max() + pd.offsets.MonthEnd(0), f"from {short_month(months.min())}"
         if first > begin + (end - begin) / 3:
-            axis.annotate(text, (first, row), (-5, 0), ha="right", color=SOFT, **look)
+            axis.annotate(text, (first, row), (-5, 0), ha="right", color=MUTED_COLOR, **look)
         elif first > begin:  # no room at the left of the bar
             axis.annotate(text, (first, row), (5, 0), ha="left", color="white", **look)
         if months.max() < end:
-            axis.annotate(f"to {short_month(last)}", (last, row), (5, 0), ha="left", color=SOFT, **look)
+            axis.annotate(f"to {short_month(last)}", (last, row), (5, 0), ha="left", color=MUTED_COLOR, **look)
 
 # %% ../../nbs/data/12_explore.ipynb #806e0728
 def plot_stores(
@@ -543,30 +570,26 @@ def plot_stores(
     "A bar a store, from its first month to its last."
     begin, end = store_month["month"].min(), store_month["month"].max()
     opened, closed = (spans["first"] > begin).sum(), (spans["last"] < end).sum()
-    title = (
-        f"{len(spans) - closed} of {counted(len(spans), 'store is', 'stores are')} open: since {month_name(begin)}, "
-    )
+    title = f"{len(spans) - closed} of {format_count(len(spans), 'store is', 'stores are')} open: since {month_name(begin)}, "
     title += f"{opened} opened, {closed} closed"
     if not opened and not closed:
-        title = (
-            f"{'All ' * (len(spans) > 1)}{counted(len(spans), 'store is', 'stores are')} open since {month_name(begin)}"
-        )
+        title = f"{'All ' * (len(spans) > 1)}{format_count(len(spans), 'store is', 'stores are')} open since {month_name(begin)}"
     bars = store_bars(spans, store_month)
     rows = bars["row"].max() + 1
     thick = max(0.02, min(0.26, 9.0 / rows))  # inches a store
     said = "Months in which each store sold, with its first and last; a gap is a month without sales"
-    figure, (axis,) = canvas(title, said, height=1.6 + thick * rows, right=0.4, left=1.8)
+    figure, (axis,) = create_figure(title, said, height=1.6 + thick * rows, right_margin=0.4, left_margin=1.8)
     days = (bars["month"] + pd.offsets.MonthBegin(1) - bars["month"]).dt.days
-    shade = bars["state"].map({"open": "#c9bfb2", "opened": COLORS[2], "closed": COLORS[1]})
+    shade = bars["state"].map({"open": "#c9bfb2", "opened": LINE_COLORS[2], "closed": LINE_COLORS[1]})
     axis.barh(bars["row"], days, left=bars["month"], height=0.78, color=shade, linewidth=0)
     axis.grid(False, axis="y")
-    axis.grid(axis="x", color=GRID)
+    axis.grid(axis="x", color=GRID_COLOR)
     axis.set_ylim(rows - 0.4, -0.6)
     names = bars.drop_duplicates("row") if thick > 0.1 else bars.head(1)  # too many names cannot be read
     axis.set_yticks(names["row"], names["name"].str[:24])
-    month_axis(axis, pd.date_range(begin, end, freq="MS"))
+    label_month_axis(axis, pd.date_range(begin, end, freq="MS"))
     if thick > 0.1:
-        name_changes(axis, bars)
+        label_changes(axis, bars)
     return figure
 
 # %% ../../nbs/data/12_explore.ipynb #a28dc7b9
@@ -587,7 +610,7 @@ def explore(
         "products": starts,
         "product_strips": largest_products(products, starts),
         "season": season_profile(store_month),
-        "days": day_effects(store_days(sales)),
+        "days": day_effects(daily_sales(sales)),
         "price_level": price_level(sales),
         "price_response": price_response(sales),
         "missing": missing_by_month(sales),

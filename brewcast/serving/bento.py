@@ -10,7 +10,7 @@ import bentoml
 import uvicorn.protocols.http.auto
 
 from .app import Application
-from .connections import Connection
+from .connections import LimitedConnection
 
 # %% ../../nbs/serving/bento.ipynb #b0428f93
 @bentoml.service(
@@ -27,4 +27,4 @@ class Brewcast:
 
 
 Brewcast.add_asgi_middleware(Application)
-uvicorn.protocols.http.auto.AutoHTTPProtocol = Connection
+uvicorn.protocols.http.auto.AutoHTTPProtocol = LimitedConnection

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 
 import prometheus_client
 
-from .traffic import Serving
+from .traffic import ServingState
 
 # %% ../../nbs/serving/metrics.ipynb #e6e1c49a
 class Metrics:
@@ -41,7 +41,7 @@ class Metrics:
 
     def switched(
         self,
-        serving: Serving,  # from now on
+        serving: ServingState,  # from now on
     ):
         "Say what serves."
         self.info.clear(), self.age.clear(), self.ready.set(1), self.share.set(serving.share / 100)

@@ -7,8 +7,8 @@ import pytest
 from gate_red_team import LINE_UP, SHORT, bring_all, lines_of, main, make_chain
 
 from brewcast.model import leakage_checks
-from brewcast.model.evaluate import CHECKS
-from brewcast.model.leakage_checks import UNFIT
+from brewcast.model.evaluate import GATE_CHECKS
+from brewcast.model.leakage_checks import UNFIT_RULES
 from brewcast.model.recipes import RECIPES
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # scikit-learn's, of columns that are empty in a young chain
@@ -63,7 +63,7 @@ def test_no_saboteurs_recipe_is_left_behind(results):
 
 @pytest.mark.parametrize(
     ("name", "asleep"),
-    [("altered", "altered_file"), ("from elsewhere", "other_environment"), ("tuned", "tuned_on_judged")],
+    [("altered", "file_mismatch"), ("from elsewhere", "environment_mismatch"), ("tuned", "tuning_leak")],
 )
 def test_where_nobody_looks_the_saboteur_is_promoted(chain, monkeypatch, name, asleep):
     monkeypatch.setattr(leakage_checks, asleep, lambda *told: None)
@@ -73,15 +73,15 @@ def test_where_nobody_looks_the_saboteur_is_promoted(chain, monkeypatch, name, a
 
 @pytest.mark.parametrize("name", ["bad for one country", "too sure of itself"])
 def test_where_a_check_is_left_out_the_saboteur_is_promoted(chain, monkeypatch, name):
-    sleeping = [check for check in CHECKS if check.__name__ not in ("_max_group_loss", "_coverage")]
-    judge = gate_red_team.judge
-    monkeypatch.setattr(gate_red_team, "judge", lambda *told: judge(*told, checks=sleeping))
+    sleeping = [check for check in GATE_CHECKS if check.__name__ not in ("_check_group_loss", "_check_coverage")]
+    gate_verdict = gate_red_team.gate_verdict
+    monkeypatch.setattr(gate_red_team, "gate_verdict", lambda *told: gate_verdict(*told, checks=sleeping))
     result = one(chain, name)
     assert (result["verdict"], result["right"]) == ("promote", False)
 
 
 def test_the_show_fails_when_one_gets_through(chain, monkeypatch, capsys):
-    monkeypatch.setattr(gate_red_team, "unfit_for_judging", lambda *told: {})
+    monkeypatch.setattr(gate_red_team, "unfit_reasons", lambda *told: {})
     monkeypatch.setattr(gate_red_team, "make_chain", lambda *told, **size: chain)
     few = [saboteur for saboteur in LINE_UP if saboteur.name in ("altered", "a tie")]
     assert main(["--short"], few) == 1
@@ -93,4 +93,6 @@ def test_the_show_fails_when_one_gets_through(chain, monkeypatch, capsys):
 def test_a_terminal_has_colours(results):
     coloured = lines_of(LINE_UP[1], results["knows the future"], colours=True)
     assert "\033[32m" in coloured and "by its errors alone it would have been promoted" in coloured
-    assert set(UNFIT) >= {results[name]["rule"] for name in ("knows the future", "altered", "from elsewhere", "tuned")}
+    assert set(UNFIT_RULES) >= {
+        results[name]["rule"] for name in ("knows the future", "altered", "from elsewhere", "tuned")
+    }

@@ -7,15 +7,23 @@ import pandas as pd
 import pytest
 from conftest import ROOT
 
-from brewcast.common.charts import canvas, month_axis, name_lines, nothing, png, show, whole_percent
+from brewcast.common.charts import (
+    create_figure,
+    label_lines,
+    label_month_axis,
+    placeholder_figure,
+    png_bytes,
+    save_and_show,
+    whole_percent,
+)
 
 DRAW = """
-from brewcast.common.charts import canvas, name_lines, png
-figure, axes = canvas("Sales rise", "by month", columns=2)
+from brewcast.common.charts import create_figure, label_lines, png_bytes
+figure, axes = create_figure("Sales rise", "by month", columns=2)
 for axis in axes:
     axis.plot([1, 2, 3], [3.0, 1.5, 4.25], color="#8f4a12")
-    name_lines(axis, {"one": (4.25, "#8f4a12"), "two": (4.2, "#3c5f8a")})
-picture = png(figure)
+    label_lines(axis, {"one": (4.25, "#8f4a12"), "two": (4.2, "#3c5f8a")})
+picture = png_bytes(figure)
 """
 
 
@@ -34,20 +42,22 @@ def test_the_same_numbers_are_the_same_bytes_in_this_process_and_in_another():
 
 def test_the_file_and_the_notebook_hold_the_same_picture_under_its_title(tmp_path):
     # given a picture
-    figure, axes = canvas("Sales rise", "by month")
+    figure, axes = create_figure("Sales rise", "by month")
     axes[0].plot([1, 2], [1, 3])
     # when it is shown
-    image = show(figure, tmp_path / "deep/sales.png")
+    image = save_and_show(figure, tmp_path / "deep/sales.png")
     # then the file has the bytes that the notebook has, and who cannot see it reads its title
-    assert (tmp_path / "deep/sales.png").read_bytes() == image.data == png(figure)
+    assert (tmp_path / "deep/sales.png").read_bytes() == image.data == png_bytes(figure)
     assert image.alt == "Sales rise"
     # and what a source does not have is a picture, too
-    assert show(nothing("No prices", "the source has none"), tmp_path / "none.png").alt == "No prices"
+    assert (
+        save_and_show(placeholder_figure("No prices", "the source has none"), tmp_path / "none.png").alt == "No prices"
+    )
 
 
 @pytest.mark.parametrize("columns", [1, 2, 3])
 def test_titles_pictures_and_the_room_for_names_do_not_meet(columns):
-    figure, axes = canvas("What is found", "how to read it", columns=columns)
+    figure, axes = create_figure("What is found", "how to read it", columns=columns)
     figure.canvas.draw()
     boxes = [axis.get_window_extent() for axis in axes]
     texts = [text.get_window_extent() for text in figure.texts]
@@ -59,11 +69,11 @@ def test_titles_pictures_and_the_room_for_names_do_not_meet(columns):
 
 def test_names_of_lines_that_end_together_are_moved_apart():
     # given five lines that end in nearly the same place, at the lower edge
-    _, (axis,) = canvas("Errors")
+    _, (axis,) = create_figure("Errors")
     axis.set_ylim(0, 100)
     names = ["candidate", "champion", "season", "last month", "mean"]
     # when they are named
-    name_lines(axis, {name: (0.1 * i, "#22211f") for i, name in enumerate(names)})
+    label_lines(axis, {name: (0.1 * i, "#22211f") for i, name in enumerate(names)})
     axis.figure.canvas.draw()
     # then no name covers another, and they stand in the order of their lines, beside the picture
     boxes = {text.get_text(): text.get_window_extent() for text in axis.texts}
@@ -80,9 +90,9 @@ def test_a_time_axis_is_labelled_by_years_or_by_some_months():
         (2, ["Jul 2022", "Aug 2022"]),
     ]:
         months = pd.date_range("2022-07-01", periods=count, freq="MS")
-        _, (axis,) = canvas("Sales")
+        _, (axis,) = create_figure("Sales")
         axis.plot(months, range(count))
-        month_axis(axis, months)
+        label_month_axis(axis, months)
         assert [label.get_text() for label in axis.get_xticklabels()] == labels
 
 

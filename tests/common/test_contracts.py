@@ -8,7 +8,17 @@ import pandera.ibis as pan
 import pyarrow as pa
 import pytest
 
-from brewcast.common.contracts import FORECAST, PLAN, QUARANTINE, STORE_MONTH, check, connect, may, must, sales_schema
+from brewcast.common.contracts import (
+    FORECAST,
+    PLAN,
+    QUARANTINE,
+    STORE_MONTH,
+    check_table,
+    connect,
+    optional_column,
+    required_column,
+    sales_schema,
+)
 
 JANUARY = datetime.date(2024, 1, 1)
 GOOD = {
@@ -37,7 +47,7 @@ def test_a_good_table_passes_with_its_columns_in_order_and_types(name):
     given = table(name).to_pandas()[::-1].assign(more=1)[["more", *reversed(SCHEMAS[name].columns)]]
 
     # when it is checked
-    checked = check(given, SCHEMAS[name])
+    checked = check_table(given, SCHEMAS[name])
 
     # then it is in the contract's order and types
     assert checked.schema == table(name).schema
@@ -48,19 +58,19 @@ def test_a_good_table_passes_with_its_columns_in_order_and_types(name):
 def test_a_missing_column_is_named(name):
     first = next(iter(SCHEMAS[name].columns))
     with pytest.raises(ValueError, match=rf"{name}: missing columns \['{first}'\]"):
-        check(table(name).drop_columns(first), SCHEMAS[name])
+        check_table(table(name).drop_columns(first), SCHEMAS[name])
 
 
 @pytest.mark.parametrize("name", SCHEMAS)
 def test_an_empty_table_passes(name):
-    assert check(table(name).slice(1), SCHEMAS[name]).num_rows == 0
+    assert check_table(table(name).slice(1), SCHEMAS[name]).num_rows == 0
 
 
 @pytest.mark.parametrize("name", [name for name, schema in SCHEMAS.items() if schema.unique])
 def test_a_duplicate_key_is_refused(name):
     twice = pa.concat_tables([table(name), table(name)])
     with pytest.raises(ValueError, match=rf"{name}: 1 key is there more than once in .* \(first: "):
-        check(twice, SCHEMAS[name])
+        check_table(twice, SCHEMAS[name])
 
 
 @pytest.mark.parametrize(
@@ -78,20 +88,20 @@ def test_a_duplicate_key_is_refused(name):
 )
 def test_a_bad_row_is_shown(name, changes, said):
     with pytest.raises(ValueError, match=f"{name}: {said} in 1 of 1 row \\(first: "):
-        check(table(name, **changes), SCHEMAS[name])
+        check_table(table(name, **changes), SCHEMAS[name])
 
 
 def test_the_input_is_not_changed():
     frame = table("plan").to_pandas()
     before = frame.copy()
-    check(frame, PLAN)
+    check_table(frame, PLAN)
     pd.testing.assert_frame_equal(frame, before)
 
 
 def test_a_wrong_type_names_the_column():
-    schema = pan.DataFrameSchema({"units": must(dt.int64), "note": may(dt.string)}, name="toy")
+    schema = pan.DataFrameSchema({"units": required_column(dt.int64), "note": optional_column(dt.string)}, name="toy")
     with pytest.raises(ValueError, match="toy: column 'units' is double, not int64"):
-        check(pd.DataFrame({"units": [1.5], "note": ["x"]}), schema)
+        check_table(pd.DataFrame({"units": [1.5], "note": ["x"]}), schema)
 
 
 def test_what_a_source_lacks_may_be_empty_and_the_rest_may_not():

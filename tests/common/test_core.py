@@ -15,7 +15,7 @@ import pytest
 from conftest import ROOT
 
 from brewcast.common.core import (
-    SALE_LINE,
+    SALE_LINE_COLUMNS,
     content_hash,
     cutoff_of,
     read_json,
@@ -25,7 +25,7 @@ from brewcast.common.core import (
     write_json,
     write_parquet,
 )
-from brewcast.common.params import read_env, stages
+from brewcast.common.params import read_env, read_stages
 
 
 def test_a_forecast_is_for_the_month_after_its_cutoff():
@@ -73,7 +73,7 @@ def test_a_stage_that_is_opened_by_hand_reads_the_build_and_writes_to_scratch(cl
     # when that stage is built
     ingest = clone / "products/simulated/ingest"
     ingest.mkdir(parents=True)
-    for path in stages(clone, read_env(clone))["ingest"]["product"].values():
+    for path in read_stages(clone, read_env(clone))["ingest"]["product"].values():
         (clone / path).touch()
     takes, gives = stage_paths("clean", ["ingest"], None, clone)
     # then it is read where the build left it, and what is tried out does not touch the build's products
@@ -125,4 +125,4 @@ def test_a_table_is_the_same_bytes_for_the_same_rows(tmp_path):
 def test_the_query_that_is_copied_for_a_new_source_yields_a_sale_line():
     query = (ROOT / "sql/simulated.sql").read_text()
     yielded = re.findall(r"(?m)^ +\S+ +AS (\w+)", query[query.index("SELECT") :])
-    assert len(SALE_LINE) == 11 and [name for name in SALE_LINE if yielded.count(name) != 1] == []
+    assert len(SALE_LINE_COLUMNS) == 11 and [name for name in SALE_LINE_COLUMNS if yielded.count(name) != 1] == []

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import duckdb
 import pytest
-from waits import until
+from waits import wait_until
 
 from brewcast.common import hashing, progress
-from brewcast.common.hashing import FileHashes, copied, digest, files_below, sha256
+from brewcast.common.hashing import FileHashes, copy_with_log, digest, files_below, sha256
 
 
 def test_the_hash_of_a_file_is_what_other_tools_say(tmp_path):
@@ -127,7 +127,7 @@ def test_rows_in_a_databases_log_count_and_no_more_when_they_move_into_its_file(
         # then every hash is another, also as it is remembered, and a copy has it
         assert [a == b for a, b in zip(before, after, strict=True)] == [False] * 4
         assert after == seen() and after[0] == after[1] == after[3]
-        assert sha256(copied(path, tmp_path / "copies/till.db")) == after[0]
+        assert sha256(copy_with_log(path, tmp_path / "copies/till.db")) == after[0]
         # to read it, and to move the row into the file, changes nothing
         with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as reader:
             assert reader.execute("SELECT * FROM sales").fetchall() == [(3,)]
@@ -152,7 +152,7 @@ os._exit(0)"""
     assert (
         sha256(path)
         == FileHashes(tmp_path / "hashes.json").of(path)
-        == sha256(copied(path, tmp_path / "c/shop.duckdb"))
+        == sha256(copy_with_log(path, tmp_path / "c/shop.duckdb"))
     )
     assert sha256(path) != before
 
@@ -183,11 +183,11 @@ def test_a_name_that_is_not_utf8_is_refused_before_it_gets_into_a_record(tmp_pat
 
 def test_a_large_file_says_that_it_is_hashed(tmp_path, monkeypatch):
     said = []
-    monkeypatch.delenv(progress.PLACE, raising=False)
-    monkeypatch.setattr(progress, "FIRST", 0)
+    monkeypatch.delenv(progress.PROGRESS_FOLDER_VARIABLE, raising=False)
+    monkeypatch.setattr(progress, "FIRST_LINE_SECONDS", 0)
     monkeypatch.setattr(progress, "say", said.append)
-    monkeypatch.setattr(hashing, "_LONG", 0)
-    monkeypatch.setattr(hashing, "sha256", lambda path: until(lambda: said, "said") and "its hash")
+    monkeypatch.setattr(hashing, "_LARGE_FILE_BYTES", 0)
+    monkeypatch.setattr(hashing, "sha256", lambda path: wait_until(lambda: said, "said") and "its hash")
     (tmp_path / "till.csv").write_text("1")
     assert FileHashes(tmp_path / "hashes").of(tmp_path / "till.csv") == "its hash"
     assert said[0] == f"hashing {tmp_path / 'till.csv'}: 0 s"

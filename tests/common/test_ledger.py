@@ -11,15 +11,15 @@ import pytest
 from conftest import ROOT
 
 from brewcast.common.ledger import (
-    archive_name,
-    entries_before,
-    in_production,
-    known_name,
-    months_before,
+    archived_forecast_path,
+    entries_before_build,
+    month_record_paths,
+    production_entry,
     read_ledger,
     resolve_inputs,
     state_files,
     state_folder,
+    store_month_versions_path,
 )
 from brewcast.registry.ledger_writer import append_entry
 
@@ -34,7 +34,7 @@ def entry(release: str, cutoff: str, build_key: str, recipe: dict = SEASONAL, **
 
 def serve(state, entry: dict) -> dict:
     "Write an entry, and the forecast that served by it."
-    path = state / archive_name(entry)
+    path = state / archived_forecast_path(entry)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.touch()
     return append_entry(state, entry)
@@ -88,7 +88,7 @@ def test_a_build_knows_what_was_decided_before_it_and_nothing_of_its_own_entries
         serve(state, entry(release, "2024-05-31", "k2", FOREST, challenger=challenger))
     (state / "known").mkdir()
     for each in read_ledger(state):
-        (state / known_name(each)).touch()
+        (state / store_month_versions_path(each)).touch()
     # then that build, done again, knows the promotion, that it was by hand, and what was published before
     own = resolve_inputs("shop", project, "k2")
     assert own["champion"] == {"recipe": FOREST, "release": "r2", "train_through": "2024-04-30", "cutoff": "2024-04-30"}
@@ -112,9 +112,9 @@ def test_a_split_after_a_build_does_not_make_it_another_build(project):
     serve(state, entry("r2", "2024-05-31", "somebody", action="split", share=10))
     ledger = read_ledger(state)
     # then the build still sees what was there before it; after a promotion it does not
-    assert entries_before(ledger, "k2") == ledger[:1]
+    assert entries_before_build(ledger, "k2") == ledger[:1]
     serve(state, entry("r3", "2024-05-31", "somebody", FOREST, action="promote"))
-    assert entries_before(read_ledger(state), "k2") == read_ledger(state)
+    assert entries_before_build(read_ledger(state), "k2") == read_ledger(state)
 
 
 def test_what_was_in_production_is_found_by_day_and_by_moment_of_any_time_zone():
@@ -129,14 +129,14 @@ def test_what_was_in_production_is_found_by_day_and_by_moment_of_any_time_zone()
         "2025-03-14T19:30+01:00": 2,
         "2030-01-01": 2,
     }.items():
-        assert in_production(ledger, when)["n"] == n, when
+        assert production_entry(ledger, when)["n"] == n, when
     # and before the first, without any, and for what is no date the way out is said
     with pytest.raises(ValueError, match="the first release was published 2025-03-14T09:30:00"):
-        in_production(ledger, "2025-03-13")
+        production_entry(ledger, "2025-03-13")
     with pytest.raises(ValueError, match="nothing was ever published"):
-        in_production([], "2025-03-13")
+        production_entry([], "2025-03-13")
     with pytest.raises(ValueError, match="'tomorrow' is no date: 2025-03-14, or"):
-        in_production(ledger, "tomorrow")
+        production_entry(ledger, "tomorrow")
 
 
 def test_months_are_read_in_the_order_in_which_they_were_written_up_to_a_build_s_own(tmp_path):
@@ -150,9 +150,9 @@ def test_months_are_read_in_the_order_in_which_they_were_written_up_to_a_build_s
     ]:
         (tmp_path / f"months/{month}.json").write_text(json.dumps({"at": at, "build_key": key}))
     name = lambda paths: [path.stem for path in paths]  # noqa: E731
-    assert name(months_before(tmp_path)) == ["2024-05", "2024-04", "2024-06", "2024-07"]
-    assert name(months_before(tmp_path, "k2")) == ["2024-05"]
-    assert name(months_before(tmp_path, "another")) == name(months_before(tmp_path))
+    assert name(month_record_paths(tmp_path)) == ["2024-05", "2024-04", "2024-06", "2024-07"]
+    assert name(month_record_paths(tmp_path, "k2")) == ["2024-05"]
+    assert name(month_record_paths(tmp_path, "another")) == name(month_record_paths(tmp_path))
 
 
 @pytest.mark.parametrize("left", [3000, 100, 1])

@@ -5,18 +5,18 @@ import shutil
 
 import pandas as pd
 import pytest
-from releases import FOREST, SEASONAL, made_products
+from releases import FOREST, SEASONAL, make_products
 
 from brewcast.common.core import write_json
 from brewcast.common.hashing import sha256
 from brewcast.common.mlflow import (
-    DEFAULTS,
-    address_and_login,
+    MLFLOW_DEFAULTS,
+    experiment_name,
     log_model_run,
     mlflow_client,
-    mlflow_name,
     mlflow_uri,
-    own_database,
+    project_database,
+    split_login,
 )
 from brewcast.common.params import environment
 from brewcast.model.recipes import Baseline
@@ -50,7 +50,7 @@ def test_a_logged_model_predicts_what_its_file_predicts_wherever_the_project_lie
     import joblib
     import mlflow.sklearn
 
-    made = made_products(tmp_path / "products", 12, recipe)
+    made = make_products(tmp_path / "products", 12, recipe)
     file = made.forecast.parent / "model.joblib"
     model, content_hash = joblib.load(file), sha256(file)[:12]
     run = log_model_run(model, content_hash, {"recipe": recipe["name"]}, {}, {}, [], project, "shop")
@@ -91,8 +91,8 @@ def test_what_is_named_is_used_unless_it_is_a_projects_own_file(tmp_path, monkey
     monkeypatch.setenv("MLFLOW_TRACKING_URI", named)
     mine = tmp_path / "state/shop/mlflow.db"
     assert mlflow_uri("shop", tmp_path) == (f"sqlite:///{mine}" if own else named)
-    assert own_database("shop", tmp_path) == (mine if own else None)
-    assert mlflow_name("shop", tmp_path) == ("brewcast" if own else "brewcast-shop")
+    assert project_database("shop", tmp_path) == (mine if own else None)
+    assert experiment_name("shop", tmp_path) == ("brewcast" if own else "brewcast-shop")
     # and `activate` sets the project's own file, or leaves an address alone, and shows none
     (tmp_path / "env.yaml").write_text("source: shop\n")
     told = environment(tmp_path, "shop")
@@ -101,17 +101,17 @@ def test_what_is_named_is_used_unless_it_is_a_projects_own_file(tmp_path, monkey
 
 def test_a_login_is_handed_over_apart_and_nothing_is_left_behind(project, monkeypatch):
     named = {"MLFLOW_TRACKING_USERNAME": "ann", "MLFLOW_TRACKING_PASSWORD": "p@ss:word"}
-    assert address_and_login("http://ann:p%40ss%3Aword@mlflow:5000/x") == ("http://mlflow:5000/x", named)
-    assert address_and_login("http://mlflow:5000") == ("http://mlflow:5000", {})
+    assert split_login("http://ann:p%40ss%3Aword@mlflow:5000/x") == ("http://mlflow:5000/x", named)
+    assert split_login("http://mlflow:5000") == ("http://mlflow:5000", {})
     # the variables are after a call what they were before: none, or another source's file
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     with mlflow_client("shop", project):
         pass
-    assert "MLFLOW_TRACKING_URI" not in os.environ and own_database("shop", project)
+    assert "MLFLOW_TRACKING_URI" not in os.environ and project_database("shop", project)
 
 
 def test_how_long_a_server_is_waited_for_is_bounded_and_the_users_own_bound_stands(project, monkeypatch):
-    for name in DEFAULTS:
+    for name in MLFLOW_DEFAULTS:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "7")
     with mlflow_client("shop", project):

@@ -7,7 +7,7 @@ import jinja2
 import pytest
 from conftest import ROOT
 
-from brewcast.common.pages import STYLE, template_environment
+from brewcast.common.pages import STYLE_SHEET, template_environment
 
 PACKAGES = sorted(f"brewcast.{path.parent.parent.name}" for path in (ROOT / "brewcast").glob("*/templates/*.html"))
 
@@ -58,5 +58,5 @@ def test_a_filter_that_nobody_knows_is_an_error_and_not_an_empty_place():
 
 
 def test_the_style_fetches_nothing_and_closes_what_it_opens():
-    assert not re.search(r"https?://|url\(|@import", STYLE)
-    assert STYLE.count("{") == STYLE.count("}") > 10
+    assert not re.search(r"https?://|url\(|@import", STYLE_SHEET)
+    assert STYLE_SHEET.count("{") == STYLE_SHEET.count("}") > 10

@@ -12,23 +12,23 @@ from pathlib import Path
 import pytest
 import yaml
 from conftest import ROOT, commands, copy_project
-from toy import BUILD, ENV, edit
+from toy import BUILD, ENV, replace_in_file
 
 from brewcast.common.params import (
     CHOICES,
     check_parameters,
-    check_place,
+    check_project_path,
     check_upstream,
+    declared_parameters,
     env_file,
     env_files,
     environment,
-    flat,
-    known_parameters,
+    flatten_parameters,
     lock_differences,
-    misread,
-    parameter_cell,
+    parameter_defaults,
     parameters,
     read_env,
+    text_problems,
 )
 
 CLI = f"{sys.executable} -m brewcast.cli"
@@ -38,7 +38,7 @@ CLI = f"{sys.executable} -m brewcast.cli"
 def test_every_source_is_built_with_parameters_that_are_known(source):
     env = parameters(ROOT, source)
     assert env["source"] == source
-    given = flat(env, known_parameters(ROOT))
+    given = flatten_parameters(env, parameter_defaults(ROOT))
     assert given["calendar.unit"] in CHOICES["calendar.unit"]
 
 
@@ -148,7 +148,7 @@ def test_what_is_quoted_or_is_meant_to_be_none_a_number_or_a_yes_is_taken():
         floor: ~
         train: {weights: [.5, 1]}
     """
-    assert misread(yaml.compose(text)) == []
+    assert text_problems(yaml.compose(text)) == []
 
 
 @pytest.mark.parametrize("given", ["categories=[010]", 'calendar.countries={"*": NO}', "unit=off", "sql=2024-05-01"])
@@ -232,7 +232,7 @@ def test_a_value_that_is_no_yaml_and_a_module_that_is_no_python_are_named(toy, r
 
 
 def test_a_file_of_parameters_that_is_no_yaml_is_named(toy, run):
-    edit(toy / "env.yaml", "lags: [1, 12]", "lags: [1, 12")
+    replace_in_file(toy / "env.yaml", "lags: [1, 12]", "lags: [1, 12")
     told = run(BUILD, fails=True)
     assert "env.yaml" in told.err and "Traceback" not in told.err
 
@@ -345,9 +345,9 @@ def test_a_day_that_no_month_has_is_named_where_it_was_written():
 def test_a_folder_in_which_not_every_tool_can_work_is_refused_and_others_are_not(toy):
     for name in ("50% off", "what?", "a:b", "{y}", "two\nlines", "cost $5", 'a "b"', "back\\slash"):
         with pytest.raises(ValueError, match="not every tool can work below .*: move or rename it"):
-            check_place(Path("/srv") / name / "project")
+            check_project_path(Path("/srv") / name / "project")
     for name in ("it's #1 & é (2) [x] ~ ;,", "a folder", "x" * 200):
-        check_place(Path("/srv") / name / "project")
+        check_project_path(Path("/srv") / name / "project")
     # and every command and `activate` ask
     moved = toy.rename(toy.with_name("50% off"))
     told = commands(moved)(f"{CLI} environment", fails=True).err
@@ -398,7 +398,7 @@ def test_a_parameters_cell_that_is_half_typed_is_named(tmp_path, typed, told):
     cell = {"cell_type": "code", "metadata": {"tags": ["parameters"]}, "source": typed}
     (tmp_path / "11_clean.ipynb").write_text(json.dumps({"cells": [{"cell_type": "markdown", "source": ""}, cell]}))
     with pytest.raises(ValueError, match=r"^cell 2 of .*11_clean.ipynb, ") as error:
-        parameter_cell(tmp_path / "11_clean.ipynb")
+        declared_parameters(tmp_path / "11_clean.ipynb")
     assert told in str(error.value)
 
 

@@ -8,7 +8,7 @@ import sys
 import pytest
 from conftest import ROOT
 
-from brewcast.common.paths import NoRoom, find_root, room_for, write_text
+from brewcast.common.paths import DiskFullError, explain_disk_full, find_root, write_text
 
 
 def test_a_project_is_found_from_below_and_nothing_else_is(tmp_path):
@@ -47,7 +47,10 @@ FULL = {  # in whose words
 def test_of_a_full_disk_it_is_said_which_how_much_and_what_to_do(tmp_path, error):
     # given a disk that is full, said by some library, and wrapped by another one
     (tmp_path / "made").write_bytes(bytes(2_000_000))
-    with pytest.raises(NoRoom) as told, room_for("publish", tmp_path / "not there yet", holds=tmp_path):
+    with (
+        pytest.raises(DiskFullError) as told,
+        explain_disk_full("publish", tmp_path / "not there yet", size_like=tmp_path),
+    ):
         try:
             raise error
         except Exception as found:
@@ -58,21 +61,21 @@ def test_of_a_full_disk_it_is_said_which_how_much_and_what_to_do(tmp_path, error
     assert f" MB in {tmp_path / 'not there yet'}, " in text and ", and it takes about 2.0 MB: make room" in text
     assert told.value.__suppress_context__
     # and is not said a second time, further out
-    with pytest.raises(NoRoom) as again, room_for("build", tmp_path):
+    with pytest.raises(DiskFullError) as again, explain_disk_full("build", tmp_path):
         raise told.value
     assert again.value is told.value
 
 
 def test_what_a_stage_said_of_a_full_disk_is_said_with_its_name_and_once(tmp_path):
-    with pytest.raises(NoRoom) as told, room_for("MLflow", tmp_path):
+    with pytest.raises(DiskFullError) as told, explain_disk_full("MLflow", tmp_path):
         raise OSError(28, "No space left on device")
-    with pytest.raises(NoRoom) as build, room_for("build", tmp_path):
+    with pytest.raises(DiskFullError) as build, explain_disk_full("build", tmp_path):
         raise RuntimeError(f"train failed: NoRoom: {told.value}\n  in cell 28")
     assert str(build.value) == f"train failed: NoRoom: {told.value}"
 
 
 def test_what_is_no_full_disk_stays_what_it_is(tmp_path):
-    with pytest.raises(ValueError, match="a disk that is full of ideas"), room_for("publish", tmp_path):
+    with pytest.raises(ValueError, match="a disk that is full of ideas"), explain_disk_full("publish", tmp_path):
         raise ValueError("a disk that is full of ideas")
 
 

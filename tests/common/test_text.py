@@ -10,20 +10,20 @@ import pytest
 from conftest import ROOT
 
 from brewcast.common.text import (
-    amount,
-    change,
-    compact,
-    counted,
-    finite,
-    listed,
+    as_sentence,
+    axis_number,
+    compact_number,
+    escape_formula,
+    format_count,
+    format_if_finite,
+    full_number,
+    hide_passwords,
+    join_names,
     month_name,
-    no_formula,
     percent,
-    sentence,
+    relative_change,
     short_month,
-    short_number,
-    spread,
-    without_passwords,
+    spread_labels,
 )
 
 
@@ -36,14 +36,14 @@ from brewcast.common.text import (
     ],
 )  # fmt: skip
 def test_a_headline_s_number_has_three_digits_and_never_rounds_to_a_fourth(value, text):
-    assert compact(value) == text
+    assert compact_number(value) == text
 
 
 def test_no_number_of_any_size_is_longer_than_a_headline_has_room_for():
     generator = random.Random(7)
     for _ in range(2000):
         value = generator.choice([-1, 1]) * 10 ** generator.uniform(4, 11.9)
-        text = compact(value).lstrip("-")
+        text = compact_number(value).lstrip("-")
         digits = [sign for sign in text if sign.isdigit()]
         assert len(digits) == 3, (value, text)
         size = {"k": 1e3, "M": 1e6, "n": 1e9}[text[-1]]
@@ -51,7 +51,7 @@ def test_no_number_of_any_size_is_longer_than_a_headline_has_room_for():
 
 
 def test_a_number_on_an_axis_has_no_noughts_behind_its_point():
-    assert [short_number(value) for value in (0, 500, 80_000, 2_500_000, 100_000, 1e9)] == [
+    assert [axis_number(value) for value in (0, 500, 80_000, 2_500_000, 100_000, 1e9)] == [
         "0",
         "500",
         "80k",
@@ -63,9 +63,14 @@ def test_a_number_on_an_axis_has_no_noughts_behind_its_point():
 
 def test_what_is_not_known_is_a_dash_and_no_nan():
     for unknown in (None, math.nan, math.inf):
-        assert (amount(unknown), percent(unknown), finite(unknown), finite(unknown, other="?")) == ("–", "–", "–", "?")
-    assert (amount(12_345), amount(8.5), amount(8.0), amount(0.04)) == ("12,345", "8.5", "8", "0.0")
-    assert (finite(0), finite(0.126), finite(3, "{:.0%}")) == ("0.00", "0.13", "300%")
+        assert (
+            full_number(unknown),
+            percent(unknown),
+            format_if_finite(unknown),
+            format_if_finite(unknown, fallback="?"),
+        ) == ("–", "–", "–", "?")
+    assert (full_number(12_345), full_number(8.5), full_number(8.0), full_number(0.04)) == ("12,345", "8.5", "8", "0.0")
+    assert (format_if_finite(0), format_if_finite(0.126), format_if_finite(3, "{:.0%}")) == ("0.00", "0.13", "300%")
 
 
 @pytest.mark.parametrize(
@@ -77,8 +82,8 @@ def test_a_change_has_its_sign_and_none_where_it_rounds_to_nothing(share, text, 
 
 
 def test_a_change_from_nothing_is_not_known():
-    assert change(105, 100) == pytest.approx(0.05)
-    assert all(math.isnan(change(105, before)) for before in (0, math.nan, -3, None))
+    assert relative_change(105, 100) == pytest.approx(0.05)
+    assert all(math.isnan(relative_change(105, before)) for before in (0, math.nan, -3, None))
 
 
 def test_months_are_in_english_whatever_the_machine_speaks():
@@ -95,16 +100,16 @@ def test_months_are_in_english_whatever_the_machine_speaks():
 
 
 def test_a_long_list_says_how_many_it_leaves_out():
-    assert [listed(names) for names in ([], ["A"], ["A", "B"], ["A", 2, "C"])] == ["", "A", "A and B", "A, 2 and C"]
-    assert listed(list("ABCDE"), most=3) == "A, B, C and 2 more"
-    assert listed(list("ABC"), most=3) == "A, B and C"
+    assert [join_names(names) for names in ([], ["A"], ["A", "B"], ["A", 2, "C"])] == ["", "A", "A and B", "A, 2 and C"]
+    assert join_names(list("ABCDE"), max_names=3) == "A, B, C and 2 more"
+    assert join_names(list("ABC"), max_names=3) == "A, B and C"
 
 
 def test_a_reason_becomes_a_sentence_once():
     for text in ("no model yet", " No model yet.", "No model yet"):
-        assert sentence(text) == "No model yet." == sentence(sentence(text))
-    assert (sentence("why?"), sentence(None), sentence("  ")) == ("Why?", "", "")
-    assert sentence("RMSSE fell") == "RMSSE fell."
+        assert as_sentence(text) == "No model yet." == as_sentence(as_sentence(text))
+    assert (as_sentence("why?"), as_sentence(None), as_sentence("  ")) == ("Why?", "", "")
+    assert as_sentence("RMSSE fell") == "RMSSE fell."
 
 
 def test_labels_that_have_room_never_cover_each_other_or_leave_the_picture():
@@ -114,14 +119,14 @@ def test_labels_that_have_room_never_cover_each_other_or_leave_the_picture():
         count, gap, low, high = generator.randint(1, 12), 15, -200, 0
         wanted = [generator.choice([-100, generator.uniform(-250, 50)]) for _ in range(count)]
         # when they are moved apart
-        placed = spread(wanted, gap, low, high)
+        placed = spread_labels(wanted, gap, low, high)
         # then each has its room inside, and the order in which they stand is the one that they wanted
         ordered = sorted(placed)
         assert all(b - a >= gap - 0.11 for a, b in zip(ordered, ordered[1:], strict=False)), (wanted, placed)
         assert low - 0.11 <= ordered[0] and ordered[-1] <= high
         assert all(placed[i] < placed[j] for i in range(count) for j in range(count) if wanted[i] < wanted[j])
     # and who covers nobody stays
-    assert spread([-150, -20, -90], 15, -200, 0) == [-150, -20, -90]
+    assert spread_labels([-150, -20, -90], 15, -200, 0) == [-150, -20, -90]
 
 
 @pytest.mark.parametrize(
@@ -133,17 +138,17 @@ def test_labels_that_have_room_never_cover_each_other_or_leave_the_picture():
     ],
 )  # fmt: skip
 def test_what_is_counted_is_named_in_the_singular_where_it_is_one(count, words, text):
-    assert counted(count, *words) == text
+    assert format_count(count, *words) == text
 
 
 @pytest.mark.parametrize("text", ["=1+1", "=cmd|' /C calc'!A0", "+1-2", "-2+3", "@SUM(A1)", "\t=1", "-inf", "+a"])
 def test_a_name_that_a_spreadsheet_would_compute_is_made_a_text(text):
-    assert no_formula(text) == f"'{text}"
+    assert escape_formula(text) == f"'{text}"
 
 
 @pytest.mark.parametrize("text", ["S1", "001", "-5", "+49", "-1.5", "", "Reno = 1", "'quoted", "Zürich"])
 def test_any_other_name_stays_what_it_is(text):
-    assert no_formula(text) == text
+    assert escape_formula(text) == text
 
 
 def test_no_password_is_told_wherever_it_stands(monkeypatch):
@@ -154,11 +159,11 @@ def test_no_password_is_told_wherever_it_stands(monkeypatch):
         "Bearer tok-5ecret was refused": "Bearer *** was refused",
         "mail ann@example.com, see https://example.com/a@b": "mail ann@example.com, see https://example.com/a@b",
     }.items():
-        assert without_passwords(text) == told
+        assert hide_passwords(text) == told
 
 
 @pytest.mark.parametrize("address", ["http://ann:se/cr3t@mlflow:5000", "ann:se/cr3t@mlflow:5000"])
 def test_a_login_that_was_not_escaped_is_not_told_either(monkeypatch, address):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
-    told = without_passwords(f"no connection adapters were found for '{address}/api'")
+    told = hide_passwords(f"no connection adapters were found for '{address}/api'")
     assert "cr3t" not in told and "ann" not in told and told.endswith("mlflow:5000/api'")

@@ -14,18 +14,18 @@ import pytest
 from conftest import ROOT
 from tables import months_at, plan_of
 
-from brewcast.common.contracts import DECIMAL, STORE_MONTH, check, connect, sales_schema
-from brewcast.common.core import LEVELS, SALE_LINE, write_parquet
+from brewcast.common.contracts import DECIMAL, STORE_MONTH, check_table, connect, sales_schema
+from brewcast.common.core import LEVELS, SALE_LINE_COLUMNS, write_parquet
 from brewcast.common.params import read_env
 from brewcast.data.clean import (
-    by_month,
+    aggregate_by_month,
+    blank_untrusted,
     clean,
-    filled_in,
-    gaps_told,
+    describe_gaps,
+    excluded_months,
+    fill_missing,
     incomplete_months,
-    leave_out,
-    left_out_months,
-    silent_months,
+    months_without_lines,
     store_day,
 )
 from brewcast.data.ingest import ingest
@@ -48,7 +48,7 @@ def random_sales(seed: int, lines: int = 800, stores: int = 4) -> pd.DataFrame:
     frame["weather"] = np.where(frame.date < datetime.date(2023, 11, 1), None, weather)
     frame["promotion"] = draw.choice([True, False, None], lines, p=[0.4, 0.4, 0.2])
     frame["holiday"] = draw.choice([True, False], lines)
-    return frame[SALE_LINE]
+    return frame[SALE_LINE_COLUMNS]
 
 
 def arrow(frame: pd.DataFrame) -> pa.Table:
@@ -126,7 +126,7 @@ def simulated(tmp_path_factory):
         **{name: folder / f"{name}.parquet" for name in ("sales", "lineage", "largest", "plan", "quarantine")}
     )
     gives.dataset = folder / "dataset.json"
-    ingest(data=folder, **{name: env[name] for name in names}, gives=gives)
+    ingest(data=folder, **{name: env[name] for name in names}, product_paths=gives)
     return SimpleNamespace(sales=gives.sales, env=env)
 
 
@@ -176,7 +176,7 @@ def test_the_same_expressions_compile_for_other_engines(engine):  # databricks: 
     columns = {name: spec.dtype.type for name, spec in sales_schema().columns.items()}
     assert columns["price"] == DECIMAL
     sales = ibis.table(columns, name="sales")
-    query = ibis.to_sql(by_month(filled_in(store_day(sales), ["weather", "promotion"])), dialect=engine)
+    query = ibis.to_sql(aggregate_by_month(fill_missing(store_day(sales), ["weather", "promotion"])), dialect=engine)
     assert "SELECT" in str(query)
 
 
@@ -250,7 +250,7 @@ CUT_OFF = {  # the dates of the stores, the calendar, and the months that are no
 def test_no_lone_line_makes_a_month_whole(days, calendar, incomplete):
     # given tills that end in June, and a line or a few with another date / when it is asked which months are whole
     shuffled = days.sample(frac=1, random_state=0).reset_index(drop=True)
-    reasons, _, (first, last) = left_out_months(shuffled, calendar)
+    reasons, _, (first, last) = excluded_months(shuffled, calendar)
     # then what most stores do decides
     assert list(reasons) == incomplete and all(reasons.values())
     assert len(days) < 100 or first >= pd.Timestamp("2023-01-01")
@@ -293,7 +293,7 @@ WHOLE = {  # the dates of the stores, and the calendar: no month but the last of
 
 @pytest.mark.parametrize("days, calendar", WHOLE.values(), ids=WHOLE)
 def test_what_stores_usually_do_leaves_no_month_out(days, calendar):
-    reasons, alone, _ = left_out_months(days.reset_index(drop=True), calendar)
+    reasons, alone, _ = excluded_months(days.reset_index(drop=True), calendar)
     assert list(reasons) == [month for month in ["2025-01"] if days.date.max() == pd.Timestamp("2025-01-02")]
     assert alone.empty
 
@@ -303,7 +303,7 @@ def test_a_month_of_stores_that_seldom_trade_is_whole_when_it_was_the_last(month
     days = seldom(1)
     end = pd.Timestamp("2023-01-01") + pd.DateOffset(months=months) - pd.Timedelta(days=1)
     upto = beside(days[days.date < end], str(end.date()))  # a store trades on the month's last day
-    assert left_out_months(upto.drop_duplicates(["store_id", "date"], ignore_index=True), DAILY)[0] == {}
+    assert excluded_months(upto.drop_duplicates(["store_id", "date"], ignore_index=True), DAILY)[0] == {}
 
 
 def test_lines_that_stand_alone_are_named_with_file_and_line_and_left_out():
@@ -349,7 +349,7 @@ def test_equal_lines_are_all_counted():
     once, _ = clean(ibis.memtable(arrow(sales)), [], DAILY)
     assert twice["lines"].to_pylist() == [2 * n for n in once["lines"].to_pylist()]
     assert twice["price"].to_pylist() == once["price"].to_pylist()
-    assert check(twice, STORE_MONTH) == twice
+    assert check_table(twice, STORE_MONTH) == twice
 
 
 # -- months without sale lines
@@ -361,7 +361,7 @@ def marks(**stores: str) -> pd.DataFrame:
 
 
 def gaps(table: pd.DataFrame, *more) -> list[str]:
-    silent = silent_months(table, *more)
+    silent = months_without_lines(table, *more)
     return [f"{row.series_id} {row.month:%Y-%m}" for row in silent[silent.gap].itertuples()]
 
 
@@ -404,11 +404,15 @@ def test_a_gap_is_told_in_the_summary():
     table, report = clean(ibis.memtable(arrow(sales[sales.date.map(lambda date: date.month != 1)])), [], DAILY)
     told = "no store has sale lines: a gap, from which nothing is learned or judged"
     assert report["gaps"] == {"2024-01": told} and report["incomplete_months"] == {}
-    some = gaps_told(silent_months(marks(A="x" * 10 + "." + "x" * 13, B="x" * 10 + "." + "x" * 13, C=LIVELY)))
+    some = describe_gaps(
+        months_without_lines(marks(A="x" * 10 + "." + "x" * 13, B="x" * 10 + "." + "x" * 13, C=LIVELY))
+    )
     assert some["2022-11"].startswith("A and B have no sale lines")
-    assert list(gaps_told(silent_months(marks(A="x" * 23 + ".", B="x" * 14 + "." * 10, C=LIVELY)))) == ["2023-12"]
+    assert list(describe_gaps(months_without_lines(marks(A="x" * 23 + ".", B="x" * 14 + "." * 10, C=LIVELY)))) == [
+        "2023-12"
+    ]
     # a store that has been gone for months has closed, in the last month too
-    told = gaps_told(silent_months(marks(A="x" * 23 + ".", B="x" * 20 + "." * 4, C=LIVELY)))
+    told = describe_gaps(months_without_lines(marks(A="x" * 23 + ".", B="x" * 20 + "." * 4, C=LIVELY)))
     assert told["2023-12"].startswith("A has no sale lines")
 
 
@@ -417,7 +421,7 @@ def test_what_is_not_trusted_has_no_quantity_and_no_price():
     table, _ = clean(ibis.memtable(arrow(random_sales(3))), [], DAILY)
     doubtful = pd.DataFrame({"month": pd.to_datetime(["2023-12-01", "2024-02-01"]), "store_id": ["S1", None]})
     # when they are left out
-    left = leave_out(table, doubtful)
+    left = blank_untrusted(table, doubtful)
     # then those have neither quantity nor price, and all else is as it was
     rows = left.to_pandas()
     month = pd.to_datetime(rows.month)
@@ -427,4 +431,4 @@ def test_what_is_not_trusted_has_no_quantity_and_no_price():
     assert left.select(others).equals(table.select(others))
     assert left.filter(pa.array(~out)).equals(table.filter(pa.array(~out))) and left.schema.equals(table.schema)
     # and nothing moves where all is trusted
-    assert leave_out(table, doubtful[:0]).equals(table)
+    assert blank_untrusted(table, doubtful[:0]).equals(table)

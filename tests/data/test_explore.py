@@ -9,9 +9,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from brewcast.common.charts import show
-from brewcast.common.core import SALE_LINE, write_json
+from brewcast.common.charts import save_and_show
+from brewcast.common.core import SALE_LINE_COLUMNS, write_json
 from brewcast.data.explore import (
+    daily_sales,
     day_effects,
     explore,
     missing_by_month,
@@ -27,13 +28,12 @@ from brewcast.data.explore import (
     product_starts,
     products_by_month,
     season_profile,
-    store_days,
     store_spans,
 )
 
 TYPES = {"date": pa.date32(), "price": pa.decimal128(18, 6), "quantity_sold": pa.decimal128(18, 6)}
 TYPES |= {"promotion": pa.bool_(), "holiday": pa.bool_()}
-SCHEMA = pa.schema([(name, TYPES.get(name, pa.string())) for name in SALE_LINE])
+SCHEMA = pa.schema([(name, TYPES.get(name, pa.string())) for name in SALE_LINE_COLUMNS])
 LACKING = {
     "walmart": ["country", "city", "category", "product", "price", "weather", "promotion"],
     "nothing but sums": ["country", "city", "category", "product", "price", "weather", "promotion", "holiday"],
@@ -59,7 +59,7 @@ def sale_lines() -> pd.DataFrame:
 
 def written(lines: pd.DataFrame, path) -> pa.Table:
     arrays = {}
-    for name in SALE_LINE:
+    for name in SALE_LINE_COLUMNS:
         values = lines[name].astype(object).where(lines[name].notna(), None)
         if pa.types.is_decimal(SCHEMA.field(name).type):
             values = [None if v is None else f"{v:.6f}" for v in values]
@@ -110,7 +110,7 @@ def test_sums_equal_plain_pandas(sales):
     # given
     lines = sale_lines()
     # when
-    table, days = products_by_month(sales[0]), store_days(sales[0])
+    table, days = products_by_month(sales[0]), daily_sales(sales[0])
     # then
     month = lines["date"].dt.to_period("M").dt.to_timestamp()
     expected = lines.groupby([month.rename("month"), "category", "product"])["quantity_sold"].sum().astype(float)
@@ -127,9 +127,11 @@ def test_the_most_frequent_weather_of_a_day_counts():
         {"store_id": "S1", "date": pd.to_datetime(["2024-01-01"] * 3 + ["2024-01-02"] * 2 + ["2024-01-03"])}
     )
     given["weather"] = ["Hot", "Rainy", "Rainy", "Rainy", "Cold", None]
-    given = given.reindex(columns=SALE_LINE).assign(quantity_sold=1.0, promotion=[True, False, None, True, False, None])
+    given = given.reindex(columns=SALE_LINE_COLUMNS).assign(
+        quantity_sold=1.0, promotion=[True, False, None, True, False, None]
+    )
     # when
-    days = store_days(ibis.memtable(written(given, "/dev/null")))
+    days = daily_sales(ibis.memtable(written(given, "/dev/null")))
     # then ties go to the declared order, and to promotion
     assert days["weather"].tolist()[:2] == ["Rainy", "Cold"] and days["weather"].isna().tolist() == [False, False, True]
     assert days["promotion"].tolist() == [True, True, pd.NA] or days["promotion"].isna().tolist() == [
@@ -140,7 +142,7 @@ def test_the_most_frequent_weather_of_a_day_counts():
 
 
 def test_a_promotion_is_compared_within_store_and_month(sales):
-    effects = day_effects(store_days(sales[0])).set_index(["what", "level"])["effect"]
+    effects = day_effects(daily_sales(sales[0])).set_index(["what", "level"])["effect"]
     assert (1 + effects["promotion", "True"]) / (1 + effects["promotion", "False"]) == pytest.approx(2, rel=0.01)
 
 
@@ -161,7 +163,7 @@ def test_price_response_is_that_of_the_generator():
     rng = np.random.default_rng(1)
     price = rng.choice([3.6, 4.0, 4.4], 3000)
     given = pd.DataFrame({"store_id": "S1", "date": pd.Timestamp("2024-05-01"), "product": "Latte", "price": price})
-    given = given.reindex(columns=SALE_LINE).assign(quantity_sold=100 * (1 - (price / 4 - 1)))
+    given = given.reindex(columns=SALE_LINE_COLUMNS).assign(quantity_sold=100 * (1 - (price / 4 - 1)))
     # when
     response = price_response(ibis.memtable(written(given, "/dev/null")))
     # then
@@ -193,7 +195,7 @@ def test_every_picture_comes_out(lacks, tmp_path):
     drawn = pictures(tables, months)
     # then each is there, and says in one line what the source does not have
     for name, figure in drawn.items():
-        show(figure, tmp_path / f"{name}.png")
+        save_and_show(figure, tmp_path / f"{name}.png")
     if "category" in lacks:
         assert drawn["categories"].texts[1].get_text() == "This source has no categories."
         assert drawn["products"].texts[1].get_text() == "This source has no products."
@@ -214,7 +216,7 @@ def test_tables_and_pictures_are_the_same_bytes(sales, tmp_path):
             tmp_path / run / "tables.json",
         )
         for name, figure in pictures(tables, months).items():
-            show(figure, tmp_path / run / f"{name}.png")
+            save_and_show(figure, tmp_path / run / f"{name}.png")
     for path in sorted((tmp_path / "one").iterdir()):
         assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes(), path.name
 
@@ -235,6 +237,6 @@ def test_no_complete_month_is_an_error(sales):
 
 
 def test_a_picture_has_its_title_as_alternative_text(sales, tmp_path):
-    image = show(plot_missing(missing_by_month(sales[0])), tmp_path / "missing.png")
+    image = save_and_show(plot_missing(missing_by_month(sales[0])), tmp_path / "missing.png")
     _, metadata = image._repr_mimebundle_()
     assert metadata["image/png"]["alt"].startswith("Most often missing: weather")

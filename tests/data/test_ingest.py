@@ -350,7 +350,7 @@ def test_the_real_sources(source, tmp_path):
         **{n: tmp_path / f"{n}.parquet" for n in ("sales", "lineage", "largest", "plan", "quarantine")}
     )
     gives.dataset = tmp_path / "dataset.json"
-    ingest(data=SHARED / source, **{name: env[name] for name in names}, gives=gives)
+    ingest(data=SHARED / source, **{name: env[name] for name in names}, product_paths=gives)
     dataset, lineage = read_json(gives.dataset), pd.read_parquet(gives.lineage)
     given = pd.read_parquet(gives.sales, columns=["store_id", "date"])
     given["month"] = pd.to_datetime(given.date).dt.to_period("M").dt.start_time

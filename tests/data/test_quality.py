@@ -6,7 +6,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from brewcast.data.quality import accepted, alike, check_data, left_out, rows_set_aside, totals
+from brewcast.data.quality import (
+    accept_findings,
+    check_data,
+    check_quarantined_rows,
+    check_totals,
+    group_similar_names,
+    untrusted_store_months,
+)
 
 CALENDAR = {"unit": "day", "weekday": None, "countries": {"USA": "US"}}
 MONTH = pd.Timestamp("2023-04-01")
@@ -116,7 +123,7 @@ def test_nothing_stops_where_nothing_was_harmed(judge, seed):
     # given a history with a season, promotions, refurbishments, a store that closed / when each month is judged
     got = judge(history(seed), months=99)
     # then nothing stops it
-    assert got.stop == [] and left_out(got.found).empty, got.found
+    assert got.stop == [] and untrusted_store_months(got.found).empty, got.found
 
 
 @pytest.mark.parametrize("change, check, where, level", HARMS.values(), ids=HARMS)
@@ -192,7 +199,7 @@ def test_nothing_else_is_accepted_with_it(judge, entry):
 @pytest.mark.parametrize("entry", ["S5", "unit_shift", "unit_shift:2023", "unit:2023-04", 7, "unit_shift:2023-13"])
 def test_an_unknown_form_is_refused(entry):
     with pytest.raises(ValueError, match="quality.accept: .* is neither check:YYYY-MM nor"):
-        accepted([], [entry])
+        accept_findings([], [entry])
 
 
 def test_an_unknown_setting_is_refused(judge):
@@ -233,7 +240,7 @@ def dataset(last: dict, **files) -> dict:
     ],
 )
 def test_rows_set_aside_in_the_last_months(last, level):
-    found = rows_set_aside(dataset(last), pd.Timestamp("2023-01-01"))
+    found = check_quarantined_rows(dataset(last), pd.Timestamp("2023-01-01"))
     assert [f["level"] for f in found] == ([level] if level else [])
 
 
@@ -244,7 +251,7 @@ def test_a_filter_that_takes_far_more_than_ever_is_told(left, level):
         f"2022-{n:02d}": {"rows_in": 920, "rows_set_aside": 0, "rows_left_out_by_query": 80} for n in range(1, 13)
     }
     months["2023-01"] = {"rows_in": 1000 - left, "rows_set_aside": 0, "rows_left_out_by_query": left}
-    found = rows_set_aside(dataset({}) | {"months": months}, pd.Timestamp("2023-01-01"))
+    found = check_quarantined_rows(dataset({}) | {"months": months}, pd.Timestamp("2023-01-01"))
     assert [(f["level"], f["where"]) for f in found] == ([(level, "the query")] if level else [])
     assert not level or "left out 600 rows, 60.0%; usual is 8.0% at most" in found[0]["text"]
 
@@ -267,7 +274,7 @@ def lost(last: int, year: int) -> dict:
 )
 def test_a_store_that_loses_rows_as_no_other_is_told(stores, level, said):
     told = dataset({"2023-01": {"rows_in": 1000, "rows_set_aside": 5}}) | {"stores_set_aside": stores, "stores": 6}
-    found = rows_set_aside(told, pd.Timestamp("2023-01-01"))
+    found = check_quarantined_rows(told, pd.Timestamp("2023-01-01"))
     assert [(f["level"], f["where"]) for f in found] == ([(level, "store S5")] if level else [])
     assert not level or said in found[0]["text"]
 
@@ -304,7 +311,7 @@ def said(found: list[dict], check: str) -> list[tuple]:
     + [("Peña", "Pen\u0303a"), ("Peña", "Pena"), ("Straße", "STRASSE"), (" 4", "4"), ("'04", "4"), ("N_1", "N\u20131")],
 )  # fmt: skip
 def test_names_that_exports_change_are_alike(pair):
-    assert alike(pair) == [sorted(pair)]
+    assert group_similar_names(pair) == [sorted(pair)]
 
 
 @pytest.mark.parametrize(
@@ -312,7 +319,7 @@ def test_names_that_exports_change_are_alike(pair):
     ["S1 S10", "1-11 11-1", "1.5 1.05", "10 1.0", "A1 B1", "-1 1", "0 10", "100 1", "ハ バ", "Nord Nord2", "1_1 11"],
 )
 def test_names_that_are_others_are_not(pair):
-    assert alike(pair.split()) == []
+    assert group_similar_names(pair.split()) == []
 
 
 def test_ids_that_lost_their_zeros_are_told_with_the_line_that_makes_them_one(judge):
@@ -350,7 +357,9 @@ def test_a_plan_that_names_a_store_otherwise_is_told(judge, tmp_path):
     # given lines of S0 to S7, and a plan of S01 and of a store that has not opened
     judge(history())
     months = pd.DataFrame({"month": [MONTH]})
-    found = check_data(tmp_path / "sales.parquet", months, CALENDAR, [], {"months": 1}, planned=["S01", "S2", "S99"])
+    found = check_data(
+        tmp_path / "sales.parquet", months, CALENDAR, [], {"months": 1}, planned_ids=["S01", "S2", "S99"]
+    )
     # then the one that has lines is kept
     assert said(found, "ids") == [("warn", "store S1")]
     assert 'same_store: {"S01": "S1"}' in next(f["text"] for f in found if f["check"] == "ids")
@@ -379,20 +388,20 @@ def rows(units: pd.DataFrame, **columns) -> pd.DataFrame:
 def test_a_total_is_named_with_the_way_to_leave_it_out():
     units = months_of()
     total = units.assign(Total=units.sum(axis=1))
-    found = totals(rows(total), MONTH)
+    found = check_totals(rows(total), MONTH)
     assert said(found, "total") == [("stop", "store Total")]
     assert "WHERE store_id <> 'Total'" in found[0]["text"] and "total:Total:2023-04" in found[0]["text"]
     # of three months it is known, of two it is not
-    assert said(totals(rows(total.tail(3)), MONTH), "total") == [("stop", "store Total")]
-    assert totals(rows(total.tail(2)), MONTH) == []
+    assert said(check_totals(rows(total.tail(3)), MONTH), "total") == [("stop", "store Total")]
+    assert check_totals(rows(total.tail(2)), MONTH) == []
     # of a year it may be rounded, and miss a month
     rough = total.assign(Total=(total.Total / 10).round() * 10)
     rough.iloc[3, -1] *= 1.2
-    assert said(totals(rows(rough), MONTH), "total") == [("stop", "store Total")]
+    assert said(check_totals(rows(rough), MONTH), "total") == [("stop", "store Total")]
     # of two stores it is only warned of, and of one a copy
     two = units[["S0", "S1"]].assign(Total=units.S0 + units.S1)
-    assert said(totals(rows(two), MONTH), "total") == [("warn", "store Total")]
-    assert said(totals(rows(units[["S0"]].assign(Total=units.S0)), MONTH), "total") == [("warn", "store Total")]
+    assert said(check_totals(rows(two), MONTH), "total") == [("warn", "store Total")]
+    assert said(check_totals(rows(units[["S0"]].assign(Total=units.S0)), MONTH), "total") == [("warn", "store Total")]
 
 
 def test_subtotals_and_the_total_of_all_are_named_each():
@@ -401,7 +410,7 @@ def test_subtotals_and_the_total_of_all_are_named_each():
     summed = units.assign(**{f"Sum {name}": units[stores].sum(axis=1) for name, stores in parts.items()})
     summed["Total"] = units.sum(axis=1)
     country = {store: name for name, stores in parts.items() for store in [*stores, f"Sum {name}"]}
-    found = totals(rows(summed, country=country), MONTH)
+    found = check_totals(rows(summed, country=country), MONTH)
     assert sorted(f["where"] for f in found) == ["store Sum North", "store Sum South", "store Total"]
     assert {f["level"] for f in found} == {"stop"}
 
@@ -413,8 +422,8 @@ def test_no_store_is_a_total_by_chance(seed):
     large = months_of(5, 15, seed)
     large["Airport"] = large.sum(axis=1) + np.random.default_rng(seed).integers(-9, 10, len(large))
     # then nothing is said
-    assert totals(rows(small), MONTH) == []
-    assert totals(rows(large.head(11)), MONTH) == []
+    assert check_totals(rows(small), MONTH) == []
+    assert check_totals(rows(large.head(11)), MONTH) == []
 
 
 def test_a_line_ahead_is_told_with_its_place_and_compared_with_nothing(judge, tmp_path):
@@ -443,25 +452,25 @@ def test_every_month_of_a_first_import_is_judged_and_an_old_one_is_left_out(judg
     # then both are told, stop nothing, and name what is left out
     assert got.stop == [] and ("unit_shift", "all stores") in got.warn and ("completeness", "4 stores") in got.warn
     assert all("older than quality.months: it stops nothing and is left out" in f["text"] for f in got.found)
-    out = left_out(got.found)
+    out = untrusted_store_months(got.found)
     assert set(out.month) == {october, december} and out.store_id[out.month == october].tolist() == [None]
     assert out.store_id[out.month == december].tolist() == ["S0", "S1", "S3", "S4"]  # S2 has closed before
     # and nothing is, once somebody has vouched for it
     accept = ["unit_shift:2022-10", "completeness:2022-12"]
-    assert left_out(judge(lines, months=3, accept=accept).found).empty
+    assert untrusted_store_months(judge(lines, months=3, accept=accept).found).empty
 
 
 def test_a_month_that_no_file_has_is_told(judge):
     lines = history()
     got = judge(lines[lines.date.dt.strftime("%Y-%m") != "2022-12"], months=3)
     assert [each for each in got.warn if each[0] == "completeness"] == [("completeness", "7 stores")]
-    assert left_out(got.found).month.unique().tolist() == [pd.Timestamp("2022-12-01")]
+    assert untrusted_store_months(got.found).month.unique().tolist() == [pd.Timestamp("2022-12-01")]
 
 
 def test_a_stop_of_the_last_months_is_left_out_too(judge):
     got = judge(harmed(history(), times("price", 100, store_id="S5")))
-    assert left_out(got.found).values.tolist() == [[MONTH, "S5"]]
-    assert left_out(judge(history()).found).empty
+    assert untrusted_store_months(got.found).values.tolist() == [[MONTH, "S5"]]
+    assert untrusted_store_months(judge(history()).found).empty
 
 
 def test_lines_that_two_files_have_are_named_with_month_and_files(judge):
@@ -475,7 +484,7 @@ def test_lines_that_two_files_have_are_named_with_month_and_files(judge):
         got.stop == [("duplicates", "a.csv and b.csv")]
         and "2023-04: a.csv and b.csv: 800 lines" in got.found[0]["text"]
     )
-    assert left_out(got.found).store_id.tolist() == ["S0", "S5"]
+    assert untrusted_store_months(got.found).store_id.tolist() == ["S0", "S5"]
     # and the way out that it names is one
     entry = got.found[0]["text"].split("add '")[1].split("' to quality.accept")[0]
     assert judge(lines, dataset=known, accept=[entry]).stop == []
@@ -517,7 +526,7 @@ def test_a_line_that_dwarfs_its_store_is_named_with_its_place(judge, quantity, m
     place = f"a.csv, line {row.name + 2}: {quantity:,} of {row['product']} on {row.date:%Y-%m-%d}, price {row.price:g}"
     assert all(place in "; ".join(f["figures"]["lines"]) and "The largest line before was" in f["text"] for f in told)
     assert [f["level"] for f in told] == (["stop" if month == "2023-04" else "warn"] if found else [])
-    assert left_out(got.found).values.tolist() == ([[pd.Timestamp(f"{month}-01"), "S5"]] if found else [])
+    assert untrusted_store_months(got.found).values.tolist() == ([[pd.Timestamp(f"{month}-01"), "S5"]] if found else [])
 
 
 def test_no_line_of_a_good_history_is_large(judge):
@@ -565,13 +574,13 @@ def test_a_fault_that_lasts_is_no_measure_of_what_is_usual(judge, fault, stores)
     lines = pd.concat([lines[lines.date < since], fault(lines[lines.date >= since].copy())], ignore_index=True)
     # when they are judged, then none of the six is trusted, and the last three stop
     got = judge(lines, months=3)
-    out = left_out(got.found)
+    out = untrusted_store_months(got.found)
     assert sorted(set(out.month)) == [*pd.date_range(since, "2023-04-01", freq="MS")]
     assert {f["figures"]["month"] for f in got.found if f["level"] == "stop"} == {"2023-02", "2023-03", "2023-04"}
     assert stores is None or set(out.store_id) == {stores}
     # and what somebody vouched for is a measure of what comes after it
     vouched = sorted({f"{f['check']}:2022-11" for f in got.found if f["figures"]["month"] == "2022-11"})
-    assert left_out(judge(lines, months=3, accept=vouched).found).empty
+    assert untrusted_store_months(judge(lines, months=3, accept=vouched).found).empty
 
 
 def test_another_store_s_unit_hides_no_large_line(judge):

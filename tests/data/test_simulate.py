@@ -11,7 +11,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from brewcast.common.core import SALE_LINE, read_json
+from brewcast.common.core import SALE_LINE_COLUMNS, read_json
 from brewcast.common.hashing import sha256
 from brewcast.common.paths import find_root
 from brewcast.data import simulate
@@ -106,7 +106,7 @@ def test_a_damaged_or_missing_file_is_made_again(small, tmp_path, name):
 def test_other_arguments_or_other_code_make_it_anew(tmp_path, monkeypatch):
     simulate.write_export(tmp_path, seed=5, **SMALL)
     assert simulate.write_export(tmp_path, seed=5, **SMALL | {"lines": 21_000})["written"]
-    monkeypatch.setattr(simulate, "made_by", lambda: {"code": "edited"})
+    monkeypatch.setattr(simulate, "generator_versions", lambda: {"code": "edited"})
     assert simulate.write_export(tmp_path, seed=5, **SMALL | {"lines": 21_000})["written"]
 
 
@@ -222,7 +222,9 @@ def test_a_closing_is_announced(full):
 def test_the_floor_is_below_every_crude_forecast(seed):
     # given the story at its full size
     story = simulate.simulate(seed=seed, months=60, stores=66, lines=1_318_543)
-    errors = simulate.wape_by_name(story["sold"], simulate.crude_forecasts(story["sold"]) | {"floor": story["floor"]})
+    errors = simulate.wape_by_name(
+        story["sold"], simulate.baseline_forecasts(story["sold"]) | {"floor": story["floor"]}
+    )
     # then who knows it errs a little, and who does not, much more: there is something to learn
     floor = errors.pop("floor")
     assert 0.025 < floor < 0.045
@@ -246,9 +248,9 @@ def test_the_floor_has_every_store_that_is_open_and_stays_so(full, full_lines):
 def test_the_floor_knows_nothing_after_its_cutoff():
     # given a story, and one whose surprises differ from month 30 on
     months, at = 48, 30
-    stores = simulate.store_table(3, months, 12)
-    expected = simulate.expected_days(simulate.store_days(3, stores, months), stores, months)
-    row, product = simulate.offered(3, expected, months, 150_000)
+    stores = simulate.draw_stores(3, months, 12)
+    expected = simulate.expected_days(simulate.draw_trading_days(3, stores, months), stores, months)
+    row, product = simulate.offered_products(3, expected, months, 150_000)
     units = simulate.expected_units(expected, simulate.list_prices(3, stores, months), row, product, months)
     own, other = simulate.hidden_state(3, stores, months), simulate.hidden_state(4, stores, months)
     turned = [np.vstack([mine[:at], another[at:]]) for mine, another in zip(own, other, strict=True)]
@@ -282,6 +284,6 @@ def test_the_sql_yields_sale_lines(small):
     lines = connection.execute((root / "sql/simulated.sql").read_text()).df()
     plan = connection.execute((root / "sql/simulated.plan.sql").read_text()).df()
     # then they have the columns that every source yields
-    assert list(lines.columns) == [*SALE_LINE, "total_sale", "_file", "_line"]
+    assert list(lines.columns) == [*SALE_LINE_COLUMNS, "total_sale", "_file", "_line"]
     assert list(plan.columns) == "store_id month published price promotion_share trading_days _file _line".split()
     assert len(lines) == SMALL["lines"] and lines._line.max() == SMALL["lines"] + 1

@@ -21,8 +21,8 @@ from tills import COLUMNS, HEADER, LINES, SQL, assert_costs_itself_only, assert_
 
 from brewcast.common.hashing import sha256
 from brewcast.data import source_files
-from brewcast.data.quality import unused_columns
-from brewcast.data.source_files import looks_like, numbered_lines
+from brewcast.data.quality import check_unused_columns
+from brewcast.data.source_files import describe_values, numbered_lines
 
 
 @pytest.fixture
@@ -411,7 +411,7 @@ def test_a_file_is_cut_into_the_same_lines_whatever_is_read_at_a_time(tmp_path, 
     ],
 )
 def test_what_a_column_looks_like_is_said_in_words(texts, told):
-    assert looks_like(texts) == told
+    assert describe_values(texts) == told
 
 
 # -- one store, one name
@@ -522,7 +522,7 @@ def test_three_places_of_an_integer_are_unclear_until_signs_are_declared(read):
     assert {row["reason"] for row in read.last.aside} == {
         'may have places or \'.\' between thousands: declare `decimal: "."` or `thousands: "."` under files'
     }
-    findings = unused_columns(read.last.dataset, pd.Timestamp("2022-01-01"))
+    findings = check_unused_columns(read.last.dataset, pd.Timestamp("2022-01-01"))
     assert ["3 rows were set aside" in f["text"] for f in findings if f["level"] == "warn"] == [True]
     # then either is read as it is declared
     assert pieces(read, "1.000", "12.000", decimal=".") == [1, 12]
@@ -570,7 +570,9 @@ def test_decimals_that_may_be_thousands_are_told(read):
     # given weights of three places, none of which is below one or has other places
     def told():
         return [
-            f["text"] for f in unused_columns(read.last.dataset, pd.Timestamp("2022-01-01")) if f["level"] == "warn"
+            f["text"]
+            for f in check_unused_columns(read.last.dataset, pd.Timestamp("2022-01-01"))
+            if f["level"] == "warn"
         ]
 
     assert pieces(read, "1.250", "7", kind="decimal") == [Decimal("1.25"), 7]

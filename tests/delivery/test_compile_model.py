@@ -4,20 +4,20 @@ import joblib
 import numpy as np
 import pandas as pd
 import pytest
-from releases import FOREST, made_products
+from releases import FOREST, make_products
 
 from brewcast.delivery import package as module
-from brewcast.delivery.compile_model import arrays, check_parity, compile_model, hard_rows
+from brewcast.delivery.compile_model import check_parity, compile_model, feature_arrays, hard_rows
 from brewcast.delivery.package import write_release
-from brewcast.model.recipes import BASELINES, CATEGORIES, FEATURES, build_model
+from brewcast.model.recipes import BASELINES, CATEGORICAL_FEATURES, FEATURES, build_model
 from brewcast.serving.release import CompiledModel
 
-NUMBERS = [name for name in FEATURES if name not in CATEGORIES]
+NUMBERS = [name for name in FEATURES if name not in CATEGORICAL_FEATURES]
 
 
 def fitted(folder, recipe: dict, stores: int = 30):
     "A fitted model, and the rows that it forecasts from."
-    made = made_products(folder, stores, recipe)
+    made = make_products(folder, stores, recipe)
     return joblib.load(made.forecast.parent / "model.joblib"), made.online
 
 
@@ -81,17 +81,17 @@ def test_hard_rows_have_one_thing_wrong_each_and_all_features_are_tried(tmp_path
     hard = hard_rows(row)
     # then the first is as it was, the last knows no number, and the others differ in one feature
     assert hard[FEATURES].iloc[0].equals(row[FEATURES].astype(object).iloc[0])
-    assert hard[NUMBERS].iloc[-1].isna().all() and not hard[CATEGORIES].iloc[-1].isna().any()
+    assert hard[NUMBERS].iloc[-1].isna().all() and not hard[CATEGORICAL_FEATURES].iloc[-1].isna().any()
     differ = [[name for name in FEATURES if not one[name] == row[name].iloc[0]] for _, one in hard[1:-1].iterrows()]
     assert {len(names) for names in differ} <= {0, 1} and {name for names in differ for name in names} == set(FEATURES)
 
 
 def test_what_is_not_known_is_text_without_a_letter_and_a_number_that_is_none():
     rows = pd.DataFrame({"price": [1, None], "city": ["Reno", None], "weather": [None, "Hot"]})
-    numbers, text = arrays(rows, ["price"], ["city", "weather"])
+    numbers, text = feature_arrays(rows, ["price"], ["city", "weather"])
     assert numbers.dtype == float and np.isnan(numbers[1, 0]) and text.tolist() == [["Reno", ""], ["", "Hot"]]
     # and without any category there are none
-    assert arrays(rows, ["price"], [])[1].shape == (2, 0)
+    assert feature_arrays(rows, ["price"], [])[1].shape == (2, 0)
 
 
 def test_a_compiled_model_that_says_something_else_is_not_packaged(tmp_path, monkeypatch):
@@ -105,7 +105,7 @@ def test_a_compiled_model_that_says_something_else_is_not_packaged(tmp_path, mon
 
     monkeypatch.setattr(module, "compile_model", wrongly)
     # then the release is refused, with the rows that differ and how many were compared
-    made = made_products(tmp_path / "products")
+    made = make_products(tmp_path / "products")
     (tmp_path / "release").mkdir()
     with pytest.raises(ValueError, match=r"differs from the fitted one in \d+ of \d+ rows .* it is not packaged"):
         write_release(tmp_path / "release", made.table, made.online, made.forecast.parent, "numpy\n")

@@ -8,18 +8,18 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from brewcast.common.contracts import FORECAST, check
+from brewcast.common.contracts import FORECAST, check_table
 from brewcast.delivery.forecast import (
     check_change,
     csv_bytes,
     decimals_of,
-    fitted,
+    fitted_model_bytes,
+    forecast_next_month,
     forecast_table,
     history_table,
-    next_month,
-    reasons,
+    no_forecast_reasons,
 )
-from brewcast.model.recipes import FEATURES, RATES, build_model, model_bytes
+from brewcast.model.recipes import FEATURES, RATE_FEATURES, build_model, model_bytes
 
 SEASONAL = {"name": "seasonal", "params": {}}
 FOREST = {"name": "forest", "params": {"n_estimators": 5}}
@@ -33,7 +33,7 @@ def online():
 
 
 def test_every_open_store_has_a_forecast_in_an_interval(online):
-    told = next_month(build_model(SEASONAL).fit(online), online, pd.Timestamp("2023-12-31"), FACTORS, SEASONAL)
+    told = forecast_next_month(build_model(SEASONAL).fit(online), online, pd.Timestamp("2023-12-31"), FACTORS, SEASONAL)
     assert told.series_id.tolist() == ["S1", "S2", "S3"] and told.young.tolist() == [True, False, False]
     assert {str(month) for month in told.month} == {"2024-01-01"}
     assert told.forecast.tolist() == [620, 310, 155]
@@ -44,17 +44,17 @@ def test_every_open_store_has_a_forecast_in_an_interval(online):
 @pytest.mark.parametrize("recipe", [SEASONAL, FOREST])
 def test_a_store_that_is_expected_to_be_closed_is_forecast_at_nothing(online, recipe):
     # given a store whose next month has no trading days, by its habit or by the plan
-    rows = online.assign(**{name: online[name] + 1.0 for name in RATES}, actual=100.0)
+    rows = online.assign(**{name: online[name] + 1.0 for name in RATE_FEATURES}, actual=100.0)
     model = build_model(recipe).fit(rows[FEATURES], rows.actual)
     rows = rows.assign(expected_units=[31.0, 0.0, 31.0])
-    told = next_month(model, rows, pd.Timestamp("2023-12-31"), FACTORS, recipe).set_index("series_id")
+    told = forecast_next_month(model, rows, pd.Timestamp("2023-12-31"), FACTORS, recipe).set_index("series_id")
     assert told.loc["S1", ["forecast", "lower", "upper"]].tolist() == [0, 0, 0] and (told.forecast[1:] > 0).all()
-    check(told.reset_index(), FORECAST)
+    check_table(told.reset_index(), FORECAST)
 
 
 def test_a_month_in_which_every_store_is_closed_is_in_proportion(online):
     closed = online.assign(expected_units=0.0)
-    told = next_month(build_model(SEASONAL).fit(online), closed, pd.Timestamp("2023-12-31"), FACTORS, SEASONAL)
+    told = forecast_next_month(build_model(SEASONAL).fit(online), closed, pd.Timestamp("2023-12-31"), FACTORS, SEASONAL)
     assert check_change(told, closed) == 1.0
     with pytest.raises(ValueError, match="raise max_change"):
         check_change(told.assign(forecast=-1.0), closed)
@@ -63,7 +63,8 @@ def test_a_month_in_which_every_store_is_closed_is_in_proportion(online):
 def test_the_order_of_the_rows_does_not_matter(online):
     model = build_model(SEASONAL).fit(online)
     there, back = (
-        next_month(model, table, pd.Timestamp("2023-12-31"), FACTORS, SEASONAL) for table in (online, online[::-1])
+        forecast_next_month(model, table, pd.Timestamp("2023-12-31"), FACTORS, SEASONAL)
+        for table in (online, online[::-1])
     )
     pd.testing.assert_frame_equal(there, back)
 
@@ -72,17 +73,17 @@ def test_what_serves_is_the_recipe_of_the_verdict():
     rows = pd.DataFrame({"month": pd.date_range("2022-01-01", periods=6, freq="MS"), **dict.fromkeys(FEATURES, 1.0)})
     rows = rows.assign(actual=100.0, rate_mean3=3.0, expected_units=30.0)
     card = {"recipe": FOREST, "model_sha256": hashlib.sha256(b"as fitted").hexdigest()}
-    assert fitted(FOREST, card, b"as fitted", rows, "2022-06-01") == b"as fitted"
-    refused = fitted(SEASONAL, card, b"as fitted", rows, "2022-06-01")
+    assert fitted_model_bytes(FOREST, card, b"as fitted", rows, "2022-06-01") == b"as fitted"
+    refused = fitted_model_bytes(SEASONAL, card, b"as fitted", rows, "2022-06-01")
     assert refused == model_bytes(build_model(SEASONAL).fit(rows[FEATURES], rows.actual))
     # a file that is not what training wrote is fitted anew, and never unpickled
-    anew = fitted(FOREST, card, b"altered", rows, "2022-06-01")
+    anew = fitted_model_bytes(FOREST, card, b"altered", rows, "2022-06-01")
     assert anew == model_bytes(build_model(FOREST).fit(rows[FEATURES], rows.actual))
 
 
 @pytest.mark.parametrize("factor", [0.2, 4.0, -1.0, np.nan])
 def test_a_forecast_out_of_proportion_is_stopped(online, factor):
-    told = next_month(build_model(SEASONAL).fit(online), online, pd.Timestamp("2023-12-31"), FACTORS, SEASONAL)
+    told = forecast_next_month(build_model(SEASONAL).fit(online), online, pd.Timestamp("2023-12-31"), FACTORS, SEASONAL)
     assert check_change(told, online) == pytest.approx(1.0)
     with pytest.raises(ValueError, match="raise max_change in env.yaml"):
         check_change(told.assign(forecast=told.forecast * factor), online)
@@ -129,7 +130,9 @@ def test_a_store_without_a_forecast_says_why():
     trade = [{"series_id": "HABIT", "does": "closed"}, {"series_id": "OPEN", "does": "may_be_closed"}]
     told = forecast_of(OPEN=612.3, HABIT=0.0)
     # when it is asked for each of them
-    why = reasons(told, past, plan.assign(promotion_share=0.1), trade, [*past.store_id.unique(), "NEW"], CALENDAR)
+    why = no_forecast_reasons(
+        told, past, plan.assign(promotion_share=0.1), trade, [*past.store_id.unique(), "NEW"], CALENDAR
+    )
     # then each has its reason, and who sells has none
     assert why == {
         "PLAN": "the plan has 0 trading days in June 2024",
@@ -204,7 +207,7 @@ def test_a_spreadsheet_reads_accents_and_computes_nothing():
 
 def test_a_stopped_month_has_no_number_to_order_by(online):
     # given a month whose data was stopped / when its table is written and read by a tool
-    told = next_month(build_model(SEASONAL).fit(online), online, pd.Timestamp("2023-12-31"), FACTORS, SEASONAL)
+    told = forecast_next_month(build_model(SEASONAL).fit(online), online, pd.Timestamp("2023-12-31"), FACTORS, SEASONAL)
     past = pd.DataFrame({"store_id": ["S1"], "country": "USA", "city": "Reno", "quantity_sold": 600.0})
     past = past.assign(month=pd.Timestamp("2023-12-01"))
     table = forecast_table(told, past, {"S4": "too new"}, stopped="the data of December 2023 is not trusted")

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from brewcast.delivery.month_page import BASELINES, month_page, questions, store_table, total_error
-from brewcast.delivery.track_record import story_section
+from brewcast.delivery.month_page import BASELINES, month_page, planner_questions, store_forecast_table, total_error
+from brewcast.delivery.track_record import track_record_section
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking".split()
@@ -185,7 +185,7 @@ def test_a_source_of_one_store_one_city_and_one_month_is_told_in_the_singular(st
     record |= {"coverage": 1.0, "alarm": False, "findings": [], "decision": {"retrain": True, "reason": ""}}
     record |= {"verdict": {"verdict": "first", "promoted": False, "reason": ""}}
     # when its page is made
-    text = text_of(month_page(**given, source_name="shop", story=story_section([record])))
+    text = text_of(month_page(**given, source_name="shop", story=track_record_section([record])))
     # then nothing that is one has a plural, but names and years
     assert not re.findall(r"\b1 (?:[a-z]+ )?(?:stores|months|cities|countries|rows|reasons|days|weeks)\b", text)
     assert "In 1 month: " in text
@@ -212,7 +212,7 @@ def test_what_nobody_has_said_is_asked_and_what_is_left_out_is_named():
     trade = [{"series_id": "S1", "does": "may_be_closed"}, {"series_id": "S2", "does": "closed"}]
     odd = [{"series_id": s, "month": "2025-01", "kind": "odd", "ratio": 0.9, "otherwise": 0.2} for s in ("S3", "S4")]
     cleaned = {"gaps": {"2025-03": "no store has sale lines: a gap"}}
-    asked = questions({"trade": trade, "odd_seasons": odd}, cleaned, TARGET)
+    asked = planner_questions({"trade": trade, "odd_seasons": odd}, cleaned, TARGET)
     text = text_of(month_page(**inputs(), questions=asked))
     for said in [
         "S1 sold nothing in January 2025. Open in January 2026? Say so in the plan (trading_days); until then",
@@ -243,7 +243,7 @@ def test_stores_are_listed_as_people_count():
     for name in ("forecast", "store_month"):
         given[name] = given[name].assign(store_id=given[name]["store_id"].replace(names), country=None, city=None)
     # when
-    table = store_table(given["forecast"], given["store_month"])
+    table = store_forecast_table(given["forecast"], given["store_month"])
     # then
     assert table["store_id"].tolist() == ["1", "9", "10", "100"]
 

@@ -7,16 +7,16 @@ from types import SimpleNamespace
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
-from releases import ROOT, made_products, places
+from releases import ROOT, make_products, product_paths
 
 from brewcast.common.core import read_json, write_parquet
 from brewcast.common.hashing import sha256
 from brewcast.delivery.package import (
-    LINUX,
+    LINUX_MARKERS,
     NOT_SERVED,
-    _requires,
+    _requirements_of,
     bento_hashes,
-    hashes,
+    folder_hashes,
     package,
     serve_requirements,
     write_release,
@@ -29,7 +29,7 @@ SERVING = "api_keys api_models app bento connections metrics online_store predic
 def packaged(tmp_path_factory):
     "A real release and its real Bento, asked over HTTP: some ten seconds, once for this file."
     folder = tmp_path_factory.mktemp("products")
-    made, gives = made_products(folder), places(folder)
+    made, gives = make_products(folder), product_paths(folder)
     gives.package.parent.mkdir()
     summary = package(ROOT, made.forecast, made.verdict, made.online, gives)
     return SimpleNamespace(folder=folder, made=made, gives=gives, summary=summary)
@@ -48,7 +48,7 @@ def test_package_says_what_it_made_and_leaves_nothing_else(packaged):
         "release",
     ]
     assert read_json(gives.package) == summary
-    assert summary["files"] == hashes(gives.release)
+    assert summary["files"] == folder_hashes(gives.release)
     assert summary["bento"] == {"tag": f"brewcast:{summary['release']}", "files": bento_hashes(gives.bento)}
     assert summary["made_from"]["forecast.parquet"] == sha256(packaged.made.forecast)
     assert str(ROOT) not in gives.package.read_text() + (gives.release / "release.json").read_text()
@@ -88,7 +88,7 @@ def test_two_packages_of_one_forecast_are_the_same_release(packaged, tmp_path):
     )
     # then it has the same name and the same bytes
     assert again["release"] == packaged.summary["release"]
-    assert hashes(tmp_path / "release") == packaged.summary["files"]
+    assert folder_hashes(tmp_path / "release") == packaged.summary["files"]
 
 
 def test_a_forecast_that_the_release_does_not_give_is_refused_and_the_old_package_is_gone_or_whole(packaged, tmp_path):
@@ -97,12 +97,14 @@ def test_a_forecast_that_the_release_does_not_give_is_refused_and_the_old_packag
         shutil.copytree(packaged.folder / name, tmp_path / name)
     table = packaged.made.table.assign(upper=packaged.made.table.upper * ([1.0] * 29 + [1.01]))
     forecast = write_parquet(table, tmp_path / "forecast" / "forecast.parquet")
-    before = hashes(tmp_path / "package")
+    before = folder_hashes(tmp_path / "package")
     # when it is packaged, its golden rows refuse
     with pytest.raises(ValueError, match="STORE130 does not get its golden answer"):
-        package(ROOT, forecast, packaged.made.verdict, packaged.made.online, places(tmp_path))
+        package(ROOT, forecast, packaged.made.verdict, packaged.made.online, product_paths(tmp_path))
     # then the old product is there, byte for byte
-    after = {name: digest for name, digest in hashes(tmp_path / "package").items() if not name.startswith("building")}
+    after = {
+        name: digest for name, digest in folder_hashes(tmp_path / "package").items() if not name.startswith("building")
+    }
     assert after == before
 
 
@@ -133,7 +135,7 @@ def test_requirements_are_the_lock_s_with_hashes_and_nothing_of_training():
 @pytest.mark.parametrize("python", ["3.11.0", "3.11.2", "3.11.3", "3.12.0", "3.13.5"])
 def test_requirements_hold_for_every_supported_python_whoever_built_them(python):
     # given the requirements as another Python reads them
-    there = LINUX | {"python_full_version": python, "python_version": python.rpartition(".")[0]}
+    there = LINUX_MARKERS | {"python_full_version": python, "python_version": python.rpartition(".")[0]}
     entries = [Requirement(line.rstrip(" \\")) for line in serve_requirements(ROOT).splitlines() if "==" in line]
     held = [entry for entry in entries if entry.marker is None or entry.marker.evaluate(there)]
     names = {canonicalize_name(entry.name): entry for entry in held}
@@ -143,7 +145,7 @@ def test_requirements_hold_for_every_supported_python_whoever_built_them(python)
     needed = [
         need
         for name, extra in waiting
-        for need in map(Requirement, _requires(name))
+        for need in map(Requirement, _requirements_of(name))
         if need.marker is None or need.marker.evaluate(there | {"extra": extra})
     ]
     lacking = [

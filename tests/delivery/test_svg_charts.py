@@ -9,13 +9,13 @@ import pytest
 from markupsafe import Markup
 
 from brewcast.delivery.svg_charts import (
+    chart_text,
     coverage_chart,
     line_chart,
     sparkline,
     ticks,
     total_chart,
     whisker,
-    write_at,
 )
 
 MONTHS = pd.date_range("2024-01-01", periods=24, freq="MS")
@@ -123,7 +123,7 @@ def test_lines_end_in_their_names_which_never_lie_on_each_other_and_are_never_ma
 
 
 def test_a_text_in_a_chart_is_never_markup():
-    assert ET.fromstring(write_at(1, 2, ODD, ODD)).text == ODD
+    assert ET.fromstring(chart_text(1, 2, ODD, ODD)).text == ODD
 
 
 def test_what_intervals_promise_is_a_line_at_that_height():
@@ -135,9 +135,9 @@ def test_what_intervals_promise_is_a_line_at_that_height():
 
 
 def test_a_bias_beyond_the_edge_stops_there_and_one_without_an_interval_has_no_bar():
-    picture = drawn(whisker(0.9, 0.1, math.inf, 0.2, strong=True))
+    picture = drawn(whisker(0.9, 0.1, math.inf, 0.2, is_highlighted=True))
     assert not of_class(picture, "sb") and float(of_class(picture, "dot")[0].get("cx")) == 150 - 6
-    picture = drawn(whisker(-0.05, -0.9, 0.02, 0.2, strong=False))
+    picture = drawn(whisker(-0.05, -0.9, 0.02, 0.2, is_highlighted=False))
     (bar,) = of_class(picture, "sb")
     assert bar.get("d").startswith("M6.0 ") and picture.get("aria-label") == "bias −5.0%, between −90.0% and +2.0%"
     assert len(of_class(picture, "sg")) == 1 and not of_class(picture, "dot")

@@ -10,7 +10,7 @@ from brewcast.model.backtest import (
     earlier_cutoffs,
     interval_error,
     judged_cutoffs,
-    replay,
+    replay_recipe,
     rmsse_error,
     scores,
     wape_error,
@@ -56,14 +56,14 @@ def test_a_row_without_an_outcome_judges_nobody():
 def test_a_replay_sees_nothing_of_what_comes_later():
     rows, recipe = make_rows(), {"name": "forest", "params": {"n_estimators": 10, "weight": 1.0}}
     cutoffs = judged_cutoffs(rows, 6)
-    told = replay(recipe, rows, cutoffs[:3])
+    told = replay_recipe(recipe, rows, cutoffs[:3])
     changed = rows.assign(actual=rows.actual.mask(rows.month > cutoffs[2], 9999.0))
     pd.testing.assert_frame_equal(
-        told.drop(columns="actual"), replay(recipe, changed, cutoffs[:3]).drop(columns="actual")
+        told.drop(columns="actual"), replay_recipe(recipe, changed, cutoffs[:3]).drop(columns="actual")
     )
     # and it does see the outcomes that were in at the cutoff
     moved = rows.assign(actual=rows.actual.mask(rows.month <= cutoffs[0], 350.0))
-    assert not np.allclose(told.forecast, replay(recipe, moved, cutoffs[:3]).forecast)
+    assert not np.allclose(told.forecast, replay_recipe(recipe, moved, cutoffs[:3]).forecast)
 
 
 def test_choices_are_made_before_the_judged_cutoffs():
@@ -92,7 +92,7 @@ def test_what_has_no_outcome_judges_nobody_once_its_month_is_in():
     last, before = sorted(rows.cutoff.unique())[-1], sorted(rows.cutoff.unique())[-2]
     left_out = (rows.cutoff == before) & (rows.series_id == "S2")
     rows = rows.assign(actual=rows.actual.mask(left_out | (rows.cutoff == last)))
-    told = replay({"name": "seasonal", "params": {}}, rows, [before, last])
+    told = replay_recipe({"name": "seasonal", "params": {}}, rows, [before, last])
     # then that store is not asked in the first, and all are in the other
     assert sorted(told.series_id[told.cutoff == before]) == ["S0", "S1", "S3", "S4"]
     assert len(told[told.cutoff == last]) == 5 and np.isfinite(

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from brewcast.model.bias import AGES, age_of, bias_table, bias_text
+from brewcast.model.bias import AGE_GROUPS, age_group, bias_table, bias_text
 
 BY = ["country", "city", "size", "age"]
 
@@ -25,7 +25,7 @@ def judged(
     rows["country"] = np.where(canada, "Canada", np.where(np.arange(stores) % 3 == 0, "Mexico", "USA"))[store]
     rows["city"] = rows.country + (store % 4).astype(str)
     rows["size"] = np.array(["small", "medium", "large"])[size.argsort().argsort() * 3 // stores][store]
-    rows["age"] = age_of(pd.Series(np.where(opened > 0, 0, 20)[store] + month - opened[store]))
+    rows["age"] = age_group(pd.Series(np.where(opened > 0, 0, 20)[store] + month - opened[store]))
     return rows[month >= opened[store]]
 
 
@@ -109,4 +109,9 @@ def test_the_order_of_rows_does_not_matter():
 
 
 def test_ages():
-    assert age_of(pd.Series([1, 12, 13, 25])).tolist() == [AGES[0], AGES[0], AGES[1], AGES[2]]
+    assert age_group(pd.Series([1, 12, 13, 25])).tolist() == [
+        AGE_GROUPS[0],
+        AGE_GROUPS[0],
+        AGE_GROUPS[1],
+        AGE_GROUPS[2],
+    ]

@@ -6,15 +6,15 @@ import pandas as pd
 import pytest
 
 from brewcast.model.drift import (
-    FEWEST,
+    MIN_REFERENCE_MONTHS,
     baseline_errors,
-    chart,
     chart_sentence,
+    control_chart,
     control_limit,
     draw_chart,
-    normal_score,
     reference_errors,
     replayed_errors,
+    z_score,
 )
 
 N = 12  # months of reference
@@ -32,7 +32,7 @@ def errors(seed, months=40, shift=None, at=24, draw=None):
 
 
 def alarms(table, **given):
-    watched = chart(table[N:], table[:N], **given)
+    watched = control_chart(table[N:], table[:N], **given)
     return watched[watched.alarm != ""].reset_index(drop=True)
 
 
@@ -44,7 +44,7 @@ def test_the_stated_rate_of_false_alarms_holds(n_reference):
         error, magnitude = generator.normal(0, 0.03, n_reference + 120), generator.normal(-2.5, 0.2, n_reference + 120)
         dates = pd.date_range("2000-01-01", periods=len(error), freq="MS")
         table = pd.DataFrame({"month": dates, "bias": np.expm1(error), "wape": np.exp(magnitude)})
-        count += (chart(table[n_reference:], table[:n_reference], 0.1).alarm != "").sum()
+        count += (control_chart(table[n_reference:], table[:n_reference], 0.1).alarm != "").sum()
     # then there are about a tenth of an alarm a year: 30, give or take 15; a reference of six months has a few more
     assert 15 <= count <= 45 + (10 if n_reference == 6 else 0), count / years
 
@@ -76,41 +76,43 @@ def test_a_month_that_is_not_trusted_is_no_drift():
     table = table.assign(bias=table.bias.mask(broken, -0.6), wape=table.wape.mask(broken, 0.7))
     assert list(alarms(table).month) == [pd.Timestamp("2022-03-01")]
     # when it is left out
-    watched = chart(table[N:], table[:N], left_out=(pd.Timestamp("2022-03-01"),))
+    watched = control_chart(table[N:], table[:N], excluded_months=(pd.Timestamp("2022-03-01"),))
     # then the chart is what it would be if there were no such month
-    pd.testing.assert_frame_equal(watched, chart(table[~broken][N:], table[:N]))
+    pd.testing.assert_frame_equal(watched, control_chart(table[~broken][N:], table[:N]))
     assert set(watched.alarm) == {""} and len(watched) == 27
 
 
 def test_the_chart_begins_again_after_an_alarm_and_does_not_learn_the_drift():
     table = errors(4, shift=np.where(np.arange(16) < 2, 0.2, 0.0))
-    watched = chart(table[N:], table[:N]).set_index("month")
+    watched = control_chart(table[N:], table[:N]).set_index("month")
     assert list(watched.index[watched.alarm != ""]) == [pd.Timestamp("2022-01-01"), pd.Timestamp("2022-02-01")]
     assert watched.too_high["2022-03-01":"2022-06-01"].max() < 1
     # what is usual stays what it was
-    calm = chart(errors(4)[N:], errors(4)[:N]).set_index("month")
+    calm = control_chart(errors(4)[N:], errors(4)[:N]).set_index("month")
     assert watched.usual_wape.iloc[-1] == pytest.approx(calm.usual_wape.iloc[-1], rel=0.1)
 
 
 def test_nothing_later_is_looked_at():
     table = errors(5, shift=0.1)
-    whole = chart(table[N:], table[:N])
+    whole = control_chart(table[N:], table[:N])
     for n in (14, 24, 27, 33):
-        pd.testing.assert_frame_equal(chart(table[N:n], table[:N]), whole[: n - N])
+        pd.testing.assert_frame_equal(control_chart(table[N:n], table[:N]), whole[: n - N])
     # nor is the order of rows, nor what the reference says of months that served
-    pd.testing.assert_frame_equal(chart(table[N:].sample(frac=1, random_state=0), table), whole)
+    pd.testing.assert_frame_equal(control_chart(table[N:].sample(frac=1, random_state=0), table), whole)
 
 
 def test_not_yet():
     table = errors(2, shift=0.5, at=N)
-    nothing = chart(table[:0], table)
+    nothing = control_chart(table[:0], table)
     assert len(nothing) == 0 and chart_sentence(nothing).startswith("not yet: 0 month(s)")
-    two = chart(table[N : N + 2], table[:N])  # far off, but three months have to have served
+    two = control_chart(table[N : N + 2], table[:N])  # far off, but three months have to have served
     assert set(two.alarm) == {""} and chart_sentence(two).startswith("not yet: 2 month(s)")
-    assert "too_high" in chart(table[N : N + 3], table[:N]).alarm.iloc[-1]
-    few = chart(table[N : N + 5], table[N - FEWEST + 1 : N])  # a reference that is one month too short
+    assert "too_high" in control_chart(table[N : N + 3], table[:N]).alarm.iloc[-1]
+    few = control_chart(
+        table[N : N + 5], table[N - MIN_REFERENCE_MONTHS + 1 : N]
+    )  # a reference that is one month too short
     assert few.z_error.isna().tolist() == [True] * 4 + [False]
-    without = chart(table[N : N + 4].assign(bias=np.nan), table[:N])
+    without = control_chart(table[N : N + 4].assign(bias=np.nan), table[:N])
     assert len(without) == 0
 
 
@@ -127,9 +129,9 @@ def test_the_limit_is_the_same_each_time():
 
 
 def test_scores_are_finite_whatever_comes():
-    assert np.isfinite(normal_score(np.array([0.0, 1e6]), 6, 0.0, 0.0)).all()
+    assert np.isfinite(z_score(np.array([0.0, 1e6]), 6, 0.0, 0.0)).all()
     flat = errors(0).assign(bias=0.0, wape=0.0)
-    assert set(alarms(flat).alarm) == set() and np.isfinite(chart(flat[N:], flat[:N]).z_error).all()
+    assert set(alarms(flat).alarm) == set() and np.isfinite(control_chart(flat[N:], flat[:N]).z_error).all()
 
 
 def test_the_baselines_errors_are_those_of_what_was_first_known():
@@ -166,13 +168,13 @@ def test_the_reference_is_the_first_replay_that_is_long_enough():
     assert set(reference_errors(records, baseline).bias) == {0.02}
     assert reference_errors(records[:3], baseline).equals(baseline)
     # months in which nobody knew a season say nothing
-    assert len(reference_errors(records, baseline[2:])) == FEWEST
+    assert len(reference_errors(records, baseline[2:])) == MIN_REFERENCE_MONTHS
     assert reference_errors(records, baseline[3:]).equals(baseline[3:])
 
 
 def test_the_picture_shows_every_month():
     table = errors(0, shift=0.2)
-    figure = draw_chart(chart(table[N:], table[:N]))
+    figure = draw_chart(control_chart(table[N:], table[:N]))
     upper, lower = figure.axes
     assert len(upper.patches) == 28 and lower.get_xticklabels()[-1].get_text() == "2023-04"
     plt.close(figure)
@@ -193,4 +195,4 @@ def test_where_no_store_has_a_season_yet_there_is_no_reference_and_no_chart():
     # then a month that served is compared with nothing, as in the monitor's notebook
     served = pd.DataFrame({"month": [pd.Timestamp("2024-02-01")], "bias": 0.1, "wape": 0.1})
     seasoned = served[served.month >= baseline.month.min()]
-    assert chart(seasoned, reference_errors([], baseline)).empty
+    assert control_chart(seasoned, reference_errors([], baseline)).empty

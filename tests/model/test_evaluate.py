@@ -5,8 +5,16 @@ import pandas as pd
 import pytest
 
 from brewcast.model.backtest import judged_cutoffs, scores
-from brewcast.model.evaluate import add_floor, better_baseline, contest, judge, luck, naive_scale, next_challenger
-from brewcast.model.leakage_checks import UNFIT
+from brewcast.model.evaluate import (
+    add_floor,
+    backtest_recipes,
+    better_baseline,
+    gate_verdict,
+    naive_scale,
+    next_challenger,
+    p_value,
+)
+from brewcast.model.leakage_checks import UNFIT_RULES
 from brewcast.model.recipes import BASELINES, FEATURES, build_model
 
 
@@ -34,7 +42,7 @@ NAMED = {name: {"name": name, "params": {}} for name in BASELINES}
 
 
 def told(rows, candidate="seasonal", champion="last_month", most=12):
-    return contest(
+    return backtest_recipes(
         {"candidate": NAMED[candidate], "champion": NAMED[champion], **NAMED}, rows, judged_cutoffs(rows, most)
     )
 
@@ -51,7 +59,7 @@ def test_all_are_scored_on_the_same_rows_of_twelve_cutoffs(rows):
 
 
 def test_a_better_candidate_is_promoted(rows):
-    verdict = judge(told(rows), same_recipe=False)
+    verdict = gate_verdict(told(rows), same_recipe=False)
     assert verdict["promoted"] and verdict["rule"] == "better"
     assert verdict["figures"]["gain"] > 0.5 and verdict["figures"]["months_won"] == 12
 
@@ -59,10 +67,10 @@ def test_a_better_candidate_is_promoted(rows):
 def test_a_month_that_one_store_has_not_is_judged_by_the_others(rows):
     # given a judged month that one store has no outcome of
     gap = (rows.series_id == "S03") & (rows.cutoff == judged_cutoffs(rows)[5])
-    verdict, table = judge(told(rows.assign(actual=rows.actual.mask(gap))), same_recipe=False), told(rows)
+    verdict, table = gate_verdict(told(rows.assign(actual=rows.actual.mask(gap))), same_recipe=False), told(rows)
     # then the verdict is what it is without that row, over as many months
     row = (table.series_id == "S03") & (table.cutoff == judged_cutoffs(rows)[5])
-    without = judge(table[~row], same_recipe=False)
+    without = gate_verdict(table[~row], same_recipe=False)
     assert verdict["figures"]["months"] == 12 and verdict["figures"]["gain"] == pytest.approx(
         without["figures"]["gain"]
     )
@@ -72,18 +80,18 @@ def test_a_month_that_one_store_has_not_is_judged_by_the_others(rows):
 
 
 def test_a_worse_candidate_is_refused(rows):
-    verdict = judge(told(rows, "last_month", "seasonal"), same_recipe=False)
+    verdict = gate_verdict(told(rows, "last_month", "seasonal"), same_recipe=False)
     assert not verdict["promoted"] and (verdict["verdict"], verdict["rule"]) == ("refuse", "min_gain")
     assert "a gain of -" in verdict["reason"]
 
 
 def test_a_tie_keeps_the_champion(rows):
-    verdict = judge(told(rows, "seasonal", "seasonal"), same_recipe=False)
+    verdict = gate_verdict(told(rows, "seasonal", "seasonal"), same_recipe=False)
     assert not verdict["promoted"] and verdict["rule"] == "min_gain" and verdict["figures"]["gain"] == 0
 
 
 def test_the_same_recipe_is_no_contest(rows):
-    verdict = judge(told(rows, "seasonal", "seasonal"), same_recipe=True)
+    verdict = gate_verdict(told(rows, "seasonal", "seasonal"), same_recipe=True)
     assert (verdict["verdict"], verdict["promoted"]) == ("refit", False)
 
 
@@ -96,7 +104,9 @@ def test_one_lucky_month_promotes_nobody(rows):
     table = told(rows, "last_month", "last_month")
     table = alter(alter(table, table.cutoff > "2000", 1.1), table.cutoff > "2000", 1.09, "champion")
     lucky = alter(table, table.cutoff == table[table.judged].cutoff.max(), 1.0)
-    verdict = judge(alter(lucky, lucky.cutoff == lucky[lucky.judged].cutoff.max(), 1.5, "champion"), same_recipe=False)
+    verdict = gate_verdict(
+        alter(lucky, lucky.cutoff == lucky[lucky.judged].cutoff.max(), 1.5, "champion"), same_recipe=False
+    )
     assert verdict["rule"] == "min_months_won" and verdict["figures"]["gain"] > 0.01
 
 
@@ -104,7 +114,7 @@ def test_one_lucky_month_promotes_nobody(rows):
 def test_good_in_total_and_bad_for_a_group_is_refused(rows, kind, group):
     table = told(rows)
     worse = alter(table, (table[kind] == group) & (table.cutoff.dt.month % 2 == 0), 1.25)
-    verdict = judge(worse, same_recipe=False, min_gain=0.0, min_months_won=0.0)
+    verdict = gate_verdict(worse, same_recipe=False, min_gain=0.0, min_months_won=0.0)
     if verdict["figures"]["gain"] < 0:
         pytest.fail("the sabotage went too far: the candidate is worse in total")
     assert verdict["rule"] == f"max_group_loss_{kind}" and f"{kind} {group} loses" in verdict["reason"]
@@ -112,9 +122,9 @@ def test_good_in_total_and_bad_for_a_group_is_refused(rows, kind, group):
 
 def test_too_few_months_are_insufficient_evidence(rows):
     short = rows[rows.month < "2022-05-01"]
-    verdict = judge(told(short), same_recipe=False)
+    verdict = gate_verdict(told(short), same_recipe=False)
     assert verdict["verdict"] == "insufficient_evidence" and not verdict["promoted"]
-    fewer = judge(told(rows[rows.month < "2022-09-01"]), same_recipe=False)
+    fewer = gate_verdict(told(rows[rows.month < "2022-09-01"]), same_recipe=False)
     assert fewer["promoted"] and "only 7 months could be judged" in fewer["reason"]
 
 
@@ -144,10 +154,10 @@ def test_a_gain_that_equals_show_by_luck_is_no_evidence(rows):
         )
     )
     lucky = alter(lucky, lucky.cutoff > "2000", 1.075, "champion")
-    verdict = judge(lucky, same_recipe=False)
-    assert (verdict["verdict"], verdict["rule"], verdict["promoted"]) == ("insufficient_evidence", "max_luck", False)
+    verdict = gate_verdict(lucky, same_recipe=False)
+    assert (verdict["verdict"], verdict["rule"], verdict["promoted"]) == ("insufficient_evidence", "max_p_value", False)
     assert "as equals show by luck in" in verdict["reason"] and verdict["figures"]["gain"] > 0.04
-    assert judge(lucky, same_recipe=False, max_luck=0.5)["promoted"]
+    assert gate_verdict(lucky, same_recipe=False, max_p_value=0.5)["promoted"]
 
 
 def test_a_country_of_one_store_is_not_refused_for_bad_luck(rows):
@@ -155,10 +165,10 @@ def test_a_country_of_one_store_is_not_refused_for_bad_luck(rows):
     table = told(one)
     months = sorted(table[table.judged].cutoff.unique())
     unlucky = alter(table, (table.country == "Canada") & table.cutoff.isin(months[:2]), 1.6)
-    verdict = judge(unlucky, same_recipe=False)
+    verdict = gate_verdict(unlucky, same_recipe=False)
     group = next(g for g in verdict["figures"]["groups"] if g["group"] == "Canada")
-    assert group["loss"] > 0.1 and group["luck"] > 0.2 and verdict["rule"] == "better"
-    always = judge(alter(table, table.country == "Canada", 1.3), same_recipe=False)
+    assert group["loss"] > 0.1 and group["p_value"] > 0.2 and verdict["rule"] == "better"
+    always = gate_verdict(alter(table, table.country == "Canada", 1.3), same_recipe=False)
     assert always["rule"] == "max_group_loss_country" and "country Canada loses" in always["reason"]
 
 
@@ -169,20 +179,20 @@ def test_intervals_that_are_too_narrow_are_refused_and_one_bad_month_is_not(rows
     narrow = table.assign(
         lower=table.lower.mask(mine, table.forecast * 0.999), upper=table.upper.mask(mine, table.forecast * 1.001)
     )
-    assert judge(bad_month, same_recipe=False)["rule"] == "better"
-    verdict = judge(narrow, same_recipe=False)
+    assert gate_verdict(bad_month, same_recipe=False)["rule"] == "better"
+    verdict = gate_verdict(narrow, same_recipe=False)
     assert (verdict["verdict"], verdict["rule"]) == ("refuse", "coverage") and "80% is promised" in verdict["reason"]
     of_champion = table.assign(upper=table.upper.mask(table.model == "champion", 0.0))
-    assert judge(of_champion, same_recipe=False)["rule"] == "better"  # the candidate is judged, not who serves
+    assert gate_verdict(of_champion, same_recipe=False)["rule"] == "better"  # the candidate is judged, not who serves
 
 
 @pytest.mark.parametrize("same_recipe", [False, True])
 def test_what_makes_a_candidate_unfit_comes_before_all_else(rows, same_recipe):
-    verdict = judge(told(rows), same_recipe, unfit={"leak": "it knows", "file": "it was altered"})
+    verdict = gate_verdict(told(rows), same_recipe, unfit={"leak": "it knows", "file": "it was altered"})
     assert (verdict["verdict"], verdict["rule"], verdict["reason"]) == ("refuse", "file", "it was altered")
 
 
-@pytest.mark.parametrize("rule", UNFIT)
+@pytest.mark.parametrize("rule", UNFIT_RULES)
 def test_who_is_unfit_does_not_become_the_challenger(rule):
     forest, other, best = ({"name": name, "params": {}} for name in ("forest", "mean_of_3", "seasonal"))
     verdict = {"rule": rule, "recipe": best, "candidate": forest, "champion": best}
@@ -194,10 +204,10 @@ def test_who_is_unfit_does_not_become_the_challenger(rule):
 def test_luck_is_that_of_equals():
     draw = np.random.default_rng(0)
     shock = draw.lognormal(0, 0.5, (2000, 12))  # a month is good or bad for both
-    chance = [luck(*pair) for pair in zip(shock * draw.lognormal(0, 0.3, shock.shape), shock, strict=True)]
+    chance = [p_value(*pair) for pair in zip(shock * draw.lognormal(0, 0.3, shock.shape), shock, strict=True)]
     assert np.mean(np.array(chance) <= 0.1) == pytest.approx(0.1, abs=0.02)
-    assert luck([1.0], [2.0]) == 1 and luck([], []) == 1 and luck([0.0, 0.0], [0.0, 0.0]) == 1
-    assert luck([0.0, 0.0, 0.0], [1.0, 2.0, 1.0]) == 0
+    assert p_value([1.0], [2.0]) == 1 and p_value([], []) == 1 and p_value([0.0, 0.0], [0.0, 0.0]) == 1
+    assert p_value([0.0, 0.0, 0.0], [1.0, 2.0, 1.0]) == 0
 
 
 def test_a_baseline_that_was_better_than_what_serves_is_said_with_what_the_gate_would_say(rows):

@@ -6,7 +6,7 @@ import pytest
 from tables import CALENDAR, all_tables, at, corrected_months, make_lines, make_plan
 
 from brewcast.common.core import write_parquet
-from brewcast.model.feature_store import materialise, online_rows, point_in_time
+from brewcast.model.feature_store import materialize_features, online_rows, point_in_time_join
 from brewcast.model.features import feature_tables, feature_versions, open_series
 from brewcast.model.recipes import FEATURES
 
@@ -22,7 +22,7 @@ def feast_folder(world, tmp_path_factory):
     tables = all_tables(*world)
     for name, table in tables.items():
         write_parquet(table, folder / f"{name}.parquet")
-    materialise(folder, "toy", tables["history"].event_timestamp.max().tz_localize(None))
+    materialize_features(folder, "toy", tables["history"].event_timestamp.max().tz_localize(None))
     return folder, tables
 
 
@@ -36,7 +36,9 @@ def test_offline_and_online_values_are_the_tables(feast_folder):
     last = tables["history"].event_timestamp.max()
     table = tables["history"].merge(tables["ahead"], on=["series_id", "event_timestamp", "created"])
     table = table.merge(tables["profile"], on=["series_id", "event_timestamp", "created"])
-    joined = point_in_time(folder, "toy", table[["series_id", "created"]].rename(columns={"created": "decided_at"}))
+    joined = point_in_time_join(
+        folder, "toy", table[["series_id", "created"]].rename(columns={"created": "decided_at"})
+    )
     for name in FEATURES:
         pd.testing.assert_series_equal(joined[name], table[name], check_dtype=False)
     table = table[table.event_timestamp == last]
@@ -53,11 +55,13 @@ def test_a_correction_made_after_the_decision_is_not_used(feast_folder, tmp_path
     history = tables["history"]
     late = history.assign(rate_last=-1.0, created=history.created + pd.Timedelta(days=7))
     write_parquet(pd.concat([history, late], ignore_index=True), tmp_path / "history.parquet")
-    materialise(tmp_path, "late", history.event_timestamp.max().tz_localize(None))
+    materialize_features(tmp_path, "late", history.event_timestamp.max().tz_localize(None))
     decisions = history[["series_id", "created"]].rename(columns={"created": "decided_at"})
     # when training asks at the decision, and when somebody asks a week later
-    then = point_in_time(tmp_path, "late", decisions)
-    later = point_in_time(tmp_path, "late", decisions.assign(decided_at=decisions.decided_at + pd.Timedelta(days=8)))
+    then = point_in_time_join(tmp_path, "late", decisions)
+    later = point_in_time_join(
+        tmp_path, "late", decisions.assign(decided_at=decisions.decided_at + pd.Timedelta(days=8))
+    )
     # then only the second knows of the correction, for every row of it
     assert (then.rate_last.to_numpy() == history.rate_last.to_numpy()).all()
     assert (later.rate_last == -1.0).all()
@@ -67,7 +71,7 @@ def test_before_a_row_was_created_nothing_is_known(feast_folder):
     folder, tables = feast_folder
     first = tables["history"].groupby("series_id").created.min().reset_index()
     early = first.assign(decided_at=first.created - pd.Timedelta(hours=1))[["series_id", "decided_at"]]
-    assert point_in_time(folder, "toy", early).rate_last.isna().all()
+    assert point_in_time_join(folder, "toy", early).rate_last.isna().all()
 
 
 def test_written_tables_have_plain_types(feast_folder):
@@ -87,14 +91,14 @@ def test_offline_online_and_the_table_agree_after_a_correction(corrected, tmp_pa
     for name, table in tables.items():
         write_parquet(table, tmp_path / f"{name}.parquet")
     cutoff = pd.Timestamp("2024-06-30")
-    materialise(tmp_path, "late", cutoff)
+    materialize_features(tmp_path, "late", cutoff)
     online = numbers(online_rows(tmp_path, "late", open_series(tables["history"], cutoff)))
     asked = pd.DataFrame({"series_id": online.index, "decided_at": at("2024-06-01", hours=2)})
-    offline = numbers(point_in_time(tmp_path, "late", asked))
+    offline = numbers(point_in_time_join(tmp_path, "late", asked))
     pd.testing.assert_frame_equal(online[offline.columns], offline, check_exact=True)
     fresh = feature_tables(final, plan, CALENDAR)["history"]
     fresh = fresh[fresh.event_timestamp == cutoff.tz_localize("UTC")].set_index("series_id")
     assert online.rate_last.equals(fresh.rate_last.astype(float)) and online.rate_last["S2"] > 0
     # a decision made before the correction is answered as it was then
-    earlier = point_in_time(tmp_path, "late", asked.assign(decided_at=at("2024-06-01"))).set_index("series_id")
+    earlier = point_in_time_join(tmp_path, "late", asked.assign(decided_at=at("2024-06-01"))).set_index("series_id")
     assert earlier.rate_mean3["S2"] != online.rate_mean3["S2"]

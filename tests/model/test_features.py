@@ -21,23 +21,23 @@ from brewcast.data import clean as clean_module
 from brewcast.data.clean import clean
 from brewcast.model import features
 from brewcast.model.features import (
-    as_known,
     baseline_rates,
-    by_kept_id,
+    closure_report,
     feature_tables,
     feature_versions,
-    level_index,
+    mask_untrusted_outcomes,
     month_grid,
-    odd_months,
     open_series,
+    outlier_months,
+    outlier_season_report,
     own_season,
-    restated,
-    seasons_told,
-    trade_told,
+    record_versions,
+    relative_level,
+    store_month_as_of,
+    unify_store_ids,
     unlisted_countries,
-    without_outcome,
 )
-from brewcast.model.recipes import RATES
+from brewcast.model.recipes import RATE_FEATURES
 
 CUTOFF = pd.Timestamp("2024-02-29")
 
@@ -104,13 +104,13 @@ def plant(monkeypatch, leak: str) -> None:
 
         def whole(day, columns):
             for column in columns:
-                names = [f"{column}_{i}" for i in range(len(clean_module.COUNTED[column]))]
+                names = [f"{column}_{i}" for i in range(len(clean_module.LEVEL_ORDER[column]))]
                 sums = day.agg(**{name: day[name].sum() for name in names}).to_pandas().iloc[0].tolist()
                 name = names[sums.index(max(sums))]
                 day = day.mutate(**{name: day[name] + day[f"{column}_none"]})
             return day.mutate(month=day.date.truncate("M").cast("date"))
 
-        monkeypatch.setattr(clean_module, "filled_in", whole)
+        monkeypatch.setattr(clean_module, "fill_missing", whole)
 
 
 LEAKS = ["next month's sales", "same-month weather", "same-month trading days", "imputation by the whole history"]
@@ -216,12 +216,12 @@ def test_a_correction_has_its_own_time_and_the_first_version_stays(corrected):
     assert twice[twice.series_id == "S2"].created.max() == at("2024-06-01", hours=1)
     # what was known at each time is what the source said then
     key = ["series_id", "month"]
-    then = as_known(known, at("2024-03-01")).set_index(key).quantity_sold
+    then = store_month_as_of(known, at("2024-03-01")).set_index(key).quantity_sold
     assert then.equals(months.set_index(key).quantity_sold.reindex(then.index))
-    now = as_known(known, known.created.max()).set_index(key).quantity_sold
+    now = store_month_as_of(known, known.created.max()).set_index(key).quantity_sold
     assert now.equals(final.set_index(key).quantity_sold.reindex(now.index))
     # and a build that is repeated adds nothing
-    assert restated(final, known, CALENDAR).equals(known)
+    assert record_versions(final, known, CALENDAR).equals(known)
 
 
 def test_features_are_those_of_their_decision_and_the_corrected_come_beside_them(corrected):
@@ -259,9 +259,9 @@ def test_an_outcome_says_from_which_cutoff_its_correction_was_known(corrected):
 def test_a_store_that_is_taken_back_is_not_online(world, tmp_path):
     lines, plan = world
     months = months_of(lines)
-    known = restated(months, None, CALENDAR)
+    known = record_versions(months, None, CALENDAR)
     gone = (months.series_id == "S3") & (months.month >= "2024-05-01")
-    known = restated(months[~gone], known, CALENDAR)
+    known = record_versions(months[~gone], known, CALENDAR)
     history = feature_versions(known, plan, CALENDAR)["history"]
     assert open_series(history, pd.Timestamp("2024-06-30")) == ["S0", "S1", "S2", "S4", "S5"]
 
@@ -285,7 +285,7 @@ def without(values: list, *places: int) -> list:
 
 
 def outcomes_of(store_month: pd.DataFrame, *more) -> pd.DataFrame:
-    tables = feature_versions(restated(store_month, None, CALENDAR), NO_PLAN, CALENDAR, *more)
+    tables = feature_versions(record_versions(store_month, None, CALENDAR), NO_PLAN, CALENDAR, *more)
     return tables["outcomes"].set_index(["series_id", "month"])
 
 
@@ -356,10 +356,10 @@ def test_a_store_that_was_closed_in_the_month_of_both_last_years_is_forecast_at_
     # then it is expected to trade on no day, and needs no peers' season
     row = rows.loc["kiosk"]
     assert (row.expected_units, row.may_be_closed, row.has_own_season) == (0, 0, 1) and np.isfinite(
-        row[RATES].astype(float)
+        row[RATE_FEATURES].astype(float)
     ).all()
     assert (rows.drop("kiosk").expected_units == 31).all()
-    assert trade_told(table, NO_PLAN, CALENDAR) == [{"series_id": "kiosk", "does": "closed"}]
+    assert closure_report(table, NO_PLAN, CALENDAR) == [{"series_id": "kiosk", "does": "closed"}]
     # and a line of the plan beats the habit
     assert asked(table, plan_of(("kiosk", "2024-10", 20))).loc["kiosk"].expected_units == 20
     assert "T1" not in asked(table, plan_of(("T1", "2024-10", 0))).index
@@ -373,7 +373,7 @@ def test_after_one_year_it_is_forecast_and_asked_about():
         "T3": 0,
         "kiosk": 1,
     }
-    assert trade_told(upto(21, kiosk=KIOSK), NO_PLAN, CALENDAR) == [{"series_id": "kiosk", "does": "may_be_closed"}]
+    assert closure_report(upto(21, kiosk=KIOSK), NO_PLAN, CALENDAR) == [{"series_id": "kiosk", "does": "may_be_closed"}]
     planned = asked(upto(21, kiosk=KIOSK), plan_of(("kiosk", "2023-10", 31)))
     assert planned.loc["kiosk"].may_be_closed == 0
 
@@ -384,9 +384,9 @@ def test_a_store_that_reopened_in_the_month_is_forecast_at_last_year_s_level(mon
     table = upto(months, kiosk=KIOSK)
     row = asked(table).loc["kiosk"]
     # then April is forecast at last April's rate by every baseline, with a question where it was seen once
-    assert row[RATES].astype(float).tolist() == [8.0] * len(RATES)
+    assert row[RATE_FEATURES].astype(float).tolist() == [8.0] * len(RATE_FEATURES)
     assert (row.expected_units, row.may_be_closed) == (30, 0 if twice else 1)
-    assert trade_told(table, NO_PLAN, CALENDAR) == [
+    assert closure_report(table, NO_PLAN, CALENDAR) == [
         {"series_id": "kiosk", "does": "reopens" if twice else "may_reopen"}
     ]
     # and in May by the season from that April
@@ -401,7 +401,11 @@ def test_what_has_closed_for_good_stays_closed_unless_the_plan_opens_it():
     going_on = plan_of(*[("A", f"2024-{month:02}", 30) for month in range(5, 11)])
     assert "A" not in asked(table, going_on).index
     row = asked(table, plan_of(("A", "2024-10", 25))).loc["A"]
-    assert row.expected_units == 25 and row.rate_last_year == WAVE[9] and np.isfinite(row[RATES].astype(float)).all()
+    assert (
+        row.expected_units == 25
+        and row.rate_last_year == WAVE[9]
+        and np.isfinite(row[RATE_FEATURES].astype(float)).all()
+    )
 
 
 def test_a_lost_file_is_no_habit():
@@ -440,7 +444,7 @@ def test_everybody_s_odd_month_is_none_either(months):
     table = chain(A=(WAVE * 4)[:months])
     shut = table.assign(quantity_sold=table.quantity_sold.mask(table.month == "2024-05-01", table.quantity_sold / 20))
     assert forecast_by_season(shut)["A"] == pytest.approx(WAVE[months % 12], rel=0.02)
-    told = seasons_told(shut, NO_PLAN, CALENDAR)
+    told = outlier_season_report(shut, NO_PLAN, CALENDAR)
     assert {(row["series_id"], row["month"], row["kind"]) for row in told} == {
         (s, "2024-05", "odd") for s in ["A", "T1", "T2", "T3"]
     }
@@ -452,8 +456,8 @@ def test_a_season_that_is_seen_in_two_years_is_none_odd():
     toys = [10.0] * 11 + [40.0]
     rate = month_grid(chain(toys=toys * 3, kiosk=KIOSK * 3), NO_PLAN, CALENDAR).rate
     assert (
-        not odd_months(level_index(rate), 12).loc[:, "2023-01-01":].any()
-        and not odd_months(level_index(rate), 24).any()
+        not outlier_months(relative_level(rate), 12).loc[:, "2023-01-01":].any()
+        and not outlier_months(relative_level(rate), 24).any()
     )
     assert own_season(rate)["toys", pd.Timestamp("2024-12-01")] == pytest.approx(4.0)
 
@@ -461,7 +465,7 @@ def test_a_season_that_is_seen_in_two_years_is_none_odd():
 def test_one_year_alone_is_believed_and_named():
     # given a store that began in September 2023 and sold a twentieth in May 2024
     table = chain(A=[*[None] * 20, *scaled((WAVE * 4)[20:40], {8: 0.05})])
-    told = seasons_told(table, NO_PLAN, CALENDAR)
+    told = outlier_season_report(table, NO_PLAN, CALENDAR)
     # then the season is used as it is, and named with what it would be by its peers
     assert [(row["series_id"], row["month"], row["kind"]) for row in told] == [("A", "2024-05", "alone")]
     assert told[0]["ratio"] < 0.1 and told[0]["otherwise"] == pytest.approx(WAVE[4] / np.mean(WAVE[1:4]), rel=0.02)
@@ -497,14 +501,14 @@ def test_a_source_of_months_needs_no_further_settings_of_time(dated):
     # when
     store_month, told = clean(as_sales(lines), [], calendar)
     store_month = store_month.to_pandas().assign(month=lambda frame: pd.to_datetime(frame.month))
-    history = feature_versions(restated(store_month, None, calendar), plan, calendar)["history"]
+    history = feature_versions(record_versions(store_month, None, calendar), plan, calendar)["history"]
     # then every month is complete, and a store is open that sold in the month that ends
     assert told["incomplete_months"] == {} and len(store_month) == 59
     assert open_series(history, pd.Timestamp("2024-05-31")) == ["S0", "S1"]
     assert open_series(history, pd.Timestamp("2024-06-30")) == ["S0"]
     # and what a source declares holds, whatever its unit
     strict = calendar | {"open_within_days": 0}
-    assert feature_versions(restated(store_month, None, strict), plan, strict)["history"].empty
+    assert feature_versions(record_versions(store_month, None, strict), plan, strict)["history"].empty
 
 
 def test_a_country_without_an_entry_is_listed_and_one_with_null_has_no_holidays():
@@ -528,12 +532,12 @@ def test_a_store_that_gets_one_name_was_corrected_in_nothing():
     months = months_of(make_lines())
     old = (months.store_id == "S2") & (months.month < "2024-01-01")
     named = months.assign(**{c: months[c].mask(old, "S02") for c in ("series_id", "store_id")})
-    known = restated(named.sort_values(["series_id", "month"], ignore_index=True), None, CALENDAR)
+    known = record_versions(named.sort_values(["series_id", "month"], ignore_index=True), None, CALENDAR)
     # when the names are brought to one
-    again = restated(months, by_kept_id(known, {"S02": "S2"}), CALENDAR)
+    again = record_versions(months, unify_store_ids(known, {"S02": "S2"}), CALENDAR)
     # then it is as if it had never had another, and no month was taken back
-    assert again.equals(restated(months, None, CALENDAR))
-    assert restated(months, known, CALENDAR).gone.sum() == old.sum()  # as it would be without
+    assert again.equals(record_versions(months, None, CALENDAR))
+    assert record_versions(months, known, CALENDAR).gone.sum() == old.sum()  # as it would be without
 
 
 def test_a_month_in_which_a_store_had_both_names_is_one_corrected_month():
@@ -542,10 +546,10 @@ def test_a_month_in_which_a_store_had_both_names_is_one_corrected_month():
     halves = [
         both.assign(quantity_sold=both.quantity_sold / 2, series_id=name, store_id=name) for name in ("S02", "S2")
     ]
-    known = restated(pd.concat([months.drop(both.index), *halves], ignore_index=True), None, CALENDAR)
-    again = restated(months, by_kept_id(known, {"S02": "S2"}), CALENDAR)
+    known = record_versions(pd.concat([months.drop(both.index), *halves], ignore_index=True), None, CALENDAR)
+    again = record_versions(months, unify_store_ids(known, {"S02": "S2"}), CALENDAR)
     assert again[again.late].groupby(["series_id", "month"]).size().to_dict() == {("S2", pd.Timestamp("2024-03-01")): 1}
-    assert as_known(again, again.created.max()).quantity_sold.sum() == months.quantity_sold.sum()
+    assert store_month_as_of(again, again.created.max()).quantity_sold.sum() == months.quantity_sold.sum()
     feature_versions(again, make_plan(), CALENDAR)
 
 
@@ -557,7 +561,7 @@ def test_what_is_not_trusted_is_no_feature_and_no_outcome(world):
     tables = {}
     for name, value in {"left out": np.nan, "wrong": months.quantity_sold[there].iloc[0] * 30}.items():
         changed = months.assign(quantity_sold=months.quantity_sold.mask(there, value))
-        tables[name] = feature_versions(restated(changed, None, CALENDAR), plan, CALENDAR)
+        tables[name] = feature_versions(record_versions(changed, None, CALENDAR), plan, CALENDAR)
     # then the store is open in the month after it, by what it did before
     event = ["series_id", "event_timestamp"]
     row = {
@@ -576,8 +580,8 @@ def test_what_was_accepted_later_is_known_from_then_on(world):
     months, when = months_of(lines), pd.Timestamp("2024-01-01")
     there = (months.series_id == "S1") & (months.month == when)
     first = months[months.month < "2024-04-01"]
-    known = restated(first.assign(quantity_sold=first.quantity_sold.mask(there)), None, CALENDAR)
-    outcomes = feature_versions(restated(months, known, CALENDAR), plan, CALENDAR)["outcomes"]
+    known = record_versions(first.assign(quantity_sold=first.quantity_sold.mask(there)), None, CALENDAR)
+    outcomes = feature_versions(record_versions(months, known, CALENDAR), plan, CALENDAR)["outcomes"]
     row = outcomes.set_index(["series_id", "month"]).loc[("S1", when)]
     assert row.actual == months.quantity_sold[there].iloc[0] and np.isnan(row.actual_first)
     assert row.known_from >= pd.Timestamp("2024-04-30")
@@ -589,5 +593,5 @@ def test_stores_whose_lines_are_missing_have_not_sold_nothing():
     )
     outcomes = outcomes.assign(actual=[0.0, 0.0, 5.0], actual_first=[0.0, 0.0, 5.0])
     doubtful = pd.DataFrame({"month": [pd.Timestamp("2024-01-01")], "store_id": ["S1"]})
-    got = without_outcome(outcomes, doubtful)
+    got = mask_untrusted_outcomes(outcomes, doubtful)
     assert got.actual.isna().tolist() == got.actual_first.isna().tolist() == [True, False, False]

@@ -8,21 +8,21 @@ import pytest
 
 from brewcast.common.core import write_json
 from brewcast.model.intervals import (
-    BOUNDS,
-    GROUPS,
-    REACH,
+    HISTORY_GROUPS,
+    MAX_LOG_ERROR,
+    MISS_RATE_BOUNDS,
     add_intervals,
     calibrate,
+    calibration_rows,
     constant_intervals,
     history_group,
     interval_factors,
     interval_summary,
-    known_rows,
     learn_scales,
+    miss_rate_after,
     month_weights,
-    move_rate,
-    rate_after,
     replay_intervals,
+    update_miss_rate,
 )
 
 
@@ -58,7 +58,7 @@ def test_four_in_five_are_held_in_all_groups_and_by_every_store():
 def test_the_score_is_better_than_a_constant_width_s():
     summary = interval_summary(replay_intervals(walked(young=12)), 0.8)
     assert summary["interval"] < 0.9 * summary["constant_interval"]
-    assert set(summary["by_group"]) == set(GROUPS)
+    assert set(summary["by_group"]) == set(HISTORY_GROUPS)
 
 
 def test_an_interval_knows_only_what_its_cutoff_knew():
@@ -78,7 +78,7 @@ def test_all_replayed_outcomes_count_and_each_month_once():
     rows = walked()
     better = rows.assign(actual=rows.actual.where(~rows.judged, 1000 * (rows.actual / 1000) ** 0.5))
     # then they are known, and the interval of the next month is narrower for it
-    assert known_rows(better, better.month.max()).judged.sum() == 12 * 50
+    assert calibration_rows(better, better.month.max()).judged.sum() == 12 * 50
     half = [np.log(interval_factors(replay_intervals(table), rows.tail(50))["young"][1]) for table in (rows, better)]
     assert half[1] < 0.9 * half[0]
     # given the last month ten times over, as many more stores would be
@@ -175,15 +175,21 @@ def test_the_miss_rate_follows_what_was_missed_within_bounds():
     # given months in which all missed, then some in which none did
     rate, rates = 0.2, []
     for missed in [1.0] * 20 + [0.0] * 40 + [0.2] * 3:
-        rate = move_rate(rate, missed)
+        rate = update_miss_rate(rate, missed)
         rates.append(rate)
     # then it goes down, comes back, and asks neither for more than 90 % nor for less than 70
-    assert min(rates) == rates[19] == pytest.approx(0.2 * BOUNDS[0])
-    assert max(rates) == rates[59] == pytest.approx(0.2 * BOUNDS[1]) and rates[-1] == rates[-3]
+    assert min(rates) == rates[19] == pytest.approx(0.2 * MISS_RATE_BOUNDS[0])
+    assert max(rates) == rates[59] == pytest.approx(0.2 * MISS_RATE_BOUNDS[1]) and rates[-1] == rates[-3]
     # and what serves recounts the same from what was told
     told = replay_intervals(walked())
-    assert rate_after(told) == pytest.approx(interval_factors(told, told.tail(3))["miss_rate"])
-    assert 0.1 <= rate_after(told.assign(actual=1e6)) < 0.2 < rate_after(told.assign(actual=told.forecast)) <= 0.3
+    assert miss_rate_after(told) == pytest.approx(interval_factors(told, told.tail(3))["miss_rate"])
+    assert (
+        0.1
+        <= miss_rate_after(told.assign(actual=1e6))
+        < 0.2
+        < miss_rate_after(told.assign(actual=told.forecast))
+        <= 0.3
+    )
 
 
 def test_a_month_without_an_error_says_nothing_of_the_others():
@@ -210,7 +216,7 @@ def test_intervals_are_finite_and_hold_their_forecast(outcome):
     told = told.dropna(subset=["lower"])
     assert np.isfinite(told[["lower", "upper"]]).all().all()
     assert ((0 <= told.lower) & (told.lower <= told.forecast) & (told.forecast <= told.upper)).all()
-    assert (told.upper <= told.forecast * np.exp(REACH) * 1.001).all()
+    assert (told.upper <= told.forecast * np.exp(MAX_LOG_ERROR) * 1.001).all()
 
 
 def test_a_forecast_far_from_the_season_has_a_wider_interval_where_such_were_wrong():

@@ -6,17 +6,17 @@ import pytest
 from gate_red_team import CALENDAR, make_chain, make_sales, more_recipes
 
 from brewcast.common.hashing import sha256
-from brewcast.model.backtest import replay
-from brewcast.model.features import restated
+from brewcast.model.backtest import replay_recipe
+from brewcast.model.features import record_versions
 from brewcast.model.leakage_checks import (
-    altered_file,
+    environment_mismatch,
     feature_leak,
+    file_mismatch,
     locked_versions,
-    other_environment,
     recipe_leak,
-    tuned_on_judged,
+    tuning_leak,
 )
-from brewcast.model.train import FITTED_BY, fitted_with
+from brewcast.model.train import FIT_LIBRARIES, fit_environment
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 SEASONAL = {"name": "seasonal", "params": {}}
@@ -54,7 +54,7 @@ def test_a_correction_that_came_later_is_no_leak_but_one_that_was_used_too_early
     wrong = store_month.assign(
         quantity_sold=store_month.quantity_sold.mask(store_month.month == chain.judged[0].replace(day=1), 9.0)
     )
-    known = restated(store_month, restated(wrong, None, CALENDAR), CALENDAR)
+    known = record_versions(store_month, record_versions(wrong, None, CALENDAR), CALENDAR)
     assert "hold what came later" in leak(chain, chain.rows, known=known)  # trained on the corrected value
     after = [cutoff for cutoff in sorted(chain.rows.cutoff.unique()) if cutoff < chain.judged[0]]
     assert leak(chain, chain.rows, cutoffs=after[-2:], known=known) is None
@@ -63,41 +63,41 @@ def test_a_correction_that_came_later_is_no_leak_but_one_that_was_used_too_early
 def test_an_honest_recipe_answers_the_same_in_every_world(chain):
     some = [chain.judged[0], chain.judged[3]]
     for recipe in (SEASONAL, chain.honest):
-        assert recipe_leak(recipe, chain.rows, replay(recipe, chain.rows, some), some) is None
+        assert recipe_leak(recipe, chain.rows, replay_recipe(recipe, chain.rows, some), some) is None
 
 
 def test_forecasts_that_were_made_with_other_outcomes_are_found(chain):
     some = [chain.judged[0], chain.judged[3]]
     later = chain.rows.assign(actual=chain.rows.actual * 1.5)
-    told = replay(chain.honest, later, some)  # fitted on what was not known
+    told = replay_recipe(chain.honest, later, some)  # fitted on what was not known
     assert "forecasts made at" in recipe_leak(chain.honest, chain.rows, told, some)
 
 
 def test_settings_are_those_that_earlier_cutoffs_choose(chain):
     card = {"recipe": chain.honest, "chosen_on": [str(cutoff.date()) for cutoff in chain.earlier]}
-    assert tuned_on_judged(card, chain.rows, chain.judged, chain.choices) is None
+    assert tuning_leak(card, chain.rows, chain.judged, chain.choices) is None
     late = card | {"chosen_on": [*card["chosen_on"], str(chain.judged[2].date())]}
-    assert "chosen on 1 judged cutoff," in tuned_on_judged(late, chain.rows, chain.judged, chain.choices)
+    assert "chosen on 1 judged cutoff," in tuning_leak(late, chain.rows, chain.judged, chain.choices)
     other = card | {"recipe": {"name": "forest", "params": chain.honest["params"] | {"seed": 7}}}
-    assert "seed 7 in place of 0" in tuned_on_judged(other, chain.rows, chain.judged, chain.choices)
-    assert tuned_on_judged(card | {"recipe": SEASONAL}, chain.rows, chain.judged, chain.choices) is None
+    assert "seed 7 in place of 0" in tuning_leak(other, chain.rows, chain.judged, chain.choices)
+    assert tuning_leak(card | {"recipe": SEASONAL}, chain.rows, chain.judged, chain.choices) is None
 
 
 def test_a_file_is_compared_and_never_opened(tmp_path):
     file = tmp_path / "model.joblib"
     file.write_bytes(b"no pickle at all")
-    assert altered_file(file, {"model_sha256": sha256(file)}) is None
-    assert "model.joblib is not what training wrote" in altered_file(file, {"model_sha256": "0" * 64})
+    assert file_mismatch(file, {"model_sha256": sha256(file)}) is None
+    assert "model.joblib is not what training wrote" in file_mismatch(file, {"model_sha256": "0" * 64})
 
 
 def test_the_lock_is_compared_by_version(chain, tmp_path):
-    card = {"environment": fitted_with(chain.lock)}
-    assert other_environment(card, chain.lock) is None
+    card = {"environment": fit_environment(chain.lock)}
+    assert environment_mismatch(card, chain.lock) is None
     lock = tmp_path / "requirements.lock"
     lock.write_text(chain.lock.read_text() + "\nleft-pad==1.0 \\\n")
-    assert other_environment(card, lock) is None  # another lock, the same libraries
+    assert environment_mismatch(card, lock) is None  # another lock, the same libraries
     lock.write_text("")
-    assert all(f"{name} " in other_environment(card, lock) for name in FITTED_BY)
+    assert all(f"{name} " in environment_mismatch(card, lock) for name in FIT_LIBRARIES)
     text = "numpy==1.0 ; python_version < '3' \\\nnumpy==2.0 ; python_version >= '3' \\\nnumpydoc==3.0\n"
     assert locked_versions(text, ["numpy"]) == {"numpy": "2.0"}
 
@@ -114,7 +114,7 @@ def test_a_recipe_whose_forecast_depends_on_the_run_is_found(chain):
 
     some, recipe = [chain.judged[0], chain.judged[3]], {"name": "moody", "params": {}}
     with more_recipes(moody=Moody):
-        assert recipe_leak(recipe, chain.rows, replay(recipe, chain.rows, some), some)
+        assert recipe_leak(recipe, chain.rows, replay_recipe(recipe, chain.rows, some), some)
 
 
 def test_corrected_outcomes_are_no_leak(chain):
@@ -124,6 +124,6 @@ def test_corrected_outcomes_are_no_leak(chain):
     rows = chain.rows.assign(actual_first=chain.rows.actual)
     rows["known_from"] = pd.Series(pd.NaT, rows.index).mask(recent, chain.rows.cutoff.max()).astype("datetime64[us]")
     rows["actual"] = rows.actual.mask(recent, rows.actual * 1.001)
-    said = replay(recipe, rows, chain.judged)
+    said = replay_recipe(recipe, rows, chain.judged)
     # then an honest forest is found honest
     assert recipe_leak(recipe, rows, said, [chain.judged[0], cutoff]) is None

@@ -4,11 +4,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from brewcast.data.quality import accepted
-from brewcast.model.drift import chart
+from brewcast.data.quality import accept_findings
+from brewcast.model.drift import control_chart
 from brewcast.model.monitor import (
     current_and_reference,
-    decide,
+    decide_training,
     drift_report,
     drifted_columns,
     quality_findings,
@@ -61,7 +61,7 @@ def test_broken_data_does(store_month, broken, check, level, where):
     # and what stops says how it is accepted, and can be
     if level == "stop":
         name = f"{check}:2024-06"
-        assert f"{check}:all stores:2024-06" in found["text"] and accepted([found], [name])[0]["level"] == "note"
+        assert f"{check}:all stores:2024-06" in found["text"] and accept_findings([found], [name])[0]["level"] == "note"
 
 
 def test_a_season_is_no_drift_and_a_shift_is(store_month):
@@ -137,7 +137,7 @@ def watched(drift: bool):
         {"month": months, "bias": np.resize([0.02, -0.02, 0.01], 30), "wape": np.resize([0.08, 0.1, 0.09], 30)}
     )
     table = table.assign(bias=table.bias.mask(drift & (table.month == LAST), 0.25))
-    return chart(table[12:], table[:12])
+    return control_chart(table[12:], table[:12])
 
 
 @pytest.mark.parametrize(
@@ -161,7 +161,7 @@ def watched(drift: bool):
 )
 def test_the_first_rule_that_fits_decides(through, findings, drift, policy, rule):
     champion = through and {"train_through": through}
-    decision = decide(champion, LAST, findings, watched(drift), ["rate"], POLICY | policy)
+    decision = decide_training(champion, LAST, findings, watched(drift), ["rate"], POLICY | policy)
     retrain = rule not in ("bad_data", "unchanged")
     assert (decision["rule"], decision["retrain"]) == (rule, retrain) and decision["reason"]
     assert decision["train_through"] == (LAST if retrain else pd.Timestamp(through))
@@ -171,24 +171,25 @@ def test_the_first_rule_that_fits_decides(through, findings, drift, policy, rule
 
 
 def test_a_drift_is_said_with_its_figures_and_what_has_moved():
-    decision = decide({"train_through": "2024-05-01"}, LAST, [], watched(True), ["rate", "price"], POLICY)
+    decision = decide_training({"train_through": "2024-05-01"}, LAST, [], watched(True), ["rate", "price"], POLICY)
     for said in ["forecasts too high", "since 2024-06", "+25.0%", "WAPE 9.0%", "is usual", "rate, price"]:
         assert said in decision["reason"], said
     assert (
-        "no input has moved" in decide({"train_through": "2024-05-01"}, LAST, [], watched(True), [], POLICY)["reason"]
+        "no input has moved"
+        in decide_training({"train_through": "2024-05-01"}, LAST, [], watched(True), [], POLICY)["reason"]
     )
     assert (
         "no month of the year before"
-        in decide({"train_through": "2024-05-01"}, LAST, [], watched(True), None, POLICY)["reason"]
+        in decide_training({"train_through": "2024-05-01"}, LAST, [], watched(True), None, POLICY)["reason"]
     )
 
 
 def test_an_alarm_in_a_month_that_was_stopped_meanwhile_is_not_forgotten():
     # given an alarm of June, and a July whose data was stopped at first
     table, july = watched(True), pd.Timestamp("2024-07-01")
-    assert decide({"train_through": "2024-05-01"}, july, [STOP], table, [], POLICY)["rule"] == "bad_data"
+    assert decide_training({"train_through": "2024-05-01"}, july, [STOP], table, [], POLICY)["rule"] == "bad_data"
     # when July is mended
-    decision = decide({"train_through": "2024-05-01"}, july, [], table, [], POLICY)
+    decision = decide_training({"train_through": "2024-05-01"}, july, [], table, [], POLICY)
     # then
     assert decision["rule"] == "drift" and decision["train_through"] == july
 

@@ -14,10 +14,10 @@ from sklearn.pipeline import Pipeline
 import brewcast.models
 from brewcast.model.recipes import (
     BASELINES,
-    CATEGORIES,
+    CATEGORICAL_FEATURES,
     FEATURES,
-    NUMBERS,
-    RATES,
+    NUMERIC_FEATURES,
+    RATE_FEATURES,
     RECIPES,
     Baseline,
     CombinedForest,
@@ -29,9 +29,9 @@ from brewcast.model.recipes import (
 
 def make_rows(n: int = 300, seed: int = 0) -> pd.DataFrame:
     generator = np.random.default_rng(seed)
-    rows = pd.DataFrame({name: generator.normal(size=n) for name in NUMBERS})
-    rows = rows.assign(**{name: generator.uniform(5, 50, n) for name in RATES})
-    rows = rows.assign(**{name: generator.choice(["a", "b"], n) for name in CATEGORIES}, expected_units=30.0)
+    rows = pd.DataFrame({name: generator.normal(size=n) for name in NUMERIC_FEATURES})
+    rows = rows.assign(**{name: generator.uniform(5, 50, n) for name in RATE_FEATURES})
+    rows = rows.assign(**{name: generator.choice(["a", "b"], n) for name in CATEGORICAL_FEATURES}, expected_units=30.0)
     return rows[FEATURES]
 
 
@@ -64,7 +64,7 @@ def test_the_forest_is_one_pipeline_and_learns_what_is_known_ahead():
 def test_what_is_missing_or_new_is_no_error():
     rows = make_rows()
     model = build_model({"name": "forest", "params": {"n_estimators": 10}}).fit(rows, sold(rows))
-    odd = rows.assign(**dict.fromkeys(NUMBERS, np.nan), city="a city nobody has seen")
+    odd = rows.assign(**dict.fromkeys(NUMERIC_FEATURES, np.nan), city="a city nobody has seen")
     assert np.isfinite(model.predict(odd)).all()
 
 

@@ -5,13 +5,13 @@ import pandas as pd
 import pytest
 
 from brewcast.common.hashing import sha256
-from brewcast.model.recipes import CATEGORIES, FEATURES, NUMBERS, model_bytes
+from brewcast.model.recipes import CATEGORICAL_FEATURES, FEATURES, NUMERIC_FEATURES, model_bytes
 from brewcast.model.train import (
-    FITTED_BY,
-    GROUPS,
+    FEATURE_GROUPS,
+    FIT_LIBRARIES,
     choose_settings,
+    fit_environment,
     fit_model,
-    fitted_with,
     group_importances,
     original_errors,
 )
@@ -29,9 +29,11 @@ def rows():
     )
     n = len(table)
     table = table.assign(
-        cutoff=table.month - pd.Timedelta(days=1), **{name: generator.normal(size=n) for name in NUMBERS}
+        cutoff=table.month - pd.Timedelta(days=1), **{name: generator.normal(size=n) for name in NUMERIC_FEATURES}
     )
-    table = table.assign(**{name: generator.choice(["a", "b"], n) for name in CATEGORIES}, expected_units=30.0)
+    table = table.assign(
+        **{name: generator.choice(["a", "b"], n) for name in CATEGORICAL_FEATURES}, expected_units=30.0
+    )
     table = table.assign(rate_mean3=10.0, rate_pooled=10.0, rate_last_year=10.0, rate_seasonal=10.0, rate_last=10.0)
     return table.assign(actual=300 * np.exp(0.4 * np.tanh(table.promotion_change) + generator.normal(0, 0.02, n)))
 
@@ -70,7 +72,9 @@ def test_the_fit_learns_through_the_decisions_month_only(rows):
 
 
 def test_importances_find_what_the_sales_follow(rows):
-    assert sorted(name for group in GROUPS.values() for name in group) == sorted(NUMBERS + CATEGORIES)
+    assert sorted(name for group in FEATURE_GROUPS.values() for name in group) == sorted(
+        NUMERIC_FEATURES + CATEGORICAL_FEATURES
+    )
     table = group_importances(
         {"name": "forest", "params": SMALL | {"weight": 1.0}}, rows, sorted(rows.cutoff.unique())[-3:]
     )
@@ -102,6 +106,6 @@ def test_the_original_model_shines_only_when_its_split_leaks():
 def test_the_card_names_the_libraries_that_fitted(tmp_path):
     lock = tmp_path / "requirements.lock"
     lock.write_text("numpy==1.0\n")
-    told = fitted_with(lock)
-    assert sorted(told["packages"]) == FITTED_BY and told["packages"]["numpy"] == np.__version__
+    told = fit_environment(lock)
+    assert sorted(told["packages"]) == FIT_LIBRARIES and told["packages"]["numpy"] == np.__version__
     assert told["lock"] == sha256(lock)

@@ -11,10 +11,10 @@ from types import SimpleNamespace
 
 import pytest
 from servers import free_port
-from waits import until
+from waits import wait_until
 
 from brewcast.operations import alerts as module
-from brewcast.operations.alerts import alert_file, read_alerts, send
+from brewcast.operations.alerts import alert_path, read_alerts, send_alerts
 
 TOKEN = "s3cret-t0ken"
 DRIFT = {"name": "drift", "severity": "warning", "source": "toy", "month": "2024-03", "subject": "forecast error"}
@@ -78,20 +78,22 @@ def all_text(folder):
 def test_without_a_channel_alerts_are_files(tmp_path, monkeypatch):
     monkeypatch.delenv("BREWCAST_ALERT_WEBHOOK", raising=False)
     monkeypatch.delenv("BREWCAST_ALERTMANAGER", raising=False)
-    assert send(tmp_path, [DRIFT, STOPPED]) == []
-    kept = json.loads(alert_file(tmp_path, DRIFT).read_text())
+    assert send_alerts(tmp_path, [DRIFT, STOPPED]) == []
+    kept = json.loads(alert_path(tmp_path, DRIFT).read_text())
     assert kept.items() >= DRIFT.items() and kept["status"] == "firing" and len(read_alerts(tmp_path)) == 2
 
 
 def test_the_webhook_hears_once_that_it_begins_and_once_that_it_ends(tmp_path, hook):
     # given an alert that stays open for three months
-    assert [(s["status"], s["error"]) for s in send(tmp_path, [DRIFT])] == [("firing", None)]
-    assert send(tmp_path, [DRIFT]) == []
-    assert send(tmp_path, [DRIFT | {"month": "2024-04", "reason": "still"}, STOPPED | {"month": "2024-04"}]) != []
+    assert [(s["status"], s["error"]) for s in send_alerts(tmp_path, [DRIFT])] == [("firing", None)]
+    assert send_alerts(tmp_path, [DRIFT]) == []
+    assert (
+        send_alerts(tmp_path, [DRIFT | {"month": "2024-04", "reason": "still"}, STOPPED | {"month": "2024-04"}]) != []
+    )
     # when both are gone, in a month that was worked through
-    assert send(tmp_path, [], "2024-05", ends=False) == []
-    send(tmp_path, [], "2024-05")
-    send(tmp_path, [], "2024-06")
+    assert send_alerts(tmp_path, [], "2024-05", close_others=False) == []
+    send_alerts(tmp_path, [], "2024-05")
+    send_alerts(tmp_path, [], "2024-06")
     # then it was told each once, with reason, figures, link and the token
     assert sorted(hook.told) == sorted(
         [(name, status) for name in ("drift", "data_quality") for status in ("firing", "resolved")]
@@ -101,13 +103,13 @@ def test_the_webhook_hears_once_that_it_begins_and_once_that_it_ends(tmp_path, h
     assert first.body["link"] == DRIFT["link"] and "forecasts too high" in first.body["text"]
     assert first.headers["Authorization"] == f"Bearer {TOKEN}" and first.path == "/secret-path"
     # and one that comes back is told again
-    send(tmp_path, [DRIFT | {"month": "2025-01"}])
+    send_alerts(tmp_path, [DRIFT | {"month": "2025-01"}])
     assert hook.told[-1] == ("drift", "firing") and read_alerts(tmp_path)[1]["earlier"][0]["ended"] == "2024-05"
 
 
 def test_an_alert_that_becomes_worse_is_another(tmp_path, hook):
-    send(tmp_path, [DRIFT])
-    send(tmp_path, [DRIFT | {"severity": "critical"}], "2024-04")
+    send_alerts(tmp_path, [DRIFT])
+    send_alerts(tmp_path, [DRIFT | {"severity": "critical"}], "2024-04")
     assert sorted(hook.told) == [("drift", "firing"), ("drift", "firing"), ("drift", "resolved")]
 
 
@@ -119,12 +121,12 @@ def test_a_webhook_that_is_down_hears_of_it_later(tmp_path, hook, down):
     else:
         hook.close()
     # when alerts are sent, and one of them ends meanwhile
-    told = send(tmp_path, [DRIFT, STOPPED])
+    told = send_alerts(tmp_path, [DRIFT, STOPPED])
     assert len(told) == 1 and told[0]["error"] in (
         "it answered 503",
         "it could not be reached (ConnectionRefusedError)",
     )
-    assert send(tmp_path, [DRIFT], "2024-04")[0]["error"]
+    assert send_alerts(tmp_path, [DRIFT], "2024-04")[0]["error"]
     back = hook
     if down == "refuses":
         hook.answer = 200
@@ -132,11 +134,11 @@ def test_a_webhook_that_is_down_hears_of_it_later(tmp_path, hook, down):
     else:
         back = Receiver(hook.port)
     # then both reach it once it is back
-    assert {(s["name"], s["status"], s["error"]) for s in send(tmp_path, [DRIFT], "2024-04")} == {
+    assert {(s["name"], s["status"], s["error"]) for s in send_alerts(tmp_path, [DRIFT], "2024-04")} == {
         ("drift", "firing", None),
         ("data_quality", "resolved", None),
     }
-    assert send(tmp_path, [DRIFT], "2024-04") == [] and len(back.got) == 2
+    assert send_alerts(tmp_path, [DRIFT], "2024-04") == [] and len(back.got) == 2
     if back is not hook:
         back.close()
         hook.server = ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler)  # for the fixture to close
@@ -149,8 +151,8 @@ def test_a_webhook_that_hangs_holds_nobody_up(tmp_path, monkeypatch):
 
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setenv("BREWCAST_ALERT_WEBHOOK", f"http://127.0.0.1:{silent.getsockname()[1]}/")
-        monkeypatch.setattr(module, "TIMEOUT", 0.2)
-        assert send(tmp_path, [DRIFT, STOPPED])[0]["error"] == "it could not be reached (TimeoutError)"
+        monkeypatch.setattr(module, "TIMEOUT_SECONDS", 0.2)
+        assert send_alerts(tmp_path, [DRIFT, STOPPED])[0]["error"] == "it could not be reached (TimeoutError)"
 
 
 @pytest.mark.parametrize(
@@ -158,55 +160,55 @@ def test_a_webhook_that_hangs_holds_nobody_up(tmp_path, monkeypatch):
 )
 def test_an_address_that_is_none_is_said_to_be(tmp_path, monkeypatch, address):
     monkeypatch.setenv("BREWCAST_ALERT_WEBHOOK", address)
-    told = send(tmp_path, [DRIFT])
+    told = send_alerts(tmp_path, [DRIFT])
     assert told[0]["error"] and address not in told[0]["error"]
 
 
 def test_a_redirect_does_not_take_the_token_along(tmp_path, hook):
     hook.answer = 302
-    assert send(tmp_path, [DRIFT])[0]["error"] == "it answered 302"
+    assert send_alerts(tmp_path, [DRIFT])[0]["error"] == "it answered 302"
     assert [message.path for message in hook.got] == ["/secret-path"]
 
 
 def test_a_process_killed_while_it_sends_tells_it_again(tmp_path, hook, monkeypatch):
     # given a process that dies after the first message was taken, before it is written down
-    write = module._write
+    write = module._write_alert
 
     def dies(state, alert):
         if alert["delivered"].get("webhook") == "firing":
             raise KeyboardInterrupt
         write(state, alert)
 
-    monkeypatch.setattr(module, "_write", dies)
+    monkeypatch.setattr(module, "_write_alert", dies)
     with pytest.raises(KeyboardInterrupt):
-        send(tmp_path, [DRIFT, STOPPED])
-    monkeypatch.setattr(module, "_write", write)
+        send_alerts(tmp_path, [DRIFT, STOPPED])
+    monkeypatch.setattr(module, "_write_alert", write)
     # when the month is run again
-    send(tmp_path, [DRIFT, STOPPED])
+    send_alerts(tmp_path, [DRIFT, STOPPED])
     # then nothing is lost, and one came twice at the most
     assert len(hook.got) == 3 and {name for name, _ in hook.told} == {"drift", "data_quality"}
 
 
 def test_a_damaged_file_is_written_anew(tmp_path, hook):
-    send(tmp_path, [DRIFT])
-    alert_file(tmp_path, DRIFT).write_text("{")
-    assert read_alerts(tmp_path) == [] and len(send(tmp_path, [DRIFT])) == 1
+    send_alerts(tmp_path, [DRIFT])
+    alert_path(tmp_path, DRIFT).write_text("{")
+    assert read_alerts(tmp_path) == [] and len(send_alerts(tmp_path, [DRIFT])) == 1
     assert read_alerts(tmp_path)[0]["status"] == "firing"
 
 
 def test_a_channel_that_is_new_does_not_hear_what_ended_before(tmp_path, hook, monkeypatch):
     with monkeypatch.context() as without:
         without.delenv("BREWCAST_ALERT_WEBHOOK")
-        send(tmp_path, [DRIFT, STOPPED])
-        send(tmp_path, [DRIFT], "2024-04")
-    send(tmp_path, [DRIFT], "2024-05")
+        send_alerts(tmp_path, [DRIFT, STOPPED])
+        send_alerts(tmp_path, [DRIFT], "2024-04")
+    send_alerts(tmp_path, [DRIFT], "2024-05")
     assert hook.told == [("drift", "firing")]
 
 
 def test_secrets_are_in_no_file_and_no_message(tmp_path, hook):
     for answer in (500, 200):
         hook.answer = answer
-        told = send(tmp_path, [DRIFT])
+        told = send_alerts(tmp_path, [DRIFT])
         for secret in (TOKEN, "secret-path", str(hook.port)):
             assert secret not in all_text(tmp_path) and secret not in json.dumps(told)
 
@@ -240,7 +242,7 @@ def alertmanager(tmp_path, receiver, monkeypatch):
             assert process.poll() is None, (folder / "log").read_text()
             return None
 
-    until(lambda: ask() is not None, "up", patience=30)
+    wait_until(lambda: ask() is not None, "up", patience=30)
     monkeypatch.setenv("BREWCAST_ALERTMANAGER", f"http://127.0.0.1:{port}/")
     monkeypatch.delenv("BREWCAST_ALERT_WEBHOOK", raising=False)
     yield ask
@@ -257,8 +259,8 @@ def passed_on(receiver):
 
 def test_alertmanager_has_an_alert_once_tells_it_and_lets_it_go(tmp_path, receiver, alertmanager):
     # given an alert that is sent twice
-    assert send(tmp_path / "state", [DRIFT])[0]["error"] is None
-    assert send(tmp_path / "state", [DRIFT | {"month": "2024-04"}]) == []
+    assert send_alerts(tmp_path / "state", [DRIFT])[0]["error"] is None
+    assert send_alerts(tmp_path / "state", [DRIFT | {"month": "2024-04"}]) == []
     # then Alertmanager holds one, with reason, figures and link, and tells its receiver once
     held = alertmanager()
     assert set(held) == {"drift"} and held["drift"]["labels"] == {
@@ -270,12 +272,12 @@ def test_alertmanager_has_an_alert_once_tells_it_and_lets_it_go(tmp_path, receiv
     told = held["drift"]["annotations"]
     assert told["description"] == DRIFT["reason"] and json.loads(told["figures"]) == {"wape": 0.21}
     assert told["link"] == DRIFT["link"] and "2024-04" in told["summary"]
-    until(lambda: passed_on(receiver) == [("drift", "firing")], "told", patience=30)
+    wait_until(lambda: passed_on(receiver) == [("drift", "firing")], "told", patience=30)
     # when it has ended
-    assert [s["status"] for s in send(tmp_path / "state", [], "2024-05")] == ["resolved"]
+    assert [s["status"] for s in send_alerts(tmp_path / "state", [], "2024-05")] == ["resolved"]
     # then it is gone, and its receiver hears that
-    until(lambda: not alertmanager(), "gone", patience=30)
-    until(
+    wait_until(lambda: not alertmanager(), "gone", patience=30)
+    wait_until(
         lambda: passed_on(receiver) == [("drift", "firing"), ("drift", "resolved")], "told that it is gone", patience=30
     )
 
@@ -283,6 +285,6 @@ def test_alertmanager_has_an_alert_once_tells_it_and_lets_it_go(tmp_path, receiv
 def test_alertmanager_that_was_down_is_told_later(tmp_path, alertmanager, monkeypatch):
     with monkeypatch.context() as down:
         down.setenv("BREWCAST_ALERTMANAGER", f"http://127.0.0.1:{free_port()}")
-        assert "could not be reached" in send(tmp_path / "state", [DRIFT, STOPPED])[0]["error"]
-    assert {s["name"] for s in send(tmp_path / "state", [DRIFT, STOPPED])} == {"drift", "data_quality"}
+        assert "could not be reached" in send_alerts(tmp_path / "state", [DRIFT, STOPPED])[0]["error"]
+    assert {s["name"] for s in send_alerts(tmp_path / "state", [DRIFT, STOPPED])} == {"drift", "data_quality"}
     assert set(alertmanager()) == {"drift", "data_quality"}

@@ -21,17 +21,17 @@ import joblib
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-from clients import post, serving
+from clients import post, run_service
 from conftest import commands, project_environment
 
 from brewcast.common.hashing import sha256
-from brewcast.common.ledger import MODEL, read_ledger, resolve_inputs
+from brewcast.common.ledger import REGISTERED_MODEL, read_ledger, resolve_inputs
 from brewcast.common.mlflow import log_model_run, mlflow_client
 from brewcast.model.recipes import Baseline
 from brewcast.operations import backup
-from brewcast.registry.model_registry import aliases
+from brewcast.registry.model_registry import read_aliases
 from brewcast.serving.release import check_release
-from brewcast.workflow.runs import lay_out, read_runs
+from brewcast.workflow.runs import check_out_run, read_runs
 
 SOURCE = "simulated"
 
@@ -151,7 +151,7 @@ def test_a_backup_says_what_it_holds_and_is_the_same_twice(origin, kept, tmp_pat
 def test_what_lies_on_mlflows_server_is_said_to_be_left_out(origin, tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://ann:secret@127.0.0.1:1")
     (tmp_path / "scratch").mkdir()
-    files, left_out = backup.gather(origin, SOURCE, True, tmp_path / "scratch")
+    files, left_out = backup.collect_files(origin, SOURCE, True, tmp_path / "scratch")
     assert left_out == ["MLflow's runs and registered models: they lie where MLFLOW_TRACKING_URI says"]
     assert f"state/{SOURCE}/ledger.db" in files
 
@@ -204,14 +204,14 @@ def test_what_is_linked_to_another_disk_is_in_the_backup(origin, tmp_path):
 def test_a_name_that_no_manifest_can_hold_is_refused(tmp_path):
     Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.csv")).touch()
     with pytest.raises(ValueError, match=r"caf.xe9.csv: its name is not UTF-8, .*: rename it"):
-        [*backup.files_under(tmp_path)]
+        [*backup.iter_files(tmp_path)]
 
 
 def test_a_restored_clone_serves_the_same_forecasts_without_a_build(origin, restored, tmp_path):
     forecast = pq.read_table(origin / f"products/{SOURCE}/forecast/forecast.parquet").to_pandas()
     assert not (restored.root / "products").exists()
     command, environment = ["make", "serve", "PORT=PORT"], project_environment(restored.root)
-    with serving(command, tmp_path / "log", cwd=restored.root, env=environment) as service:
+    with run_service(command, tmp_path / "log", cwd=restored.root, env=environment) as service:
         status, answers = post(service.port, {"store_ids": forecast.store_id.tolist()})
     assert status == 200 and [answer["store_id"] for answer in answers] == forecast.store_id.tolist()
     for answer, row in zip(answers, forecast.itertuples(), strict=True):
@@ -236,13 +236,13 @@ def test_a_restored_clone_has_the_same_state_champion_and_data(origin, restored)
 def test_mlflow_finds_the_champion_at_the_new_path(origin, restored):
     import mlflow.sklearn
 
-    assert aliases(SOURCE, restored.root) == aliases(SOURCE, origin) != {}
+    assert read_aliases(SOURCE, restored.root) == read_aliases(SOURCE, origin) != {}
     release = restored.root / f"state/{SOURCE}/current"
     served_model = joblib.load(release / "model.joblib")
     rows = pd.read_parquet(release / "online.parquet")[list(served_model.feature_names_in_)]
     with mlflow_client(SOURCE, restored.root) as (client, _):
-        model = mlflow.sklearn.load_model(f"models:/{MODEL}@champion")
-        run = client.get_model_version_by_alias(MODEL, "champion").run_id
+        model = mlflow.sklearn.load_model(f"models:/{REGISTERED_MODEL}@champion")
+        run = client.get_model_version_by_alias(REGISTERED_MODEL, "champion").run_id
         files = [Path(client.download_artifacts(run, file.path)) for file in client.list_artifacts(run)]
     logged = origin / f"state/{SOURCE}/mlartifacts/{run}/artifacts"
     assert {file.name: sha256(file) for file in files} == everything(logged) != {}
@@ -255,7 +255,7 @@ def test_a_restored_clone_has_the_code_of_every_run(origin, restored, tmp_path):
     assert git(restored.root, "show", f"{runs[0]['code']['ref']}:README.md") == "an experiment"
     for run in runs:  # what `verify` needs is there
         place = tmp_path / run["run"]
-        assert [text for text in lay_out(run, restored.root, place) if "lock" not in text] == []
+        assert [text for text in check_out_run(run, restored.root, place) if "lock" not in text] == []
     assert git(restored.root, "status", "--porcelain") == ""
 
 
@@ -398,7 +398,7 @@ def test_a_full_disk_leaves_no_half_backup(origin, tmp_path, size):
     if mounted.returncode:
         pytest.skip(f"mount is refused here: {mounted.stderr.decode().strip()}")
     try:
-        backup.pack({"members": {}}, {}, disk / "before.tar.gz")  # an older one
+        backup.write_archive({"members": {}}, {}, disk / "before.tar.gz")  # an older one
         older = (disk / "before.tar.gz").read_bytes()
         with pytest.raises(
             OSError, match="before.tar.gz was not written: .*full|before.tar.gz was not written: .*space"
@@ -503,7 +503,7 @@ def grown(origin, tmp_path_factory):
         for n in range(REST):  # registered, as a challenger once was
             (run,) = client.search_runs([experiment], f"tags.content_hash = '{n + 1:012x}'")
             tags = {"content_hash": f"{n + 1:012x}"}
-            client.create_model_version(MODEL, run.data.tags["model_uri"], run.info.run_id, tags=tags)
+            client.create_model_version(REGISTERED_MODEL, run.data.tags["model_uri"], run.info.run_id, tags=tags)
         trash = client.create_run(experiment, tags={"content_hash": "0" * 12})
         client.delete_run(trash.info.run_id)
         client.create_run(experiment, tags={"content_hash": "1" * 12})  # is being logged
@@ -534,12 +534,12 @@ def still_works(root: Path, origin: Path) -> None:
     assert check_release(state / "current")["release"] == entry["release"]
     assert (state / "bentoml/bentos/brewcast" / entry["release"] / "bento.yaml").exists()
     assert resolve_inputs(SOURCE, root, "another") == resolve_inputs(SOURCE, origin, "another")
-    assert aliases(SOURCE, root) == aliases(SOURCE, origin)
+    assert read_aliases(SOURCE, root) == read_aliases(SOURCE, origin)
     with mlflow_client(SOURCE, root) as (client, _):
-        assert mlflow.sklearn.load_model(f"models:/{MODEL}@champion")
-        assert client.list_artifacts(client.get_model_version_by_alias(MODEL, "champion").run_id)
+        assert mlflow.sklearn.load_model(f"models:/{REGISTERED_MODEL}@champion")
+        assert client.list_artifacts(client.get_model_version_by_alias(REGISTERED_MODEL, "champion").run_id)
     (made,) = [run for run in read_runs(root, SOURCE) if run["run"] == backup.made_by(entry, read_runs(root, SOURCE))]
-    missing = lay_out(made, root, root.with_name("laid out"))
+    missing = check_out_run(made, root, root.with_name("laid out"))
     assert [text for text in missing if "lock" not in text] == []
 
 
@@ -566,13 +566,13 @@ def test_of_the_rest_the_newest_stay(grown, tmp_path):
 
 def test_with_nothing_kept_all_that_is_named_still_works(grown, tmp_path):
     root = copied(grown, tmp_path / "project")
-    before, size = read_runs(root, SOURCE), backup._size(root / "state" / SOURCE)
+    before, size = read_runs(root, SOURCE), backup._disk_bytes(root / "state" / SOURCE)
     told = backup.prune(root, SOURCE, keep=0)
     assert counts(told) == {"record": 5, "release": 3, "forecast": 3, "bento": 3, "model": 4, "leftover": 3}
     # the room is free, and nobody else's runs were touched
-    assert size - backup._size(root / "state" / SOURCE) == told["bytes"]
+    assert size - backup._disk_bytes(root / "state" / SOURCE) == told["bytes"]
     still_works(root, grown)
-    assert backup.left_behind(root, SOURCE) == []
+    assert backup.leftover_paths(root, SOURCE) == []
     with contextlib.closing(sqlite3.connect(root / f"state/{SOURCE}/mlflow.db")) as database:
         names = "SELECT t.key, t.value FROM tags t WHERE t.key IN ('who', 'content_hash')"
         tags = set(database.execute(names))

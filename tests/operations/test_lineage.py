@@ -15,26 +15,26 @@ from types import SimpleNamespace
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-from releases import FOREST, made_products
+from releases import FOREST, make_products
 
 from brewcast.common.core import write_json, write_parquet
 from brewcast.common.hashing import sha256
 from brewcast.common.ledger import read_ledger, resolve_inputs
 from brewcast.common.params import read_env
 from brewcast.data.ingest import ingest
-from brewcast.delivery.package import bento_hashes, hashes, write_release
+from brewcast.delivery.package import bento_hashes, folder_hashes, write_release
 from brewcast.operations import lineage as module
 from brewcast.operations.lineage import (
-    WIDE,
-    file_links,
-    picture,
-    published,
-    registered,
-    told_file,
-    told_trace,
-    trace,
+    BOX_WIDTH,
+    file_trace_report,
+    published_entries,
+    registered_version,
+    source_file_links,
     trace_file,
-    write_picture,
+    trace_forecast,
+    trace_report,
+    trace_svg,
+    write_trace_svg,
 )
 from brewcast.registry.publish import publish
 
@@ -87,13 +87,13 @@ def later(shop, tmp_path_factory):
     root = tmp_path_factory.mktemp("later") / "shop"
     shutil.copytree(shop.root, root, symlinks=True)
     export(root, "2024-05-01")
-    made, products = made_products(root / "beside", 12, FOREST), root / "products/split"
+    made, products = make_products(root / "beside", 12, FOREST), root / "products/split"
     with contextlib.chdir(root):
         env, names = read_env(root, "env.split.yaml"), ["sales", "lineage", "largest", "plan", "quarantine"]
         gives = SimpleNamespace(**{name: products / f"ingest/{name}.parquet" for name in names})
         gives.dataset = products / "ingest/dataset.json"
         names = "source data sql plan_sql files lacks key categories returns max_bad_share".split()
-        ingest(**{name: env[name] for name in names}, gives=gives)
+        ingest(**{name: env[name] for name in names}, product_paths=gives)
     shutil.copytree(made.forecast.parent, products / "forecast", dirs_exist_ok=True)
     shutil.copy(made.forecast.parent / "model.joblib", products / "train")
     shutil.rmtree(products / "package")
@@ -101,7 +101,7 @@ def later(shop, tmp_path_factory):
     release.mkdir(parents=True)
     described = write_release(release, made.table, made.online, made.forecast.parent, "numpy\n")
     shutil.copytree(release, bento / "src/release")
-    package = {"release": described["release"], "files": hashes(release), "smoke": {}}
+    package = {"release": described["release"], "files": folder_hashes(release), "smoke": {}}
     package["bento"] = {"tag": f"brewcast:{described['release']}", "files": bento_hashes(bento)}
     verdict = {"promoted": True, "verdict": "promote", "rule": "gain", "reason": "it is better", "recipe": FOREST}
     verdict = write_json(verdict, products / "evaluate/verdict.json")
@@ -130,7 +130,7 @@ def by_name(found: dict) -> dict:
 
 def test_every_link_has_the_hash_of_the_bytes_that_are_there(shop):
     # given the forecast that serves / when it is traced
-    found = trace(shop.root, "split", STORE)
+    found = trace_forecast(shop.root, "split", STORE)
     links = by_name(found)
     # then each link is there once, in order, and its hash is that of the file
     assert [link["link"] for link in found["links"]] == (
@@ -159,7 +159,7 @@ def test_every_link_has_the_hash_of_the_bytes_that_are_there(shop):
 
 
 def test_every_link_has_the_values_of_the_store(shop):
-    links = by_name(trace(shop.root, "split", STORE))
+    links = by_name(trace_forecast(shop.root, "split", STORE))
     with open(shop.made / "forecast/forecast.csv", newline="", encoding="utf-8-sig") as file:
         row = next(row for row in csv.DictReader(file) if row["kind"] == "forecast" and row["store_id"] == STORE)
     forecast = next(link for link in links.values() if link["link"] == "forecast")
@@ -171,12 +171,12 @@ def test_every_link_has_the_values_of_the_store(shop):
     assert (len(told["cutoffs"]), told["cutoffs"][-1]) == (known.cutoff.nunique(), "2024-02-29")
     own = rows[(rows.series_id == STORE) & (rows.cutoff == "2024-03-31")].iloc[0]
     values = links["online.parquet"]["values"]
-    assert len(values) == 35 and all(module.same_value(value, own[name]) for name, value in values.items())
+    assert len(values) == 35 and all(module.is_same_value(value, own[name]) for name, value in values.items())
 
 
 def test_the_lineage_is_what_the_files_say_line_by_line(shop):
     # given the source's own lines, read by Python's csv module
-    links = by_name(trace(shop.root, "split", STORE))
+    links = by_name(trace_forecast(shop.root, "split", STORE))
     lines, first, last, pieces = Counter(), {}, {}, Counter()
     with open(shop.root / "data/split/till_odd.csv", newline="") as file:
         for number, row in enumerate(csv.DictReader(file), start=2):
@@ -257,17 +257,17 @@ def test_harm_is_found_at_the_link_that_was_harmed(shop, link):
     name, how = HARM[link]
     path = shop.root / name.format(release=(shop.state / "current").resolve().name)
     with harmed(path, how):
-        found = trace(shop.root, "split", STORE)
+        found = trace_forecast(shop.root, "split", STORE)
     changed = [each for each in found["links"] if each["state"] != "ok"]
     assert [(each["link"], each["state"]) for each in changed] == [(link, "changed")]
     assert found["broken"] == f"{link} {changed[0]['path']}"
-    assert f"broken at the {found['broken']}" in told_trace(found)
-    assert ("make restore" if name.startswith("state") else "brewcast verify") in told_trace(found).splitlines()[-1]
+    assert f"broken at the {found['broken']}" in trace_report(found)
+    assert ("make restore" if name.startswith("state") else "brewcast verify") in trace_report(found).splitlines()[-1]
     if path.suffix in (".parquet", ".csv") and link != "forecast":
         with harmed(path):
-            found = trace(shop.root, "split", STORE)
+            found = trace_forecast(shop.root, "split", STORE)
         assert [(each["link"], each["state"]) for each in found["links"] if each["state"] != "ok"] == [(link, "gone")]
-        picture(found)
+        trace_svg(found)
 
 
 def test_a_registry_that_says_otherwise_is_found(shop):
@@ -278,23 +278,33 @@ def test_a_registry_that_says_otherwise_is_found(shop):
             db.execute("UPDATE registered_model_aliases SET version = 9")
 
     with harmed(path, other_champion):
-        found = trace(shop.root, "split", STORE)
+        found = trace_forecast(shop.root, "split", STORE)
     assert found["broken"] == "MLflow state/split/mlflow.db"
 
 
 def test_mlflow_itself_says_the_same_as_its_database(shop):
-    for entry in published(shop.root, "split"):
+    for entry in published_entries(shop.root, "split"):
         digest = entry["model_hash"][:12]
-        told, asked = registered(shop.root, "split", digest), module._asked(shop.root, "split", digest)
+        told, asked = (
+            registered_version(shop.root, "split", digest),
+            module._version_on_server(shop.root, "split", digest),
+        )
         assert told == asked | {"version": told["version"]} and str(told["version"]) == str(asked["version"])
-    assert registered(shop.root, "split", "0" * 12) == {}
+    assert registered_version(shop.root, "split", "0" * 12) == {}
 
 
 def test_an_earlier_forecast_is_traced_to_what_is_another_builds_since(shop, later):
     # when the forecast of April, which served before, is traced a month later
-    found, before = trace(later.root, "split", STORE, "2024-04"), by_name(trace(shop.root, "split", STORE))
+    found, before = (
+        trace_forecast(later.root, "split", STORE, "2024-04"),
+        by_name(trace_forecast(shop.root, "split", STORE)),
+    )
     links = by_name(found)
-    assert not found["serves"] and found["broken"] is None and trace(later.root, "split", STORE)["month"] == "2024-05"
+    assert (
+        not found["serves"]
+        and found["broken"] is None
+        and trace_forecast(later.root, "split", STORE)["month"] == "2024-05"
+    )
     # then what another build has written since is said to be that, with the hash that the forecast's own had
     since = ["sales.parquet", "lineage.parquet", "till_odd.csv", "till_even.csv"]
     assert [name for name, link in links.items() if link["state"] == "since"] == since
@@ -302,23 +312,23 @@ def test_an_earlier_forecast_is_traced_to_what_is_another_builds_since(shop, lat
         assert (link["recorded"], link["state"]) == (before[name]["recorded"], "since" if name in since else "ok")
         assert (link["sha256"] != before[name]["sha256"]) == (name in since), name
     assert links["lineage.parquet"]["months"][-1]["month"] == "2024-03"
-    told = told_trace(found)
+    told = trace_report(found)
     assert f"{links['till_odd.csv']['sha256'][:12]} (was {before['till_odd.csv']['sha256'][:12]})" in told
     assert f"4 are another build's since; `brewcast verify {found['run']}` makes" in told
     # and what is neither build's is changed
     with harmed(later.made / "ingest/sales.parquet", another_value("quantity_sold")):
-        assert trace(later.root, "split", STORE, "2024-04")["broken"].startswith("sale lines")
+        assert trace_forecast(later.root, "split", STORE, "2024-04")["broken"].startswith("sale lines")
 
 
 def test_without_a_run_record_a_forecast_is_what_its_release_answers(later):
     folder = later.state / "runs"
     folder.rename(later.state / "kept")
     try:
-        found = trace(later.root, "split", STORE, "2024-04")
+        found = trace_forecast(later.root, "split", STORE, "2024-04")
         assert found["broken"] is None and found["run"] is None
         assert "equals what its release answers" in found["links"][0]["told"]
         with harmed(later.root / found["links"][0]["path"], another_value("forecast", 0)):
-            assert trace(later.root, "split", STORE, "2024-04")["broken"].startswith("forecast")
+            assert trace_forecast(later.root, "split", STORE, "2024-04")["broken"].startswith("forecast")
         assert trace_file(later.root, "split", "till_odd.csv")["unknown"] == [1]
     finally:
         (later.state / "kept").rename(folder)
@@ -326,13 +336,13 @@ def test_without_a_run_record_a_forecast_is_what_its_release_answers(later):
 
 def test_unknown_stores_months_and_files_are_told_what_there_is(shop):
     with pytest.raises(ValueError, match=r"no store 'STORE1O1' among the \d+ of 2024-04; the nearest are STORE1"):
-        trace(shop.root, "split", "STORE1O1")
+        trace_forecast(shop.root, "split", "STORE1O1")
     with pytest.raises(ValueError, match="no forecast of 2023-01 was published; there are those of 2024-04"):
-        trace(shop.root, "split", STORE, "2023-01")
+        trace_forecast(shop.root, "split", STORE, "2023-01")
     with pytest.raises(ValueError, match=r"till.csv: no build of split has read.*data/split/till_even.csv"):
         trace_file(shop.root, "split", "till.csv")
     with pytest.raises(ValueError, match="nothing was published yet; `make run SOURCE=walmart`"):
-        trace(shop.root, "walmart", "1")
+        trace_forecast(shop.root, "walmart", "1")
 
 
 def test_forward_finds_the_stores_of_a_file_and_the_forecasts_on_it(shop, monkeypatch):
@@ -355,12 +365,12 @@ def test_forward_finds_the_stores_of_a_file_and_the_forecasts_on_it(shop, monkey
     for name in ("till_odd.csv", str(shop.root / "offices/till_odd.csv"), "../data/split/till_odd.csv"):
         assert trace_file(shop.root, "split", name) == found
     assert trace_file(shop.root, "split", version["sha256"][:12]) == found
-    assert "serves now" in told_file(found) and max(map(len, told_file(found).splitlines())) <= 100
+    assert "serves now" in file_trace_report(found) and max(map(len, file_trace_report(found).splitlines())) <= 100
     # a plan gives its own lines, and the forecast stands on it too
     found = trace_file(shop.root, "split", "globojava_plan.csv")
     (plan,) = found["versions"]
     assert {store: told["lines"] for store, told in plan["stores"].items()} == lines_of_plan(shop)
-    assert len(plan["forecasts"]) == 1 and "lines of the plan for 12 stores" in told_file(found)
+    assert len(plan["forecasts"]) == 1 and "lines of the plan for 12 stores" in file_trace_report(found)
 
 
 def lines_of_plan(shop: SimpleNamespace, through: str = "9999") -> Counter:
@@ -372,7 +382,7 @@ def lines_of_plan(shop: SimpleNamespace, through: str = "9999") -> Counter:
 def test_the_plan_s_link_has_the_lines_of_the_store(shop):
     # given the plan's own lines up to the month that is forecast / when the forecast is traced
     expected = lines_of_plan(shop, "2024-04")[STORE]
-    link = by_name(trace(shop.root, "split", STORE))["globojava_plan.csv"]
+    link = by_name(trace_forecast(shop.root, "split", STORE))["globojava_plan.csv"]
     # then its link says so
     assert link["own_lines"] == expected > 12
     assert link["told"][0].startswith(f"{expected} lines of {STORE}, {expected} months, ")
@@ -392,7 +402,7 @@ def test_the_lines_of_a_plan_are_counted_whatever_its_files(tmp_path, files):
     entry = {"month": "2024-03"}
     at = SimpleNamespace(root=tmp_path, source="toy", entry=entry, recorded={})
     # when
-    links = {Path(link["path"]).name: link for link in file_links(at, "S1", [])}
+    links = {Path(link["path"]).name: link for link in source_file_links(at, "S1", [])}
     # then the plan's only file has them all; of two nobody knows which has which, and that is what is said
     if len(files) == 1:
         assert links["plan.csv"]["own_lines"] == 58
@@ -401,7 +411,7 @@ def test_the_lines_of_a_plan_are_counted_whatever_its_files(tmp_path, files):
         assert {links[name]["told"][0] for name in files} == {"one of the plan's files, which have 58 lines of S1"}
     assert links["till.csv"]["told"][0] == "table till, no sale line of S1"
     # and of a store that the plan does not have, there is none
-    links = {Path(link["path"]).name: link for link in file_links(at, "S2", [])}
+    links = {Path(link["path"]).name: link for link in source_file_links(at, "S2", [])}
     assert links[files[0]]["told"][0] == "table plan, no line of S2"
 
 
@@ -424,25 +434,25 @@ def test_a_database_is_a_source_file_like_any_other(tmp_path):
     write_json({"tables": tables, "lines_of": lines_of}, tmp_path / "products/db/ingest/dataset.json")
     # in the folder of that name, or as the one file that the data is
     (tmp_path / "data/shop.duckdb").mkdir(parents=True)
-    assert list(module.source_files(tmp_path, "db")) == ["data/shop.duckdb/shop.duckdb"]
+    assert list(module.ingested_files(tmp_path, "db")) == ["data/shop.duckdb/shop.duckdb"]
     (tmp_path / "data/shop.duckdb").rmdir()
     (tmp_path / "data/shop.duckdb").write_bytes(b"DUCK")
-    (known,) = module.source_files(tmp_path, "db").items()
+    (known,) = module.ingested_files(tmp_path, "db").items()
     assert known == ("data/shop.duckdb", {"file": "shop.duckdb:tills", "table": "till", "plan": False, **told})
 
 
 def test_the_text_fits_a_screen(later):
     for month in ("2024-04", "2024-05"):
         for width in (80, 100, 120):
-            lines = told_trace(trace(later.root, "split", STORE, month), width).splitlines()
+            lines = trace_report(trace_forecast(later.root, "split", STORE, month), width).splitlines()
             assert len(lines) <= (50 if width >= 100 else 60)
             assert all(len(line) <= width for line in lines[2:-1])
 
 
 def test_the_picture_holds_every_text_and_loads_nothing(shop):
-    found = trace(shop.root, "split", STORE)
-    path = write_picture(found, root=shop.root)
-    assert path.read_text() == picture(trace(shop.root, "split", STORE))
+    found = trace_forecast(shop.root, "split", STORE)
+    path = write_trace_svg(found, root=shop.root)
+    assert path.read_text() == trace_svg(trace_forecast(shop.root, "split", STORE))
     svg = ET.fromstring(path.read_text())
     width, height = (float(svg.get(side)) for side in ("width", "height"))
     assert width <= 1440 and not re.search(r"<script|href|@import|url\((?!#)", path.read_text())
@@ -456,7 +466,7 @@ def test_the_picture_holds_every_text_and_loads_nothing(shop):
             length = 0.61 * float(text.get("font-size")) * len(text.text)
             start = float(text.get("x")) - (length if text.get("text-anchor") else 0)
             assert x < start and start + length < x + wide and y < float(text.get("y")) < y + high, text.text
-        assert len(texts[0].text) + len(texts[1].text) < WIDE / 6.8 - 2  # title and state side by side
+        assert len(texts[0].text) + len(texts[1].text) < BOX_WIDTH / 6.8 - 2  # title and state side by side
         assert x + wide <= width and y + high <= height
         places.append((x, y, wide, high))
     for i, (x, y, wide, high) in enumerate(places):

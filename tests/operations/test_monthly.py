@@ -12,14 +12,14 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 from conftest import ROOT, commands, project_environment, small_project
-from waits import until
+from waits import wait_until
 
 from brewcast.common.core import read_json, read_parquet
-from brewcast.common.ledger import months_before, read_ledger
+from brewcast.common.ledger import month_record_paths, read_ledger
 from brewcast.common.params import read_env
-from brewcast.delivery.track_record import read_story
-from brewcast.model.features import as_known, decided, open_series
-from brewcast.operations.monthly import first_to_do
+from brewcast.delivery.track_record import read_track_record
+from brewcast.model.features import decision_time, open_series, store_month_as_of
+from brewcast.operations.monthly import next_month_to_run
 
 ENV = """
 meta: {import_from: env.yaml}
@@ -96,7 +96,7 @@ def shop(tmp_path_factory):
         run=commands(root),
         read=read,
         till=Till(root / "data/shop/globojava.csv"),
-        records=lambda: read_story(months_before(state)),
+        records=lambda: read_track_record(month_record_paths(state)),
         alerts=lambda: [read_json(path) for path in sorted((state / "alerts").glob("*.json"))],
     )
 
@@ -120,7 +120,7 @@ def test_a_month_killed_after_it_was_published_is_finished_and_published_once(sh
     shop.till.write(doubled)
     command = [".venv/bin/python", "-m", "brewcast.cli", "month", "--source", "shop"]
     step = subprocess.Popen(command, cwd=shop.root, env=project_environment(shop.root), start_new_session=True)
-    until(lambda: len(read_ledger(shop.state)) >= 2, "published", step, patience=600)
+    wait_until(lambda: len(read_ledger(shop.state)) >= 2, "published", step, patience=600)
     os.killpg(step.pid, signal.SIGKILL)
     step.wait()
     killed = len(shop.records())
@@ -142,11 +142,11 @@ def test_the_correction_is_known_from_then_on_and_served(shop):
     features, calendar = shop.root / "products/shop/features", read_env(shop.root, "env.shop.yaml")["calendar"]
     known = read_parquet(features / "known.parquet")
     versions = known[(known.series_id == "STORE101") & (known.month == "2022-11-01")]
-    noticed = decided(pd.Series([pd.Timestamp("2023-04-01")]), calendar)[0]
+    noticed = decision_time(pd.Series([pd.Timestamp("2023-04-01")]), calendar)[0]
     assert versions.created.tolist()[1:] == [noticed]
     first, second = versions.quantity_sold
     assert second == 2 * first
-    assert not as_known(known).equals(as_known(known, noticed))
+    assert not store_month_as_of(known).equals(store_month_as_of(known, noticed))
     # the forecast of March was made without it, and its rows are still on file
     history = read_parquet(features / "history.parquet")
     first, last = (
@@ -229,7 +229,7 @@ def test_a_month_that_is_not_all_in_waits_and_what_was_corrected_is_served(shop)
     assert new["STORE102"] == pytest.approx(2 * old["STORE102"]) and new["STORE101"] == old["STORE101"]
     # and nothing stands in the way of the next step
     assert not (shop.state / "months/.doing").exists()
-    assert first_to_do(shop.state) == "2023-06"
+    assert next_month_to_run(shop.state) == "2023-06"
 
 
 @pytest.mark.parametrize(
@@ -251,8 +251,8 @@ def test_each_end_of_a_month_has_a_status_of_its_own(toy, brewcast, monkeypatch,
                 raise each
             yield {"month": "2023-05", "status": each}
 
-    monkeypatch.setattr("brewcast.operations.monthly.work_through", work)
-    monkeypatch.setattr("brewcast.operations.monthly.line", lambda record: record["status"])
+    monkeypatch.setattr("brewcast.operations.monthly.run_months", work)
+    monkeypatch.setattr("brewcast.operations.monthly.month_line", lambda record: record["status"])
     assert brewcast("month --source near", fails=status != 0).status == status
     with pytest.raises(SystemExit) as refused:
         brewcast("month --thru 2023-05")
@@ -266,13 +266,13 @@ def test_a_marker_that_was_left_behind_holds_nothing_up(tmp_path, monkeypatch):
     (tmp_path / "months").mkdir()
     marker = tmp_path / "months/.doing"
     marker.write_text("2019-05")
-    assert first_to_do(tmp_path) == "2019-05"  # it is tried again
-    assert first_to_do(tmp_path, "2022-12") == "2022-12"  # unless another is asked for
+    assert next_month_to_run(tmp_path) == "2019-05"  # it is tried again
+    assert next_month_to_run(tmp_path, "2022-12") == "2022-12"  # unless another is asked for
     # given published months: only a marker of the last one says that its record is missing
-    monkeypatch.setattr("brewcast.operations.monthly.months_done", lambda state: "2023-02")
-    assert first_to_do(tmp_path) == "2023-03"
+    monkeypatch.setattr("brewcast.operations.monthly.last_published_month", lambda state: "2023-02")
+    assert next_month_to_run(tmp_path) == "2023-03"
     marker.write_text("2023-02")
-    assert first_to_do(tmp_path) == "2023-02"
+    assert next_month_to_run(tmp_path) == "2023-02"
 
 
 def test_what_is_asked_wrongly_is_refused(shop):

@@ -11,15 +11,15 @@ from scipy.special import stdtr
 from brewcast.common.core import write_json, write_parquet
 from brewcast.registry.champion_test import (
     boundary,
-    case,
-    compare,
-    looks,
+    challenger_report,
+    compare_monthly_errors,
+    detectable_effects,
+    look_statistics,
     month_errors,
-    months_to_see,
-    pairs,
+    months_to_detect,
     plot_comparison,
-    report,
-    visible,
+    promotion_evidence,
+    read_forecast_pairs,
 )
 from brewcast.registry.ledger_writer import append_entry
 from brewcast.registry.promotion import promote
@@ -47,7 +47,7 @@ def errors(actual, forecasts):
 
 def concluding(months, alpha=0.05):
     "Of histories of month differences, the share in which some look says better, and worse."
-    mean, error = looks(months)
+    mean, error = look_statistics(months)
     t = mean / error
     return (t > boundary(HORIZON, alpha)).any(axis=1).mean(), (t < -boundary(HORIZON, alpha)).any(axis=1).mean()
 
@@ -118,7 +118,7 @@ def test_stores_taken_for_independent_would_find_winners_everywhere():
 
 def test_months_looked_at_with_one_threshold_would_err_too_often():
     months = np.random.default_rng(7).normal(0, 1, (4000, HORIZON))
-    mean, error = looks(months)
+    mean, error = look_statistics(months)
     p = 2 * stdtr(np.arange(2, HORIZON), -np.abs(mean / error))
     assert (p < 0.05).any(axis=1).mean() > 0.15
 
@@ -127,7 +127,7 @@ def test_the_interval_holds_the_true_difference_in_every_month():
     # given months with a true difference of half a spread
     months = np.random.default_rng(11).normal(0.5, 1, (8000, HORIZON))
     # when its interval is read every month
-    mean, error = looks(months)
+    mean, error = look_statistics(months)
     held = (np.abs(mean - 0.5) <= boundary(HORIZON, 0.05) * error).all(axis=1).mean()
     # then it never misses in 95 % of histories
     assert abs(held - 0.95) < chance(0.05, 8000)
@@ -137,11 +137,11 @@ def test_a_table_and_an_array_come_to_the_same():
     # given some histories as tables
     actual, forecasts = outcomes(12, model=(0.12, 0.05), seed=5)
     expected = errors(actual, forecasts).sum(-1)
-    mean, error = looks(expected)
+    mean, error = look_statistics(expected)
     for n in range(12):
         table = frame(actual[n], [forecast[n] for forecast in forecasts])
         # when each is compared
-        found = compare(table)
+        found = compare_monthly_errors(table)
         told = pd.DataFrame(found["by_month"])
         # then the verdict of each look is that of the array
         t = mean[n] / error[n]
@@ -150,7 +150,7 @@ def test_a_table_and_an_array_come_to_the_same():
         said = np.where(np.abs(t) > asked, np.where(t > 0, "better", "worse"), "not yet")
         assert told.verdict.tolist() == ["not yet"] * 2 + said.tolist()
         # and what is said after some months is what the whole history says of that month
-        early = compare(table[table.month < "2023-11-01"])
+        early = compare_monthly_errors(table[table.month < "2023-11-01"])
         assert early["verdict"] == told.verdict[9]
         assert early["interval"] == pytest.approx(told.loc[9, ["lower", "upper"]].tolist())
 
@@ -161,11 +161,11 @@ def test_a_table_and_an_array_come_to_the_same():
 @pytest.mark.parametrize("effect", [0.7, 1.0, 1.5, 2.5])
 def test_after_the_months_needed_four_of_five_have_concluded(effect):
     # given a true difference of so many spreads
-    needed = months_to_see(effect, visible())
+    needed = months_to_detect(effect, detectable_effects())
     assert 3 <= needed <= HORIZON
     months = np.random.default_rng(13).normal(effect, 1, (20_000, HORIZON))
     # when so many months have been looked at
-    mean, error = looks(months)
+    mean, error = look_statistics(months)
     seen = np.maximum.accumulate(mean / error > boundary(), axis=1).mean(axis=0)
     # then some 80 % have concluded, and a month earlier they had not
     assert seen[needed - 3] > 0.8 - chance(0.8, 20_000)
@@ -174,11 +174,11 @@ def test_after_the_months_needed_four_of_five_have_concluded(effect):
 
 def test_beyond_the_horizon_the_months_are_about_right():
     # given a difference that 24 months are too few for
-    needed = months_to_see(0.4, visible())
+    needed = months_to_detect(0.4, detectable_effects())
     assert 48 < needed < 72
     # when the longer test is agreed on from the start
     months = np.random.default_rng(17).normal(0.4, 1, (4000, needed))
-    mean, error = looks(months)
+    mean, error = look_statistics(months)
     # then about 80 % conclude
     assert 0.77 < (mean / error > boundary(needed, 0.05)).any(axis=1).mean() < 0.9
 
@@ -186,10 +186,10 @@ def test_beyond_the_horizon_the_months_are_about_right():
 def test_months_needed_holds_on_simulated_outcomes():
     # given a challenger with half the own error, and what a long run says of its gain and spread
     gains = errors(*outcomes(1500, model=(0.15, 0.06), seed=19)).sum(-1)
-    needed = months_to_see(gains.mean() / gains.std(), visible())
+    needed = months_to_detect(gains.mean() / gains.std(), detectable_effects())
     assert needed <= HORIZON
     # when so many months have passed
-    mean, error = looks(gains)
+    mean, error = look_statistics(gains)
     seen = (mean / error > boundary())[:, : needed - 2].any(axis=1).mean()
     # then about 80 % have concluded: months are not quite normal
     assert 0.7 < seen < 0.92
@@ -197,12 +197,12 @@ def test_months_needed_holds_on_simulated_outcomes():
 
 def test_months_needed_is_for_the_gain_that_was_asked_about():
     table = history(model=(0.12, 0.08), months=12, seed=2)
-    found = {gain: compare(table, gain=gain) for gain in (0.02, 0.1, 0.5)}
+    found = {gain: compare_monthly_errors(table, gain=gain) for gain in (0.02, 0.1, 0.5)}
     needed = [each["months_needed"] for each in found.values()]
     assert needed == sorted(needed, reverse=True) and needed[0] > 10 * needed[1]
     months, _ = month_errors(table)
     assert found[0.1]["spread"] == pytest.approx(months.difference.std() / months.champion.mean())
-    smallest = compare(table, gain=found[0.02]["smallest_gain"])["months_needed"]
+    smallest = compare_monthly_errors(table, gain=found[0.02]["smallest_gain"])["months_needed"]
     assert smallest == HORIZON and "takes about" in found[0.02]["message"]
 
 
@@ -212,7 +212,7 @@ def test_months_needed_is_for_the_gain_that_was_asked_about():
 def test_the_same_pair_turned_round_is_worse():
     table = history(model=(0.2, 0.02), seed=4)
     turned = table.rename(columns={"champion": "challenger", "challenger": "champion"})
-    better, worse = compare(table), compare(turned)
+    better, worse = compare_monthly_errors(table), compare_monthly_errors(turned)
     assert (better["verdict"], worse["verdict"]) == ("better", "worse")
     assert better["difference"] == pytest.approx(-worse["difference"]) and better["p"] == pytest.approx(worse["p"])
     assert better["months_won"] + worse["months_won"] == HORIZON
@@ -222,9 +222,9 @@ def test_the_same_pair_turned_round_is_worse():
 def test_a_result_is_plain_json_and_does_not_depend_on_the_order_of_rows():
     table = history(months=8)
     before = table.copy()
-    found = compare(table)
+    found = compare_monthly_errors(table)
     assert json.loads(json.dumps(found, allow_nan=False)) == found
-    assert compare(table.sample(frac=1, random_state=0)) == found
+    assert compare_monthly_errors(table.sample(frac=1, random_state=0)) == found
     pd.testing.assert_frame_equal(table, before)
     assert (found["months"], found["stores"], found["alpha"], found["horizon"]) == (8, STORES, 0.05, HORIZON)
 
@@ -234,17 +234,17 @@ def test_it_says_when_it_first_concluded_and_when_later_months_spoke_against():
     months = pd.date_range("2023-01-01", periods=16, freq="MS")
     table = pd.DataFrame({"series_id": "S", "month": months, "actual": 100.0, "champion": 110.0})
     table["challenger"] = np.where(np.arange(16) < 8, 102.0, 125.0) + np.arange(16) % 3
-    found = compare(table)
+    found = compare_monthly_errors(table)
     assert found["verdict"] == "not yet" and found["concluded"]["verdict"] == "better"
     assert "later months spoke against" in found["message"]
 
 
 def test_what_comes_after_the_horizon_is_not_looked_at():
     table = history(model=(0.1, 0.06), months=30, seed=6)
-    found, short = compare(table), compare(table[table.month < "2025-01-01"])
+    found, short = compare_monthly_errors(table), compare_monthly_errors(table[table.month < "2025-01-01"])
     assert found["months_after_horizon"] == 6 and "6 months after the horizon" in found["message"]
     assert (found["verdict"], found["interval"]) == (short["verdict"], short["interval"])
-    assert compare(table, horizon=36)["months"] == 30
+    assert compare_monthly_errors(table, horizon=36)["months"] == 30
 
 
 def test_months_that_follow_each_other_are_warned_of():
@@ -253,9 +253,9 @@ def test_months_that_follow_each_other_are_warned_of():
     turn = np.sin(np.arange(24) / 24 * 2 * np.pi)
     table = pd.DataFrame({"series_id": "S", "month": months, "actual": 100.0, "champion": 120.0})
     table["challenger"] = 120 + 10 * turn
-    found = compare(table)
+    found = compare_monthly_errors(table)
     assert found["autocorrelation"] > 0.7 and "follow each other" in found["message"]
-    assert "follow each other" not in compare(history())["message"]
+    assert "follow each other" not in compare_monthly_errors(history())["message"]
 
 
 # -- bad and thin input
@@ -263,14 +263,14 @@ def test_months_that_follow_each_other_are_warned_of():
 
 def test_one_month_is_too_few_and_a_known_spread_says_how_long():
     table = history(months=1)
-    alone, planned = compare(table), compare(table, gain=0.2, spread=0.2)
+    alone, planned = compare_monthly_errors(table), compare_monthly_errors(table, gain=0.2, spread=0.2)
     assert alone["verdict"] == "not yet" and alone["interval"] is alone["p"] is alone["months_needed"] is None
     assert "shows after 3 months" in alone["unknown"] and alone["unknown"] in alone["message"]
-    assert planned["months_needed"] == months_to_see(1.0, visible()) and planned["spread_from"] == "given"
+    assert planned["months_needed"] == months_to_detect(1.0, detectable_effects()) and planned["spread_from"] == "given"
 
 
 def test_no_month_at_all_is_not_yet():
-    found = compare(history(months=2).assign(actual=np.nan), spread=0.2)
+    found = compare_monthly_errors(history(months=2).assign(actual=np.nan), spread=0.2)
     assert (found["verdict"], found["months"], found["by_month"]) == ("not yet", 0, [])
     assert "no month has an outcome" in found["message"] and "80 rows without an outcome" in found["message"]
     assert found["months_needed"] > 100 and json.dumps(found, allow_nan=False)
@@ -278,10 +278,10 @@ def test_no_month_at_all_is_not_yet():
 
 def test_two_models_that_say_the_same_are_never_better():
     table = history(months=10)
-    found = compare(table.assign(challenger=table.champion))
+    found = compare_monthly_errors(table.assign(challenger=table.champion))
     assert (found["verdict"], found["p"], found["months_won"]) == ("not yet", 1.0, 0)
     assert found["months_needed"] is None and "the same in every month" in found["unknown"]
-    perfect = compare(table.assign(challenger=table.actual, champion=table.actual))
+    perfect = compare_monthly_errors(table.assign(challenger=table.actual, champion=table.actual))
     assert perfect["verdict"] == "not yet" and perfect["unknown"] == "the champion made no error"
 
 
@@ -293,7 +293,7 @@ def test_rows_that_cannot_be_judged_are_left_out_and_counted():
     table.loc[table.series_id == "S00", "actual"] = np.nan
     table.loc[table.series_id == "S01", "challenger"] = np.nan
     table.loc[table.series_id == "S02", "champion"] = np.nan
-    found, alone = compare(table), compare(usable)
+    found, alone = compare_monthly_errors(table), compare_monthly_errors(usable)
     # then what is left is judged as if the others were not there
     assert (found["months"], found["stores"]) == (7, STORES - 3)
     assert found["by_month"] == alone["by_month"]
@@ -313,7 +313,7 @@ def test_rows_that_cannot_be_judged_are_left_out_and_counted():
 )
 def test_a_table_that_is_no_pairs_is_refused(spoil, told):
     with pytest.raises(ValueError, match=told):
-        compare(spoil(history(months=4)))
+        compare_monthly_errors(spoil(history(months=4)))
 
 
 @pytest.mark.parametrize(
@@ -321,7 +321,7 @@ def test_a_table_that_is_no_pairs_is_refused(spoil, told):
 )
 def test_a_setting_that_cannot_be_is_refused(setting):
     with pytest.raises(ValueError, match=f"{next(iter(setting))} is "):
-        compare(history(months=4), **setting)
+        compare_monthly_errors(history(months=4), **setting)
 
 
 def test_a_picture_is_drawn_with_one_month_and_with_many():
@@ -329,7 +329,7 @@ def test_a_picture_is_drawn_with_one_month_and_with_many():
 
     matplotlib.use("Agg")
     for months in (1, 2, 3, 12):
-        axis = plot_comparison(compare(history(months=months)))
+        axis = plot_comparison(compare_monthly_errors(history(months=months)))
         assert len(axis.patches) == months
         matplotlib.pyplot.close(axis.figure)
 
@@ -368,14 +368,14 @@ def test_pairs_are_the_archived_forecasts_beside_the_outcomes(state):
     outcomes_file = state.root / "products/toy/features/outcomes.parquet"
     write_parquet(state.table[["series_id", "month", "actual"]].query("month < '2023-08-01'"), outcomes_file)
     # when the pairs are taken from the ledger
-    table = pairs("toy", state.root)
+    table = read_forecast_pairs("toy", state.root)
     # then they are the complete months'
     expected = state.table[state.table.month < "2023-08-01"].sort_values(["month", "series_id"], ignore_index=True)
     pd.testing.assert_frame_equal(table, expected[list(table.columns)], check_dtype=False)
     assert list(table.columns) == ["store_id", "series_id", "cutoff", "month", "actual", "champion", "challenger"]
     # and the report is their comparison
-    found = report("toy", state.root, gain=0.1)
-    assert found["by_month"] == compare(table, gain=0.1)["by_month"] and found["verdict"] == "better"
+    found = challenger_report("toy", state.root, gain=0.1)
+    assert found["by_month"] == compare_monthly_errors(table, gain=0.1)["by_month"] and found["verdict"] == "better"
     assert (found["champion"], found["challenger"], found["source"]) == (SEASONAL, FOREST, "toy")
     title = "toy: forest partner=rate_seasonal weight=0.5 challenges seasonal\nbetter: "
     assert found["message"].startswith(title) and json.dumps(found, allow_nan=False)
@@ -389,27 +389,27 @@ def test_only_the_months_of_this_pair_count_whatever_their_roles(state):
     state(c[2], FOREST, SEASONAL)
     for cutoff in c[3:6]:
         state(cutoff, SEASONAL, FOREST)
-    table = pairs("toy", state.root)
+    table = read_forecast_pairs("toy", state.root)
     assert sorted(table.cutoff.dt.strftime("%Y-%m-%d").unique()) == c[2:6]
     expected = state.table[state.table.cutoff == c[2]].set_index("series_id").champion
     told = table[table.cutoff == c[2]].set_index("series_id").champion
     assert told.to_dict() == expected.to_dict()
     # and the earlier pair is there for who asks for it
-    assert pairs("toy", state.root, (SEASONAL, LAST)).cutoff.nunique() == 1
+    assert read_forecast_pairs("toy", state.root, (SEASONAL, LAST)).cutoff.nunique() == 1
 
 
 def test_settings_that_changed_make_another_recipe(state):
     other = {"name": "forest", "params": {"partner": "rate_seasonal", "weight": 1.0}}
     state(state.cutoffs[0], SEASONAL, other)
     state(state.cutoffs[1], SEASONAL, FOREST)
-    assert pairs("toy", state.root).cutoff.nunique() == 1
+    assert read_forecast_pairs("toy", state.root).cutoff.nunique() == 1
 
 
 def test_a_challenger_of_another_cutoff_is_not_compared(state):
     state(state.cutoffs[0], SEASONAL, FOREST)
     stale = {"release": "x", "recipe": FOREST, "cutoff": state.cutoffs[1]}
     state(state.cutoffs[2], SEASONAL, None, {"challenger": stale})
-    assert pairs("toy", state.root).cutoff.nunique() == 1
+    assert read_forecast_pairs("toy", state.root).cutoff.nunique() == 1
 
 
 def test_a_store_that_one_of_them_did_not_answer_is_told(state):
@@ -417,7 +417,7 @@ def test_a_store_that_one_of_them_did_not_answer_is_told(state):
         state(cutoff, SEASONAL, FOREST)
     path = state.root / "state/toy/forecasts" / f"{state.cutoffs[0]}-forest.parquet"
     write_parquet(pd.read_parquet(path).iloc[1:], path)
-    assert report("toy", state.root)["left_out"]["of one model only"] == 1
+    assert challenger_report("toy", state.root)["left_out"]["of one model only"] == 1
 
 
 def test_before_the_first_outcome_the_replay_says_how_long(state):
@@ -428,38 +428,38 @@ def test_before_the_first_outcome_the_replay_says_how_long(state):
         state.table[["series_id", "month", "actual"]].query("month < '2023-08-01'"),
         folder / "features/outcomes.parquet",
     )
-    unknown = report("toy", state.root)
+    unknown = challenger_report("toy", state.root)
     assert unknown["months"] == 0 and unknown["months_needed"] is None
     replayed = state.table.melt(["series_id", "month", "actual"], ["champion", "challenger"], "model", "forecast")
     replayed = replayed.assign(model=replayed.model.replace("challenger", "candidate"), judged=True)
     write_parquet(replayed, folder / "evaluate/predictions.parquet")
     write_json({"champion": SEASONAL, "candidate": FOREST}, folder / "evaluate/verdict.json")
     # when it is compared
-    found = report("toy", state.root, gain=0.1)
+    found = challenger_report("toy", state.root, gain=0.1)
     # then the months that it takes come from the replay
-    known = compare(state.table, gain=0.1)
+    known = compare_monthly_errors(state.table, gain=0.1)
     assert found["verdict"] == "not yet" and found["spread_from"] == "the gate's replay"
     assert found["months_needed"] == known["months_needed"]
     # and a replay of other recipes says nothing
     write_json({"champion": LAST, "candidate": FOREST}, folder / "evaluate/verdict.json")
-    assert report("toy", state.root)["months_needed"] is None
+    assert challenger_report("toy", state.root)["months_needed"] is None
 
 
 def test_what_is_missing_is_named_with_the_way_out(state):
     with pytest.raises(ValueError, match="toy: nothing is published; `make run SOURCE=toy`"):
-        report("toy", state.root)
+        challenger_report("toy", state.root)
     state(state.cutoffs[0], SEASONAL, None)
     with pytest.raises(ValueError, match="there is no challenger; a build makes one"):
-        report("toy", state.root)
+        challenger_report("toy", state.root)
     state(state.cutoffs[1], SEASONAL, FOREST)
     with pytest.raises(ValueError, match="no cutoff has forecasts of both recipes, forest .* and last_month"):
-        pairs("toy", state.root, (FOREST, LAST))
+        read_forecast_pairs("toy", state.root, (FOREST, LAST))
     (state.root / "state/toy/forecasts" / f"{state.cutoffs[1]}-forest.parquet").unlink()
     with pytest.raises(FileNotFoundError, match="forest.parquet is missing: .* restore a backup"):
-        report("toy", state.root)
+        challenger_report("toy", state.root)
     (state.root / "products/toy/features/outcomes.parquet").unlink()
     with pytest.raises(FileNotFoundError, match=r"features/outcomes.parquet is missing: `make run SOURCE=toy`"):
-        report("toy", state.root)
+        challenger_report("toy", state.root)
 
 
 REFUSED = {
@@ -482,7 +482,7 @@ def test_the_case_for_a_challenger_states_both_errors_their_months_and_who_was_r
     told["errors"] = {"champion": {"wape": 0.0846}, "candidate": {"wape": 0.0912}, "last_month": {"wape": 0.2}}
     write_json(told, state.root / "products/toy/evaluate/verdict.json")
     # when somebody is about to promote it
-    found = case("toy", state.root)
+    found = promotion_evidence("toy", state.root)
     # then all of that is said
     lines = found["message"].splitlines()
     named = "forest partner=rate_seasonal weight=0.5 (forest) is to serve in place of seasonal (seasonal)"
@@ -500,28 +500,31 @@ def test_the_case_for_a_challenger_states_both_errors_their_months_and_who_was_r
 
 def test_what_is_not_known_of_a_challenger_is_said_and_the_wrong_one_is_refused(state):
     with pytest.raises(ValueError, match="nothing was published yet"):
-        case("toy", state.root)
+        promotion_evidence("toy", state.root)
     state(state.cutoffs[-1], SEASONAL, None, REFUSED)
     with pytest.raises(ValueError, match="there is no challenger since"):
-        case("toy", state.root)
+        promotion_evidence("toy", state.root)
     state(state.cutoffs[-1], SEASONAL, FOREST, REFUSED | {"barred": [FOREST]})
     with pytest.raises(ValueError, match="is barred: `brewcast lift` first"):
-        case("toy", state.root)
+        promotion_evidence("toy", state.root)
     # given a challenger of which no build has replayed anything, and no month that is over
     state(state.cutoffs[-1], SEASONAL, FOREST, REFUSED | {"action": "split"})
     (state.root / "products/toy/features/outcomes.parquet").unlink()
-    lines = case("toy", state.root)["message"].splitlines()
+    lines = promotion_evidence("toy", state.root)["message"].splitlines()
     assert "not let through" in lines[1]
     assert lines[2] == "replayed   products/toy/evaluate/verdict.json is missing: `make run SOURCE=toy` makes it"
     assert lines[3].startswith("came true  not yet: products/toy/features/outcomes.parquet is missing")
     # a build that replayed others is no evidence, and a baseline's error is found by its name
     told = {"champion": LAST, "candidate": FOREST, "by_month": [], "errors": {}}
     write_json(told, state.root / "products/toy/evaluate/verdict.json")
-    assert "did not replay both" in case("toy", state.root)["message"]
+    assert "did not replay both" in promotion_evidence("toy", state.root)["message"]
     months = [{"cutoff": "2023-01-31", "model": model, "wape": 0.1} for model in ("candidate", "seasonal")]
     told |= {"by_month": months, "errors": {"candidate": {"wape": 0.1}, "seasonal": {"wape": 0.12}}}
     write_json(told, state.root / "products/toy/evaluate/verdict.json")
-    assert "1 month of replay, 2023-02 to 2023-02: the challenger off by 10.00%" in case("toy", state.root)["message"]
+    assert (
+        "1 month of replay, 2023-02 to 2023-02: the challenger off by 10.00%"
+        in promotion_evidence("toy", state.root)["message"]
+    )
     with pytest.raises(ValueError, match=r"name the challenger that shall serve: promote\(..., challenger='forest'\)"):
         promote("toy", state.root)
     with pytest.raises(ValueError, match="seasonal is not the challenger"):
@@ -534,5 +537,5 @@ def test_thousands_of_stores_are_compared():
     table = frame(
         actual, [actual * random.lognormal(0, 0.2, actual.shape), actual * random.lognormal(0, 0.1, actual.shape)]
     )
-    found = compare(table)
+    found = compare_monthly_errors(table)
     assert (found["verdict"], found["stores"]) == ("better", stores)

@@ -9,8 +9,8 @@ import sys
 import pytest
 from conftest import ROOT
 
-from brewcast.common.ledger import MODEL, read_ledger
-from brewcast.registry.ledger_writer import append_entry, who
+from brewcast.common.ledger import REGISTERED_MODEL, read_ledger
+from brewcast.registry.ledger_writer import append_entry, ledger_author
 
 APPEND = """
 import sys
@@ -49,9 +49,9 @@ def test_an_entry_says_when_and_who_and_is_what_is_read(tmp_path, monkeypatch):
     assert written["by"] == "the nightly job" and written["at"].endswith("+00:00") and written["n"] == 1
     # and where no job is named, it is the person and the machine
     monkeypatch.delenv("BREWCAST_BY")
-    user, machine = who().split("@")
+    user, machine = ledger_author().split("@")
     assert user and machine == os.uname().nodename
-    assert append_entry(tmp_path, {"release": "r2"})["by"] == who()
+    assert append_entry(tmp_path, {"release": "r2"})["by"] == ledger_author()
 
 
 @pytest.mark.parametrize(
@@ -77,12 +77,12 @@ def test_what_was_written_cannot_be_changed_by_whoever_opens_the_file(tmp_path, 
 
 def test_a_decision_on_an_entry_that_is_not_the_last_any_more_is_refused(tmp_path):
     # given two who look at entry 1, and one who writes
-    append_entry(tmp_path, {"release": "r1"}, after=0)
-    append_entry(tmp_path, {"release": "r2"}, after=1)
+    append_entry(tmp_path, {"release": "r1"}, expected_last_entry=0)
+    append_entry(tmp_path, {"release": "r2"}, expected_last_entry=1)
     # when the other writes, too, then that is refused, and nothing stays locked
     with pytest.raises(ValueError, match="entry 2 was written meanwhile, by another command: look, and decide again"):
-        append_entry(tmp_path, {"release": "another"}, after=1)
-    assert append_entry(tmp_path, {"release": "r3"}, after=2)["n"] == 3
+        append_entry(tmp_path, {"release": "another"}, expected_last_entry=1)
+    assert append_entry(tmp_path, {"release": "r3"}, expected_last_entry=2)["n"] == 3
     assert [entry["release"] for entry in read_ledger(tmp_path)] == ["r1", "r2", "r3"]
 
 
@@ -94,9 +94,9 @@ def mlflow(tmp_path):
         database.execute("CREATE TABLE registered_model_aliases (alias, name, version, PRIMARY KEY (name, alias))")
         database.execute("CREATE TABLE model_version_tags (key, value, name, version)")
         for version in (1, 2, 3):  # the same model was registered twice
-            tag = ("content_hash", "aaa" if version == 1 else "bbb", MODEL, version)
+            tag = ("content_hash", "aaa" if version == 1 else "bbb", REGISTERED_MODEL, version)
             database.execute("INSERT INTO model_version_tags VALUES (?, ?, ?, ?)", tag)
-        database.execute("INSERT INTO registered_model_aliases VALUES ('champion', ?, 1)", [MODEL])
+        database.execute("INSERT INTO registered_model_aliases VALUES ('champion', ?, 1)", [REGISTERED_MODEL])
     return path
 
 

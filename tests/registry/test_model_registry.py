@@ -12,15 +12,15 @@ from types import SimpleNamespace
 
 import pytest
 import requests
-from releases import FOREST, SEASONAL, lay_products
+from releases import FOREST, SEASONAL, write_products
 from servers import MlflowServer
 
 from brewcast.common.ledger import read_ledger, state_folder
-from brewcast.common.mlflow import MlflowError, mlflow_client, mlflow_name
-from brewcast.operations.backup import never_pruned, prunable
+from brewcast.common.mlflow import MlflowError, experiment_name, mlflow_client
+from brewcast.operations.backup import names_in_use, prunable_items
 from brewcast.operations.lineage import mlflow_link
 from brewcast.registry import promotion
-from brewcast.registry.model_registry import aliases, aliases_of
+from brewcast.registry.model_registry import expected_aliases, read_aliases
 from brewcast.registry.publish import publish
 
 LOGIN = "ann:se,cret%/word"
@@ -89,7 +89,7 @@ def shared(door, tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", tmp_path.name)
     door.hangs.clear()
     door.refuses = None
-    lay_products(tmp_path, "key1", SEASONAL, challenger=FOREST)
+    write_products(tmp_path, "key1", SEASONAL, challenger=FOREST)
     return tmp_path
 
 
@@ -107,7 +107,9 @@ def last_of(root) -> dict:
 
 def agrees(root) -> bool:
     "Do the server's aliases say what the ledger says?"
-    return aliases("shop", root) == {name: found for name, found in aliases_of(last_of(root)).items() if found}
+    return read_aliases("shop", root) == {
+        name: found for name, found in expected_aliases(last_of(root)).items() if found
+    }
 
 
 def test_a_server_follows_every_change_of_what_serves(shared, capfd):
@@ -115,7 +117,7 @@ def test_a_server_follows_every_change_of_what_serves(shared, capfd):
     told = publish("shop", shared)
     # then model and aliases are there, named after the source, and the project has no database of its own
     assert {"model", "ledger", "aliases"} <= set(told["changed"]) and told["follows"]
-    assert mlflow_name("shop", shared) == f"{shared.name}-shop"
+    assert experiment_name("shop", shared) == f"{shared.name}-shop"
     assert agrees(shared) and not (shared / "state/shop/mlflow.db").exists()
     # when it is published again, there is nothing to do
     assert publish("shop", shared)["changed"] == []
@@ -138,7 +140,7 @@ def test_what_serves_does_not_wait_for_a_server(shared, door, monkeypatch, capfd
         door.refuses = "/registered-models/"
     if fault == "away":
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://{QUOTED}@127.0.0.1:1")
-    lay_products(shared, "key2", FOREST)
+    write_products(shared, "key2", FOREST)
     # when another model is published, then it serves, and the warning says what, where and the way out
     told = publish("shop", shared)
     assert last_of(shared)["recipe"] == FOREST and "ledger" in told["changed"] and not told["follows"]
@@ -183,7 +185,7 @@ def test_a_server_that_dies_between_two_calls_of_a_publish_follows_later(shared,
     publish("shop", shared)
     assert agrees(shared)
     with mlflow_client("shop", shared) as (client, experiment):
-        assert len(client.search_model_versions(f"name = '{mlflow_name('shop', shared)}'")) == 2
+        assert len(client.search_model_versions(f"name = '{experiment_name('shop', shared)}'")) == 2
         runs = client.search_runs([experiment])
         assert sorted(run.info.status for run in runs) == ["FINISHED", "FINISHED"]
 
@@ -192,7 +194,7 @@ def test_another_projects_model_of_the_same_name_is_left_alone(shared, monkeypat
     # given two projects with a source of one name, on one server
     publish("shop", shared)
     other = tmp_path_factory.mktemp("other")
-    lay_products(other, "key1", FOREST)
+    write_products(other, "key1", FOREST)
     monkeypatch.setenv("BREWCAST_BY", "bob@till-9")
     # when the second publishes, then it serves, and is told how to set its own apart
     assert not publish("shop", other)["follows"]
@@ -208,18 +210,18 @@ def test_what_asks_mlflow_does_a_sensible_thing_with_a_server(shared, door):
     entry = last_of(shared)
     at = SimpleNamespace(root=shared, source="shop", entry=entry)
     # a trace names the server's version and run, without the login
-    link = mlflow_link(at, serves=True)
+    link = mlflow_link(at, is_serving=True)
     assert link["state"] == "ok" and link["path"] == f"http://127.0.0.1:{door.port}" and "champion" in link["aliases"]
     # one that is away is a link that nobody could look at, and no end of the trace
     door.refuses = "/registered-models/"
-    found = mlflow_link(at, serves=True)
+    found = mlflow_link(at, is_serving=True)
     door.refuses = "/model-versions/"
-    found = mlflow_link(at, serves=True)
+    found = mlflow_link(at, is_serving=True)
     assert found["state"] == "gone" and "not looked at: MLflow at" in found["told"][0] and SECRET not in str(found)
     # what is pruned is the project's own alone, and needs no server
     door.refuses, before = "/", len(door.seen)
-    assert entry["model_hash"][:12] in never_pruned(shared, "shop")["model"]
-    assert [item for item in prunable(shared, "shop", 0) if item["kind"] in ("model", "leftover")] == []
+    assert entry["model_hash"][:12] in names_in_use(shared, "shop")["model"]
+    assert [item for item in prunable_items(shared, "shop", 0) if item["kind"] in ("model", "leftover")] == []
     assert len(door.seen) == before
 
 
@@ -263,7 +265,7 @@ def test_a_build_tells_that_its_server_is_away_and_ends_as_it_should_once_it_is_
     assert len(read_ledger(state)) == len(before) + 1 and (state / "mlflow.db").read_bytes() == database
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("MLFLOW_TRACKING_URI", server.url)  # by no door
-        assert aliases("simulated", project.root) == {n: h for n, h in aliases_of(entry).items() if h}
+        assert read_aliases("simulated", project.root) == {n: h for n, h in expected_aliases(entry).items() if h}
         with mlflow_client("simulated", project.root) as (client, experiment):
             card = json.loads((project.root / "products/simulated/train/card.json").read_text())
             (run,) = client.search_runs([experiment], f"tags.content_hash = '{card['content_hash']}'")
@@ -276,4 +278,4 @@ def test_a_build_tells_that_its_server_is_away_and_ends_as_it_should_once_it_is_
     # when nothing is left to do, that is said; with the project's own database again, it is let follow
     assert "nothing to do" in project.run(command, **variables).err
     assert "published: " in project.run(command).err
-    assert aliases("simulated", project.root) == {n: h for n, h in aliases_of(entry).items() if h}
+    assert read_aliases("simulated", project.root) == {n: h for n, h in expected_aliases(entry).items() if h}

@@ -6,12 +6,19 @@ import sys
 
 import pytest
 from conftest import ROOT
-from live_rows import CLOSED, JUNE, MARCH, OPEN, set_cutoff
-from servers import PASSWORD, QUOTED
+from live_rows import CLOSED_STORE, JUNE, MARCH, OPEN_STORES, set_cutoff
+from servers import PASSWORD, QUOTED_PASSWORD
 
 from brewcast.common.core import read_parquet, write_parquet
-from brewcast.model.feature_store import view_features
-from brewcast.registry.online_writer import feast_settings, held, hold, keep_only, push_online, tables_hash
+from brewcast.model.feature_store import feature_views
+from brewcast.registry.online_writer import (
+    feast_settings,
+    push_online,
+    read_pushed_hash,
+    remove_other_series,
+    tables_hash,
+    write_pushed_hash,
+)
 from brewcast.serving.online_store import entity_key, open_rows
 
 pytest_plugins = ["live_rows"]  # a project's feature tables, and servers that hold a cutoff's rows
@@ -23,19 +30,19 @@ def test_a_closed_store_is_removed_corrected_data_arrive_and_the_same_again_chan
     root = tmp_path / "project"
     subprocess.run(["cp", "-a", live_project, root], check=True)
     folder = root / "products/toy/features"
-    reader = open_rows(server.url, **view_features(folder, "toy"), timeout=20)
+    reader = open_rows(server.url, **feature_views(folder, "toy"), timeout=20)
     # given March's rows, when June's are pushed, the store that closed is gone
     set_cutoff(root, MARCH)
     push_online(root, "toy", server.url)
-    march = reader.read([*OPEN, CLOSED], as_of=MARCH)
-    assert list(march) == [*OPEN, CLOSED]
+    march = reader.read([*OPEN_STORES, CLOSED_STORE], as_of=MARCH)
+    assert list(march) == [*OPEN_STORES, CLOSED_STORE]
     set_cutoff(root, JUNE)
     assert push_online(root, "toy", server.url)["removed"] == 1
-    june = reader.read([*OPEN, CLOSED], as_of=JUNE)
-    assert list(june) == OPEN
+    june = reader.read([*OPEN_STORES, CLOSED_STORE], as_of=JUNE)
+    assert list(june) == OPEN_STORES
     # given the same rows, nothing changes
     assert not push_online(root, "toy", server.url)["changed"]
-    assert reader.read(OPEN, as_of=JUNE) == june
+    assert reader.read(OPEN_STORES, as_of=JUNE) == june
     # given another value for the same cutoff, it is served
     history = read_parquet(folder / "history.parquet")
     mine = (history.series_id == "S1") & (history.event_timestamp == JUNE)
@@ -45,7 +52,7 @@ def test_a_closed_store_is_removed_corrected_data_arrive_and_the_same_again_chan
     # given an older month that is published again, its rows are served, and none of the newer month
     set_cutoff(root, MARCH)
     push_online(root, "toy", server.url)
-    assert reader.read([*OPEN, CLOSED], as_of=MARCH) == march
+    assert reader.read([*OPEN_STORES, CLOSED_STORE], as_of=MARCH) == march
     # given a correction by which a store was not open at the cutoff, it is gone
     set_cutoff(root, JUNE)
     push_online(root, "toy", server.url)
@@ -53,25 +60,25 @@ def test_a_closed_store_is_removed_corrected_data_arrive_and_the_same_again_chan
         table = read_parquet(folder / f"{name}.parquet")
         write_parquet(table[(table.series_id != "S2") | (table.event_timestamp != JUNE)], folder / f"{name}.parquet")
     assert push_online(root, "toy", server.url)["removed"] == 1
-    assert list(reader.read(OPEN, as_of=JUNE)) == [series_id for series_id in OPEN if series_id != "S2"]
+    assert list(reader.read(OPEN_STORES, as_of=JUNE)) == [series_id for series_id in OPEN_STORES if series_id != "S2"]
     reader.close()
 
 
 def test_a_push_that_was_killed_is_done_again(live_project, rows, pushed, monkeypatch):
-    asked = held(rows)
+    asked = read_pushed_hash(rows)
     assert asked == tables_hash(live_project / "products/toy/features")
-    hold(rows, "what another build asked for")
+    write_pushed_hash(rows, "what another build asked for")
 
     def killed(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("brewcast.registry.online_writer.keep_only", killed)
+    monkeypatch.setattr("brewcast.registry.online_writer.remove_other_series", killed)
     with pytest.raises(KeyboardInterrupt):
         push_online(live_project, "toy", pushed.url)
-    assert held(rows) is None
+    assert read_pushed_hash(rows) is None
     monkeypatch.undo()
     assert push_online(live_project, "toy", pushed.url)["changed"]
-    assert held(rows) == asked
+    assert read_pushed_hash(rows) == asked
 
 
 def test_a_push_with_nothing_to_do_does_not_import_feast(live_project, pushed):
@@ -91,7 +98,7 @@ def test_what_another_project_keeps_in_the_same_redis_is_left_alone(live_project
     others = [entity_key("S1") + b"old_brewcast_toy", b"a key of someone else's"]
     for key in others:
         rows.client.hset(key, "_ts:ahead", b"\x08\x01")
-    assert keep_only(rows, list(map(entity_key, OPEN))) == 0
+    assert remove_other_series(rows, list(map(entity_key, OPEN_STORES))) == 0
     assert rows.client.exists(*others) == 2
 
 
@@ -113,7 +120,7 @@ def test_feast_reads_from_its_settings_what_the_url_says():
     from feast.infra.online_stores.redis import RedisOnlineStore
 
     # given a password with every sign that connection strings are taken apart at
-    quoted = f"redis://someone:{QUOTED}@store.example:6390/3?ssl_cert_reqs=none"
+    quoted = f"redis://someone:{QUOTED_PASSWORD}@store.example:6390/3?ssl_cert_reqs=none"
     # when Feast takes its own setting apart
     nodes, options = RedisOnlineStore._parse_connection_string(feast_settings(quoted)["connection_string"])
     # then it has the host, and the password as it was
@@ -121,7 +128,9 @@ def test_feast_reads_from_its_settings_what_the_url_says():
     told = {"db": 3, "username": "someone", "password": PASSWORD, "ssl": False, "ssl_cert_reqs": "none"}
     assert options == told
     # and for PostgreSQL certificates have Feast's names
-    settings = feast_settings(f"postgresql://someone:{QUOTED}@store.example/shop?sslmode=verify-full&sslrootcert=/ca")
+    settings = feast_settings(
+        f"postgresql://someone:{QUOTED_PASSWORD}@store.example/shop?sslmode=verify-full&sslrootcert=/ca"
+    )
     assert (settings["type"], settings["password"], settings["database"]) == ("postgres", PASSWORD, "shop")
     assert (settings["sslmode"], settings["sslrootcert_path"]) == ("verify-full", "/ca")
 

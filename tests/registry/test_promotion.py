@@ -16,19 +16,19 @@ from collections import Counter
 from types import SimpleNamespace
 
 import pytest
-from clients import serving
-from releases import FOREST, ROOT, SEASONAL, lay_products, lay_settings
-from waits import until
+from clients import run_service
+from releases import FOREST, ROOT, SEASONAL, write_products, write_settings
+from waits import wait_until
 
 from brewcast.common.ledger import read_ledger
-from brewcast.delivery.package import call, quiet_environment
+from brewcast.delivery.package import http_request, isolated_environment
 from brewcast.registry import promotion
 from brewcast.registry.ledger_writer import append_entry
-from brewcast.registry.model_registry import aliases
+from brewcast.registry.model_registry import read_aliases
 from brewcast.registry.publish import publish
 from brewcast.serving.prediction_log import read_predictions
 from brewcast.serving.release import Release
-from brewcast.serving.traffic import place_of
+from brewcast.serving.traffic import traffic_bucket
 
 STORES = [f"STORE{101 + i}" for i in range(12)]
 
@@ -37,11 +37,11 @@ STORES = [f"STORE{101 + i}" for i in range(12)]
 def published(tmp_path_factory):
     "A project in which the seasonal baseline serves, a forest is its shadow, and `last_month` served before."
     root = tmp_path_factory.mktemp("shop")
-    lay_products(root, "key1", {"name": "last_month", "params": {}})
+    write_products(root, "key1", {"name": "last_month", "params": {}})
     publish("shop", root)
-    lay_products(root, "key2", SEASONAL, "refuse", challenger=FOREST)
+    write_products(root, "key2", SEASONAL, "refuse", challenger=FOREST)
     publish("shop", root)
-    lay_settings(root)
+    write_settings(root)
     return root
 
 
@@ -57,7 +57,7 @@ def agree(root) -> dict:
     expected = {"champion": entry["model_hash"][:12]}
     if entry["challenger"]:
         expected["challenger"] = entry["challenger"]["model_hash"][:12]
-    assert aliases("shop", root) == expected
+    assert read_aliases("shop", root) == expected
     return entry
 
 
@@ -67,7 +67,7 @@ def agree(root) -> dict:
 @pytest.fixture
 def running(project, tmp_path):
     "The service as `make serve` starts it, and clients that ask it all the time and keep every answer."
-    environment = quiet_environment(tmp_path / "bentoml") | {"PYTHONPATH": str(ROOT)}
+    environment = isolated_environment(tmp_path / "bentoml") | {"PYTHONPATH": str(ROOT)}
     environment |= {"BREWCAST_STATE": str(project / "state/shop")}
     command = [sys.executable, "-m", "bentoml", "serve", "brewcast.serving.bento:Brewcast", "--port", "PORT"]
     answers, stop = [], threading.Event()
@@ -84,7 +84,7 @@ def running(project, tmp_path):
                 answers.append((0, repr(error)))
                 connection.close()
 
-    with serving(command, tmp_path / "serve.log", cwd=ROOT, env=environment) as service:
+    with run_service(command, tmp_path / "serve.log", cwd=ROOT, env=environment) as service:
         clients = [threading.Thread(target=client, args=[service.port]) for _ in range(4)]
         for thread in clients:
             thread.start()
@@ -112,7 +112,7 @@ def until_answered_by(running, versions):
         new = [answer for status, answer in running.answers[begun:] if status == 200]
         return new and [row["model_version"] for row in new[-1]] == versions
 
-    until(answered, f"answered by {versions}", patience=30, log=running.log)
+    wait_until(answered, f"answered by {versions}", patience=30, log=running.log)
 
 
 def test_split_promote_and_rollback_take_effect_at_once_and_without_a_failed_request(running):
@@ -122,7 +122,7 @@ def test_split_promote_and_rollback_take_effect_at_once_and_without_a_failed_req
     until_answered_by(running, [champion] * 12)
     # when the challenger gets a share of the stores, then it answers these, by their names, and the champion the rest
     assert "answers 40% of the stores" in brewcast(running.root, "split", "40")
-    shared = [challenger if place_of(store) < 40 else champion for store in STORES]
+    shared = [challenger if traffic_bucket(store) < 40 else champion for store in STORES]
     assert 0 < shared.count(challenger) < 12
     until_answered_by(running, shared)
     # when it is promoted, then it answers all
@@ -165,8 +165,8 @@ def test_a_release_that_fails_its_check_is_not_switched_to_and_the_old_one_goes_
     back = {name: first[name] for name in ("release", "recipe", "cutoff", "train_through", "model_hash", "made_in")}
     harmed = {name: value for name, value in entry.items() if name not in ("n", "at", "by")} | back
     append_entry(running.root / "state/shop", harmed | {"challenger": None})
-    refused = lambda: b"brewcast_release_refused_total 1.0" in call(running.port, "GET", "/metrics")[1]  # noqa: E731
-    until(refused, "refused", patience=30, log=running.log)
+    refused = lambda: b"brewcast_release_refused_total 1.0" in http_request(running.port, "GET", "/metrics")[1]  # noqa: E731
+    wait_until(refused, "refused", patience=30, log=running.log)
     assert "is not switched to" in running.log.read_text()
     until_answered_by(running, [entry["release"]] * 12)
     # and a rollback heals it, without a restart
@@ -180,7 +180,7 @@ def test_a_ledger_that_is_damaged_for_a_moment_is_followed_again(running):
     ledger, entry = running.root / "state/shop/ledger.db", read_ledger(running.root / "state/shop")[-1]
     good = ledger.read_bytes()
     ledger.write_bytes(os.urandom(5000))
-    until(lambda: "the ledger cannot be read" in running.log.read_text(), "said", patience=30)
+    wait_until(lambda: "the ledger cannot be read" in running.log.read_text(), "said", patience=30)
     until_answered_by(running, [entry["release"]] * 12)  # it goes on
     # when it is whole again, then the next command takes effect
     ledger.write_bytes(good)
@@ -205,7 +205,7 @@ def test_what_was_taken_back_is_not_what_a_later_rollback_returns_to(project):
     # given a release that served, was replaced by hand, came back with a build, and was rolled back
     brewcast(project, "promote", "--yes")
     promoted, old = agree(project)["release"], read_ledger(project / "state/shop")[1]["release"]
-    lay_products(project, "key3", SEASONAL, "refuse")
+    write_products(project, "key3", SEASONAL, "refuse")
     publish("shop", project)
     assert agree(project)["release"] == old
     brewcast(project, "rollback", "--reason", "bad orders")
@@ -224,9 +224,9 @@ def test_a_release_that_served_twice_is_not_rolled_back_to_itself():
     served = [{"action": "publish", "release": name, "from": None} for name in ("r1", "r2", "r1", "r2")]
     ledger = [*served, {"action": "rollback", "release": "r1", "from": "r2"}]
     # then there is none to return to, however often it came and went
-    assert [entry["release"] for entry in promotion.in_charge(ledger)] == ["r1"]
+    assert [entry["release"] for entry in promotion.rollback_stack(ledger)] == ["r1"]
     again = [*ledger, {"action": "promote", "release": "r2", "from": "r1"}]
-    assert [entry["release"] for entry in promotion.in_charge(again)] == ["r1", "r2"]
+    assert [entry["release"] for entry in promotion.rollback_stack(again)] == ["r1", "r2"]
 
 
 def test_history_tells_who_did_what_when_and_what_was_in_production_then(project):

@@ -11,18 +11,18 @@ import sys
 from pathlib import Path
 
 import pytest
-from killing import die_before_effect, in_a_fork
-from releases import FOREST, ROOT, SEASONAL, VERDICTS, lay_products, made_products
+from killing import die_before_effect, run_in_fork
+from releases import FOREST, ROOT, SEASONAL, VERDICTS, make_products, write_products
 
 from brewcast.common.core import read_json, write_json, write_parquet
 from brewcast.common.hashing import sha256
-from brewcast.common.ledger import CHAMPION, archive_name, read_ledger, resolve_inputs
+from brewcast.common.ledger import CHAMPION_KEYS, archived_forecast_path, read_ledger, resolve_inputs
 from brewcast.common.lock import project_lock
-from brewcast.common.paths import NoRoom
-from brewcast.delivery.package import bento_hashes, build_bento, hashes, quiet_environment
+from brewcast.common.paths import DiskFullError
+from brewcast.delivery.package import bento_hashes, build_bento, folder_hashes, isolated_environment
 from brewcast.registry import promotion
-from brewcast.registry.model_registry import aliases
-from brewcast.registry.publish import NotTrusted, publish
+from brewcast.registry.model_registry import read_aliases
+from brewcast.registry.publish import UntrustedDataError, publish
 
 
 def what_is_there(root: Path) -> dict:
@@ -37,9 +37,11 @@ def what_is_there(root: Path) -> dict:
         )
         begun = database.execute("SELECT count(*) FROM runs WHERE status = 'RUNNING' AND lifecycle_stage = 'active'")
         assert begun.fetchone() == (0,)
-    files = {name: digest for name, digest in hashes(state).items() if not name.startswith(("ml", ".lock", "ledger"))}
+    files = {
+        name: digest for name, digest in folder_hashes(state).items() if not name.startswith(("ml", ".lock", "ledger"))
+    }
     ledger = [{k: v for k, v in entry.items() if k not in ("at", "by")} for entry in read_ledger(state)]
-    named = aliases("shop", root)
+    named = read_aliases("shop", root)
     return {"ledger": ledger, "files": files, "current": os.readlink(state / "current"), "aliases": named} | {
         "versions": versions,
         "runs": finished,
@@ -50,7 +52,7 @@ def what_is_there(root: Path) -> dict:
 def first(tmp_path_factory):
     "A project in which the seasonal baseline serves."
     root = tmp_path_factory.mktemp("project")
-    lay_products(root, "key1", SEASONAL)
+    write_products(root, "key1", SEASONAL)
     publish("shop", root)
     return root
 
@@ -74,7 +76,7 @@ def test_the_first_publish_makes_everything(first):
     assert entry["model_hash"] == sha256(first / "products/shop/forecast/model.joblib")
     assert there["current"] == f"releases/{release['release']}"
     assert there["aliases"] == {"champion": entry["model_hash"][:12]}
-    assert hashes(first / "state/shop/current") == hashes(first / "products/shop/package/release")
+    assert folder_hashes(first / "state/shop/current") == folder_hashes(first / "products/shop/package/release")
     assert f"forecasts/2024-04-30-{release['release']}.parquet" in there["files"]
 
 
@@ -87,7 +89,7 @@ def test_publishing_again_does_nothing_and_says_so(project):
 
 def test_the_same_release_from_another_build_is_no_new_entry(project):
     # given the same products under another build's key: its code changed, and nothing came of it
-    lay_products(project, "key2", SEASONAL)
+    write_products(project, "key2", SEASONAL)
     assert publish("shop", project)["changed"] == []
     assert len(read_ledger(project / "state/shop")) == 1
 
@@ -95,7 +97,7 @@ def test_the_same_release_from_another_build_is_no_new_entry(project):
 def test_a_promotion_moves_everything_and_keeps_what_was(project):
     # given another build, whose forest is promoted
     old = what_is_there(project)
-    folder = lay_products(project, "key2", FOREST)
+    folder = write_products(project, "key2", FOREST)
     # when it is published
     done = publish("shop", project)
     # then every part moved, and what served before is still there
@@ -111,7 +113,7 @@ def test_a_promotion_moves_everything_and_keeps_what_was(project):
 
 def test_a_refused_candidate_is_the_challenger_and_a_refit_is_an_entry(project):
     # given a build whose candidate, a forest, was refused; the champion was fitted on new rows
-    folder = lay_products(project, "key2", SEASONAL, "refuse", stores=13, challenger=FOREST)
+    folder = write_products(project, "key2", SEASONAL, "refuse", stores=13, challenger=FOREST)
     # when it is published
     publish("shop", project)
     # then the champion's recipe serves with its new release, and the candidate is registered, and ready, beside it
@@ -122,32 +124,34 @@ def test_a_refused_candidate_is_the_challenger_and_a_refit_is_an_entry(project):
     assert (last["challenger"]["recipe"], last["share"]) == (FOREST, 0)
     content_hash = sha256(folder / "forecast/challenger/model.joblib")[:12]
     assert there["aliases"] == {"champion": last["model_hash"][:12], "challenger": content_hash}
-    assert hashes(state / "releases" / last["challenger"]["release"]) == hashes(folder / "package/challenger")
-    assert (state / archive_name(last["challenger"])).exists()
+    assert folder_hashes(state / "releases" / last["challenger"]["release"]) == folder_hashes(
+        folder / "package/challenger"
+    )
+    assert (state / archived_forecast_path(last["challenger"])).exists()
     assert publish("shop", project)["changed"] == []
     # and when the next one is promoted without a contest, nobody is the challenger any more
-    lay_products(project, "key3", FOREST)
+    write_products(project, "key3", FOREST)
     publish("shop", project)
     assert set(what_is_there(project)["aliases"]) == {"champion"}
 
 
 def test_a_challenger_s_share_goes_on_with_the_same_recipes_and_ends_with_others(project):
     # given a split, and the next month's build of the same two recipes
-    lay_products(project, "key2", SEASONAL, "refuse", stores=13, challenger=FOREST)
+    write_products(project, "key2", SEASONAL, "refuse", stores=13, challenger=FOREST)
     publish("shop", project)
     promotion.split("shop", 10, project)
-    lay_products(project, "key3", SEASONAL, "refuse", stores=14, challenger=FOREST)
+    write_products(project, "key3", SEASONAL, "refuse", stores=14, challenger=FOREST)
     publish("shop", project)
     assert read_ledger(project / "state/shop")[-1]["share"] == 10
     # when the recipes are others, then the challenger is a shadow first
-    lay_products(project, "key4", FOREST, stores=14, challenger=SEASONAL)
+    write_products(project, "key4", FOREST, stores=14, challenger=SEASONAL)
     publish("shop", project)
     assert read_ledger(project / "state/shop")[-1]["share"] == 0
 
 
 def test_products_of_before_a_rollback_do_not_undo_it(project):
     # given a promotion that was taken back
-    lay_products(project, "key2", FOREST)
+    write_products(project, "key2", FOREST)
     publish("shop", project)
     promotion.rollback("shop", project)
     # then the old products are not published again, and the next build knows what is barred
@@ -179,7 +183,7 @@ def run_and_die(root: Path, at: int, client_call: str | None = None) -> int:
             setattr(MlflowClient, client_call, die_after_call)
         publish("shop", root)
 
-    return in_a_fork(work)
+    return run_in_fork(work)
 
 
 @pytest.fixture(scope="module")
@@ -190,14 +194,14 @@ def undisturbed(first, tmp_path_factory):
 
     root = tmp_path_factory.mktemp("undisturbed") / "project"
     shutil.copytree(first, root, symlinks=True)
-    lay_products(root, "key2", FOREST)
+    write_products(root, "key2", FOREST)
     assert run_and_die(root, 10**9) == 0
     return what_is_there(root)
 
 
 def killed_and_healed(first: Path, root: Path, at: int, client_call: str | None = None) -> tuple[int, dict]:
     shutil.copytree(first, root, symlinks=True)
-    lay_products(root, "key2", FOREST)
+    write_products(root, "key2", FOREST)
     status = run_and_die(root, at, client_call)
     assert status in (0, 9)
     # what a build sees then is what it saw before, whatever was done already
@@ -256,15 +260,15 @@ def test_a_full_disk_is_named_with_what_is_free_and_needed_and_costs_nothing(
 ):
     # given a promotion, and too little room for it in the state
     root, said = small_disk(first, kilobytes * 1024), tmp_path / "said"
-    lay_products(root, "key2", FOREST)
+    write_products(root, "key2", FOREST)
 
     def work():
         try:
             publish("shop", root)
-        except NoRoom as error:
+        except DiskFullError as error:
             said.write_text(str(error))
 
-    assert in_a_fork(work) == 0
+    assert run_in_fork(work) == 0
     # then it is said where, how much and what to do, in no library's words
     state = root / "state/shop"
     assert re.search("publish has no room.* it takes about 0|MLflow has no room", said.read_text())
@@ -283,26 +287,26 @@ def test_a_full_disk_is_named_with_what_is_free_and_needed_and_costs_nothing(
 
 def test_a_build_does_not_see_its_own_entry(project):
     # given a ledger of two builds
-    lay_products(project, "key2", FOREST)
+    write_products(project, "key2", FOREST)
     publish("shop", project)
     one, two = read_ledger(project / "state/shop")
     # then each sees what was there before it, and a third one sees the last
-    assert resolve_inputs("shop", project, "key3")["champion"] == {name: two[name] for name in CHAMPION}
-    assert resolve_inputs("shop", project, "key2")["champion"] == {name: one[name] for name in CHAMPION}
+    assert resolve_inputs("shop", project, "key3")["champion"] == {name: two[name] for name in CHAMPION_KEYS}
+    assert resolve_inputs("shop", project, "key2")["champion"] == {name: one[name] for name in CHAMPION_KEYS}
     # a later build in between: going back to the old data is a new build, which knows the newer champion
     assert resolve_inputs("shop", project, "key1")["champion"]["recipe"] == FOREST
 
 
 def test_nothing_is_published_from_data_that_is_not_trusted_where_something_serves(tmp_path):
     # given a first release from data that is not trusted: nothing serves yet, so there is nothing to keep
-    decision = lay_products(tmp_path, "k1", SEASONAL) / "monitor/decision.json"
+    decision = write_products(tmp_path, "k1", SEASONAL) / "monitor/decision.json"
     write_json({"trusted": False, "reason": "prices are in cents"}, decision)
     publish("shop", tmp_path)
     # when the next month's data is not trusted
-    decision = lay_products(tmp_path, "k2", FOREST) / "monitor/decision.json"
+    decision = write_products(tmp_path, "k2", FOREST) / "monitor/decision.json"
     write_json({"trusted": False, "reason": "prices are in cents"}, decision)
     before = read_ledger(tmp_path / "state/shop")
-    with pytest.raises(NotTrusted, match="prices are in cents; what serves stays"):
+    with pytest.raises(UntrustedDataError, match="prices are in cents; what serves stays"):
         publish("shop", tmp_path)
     # then what serves stays
     assert read_ledger(tmp_path / "state/shop") == before and len(before) == 1
@@ -329,7 +333,7 @@ def other_verdict(folder):
 
 
 def other_forecast(folder):
-    table = made_products(folder / "other").table
+    table = make_products(folder / "other").table
     write_parquet(table.assign(forecast=1.0), folder / "forecast/forecast.parquet")
 
 
@@ -350,7 +354,7 @@ def one_more_file(folder):
 def test_products_of_two_builds_are_refused_and_change_nothing(project, change):
     # given products, one of which is of another build
     before = what_is_there(project)
-    folder = lay_products(project, "key2", FOREST)
+    folder = write_products(project, "key2", FOREST)
     change(folder)
     # then publish refuses, says what to do, and nothing has moved
     with pytest.raises(ValueError, match="not what package/package.json was made with; build again, `make build"):
@@ -359,7 +363,7 @@ def test_products_of_two_builds_are_refused_and_change_nothing(project, change):
 
 
 def test_a_release_that_was_changed_is_not_unpickled(project):
-    folder = lay_products(project, "key2", FOREST)
+    folder = write_products(project, "key2", FOREST)
     with open(folder / "package/release/model.joblib", "ab") as model:
         model.write(b" ")
     with pytest.raises(ValueError, match="model.joblib is missing or was changed"):
@@ -368,7 +372,7 @@ def test_a_release_that_was_changed_is_not_unpickled(project):
 
 def test_a_broken_ledger_is_not_written_over(project):
     path = project / "state/shop/ledger.db"
-    lay_products(project, "key2", FOREST)
+    write_products(project, "key2", FOREST)
     harmed = path.read_bytes()[:100] + b"something else" * 1000
     path.write_bytes(harmed)
     with pytest.raises(ValueError, match="ledger.db is no ledger"):
@@ -391,7 +395,7 @@ def test_what_was_deleted_or_harmed_is_made_again(project, harmed):
 
 
 def test_a_newer_code_s_bento_of_the_same_release_replaces_the_older(project):
-    folder = lay_products(project, "key2", SEASONAL)
+    folder = write_products(project, "key2", SEASONAL)
     (folder / "package/bento/src/service.py").write_text("# newer\n")
     package = read_json(folder / "package/package.json")
     package["bento"]["files"] = bento_hashes(folder / "package/bento")
@@ -407,7 +411,7 @@ def test_a_clone_that_was_moved_keeps_its_models(first, project):
         f"import sys, mlflow; mlflow.set_tracking_uri('sqlite:///state/shop/mlflow.db'); sys.path.insert(0, '{ROOT}')\n"
     )
     code = where + "print(mlflow.sklearn.load_model('models:/brewcast@champion').rate)"
-    environment = quiet_environment(project) | {"MLFLOW_DISABLE_TELEMETRY": "true"}
+    environment = isolated_environment(project) | {"MLFLOW_DISABLE_TELEMETRY": "true"}
     done = subprocess.run([sys.executable, "-c", code], cwd=project, env=environment, capture_output=True, text=True)
     # then MLflow loads the champion from the copy, and no absolute path is in its database
     assert done.stdout.strip() == "rate_seasonal", done.stderr[-1000:]
@@ -432,7 +436,7 @@ def test_publish_waits_for_whoever_holds_the_lock(project):
 
 def test_bentoml_finds_the_published_bento(tmp_path):
     # given a real Bento, published
-    folder = lay_products(tmp_path, "key1", SEASONAL)
+    folder = write_products(tmp_path, "key1", SEASONAL)
     work = tmp_path / "work"
     work.mkdir()
     shutil.rmtree(folder / "package/bento")
@@ -442,7 +446,7 @@ def test_bentoml_finds_the_published_bento(tmp_path):
     write_json(package, folder / "package/package.json")
     done = publish("shop", tmp_path)
     # then BentoML's own store, under the state, holds it
-    environment = quiet_environment(tmp_path / "state/shop/bentoml")
+    environment = isolated_environment(tmp_path / "state/shop/bentoml")
     command = [sys.executable, "-m", "bentoml", "get", "brewcast:latest", "-o", "json"]
     shown = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
     assert json.loads(shown.stdout)["version"] == done["release"]

@@ -3,33 +3,37 @@
 import json
 
 import pytest
-from clients import ONE, application, post
-from releases import made_release
-from waits import until
+from clients import ONE_STORE, post, run_application
+from releases import make_release
+from waits import wait_until
 
-from brewcast.delivery.package import call
-from brewcast.serving.api_keys import add_key, hash_key, read_keys, remove_key, whose_key
+from brewcast.delivery.package import http_request
+from brewcast.serving.api_keys import add_key, hash_key, key_owner, read_keys, remove_key
 
 
 @pytest.fixture(scope="module")
 def release(tmp_path_factory):
-    return made_release(tmp_path_factory.mktemp("release"))
+    return make_release(tmp_path_factory.mktemp("release"))
 
 
 def until_status(port, status, authorization):
-    until(lambda: post(port, ONE, authorization=authorization)[0] == status, f"answered with {status}", patience=10)
+    wait_until(
+        lambda: post(port, ONE_STORE, authorization=authorization)[0] == status, f"answered with {status}", patience=10
+    )
 
 
 def test_with_keys_nobody_without_one_gets_a_forecast(release, tmp_path):
     key = add_key(tmp_path / "keys.json", "planner")
     assert key not in (tmp_path / "keys.json").read_text()
-    with application(release.folder, tmp_path, api_keys=tmp_path / "keys.json") as served:
+    with run_application(release.folder, tmp_path, api_keys=tmp_path / "keys.json") as served:
         for wrong in ({}, {"authorization": "Bearer nonsense"}, {"authorization": f"Basic {key}"}):
-            status, content = post(served.port, ONE, **wrong)
+            status, content = post(served.port, ONE_STORE, **wrong)
             assert (status, content["detail"][0]["field"]) == (401, "authorization")
-        assert post(served.port, ONE, authorization=f"Bearer {key}")[0] == 200
-        assert call(served.port, "GET", "/metrics")[0] == call(served.port, "GET", "/versions")[0] == 401
-        assert call(served.port, "GET", "/livez")[0] == call(served.port, "GET", "/readyz")[0] == 200
+        assert post(served.port, ONE_STORE, authorization=f"Bearer {key}")[0] == 200
+        assert (
+            http_request(served.port, "GET", "/metrics")[0] == http_request(served.port, "GET", "/versions")[0] == 401
+        )
+        assert http_request(served.port, "GET", "/livez")[0] == http_request(served.port, "GET", "/readyz")[0] == 200
         # and a key that is replaced, or taken away, is in force without a restart; without the file nobody is let in
         second = add_key(tmp_path / "keys.json", "planner")
         until_status(served.port, 200, f"Bearer {second}")
@@ -42,7 +46,7 @@ def test_with_keys_nobody_without_one_gets_a_forecast(release, tmp_path):
 def test_a_file_of_keys_that_holds_something_else_stops_the_start(release, tmp_path):
     (tmp_path / "keys.json").write_text('{"planner": "a key as it is"}')
     with pytest.raises(AssertionError, match="holds something else than sha256 hashes"):
-        with application(release.folder, tmp_path, api_keys=tmp_path / "keys.json"):
+        with run_application(release.folder, tmp_path, api_keys=tmp_path / "keys.json"):
             pass
 
 
@@ -50,16 +54,16 @@ def test_a_file_of_keys_that_is_spoilt_while_it_serves_leaves_the_keys_of_before
     # given a service that lets one key in
     path = tmp_path / "keys.json"
     key = add_key(path, "planner")
-    with application(release.folder, tmp_path, api_keys=path) as served:
+    with run_application(release.folder, tmp_path, api_keys=path) as served:
         # when somebody spoils the file by hand
         good = path.read_text()
         path.write_text('{"planner": ')
-        until(lambda: "the keys of before stay" in served.log.read_text(), "said", served.process, log=served.log)
+        wait_until(lambda: "the keys of before stay" in served.log.read_text(), "said", served.process, log=served.log)
         # then who was let in still is, and once it is whole again, whom it names
-        assert post(served.port, ONE, authorization=f"Bearer {key}")[0] == 200
+        assert post(served.port, ONE_STORE, authorization=f"Bearer {key}")[0] == 200
         path.write_text(good)
         until_status(served.port, 200, f"Bearer {add_key(path, 'till')}")
-        assert post(served.port, ONE, authorization=f"bearer  {key} ")[0] == 200
+        assert post(served.port, ONE_STORE, authorization=f"bearer  {key} ")[0] == 200
 
 
 def test_keys_are_kept_as_hashes_that_only_their_owner_can_read(tmp_path):
@@ -79,7 +83,7 @@ def test_keys_are_kept_as_hashes_that_only_their_owner_can_read(tmp_path):
 @pytest.mark.parametrize("header", ["Bearer {key}", "bearer {key}", "BEARER  {key} "])
 def test_whose_key_it_is_does_not_depend_on_how_the_scheme_is_written(header):
     keys = {"planner": hash_key("abc"), "till": hash_key("def")}
-    assert whose_key({b"authorization": header.format(key="def").encode()}, keys) == "till"
+    assert key_owner({b"authorization": header.format(key="def").encode()}, keys) == "till"
 
 
 @pytest.mark.parametrize(
@@ -87,8 +91,8 @@ def test_whose_key_it_is_does_not_depend_on_how_the_scheme_is_written(header):
 )
 def test_what_is_no_key_is_nobody_s(header):
     keys = {"planner": hash_key("abc"), "till": hash_key("def")}
-    assert whose_key({b"authorization": header.encode("latin-1")}, keys) is None
-    assert whose_key({}, keys) is None and whose_key({b"authorization": b"Bearer def"}, {}) is None
+    assert key_owner({b"authorization": header.encode("latin-1")}, keys) is None
+    assert key_owner({}, keys) is None and key_owner({b"authorization": b"Bearer def"}, {}) is None
 
 
 @pytest.mark.parametrize("content", [None, "", "[]", '"abc"', '{"planner": 7}', '{"planner": "%s"}' % ("F" * 64)])

@@ -4,12 +4,12 @@ import json
 
 import pytest
 
-from brewcast.serving.api_models import MAX_STORES, MESSAGES, ForecastRequest, Plan, Refused, read_request
+from brewcast.serving.api_models import ERROR_MESSAGES, MAX_STORES, ForecastRequest, Plan, RequestError, read_request
 
 
-def refused(body) -> Refused:
+def refused(body) -> RequestError:
     "The refusal of a body, bytes or what becomes JSON."
-    with pytest.raises(Refused) as refusal:
+    with pytest.raises(RequestError) as refusal:
         read_request(body if isinstance(body, bytes) else json.dumps(body).encode())
     return refusal.value
 
@@ -64,8 +64,8 @@ def test_everything_that_is_wrong_is_named_at_once_in_words_of_our_own():
     told = fields({"store_ids": ["S1", 7, None], "plan": {"price": "3", "weather": "hot"}, "at": 1})
     # then each is named; for what is no matter of numbers with the message that clients are used to
     assert set(told) == {"store_ids[1]", "store_ids[2]", "plan.price", "plan.weather", "at"}
-    assert told["store_ids[1]"] == MESSAGES["string_type"]
-    assert told["plan.weather"] == told["at"] == MESSAGES["extra_forbidden"]
+    assert told["store_ids[1]"] == ERROR_MESSAGES["string_type"]
+    assert told["plan.weather"] == told["at"] == ERROR_MESSAGES["extra_forbidden"]
 
 
 def test_the_first_twenty_of_many_wrong_things_are_named_and_none_is_repeated():

@@ -16,20 +16,20 @@ from types import SimpleNamespace
 import joblib
 import psutil
 import pytest
-from clients import ONE, application, flood, post
-from releases import ROOT, made_release
+from clients import ONE_STORE, post, run_application, send_until_closed
+from releases import ROOT, make_release
 
 from brewcast.common.core import read_json, read_parquet
-from brewcast.delivery.package import build_bento, call, quiet_environment, serving
-from brewcast.serving.api_models import MAX_BODY
-from brewcast.serving.app import check_free, openapi, port_number, serve
+from brewcast.delivery.package import build_bento, http_request, isolated_environment, serve_bento
+from brewcast.serving.api_models import MAX_BODY_BYTES
+from brewcast.serving.app import check_port_free, openapi_document, parse_port_number, serve
 
 ANSWERED = {"store_id", "month", "forecast", "lower", "upper", "model_version", "features_as_of"}
 
 
 @pytest.fixture(scope="module")
 def release(tmp_path_factory):
-    return made_release(tmp_path_factory.mktemp("release"))
+    return make_release(tmp_path_factory.mktemp("release"))
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def served(release, tmp_path_factory):
     "The release's Bento, built and served once: some seven seconds."
     work = tmp_path_factory.mktemp("served")
     bento = build_bento(ROOT, release.folder, work)
-    with serving(bento, work) as port:
+    with serve_bento(bento, work) as port:
         (listens,) = [c.pid for c in psutil.net_connections("tcp4") if c.laddr.port == port and c.status == "LISTEN"][
             :1
         ]
@@ -73,8 +73,8 @@ def test_every_store_has_its_own_interval_and_one_without_the_young_s(served):
 
 def test_the_bento_cuts_off_a_head_that_never_ends(served):
     # given that BentoML starts uvicorn by itself
-    assert flood(served.port, b"GET / HTTP/1.1\r\nx: ", b"a" * 50_000) is not None, "64 MB went through"
-    assert post(served.port, ONE)[0] == 200
+    assert send_until_closed(served.port, b"GET / HTTP/1.1\r\nx: ", b"a" * 50_000) is not None, "64 MB went through"
+    assert post(served.port, ONE_STORE)[0] == 200
 
 
 DEEP = b'{"store_ids": ' + b"[" * 200_000 + b"]" * 200_000 + b"}"
@@ -84,14 +84,19 @@ BAD = {  # body, content type, status, the field that the answer names
     "an empty id": ({"store_ids": [""]}, "application/json", 404, "store_ids[0]"),
     "half a surrogate": (b'{"store_ids": ["\\ud800"]}', "application/json", 400, "store_ids[0]"),
     "half a surrogate in a name": (b'{"\\ud800": 1}', "application/json", 400, "body"),
-    "an unknown field": (ONE | {"stores": 3}, "application/json", 400, "stores"),
-    "a long unknown field": (ONE | {SECRET: 3}, "application/json", 400, f"{SECRET[:40]}..."),
-    "a plan that is a list": (ONE | {"plan": []}, "application/json", 400, "plan"),
-    "an unknown lever": (ONE | {"plan": {"weather": 1}}, "application/json", 400, "plan.weather"),
-    "a share above one": (ONE | {"plan": {"promotion_share": 1.5}}, "application/json", 400, "plan.promotion_share"),
-    "a price of nothing": (ONE | {"plan": {"price": 0}}, "application/json", 400, "plan.price"),
-    "a price that is text": (ONE | {"plan": {"price": "3"}}, "application/json", 400, "plan.price"),
-    "half a holiday": (ONE | {"plan": {"holidays": 0.5}}, "application/json", 400, "plan.holidays"),
+    "an unknown field": (ONE_STORE | {"stores": 3}, "application/json", 400, "stores"),
+    "a long unknown field": (ONE_STORE | {SECRET: 3}, "application/json", 400, f"{SECRET[:40]}..."),
+    "a plan that is a list": (ONE_STORE | {"plan": []}, "application/json", 400, "plan"),
+    "an unknown lever": (ONE_STORE | {"plan": {"weather": 1}}, "application/json", 400, "plan.weather"),
+    "a share above one": (
+        ONE_STORE | {"plan": {"promotion_share": 1.5}},
+        "application/json",
+        400,
+        "plan.promotion_share",
+    ),
+    "a price of nothing": (ONE_STORE | {"plan": {"price": 0}}, "application/json", 400, "plan.price"),
+    "a price that is text": (ONE_STORE | {"plan": {"price": "3"}}, "application/json", 400, "plan.price"),
+    "half a holiday": (ONE_STORE | {"plan": {"holidays": 0.5}}, "application/json", 400, "plan.holidays"),
     "a price that is NaN": (
         b'{"store_ids": ["STORE101"], "plan": {"price": NaN}}',
         "application/json",
@@ -104,9 +109,9 @@ BAD = {  # body, content type, status, the field that the answer names
         400,
         "plan.price",
     ),
-    "a plan that there is none of": (ONE | {"plan": {"price": 3}}, "application/json", 409, "plan.price"),
+    "a plan that there is none of": (ONE_STORE | {"plan": {"price": 3}}, "application/json", 409, "plan.price"),
     "a store without a plan": (
-        ONE | {"plan": {"promotion_share": 0.5}},
+        ONE_STORE | {"plan": {"promotion_share": 0.5}},
         "application/json",
         409,
         "plan.promotion_share",
@@ -133,10 +138,10 @@ BAD = {  # body, content type, status, the field that the answer names
     "UTF-16": ('{"store_ids": ["STORE101"]}'.encode("utf-16"), "application/json", 400, "body"),
     "a zero byte": (b'{"store_ids": ["\x00"]}', "application/json", 400, "body"),
     "deep JSON": (DEEP, "application/json", 400, "body"),
-    "a huge body": (b" " * (MAX_BODY + 1), "application/json", 413, "body"),
-    "text": (ONE, "text/plain", 415, "content-type"),
-    "no content type": (ONE, None, 415, "content-type"),
-    "a wrong charset": (ONE, "application/json; charset=utf-16", 415, "content-type"),
+    "a huge body": (b" " * (MAX_BODY_BYTES + 1), "application/json", 413, "body"),
+    "text": (ONE_STORE, "text/plain", 415, "content-type"),
+    "no content type": (ONE_STORE, None, 415, "content-type"),
+    "a wrong charset": (ONE_STORE, "application/json; charset=utf-16", 415, "content-type"),
     "a form": (b"store_ids=STORE101", "application/x-www-form-urlencoded", 415, "content-type"),
     "malformed multipart": (b"--x\r\nno end", "multipart/form-data", 415, "content-type"),
     "a pickle": (b"\x80\x04N.", "application/vnd.bentoml+pickle", 415, "content-type"),
@@ -162,11 +167,11 @@ def test_ten_thousand_ids_are_not_too_many(served):
 
 
 def test_a_charset_and_capitals_in_the_content_type_are_fine(served):
-    assert post(served.port, ONE, 'Application/JSON; charset="UTF-8"')[0] == 200
+    assert post(served.port, ONE_STORE, 'Application/JSON; charset="UTF-8"')[0] == 200
 
 
 def test_a_compressed_body_is_refused(served):
-    status, content = post(served.port, ONE, content_encoding="gzip")
+    status, content = post(served.port, ONE_STORE, content_encoding="gzip")
     assert (status, content["detail"][0]["field"]) == (415, "content-encoding")
 
 
@@ -196,17 +201,17 @@ def test_a_body_that_does_not_say_how_long_it_is_has_the_same_limit(served):
     ],
 )
 def test_a_wrong_method_or_page_gets_a_4xx_in_json(served, method, path, expected):
-    status, body = call(served.port, method, path)
+    status, body = http_request(served.port, method, path)
     assert status == expected
     assert set(json.loads(body)) == {"error", "detail"}
 
 
 def test_the_pages_load_nothing_from_the_network(served):
     # given every page that there is
-    index = json.loads(call(served.port, "GET", "/")[1])
+    index = json.loads(http_request(served.port, "GET", "/")[1])
     assert {"/forecast", "/versions", "/metrics", "/docs.json", "/livez", "/readyz"} <= set(index["pages"])
     for path in index["pages"]:
-        status, body = call(served.port, "GET", path)
+        status, body = http_request(served.port, "GET", path)
         # then it answers, and names no script and no foreign address
         assert status == 200
         assert b"<script" not in body and b"http://" not in body and b"https://" not in body, path
@@ -215,9 +220,9 @@ def test_the_pages_load_nothing_from_the_network(served):
 def test_openapi_is_valid_and_describes_the_request_and_the_answer(served):
     from openapi_spec_validator import validate
 
-    described = json.loads(call(served.port, "GET", "/docs.json")[1])
+    described = json.loads(http_request(served.port, "GET", "/docs.json")[1])
     validate(described)
-    validate(openapi(keys=True))
+    validate(openapi_document(needs_key=True))
     schemas = described["components"]["schemas"]
     assert set(schemas["ForecastRequest"]["properties"]) == {"store_ids", "plan"}
     assert set(schemas["Plan"]["properties"]) == {"price", "promotion_share", "holidays"}
@@ -243,11 +248,11 @@ def test_schemathesis_finds_nothing_against_our_own_openapi(served, tmp_path):
 
 
 def test_every_store_is_answered_at_once_with_get(served, release):
-    status, body = call(served.port, "GET", "/forecast")
+    status, body = http_request(served.port, "GET", "/forecast")
     answers = json.loads(body)
     assert status == 200 and [answer["store_id"] for answer in answers] == release.made.table.store_id.tolist()
     assert answers[3] == post(served.port, {"store_ids": [answers[3]["store_id"]]})[1][0]
-    with_head = call(served.port, "HEAD", "/forecast")
+    with_head = http_request(served.port, "HEAD", "/forecast")
     assert with_head == (200, b"")
 
 
@@ -286,9 +291,9 @@ def test_a_request_keeps_its_id_and_one_that_is_none_gets_one(served):
 def test_counters_have_bounded_labels(served):
     # given a client that asks for many pages
     for i in range(20):
-        call(served.port, "GET", f"/page{i}")
+        http_request(served.port, "GET", f"/page{i}")
     # then they are one line
-    counters = call(served.port, "GET", "/metrics")[1].decode()
+    counters = http_request(served.port, "GET", "/metrics")[1].decode()
     assert 'path="other",status="404"' in counters
     assert "page1" not in counters
 
@@ -315,7 +320,7 @@ def test_a_broken_connection_and_half_a_request_harm_nobody(served):
         with socket.create_connection(("127.0.0.1", served.port)) as connection:
             connection.sendall(sent)
     # then the next one is answered
-    assert post(served.port, ONE)[0] == 200
+    assert post(served.port, ONE_STORE)[0] == 200
 
 
 def test_the_log_holds_no_input_and_no_error(served):
@@ -335,7 +340,7 @@ def test_a_release_that_fails_its_check_is_never_ready(served, tmp_path):
         changed.write(b" ")
     # when it is served, it does not become ready
     with pytest.raises(RuntimeError, match="model.onnx is missing or was changed"):
-        with serving(tmp_path / "bento", tmp_path, start_within=7):
+        with serve_bento(tmp_path / "bento", tmp_path, start_within=7):
             pass
 
 
@@ -372,7 +377,7 @@ def test_the_service_imports_nothing_of_training(release, tmp_path):
         "s.forecast(serving, ['STORE120'], {'promotion_share': 0.5})\n"
         "print(*sorted(n for n in sys.modules if '.' not in n))"
     )
-    environment = quiet_environment(tmp_path) | {"PYTHONPATH": str(ROOT)}
+    environment = isolated_environment(tmp_path) | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
     )
@@ -386,9 +391,9 @@ def test_the_service_imports_nothing_of_training(release, tmp_path):
 def test_over_capacity_the_rest_is_turned_away_and_what_is_let_in_is_right(release, tmp_path):
     # given a service that lets 120 rows wait for the model, and forty clients that ask for 110 rows' worth at once
     many = {"store_ids": [f"STORE{101 + i}" for i in range(4, 30)], "plan": {"promotion_share": 0.4}}
-    with application(release.folder, tmp_path, max_rows=30, few=0) as served, ThreadPoolExecutor(40) as clients:
+    with run_application(release.folder, tmp_path, max_rows=30, few=0) as served, ThreadPoolExecutor(40) as clients:
         answers = list(clients.map(lambda _: raw_post(served.port, many), range(400)))
-        counters = call(served.port, "GET", "/metrics")[1].decode()
+        counters = http_request(served.port, "GET", "/metrics")[1].decode()
     # then each is answered rightly or told to come back, with JSON and the time after which to ask again
     right = [body for status, _, body in answers if status == 200]
     shed = [(headers, body) for status, headers, body in answers if status == 503]
@@ -408,23 +413,23 @@ def raw_post(port, body):
 def test_slow_bodies_are_not_waited_for_and_do_not_shut_others_out(release, tmp_path):
     # given a service that lets two bodies come at once, and two clients that send half of theirs
     half = b"POST /forecast HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 99\r\n\r\n{"
-    with application(release.folder, tmp_path, max_bodies=2) as served, contextlib.ExitStack() as open_ones:
+    with run_application(release.folder, tmp_path, max_bodies=2) as served, contextlib.ExitStack() as open_ones:
         slow = [open_ones.enter_context(socket.create_connection(("127.0.0.1", served.port))) for _ in range(2)]
         for connection in slow:
             connection.sendall(half)
             connection.settimeout(60)
         # then a third one is told at once, the pages answer, and the slow ones end with 408
-        while post(served.port, ONE)[0] != 503:
+        while post(served.port, ONE_STORE)[0] != 503:
             time.sleep(0.05)
-        assert call(served.port, "GET", "/livez")[0] == 200
+        assert http_request(served.port, "GET", "/livez")[0] == 200
         assert all(b" 408 " in connection.recv(4096).split(b"\r\n")[0] for connection in slow)
-        assert post(served.port, ONE)[0] == 200
+        assert post(served.port, ONE_STORE)[0] == 200
 
 
 def test_the_bytes_of_bodies_on_their_way_have_a_limit_together(release, tmp_path):
     # given a service with room for 100,000 bytes of bodies, and two clients that stop short of 60,000 each
     head = b"POST /forecast HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 70000\r\n\r\n"
-    with application(release.folder, tmp_path, max_waiting=100_000) as served, contextlib.ExitStack() as open_ones:
+    with run_application(release.folder, tmp_path, max_waiting=100_000) as served, contextlib.ExitStack() as open_ones:
         first, second = (
             open_ones.enter_context(socket.create_connection(("127.0.0.1", served.port), timeout=60)) for _ in range(2)
         )
@@ -434,13 +439,13 @@ def test_the_bytes_of_bodies_on_their_way_have_a_limit_together(release, tmp_pat
         statuses = sorted(connection.recv(4096).split()[1] for connection in (first, second))
         assert statuses == [b"408", b"503"]
         # and what was held of both is given back: a body of any size that is allowed comes in by itself
-        status, content = post(served.port, b" " * 1_000_000 + json.dumps(ONE).encode())
+        status, content = post(served.port, b" " * 1_000_000 + json.dumps(ONE_STORE).encode())
         assert status == 200 and content[0]["store_id"] == "STORE101"
 
 
 def test_the_log_is_json_lines_with_request_ids(release, tmp_path):
-    with application(release.folder, tmp_path) as served:
-        post(served.port, ONE, x_request_id="seen-me")
+    with run_application(release.folder, tmp_path) as served:
+        post(served.port, ONE_STORE, x_request_id="seen-me")
         post(served.port, {"store_ids": [SECRET]}, x_request_id="refused-me")
     lines = [json.loads(line) for line in served.log.read_text().splitlines()]
     requests = {line["request_id"]: line for line in lines if line.get("event") == "request"}
@@ -452,8 +457,8 @@ def test_the_log_is_json_lines_with_request_ids(release, tmp_path):
 def test_a_port_that_is_none_or_taken_is_refused_before_anything_is_loaded(tmp_path, monkeypatch):
     for text in ("80000", "0", "-1", "abc", "", "3000.0", "٣٠٠٠"):
         with pytest.raises(argparse.ArgumentTypeError, match="is no port: a whole number from 1 to 65535"):
-            port_number(text)
-    assert [port_number(text) for text in ("1", "3000", "65535")] == [1, 3000, 65535]
+            parse_port_number(text)
+    assert [parse_port_number(text) for text in ("1", "3000", "65535")] == [1, 3000, 65535]
     # and one on which somebody listens already, though there is nothing here that could be served
     monkeypatch.setenv("BREWCAST_STATE", str(tmp_path))
     with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -463,4 +468,4 @@ def test_a_port_that_is_none_or_taken_is_refused_before_anything_is_loaded(tmp_p
         ):
             serve(port=port)
     with pytest.raises(OSError, match="^port 3000 of nowhere.invalid "):
-        check_free("nowhere.invalid", 3000)
+        check_port_free("nowhere.invalid", 3000)

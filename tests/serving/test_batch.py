@@ -7,12 +7,12 @@ import subprocess
 import sys
 
 import pytest
-from clients import application, post
-from releases import FOREST, ROOT, SEASONAL, lay_release, lay_settings
+from clients import post, run_application
+from releases import FOREST, ROOT, SEASONAL, add_release, write_settings
 
 from brewcast.registry.ledger_writer import append_entry
-from brewcast.serving.batch import PLANNED, forecast_file
-from brewcast.serving.traffic import place_of
+from brewcast.serving.batch import PLAN_TYPES, forecast_file
+from brewcast.serving.traffic import traffic_bucket
 
 STORES = [f"STORE{101 + i}" for i in range(12)]
 PLAN = {"promotion_share": 0.3, "holidays": 2}  # the first four stores have no plan of promotions
@@ -23,9 +23,9 @@ def shop(tmp_path_factory):
     "A project in which a forest serves, and a seasonal baseline answers some of the stores."
     root = tmp_path_factory.mktemp("shop")
     state = root / "state/shop"
-    champion, challenger = lay_release(state, FOREST), lay_release(state, SEASONAL)
+    champion, challenger = add_release(state, FOREST), add_release(state, SEASONAL)
     append_entry(state, {"release": champion, "challenger": {"release": challenger}, "share": 40})
-    lay_settings(root)
+    write_settings(root)
     return root
 
 
@@ -45,7 +45,7 @@ def forecast(shop, tmp_path):
 
 def numbers(row: dict) -> dict:
     "A line of the file as JSON has it, without what was planned."
-    told = {name: value for name, value in row.items() if name not in PLANNED}
+    told = {name: value for name, value in row.items() if name not in PLAN_TYPES}
     return told | {name: float(told[name]) for name in ("forecast", "lower", "upper")}
 
 
@@ -57,16 +57,16 @@ def test_a_batch_is_answered_as_the_service_answers_each_of_its_lines(forecast, 
     text += "".join(f"{plan.get('holidays', '')},{s},{plan.get('promotion_share', '')}\n" for s, plan in lines)
     # when they are forecast as a file, and by a service that follows the same ledger
     rows = forecast(text)
-    with application(tmp_path / "none", tmp_path, state=shop / "state/shop") as service:
+    with run_application(tmp_path / "none", tmp_path, state=shop / "state/shop") as service:
         asked = [post(service.port, {"store_ids": [store]} | ({"plan": plan} if plan else {})) for store, plan in lines]
     # then every line has the same answer, to the last digit, beside what was planned
     assert [status for status, _ in asked] == [200] * len(lines)
     assert [numbers(row) for row in rows] == [answer for _, (answer,) in asked]
-    assert [{name: float(row[name]) for name in PLANNED if row[name]} for row in rows] == [plan for _, plan in lines]
+    assert [{name: float(row[name]) for name in PLAN_TYPES if row[name]} for row in rows] == [plan for _, plan in lines]
     # and the challenger answered its share, but nothing planned, for it looks at no plan
     planless = {row["store_id"]: row["model_version"] for row in rows[:12]}
     assert len(set(planless.values())) == 2
-    assert len({planless[store] for store in STORES if place_of(store) < 40}) == 1
+    assert len({planless[store] for store in STORES if traffic_bucket(store) < 40}) == 1
     assert len({row["model_version"] for row in rows if row["promotion_share"]}) == 1
 
 

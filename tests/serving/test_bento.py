@@ -5,10 +5,10 @@ import signal
 import sys
 
 import psutil
-from clients import ONE, post, serving
-from releases import ROOT, made_release
+from clients import ONE_STORE, post, run_service
+from releases import ROOT, make_release
 
-from brewcast.delivery.package import call, quiet_environment
+from brewcast.delivery.package import http_request, isolated_environment
 from brewcast.serving.prediction_log import read_predictions
 
 
@@ -21,19 +21,19 @@ def test_the_server_listens_on_the_loopback_unless_told_otherwise():
 
 def test_bentoml_adds_no_address_and_no_line_of_its_own_and_its_stop_loses_nothing(tmp_path):
     # given the service as `bentoml serve` starts it, told nothing of a host, with a prediction log
-    release = made_release(tmp_path).folder
-    environment = quiet_environment(tmp_path / "home") | {"PYTHONPATH": str(ROOT), "BREWCAST_RELEASE": str(release)}
+    release = make_release(tmp_path).folder
+    environment = isolated_environment(tmp_path / "home") | {"PYTHONPATH": str(ROOT), "BREWCAST_RELEASE": str(release)}
     environment |= {"BREWCAST_PREDICTIONS": str(tmp_path / "predictions")}
     command = [sys.executable, "-m", "bentoml", "serve", "brewcast.serving.bento:Brewcast", "--port", "PORT"]
-    with serving(command, tmp_path / "log", cwd=tmp_path, env=environment) as service:
+    with run_service(command, tmp_path / "log", cwd=tmp_path, env=environment) as service:
         # when it was asked rightly, and for a page with something private in its name
-        answered = [post(service.port, ONE)[1][0] for _ in range(3)]
-        assert call(service.port, "GET", "/hunter2?hunter2=1")[0] == 404
+        answered = [post(service.port, ONE_STORE)[1][0] for _ in range(3)]
+        assert http_request(service.port, "GET", "/hunter2?hunter2=1")[0] == 404
         # then whatever listens does so on this machine alone, and the pages are the application's
         family = [psutil.Process(service.process.pid), *psutil.Process(service.process.pid).children(recursive=True)]
         listening = [c for each in family for c in each.net_connections("inet") if c.status == psutil.CONN_LISTEN]
         assert service.port in {c.laddr.port for c in listening} and {c.laddr.ip for c in listening} == {"127.0.0.1"}
-        counters = call(service.port, "GET", "/metrics")[1].decode()
+        counters = http_request(service.port, "GET", "/metrics")[1].decode()
         assert "brewcast_ready 1.0" in counters
         # when it is told to stop
         service.process.send_signal(signal.SIGTERM)

@@ -6,12 +6,12 @@ import json
 import psutil
 import pytest
 import uvicorn
-from clients import ONE, application, flood, post
-from releases import made_release
+from clients import ONE_STORE, post, run_application, send_until_closed
+from releases import make_release
 from uvicorn.server import ServerState
 
 from brewcast.serving import connections
-from brewcast.serving.connections import MAX_HEAD, SURPLUS, Connection
+from brewcast.serving.connections import MAX_BYTES_AFTER_ANSWER, MAX_HEAD_BYTES, LimitedConnection
 
 POST = b"POST /forecast HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\n"
 CHUNKED = POST + b"transfer-encoding: chunked\r\n\r\n"
@@ -34,20 +34,20 @@ ENDLESS = {  # how it begins, and what comes then for ever
 def service(tmp_path_factory):
     "The service as a process of its own."
     folder = tmp_path_factory.mktemp("service")
-    with application(made_release(folder).folder, folder) as service:
+    with run_application(make_release(folder).folder, folder) as service:
         yield service
 
 
 @pytest.mark.parametrize("begin, piece", ENDLESS.values(), ids=ENDLESS)
 def test_what_never_ends_is_cut_off_and_costs_no_memory(service, begin, piece):
     # given the service's memory when it has worked
-    assert post(service.port, ONE)[0] == 200
+    assert post(service.port, ONE_STORE)[0] == 200
     before = psutil.Process(service.process.pid).memory_info().rss
     # when clients send without an end, in large pieces and in small ones
     for size in (1, 50):
-        assert flood(service.port, begin, piece * size) is not None, "64 MB went through"
+        assert send_until_closed(service.port, begin, piece * size) is not None, "64 MB went through"
     # then others are answered, and what was sent is not kept
-    assert post(service.port, ONE)[0] == 200
+    assert post(service.port, ONE_STORE)[0] == 200
     assert psutil.Process(service.process.pid).memory_info().rss - before < 32_000_000
 
 
@@ -93,11 +93,11 @@ async def at_once(scope, receive, send):
     await send({"type": "http.response.body", "body": b"ok"})
 
 
-def connected(app, among=0) -> tuple[Connection, Wire]:
+def connected(app, among=0) -> tuple[LimitedConnection, Wire]:
     "A connection to an application, beside others."
     wire, state = Wire(), ServerState()
     state.connections.update(range(among))
-    wire.protocol = Connection(uvicorn.Config(app, log_config=None), state, {})
+    wire.protocol = LimitedConnection(uvicorn.Config(app, log_config=None), state, {})
     wire.protocol.connection_made(wire)
     return wire.protocol, wire
 
@@ -111,17 +111,17 @@ def head(size: int) -> bytes:
 async def _limits():
     # given a head that is as long as it may be: it is a request
     connection, wire = connected(no_answer)
-    connection.data_received(head(MAX_HEAD))
+    connection.data_received(head(MAX_HEAD_BYTES))
     assert connection.heads == 1 and not wire.closed and not wire.said
     # given one byte more, in one piece: it is answered in JSON that names the field, and closed
     connection, wire = connected(no_answer)
-    connection.data_received(head(MAX_HEAD + 1))
+    connection.data_received(head(MAX_HEAD_BYTES + 1))
     assert wire.closed and connection.cycle is None
     line, _, body = wire.said.partition(b"\r\n")
     assert line == b"HTTP/1.1 431 Request Header Fields Too Large"
     detail = json.loads(body.split(b"\r\n\r\n")[1])["detail"]
     assert detail == [
-        {"field": "headers", "message": f"the request's line and headers are longer than {MAX_HEAD} bytes"}
+        {"field": "headers", "message": f"the request's line and headers are longer than {MAX_HEAD_BYTES} bytes"}
     ]
     # given a body that comes with its head in one piece: what is long is not the head
     connection, wire = connected(no_answer)
@@ -137,7 +137,7 @@ async def _limits():
     # given a request that is being answered, and a long head behind it: nothing is said in the answer's place
     connection, wire = connected(no_answer)
     connection.data_received(b"GET / HTTP/1.1\r\nhost: a\r\n\r\nGET / HTTP/1.1\r\nx: ")
-    connection.data_received(b"a" * (MAX_HEAD + 1))
+    connection.data_received(b"a" * (MAX_HEAD_BYTES + 1))
     assert wire.closed and not wire.said
     # given what is no HTTP: the plain 400 of before
     connection, wire = connected(no_answer)
@@ -160,7 +160,7 @@ async def _surplus():
     while not wire.closed:
         connection.data_received(frame)
         frames += 1
-    assert frames == SURPLUS // 65536 + 1
+    assert frames == MAX_BYTES_AFTER_ANSWER // 65536 + 1
 
 
 def test_of_a_body_that_goes_on_after_its_answer_so_much_is_read_and_no_more():
@@ -197,7 +197,7 @@ def test_a_connection_that_is_stuck_at_two_looks_is_closed(came, app, unsent, cl
 
 def test_looks_go_on_by_themselves(monkeypatch):
     # given a client that stalls, and no patience
-    monkeypatch.setattr(connections, "PATIENCE", 0.001)
+    monkeypatch.setattr(connections, "STALL_CHECK_SECONDS", 0.001)
 
     async def stalled():
         connection, wire = connected(at_once)
@@ -210,7 +210,9 @@ def test_looks_go_on_by_themselves(monkeypatch):
 
 def test_one_connection_too_many_is_told_so_and_the_others_stay():
     async def many():
-        return connected(at_once, among=Connection.limit - 1)[1], connected(at_once, among=Connection.limit)[1]
+        return connected(at_once, among=LimitedConnection.limit - 1)[1], connected(
+            at_once, among=LimitedConnection.limit
+        )[1]
 
     last, one_more = asyncio.run(many())
     assert not last.closed and not last.said

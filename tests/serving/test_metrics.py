@@ -14,7 +14,7 @@ import pytest
 import yaml
 from conftest import ROOT
 from servers import free_port
-from waits import until
+from waits import wait_until
 
 from brewcast.serving.metrics import Metrics
 
@@ -322,14 +322,16 @@ def test_prometheus_scrapes_the_service_and_every_panel_has_data(prometheus, ser
     # given a service that is not ready
     service.ready.set(0)
     # when Prometheus scrapes it
-    until(lambda: (prometheus("query", query='up{job="brewcast"} == 1') or {}).get("result"), "scraped", patience=60)
+    wait_until(
+        lambda: (prometheus("query", query='up{job="brewcast"} == 1') or {}).get("result"), "scraped", patience=60
+    )
 
     def firing():
         told = prometheus("alerts")["alerts"]
         return {each["labels"]["alertname"]: each for each in told if each["state"] == "firing"}
 
     # then the rules are loaded, and the alert fires, as does the one about features that are years old
-    until(lambda: {"BrewcastNotReady", "BrewcastFeaturesOld"} <= set(firing()), "fired", patience=60)
+    wait_until(lambda: {"BrewcastNotReady", "BrewcastFeaturesOld"} <= set(firing()), "fired", patience=60)
     alert = firing()["BrewcastNotReady"]
     assert (
         alert["labels"]["severity"] == "critical"
@@ -338,7 +340,7 @@ def test_prometheus_scrapes_the_service_and_every_panel_has_data(prometheus, ser
     rules = [rule for group in prometheus("rules")["groups"] for rule in group["rules"]]
     assert {rule["name"] for rule in rules} == set(alerts())
     # and every panel has something to show
-    until(
+    wait_until(
         lambda: (prometheus("query", query="count_over_time(brewcast_ready[1m]) > 3") or {}).get("result"),
         "scraped often",
         patience=60,
@@ -348,4 +350,4 @@ def test_prometheus_scrapes_the_service_and_every_panel_has_data(prometheus, ser
     assert all(rule["health"] == "ok" for rule in rules), rules
     # and it goes out once the service is ready
     service.ready.set(1)
-    until(lambda: "BrewcastNotReady" not in firing(), "silent", patience=60)
+    wait_until(lambda: "BrewcastNotReady" not in firing(), "silent", patience=60)

@@ -16,14 +16,14 @@ from signal import SIGCONT, SIGSTOP
 
 import pandas as pd
 import pytest
-from clients import application, post
+from clients import post, run_application
 from conftest import ROOT
-from live_rows import CLOSED, JUNE, OPEN
-from servers import PASSWORD, QUOTED
+from live_rows import CLOSED_STORE, JUNE, OPEN_STORES
+from servers import PASSWORD, QUOTED_PASSWORD
 
 from brewcast.common.core import read_parquet, write_json, write_parquet
-from brewcast.delivery.package import call, write_release
-from brewcast.model.feature_store import online_rows, open_store, view_features
+from brewcast.delivery.package import http_request, write_release
+from brewcast.model.feature_store import feature_views, online_rows, open_store
 from brewcast.model.recipes import FEATURES, build_model, model_bytes
 from brewcast.registry.online_writer import feast_settings, push_online
 from brewcast.serving import online_store
@@ -36,7 +36,7 @@ pytest_plugins = ["live_rows"]  # a project's feature tables, and servers that h
 UNKNOWN = "never seen"
 
 
-def read_again(rows, ids=OPEN):
+def read_again(rows, ids=OPEN_STORES):
     "Read, whatever failed a moment ago."
     rows.down = (0.0, "")
     return rows.read(ids, as_of=JUNE)
@@ -45,7 +45,7 @@ def read_again(rows, ids=OPEN):
 def of_feast(live_project, settings: dict | None) -> dict[str, dict]:
     "The same rows by get_online_features."
     store = open_store(live_project / "products/toy/features", "toy", online=settings)
-    entities = [{"series_id": series_id} for series_id in [*OPEN, CLOSED, UNKNOWN]]
+    entities = [{"series_id": series_id} for series_id in [*OPEN_STORES, CLOSED_STORE, UNKNOWN]]
     answer = store.get_online_features(store.get_feature_service("next_month"), entities).to_dict()
     ids = answer.pop("series_id")
     return {series_id: {name: values[i] for name, values in answer.items()} for i, series_id in enumerate(ids)}
@@ -57,19 +57,19 @@ def bits(value):
 
 
 def assert_same(read: dict[str, dict], feast: dict[str, dict]) -> None:
-    assert list(read) == OPEN
+    assert list(read) == OPEN_STORES
     for series_id, row in read.items():
         assert row.pop("event_timestamp") == JUNE
         assert {name: bits(v) for name, v in row.items()} == {name: bits(v) for name, v in feast[series_id].items()}
-    for absent in [CLOSED, UNKNOWN]:
+    for absent in [CLOSED_STORE, UNKNOWN]:
         assert set(feast[absent].values()) == {None}
 
 
 def test_the_build_s_file_is_read_as_feast_reads_it(live_project):
     folder = live_project / "products/toy/features"
-    known = view_features(folder, "toy")
+    known = feature_views(folder, "toy")
     reader = open_rows(f"sqlite:///{folder / 'online.db'}", **known)
-    read = reader.read([*OPEN, CLOSED, UNKNOWN], as_of=JUNE)
+    read = reader.read([*OPEN_STORES, CLOSED_STORE, UNKNOWN], as_of=JUNE)
     assert sum(len(names) for names in known["views"].values()) > 40
     values = [value for row in read.values() for value in row.values()]
     assert {type(value) for value in values} == {float, int, str, type(None), datetime}
@@ -77,7 +77,7 @@ def test_the_build_s_file_is_read_as_feast_reads_it(live_project):
 
 
 def test_a_server_is_read_as_feast_reads_it_and_as_the_tables_say(live_project, pushed, rows):
-    read = rows.read([*OPEN, CLOSED, UNKNOWN], as_of=JUNE)
+    read = rows.read([*OPEN_STORES, CLOSED_STORE, UNKNOWN], as_of=JUNE)
     table = read_parquet(live_project / "products/toy/features/history.parquet").set_index(
         ["series_id", "event_timestamp"]
     )
@@ -86,7 +86,7 @@ def test_a_server_is_read_as_feast_reads_it_and_as_the_tables_say(live_project, 
 
 
 def test_a_release_may_ask_for_some_features_only(live_project, pushed):
-    some = view_features(live_project / "products/toy/features", "toy", ["rate_last", "city"])
+    some = feature_views(live_project / "products/toy/features", "toy", ["rate_last", "city"])
     assert some == {"project": "brewcast_toy", "views": {"history": ["rate_last"], "profile": ["city"]}}
     reader = open_rows(pushed.url, **some, timeout=20)
     assert reader.read(["S1"], as_of=JUNE)["S1"].keys() == {"rate_last", "city", "event_timestamp"}
@@ -102,7 +102,7 @@ def test_a_row_older_than_the_views_allow_is_absent(rows):
 
 def test_the_age_is_that_of_the_views(live_project):
     store = open_store(live_project / "products/toy/features", "toy")
-    assert {view.ttl for view in store.list_feature_views()} == {online_store.AGE}
+    assert {view.ttl for view in store.list_feature_views()} == {online_store.MAX_ROW_AGE}
 
 
 def test_a_row_that_is_half_written_is_absent(rows):
@@ -125,25 +125,25 @@ def test_a_row_that_is_half_written_is_absent(rows):
 
 
 def test_threads_share_a_reader(rows):
-    whole = rows.read(OPEN, as_of=JUNE)
+    whole = rows.read(OPEN_STORES, as_of=JUNE)
     with ThreadPoolExecutor(8) as pool:
-        answers = list(pool.map(lambda series_id: rows.read([series_id], as_of=JUNE), OPEN * 20))
-    assert answers == [{series_id: whole[series_id]} for series_id in OPEN * 20]
+        answers = list(pool.map(lambda series_id: rows.read([series_id], as_of=JUNE), OPEN_STORES * 20))
+    assert answers == [{series_id: whole[series_id]} for series_id in OPEN_STORES * 20]
 
 
 def test_a_killed_server_is_a_clear_error_and_the_reader_finds_it_when_it_is_back(rows, pushed):
-    before = rows.read(OPEN, as_of=JUNE)
+    before = rows.read(OPEN_STORES, as_of=JUNE)
     pushed.kill()
     with pytest.raises(OnlineStoreError, match=f"127.0.0.1:{pushed.port}"):
-        rows.read(OPEN, as_of=JUNE)
+        rows.read(OPEN_STORES, as_of=JUNE)
     with pytest.raises(OnlineStoreError, match=f"127.0.0.1:{pushed.port}"):  # left alone for a moment: at once
-        rows.read(OPEN, as_of=JUNE)
+        rows.read(OPEN_STORES, as_of=JUNE)
     pushed.start()
     assert read_again(rows) == before
     # given that the server was restarted while nobody read, nobody notices
     pushed.kill()
     pushed.start()
-    assert rows.read(OPEN, as_of=JUNE) == before
+    assert rows.read(OPEN_STORES, as_of=JUNE) == before
 
 
 def test_a_server_that_hangs_is_not_waited_for(rows, pushed):
@@ -160,7 +160,7 @@ def test_a_server_that_hangs_is_not_waited_for(rows, pushed):
 
         def read(reader):
             with pytest.raises(OnlineStoreError) as error:
-                reader.read(OPEN, as_of=JUNE)
+                reader.read(OPEN_STORES, as_of=JUNE)
             caught.append(str(error.value))
 
         for reader in [*([rows] if rows.where["kind"] == "postgresql" else []), impatient]:
@@ -212,7 +212,7 @@ def test_damage_is_an_error_not_a_value(rows):
 
 
 def test_a_store_that_nothing_was_pushed_to_is_empty_or_says_so(server, live_project):
-    known = view_features(live_project / "products/toy/features", "toy")
+    known = feature_views(live_project / "products/toy/features", "toy")
     reader = open_rows(server.url, "brewcast_other", known["views"], timeout=20)
     if reader.where["kind"] == "redis":
         assert reader.read(["S1"], as_of=JUNE) == {}
@@ -231,7 +231,7 @@ def test_a_file_that_is_not_there_is_named(tmp_path):
 
 def test_reading_imports_neither_feast_nor_pandas_nor_scikit_learn(live_project):
     folder = live_project / "products/toy/features"
-    known = view_features(folder, "toy")
+    known = feature_views(folder, "toy")
     script = (
         "import json, sys; from datetime import datetime, UTC; from brewcast.serving.online_store import open_rows\n"
         "known = json.loads(sys.argv[2]); reader = open_rows(sys.argv[1], **known)\n"
@@ -251,22 +251,23 @@ def test_reading_imports_neither_feast_nor_pandas_nor_scikit_learn(live_project)
 def release(live_project, tmp_path_factory):
     "A release of a baseline over June's rows."
     folder, root = live_project / "products/toy/features", tmp_path_factory.mktemp("release")
-    online, recipe = online_rows(folder, "toy", OPEN), {"name": "last_month", "params": {}}
+    online, recipe = online_rows(folder, "toy", OPEN_STORES), {"name": "last_month", "params": {}}
     model = build_model(recipe).fit(online[FEATURES])
     (root / "made").mkdir(), (root / "release").mkdir()
     (root / "made/model.joblib").write_bytes(model_bytes(model))
     factors = {
-        name: [0.5, 1.5] if own == 0 else [0.9, 1.1] for name, own in zip(OPEN, online.has_own_season, strict=True)
+        name: [0.5, 1.5] if own == 0 else [0.9, 1.1]
+        for name, own in zip(OPEN_STORES, online.has_own_season, strict=True)
     }
     write_json({"factors": factors, "young": [0.5, 1.5]}, root / "made/intervals.json")
     digest = hashlib.sha256((root / "made/model.joblib").read_bytes()).hexdigest()
     write_json({"recipe": recipe, "train_through": "2024-06-01", "model_sha256": digest}, root / "made/recipe.json")
-    table = pd.DataFrame({"store_id": OPEN, "series_id": OPEN, "month": pd.Timestamp("2024-07-01")})
+    table = pd.DataFrame({"store_id": OPEN_STORES, "series_id": OPEN_STORES, "month": pd.Timestamp("2024-07-01")})
     table["cutoff"] = table["features_as_of"] = pd.Timestamp("2024-06-30")
     table["young"], table["forecast"] = online.has_own_season == 0, model.predict(online[FEATURES])
     for side, name in enumerate(["lower", "upper"]):
         table[name] = table.forecast * table.young.map({True: [0.5, 1.5][side], False: [0.9, 1.1][side]})
-    views = view_features(folder, "toy", [*FEATURES, "price_mean3"])
+    views = feature_views(folder, "toy", [*FEATURES, "price_mean3"])
     write_release(root / "release", table, online, root / "made", "numpy\n", feast=views)
     return root / "release"
 
@@ -274,7 +275,7 @@ def release(live_project, tmp_path_factory):
 def test_a_release_s_rows_are_those_of_get_online_features(release, live_project):
     # given a release, and Feast asked for the same stores
     loaded, feast = Release(release), of_feast(live_project, None)
-    assert loaded.ids == OPEN
+    assert loaded.ids == OPEN_STORES
     # then every number is the same to the bit, what is missing is NaN, and every text is the same
     place, names = loaded.model.place, loaded.model.says["categories"]
     for store_id, numbers, text in zip(loaded.ids, loaded.numbers, loaded.categories, strict=True):
@@ -297,13 +298,13 @@ def test_the_service_answers_by_live_rows_and_by_its_own_while_the_server_is_awa
     mine = (history.series_id == "S1") & (history.event_timestamp == JUNE)
     history.loc[mine, "rate_last"] *= 2
     log = tmp_path / "predictions"
-    with application(release, tmp_path, online_store=server.url, predictions=log) as served:
-        before = {answer["store_id"]: answer for answer in post(served.port, {"store_ids": OPEN})[1]}
+    with run_application(release, tmp_path, online_store=server.url, predictions=log) as served:
+        before = {answer["store_id"]: answer for answer in post(served.port, {"store_ids": OPEN_STORES})[1]}
         write_parquet(history, folder / "history.parquet")
         push_online(root, "toy", server.url)
         # then the running service answers by it, and by it alone
         for _ in range(100):  # on a loaded machine a read may take longer than it may, and is answered by the release
-            after = {answer["store_id"]: answer for answer in post(served.port, {"store_ids": OPEN})[1]}
+            after = {answer["store_id"]: answer for answer in post(served.port, {"store_ids": OPEN_STORES})[1]}
             if after["S1"]["forecast"] > 1.5 * before["S1"]["forecast"]:
                 break
             time.sleep(0.2)
@@ -311,10 +312,10 @@ def test_the_service_answers_by_live_rows_and_by_its_own_while_the_server_is_awa
         assert {s: a for s, a in after.items() if s != "S1"} == {s: a for s, a in before.items() if s != "S1"}
         # and when the server is away, then it answers by the release's rows, counts it, and its log names no password
         server.kill()
-        assert {answer["store_id"]: answer for answer in post(served.port, {"store_ids": OPEN})[1]} == before
-        counters = call(served.port, "GET", "/metrics")[1].decode()
+        assert {answer["store_id"]: answer for answer in post(served.port, {"store_ids": OPEN_STORES})[1]} == before
+        counters = http_request(served.port, "GET", "/metrics")[1].decode()
         assert float(re.search(r"(?m)^brewcast_live_rows_failed_total (\S+)", counters)[1]) >= 1
-        assert PASSWORD not in served.log.read_text() and QUOTED not in served.log.read_text()
+        assert PASSWORD not in served.log.read_text() and QUOTED_PASSWORD not in served.log.read_text()
         # and when it is back, so are the live rows
         server.start()
         for _ in range(100):

@@ -6,22 +6,22 @@ import re
 import subprocess
 
 import pytest
-from clients import application, post
-from releases import made_release
-from waits import until
+from clients import post, run_application
+from releases import make_release
+from waits import wait_until
 
-from brewcast.delivery.package import call
+from brewcast.delivery.package import http_request
 from brewcast.serving.prediction_log import Appender, read_predictions
 from brewcast.serving.release import Release
 
 
 @pytest.fixture(scope="module")
 def release(tmp_path_factory):
-    return made_release(tmp_path_factory.mktemp("release"))
+    return make_release(tmp_path_factory.mktemp("release"))
 
 
 def test_every_forecast_is_in_the_prediction_log_with_its_features_hash(release, tmp_path):
-    with application(release.folder, tmp_path, predictions=tmp_path / "predictions") as served:
+    with run_application(release.folder, tmp_path, predictions=tmp_path / "predictions") as served:
         status, answers = post(served.port, {"store_ids": ["STORE110", "STORE104"]}, x_request_id="r-1")
         planned = post(served.port, {"store_ids": ["STORE120"], "plan": {"promotion_share": 0.5}}, x_request_id="r-2")[
             1
@@ -41,12 +41,12 @@ def test_every_forecast_is_in_the_prediction_log_with_its_features_hash(release,
 def test_a_kill_9_leaves_whole_lines_and_a_next_start_begins_a_new_file(release, tmp_path):
     folder = tmp_path / "predictions"
     for _ in range(2):
-        with application(release.folder, tmp_path, predictions=folder) as served:
+        with run_application(release.folder, tmp_path, predictions=folder) as served:
             before = set(folder.glob("*"))  # the first start's file is there when the second begins
             written = lambda before=before: any(path.stat().st_size for path in set(folder.glob("*")) - before)  # noqa: E731
             for _request in range(50):
                 post(served.port, {"store_ids": ["STORE110"]})
-            until(written, "written", served.process, log=served.log)
+            wait_until(written, "written", served.process, log=served.log)
             served.process.kill()
             served.process.wait()
     assert len(list(folder.iterdir())) == 2
@@ -58,7 +58,7 @@ def test_a_kill_9_leaves_whole_lines_and_a_next_start_begins_a_new_file(release,
 def test_a_log_that_cannot_be_rotated_or_was_moved_goes_on(tmp_path):
     # given a log that begins a new file at every write, whose folder cannot be written to for a while
     lost, folder = [], tmp_path / "log"
-    log = Appender(folder, rotate=0, on_lost=lost.append)
+    log = Appender(folder, max_file_bytes=0, on_lost=lost.append)
     log.add(lambda: b"one\n")
     log.write()
     folder.rename(tmp_path / "aside")
@@ -83,17 +83,17 @@ def test_a_full_disk_costs_the_log_and_no_request(release, tmp_path):
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", disk], capture_output=True).returncode:
         pytest.skip("no right to mount a small disk")
     try:
-        with application(release.folder, tmp_path, predictions=disk / "predictions") as served:
+        with run_application(release.folder, tmp_path, predictions=disk / "predictions") as served:
             asked = {"store_ids": [f"STORE{101 + i}" for i in range(30)]}
             assert {post(served.port, asked)[0] for _ in range(60)} == {200}
 
             def settled():  # how many lines were lost and how many written, once it is clear of all
-                counters = call(served.port, "GET", "/metrics")[1].decode()
+                counters = http_request(served.port, "GET", "/metrics")[1].decode()
                 lost = float(re.search(r"(?m)^brewcast_predictions_lost_total (\S+)", counters)[1])
                 written = len(read_predictions(disk / "predictions"))
                 return (lost, written) if lost + written >= 1800 else None
 
-            lost, written = until(settled, "all written or lost", served.process, log=served.log)
+            lost, written = wait_until(settled, "all written or lost", served.process, log=served.log)
         # then what could not be written is counted, and what was written is whole
         assert lost > 0 and written + lost == 1800
         assert all(path.read_bytes()[-1:] in (b"", b"\n") for path in (disk / "predictions").iterdir())

@@ -6,17 +6,17 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
-from releases import made_release
+from releases import make_release
 from tables import CALENDAR, make_lines, make_plan, months_of
 
 from brewcast.common.core import read_json, write_json
 from brewcast.model.features import ahead_features, history_features, month_grid
-from brewcast.serving.release import Release, check_release, release_id, unplanned, with_plan
+from brewcast.serving.release import Release, apply_plan, check_release, find_unplanned_row, release_id
 
 
 @pytest.fixture(scope="module")
 def release(tmp_path_factory):
-    return made_release(tmp_path_factory.mktemp("release"))
+    return make_release(tmp_path_factory.mktemp("release"))
 
 
 @pytest.mark.parametrize("file", ["model.json", "model.onnx", "rows.npz", "intervals.json", "golden.json"])
@@ -119,7 +119,7 @@ def test_rows_that_a_plan_moves_are_those_that_the_features_make_of_that_plan(ro
     numbers = rows.to_numpy(copy=True)
     before = numbers.copy()
     # when the rows are moved to that plan
-    moved = with_plan(numbers, place, planned)
+    moved = apply_plan(numbers, place, planned)
     # then they are the others, in every feature, and those that were moved are as they were
     assert len(rows) == 7 and not np.allclose(before, others, equal_nan=True)
     np.testing.assert_allclose(moved, others.to_numpy())
@@ -134,7 +134,7 @@ def test_the_first_row_that_has_nothing_of_what_is_planned_is_named_with_the_lev
     numbers[2, place["promotion_next"]] = np.nan
 
     def lacking(**planned):
-        return unplanned(with_plan(numbers, place, planned), place, planned)
+        return find_unplanned_row(apply_plan(numbers, place, planned), place, planned)
 
     # when they are moved, then each lever names its own, and one that all rows have names none
     assert lacking(promotion_share=0.4) == ("promotion_share", 2)

@@ -4,21 +4,21 @@ import json
 import shutil
 
 import pytest
-from releases import FOREST, SEASONAL, lay_release
-from waits import until
+from releases import FOREST, SEASONAL, add_release
+from waits import wait_until
 
 from brewcast.registry.ledger_writer import append_entry
 from brewcast.serving.release import Release
-from brewcast.serving.traffic import KEPT, Follower, Serving, place_of
+from brewcast.serving.traffic import MAX_LOADED_RELEASES, Follower, ServingState, traffic_bucket
 
 
 @pytest.fixture(scope="module")
 def laid(tmp_path_factory):
     "A state with releases and no ledger: a forest's, two baselines', and one of fewer stores."
     state = tmp_path_factory.mktemp("state")
-    names = {"forest": lay_release(state, FOREST), "seasonal": lay_release(state, SEASONAL)}
-    names["last_month"] = lay_release(state, {"name": "last_month", "params": {}})
-    names["few"] = lay_release(state, SEASONAL, stores=5)
+    names = {"forest": add_release(state, FOREST), "seasonal": add_release(state, SEASONAL)}
+    names["last_month"] = add_release(state, {"name": "last_month", "params": {}})
+    names["few"] = add_release(state, SEASONAL, stores=5)
     return state, names
 
 
@@ -39,12 +39,12 @@ def release(laid, name):
 
 def test_a_store_stands_where_it_stood_in_every_release_of_this_code():
     # what was shared out to a challenger stays with it after an update
-    assert place_of("STORE101") == pytest.approx(90.00360646302533)
-    assert place_of("Café") == pytest.approx(98.2474964171213)
+    assert traffic_bucket("STORE101") == pytest.approx(90.00360646302533)
+    assert traffic_bucket("Café") == pytest.approx(98.2474964171213)
 
 
 def test_shares_are_of_all_stores_and_a_larger_one_takes_nobody_back():
-    places = [place_of(f"STORE{i}") for i in range(20_000)]
+    places = [traffic_bucket(f"STORE{i}") for i in range(20_000)]
     for share in (1, 10, 40, 90):
         assert sum(place < share for place in places) / 200 == pytest.approx(share, abs=1.5)
     assert min(places) >= 0 and max(places) < 100
@@ -54,16 +54,16 @@ def test_a_larger_share_only_adds_stores_to_the_challenger(laid):
     champion, challenger = release(laid, "seasonal"), release(laid, "forest")
     before = set()
     for share in (0, 20, 50, 80, 100):
-        roles = Serving(champion, challenger, share).roles
+        roles = ServingState(champion, challenger, share).roles
         mine = {store for store, role in roles.items() if role == "challenger"}
-        assert before <= mine and mine == {store for store in champion.ids if place_of(store) < share}
+        assert before <= mine and mine == {store for store in champion.ids if traffic_bucket(store) < share}
         before = mine
     assert before == set(champion.ids)
 
 
 def test_each_store_is_answered_by_its_role_and_the_shadow_is_only_logged(laid):
     champion, challenger = release(laid, "seasonal"), release(laid, "forest")
-    serving = Serving(champion, challenger, 50)
+    serving = ServingState(champion, challenger, 50)
     answers = json.loads(serving.everything)
     assert [answer["store_id"] for answer in answers] == champion.ids
     for answer in answers:
@@ -81,7 +81,7 @@ def test_each_store_is_answered_by_its_role_and_the_shadow_is_only_logged(laid):
 
 def test_a_store_that_the_challenger_does_not_know_is_the_champions_alone(laid):
     champion, challenger = release(laid, "forest"), release(laid, "few")
-    serving = Serving(champion, challenger, 100)
+    serving = ServingState(champion, challenger, 100)
     assert {store for store, role in serving.roles.items() if role == "champion"} == set(champion.ids[5:])
     assert all(len(serving.lines[store]) == 1 for store in champion.ids)
 
@@ -110,15 +110,15 @@ def test_every_entry_is_followed_and_told_once(shop):
     state, names = shop
     append_entry(state, entry(names, "seasonal"))
     changes = []
-    follower = Follower(state, every=0.01, on_change=lambda serving: changes.append(serving))
+    follower = Follower(state, poll_seconds=0.01, on_change=lambda serving: changes.append(serving))
     follower.start()
-    until(lambda: follower.serving, "serving", patience=60)
+    wait_until(lambda: follower.serving, "serving", patience=60)
     # when a challenger comes, gets a share and is promoted
     for n, said in enumerate(
         [entry(names, "seasonal", "forest"), entry(names, "seasonal", "forest", 30), entry(names, "forest")], 2
     ):
         append_entry(state, said)
-        until(lambda n=n: follower.serving.entry == n, f"at entry {n}", patience=60)
+        wait_until(lambda n=n: follower.serving.entry == n, f"at entry {n}", patience=60)
     follower.close()
     follower.join(60)
     # then each was told, once, with its share
@@ -132,7 +132,7 @@ def test_a_release_that_was_harmed_is_not_switched_to_until_it_is_whole_again(sh
     state, names = shop
     append_entry(state, entry(names, "seasonal"))
     refused = []
-    follower = Follower(state, patience=0, on_refused=lambda: refused.append(1))
+    follower = Follower(state, retry_seconds=0, on_refused=lambda: refused.append(1))
     follower.look()
     rows = state / "releases" / names["forest"] / "rows.npz"
     whole = rows.read_bytes()
@@ -154,7 +154,7 @@ def test_a_folder_with_another_release_s_files_is_not_served_under_its_name(shop
     state, names = shop
     append_entry(state, entry(names, "seasonal"))
     refused = []
-    follower = Follower(state, patience=0, on_refused=lambda: refused.append(1))
+    follower = Follower(state, retry_seconds=0, on_refused=lambda: refused.append(1))
     follower.look()
     place, other = (state / "releases" / names[name] for name in ("forest", "last_month"))
     own = shutil.copytree(place, state / "own")
@@ -179,7 +179,7 @@ def test_a_challenger_that_was_harmed_costs_its_share_and_not_the_service(shop):
     state, names = shop
     shutil.rmtree(state / "releases" / names["forest"])
     append_entry(state, entry(names, "seasonal", "forest", 60))
-    follower = Follower(state, patience=0)
+    follower = Follower(state, retry_seconds=0)
     follower.look()
     serving = follower.serving
     assert serving.challenger is None and serving.share == 0 and set(serving.roles.values()) == {"champion"}
@@ -216,17 +216,17 @@ def test_another_ledger_that_is_as_long_is_followed_too(shop, tmp_path):
 def test_what_is_no_longer_named_is_forgotten_in_time(shop):
     # given a ledger that named more releases than are kept in memory
     state, names = shop
-    names = names | {"more": lay_release(state, FOREST, stores=6)}
+    names = names | {"more": add_release(state, FOREST, stores=6)}
     follower = Follower(state)
     for name in names:
         append_entry(state, entry(names, name))
         follower.look()
         assert follower.serving.champion.name == names[name]
     # then the oldest was forgotten; and when it is named again, it is loaded again
-    assert len(names) == KEPT + 1 and list(follower.loaded) == list(names.values())[1:]
+    assert len(names) == MAX_LOADED_RELEASES + 1 and list(follower.loaded) == list(names.values())[1:]
     append_entry(state, entry(names, "forest"))
     follower.look()
-    assert follower.serving.champion.name == names["forest"] and len(follower.loaded) == KEPT
+    assert follower.serving.champion.name == names["forest"] and len(follower.loaded) == MAX_LOADED_RELEASES
 
 
 def test_a_release_alone_needs_no_ledger(laid):

@@ -12,11 +12,18 @@ import pandas as pd
 import pytest
 
 from brewcast.common.core import write_json
-from brewcast.delivery.forecast import next_month
+from brewcast.delivery.forecast import forecast_next_month
 from brewcast.delivery.package import write_release
 from brewcast.model.features import feature_tables
 from brewcast.model.recipes import FEATURES, build_model, model_bytes
-from brewcast.serving.what_if import open_release, plot_what_if, promotion_planned, what_if, what_if_panel, what_if_text
+from brewcast.serving.what_if import (
+    open_release,
+    planned_promotion_shares,
+    plot_what_if,
+    what_if,
+    what_if_panel,
+    what_if_text,
+)
 
 CALENDAR = {"unit": "day", "countries": {"USA": "US"}, "open_within_days": 10, "decided_after_days": 2}
 CUTOFF = pd.Timestamp("2025-12-31")
@@ -59,7 +66,7 @@ def publish(root, recipe: dict) -> tuple:
     past, online = rows[rows["actual"].notna()], rows[rows["cutoff"] == CUTOFF]
     online = online.sort_values("series_id", ignore_index=True)
     model = build_model(recipe).fit(past[FEATURES], past["actual"])
-    forecast = next_month(model, online, CUTOFF, FACTORS, recipe)
+    forecast = forecast_next_month(model, online, CUTOFF, FACTORS, recipe)
     made, folder = root / "made", root / "state/toy/releases/one"
     made.mkdir(parents=True), folder.mkdir(parents=True)
     (made / "model.joblib").write_bytes(model_bytes(model))
@@ -85,7 +92,7 @@ def test_as_planned_is_the_forecast_that_is_served(served):
     answers = pd.DataFrame(what_if(served.release, stores))
     for name in ("forecast", "lower", "upper"):
         assert answers[name].tolist() == pytest.approx(served.forecast[name].tolist(), rel=1e-6)
-    share = promotion_planned(served.release)["S1"]
+    share = planned_promotion_shares(served.release)["S1"]
     asked, planned = (what_if(served.release, ["S1"], s)[0]["forecast"] for s in (share, None))
     assert asked == pytest.approx(planned, rel=1e-6)
 

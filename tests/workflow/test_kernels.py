@@ -17,17 +17,17 @@ import pytest
 from conftest import ROOT, project_environment
 from nbclient.exceptions import DeadKernelError
 from papermill.execute import execute_notebook
-from waits import heed
+from waits import restore_stop_signals
 
 from brewcast.workflow import kernels
-from brewcast.workflow.kernels import PRELOAD, Manager
+from brewcast.workflow.kernels import PRELOADED_MODULES, ForkKernelManager
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="kernels are forked on Linux only")
 PARENT = "import os\nos.getppid()"
 COLD = "jupyter_client.AsyncKernelManager"
 
 
-def run(tmp_path, *cells, manager="brewcast.workflow.kernels.Manager"):
+def run(tmp_path, *cells, manager="brewcast.workflow.kernels.ForkKernelManager"):
     "The last value that each cell shows, executed by papermill as a build does it."
     given = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
     given.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
@@ -41,7 +41,7 @@ def run(tmp_path, *cells, manager="brewcast.workflow.kernels.Manager"):
 def forked(tmp_path, *cells):
     "The same, and it was a fork."
     *values, parent = run(tmp_path, *cells, PARENT)
-    assert parent == str(kernels._warm.process.pid)
+    assert parent == str(kernels._warm_process.process.pid)
     return values
 
 
@@ -64,23 +64,23 @@ def hash_seed():
 @pytest.fixture
 def warm():
     "A warm process that has imported what every kernel needs."
-    kernels.end()
-    kernels.start({}, ["ipykernel.kernelapp", "numpy.random"])
-    yield kernels._warm
-    kernels.end()
+    kernels.end_warm_process()
+    kernels.start_warm_process({}, ["ipykernel.kernelapp", "numpy.random"])
+    yield kernels._warm_process
+    kernels.end_warm_process()
 
 
 @pytest.fixture(scope="module")
 def full(hash_seed):
     "A warm process that has imported everything."
-    kernels.end()
-    kernels.start({"BREWCAST_LOCK": "of this build"})
-    idle, process = 0, psutil.Process(kernels._warm.process.pid)
+    kernels.end_warm_process()
+    kernels.start_warm_process({"BREWCAST_LOCK": "of this build"})
+    idle, process = 0, psutil.Process(kernels._warm_process.process.pid)
     while idle < 10:
         time.sleep(0.05)
         idle = idle + 1 if process.status() == "sleeping" else 0
-    yield kernels._warm
-    kernels.end()
+    yield kernels._warm_process
+    kernels.end_warm_process()
 
 
 def in_kernel(manager, check):
@@ -159,7 +159,7 @@ def lessons(name):
 def test_a_fork_is_like_a_kernel_that_was_started(full, tmp_path, monkeypatch):
     # given a warm process that has imported everything that it shall
     monkeypatch.setenv("BREWCAST_LOCK", "as launched")
-    missing = f"import sys\n[name for name in {PRELOAD} if name not in sys.modules]"
+    missing = f"import sys\n[name for name in {PRELOADED_MODULES} if name not in sys.modules]"
     found, cached = forked(tmp_path, missing, "import os\nos.environ['BREWCAST_LOCK']")
     assert found == "[]" and cached == "'as launched'"
     with open(f"/proc/{full.process.pid}/environ") as file:
@@ -198,12 +198,12 @@ def test_a_kernel_takes_no_port_and_leaves_no_socket(how, tmp_path, monkeypatch)
     monkeypatch.setenv("BREWCAST_KERNELS", how)
     short = Path(tempfile.mkdtemp(prefix="brewcast-"))  # pytest's own folders have long names
     monkeypatch.setattr(tempfile, "tempdir", str(short))
-    kernels.end()
-    kernels.start({}, ["ipykernel.kernelapp"])
+    kernels.end_warm_process()
+    kernels.start_warm_process({}, ["ipykernel.kernelapp"])
     # then no other program can have taken the port that a kernel was promised, since it was promised none
     assert run(tmp_path, TRANSPORT) == ["'ipc'"]
-    kernels.end()
-    assert not list(short.glob(f"{kernels.SOCKETS}*"))
+    kernels.end_warm_process()
+    assert not list(short.glob(f"{kernels.SOCKETS_PREFIX}*"))
     shutil.rmtree(short)
     # but where no socket's path would be short enough: it is its bytes that count
     wide = Path(tempfile.mkdtemp(prefix="brewcast-" + "ü" * 30, dir="/tmp"))
@@ -246,14 +246,16 @@ def test_interrupt_restart_and_end(warm):
         await manager.restart_kernel(now=True)
         await client.wait_for_ready(timeout=60)
         second = manager.provisioner.process
-        assert isinstance(second, kernels.Fork) and second.pid != first.pid and first.returncode == -signal.SIGKILL
+        assert (
+            isinstance(second, kernels.ForkedKernel) and second.pid != first.pid and first.returncode == -signal.SIGKILL
+        )
 
         # when it is asked to end, then it does, in order
         manager.shutdown_wait_time = 60.0  # seconds before it is killed: on a loaded machine five are too few
         await manager.shutdown_kernel()
         assert second.returncode == 0
 
-    in_kernel(Manager(kernel_name="python3"), check)
+    in_kernel(ForkKernelManager(kernel_name="python3"), check)
     assert not psutil.Process(warm.process.pid).children()
 
 
@@ -262,13 +264,13 @@ def test_without_a_sound_warm_process_kernels_are_started_as_usual(tmp_path, mon
     usual = str(os.getpid())
 
     # given none
-    kernels.end()
+    kernels.end_warm_process()
     assert run(tmp_path, PARENT) == [usual]
 
     # given one that is told not to be
     monkeypatch.setenv("BREWCAST_KERNELS", "cold")
-    kernels.start({})
-    assert kernels._warm is None
+    kernels.start_warm_process({})
+    assert kernels._warm_process is None
     monkeypatch.delenv("BREWCAST_KERNELS")
 
     # given one with a second thread
@@ -276,25 +278,25 @@ def test_without_a_sound_warm_process_kernels_are_started_as_usual(tmp_path, mon
         "import threading, time\nthreading.Thread(target=time.sleep, args=[600]).start()"
     )
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{ROOT}")
-    kernels.start({}, ["threaded"])
-    while psutil.Process(kernels._warm.process.pid).num_threads() == 1:
+    kernels.start_warm_process({}, ["threaded"])
+    while psutil.Process(kernels._warm_process.process.pid).num_threads() == 1:
         time.sleep(0.05)
     assert run(tmp_path, PARENT) == [usual]
-    kernels.end()
+    kernels.end_warm_process()
 
     # given one whose Python was started in another way
-    kernels.start({}, [])
+    kernels.start_warm_process({}, [])
     monkeypatch.setenv("PYTHONHASHSEED", "7")
     assert run(tmp_path, PARENT) == [usual]
     monkeypatch.setenv("PYTHONHASHSEED", "0")
 
     # given one that died
-    kernels._warm.process.kill()
-    kernels._warm.process.wait()
+    kernels._warm_process.process.kill()
+    kernels._warm_process.process.wait()
     assert run(tmp_path, PARENT) == [usual]
-    kernels.start({}, [])  # is another
+    kernels.start_warm_process({}, [])  # is another
     forked(tmp_path)
-    kernels.end()
+    kernels.end_warm_process()
     assert len([record for record in caplog.records if "a cold kernel: " in record.message]) == 4
 
 
@@ -305,12 +307,12 @@ def test_an_answer_that_comes_too_late_makes_no_kernel(warm):
 
     # when it is asked, then nobody waits for ever
     with pytest.raises(TimeoutError):
-        kernels.Fork(warm.asked, {"command": [], "env": {}, "cwd": "/"}, patience=0.5)
+        kernels.ForkedKernel(warm.asked, {"command": [], "env": {}, "cwd": "/"}, timeout=0.5)
 
     # and when it goes on, the fork that it makes ends by itself
     process.resume()
     deadline = time.monotonic() + 30
-    later = kernels.Fork(warm.asked, {"command": ["", "", "", "--version"], "env": {}, "cwd": "/"}, patience=30)
+    later = kernels.ForkedKernel(warm.asked, {"command": ["", "", "", "--version"], "env": {}, "cwd": "/"}, timeout=30)
     assert later.wait(120) == 0
     while process.children() and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -324,7 +326,7 @@ from brewcast.workflow import kernels
 kernels.start({}, ["ipykernel.kernelapp"])
 manager = kernels.Manager(kernel_name="python3")
 asyncio.run(manager.start_kernel())
-print(kernels._warm.process.pid, manager.provisioner.process.pid, flush=True)
+print(kernels._warm_process.process.pid, manager.provisioner.process.pid, flush=True)
 time.sleep(600)
 """
 
@@ -333,7 +335,9 @@ time.sleep(600)
 def test_the_warm_process_and_its_kernels_end_with_the_build(how, tmp_path):
     environment = project_environment(ROOT) | {"PYTHONHASHSEED": "0"}
     command, quiet = [sys.executable, "-c", BUILD], subprocess.DEVNULL
-    build = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=quiet, text=True, preexec_fn=heed)
+    build = subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=quiet, text=True, preexec_fn=restore_stop_signals
+    )
     begun = [psutil.Process(int(pid)) for pid in build.stdout.readline().split()]
     assert len(begun) == 2 and begun[1].parent() == begun[0]
     build.send_signal(how)
@@ -348,11 +352,11 @@ def test_end_takes_what_kernels_have_started(warm):
         note = lambda message: told.append(message["content"].get("text"))  # noqa: E731
         await client.execute_interactive(code, output_hook=note, timeout=60)
         begun = [psutil.Process(int(next(filter(None, told)))), psutil.Process(manager.provisioner.process.pid)]
-        kernels.end()
+        kernels.end_warm_process()
         assert not psutil.wait_procs(begun, timeout=30)[1]
         assert await manager.is_alive() is False
 
-    in_kernel(Manager(kernel_name="python3"), check)
+    in_kernel(ForkKernelManager(kernel_name="python3"), check)
 
 
 def test_folders_of_sockets_that_killed_builds_left_are_removed_and_no_others(tmp_path, monkeypatch):
@@ -360,26 +364,26 @@ def test_folders_of_sockets_that_killed_builds_left_are_removed_and_no_others(tm
     short = Path(tempfile.mkdtemp(prefix="brewcast-"))  # pytest's own folders have long names
     monkeypatch.setattr(tempfile, "tempdir", str(short))
     for name in ("left", "held", "young"):
-        (short / f"{kernels.SOCKETS}{name}").mkdir()
-        (short / f"{kernels.SOCKETS}{name}" / "socket-1").touch()
+        (short / f"{kernels.SOCKETS_PREFIX}{name}").mkdir()
+        (short / f"{kernels.SOCKETS_PREFIX}{name}" / "socket-1").touch()
     (short / "somebody's").mkdir()
-    for name in (f"{kernels.SOCKETS}left", f"{kernels.SOCKETS}held", "somebody's"):
+    for name in (f"{kernels.SOCKETS_PREFIX}left", f"{kernels.SOCKETS_PREFIX}held", "somebody's"):
         os.utime(short / name, (0, 0))
-    holds = f"import fcntl, os; fcntl.flock(os.open({str(short / kernels.SOCKETS)!r} + 'held', 0), fcntl.LOCK_EX); print('held', flush=True); os.read(0, 1)"
+    holds = f"import fcntl, os; fcntl.flock(os.open({str(short / kernels.SOCKETS_PREFIX)!r} + 'held', 0), fcntl.LOCK_EX); print('held', flush=True); os.read(0, 1)"
     with subprocess.Popen([sys.executable, "-c", holds], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
         assert holder.stdout.readline() == b"held\n"
         # when the next kernel is about to start
-        kernels.sweep()
+        kernels.remove_stale_sockets()
         # then what nobody holds is gone
-        left = {path.name.removeprefix(kernels.SOCKETS) for path in short.iterdir()}
+        left = {path.name.removeprefix(kernels.SOCKETS_PREFIX) for path in short.iterdir()}
         holder.stdin.close()
     assert left == {"held", "young", "somebody's"}
     # and the folder of a kernel that runs is held
     for name in ("young", "held"):
-        (short / f"{kernels.SOCKETS}{name}").rename(short / name)
-    ask = f"import fcntl, glob, os\n(own,) = glob.glob({str(short / kernels.SOCKETS)!r} + '*')"
+        (short / f"{kernels.SOCKETS_PREFIX}{name}").rename(short / name)
+    ask = f"import fcntl, glob, os\n(own,) = glob.glob({str(short / kernels.SOCKETS_PREFIX)!r} + '*')"
     ask += "\ntry:\n    fcntl.flock(os.open(own, 0), fcntl.LOCK_EX | fcntl.LOCK_NB)\n    held = False"
     ask += "\nexcept OSError:\n    held = True\nheld"
     assert run(tmp_path, ask) == ["True"]
-    assert not list(short.glob(f"{kernels.SOCKETS}*"))
+    assert not list(short.glob(f"{kernels.SOCKETS_PREFIX}*"))
     shutil.rmtree(short)

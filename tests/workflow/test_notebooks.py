@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, commands, copy_project, project_environment
 
-from brewcast.workflow.notebooks import clean_notebooks, export_notebooks, notebooks, unfinished
+from brewcast.workflow.notebooks import clean_notebooks, export_notebooks, export_problem, notebooks
 
 
 def test_exporting_and_cleaning_change_nothing(tmp_path):
-    assert [told for path in notebooks(ROOT) if (told := unfinished(path, ROOT))] == []
+    assert [told for path in notebooks(ROOT) if (told := export_problem(path, ROOT))] == []
     for name in ["nbs", "brewcast", "settings.ini", "setup.py", "pyproject.toml"]:
         copied = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
         copied(ROOT / name, tmp_path / name)

@@ -5,12 +5,12 @@ import shutil
 from pathlib import Path
 
 import pytest
-from building import stale
+from building import stale_stages
 from conftest import ROOT, commands
-from toy import edit
+from toy import replace_in_file
 
-from brewcast.common.params import parameters_taken, read_env, stages
-from brewcast.workflow.one_stage import check_taken
+from brewcast.common.params import parameters_by_stage, read_env, read_stages
+from brewcast.workflow.one_stage import check_stage_parameters
 
 
 def files(root: Path) -> dict:
@@ -30,7 +30,7 @@ def test_a_stage_runs_alone_with_its_parameters_and_no_build_is_changed(toy, bre
     executed = json.loads((place / "look.ipynb").read_text())["cells"]
     assert f"{toy}/products/near/ingest/out.txt" in json.dumps(executed)
     # and no build has changed, nor is anything stale
-    assert files(toy) == before and stale(toy) == []
+    assert files(toy) == before and stale_stages(toy) == []
     # and the next one begins anew, with the parameters of the files
     (place / "left").touch()
     brewcast("run --only look")
@@ -67,7 +67,7 @@ def test_what_is_missing_is_named_with_what_makes_it(toy, brewcast):
 
 
 def test_a_stage_that_fails_alone_names_the_cell_and_how_far_it_ran(toy, brewcast):
-    edit(toy / "nbs/data/12_look.ipynb", "str(wins)", "str(1 / 0)")
+    replace_in_file(toy / "nbs/data/12_look.ipynb", "str(wins)", "str(1 / 0)")
     told = brewcast("run --only look", fails=True).err
     assert "look failed: ZeroDivisionError: division by zero\n  in cell 5 of 12_look.ipynb" in told
     assert told.endswith("as far as it ran: scratch/near/look/look.ipynb\n")
@@ -89,8 +89,8 @@ def test_make_refuses_what_a_target_does_not_take(line, told):
 
 
 def test_every_parameter_is_taken_by_a_stage():
-    taken = parameters_taken(ROOT)
-    assert list(taken) == list(stages(ROOT, read_env(ROOT)))
+    taken = parameters_by_stage(ROOT)
+    assert list(taken) == list(read_stages(ROOT, read_env(ROOT)))
     assert "train.seed" in taken["train"] and "train.seed" not in taken["features"]
     for stage, names in taken.items():
-        check_taken(stage, [f"{name}=1" for name in names], taken)
+        check_stage_parameters(stage, [f"{name}=1" for name in names], taken)

@@ -6,19 +6,19 @@ import math
 import nbformat
 import papermill
 import pytest
-from building import stale
+from building import stale_stages
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
-from toy import started
+from toy import started_stages
 
-from brewcast.workflow.ploomber_hooks import add_engine, at_most_every, hook_ploomber
+from brewcast.workflow.ploomber_hooks import hook_ploomber, register_engine, throttle
 
 
 def test_ploomber_itself_builds_the_same_way(toy, run):
     told = run("ploomber build --env--gate--wins 9").err
-    assert started(told) == ["look"]
-    assert stale(toy) == ["look"]  # env.yaml says something else
+    assert started_stages(told) == ["look"]
+    assert stale_stages(toy) == ["look"]  # env.yaml says something else
     run("ploomber task look")
-    assert stale(toy) == []
+    assert stale_stages(toy) == []
 
 
 def test_values_that_ploomber_itself_is_given_are_held_to_the_same(toy, run):
@@ -28,7 +28,7 @@ def test_values_that_ploomber_itself_is_given_are_held_to_the_same(toy, run):
         "--env--source north-west": "'north-west' names no source",
     }.items():
         assert told in run(f"ploomber build {given}", fails=True).all
-    assert stale(toy) == []
+    assert stale_stages(toy) == []
 
 
 def test_a_run_that_is_repeated_has_the_parameters_of_its_record_whatever_the_file_says(toy, run, tmp_path):
@@ -37,10 +37,10 @@ def test_a_run_that_is_repeated_has_the_parameters_of_its_record_whatever_the_fi
     record.write_text(json.dumps({"look": {"wins": 5}, "clean": {"lags": [3]}, "gone": {"x": 1}}))
     # when Ploomber builds with them, then what they make another runs, with them
     told = run("ploomber build", BREWCAST_PARAMETERS=str(record))
-    assert sorted(started(told.err)) == ["clean", "judge", "look"]
+    assert sorted(started_stages(told.err)) == ["clean", "judge", "look"]
     assert [(toy / f"products/near/{stage}/out.txt").read_text() for stage in ("look", "clean")] == ["5", "[3, 3]"]
     # and without them, the file's count again
-    assert stale(toy) == ["clean", "look", "judge"]
+    assert stale_stages(toy) == ["clean", "look", "judge"]
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def notebook(tmp_path):
 
 
 def test_the_engine_runs_a_stage_without_its_lessons_and_what_it_writes_last_is_whole(notebook, tmp_path):
-    add_engine()
+    register_engine()
     made, out = tmp_path / "made.txt", tmp_path / "executed.ipynb"
     # when a stage runs whose last cell fails
     with pytest.raises(papermill.PapermillExecutionError, match="asked to fail"):
@@ -79,7 +79,7 @@ def test_the_engine_runs_a_stage_without_its_lessons_and_what_it_writes_last_is_
 
 def test_calls_that_come_too_soon_are_left_out_and_the_first_never_is():
     made = []
-    seldom, always = (at_most_every(seconds, lambda *what: made.append(what)) for seconds in (math.inf, 0))
+    seldom, always = (throttle(seconds, lambda *what: made.append(what)) for seconds in (math.inf, 0))
     for i in range(3):
         seldom("seldom", i)
         always("always", i)

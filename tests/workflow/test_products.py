@@ -4,10 +4,10 @@ import shutil
 from pathlib import Path
 
 import pytest
-from killing import die_before_effect, in_a_fork
+from killing import die_before_effect, run_in_fork
 
-from brewcast.workflow.products import failed_folder, put_right, set_aside
-from brewcast.workflow.staleness import built_path
+from brewcast.workflow.products import failed_folder, resolve_stash, stash_products
+from brewcast.workflow.staleness import stage_record_path
 
 OLD = {".built.json": "old", "out.txt": "old", "pictures/sales.png": "old", "notes.txt": "old"}
 NEW = {
@@ -37,18 +37,18 @@ def project(tmp_path):
 def run_stage(root: Path, fails: bool) -> None:
     "What a build does with a stage's products, and a stage that writes some of them anew, and others not."
     folder = root / "products/near/clean"
-    set_aside(root, "near", "clean")
+    stash_products(root, "near", "clean")
     try:
         (folder / "out.txt").write_text("half")
         (folder / "pictures/new.png").write_text("new")
         if fails:
             raise ValueError("the stage was asked to fail")
         (folder / "out.txt").write_text("new")
-        built_path(root, "near", "clean").write_text("new")
+        stage_record_path(root, "near", "clean").write_text("new")
     except ValueError:
         pass
     finally:
-        put_right(root, "near", "clean")
+        resolve_stash(root, "near", "clean")
 
 
 def test_a_stage_that_came_to_its_end_leaves_its_new_products_and_nothing_beside_them(project):
@@ -66,15 +66,15 @@ def test_a_stage_that_failed_leaves_its_old_products_and_what_it_had_made_beside
 
 
 def test_while_a_stage_runs_it_does_not_look_built(project):
-    set_aside(project, "near", "clean")
-    assert not built_path(project, "near", "clean").exists()
+    stash_products(project, "near", "clean")
+    assert not stage_record_path(project, "near", "clean").exists()
     assert (project / "products/near/clean/out.txt").read_text() == "old"
 
 
 def test_a_first_run_that_failed_leaves_no_products_and_what_it_had_made(tmp_path):
-    set_aside(tmp_path, "near", "clean")
+    stash_products(tmp_path, "near", "clean")
     (tmp_path / "products/near/clean/out.txt").write_text("half")
-    put_right(tmp_path, "near", "clean")
+    resolve_stash(tmp_path, "near", "clean")
     assert contents(tmp_path / "products/near") == {"failed/clean/out.txt": "half"}
 
 
@@ -93,7 +93,7 @@ def run_and_die(root: Path, at: int, fails: bool) -> int:
         die_before_effect(at)
         run_stage(root, fails)
 
-    return in_a_fork(work)
+    return run_in_fork(work)
 
 
 @pytest.mark.parametrize("fails", [False, True], ids=["comes to its end", "fails"])
@@ -105,7 +105,7 @@ def test_killed_before_any_effect_the_next_build_finds_the_old_products_or_the_n
         shutil.copytree(project, root)
         status = run_and_die(root, at, fails)
         # when the next build begins by putting things right
-        put_right(root, "near", "clean")
+        resolve_stash(root, "near", "clean")
         there = contents(root / "products/near/clean")
         # then they are whole, and of one run
         assert there in ([OLD] if fails else [OLD, NEW]), f"killed before effect {at}"

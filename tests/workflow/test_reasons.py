@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from toy import cell, edit, started
+from toy import cell, replace_in_file, started_stages
 
 from brewcast.common.hashing import FileHashes
 from brewcast.common.paths import write_text
@@ -13,19 +13,19 @@ from brewcast.workflow.reasons import (
     code_changes,
     import_chain,
     parameter_changes,
-    short,
+    reasons_by_stage,
+    shorten_value,
+    stage_reasons,
     state_changes,
-    why,
-    why_stale,
 )
-from brewcast.workflow.staleness import fingerprint, inputs_path, recall, remember
+from brewcast.workflow.staleness import fingerprint, inputs_path, read_stage_record, write_stage_record
 
 
 def test_a_parameter_that_is_changed_back_is_no_reason_after_its_build(toy, brewcast):
     whole = (toy / "products/near/clean/out.txt").read_text()
-    assert started(brewcast("build 'lags=[1, 6]'").err) == ["clean", "judge"]
+    assert started_stages(brewcast("build 'lags=[1, 6]'").err) == ["clean", "judge"]
     assert "parameter lags: [1, 6] -> [1, 12]" in brewcast("why").out
-    assert started(brewcast("build").err) == ["clean", "judge"]
+    assert started_stages(brewcast("build").err) == ["clean", "judge"]
     assert (toy / "products/near/clean/out.txt").read_text() == whole
 
 
@@ -91,12 +91,14 @@ def project(tmp_path):
             (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / path).write_text(stage)
     for stage in CELLS:
-        remember(tmp_path, "near", stage, WIRED)
+        write_stage_record(tmp_path, "near", stage, WIRED)
     return tmp_path
 
 
 def reasons(root: Path, wired: dict = WIRED) -> dict[str, list[str]]:
-    return {stage: [reason["text"] for reason in found] for stage, found in why(root, "near", wired).items()}
+    return {
+        stage: [reason["text"] for reason in found] for stage, found in reasons_by_stage(root, "near", wired).items()
+    }
 
 
 FOLLOWS = ["clean runs again"]
@@ -117,11 +119,11 @@ FOLLOWS = ["clean runs again"]
             {"clean": ["out.txt is not what the stage wrote: changed by hand"], "judge": FOLLOWS},
         ),
         (
-            lambda root: edit(root / "brewcast/common/areas.py", "return x", "return x + 1"),
+            lambda root: replace_in_file(root / "brewcast/common/areas.py", "return x", "return x + 1"),
             {"clean": ["module common.areas: area (clean -> data.others -> data.shapes -> common.areas)"], "judge": FOLLOWS},
         ),
-        (lambda root: edit(inputs_path(root, "near"), "r1", "r2"), {"clean": [], "judge": ["the state's champion changed"]}),
-        (lambda root: edit(inputs_path(root, "near"), "k1", "k2"), {"clean": [], "judge": []}),
+        (lambda root: replace_in_file(inputs_path(root, "near"), "r1", "r2"), {"clean": [], "judge": ["the state's champion changed"]}),
+        (lambda root: replace_in_file(inputs_path(root, "near"), "k1", "k2"), {"clean": [], "judge": []}),
     ],
 )  # fmt: skip
 def test_what_changed_is_named_for_its_stage_and_the_next_follows(project, change, told):
@@ -132,32 +134,39 @@ def test_what_changed_is_named_for_its_stage_and_the_next_follows(project, chang
 def test_a_stage_by_itself_says_that_what_it_takes_is_another(project):
     # given a stage that ran again and made something else
     (project / "products/near/clean/out.txt").write_text("made anew")
-    remember(project, "near", "clean", WIRED)
+    write_stage_record(project, "near", "clean", WIRED)
     # then the next has a reason of its own
     told = "clean has other products than this was built from"
     assert reasons(project) == {"clean": [], "judge": [told]}
-    (found,) = why_stale("judge", project, "near", WIRED, FileHashes(project / "hashes.json"))
+    (found,) = stage_reasons("judge", project, "near", WIRED, FileHashes(project / "hashes.json"))
     assert found == {"kind": "upstream", "name": "clean", "text": told}
     # and what is for people to read is none
     (project / "products/near/clean/out.txt").write_text("clean")
     (project / "products/near/clean/clean.ipynb").write_text("at another time of day")
-    remember(project, "near", "clean", WIRED)
+    write_stage_record(project, "near", "clean", WIRED)
     assert reasons(project) == {"clean": [], "judge": []}
 
 
 def test_what_the_state_says_now_counts_before_what_it_said(project):
     now = {"champion": {"release": "r2"}, "barred": [], "by_hand": "2024-05-31", "months": []}
-    told = {stage: [reason["name"] for reason in found] for stage, found in why(project, "near", WIRED, now).items()}
+    told = {
+        stage: [reason["name"] for reason in found]
+        for stage, found in reasons_by_stage(project, "near", WIRED, now).items()
+    }
     assert told == {"clean": [], "judge": ["by_hand", "champion", "months"]}
     assert state_changes(None, None) == [] == state_changes({"a": (1, 2)}, {"a": [1, 2]})
 
 
 def test_a_stage_is_told_the_part_of_the_state_that_it_reads(project):
     # given a stage of which it is declared what it reads, and another champion of the same recipe
-    said = "executor: {told: {judge: [champion.release, barred]}}"
+    said = "executor: {state_inputs: {judge: [champion.release, barred]}}"
     write_text(project / "pipeline.yaml", said)
-    remember(project, "near", "judge", WIRED)
-    ask = lambda **now: [r["text"] for r in why(project, "near", WIRED, {"champion": {"release": "r1"}} | now)["judge"]]  # noqa: E731
+    write_stage_record(project, "near", "judge", WIRED)
+
+    def ask(**now):
+        reasons = reasons_by_stage(project, "near", WIRED, {"champion": {"release": "r1"}} | now)
+        return [reason["text"] for reason in reasons["judge"]]
+
     # then what it does not read is no reason
     assert ask(champion={"release": "r1", "cutoff": "2024-06-30"}, months=["june"], barred=[]) == []
     assert ask(champion={"release": "r2"}, barred=["forest"]) == [
@@ -169,7 +178,7 @@ def test_a_stage_is_told_the_part_of_the_state_that_it_reads(project):
 
 def test_cells_that_changed_came_or_went_are_named_as_they_are_found_in_the_notebook(project):
     # given a notebook of which one cell is another, one new and one gone
-    before = recall(project, "near", "clean")["fingerprint"]["code"]
+    before = read_stage_record(project, "near", "clean")["fingerprint"]["code"]
     first, second, third, fourth = CELLS["clean"]
     now = [first, "x = twice(2)  # a comment", third, "z = 3"]
     notebook = write_notebook(project, "clean", now)
@@ -213,8 +222,12 @@ def test_parameters_are_told_by_their_dotted_names_with_what_they_were_and_are()
 
 def test_two_long_values_that_begin_alike_are_told_apart_in_a_line():
     long, other = list(range(100)), [*range(99), 0]
-    assert len(short(long)) <= 60 and short(long)[:42] == short(other)[:42] and short(long) != short(other)
-    assert (short([1, "é"]), short("x" * 58)) == ('[1, "é"]', f'"{"x" * 58}"')
+    assert (
+        len(shorten_value(long)) <= 60
+        and shorten_value(long)[:42] == shorten_value(other)[:42]
+        and shorten_value(long) != shorten_value(other)
+    )
+    assert (shorten_value([1, "é"]), shorten_value("x" * 58)) == ('[1, "é"]', f'"{"x" * 58}"')
 
 
 def test_the_way_to_a_module_is_the_shortest_and_there_is_none_to_what_nobody_imports(project):

@@ -7,7 +7,7 @@ import subprocess
 import nbformat
 import pytest
 
-from brewcast.workflow.report import render_html, render_report, run_cells
+from brewcast.workflow.report import render_report, render_stage_report, report_cells
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
@@ -60,18 +60,18 @@ def test_a_report_lies_beside_its_notebook_and_leads_back_to_the_month_page(exec
     folder = executed.parent / "products/shop/explore"
     folder.mkdir(parents=True)
     notebook = executed.rename(folder / "explore.ipynb")
-    render_html(notebook, folder.parent / "forecast/month.html")
+    render_stage_report(notebook, folder.parent / "forecast/month.html")
     # then the way back holds wherever the project lies
     assert 'href="../forecast/month.html"' in (folder / "explore.html").read_text()
     # and without a page there is no way back
-    render_html(notebook)
+    render_stage_report(notebook)
     assert "month page" not in (folder / "explore.html").read_text()
 
 
 def test_a_notebook_without_a_run_leaves_no_report_and_stops_no_build(tmp_path):
     lesson = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# Core")])
     nbformat.write(lesson, tmp_path / "core.ipynb")
-    render_html(tmp_path / "core.ipynb")
+    render_stage_report(tmp_path / "core.ipynb")
     assert [path.name for path in tmp_path.iterdir()] == ["core.ipynb"]
 
 
@@ -83,7 +83,7 @@ def test_the_last_heading_is_the_one_that_counts_and_the_text_below_it_is_shown(
         "## Running\n\nis a sport",
         "## Run it\n\nThe months.",
     ]
-    shown = run_cells(v4.new_notebook(cells=[v4.new_markdown_cell(text) for text in cells]))
+    shown = report_cells(v4.new_notebook(cells=[v4.new_markdown_cell(text) for text in cells]))
     assert [cell.source.strip() for cell in shown] == ["The months."]
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 from conftest import commands
-from toy import BUILD, ENV, FORKS, edit, started
+from toy import BUILD, ENV, FORKS, replace_in_file, started_stages
 
 from brewcast.common.hashing import FileHashes
-from brewcast.workflow.runs import comparable, data_read, on_disk, read_runs, run_in
+from brewcast.workflow.runs import altered_products, comparison_hash, read_runs, run_command_in, source_data_files
 
 GIT = "git -c user.name=a -c user.email=a@example.com"
 
@@ -82,14 +82,14 @@ def test_a_run_that_is_built_again_logs_to_no_server(tmp_path, monkeypatch):
     python.write_text("#!/bin/sh\nenv\n")
     python.chmod(0o755)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5000")
-    told = run_in(tmp_path, ["build"], {"MINE": "1"}, capture_output=True, text=True).stdout
+    told = run_command_in(tmp_path, ["build"], {"MINE": "1"}, capture_output=True, text=True).stdout
     assert "MINE=1" in told and "MLFLOW_" not in told
 
 
 def test_a_dirty_tree_is_kept_and_built_again_after_it_has_changed_once_more(toy, run, brewcast):
     # given a build of code that was never committed, a file that git does not know among it
-    edit(toy / "nbs/data/11_clean.ipynb", "str(twice(lags))", "str(thrice(lags))")
-    edit(toy / "nbs/data/11_clean.ipynb", "import twice", "import twice\\nfrom brewcast.extra import thrice")
+    replace_in_file(toy / "nbs/data/11_clean.ipynb", "str(twice(lags))", "str(thrice(lags))")
+    replace_in_file(toy / "nbs/data/11_clean.ipynb", "import twice", "import twice\\nfrom brewcast.extra import thrice")
     (toy / "brewcast/extra.py").write_text("def thrice(x):\n    return 3 * x\n")
     brewcast("build")
     code = last(toy)["code"]
@@ -101,7 +101,7 @@ def test_a_dirty_tree_is_kept_and_built_again_after_it_has_changed_once_more(toy
 
 
 def test_parameters_that_were_changed_for_one_run_belong_to_it(toy, run, brewcast):
-    assert started(brewcast("build 'lags=[2]'").err) == ["clean", "judge"]
+    assert started_stages(brewcast("build 'lags=[2]'").err) == ["clean", "judge"]
     brewcast("build")  # and back
     first = read_runs(toy, "near")[1]
     assert first["params"]["clean"] == {"lags": [2]}
@@ -130,7 +130,7 @@ def test_a_product_that_the_code_does_not_make_is_found(toy, run, brewcast):
 ALTERED = {  # how a product is changed behind the back of the build, and what is said of it
     "a byte": (lambda at: (at / "look/out.txt").write_text("8"), {"look/out.txt": "altered"}),
     "deleted": (lambda at: (at / "look/out.txt").unlink(), {"look/out.txt": "gone"}),
-    "a report's figure": (lambda at: edit(at / "clean/clean.ipynb", "# the run", "# a run"), {"clean/clean.ipynb": "altered"}),
+    "a report's figure": (lambda at: replace_in_file(at / "clean/clean.ipynb", "# the run", "# a run"), {"clean/clean.ipynb": "altered"}),
     "no notebook": (lambda at: (at / "clean/clean.ipynb").write_text("{"), {"clean/clean.ipynb": "altered"}),
     "a folder for a file": (lambda at: (at / "look/out.txt").unlink() or (at / "look/out.txt").mkdir(), {"look/out.txt": "altered"}),
     "a stage": (lambda at: shutil.rmtree(at / "judge"), {"judge/judge.ipynb": "gone", "judge/out.txt": "gone"}),
@@ -140,9 +140,9 @@ ALTERED = {  # how a product is changed behind the back of the build, and what i
 
 @pytest.mark.parametrize("change, found", ALTERED.values(), ids=ALTERED)
 def test_a_product_on_disk_that_is_not_the_last_run_s_is_named(toy, change, found):
-    assert on_disk(toy, last(toy)) == []
+    assert altered_products(toy, last(toy)) == []
     change(toy / "products/near")
-    told = {each["product"].removeprefix("products/near/"): each["state"] for each in on_disk(toy, last(toy))}
+    told = {each["product"].removeprefix("products/near/"): each["state"] for each in altered_products(toy, last(toy))}
     assert told == found
 
 
@@ -158,13 +158,13 @@ def test_verify_says_what_was_altered_on_disk_though_the_run_comes_out_the_same(
     assert "products/near/look/out.txt: altered" in told.out and "products/near/judge/out.txt: gone" in told.out
     # and it does
     brewcast("build")
-    assert on_disk(toy, last(toy)) == []
+    assert altered_products(toy, last(toy)) == []
 
 
 def test_products_of_an_unfinished_build_are_no_altered_ones(toy):
-    edit(toy / "products/near/inputs.json", last(toy)["build_key"], "0123456789ab")
+    replace_in_file(toy / "products/near/inputs.json", last(toy)["build_key"], "0123456789ab")
     with pytest.raises(ValueError, match="a build that was not finished has begun to replace products/near"):
-        on_disk(toy, last(toy))
+        altered_products(toy, last(toy))
 
 
 def test_what_is_wrong_on_disk_is_said_as_well_where_the_run_cannot_be_built_again(toy, brewcast):
@@ -182,21 +182,21 @@ def test_of_an_altered_folder_its_files_are_named(toy):
         for name in ("a", "b", "c"):
             (place / name).write_text(name)
     run = last(toy)
-    run["products"] = {"look": {"made": comparable(own, FileHashes(toy / "none"))}}
-    assert on_disk(toy, run, toy / "again") == []
+    run["products"] = {"look": {"made": comparison_hash(own, FileHashes(toy / "none"))}}
+    assert altered_products(toy, run, toy / "again") == []
     # when a file of it is altered, one is gone, one is new, and the build's own traces are there
     (own / "a").write_text("other")
     (own / "b").unlink()
     (own / "d").write_text("new")
     (own / "x.pyc").write_text("compiled")
-    (found,) = on_disk(toy, run, toy / "again")
+    (found,) = altered_products(toy, run, toy / "again")
     assert found == {"product": "products/near/look/made", "state": "altered", "files": ["a", "b", "d"]}
 
 
 @pytest.mark.parametrize(
     ("what", "change", "told"),
     [
-        ("data changed", lambda root: edit(root / "data/near/till.csv", "S1", "S2"), "data/near/till.csv is not what it was"),
+        ("data changed", lambda root: replace_in_file(root / "data/near/till.csv", "S1", "S2"), "data/near/till.csv is not what it was"),
         ("data gone", lambda root: (root / "data/near/till.csv").unlink(), "data/near/till.csv is gone"),
         ("commit gone", lambda root: doctor(root, lambda r: r["code"].update(commit="0" * 40)), "git has no commit 000000000000"),
         ("no git", lambda root: doctor(root, lambda r: r["code"].update(commit=None)), "when it was built, the project was outside of git"),
@@ -267,5 +267,5 @@ def test_files_of_a_linked_folder_are_recorded(tmp_path):
     (tmp_path / "elsewhere" / "till.csv").write_text("1")
     (tmp_path / "project" / "data" / "tea" / "there").symlink_to(tmp_path / "elsewhere")
     # then its files are among those that a build reads
-    read = data_read(tmp_path / "project", {"ingest": {"params": {"data": "data/tea"}}})
+    read = source_data_files(tmp_path / "project", {"ingest": {"params": {"data": "data/tea"}}})
     assert read == [tmp_path / "project" / "data" / "tea" / "there" / "till.csv"]

@@ -5,8 +5,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-from toy import ENV, STAGES, begin_build, edit, hold, release, started
-from waits import until
+from toy import ENV, STAGES, pause_stage, replace_in_file, resume_stages, start_build, started_stages
+from waits import wait_until
 
 from brewcast.common.paths import write_text
 from brewcast.workflow import staleness
@@ -28,18 +28,23 @@ def add_cell(notebook: Path) -> None:
 
 
 CASES = {  # what is done, the reasons by stage (the beginning of each), what runs, what is found unchanged meanwhile
-    "prose": (lambda r: edit(r / "nbs/data/10_ingest.ipynb", "# ingest", "# other words"), {}, [], []),
-    "a comment": (lambda r: edit(r / "nbs/data/10_ingest.ipynb", "# the run", "# runs"), {}, [], []),
-    "a docstring in a notebook": (lambda r: edit(r / "nbs/model/22_judge.ipynb", "Take a while", "Wait"), {}, [], []),
-    "a docstring in a module": (
-        lambda r: edit(r / "brewcast/common/areas.py", "As it is.", "Nothing is done."),
+    "prose": (lambda r: replace_in_file(r / "nbs/data/10_ingest.ipynb", "# ingest", "# other words"), {}, [], []),
+    "a comment": (lambda r: replace_in_file(r / "nbs/data/10_ingest.ipynb", "# the run", "# runs"), {}, [], []),
+    "a docstring in a notebook": (
+        lambda r: replace_in_file(r / "nbs/model/22_judge.ipynb", "Take a while", "Wait"),
         {},
         [],
         [],
     ),
-    "a layout": (lambda r: edit(r / "brewcast/common/areas.py", "return x", "return (x)"), {}, [], []),
+    "a docstring in a module": (
+        lambda r: replace_in_file(r / "brewcast/common/areas.py", "As it is.", "Nothing is done."),
+        {},
+        [],
+        [],
+    ),
+    "a layout": (lambda r: replace_in_file(r / "brewcast/common/areas.py", "return x", "return (x)"), {}, [], []),
     "own code": (
-        lambda r: edit(r / "nbs/data/11_clean.ipynb", "str(twice(lags))", "str(twice(lags) * 2)"),
+        lambda r: replace_in_file(r / "nbs/data/11_clean.ipynb", "str(twice(lags))", "str(twice(lags) * 2)"),
         {"clean": ["cell 5 of 11_clean.ipynb, `Path(product['out']).write_text(str(twice(lags) * 2))`, changed"]},
         ["clean", "judge"],
         [],
@@ -63,13 +68,15 @@ CASES = {  # what is done, the reasons by stage (the beginning of each), what ru
         [],
     ),
     "a module, through another": (
-        lambda r: edit(r / "brewcast/common/areas.py", "return x", "return x * 1"),
+        lambda r: replace_in_file(r / "brewcast/common/areas.py", "return x", "return x * 1"),
         {stage: [f"module common.areas: area ({stage} -> data.shapes -> common.areas)"] for stage in STAGES},
         list(STAGES),
         [],
     ),
     "a module's imports": (
-        lambda r: edit(r / "brewcast/data/shapes.py", "from ..common.areas import area", "def area(x):\n    return x"),
+        lambda r: replace_in_file(
+            r / "brewcast/data/shapes.py", "from ..common.areas import area", "def area(x):\n    return x"
+        ),
         {stage: ["module common.areas: is gone", "module data.shapes: its top level, area"] for stage in STAGES},
         list(STAGES),
         [],
@@ -89,7 +96,7 @@ CASES = {  # what is done, the reasons by stage (the beginning of each), what ru
     "how stages are run": (lambda r: (r / "brewcast/workflow/extra.py").write_text("x = 1\n"), {}, [], []),
     "a module that nobody imports": (lambda r: (r / "brewcast/data/extra.py").write_text("x = 1\n"), {}, [], []),
     "a file that a tool reads": (
-        lambda r: edit(r / "settings.ini", "status = 3", "status = 4"),
+        lambda r: replace_in_file(r / "settings.ini", "status = 3", "status = 4"),
         {"look": ["settings.ini changed"]},
         ["look"],
         [],
@@ -101,7 +108,7 @@ CASES = {  # what is done, the reasons by stage (the beginning of each), what ru
         ["judge"],
     ),
     "the data": (
-        lambda r: edit(r / "data/near/till.csv", "S1", "S2"),
+        lambda r: replace_in_file(r / "data/near/till.csv", "S1", "S2"),
         {"ingest": ["data/near changed"]},
         ["ingest", "clean", "look"],
         ["judge"],
@@ -154,7 +161,7 @@ def test_why_names_the_reason_ploomber_agrees_and_what_must_run_runs(toy, brewca
     assert stale(toy) == [stage for stage, found in reasons.items() if found]
     # and what must run runs, in order; what only follows and finds the same input does not
     told = brewcast("build").err
-    assert sorted(started(told), key=list(STAGES).index) == must
+    assert sorted(started_stages(told), key=list(STAGES).index) == must
     assert [
         stage for stage in STAGES if f"{stage}      unchanged" in told or f"{stage:<10} unchanged" in told
     ] == unchanged
@@ -249,17 +256,17 @@ def test_relative_imports_count_from_where_they_stand(package):
 def test_what_comes_in_while_a_stage_runs_makes_it_stale(toy, brewcast):
     # given a build of new rows that stands in the middle of its first stage
     till = toy / "data/near/till.csv"
-    edit(till, "S1", "S1\nS2")
-    hold(toy, "ingest")
-    process = begin_build(toy)
+    replace_in_file(till, "S1", "S1\nS2")
+    pause_stage(toy, "ingest")
+    process = start_build(toy)
     out = toy / "products/near/ingest/out.txt"
-    until(lambda: out.exists() and out.read_text() == "half", "in the middle of ingest")
+    wait_until(lambda: out.exists() and out.read_text() == "half", "in the middle of ingest")
     # when more rows come in / then they are built next time, since nobody knows whether they were read
-    edit(till, "S2", "S2\nS3")
-    release(toy)
+    replace_in_file(till, "S2", "S2\nS3")
+    resume_stages(toy)
     assert process.wait(120) == 0
-    assert "ingest" in started(brewcast("build").err)
-    assert started(brewcast("build").err) == []
+    assert "ingest" in started_stages(brewcast("build").err)
+    assert started_stages(brewcast("build").err) == []
 
 
 def test_only_what_lies_in_the_project_is_upstream(tmp_path):
@@ -268,4 +275,4 @@ def test_only_what_lies_in_the_project_is_upstream(tmp_path):
     (tmp_path / "data" / "tea").mkdir(parents=True)
     params = {"data": "data/tea", "files": [{"outside": [str(tmp_path.parent)], "null_values": ["/"]}]}
     # then neither is watched by itself
-    assert staleness.files_read("ingest", params, tmp_path) == [tmp_path / "data" / "tea"]
+    assert staleness.input_files("ingest", params, tmp_path) == [tmp_path / "data" / "tea"]

@@ -69,9 +69,9 @@ def plans(rows, levers: list[str], folder: Path):
     "Requests that ask what if; the rows as those of one store would have them."
     import numpy as np
 
-    from brewcast.serving.release import MOVED, with_plan
+    from brewcast.serving.release import PLAN_COLUMNS, apply_plan
 
-    known = rows[rows[[MOVED[lever] for lever in levers]].notna().all(axis=1)]
+    known = rows[rows[[PLAN_COLUMNS[lever] for lever in levers]].notna().all(axis=1)]
     if not levers or not len(known):
         return known.iloc[:0]
     dice = random.Random(0)
@@ -91,7 +91,7 @@ def plans(rows, levers: list[str], folder: Path):
     numbers = [name for name in known if known[name].dtype.kind == "f"]
     place, repeated = {name: i for i, name in enumerate(numbers)}, known.loc[[store for store, _ in asked]].copy()
     values = repeated[numbers].to_numpy()
-    repeated[numbers] = np.vstack([with_plan(values[[i]], place, planned) for i, (_, planned) in enumerate(asked)])
+    repeated[numbers] = np.vstack([apply_plan(values[[i]], place, planned) for i, (_, planned) in enumerate(asked)])
     return repeated
 
 
