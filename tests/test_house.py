@@ -13,7 +13,7 @@ import pytest
 import yaml
 from conftest import ROOT, commands
 from house import CONTRACTS, forbidden_imports, handwritten_file_problems, module_of
-from planted import BESIDE, IN_MODULES, IN_NOTEBOOKS, STAGES_NAMED
+from planted import IN_MODULES, IN_NOTEBOOKS, IN_OTHER_FILES, STAGES_NAMED
 
 from brewcast.common.params import env_files, read_env, read_stages, upstream_of
 from brewcast.workflow.notebooks import notebooks
@@ -155,9 +155,15 @@ def test_handwritten_files_import_only_lower_layers_and_the_bento_only_its_libra
     assert handwritten_file_problems(ROOT) == []
 
 
+<<<<<<< HEAD
 @pytest.mark.parametrize("planted", BESIDE)
 def test_a_wrong_import_in_a_handwritten_file_is_found(copied, planted):
     file, code, problem = BESIDE[planted]
+=======
+@pytest.mark.parametrize("planted", IN_OTHER_FILES)
+def test_what_a_file_beside_the_notebooks_asks_for_is_found(copied, planted):
+    file, code, told = IN_OTHER_FILES[planted]
+>>>>>>> e48c7f6638c1b17694f025c920ae8b40cfdef383
     shutil.copytree(ROOT / "feature_repo", copied / "feature_repo")
     shutil.copy2(ROOT / "bentofile.yaml", copied / "bentofile.yaml")
     (copied / file).write_text(f"{(copied / file).read_text()}\n\n{code}\n")

@@ -24,7 +24,7 @@ SEASONAL = {"name": "seasonal", "params": {}}
 
 @pytest.fixture(scope="module")
 def chain(tmp_path_factory):
-    return make_chain(tmp_path_factory.mktemp("chain"), stores=6, months=26, trees=3, most=6)
+    return make_chain(tmp_path_factory.mktemp("chain"), stores=6, months=26, trees=3, max_cutoffs=6)
 
 
 def leak(chain, rows, cutoffs=None, versions=None):

@@ -262,10 +262,15 @@ def test_promote_shows_the_evidence_and_asks_before_it_changes_anything(project)
     output = brewcast(project, "promote", fails=True)
     # then the output has the result of the gate, that nothing was changed, and the way out
     assert "gate       the challenger was not promoted (refuse): it is no better" in output
-    assert "there is no terminal to ask for a confirmation, so nothing was changed" in output and "`brewcast promote --yes`" in output
+    assert (
+        "there is no terminal to ask for a confirmation, so nothing was changed" in output
+        and "`brewcast promote --yes`" in output
+    )
     # given a terminal into which the next command was pasted: that is not a yes
     status, output = run_at_terminal(project, "brewcast rollback")
-    assert status == 1 and "promote the challenger? [y/N]" in output and "not promoted: production is unchanged" in output
+    assert (
+        status == 1 and "promote the challenger? [y/N]" in output and "not promoted: production is unchanged" in output
+    )
     assert read_ledger(project / "state/shop") == before
     # when the user confirms, then the challenger serves
     status, output = run_at_terminal(project, "y")
