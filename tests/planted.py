@@ -1,14 +1,7 @@
-<<<<<<< HEAD
-"Wrong imports that tests/test_house.py must find: where each one is planted, its code, and what the message must name."
-
-IN_MODULES = {  # for `lint-imports`: a module, code to append, text of the report
-    "data imports model": (
-=======
 "Forbidden imports that the project's checks must find: where each is planted, its code, and what the report must name."
 
 IN_MODULES = {  # for `lint-imports`: a module of the package, code for its end, a text of the report
     "data imports the model": (
->>>>>>> e48c7f6638c1b17694f025c920ae8b40cfdef383
         "data/quality.py",
         "import brewcast.model.recipes",
         "brewcast.data is not allowed to import brewcast.model",
@@ -18,38 +11,22 @@ IN_MODULES = {  # for `lint-imports`: a module of the package, code for its end,
         "def f():\n    from ..data import clean",
         "brewcast.common is not allowed to import brewcast.data",
     ),
-<<<<<<< HEAD
-    "delivery imports registry": (
-=======
     "delivery imports the registry": (
->>>>>>> e48c7f6638c1b17694f025c920ae8b40cfdef383
         "delivery/forecast.py",
         "from ..registry.publish import publish",
         "brewcast.delivery is not allowed to import brewcast.registry",
     ),
-<<<<<<< HEAD
-    "model imports serving": (
-=======
     "the model imports serving": (
->>>>>>> e48c7f6638c1b17694f025c920ae8b40cfdef383
         "model/train.py",
         "from ..serving import release",
         "brewcast.model is not allowed to import brewcast.serving",
     ),
-<<<<<<< HEAD
-    "workflow imports registry, in the same layer": (
-=======
     "workflow imports the registry, on the same level": (
->>>>>>> e48c7f6638c1b17694f025c920ae8b40cfdef383
         "workflow/runs.py",
         "from ..registry import publish",
         "brewcast.workflow is not allowed to import brewcast.registry",
     ),
-<<<<<<< HEAD
-    "workflow imports data": (
-=======
     "workflow imports a lower layer": (
->>>>>>> e48c7f6638c1b17694f025c920ae8b40cfdef383
         "workflow/runs.py",
         "from ..data import quality",
         "brewcast.workflow is not allowed to import brewcast.data",
@@ -72,13 +49,8 @@ IN_MODULES = {  # for `lint-imports`: a module of the package, code for its end,
     "a package that is in no layer": ("planning/orders.py", "x = 1", "brewcast.planning"),
 }
 
-<<<<<<< HEAD
-IN_NOTEBOOKS = {  # imports that `lint-imports` does not see: a notebook, a cell, what must be found
-    "the Run of a stage imports the registry": (
-=======
 IN_NOTEBOOKS = {  # for imports outside of the import graph: a notebook, a new cell, the name to report
     "the run of a stage imports code that changes serving": (
->>>>>>> e48c7f6638c1b17694f025c920ae8b40cfdef383
         "data/12_explore.ipynb",
         "#| eval: false\nfrom brewcast.registry.publish import publish",
         "brewcast.registry.publish",
@@ -140,22 +112,14 @@ IN_NOTEBOOKS = {  # for imports outside of the import graph: a notebook, a new c
         "#| export\nASKS = 'see brewcast.serving.release:Release'",
         "brewcast.serving",
     ),
-<<<<<<< HEAD
-    "a name that is concatenated": (
-=======
     "a name that is joined from parts": (
->>>>>>> e48c7f6638c1b17694f025c920ae8b40cfdef383
         "data/12_explore.ipynb",
         "from importlib import import_module\nimport_module('brewcast.' + 'serving.release')",
         "import_module",
     ),
 }
 
-<<<<<<< HEAD
-BESIDE = {  # in handwritten files, which `lint-imports` does not check: a file, code to append, what must be found
-=======
 IN_OTHER_FILES = {  # neither notebook nor checked by lint-imports: a file, code for its end, the name to report
->>>>>>> e48c7f6638c1b17694f025c920ae8b40cfdef383
     "Feast's definitions import the registry": (
         "feature_repo/definitions.py",
         "from brewcast.registry.publish import publish",
@@ -171,26 +135,16 @@ IN_OTHER_FILES = {  # neither notebook nor checked by lint-imports: a file, code
         "from brewcast.registry.publish import publish",
         "brewcast.registry.publish",
     ),
-<<<<<<< HEAD
-    "the Bento imports a library that it does not include": (
-=======
     "the Bento imports a library that it does not contain": (
->>>>>>> e48c7f6638c1b17694f025c920ae8b40cfdef383
         "brewcast/serving/traffic.py",
         "def f():\n    import pandera",
         "pandera",
     ),
 }
 
-<<<<<<< HEAD
-STAGES_NAMED = {  # for `workflow names no stage`: a notebook of workflow, a cell, the stage
-    "a path of a product": ("workflow/report.ipynb", "#| export\nHOME = 'forecast/month.html'", "forecast"),
-    "a key": ("workflow/staleness.ipynb", "#| export\nREADS = {'features': ['feature_repo']}", "features"),
-=======
 STAGES_NAMED = {  # workflow must not name a stage: a notebook of workflow, a new cell, the stage
     "a product by its path": ("workflow/report.ipynb", "#| export\nHOME = 'forecast/month.html'", "forecast"),
     "a dictionary key": ("workflow/staleness.ipynb", "#| export\nREADS = {'features': ['feature_repo']}", "features"),
->>>>>>> e48c7f6638c1b17694f025c920ae8b40cfdef383
     "in an f-string": (
         "workflow/runs.ipynb",
         "#| export\ndef place(source):\n    return f'products/{source}/package/release'",

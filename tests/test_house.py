@@ -155,15 +155,9 @@ def test_handwritten_files_import_only_lower_layers_and_the_bento_only_its_libra
     assert handwritten_file_problems(ROOT) == []
 
 
-<<<<<<< HEAD
-@pytest.mark.parametrize("planted", BESIDE)
-def test_a_wrong_import_in_a_handwritten_file_is_found(copied, planted):
-    file, code, problem = BESIDE[planted]
-=======
 @pytest.mark.parametrize("planted", IN_OTHER_FILES)
-def test_what_a_file_beside_the_notebooks_asks_for_is_found(copied, planted):
-    file, code, told = IN_OTHER_FILES[planted]
->>>>>>> e48c7f6638c1b17694f025c920ae8b40cfdef383
+def test_a_wrong_import_in_a_handwritten_file_is_found(copied, planted):
+    file, code, problem = IN_OTHER_FILES[planted]
     shutil.copytree(ROOT / "feature_repo", copied / "feature_repo")
     shutil.copy2(ROOT / "bentofile.yaml", copied / "bentofile.yaml")
     (copied / file).write_text(f"{(copied / file).read_text()}\n\n{code}\n")
