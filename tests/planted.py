@@ -107,7 +107,7 @@ IN_NOTEBOOKS = {  # for imports outside of the import graph: a notebook, a new c
         "import pkgutil\npkgutil.resolve_name('brewcast.serving.release:Release.x')",
         "pkgutil",
     ),
-    "a module's name within a longer text": (
+    "a module's name inside a longer string": (
         "data/12_explore.ipynb",
         "#| export\nASKS = 'see brewcast.serving.release:Release'",
         "brewcast.serving",
@@ -125,7 +125,7 @@ IN_OTHER_FILES = {  # neither notebook nor checked by lint-imports: a file, code
         "from brewcast.registry.publish import publish",
         "brewcast.registry.publish",
     ),
-    "a package loads on demand": (
+    "a package imports on demand": (
         "brewcast/data/__init__.py",
         "import importlib\n\n\ndef __getattr__(name):\n    return importlib.import_module('brewcast.registry.' + name)",
         "brewcast/data/__init__.py",
