@@ -120,8 +120,9 @@ def sum_lines(
     for column in ("price", "quantity_sold"):
         is_positive = lines[column] > 0
         log = ibis.ifelse(is_positive, lines[column].cast("float64"), None).ln() * LOG_UNIT
-        sums[f"{column}_log"] = log.round().cast("int64").sum()
-        sums[f"{column}_n"] = is_positive.cast("int64").sum()
+        # 0 and not null where no line has a value: pandas would read a column with nulls as decimals
+        sums[f"{column}_log"] = log.round().cast("int64").sum().fill_null(0)
+        sums[f"{column}_n"] = is_positive.cast("int64").sum().fill_null(0)
     return lines.group_by(by).agg(**sums)
 
 

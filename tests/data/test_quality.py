@@ -302,6 +302,14 @@ def test_a_month_with_quarantined_rows_is_stopped_in_the_months_after_too(run_ch
     assert stops == {0: [("set_aside", "all stores")], 2: [("set_aside", "all stores")], 3: []}
 
 
+def test_a_store_s_day_without_prices_is_no_error(run_checks):
+    # given lines without a price on one date of one store, and cents in the last month of another
+    lines = with_fault(sale_lines(), times("price", 100, store_id="S5"))
+    lines.loc[(lines.store_id == "S3") & (lines.date == "2022-03-03"), "price"] = None
+    # when they are checked / then the other findings are the same
+    assert run_checks(lines).stop == [("unit_shift", "store S5")]
+
+
 def test_new_columns_are_noted_with_the_file_that_has_them(run_checks):
     files = {"till_1.csv": {"columns_not_used": ["TILL"]}, "till_2.csv": {"columns_not_used": ["TILL", "LOYALTY"]}}
     result = run_checks(sale_lines(), dataset=dataset({}, **files))
