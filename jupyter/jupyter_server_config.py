@@ -53,7 +53,7 @@ class Notebooks(LargeFileManager):
                 if cell["cell_type"] == "code":
                     cell["outputs"] = []
         saved = super().save(model, path)
-        if is_ours(path) and (told := export_after_save(root, root / path.strip("/"))):
+        if is_ours(path) and (problem := export_after_save(root, root / path.strip("/"))):
             saved["message"] = f"Saved. Builds fail until you complete this: {problem}"
         return saved
 
