@@ -65,7 +65,7 @@ def test_every_command_has_a_help_of_its_own(command, capsys):
         (["prune", "--keep", "all"], "argument --keep: invalid int value: 'all'"),
         (["publish", "train.seed=1"], "unrecognized arguments: train.seed=1"),
         *(
-            (["ui", "--port", port], f"argument --port: '{port}' is no port")
+            (["ui", "--port", port], f"argument --port: '{port}' is not a port number")
             for port in ("80000", "0", "abc", "-1", "")
         ),
     ],
@@ -462,11 +462,13 @@ def test_a_fault_of_the_user_s_is_one_line_and_status_one(toy, brewcast):
 def test_a_month_that_is_none_is_refused_before_anything_else(toy, brewcast, line):
     told = brewcast(line, fails=True)
     status = 4 if line.startswith("month") else 1  # of `brewcast month`, 1 means that it waits
-    assert (told.status, told.out) == (status, "") and "is no month: it is written such as 2012-10" in told.err
+    assert (told.status, told.out) == (status, "") and "is not a month; write it like 2012-10" in told.err
 
 
 def test_a_port_that_is_taken_is_said_so(toy, brewcast):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         told = brewcast(f"ui --port {port}", fails=True)
-    assert told.err == f"error: port {port} of 127.0.0.1 is taken: choose another by --port, or PORT=3001 with make\n"
+    assert (
+        told.err == f"error: port {port} of 127.0.0.1 is in use: choose another with --port, or PORT=3001 with make\n"
+    )
