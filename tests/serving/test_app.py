@@ -371,8 +371,8 @@ def test_the_service_imports_nothing_of_training(release, tmp_path):
     # given a process that loads a release and forecasts under another plan
     code = (
         "import sys, json; from pathlib import Path; import brewcast.serving.app as s; from brewcast.serving.release import Release\n"
-        "from brewcast.serving.traffic import Serving\n"
-        f"serving = Serving(Release(Path({str(release.folder)!r})))\n"
+        "from brewcast.serving.traffic import ServingState\n"
+        f"serving = ServingState(Release(Path({str(release.folder)!r})))\n"
         "s.forecast_stores(serving, ['STORE120'], {'promotion_share': 0.5})\n"
         "print(*sorted(n for n in sys.modules if '.' not in n))"
     )
