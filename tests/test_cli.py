@@ -65,7 +65,7 @@ def test_every_command_has_a_help_of_its_own(command, capsys):
         (["prune", "--keep", "all"], "argument --keep: invalid int value: 'all'"),
         (["publish", "train.seed=1"], "unrecognized arguments: train.seed=1"),
         *(
-            (["ui", "--port", port], f"argument --port: '{port}' is no port")
+            (["ui", "--port", port], f"argument --port: '{port}' is not a port number")
             for port in ("80000", "0", "abc", "-1", "")
         ),
     ],
@@ -212,7 +212,7 @@ def test_data_is_linked_and_linked_anew_and_the_link_holds_where_the_project_is_
 def test_data_that_is_there_already_is_never_replaced_by_a_link(project, tmp_path):
     (project / "data/shop").mkdir(parents=True)
     (project / "data/shop/till.csv").write_text("the only copy")
-    with pytest.raises(FileExistsError, match="data/shop is there already, and is no link: move it, or leave DATA out"):
+    with pytest.raises(FileExistsError, match="data/shop exists and is not a link: move it, or leave DATA out"):
         prepare_data(project, "shop", str(tmp_path))
     assert (project / "data/shop/till.csv").read_text() == "the only copy"
     # and to name the place itself is no other place
@@ -264,10 +264,10 @@ def test_a_project_that_cannot_be_written_says_what_it_lacks_and_goes_on(project
 
     monkeypatch.setattr(shutil, "copytree", partial(shutil.copytree, copy_function=read_only))
     # when a publication lays it out, that fails; what `activate` asks for is said, with what is lacking
-    with pytest.raises(OSError, match="r1, not laid in release/, where `bentoml build` takes it: .*Read-only"):
+    with pytest.raises(OSError, match="r1, not copied to release/, where `bentoml build` reads it: .*Read-only"):
         copy_release(project, "shop")
     COMMANDS["release"][0](project, SimpleNamespace(source="shop"))
-    assert capsys.readouterr().out.startswith("r1, not laid in release/")
+    assert capsys.readouterr().out.startswith("r1, not copied to release/")
     assert not (project / "release").exists() and not list(project.glob(".release*"))
     # and where it lies there already, nothing is lacking
     shutil.copytree(state / "releases/r1", project / "release", copy_function=copy)
@@ -321,17 +321,17 @@ def test_a_summary_is_what_the_products_say_and_needs_them(project):
     (project / "products/shop/forecast/forecast.csv").write_text("\n".join(rows) + "\n", encoding="utf-8-sig")
     # then it is half a screen, the best model first
     told = build_summary(project, "shop").splitlines()
-    assert told[:2] == ["shop: 12,345 rows in, 6 set aside", "left out  2024-02: no store has"]
+    assert told[:2] == ["shop: 12,345 rows accepted, 6 quarantined", "left out  2024-02: no store has"]
     assert told[2] == "left out  2024-06: ends on the 3rd"
-    assert told.pop(3) == 'holidays  not known of Norway: add "Norway": "NO" to calendar.countries'
+    assert told.pop(3) == 'holidays  unknown for Norway: add "Norway": "NO" to calendar.countries'
     assert [line.split() for line in told[5:8]] == [
         ["champion", "0.0400"],
         ["candidate", "0.0512"],
-        ["season", "not", "known"],
+        ["season", "unknown"],
     ]
     assert told[9:12] == [
         "verdict   refuse: it is no better",
-        "forecast  2024-06, 2 stores; 1 without one, with the reason in forecast.csv",
+        "forecast  2024-06, 2 stores; 1 without a forecast (reasons in forecast.csv)",
         "serves    make serve SOURCE=shop",
     ]
     assert told[-1] == f"page      file://{project}/products/shop/forecast/month.html" and len(told) < 20
@@ -352,12 +352,12 @@ def test_a_summary_of_one_store_and_one_month_has_no_plurals_and_names_the_basel
         (project / "products/shop" / name).write_text(text)
     # then each is told as one, and the way out has the source in it
     told = build_summary(project, "shop").splitlines()
-    assert told[0] == "shop: 1 row in, 0 set aside"
+    assert told[0] == "shop: 1 row accepted, 0 quarantined"
     assert told[2] == "error one month ahead, over 1 cutoff (WAPE, share of sales)"
     assert told[4:8] == [
         "verdict   first: no champion",
         "baseline  seasonal, a baseline, was better",
-        "          the gate would say refuse: too little; `make run SOURCE=shop train.weights=[0]` makes it the candidate",
+        "          the gate's verdict would be refuse: too little; `make run SOURCE=shop train.weights=[0]` makes it the candidate",
         "forecast  2024-06, 1 store",
     ]
 
@@ -374,7 +374,7 @@ def test_the_summary_of_a_stopped_month_says_so_first_and_has_no_figure_to_order
     (project / "products/shop/forecast/forecast.csv").write_text("\n".join(rows) + "\n")
     # then that is its first line, with the reason below it; what was only noted is not
     told = build_summary(project, "shop")
-    assert told.splitlines()[0].startswith("shop: STOPPED. THERE IS NO FORECAST OF 2024-06: ")
+    assert told.splitlines()[0].startswith("shop: STOPPED. THERE IS NO FORECAST FOR 2024-06: ")
     assert "stopped   2024-05: price: 100 times what it was. Mend the export" in told
     assert "fewer lines" not in told and "812" not in told and "verdict" not in told
     assert told.endswith(f"page      file://{project}/products/shop/forecast/month.html")
@@ -438,7 +438,7 @@ def test_a_page_that_is_not_built_is_an_error_with_the_way_out(project):
 
 def test_a_publish_that_has_nothing_to_do_says_so(toy, brewcast, monkeypatch):
     monkeypatch.setattr("brewcast.cli.is_build_complete", lambda *_: True)
-    assert "near: nothing to publish: everything is as the products ask" in brewcast("publish").err
+    assert "near: nothing to publish: production already matches the products" in brewcast("publish").err
 
 
 def test_a_fault_of_the_user_s_is_one_line_and_status_one(toy, brewcast):
@@ -462,11 +462,13 @@ def test_a_fault_of_the_user_s_is_one_line_and_status_one(toy, brewcast):
 def test_a_month_that_is_none_is_refused_before_anything_else(toy, brewcast, line):
     told = brewcast(line, fails=True)
     status = 4 if line.startswith("month") else 1  # of `brewcast month`, 1 means that it waits
-    assert (told.status, told.out) == (status, "") and "is no month: it is written such as 2012-10" in told.err
+    assert (told.status, told.out) == (status, "") and "is not a month; write it like 2012-10" in told.err
 
 
 def test_a_port_that_is_taken_is_said_so(toy, brewcast):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         told = brewcast(f"ui --port {port}", fails=True)
-    assert told.err == f"error: port {port} of 127.0.0.1 is taken: choose another by --port, or PORT=3001 with make\n"
+    assert (
+        told.err == f"error: port {port} of 127.0.0.1 is in use: choose another with --port, or PORT=3001 with make\n"
+    )

@@ -91,10 +91,12 @@ def check_parity(
 ) -> dict:  # rows: number of compared rows; largest_difference: relative
     "Predict with both models. Raises ValueError if the compiled model differs from the fitted one."
     rows = rows.reset_index(drop=True)
-    rows = rows.reindex(columns=[*rows, *(name for name in compiled.says["numbers"] if name not in rows)])
+    rows = rows.reindex(columns=[*rows, *(name for name in compiled.description["numbers"] if name not in rows)])
     with np.errstate(all="ignore"):
         fitted = np.asarray(model.predict(rows[FEATURES]), dtype=float)
-        got = compiled.predict(*feature_arrays(rows, compiled.says["numbers"], compiled.says["categories"]))
+        got = compiled.predict(
+            *feature_arrays(rows, compiled.description["numbers"], compiled.description["categories"])
+        )
         apart = np.abs(got - fitted) / np.maximum(np.abs(fitted), 1e-300)
     is_equal = (got == fitted) | (np.isnan(got) & np.isnan(fitted))
     difference = np.where(is_equal, 0.0, np.nan_to_num(apart, nan=np.inf))

@@ -60,10 +60,10 @@ def test_a_stage_that_ploomber_runs_reads_and_writes_where_it_is_told(tmp_path):
         "history": str(tmp_path / "made/features/h.parquet"),
     }
     # when the stage asks
-    takes, gives = stage_paths("features", upstream, product)
+    upstream_paths, product_paths = stage_paths("features", upstream, product)
     # then it has the paths, and a folder to write to; another's notebook, which nobody reads, need not be there
-    assert takes.clean.sales == tmp_path / "sales.parquet"
-    assert gives.history == tmp_path / "made/features/h.parquet" and gives.history.parent.is_dir()
+    assert upstream_paths.clean.sales == tmp_path / "sales.parquet"
+    assert product_paths.history == tmp_path / "made/features/h.parquet" and product_paths.history.parent.is_dir()
 
 
 def test_a_stage_that_is_opened_by_hand_reads_the_build_and_writes_to_scratch(clone):
@@ -75,10 +75,10 @@ def test_a_stage_that_is_opened_by_hand_reads_the_build_and_writes_to_scratch(cl
     ingest.mkdir(parents=True)
     for path in read_stages(clone, read_env(clone))["ingest"]["product"].values():
         (clone / path).touch()
-    takes, gives = stage_paths("clean", ["ingest"], None, clone)
+    upstream_paths, product_paths = stage_paths("clean", ["ingest"], None, clone)
     # then it is read where the build left it, and what is tried out does not touch the build's products
-    assert all(path.parent == ingest for path in vars(takes.ingest).values())
-    assert vars(gives) and all(path.parent == clone / "scratch/clean" for path in vars(gives).values())
+    assert all(path.parent == ingest for path in vars(upstream_paths.ingest).values())
+    assert vars(product_paths) and all(path.parent == clone / "scratch/clean" for path in vars(product_paths).values())
     assert (clone / "scratch/clean").is_dir() and not (clone / "products/simulated/clean").exists()
 
 

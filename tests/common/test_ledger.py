@@ -133,9 +133,9 @@ def test_what_was_in_production_is_found_by_day_and_by_moment_of_any_time_zone()
     # and before the first, without any, and for what is no date the way out is said
     with pytest.raises(ValueError, match="the first release was published 2025-03-14T09:30:00"):
         production_entry(ledger, "2025-03-13")
-    with pytest.raises(ValueError, match="nothing was ever published"):
+    with pytest.raises(ValueError, match="no release was ever published"):
         production_entry([], "2025-03-13")
-    with pytest.raises(ValueError, match="'tomorrow' is no date: 2025-03-14, or"):
+    with pytest.raises(ValueError, match="'tomorrow' is not a date: write 2025-03-14 or"):
         production_entry(ledger, "tomorrow")
 
 
@@ -159,9 +159,9 @@ def test_months_are_read_in_the_order_in_which_they_were_written_up_to_a_build_s
 def test_a_ledger_that_was_cut_off_is_no_ledger_and_is_left_as_it_is(project, left):
     path = state_folder("shop", project) / "ledger.db"
     path.write_bytes(path.read_bytes()[:left])
-    with pytest.raises(ValueError, match="ledger.db is no ledger .*restore it from a backup: `make restore`"):
+    with pytest.raises(ValueError, match="ledger.db is not a ledger .*restore it from a backup: `make restore`"):
         read_ledger(path.parent)
-    with pytest.raises(ValueError, match="is no ledger"):
+    with pytest.raises(ValueError, match="is not a ledger"):
         resolve_inputs("shop", project, "k2")
     assert path.stat().st_size == left
 
@@ -170,7 +170,7 @@ def test_an_entry_that_is_no_json_is_named_and_a_folder_without_a_ledger_has_no_
     state = state_folder("shop", project)
     with sqlite3.connect(state / "ledger.db") as ledger:
         ledger.execute("INSERT INTO entry VALUES (2, '{\"release\": ')")
-    with pytest.raises(ValueError, match="ledger.db is no ledger"):
+    with pytest.raises(ValueError, match="ledger.db is not a ledger"):
         read_ledger(state)
     assert read_ledger(project / "elsewhere") == [] and not (project / "elsewhere").exists()
 

@@ -69,7 +69,7 @@ class Stranger:
 
 
 def test_a_model_of_foreign_types_is_not_kept(project):
-    with pytest.raises(ValueError, match="the model holds test_mlflow.Stranger"):
+    with pytest.raises(ValueError, match="the model contains test_mlflow.Stranger"):
         log_model_run(Stranger(), "0" * 12, {}, {}, {}, [], project, "shop")
 
 

@@ -45,35 +45,35 @@ def test_every_source_is_built_with_parameters_that_are_known(source):
 @pytest.mark.parametrize(
     ("given", "told"),
     [
-        ({"trian": {"seed": 1}}, "trian.seed is no parameter: did you mean train.seed?"),
-        ({"train": {"sed": 1}}, "train.sed is no parameter: did you mean train.seed?"),
-        ({"max_bad_shares": 0.1}, "max_bad_shares is no parameter: did you mean max_bad_share?"),
-        ({"seed": 1}, "seed is no parameter: did you mean train.seed?"),
-        ({"calendar": {"open_within_day": 3}}, "calendar.open_within_day is no parameter: did you mean calendar.open_within_days?"),
-        ({"calendar": {"unit": "days"}}, "calendar.unit is 'days', and may be day, week, month"),
-        ({"calendar": {"hemisphere": "West"}}, "calendar.hemisphere is 'West', and may be north, south"),
-        ({"judged": "12"}, "judged is '12', where a value like 12 is taken"),
-        ({"returns": 1}, "returns is 1, where a value like False is taken"),
-        ({"train": 3}, "train is no parameter"),
-        ({"coverage": 8}, "coverage is 8, and is a share: from 0 to 1"),
-        ({"monitor": {"false_alarms_a_year": None}}, "monitor.false_alarms_a_year is null, where a value like 0.1 is taken"),
-        ({"judged": 0}, "judged is 0, and is at least 1"),
-        ({"data": "/srv/till"}, "data is '/srv/till', and is a folder of the project, or a link: `make run DATA=/srv/till` makes one"),
-        ({"through": datetime.date(2025, 6, 30)}, "through is 2025-06-30, and names a month, such as 2012-10"),
-        ({"through": "2025-13"}, "through is 2025-13, and names a month"),
-        ({"calendar": {"unit": "week"}}, "calendar.weekday is null, where the unit is week: on which day of the week is a week dated?"),
-        ({"calendar": {"open_within_days": "ten"}}, "calendar.open_within_days is 'ten', and is a number of days, or null: by the unit"),
-        ({"calendar": {"complete_within_days": -1}}, "calendar.complete_within_days is -1, and is a number of days"),
-        ({"calendar": {"countries": {"*": "Norwy"}}}, "calendar.countries.* is 'Norwy', whose public holidays are not known: did you mean \"NO\"?"),
-        ({"calendar": {"countries": {"Spain": "es"}}}, "calendar.countries.Spain is 'es', whose public holidays are not known: did you mean \"ES\"?"),
-        ({"calendar": {"countries": {"Spain": "US-CA"}}}, "whose public holidays are not known"),
-        ({"data": "../till"}, "data is '../till', and is a folder of the project, or a link"),
-        ({"nonsense": 1}, "nonsense is no parameter"),
-        ({"same_store": {1: "1"}}, "same_store holds 1: '1', where both are text: quote them"),
-        ({"same_store": {"001": 1}}, "same_store holds '001': 1, where both are text: quote them"),
-        ({"same_store": {"001": "01", "01": "1"}}, "same_store: 01 stand both for another id and as the one that is kept"),
-        ({"same_store": {"a": "b", "b": "a"}}, "same_store: a, b stand both"),
-        ({"same_store": ["001"]}, "same_store is ['001'], where a value like {} is taken"),
+        ({"trian": {"seed": 1}}, "trian.seed is not a parameter: did you mean train.seed?"),
+        ({"train": {"sed": 1}}, "train.sed is not a parameter: did you mean train.seed?"),
+        ({"max_bad_shares": 0.1}, "max_bad_shares is not a parameter: did you mean max_bad_share?"),
+        ({"seed": 1}, "seed is not a parameter: did you mean train.seed?"),
+        ({"calendar": {"open_within_day": 3}}, "calendar.open_within_day is not a parameter: did you mean calendar.open_within_days?"),
+        ({"calendar": {"unit": "days"}}, "calendar.unit is 'days', but must be one of day, week, month"),
+        ({"calendar": {"hemisphere": "West"}}, "calendar.hemisphere is 'West', but must be one of north, south"),
+        ({"judged": "12"}, "judged is '12', but must be a value like 12"),
+        ({"returns": 1}, "returns is 1, but must be a value like False"),
+        ({"train": 3}, "train is not a parameter"),
+        ({"coverage": 8}, "coverage is 8, but must be a share from 0 to 1"),
+        ({"monitor": {"false_alarms_a_year": None}}, "monitor.false_alarms_a_year is null, but must be a value like 0.1"),
+        ({"judged": 0}, "judged is 0, but must be at least 1"),
+        ({"data": "/srv/till"}, "data is '/srv/till', but must be a folder of the project, or a link: `make run DATA=/srv/till` creates the link"),
+        ({"through": datetime.date(2025, 6, 30)}, "through is 2025-06-30, but must be a month such as 2012-10"),
+        ({"through": "2025-13"}, "through is 2025-13, but must be a month"),
+        ({"calendar": {"unit": "week"}}, "calendar.weekday is null, but the unit is week: which day of the week is the date of a week?"),
+        ({"calendar": {"open_within_days": "ten"}}, "calendar.open_within_days is 'ten', but must be a number of days, or null for the default of the unit"),
+        ({"calendar": {"complete_within_days": -1}}, "calendar.complete_within_days is -1, but must be a number of days"),
+        ({"calendar": {"countries": {"*": "Norwy"}}}, "calendar.countries.* is 'Norwy', which is not a known country code: did you mean \"NO\"?"),
+        ({"calendar": {"countries": {"Spain": "es"}}}, "calendar.countries.Spain is 'es', which is not a known country code: did you mean \"ES\"?"),
+        ({"calendar": {"countries": {"Spain": "US-CA"}}}, "which is not a known country code"),
+        ({"data": "../till"}, "data is '../till', but must be a folder of the project, or a link"),
+        ({"nonsense": 1}, "nonsense is not a parameter"),
+        ({"same_store": {1: "1"}}, "same_store contains 1: '1', but both ids must be text: quote them"),
+        ({"same_store": {"001": 1}}, "same_store contains '001': 1, but both ids must be text: quote them"),
+        ({"same_store": {"001": "01", "01": "1"}}, "same_store: 01 used both as an old id and as a final id"),
+        ({"same_store": {"a": "b", "b": "a"}}, "same_store: a, b used both"),
+        ({"same_store": ["001"]}, "same_store is ['001'], but must be a value like {}"),
     ],
 )  # fmt: skip
 def test_an_unknown_name_or_value_is_refused_with_the_nearest_right_one(given, told):
@@ -97,34 +97,34 @@ def test_a_name_that_is_the_sources_own_is_free():
     [
         ('calendar: {countries: {"*": NO}}', 'calendar.countries.*: YAML reads NO as false; quote it: "NO"'),
         ("calendar: {countries: {on: US}}", 'calendar.countries.on: YAML reads on as true; quote it: "on"'),
-        ("calendar: {countries: {USA: [US]}}", "calendar.countries.USA is no text, where text is taken"),
+        ("calendar: {countries: {USA: [US]}}", "calendar.countries.USA is not text, but must be text"),
         ("calendar: {hemisphere: off}", 'calendar.hemisphere: YAML reads off as false; quote it: "off"'),
         ("categories: [Tea, 010]", 'categories[1]: YAML reads 010 as the number 8; quote it: "010"'),
         ("categories: [2024]", 'categories[0]: YAML reads 2024 as the number 2024; quote it: "2024"'),
         ("categories: [12:30]", 'categories[0]: YAML reads 12:30 as the number 750; quote it: "12:30"'),
         ("categories: [1_000]", 'categories[0]: YAML reads 1_000 as the number 1000; quote it: "1_000"'),
         ("categories: [.5]", 'categories[0]: YAML reads .5 as the number 0.5; quote it: ".5"'),
-        ("categories:\n  -", "categories[0] is empty, where text is taken"),
+        ("categories:\n  -", "categories[0] is empty, but must be text"),
         ("lacks: [price, ~]", 'lacks[1]: YAML reads ~ as nothing; quote it: "~"'),
         ("key: [Yes]", 'key[0]: YAML reads Yes as true; quote it: "Yes"'),
         ("unit: 0x1F", 'unit: YAML reads 0x1F as the number 31; quote it: "0x1F"'),
         ("source: 2024", 'source: YAML reads 2024 as the number 2024; quote it: "2024"'),
         ("plan_sql: 2024-05-01", 'plan_sql: YAML reads 2024-05-01 as a date; quote it: "2024-05-01"'),
-        ("quality: {accept: [unit_shift: 2012-10]}", "quality.accept[0] is no text, where text is taken"),
+        ("quality: {accept: [unit_shift: 2012-10]}", "quality.accept[0] is not text, but must be text"),
         ("train: {partners: [off]}", 'train.partners[0]: YAML reads off as false; quote it: "off"'),
         ("files: [{name: 2024}]", 'files[0].name: YAML reads 2024 as the number 2024; quote it: "2024"'),
         ("files: [{name: t, columns: {No: text}}]", 'files[0].columns.No: YAML reads No as false; quote it: "No"'),
         ("files: [{name: t}, {columns: {2024: text}}]", "files[1].columns.2024: YAML reads 2024 as the number 2024"),
         ("files: [{columns: {null: text}}]", 'files[0].columns.null: YAML reads null as nothing; quote it: "null"'),
-        ("files: [{columns: {day: }}]", "files[0].columns.day is empty, where text is taken"),
+        ("files: [{columns: {day: }}]", "files[0].columns.day is empty, but must be text"),
         ("files: [{renamed: {Yes: No}}]", 'files[0].renamed.Yes: YAML reads No as false; quote it: "No"'),
         ("files: [{null_values: [NA, 0]}]", 'files[0].null_values[1]: YAML reads 0 as the number 0; quote it: "0"'),
-        ("files: [{delimiter: =}]", 'files[0].delimiter: YAML reads = as no text; quote it: "="'),
+        ("files: [{delimiter: =}]", 'files[0].delimiter: YAML reads = as something else than text; quote it: "="'),
         ("same_store: {001: '1'}", 'same_store.001: YAML reads 001 as the number 1; quote it: "001"'),
         ("same_store: {'001': 1}", 'same_store.001: YAML reads 1 as the number 1; quote it: "1"'),
         ("on: 1", 'on: YAML reads on as true; quote it: "on"'),
-        ("unit: pieces\nunit: kg", "unit is there twice, in line"),
-        ("files: [{columns: {a: text,\n b: text, a: date}}]", "a is there twice, in line"),
+        ("unit: pieces\nunit: kg", "the key unit is also in line"),
+        ("files: [{columns: {a: text,\n b: text, a: date}}]", "the key a is also in line"),
     ],
 )
 def test_text_that_yaml_takes_for_something_else_is_refused_as_it_was_written(tmp_path, written, told):
@@ -159,7 +159,7 @@ def test_text_on_the_command_line_is_held_to_the_same(given):
 
 def test_a_month_on_the_command_line_is_no_day():
     assert parameters(ROOT, "simulated", ["through=2012-10"])["through"] == "2012-10"
-    with pytest.raises(ValueError, match="through is 2012-10-31, and names a month"):
+    with pytest.raises(ValueError, match="through is 2012-10-31, but must be a month"):
         parameters(ROOT, "simulated", ["through=2012-10-31"])
 
 
@@ -184,29 +184,29 @@ def test_a_parameter_that_is_missing_is_named():
 def test_a_misspelt_name_in_the_file_stops_every_command_before_anything_runs(toy, run, command):
     (toy / "env.yaml").write_text(ENV.replace("wins: 7", "wins: 7, wims: 8"))
     told = run(command, fails=True)
-    assert "gate.wims is no parameter: did you mean gate.wins?" in told.all
+    assert "gate.wims is not a parameter: did you mean gate.wins?" in told.all
     assert "starts" not in told.err
 
 
 def test_a_name_that_was_replaced_by_a_misspelt_one_is_said_to_be_missing(toy, run):
     (toy / "env.yaml").write_text(ENV.replace("wins: 7", "wims: 7"))
     told = run(BUILD, fails=True).err
-    assert "gate.wims is no parameter: did you mean gate.wins?; gate.wins is missing" in told
+    assert "gate.wims is not a parameter: did you mean gate.wins?; gate.wins is missing" in told
     # Ploomber by itself says what it misses
     assert "wins" in run("ploomber build", fails=True).all
 
 
 def test_a_misspelt_name_on_the_command_line_stops_make_and_brewcast(toy, run, tmp_path):
     for command in [f"{BUILD} gate.gian=0.5", f"{CLI} run gate.gian=0.5", f"{CLI} why gate.gian=0.5"]:
-        assert "gate.gian is no parameter: did you mean gate.gain?" in run(command, fails=True).err
+        assert "gate.gian is not a parameter: did you mean gate.gain?" in run(command, fails=True).err
     # Ploomber refuses a name of its own command line by itself
     assert (
         "unrecognized arguments: --env--gate--gian 0.5" in run("ploomber build --env--gate--gian 0.5", fails=True).err
     )
     root = copy_project(tmp_path / "whole")
     make = commands(root)
-    assert "train.sed is no parameter: did you mean train.seed?" in make("make run train.sed=1", fails=True).err
-    assert "PROT=1: no such variable; there are SOURCE" in make("make serve PROT=1", fails=True).err
+    assert "train.sed is not a parameter: did you mean train.seed?" in make("make run train.sed=1", fails=True).err
+    assert "PROT=1: no such variable; the variables are SOURCE" in make("make serve PROT=1", fails=True).err
     assert not (root / "products").exists() and not (root / "data").exists()
 
 
@@ -221,12 +221,12 @@ def test_another_environment_than_the_locks_is_refused_with_the_command_that_men
     # then no build starts, whoever starts it
     for command in [BUILD, "ploomber build"]:
         told = run(command, fails=True).all
-        assert f"pandas is {here}, locked 0.1" in told and "`make -B setup` mends it" in told
+        assert f"pandas is {here}, locked 0.1" in told and "`make -B setup` repairs it" in told
         assert "starts" not in told
 
 
 def test_a_value_that_is_no_yaml_and_a_module_that_is_no_python_are_named(toy, run):
-    assert "'lags=[1' is no YAML" in run(f"{BUILD} 'lags=[1'", fails=True).err
+    assert "'lags=[1' is not valid YAML" in run(f"{BUILD} 'lags=[1'", fails=True).err
     (toy / "brewcast/common/areas.py").write_text("def area(x):\n    return (x\n")
     assert "brewcast/common/areas.py, line 2: '(' was never closed" in run(f"{CLI} why", fails=True).err
 
@@ -239,14 +239,14 @@ def test_a_file_of_parameters_that_is_no_yaml_is_named(toy, run):
 
 def test_a_key_that_is_written_twice_is_named_with_both_lines(tmp_path):
     (tmp_path / "env.yaml").write_text("source: tea\ntrain:\n  seed: 1\n  n_estimators: 5\n  seed: 2\n")
-    with pytest.raises(ValueError, match="^env.yaml: line 5: seed is there twice, in line 3 too: keep one of them$"):
+    with pytest.raises(ValueError, match="^env.yaml: line 5: the key seed is also in line 3: keep one of them$"):
         read_env(tmp_path, "env.yaml")
 
 
 @pytest.mark.parametrize("name", ["sql", "plan_sql", "floor"])
 @pytest.mark.parametrize("path", ["/srv/x.sql", "../x.sql"])
 def test_a_file_outside_of_the_project_is_no_parameter(name, path):
-    with pytest.raises(ValueError, match=f"{name} is '{path}', and is a file of the project: nothing outside"):
+    with pytest.raises(ValueError, match=f"{name} is '{path}', but must be a file of the project: Brewcast neither"):
         check_parameters(ROOT, read_env(ROOT) | {name: path}, "env.yaml")
 
 
@@ -282,24 +282,27 @@ def test_another_python_is_taken_or_refused_before_anything_is_removed(tmp_path)
     # and what is none, or too old, is refused, with what there is left in place
     for python, what in {
         interpreter(tmp_path / "old", "3.10.13"): "Python 3.10.13",
-        "/nonexistent": "no Python",
-        "/bin/cat": "no Python",
+        "/nonexistent": "not a Python",
+        "/bin/cat": "not a Python",
     }.items():
         status, told = make(python)
-        assert status and f"{python} is {what}, and Brewcast needs Python 3.11 to 3.13: make PYTHON=" in told
+        assert status and f"{python} is {what}, but Brewcast needs Python 3.11 to 3.13: make PYTHON=" in told
         assert here.exists() and len(told.splitlines()) <= 2
 
 
 @pytest.mark.parametrize(
     ("name", "told"),
     [
-        ("north-west", "'north-west' names no source: a letter, then letters, digits and _, such as north_west"),
+        (
+            "north-west",
+            "'north-west' is not a valid source name: use a letter, then letters, digits and _, such as north_west",
+        ),
         ("north west", "such as north_west"),
-        ("..", "'..' names no source: a letter, then letters, digits and _"),
+        ("..", "'..' is not a valid source name: use a letter, then letters, digits and _"),
         ("../far", "such as far"),
-        (" ", "' ' names no source"),
-        ("1st", "'1st' names no source"),
-        ("çay", "'çay' names no source"),
+        (" ", "' ' is not a valid source name"),
+        ("1st", "'1st' is not a valid source name"),
+        ("çay", "'çay' is not a valid source name"),
         ("walmar", "no source is called 'walmar': did you mean walmart? there are simulated, "),
         ("tea", "no source is called 'tea': there are simulated, "),
     ],
@@ -328,13 +331,16 @@ def test_a_file_of_a_source_whose_name_cannot_be_one_makes_it_none(toy, run, com
     )
     # then every way to ask for it says so before anything runs
     told = run(command, fails=True).err
-    assert "error: 'north-west' names no source: a letter, then letters, digits and _, such as north_west" in told
+    assert (
+        "error: 'north-west' is not a valid source name: use a letter, then letters, digits and _, such as north_west"
+        in told
+    )
 
 
 def test_a_source_is_called_what_its_file_is(toy, run):
     (toy / "env.far.yaml").write_text("meta: {import_from: env.yaml}\n")
     told = run(f"{CLI} why --source far", fails=True).err
-    assert told == "error: env.far.yaml: source is 'near', where the file's name says 'far'\n"
+    assert told == "error: env.far.yaml: source is 'near', but the file name says 'far'\n"
 
 
 def test_a_day_that_no_month_has_is_named_where_it_was_written():
@@ -344,7 +350,7 @@ def test_a_day_that_no_month_has_is_named_where_it_was_written():
 
 def test_a_folder_in_which_not_every_tool_can_work_is_refused_and_others_are_not(toy):
     for name in ("50% off", "what?", "a:b", "{y}", "two\nlines", "cost $5", 'a "b"', "back\\slash"):
-        with pytest.raises(ValueError, match="not every tool can work below .*: move or rename it"):
+        with pytest.raises(ValueError, match="some tools cannot use a path with .*: move or rename it"):
             check_project_path(Path("/srv") / name / "project")
     for name in ("it's #1 & é (2) [x] ~ ;,", "a folder", "x" * 200):
         check_project_path(Path("/srv") / name / "project")
@@ -352,7 +358,8 @@ def test_a_folder_in_which_not_every_tool_can_work_is_refused_and_others_are_not
     moved = toy.rename(toy.with_name("50% off"))
     told = commands(moved)(f"{CLI} environment", fails=True).err
     assert (
-        told == f"error: the project lies in {str(moved)!r}, and not every tool can work below '%': move or rename it\n"
+        told
+        == f"error: the project is in {str(moved)!r}, but some tools cannot use a path with '%': move or rename it\n"
     )
 
 
@@ -365,7 +372,7 @@ def test_make_refuses_such_a_folder_before_it_sets_anything_up(tmp_path, name):
     for file in ("Makefile", "requirements.lock", "settings.ini", "setup.py"):
         shutil.copy(ROOT / file, place / file)
     told = commands(place)("make setup PYTHON=/nonexistent", fails=True).err
-    assert ("/nonexistent is no Python" in told) == fine and ("move or rename it" in told) != fine
+    assert ("/nonexistent is not a Python" in told) == fine and ("move or rename it" in told) != fine
     assert not (place / ".venv").exists()
 
 
@@ -373,10 +380,10 @@ def test_make_refuses_such_a_folder_before_it_sets_anything_up(tmp_path, name):
     ("declared", "told"),
     [
         ({}, "nbs/b.ipynb: no cell with the tag `parameters` declares `upstream`: `git diff nbs/b.ipynb`"),
-        ({"upstream": 3}, "nbs/b.ipynb: `upstream` is 3, and is a list of stages: a, b"),
-        ({"upstream": [3]}, "nbs/b.ipynb: `upstream` is [3], and is a list of stages: a, b"),
-        ({"upstream": ["nowhere"]}, "nbs/b.ipynb: `upstream` is ['nowhere'], and is a list of stages: a, b"),
-        ({"upstream": ["b"]}, "`upstream` leads in a circle: b <- b; mend it"),
+        ({"upstream": 3}, "nbs/b.ipynb: `upstream` is 3, but must be a list of stages: a, b"),
+        ({"upstream": [3]}, "nbs/b.ipynb: `upstream` is [3], but must be a list of stages: a, b"),
+        ({"upstream": ["nowhere"]}, "nbs/b.ipynb: `upstream` is ['nowhere'], but must be a list of stages: a, b"),
+        ({"upstream": ["b"]}, "`upstream` is circular: b <- b; correct it"),
     ],
 )
 def test_a_stage_s_upstream_is_a_list_of_other_stages(declared, told):
@@ -389,8 +396,8 @@ def test_a_stage_s_upstream_is_a_list_of_other_stages(declared, told):
 @pytest.mark.parametrize(
     ("typed", "told"),
     [
-        ("lags = [1,", "its parameters: line 1: '[' was never closed; each is `name = value`, a literal"),
-        ("lags = [1, x]", "its parameters: line 1: `lags = [1, x]`; each is"),
+        ("lags = [1,", "its parameters: line 1: '[' was never closed; each line must be `name = literal value`"),
+        ("lags = [1, x]", "its parameters: line 1: `lags = [1, x]`; each line must be"),
         ("a, b = 1, 2", "its parameters: line 1: `a, b = "),
     ],
 )

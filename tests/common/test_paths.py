@@ -57,8 +57,8 @@ def test_of_a_full_disk_it_is_said_which_how_much_and_what_to_do(tmp_path, error
             raise RuntimeError("the step\nfailed") from found
     # then it is one line
     text = str(told.value)
-    assert text.startswith("No space left on device: publish has no room; free are ")
-    assert f" MB in {tmp_path / 'not there yet'}, " in text and ", and it takes about 2.0 MB: make room" in text
+    assert text.startswith("No space left on device: publish needs more disk space; free: ")
+    assert f" MB in {tmp_path / 'not there yet'}, " in text and "; it needs about 2.0 MB: free some space" in text
     assert told.value.__suppress_context__
     # and is not said a second time, further out
     with pytest.raises(DiskFullError) as again, explain_disk_full("build", tmp_path):

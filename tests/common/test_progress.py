@@ -54,9 +54,9 @@ def test_what_takes_too_long_is_stopped_until_it_ends(at_once):
     stops = []
     with Step("waiting", timeout=0, on_timeout=lambda: stops.append(1)) as step:
         wait_until(lambda: len(stops) > 1, "stopped twice")
-        assert step.late
+        assert step.is_late
     with Step("waiting") as step:
-        assert not step.late
+        assert not step.is_late
 
 
 def test_bytes_that_are_read_are_counted():

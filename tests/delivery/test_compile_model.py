@@ -101,7 +101,7 @@ def test_a_compiled_model_that_differs_is_not_packaged(tmp_path, monkeypatch):
 
     def wrongly(model, numbers, folder):
         found = compiled(model, numbers, folder)
-        found.says["forest"]["mean"][0] += 1
+        found.description["forest"]["mean"][0] += 1
         return found
 
     monkeypatch.setattr(module, "compile_model", wrongly)

@@ -106,7 +106,7 @@ def test_a_name_that_is_not_ours_is_cut_and_written_in_ascii():
 def test_where_json_ends_too_early_the_place_is_named():
     assert refused(b'{"store_ids": ["S1"').content["error"] == "the body is not valid JSON, at character 19"
     assert refused(b'{"plan": {"price": 1, "price": 2}}').content["detail"] == [
-        {"field": "price", "message": "given twice"}
+        {"field": "price", "message": "appears twice"}
     ]
 
 

@@ -46,7 +46,7 @@ def served(release, tmp_path_factory):
 
 def test_every_store_gets_what_the_model_says_in_the_order_asked(served, release):
     # given the stores, asked backwards
-    table = release.made.table.iloc[::-1]
+    table = release.products.table.iloc[::-1]
     status, answers = post(served.port, {"store_ids": table.store_id.tolist()})
     # then each answer is the model's own for the rows that Feast materialised
     # as scikit-learn fitted it, though the service has no scikit-learn
@@ -250,7 +250,7 @@ def test_schemathesis_finds_nothing_against_our_own_openapi(served, tmp_path):
 def test_every_store_is_answered_at_once_with_get(served, release):
     status, body = http_request(served.port, "GET", "/forecast")
     answers = json.loads(body)
-    assert status == 200 and [answer["store_id"] for answer in answers] == release.made.table.store_id.tolist()
+    assert status == 200 and [answer["store_id"] for answer in answers] == release.products.table.store_id.tolist()
     assert answers[3] == post(served.port, {"store_ids": [answers[3]["store_id"]]})[1][0]
     with_head = http_request(served.port, "HEAD", "/forecast")
     assert with_head == (200, b"")
@@ -456,7 +456,9 @@ def test_the_log_is_json_lines_with_request_ids(release, tmp_path):
 
 def test_a_port_that_is_none_or_taken_is_refused_before_anything_is_loaded(tmp_path, monkeypatch):
     for text in ("80000", "0", "-1", "abc", "", "3000.0", "٣٠٠٠"):
-        with pytest.raises(argparse.ArgumentTypeError, match="is no port: a whole number from 1 to 65535"):
+        with pytest.raises(
+            argparse.ArgumentTypeError, match="is not a port number: use a whole number from 1 to 65535"
+        ):
             parse_port_number(text)
     assert [parse_port_number(text) for text in ("1", "3000", "65535")] == [1, 3000, 65535]
     # and one on which somebody listens already, though there is nothing here that could be served
@@ -464,7 +466,7 @@ def test_a_port_that_is_none_or_taken_is_refused_before_anything_is_loaded(tmp_p
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(
-            OSError, match=f"^port {port} of 127.0.0.1 is taken: choose another by --port, or PORT=3001"
+            OSError, match=f"^port {port} of 127.0.0.1 is in use: choose another with --port, or PORT=3001"
         ):
             serve(port=port)
     with pytest.raises(OSError, match="^port 3000 of nowhere.invalid "):

@@ -77,15 +77,15 @@ def test_what_a_spreadsheet_saves_is_read(forecast):
 
 
 NO_BATCH = {  # a file's content, and what the error says
-    "no store_id": ("store,price\nSTORE101,1\n", "its header has 'store', 'price'; a batch has store_id"),
+    "no store_id": ("store,price\nSTORE101,1\n", "its header has 'store', 'price'; a batch has the columns store_id"),
     "a column that nobody knows": ("store_id,weather\nSTORE101,1\n", "its header has 'store_id', 'weather'"),
     "semicolons": ("store_id;price\nSTORE101;1\n", "separated by commas"),
-    "a column twice": ("store_id,price,price\nSTORE101,1,2\n", "a batch has store_id"),
+    "a column twice": ("store_id,price,price\nSTORE101,1,2\n", "a batch has the columns store_id"),
     "empty": ("", "has no header"),
     "blank lines alone": ("\n\n", "has no header"),
-    "a header alone": ("store_id\n\n", "has a header and no lines"),
-    "Latin-1": ("store_id\nSTORE101\nCafé\n".encode("latin-1"), "line 3 is no UTF-8"),
-    "UTF-16": ("store_id\nSTORE101\n".encode("utf-16"), "line 1 is no UTF-8"),
+    "a header alone": ("store_id\n\n", "has a header but no lines"),
+    "Latin-1": ("store_id\nSTORE101\nCafé\n".encode("latin-1"), "line 3 is not UTF-8"),
+    "UTF-16": ("store_id\nSTORE101\n".encode("utf-16"), "line 1 is not UTF-8"),
 }
 
 
@@ -114,7 +114,7 @@ GOOD = "store_id,price,promotion_share,holidays\nSTORE105,,,\n"  # of each batch
 REJECTED = {  # more lines, and (line, column, value, the reason's beginning) of what is wrong with them
     "an unknown store": ("NOWHERE,,,\n", [(3, "store_id", "NOWHERE", "is not open in 2024-05-01, or not a store")]),
     "a store with a blank": ("STORE106 ,,,\n", [(3, "store_id", "STORE106 ", "is not open")]),
-    "no store": (",,,3\n", [(3, "store_id", "", "must be given")]),
+    "no store": (",,,3\n", [(3, "store_id", "", "is required")]),
     "a word": ("STORE106,,,many\n", [(3, "holidays", "many", "must be a whole number")]),
     "half a holiday": ("STORE106,,,0.5\n", [(3, "holidays", "0.5", "must be a whole number")]),
     "a decimal comma": ('STORE106,,"0,5",\n', [(3, "promotion_share", "0,5", "must be a number")]),
@@ -153,7 +153,7 @@ def test_wrong_lines_are_rejected_one_by_one_and_the_others_answered(forecast, s
     assert [row[3].startswith(reason) for row, (*_, reason) in zip(rejects, wrong, strict=True)] == [True] * len(wrong)
     lines = len({line for line, *_ in wrong})
     assert (told["lines"], told["rejected"]) == (len(right), lines)
-    assert f"{lines} of {len(right) + lines} lines get none, first line {wrong[0][0]}: " in told["message"]
+    assert f"{lines} of {len(right) + lines} lines rejected, first in line {wrong[0][0]}: " in told["message"]
     assert str(told["rejects"]) in told["message"]
 
 
@@ -165,7 +165,9 @@ def _written(path, text):
 def test_a_batch_without_one_good_line_says_so_and_what_was_there_stays(forecast):
     target = forecast.path.with_suffix(".forecast.csv")
     target.write_text("of before")
-    with pytest.raises(ValueError, match="none of 2 lines gets a forecast, first line 2: store_id 'NOWHERE'"):
+    with pytest.raises(
+        ValueError, match="no line gets a forecast: 2 lines rejected, first in line 2: store_id 'NOWHERE'"
+    ):
         forecast("store_id\nNOWHERE\nNOWHERE\n")
     assert target.read_text() == "of before"
     assert (forecast.path.parent / "stores.forecast.rejects.csv").read_text().count("NOWHERE") == 2
@@ -221,14 +223,14 @@ def test_the_command_forecasts_a_file_from_any_folder_and_ends_with_what_came_ou
     # when a line of it is wrong
     (tmp_path / "stores.csv").write_text("store_id\nSTORE105\nNOWHERE\n")
     done = brewcast(shop, "--to", "out/answers.csv")
-    assert done.returncode == 3 and "1 of 2 lines get none, first line 3: store_id 'NOWHERE'" in done.stdout, (
+    assert done.returncode == 3 and "1 of 2 lines rejected, first in line 3: store_id 'NOWHERE'" in done.stdout, (
         done.stderr
     )
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["answers.csv", "answers.rejects.csv"]
     # when all are
     (tmp_path / "stores.csv").write_text("store_id\nNOWHERE\n")
     done = brewcast(shop)
-    assert done.returncode == 1 and "none of 1 lines gets a forecast" in done.stderr
+    assert done.returncode == 1 and "no line gets a forecast: 1 line rejected" in done.stderr
     # given a project in which nothing serves
     empty = shutil.copytree(shop, tmp_path / "empty", ignore=shutil.ignore_patterns("state"))
     done = brewcast(empty)

@@ -189,7 +189,7 @@ def test_a_connection_that_is_stuck_at_two_looks_is_closed(came, app, unsent, cl
             await asyncio.sleep(0)
         for wire.unsent in unsent:
             assert not wire.closed
-            connection.look()
+            connection.check_stalled()
         return wire.closed
 
     assert asyncio.run(looked()) == closed

@@ -58,12 +58,12 @@ def promtool():
 @pytest.fixture(scope="module")
 def service():
     "The service's own metrics, as after some requests with a challenger that answers a tenth of the stores."
-    metrics, says = Metrics(), {"features_as_of": "2024-04-30"}
-    champion, challenger = (SimpleNamespace(name=name, says=says) for name in ("0123abcd", "4567cdef"))
-    metrics.switched(SimpleNamespace(champion=champion, challenger=challenger, share=10))
+    metrics, description = Metrics(), {"features_as_of": "2024-04-30"}
+    champion, challenger = (SimpleNamespace(name=name, description=description) for name in ("0123abcd", "4567cdef"))
+    metrics.set_serving(SimpleNamespace(champion=champion, challenger=challenger, share=10))
     for status in ("200", "422", "500", "503"):
         metrics.requests.labels("/forecast", status).inc()
-    metrics.seconds.labels("/forecast").observe(0.002)
+    metrics.request_seconds.labels("/forecast").observe(0.002)
     for version, role in ((champion, "champion"), (challenger, "challenger"), (challenger, "shadow")):
         metrics.forecasts.labels(version.name, role).inc()
     return metrics

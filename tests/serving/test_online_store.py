@@ -38,7 +38,7 @@ UNKNOWN = "never seen"
 
 def read_again(rows, ids=OPEN_STORES):
     "Read, whatever failed a moment ago."
-    rows.down = (0.0, "")
+    rows.paused_until = 0.0
     return rows.read(ids, as_of=JUNE)
 
 
@@ -76,19 +76,19 @@ def test_the_build_s_file_is_read_as_feast_reads_it(live_project):
     assert_same(read, of_feast(live_project, None))
 
 
-def test_a_server_is_read_as_feast_reads_it_and_as_the_tables_say(live_project, pushed, rows):
+def test_a_server_is_read_as_feast_reads_it_and_as_the_tables_say(live_project, pushed_server, rows):
     read = rows.read([*OPEN_STORES, CLOSED_STORE, UNKNOWN], as_of=JUNE)
     table = read_parquet(live_project / "products/toy/features/history.parquet").set_index(
         ["series_id", "event_timestamp"]
     )
     assert read["S3"]["rate_seasonal"] == table.loc[("S3", JUNE), "rate_seasonal"]
-    assert_same(read, of_feast(live_project, feast_settings(pushed.url)))
+    assert_same(read, of_feast(live_project, feast_settings(pushed_server.url)))
 
 
-def test_a_release_may_ask_for_some_features_only(live_project, pushed):
+def test_a_release_may_ask_for_some_features_only(live_project, pushed_server):
     some = feature_views(live_project / "products/toy/features", "toy", ["rate_last", "city"])
     assert some == {"project": "brewcast_toy", "views": {"history": ["rate_last"], "profile": ["city"]}}
-    reader = open_rows(pushed.url, **some, timeout=20)
+    reader = open_rows(pushed_server.url, **some, timeout=20)
     assert reader.read(["S1"], as_of=JUNE)["S1"].keys() == {"rate_last", "city", "event_timestamp"}
     assert reader.read([], as_of=JUNE) == {}
     reader.close()
@@ -107,18 +107,18 @@ def test_the_age_is_that_of_the_views(live_project):
 
 def test_a_row_that_is_half_written_is_absent(rows):
     "Given one view of another cutoff, then one without a feature; the next push mends both."
-    if rows.where["kind"] == "redis":
+    if rows.location["kind"] == "redis":
         key = entity_key("S1") + b"brewcast_toy"
         rows.client.hset(key, "_ts:ahead", b"\x08\x80\x01")
         assert list(rows.read(["S1", "S2"], as_of=JUNE)) == ["S2"]
         rows.client.hdel(entity_key("S2") + b"brewcast_toy", rows.fields[0])
     else:
-        with rows.connected(20) as connection:
+        with rows.borrow_connection(20) as connection:
             table = "brewcast_toy_ahead"
             later = f"UPDATE {table} SET event_ts = event_ts + interval '1 day' WHERE entity_key = %s"
             connection.execute(later, [entity_key("S1")])
         assert list(rows.read(["S1", "S2"], as_of=JUNE)) == ["S2"]
-        with rows.connected(20) as connection:
+        with rows.borrow_connection(20) as connection:
             gone = f"DELETE FROM {table} WHERE entity_key = %s AND feature_name = 'units_change'"
             connection.execute(gone, [entity_key("S2")])
     assert list(rows.read(["S1", "S2", "S3"], as_of=JUNE)) == ["S3"]
@@ -131,27 +131,27 @@ def test_threads_share_a_reader(rows):
     assert answers == [{series_id: whole[series_id]} for series_id in OPEN_STORES * 20]
 
 
-def test_a_killed_server_is_a_clear_error_and_the_reader_finds_it_when_it_is_back(rows, pushed):
+def test_a_killed_server_is_a_clear_error_and_the_reader_finds_it_when_it_is_back(rows, pushed_server):
     before = rows.read(OPEN_STORES, as_of=JUNE)
-    pushed.kill()
-    with pytest.raises(OnlineStoreError, match=f"127.0.0.1:{pushed.port}"):
+    pushed_server.kill()
+    with pytest.raises(OnlineStoreError, match=f"127.0.0.1:{pushed_server.port}"):
         rows.read(OPEN_STORES, as_of=JUNE)
-    with pytest.raises(OnlineStoreError, match=f"127.0.0.1:{pushed.port}"):  # left alone for a moment: at once
+    with pytest.raises(OnlineStoreError, match=f"127.0.0.1:{pushed_server.port}"):  # left alone for a moment: at once
         rows.read(OPEN_STORES, as_of=JUNE)
-    pushed.start()
+    pushed_server.start()
     assert read_again(rows) == before
     # given that the server was restarted while nobody read, nobody notices
-    pushed.kill()
-    pushed.start()
+    pushed_server.kill()
+    pushed_server.start()
     assert rows.read(OPEN_STORES, as_of=JUNE) == before
 
 
-def test_a_server_that_hangs_is_not_waited_for(rows, pushed):
+def test_a_server_that_hangs_is_not_waited_for(rows, pushed_server):
     before = read_again(rows)
-    pids = [pushed.process.pid]
-    if rows.where["kind"] == "postgresql":
+    pids = [pushed_server.process.pid]
+    if rows.location["kind"] == "postgresql":
         pids += [connection.info.backend_pid for connection in rows.idle]
-    impatient = open_rows(pushed.url, rows.project, rows.views, timeout=0.2)
+    impatient = open_rows(pushed_server.url, rows.project, rows.views, timeout=0.2)
     for pid in pids:
         os.kill(pid, SIGSTOP)
     try:
@@ -163,7 +163,7 @@ def test_a_server_that_hangs_is_not_waited_for(rows, pushed):
                 reader.read(OPEN_STORES, as_of=JUNE)
             caught.append(str(error.value))
 
-        for reader in [*([rows] if rows.where["kind"] == "postgresql" else []), impatient]:
+        for reader in [*([rows] if rows.location["kind"] == "postgresql" else []), impatient]:
             thread = threading.Thread(target=read, args=[reader], daemon=True)
             thread.start()
             thread.join(60)  # it is over long before, or never
@@ -177,9 +177,9 @@ def test_a_server_that_hangs_is_not_waited_for(rows, pushed):
     impatient.close()
 
 
-def test_no_error_and_no_file_holds_a_password(live_project, pushed, rows, capfd, caplog):
-    quoted = pushed.url.split(":")[2].split("@")[0]
-    wrong = pushed.url.replace(quoted, "wr0ng-secret")
+def test_no_error_and_no_file_holds_a_password(live_project, pushed_server, rows, capfd, caplog):
+    quoted = pushed_server.url.split(":")[2].split("@")[0]
+    wrong = pushed_server.url.replace(quoted, "wr0ng-secret")
     refused = open_rows(wrong, rows.project, rows.views, timeout=20)
     errors = []
     for ask in (lambda: refused.read(["S1"]), lambda: push_online(live_project, "toy", wrong)):
@@ -198,14 +198,14 @@ def test_no_error_and_no_file_holds_a_password(live_project, pushed, rows, capfd
     assert "wr0ng" not in said and "cret" not in said
     files = [path for path in live_project.rglob("*") if path.is_file()]
     assert not [p for p in files if b"cret" in p.read_bytes() or b"wr0ng" in p.read_bytes()]
-    assert f"127.0.0.1:{pushed.port}" in errors[0]
+    assert f"127.0.0.1:{pushed_server.port}" in errors[0]
 
 
 def test_damage_is_an_error_not_a_value(rows):
-    if rows.where["kind"] == "redis":
+    if rows.location["kind"] == "redis":
         rows.client.hset(entity_key("S1") + b"brewcast_toy", rows.fields[0], b"\x29\x01")
     else:
-        with rows.connected(20) as connection:
+        with rows.borrow_connection(20) as connection:
             connection.execute("UPDATE brewcast_toy_ahead SET value = '\\x2901' WHERE feature_name = 'units_change'")
     with pytest.raises(OnlineStoreError, match="unpack"):
         rows.read(["S1"], as_of=JUNE)
@@ -214,7 +214,7 @@ def test_damage_is_an_error_not_a_value(rows):
 def test_a_store_that_nothing_was_pushed_to_is_empty_or_says_so(server, live_project):
     known = feature_views(live_project / "products/toy/features", "toy")
     reader = open_rows(server.url, "brewcast_other", known["views"], timeout=20)
-    if reader.where["kind"] == "redis":
+    if reader.location["kind"] == "redis":
         assert reader.read(["S1"], as_of=JUNE) == {}
     else:
         with pytest.raises(OnlineStoreError, match="brewcast_other_ahead.*does not exist"):
@@ -277,7 +277,7 @@ def test_a_release_s_rows_are_those_of_get_online_features(release, live_project
     loaded, feast = Release(release), of_feast(live_project, None)
     assert loaded.ids == OPEN_STORES
     # then every number is the same to the bit, what is missing is NaN, and every text is the same
-    place, names = loaded.model.place, loaded.model.says["categories"]
+    place, names = loaded.model.column_index, loaded.model.description["categories"]
     for store_id, numbers, text in zip(loaded.ids, loaded.numbers, loaded.categories, strict=True):
         for name, column in place.items():
             value = feast[store_id][name]

@@ -76,7 +76,7 @@ def nothing_at_all(folder, made):
 def test_golden_rows_refuse_another_model_other_rows_and_other_settings(release, tmp_path, change):
     # given a release in which something was changed and every hash made right again
     shutil.copytree(release.folder, tmp_path / "release")
-    change(tmp_path / "release", release.made)
+    change(tmp_path / "release", release.products)
     renamed(tmp_path / "release")
     # then its golden rows, or its own forecasts, refuse it
     with pytest.raises(ValueError, match="does not get its golden answer|is not a finite number"):
@@ -160,5 +160,5 @@ def test_a_folder_that_is_no_release_or_one_of_an_older_brewcast_says_what_makes
     described = read_json(tmp_path / "release" / "release.json")
     del described["files"]["model.json"]
     write_json(described | {"release": release_id(described)}, tmp_path / "release" / "release.json")
-    with pytest.raises(ValueError, match="a release of an older Brewcast"):
+    with pytest.raises(ValueError, match="an older Brewcast made this release"):
         check_release(tmp_path / "release")

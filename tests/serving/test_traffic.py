@@ -64,18 +64,22 @@ def test_a_larger_share_only_adds_stores_to_the_challenger(laid):
 def test_each_store_is_answered_by_its_role_and_the_shadow_is_only_logged(laid):
     champion, challenger = release(laid, "seasonal"), release(laid, "forest")
     serving = ServingState(champion, challenger, 50)
-    answers = json.loads(serving.everything)
+    answers = json.loads(serving.all_answers)
     assert [answer["store_id"] for answer in answers] == champion.ids
     for answer in answers:
         store, role = answer["store_id"], serving.roles[answer["store_id"]]
         mine = champion if role == "champion" else challenger
-        assert answer == mine.answer(store, mine.told[mine.position[store]]) == json.loads(serving.answers[store])
+        assert (
+            answer
+            == mine.answer(store, mine.store_forecasts[mine.position[store]])
+            == json.loads(serving.answers[store])
+        )
         # the log has who answered first, and beside a champion its shadow with the challenger's own number
-        lines = [json.loads(line + b"}") for line in serving.lines[store]]
+        lines = [json.loads(line + b"}") for line in serving.log_lines[store]]
         assert [line["role"] for line in lines] == ([role, "shadow"] if role == "champion" else [role])
         assert lines[0]["forecast"] == answer["forecast"]
         assert lines[-1]["version"] == challenger.name
-        assert lines[-1]["forecast"] == challenger.told[challenger.position[store]][0]
+        assert lines[-1]["forecast"] == challenger.store_forecasts[challenger.position[store]][0]
     assert {"champion", "challenger"} == set(serving.roles.values())
 
 
@@ -83,7 +87,7 @@ def test_a_store_that_the_challenger_does_not_know_is_the_champions_alone(laid):
     champion, challenger = release(laid, "forest"), release(laid, "few")
     serving = ServingState(champion, challenger, 100)
     assert {store for store, role in serving.roles.items() if role == "champion"} == set(champion.ids[5:])
-    assert all(len(serving.lines[store]) == 1 for store in champion.ids)
+    assert all(len(serving.log_lines[store]) == 1 for store in champion.ids)
 
 
 # --- what the ledger says
@@ -97,11 +101,11 @@ def entry(names, champion: str, challenger: str | None = None, share: float = 0)
 def test_before_anything_is_published_nothing_serves_and_the_reason_is_said(shop):
     state, names = shop
     follower = Follower(state)
-    follower.look()
+    follower.poll()
     assert follower.serving is None and "ledger.db is missing: nothing is published yet" in follower.problem
     # when something is, then it serves without a restart
     append_entry(state, entry(names, "seasonal"))
-    follower.look()
+    follower.poll()
     assert follower.serving.champion.name == names["seasonal"] and follower.problem is None
 
 
@@ -133,18 +137,18 @@ def test_a_release_that_was_harmed_is_not_switched_to_until_it_is_whole_again(sh
     append_entry(state, entry(names, "seasonal"))
     refused = []
     follower = Follower(state, retry_seconds=0, on_refused=lambda: refused.append(1))
-    follower.look()
+    follower.poll()
     rows = state / "releases" / names["forest"] / "rows.npz"
     whole = rows.read_bytes()
     rows.write_bytes(whole + b" ")
     append_entry(state, entry(names, "forest"))
     # when it looks, twice, then the old one goes on, and it is said once
-    follower.look(), follower.look()
+    follower.poll(), follower.poll()
     assert follower.serving.champion.name == names["seasonal"] and len(refused) == 1
     assert "rows.npz is missing or was changed" in follower.problem
     # when the file is as it was, then it is switched to
     rows.write_bytes(whole)
-    follower.look()
+    follower.poll()
     assert follower.serving.champion.name == names["forest"] and follower.problem is None
 
 
@@ -155,7 +159,7 @@ def test_a_folder_with_another_release_s_files_is_not_served_under_its_name(shop
     append_entry(state, entry(names, "seasonal"))
     refused = []
     follower = Follower(state, retry_seconds=0, on_refused=lambda: refused.append(1))
-    follower.look()
+    follower.poll()
     place, other = (state / "releases" / names[name] for name in ("forest", "last_month"))
     own = shutil.copytree(place, state / "own")
     if how == "in its place":
@@ -166,12 +170,12 @@ def test_a_folder_with_another_release_s_files_is_not_served_under_its_name(shop
         shutil.copy(other / file, place / file)
     # when the ledger names it, the old one goes on, and it is said once, for log and metric
     append_entry(state, entry(names, "forest"))
-    follower.look(), follower.look()
+    follower.poll(), follower.poll()
     assert follower.serving.champion.name == names["seasonal"] and len(refused) == 1
     assert f"holds release {names['last_month']}, not {names['forest']}" in follower.problem
     # when its own files are back, it serves
     shutil.copytree(own, place, dirs_exist_ok=True)
-    follower.look()
+    follower.poll()
     assert follower.serving.champion.name == names["forest"] and follower.problem is None
 
 
@@ -180,7 +184,7 @@ def test_a_challenger_that_was_harmed_costs_its_share_and_not_the_service(shop):
     shutil.rmtree(state / "releases" / names["forest"])
     append_entry(state, entry(names, "seasonal", "forest", 60))
     follower = Follower(state, retry_seconds=0)
-    follower.look()
+    follower.poll()
     serving = follower.serving
     assert serving.challenger is None and serving.share == 0 and set(serving.roles.values()) == {"champion"}
     assert "release.json is missing" in follower.problem
@@ -191,12 +195,12 @@ def test_a_ledger_that_came_back_from_a_backup_is_followed_though_it_is_another_
     state, names = shop
     append_entry(state, entry(names, "seasonal"))
     follower = Follower(state)
-    follower.look()
+    follower.poll()
     append_entry(tmp_path / "backup", entry(names, "last_month"))
     append_entry(tmp_path / "backup", entry(names, "forest"))
     (tmp_path / "backup" / "ledger.db").rename(state / "ledger.db")
     # then what it says serves
-    follower.look()
+    follower.poll()
     assert follower.serving.champion.name == names["forest"] and follower.serving.entry == 2
 
 
@@ -205,11 +209,11 @@ def test_another_ledger_that_is_as_long_is_followed_too(shop, tmp_path):
     state, names = shop
     append_entry(state, entry(names, "seasonal"))
     follower = Follower(state)
-    follower.look()
+    follower.poll()
     append_entry(tmp_path / "backup", entry(names, "forest"))
     (tmp_path / "backup" / "ledger.db").rename(state / "ledger.db")
     # then what it says serves
-    follower.look()
+    follower.poll()
     assert follower.serving.champion.name == names["forest"] and follower.serving.entry == 1
 
 
@@ -220,17 +224,17 @@ def test_what_is_no_longer_named_is_forgotten_in_time(shop):
     follower = Follower(state)
     for name in names:
         append_entry(state, entry(names, name))
-        follower.look()
+        follower.poll()
         assert follower.serving.champion.name == names[name]
     # then the oldest was forgotten; and when it is named again, it is loaded again
     assert len(names) == MAX_LOADED_RELEASES + 1 and list(follower.loaded) == list(names.values())[1:]
     append_entry(state, entry(names, "forest"))
-    follower.look()
+    follower.poll()
     assert follower.serving.champion.name == names["forest"] and len(follower.loaded) == MAX_LOADED_RELEASES
 
 
 def test_a_release_alone_needs_no_ledger(laid):
     state, names = laid
     follower = Follower(None, state / "releases" / names["forest"])
-    follower.look()
+    follower.poll()
     assert follower.serving.champion.name == names["forest"] and follower.serving.entry is None

@@ -131,8 +131,8 @@ def test_the_words_name_both_plans_and_the_picture_has_both_forecasts(served):
     text = what_if_text(planned, asked, (0.3, 1.0, 0.8), "pieces")
     names = [label.get_text() for label in plot_what_if(past, planned, asked, "every day").axes[0].texts]
     # then
-    assert text[0].startswith("S1, January 2026: ") and text[0].endswith("% on the plan")
-    assert text[2].startswith("As planned, with 30%: ") and "the most that any month has had is 80%" in text[3]
+    assert text[0].startswith("S1, January 2026: ") and text[0].endswith("% compared with the plan")
+    assert text[2].startswith("As planned, with 30%: ") and "no month has had more than 80%" in text[3]
     assert [name.split(":")[0] for name in names] == ["as planned", "every day"]
 
 
@@ -148,7 +148,8 @@ def test_the_panel_says_why_there_is_none(served, tmp_path, monkeypatch):
     # given a recipe that looks at no plan, and a source without one
     product, _ = publish(tmp_path, {"name": "seasonal", "params": {}})
     assert (
-        "No promotion can be switched here: seasonal does not look at it" in what_if_panel(product, months, "cups").data
+        "The share of promotion days cannot be changed here: seasonal does not look at it"
+        in what_if_panel(product, months, "cups").data
     )
     # given a release that was changed: it is not opened
     (tmp_path / "state/toy/current/rows.npz").write_bytes(b"x")
@@ -162,7 +163,7 @@ def test_the_panel_is_made_of_widgets_that_move_the_picture(served, monkeypatch)
     before = picture.value
     assert "S0, January 2026" in said.value and ", as planned" in said.value
     store.value, plan.label = "S3", "every day"
-    assert "S3, January 2026" in said.value and "on the plan" in said.value and picture.value != before
+    assert "S3, January 2026" in said.value and "compared with the plan" in said.value and picture.value != before
 
 
 @pytest.mark.parametrize("module", ["brewcast.serving.what_if", "brewcast.data.explore"])
