@@ -1,4 +1,4 @@
-"From a clone to a served forecast, with less data: run, run again, kill, serve, and the tools at the root."
+"From a clone to a served forecast, with little data: run, run again, kill, serve, and the tools in the project's root."
 
 import hashlib
 import json
@@ -21,7 +21,7 @@ STAGES = ["ingest", "clean", "explore", "features", "monitor", "train", "evaluat
 
 
 def data_products(root: Path) -> dict:
-    "Hash of every Parquet and JSON product; what any two clean builds must agree on."
+    "Hash of every Parquet and JSON product: any two clean builds must agree on them."
     paths = [p for p in sorted((root / "products").rglob("*")) if p.suffix in {".parquet", ".json"}]
     kept = [path for path in paths if not path.name.startswith(".")]
     return {str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest() for path in kept}
@@ -33,7 +33,7 @@ def ledger(root: Path) -> list[dict]:
 
 
 def serving_state(root: Path) -> dict:
-    "What serves: ledger, link, MLflow's aliases by content."
+    "What serves: ledger, link, and the content hashes of MLflow's aliases."
     from brewcast.registry.model_registry import read_aliases
 
     state = root / "state/simulated"
@@ -49,14 +49,14 @@ def read(root: Path, product: str) -> dict:
 
 
 def test_make_run_shows_progress_and_sums_up(published):
-    # it says which stage runs, how far it is and how long it has taken
+    # it shows which stage runs, the progress and the time taken
     begun = re.findall(r"(\d) of 9 +(\w+) +starts", published.err)
     assert sorted(name for _, name in begun) == sorted(STAGES)
     assert len(re.findall(r"of 9 +\w+ +done in +[\d.]+ s +\(\d+ s in all\)", published.err)) == 9
-    # half a screen at the end: rows, errors beside the baselines, verdict, what serves, where the page is
+    # half a screen at the end: rows, errors beside the baselines, verdict, what serves, and the path of the page
     dataset, verdict = read(published.root, "ingest/dataset.json"), read(published.root, "evaluate/verdict.json")
-    told = published.out.splitlines()
-    assert told[0] == f"simulated: {dataset['rows_in']:,} rows in, {dataset['rows_set_aside']:,} set aside"
+    lines = published.out.splitlines()
+    assert lines[0] == f"simulated: {dataset['rows_in']:,} rows accepted, {dataset['rows_set_aside']:,} quarantined"
     assert dataset["rows_in"] + dataset["rows_set_aside"] == dataset["rows_read"]
     names = ["candidate", "champion", "last_month", "mean_of_3", "same_month_last_year", "seasonal", "floor"]
     assert set(names) <= set(verdict["errors"]) and len(verdict["cutoffs"]) == 12
@@ -64,19 +64,19 @@ def test_make_run_shows_progress_and_sums_up(published):
         assert re.search(rf"(?m)^  {name} +{verdict['errors'][name]['wape']:.4f}$", published.out)
     assert verdict["reason"] in published.out and "make serve" in published.out
     page = (published.root / "products/simulated/forecast/month.html").resolve()
-    assert told[-1].split()[-1] == page.as_uri() and page.exists()
-    assert len(told) <= 20
+    assert lines[-1].split()[-1] == page.as_uri() and page.exists()
+    assert len(lines) <= 20
 
 
-def test_a_second_run_does_nothing_and_says_so_though_the_project_was_moved(project, published):
-    # given a project that was copied elsewhere, where a run looks at everything once more
+def test_a_second_run_does_nothing_even_in_a_copied_project(project, published):
+    # given a project that was copied to another folder, where the first run checks everything again
     assert "nothing to build: simulated's products are up to date" in project.run("make run").err
     before = {path: path.stat().st_mtime_ns for path in (project.root / "products").rglob("*.*")}
-    told = project.run("make run")
-    assert "nothing to do" in told.err and "starts" not in told.err
-    assert told.out == published.out.replace(published.root.as_uri(), project.root.as_uri())
+    second_run = project.run("make run")
+    assert "nothing to do" in second_run.err and "starts" not in second_run.err
+    assert second_run.out == published.out.replace(published.root.as_uri(), project.root.as_uri())
     assert {path: path.stat().st_mtime_ns for path in before} == before
-    # nor does a build by Ploomber itself, or a publication
+    # and a build by Ploomber itself, or a publish, does nothing either
     again = project.run(". ./activate && ploomber build && make publish")
     assert "starts" not in again.err and len(ledger(project.root)) == 1
 
@@ -100,7 +100,7 @@ def served(project, tmp_path_factory):
         yield service.port
 
 
-def test_the_service_answers_what_was_forecast(project, served):
+def test_the_service_answers_with_the_published_forecast(project, served):
     forecast = pq.read_table(project.root / "products/simulated/forecast/forecast.parquet").to_pandas()
     release = read(project.root, "package/package.json")["release"]
     status, answers = post(served, {"store_ids": forecast.store_id.tolist()})
@@ -134,45 +134,53 @@ def test_a_bad_request_gets_a_4xx_that_names_the_field(served, body, content_typ
 
 @pytest.fixture(scope="module")
 def second(tmp_path_factory):
-    "A second clean clone, elsewhere, on one thread, killed in two stages and twice inside publish before it is done."
+    "A second clean clone on one thread, which is killed in two stages and twice inside publish before it completes."
     root = small_project(tmp_path_factory.mktemp("second") / "brewcast")
     threads = {"BREWCAST_THREADS": "1", "OMP_NUM_THREADS": "1"}
     run = commands(root)
-    for stage in ("features", "evaluate"):  # `make faults` kills in every stage, test_faults the small ones in each
+    # `make faults` kills in every stage; test_faults.py kills in each stage of a smaller pipeline
+    for stage in ("features", "evaluate"):
         kill_build(root, stage, threads)
     run("make build", **threads)
-    for step in ["append_entry", "point"]:
-        run(f'.venv/bin/python -c "{KILLED_IN_PUBLISH.format(step=step)}"', fails=True, SOURCE="simulated")
+    for step in ["append_entry", "update_links"]:
+        kill_publish(run, step)
     return SimpleNamespace(root=root, told=run("make run", **threads))
 
 
 KILLED_IN_PUBLISH = """
-import os, signal
-from brewcast import registry
-registry.{step} = lambda *arguments, **named: os.kill(os.getpid(), signal.SIGKILL)
-registry.publish('simulated', '.')
+import importlib, os, signal
+module = importlib.import_module('brewcast.registry.publish')
+module.{step} = lambda *arguments, **options: os.kill(os.getpid(), signal.SIGKILL)
+module.publish('simulated', '.')
 """
 
 
+def kill_publish(run, step: str) -> None:
+    "Publish the last build in a process that is killed when it reaches a function of the publish module."
+    script = KILLED_IN_PUBLISH.format(step=step)
+    killed = run(f'.venv/bin/python -c "{script}"', fails=True, SOURCE="simulated")
+    assert killed.status in (-signal.SIGKILL, 128 + signal.SIGKILL), killed.all
+
+
 def kill_build(root: Path, stage: str, threads: dict) -> None:
-    "Kill a build as soon as a stage has run its first cell and has written that down."
+    "Kill a build as soon as a stage has run and saved its first cell."
     environment, notebook = project_environment(root) | threads, root / f"products/simulated/{stage}/{stage}.ipynb"
     process = subprocess.Popen(
         ["make", "build"], cwd=root, env=environment, stderr=subprocess.DEVNULL, start_new_session=True
     )
     begun = lambda: notebook.exists() and '"execution_count": 1' in notebook.read_text()  # noqa: E731
     wait_until(begun, f"in {stage}", process, patience=600)
-    os.killpg(process.pid, signal.SIGKILL)  # its own session: `make` and Python, not the kernels
+    os.killpg(process.pid, signal.SIGKILL)  # its own session: kills `make` and Python, not the kernels
     assert process.wait(120) == -signal.SIGKILL
 
 
-def test_two_clean_builds_agree_to_the_byte_whatever_the_thread_count_and_however_often_killed(project, second):
+def test_two_clean_builds_agree_to_the_byte_for_any_thread_count_and_after_kills(project, second):
     ours, theirs = data_products(project.root), data_products(second.root)
     assert len(ours) > 20 and ours.keys() == theirs.keys()
     assert [name for name in ours if ours[name] != theirs[name]] == []
 
 
-def test_a_build_that_was_killed_comes_to_the_same_verdict_ledger_and_alias(project, second):
+def test_a_killed_build_gives_the_same_verdict_ledger_and_aliases(project, second):
     assert read(second.root, "evaluate/verdict.json") == read(project.root, "evaluate/verdict.json")
     assert serving_state(second.root) == serving_state(project.root)
     assert "nothing to do" in commands(second.root)("make run").err

@@ -708,7 +708,7 @@ def _sqlite_rows(path: Path, spec: dict, step: Step | None) -> tuple[list[str], 
     decimal_sign, _ = number_separators(spec.get("decimal"), spec.get("thousands"))
     con = sqlite3.connect(address, uri=True, check_same_thread=False)  # DuckDB's own threads fetch the rows
     con.text_factory = lambda text: text.decode(errors="brewcast_mark")
-    con.set_progress_handler(lambda: step is not None and step.late, 1_000_000)  # true stops a query that never ends
+    con.set_progress_handler(lambda: step is not None and step.is_late, 1_000_000)  # true stops a query that never ends
     cursor = con.execute(f"SELECT * FROM {quote_name(spec['table'])}")
     names = [column[0] for column in cursor.description]
 
@@ -1258,7 +1258,7 @@ def time_limit(
         try:
             yield step
         except Exception as error:
-            if not step.late:
+            if not step.is_late:
                 raise
             raise ValueError(
                 f"{activity}: did not finish in {limits.minutes:g} minutes:"

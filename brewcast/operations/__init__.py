@@ -1,4 +1,4 @@
-"""What a team does month after month: the monthly round, alerts, backups, lineage.
-It may import every package but cli.
-Never here: what a build or the service needs.
+"""What a team runs month after month: the monthly run, alerts, backups, lineage.
+It may import every package except cli.
+Never here: anything that a build or the service needs.
 """

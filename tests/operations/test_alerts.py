@@ -1,4 +1,4 @@
-"Alerts, really received: a webhook of our own, and Debian's Alertmanager, which tells the webhook in its turn."
+"Alerts sent to a real webhook, and to a real Alertmanager that notifies the webhook."
 
 import json
 import os
@@ -23,19 +23,19 @@ STOPPED = DRIFT | {"name": "data_quality", "severity": "critical", "subject": "c
 
 
 class Receiver:
-    "A webhook on a free port that keeps what it gets, and answers what it is told to."
+    "A webhook on a free port that records its messages, and answers with the status in `answer`."
 
     def __init__(self, port=0):
-        self.got, self.answer = [], 200
-        keeper = self
+        self.messages, self.answer = [], 200
+        receiver = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self):
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                keeper.got.append(SimpleNamespace(body=body, headers=dict(self.headers), path=self.path))
-                self.send_response(keeper.answer)
-                if keeper.answer == 302:
-                    self.send_header("Location", f"http://127.0.0.1:{keeper.port}/elsewhere")
+                receiver.messages.append(SimpleNamespace(body=body, headers=dict(self.headers), path=self.path))
+                self.send_response(receiver.answer)
+                if receiver.answer == 302:
+                    self.send_header("Location", f"http://127.0.0.1:{receiver.port}/elsewhere")
                 self.end_headers()
 
             def log_message(self, *_):
@@ -52,8 +52,8 @@ class Receiver:
         self.thread.join()
 
     @property
-    def told(self):
-        return [(message.body["name"], message.body["status"]) for message in self.got]
+    def notifications(self):
+        return [(message.body["name"], message.body["status"]) for message in self.messages]
 
 
 @pytest.fixture
@@ -75,70 +75,72 @@ def all_text(folder):
     return "\n".join(path.read_text() for path in folder.rglob("*") if path.is_file())
 
 
-def test_without_a_channel_alerts_are_files(tmp_path, monkeypatch):
+def test_without_a_channel_alerts_are_only_files(tmp_path, monkeypatch):
     monkeypatch.delenv("BREWCAST_ALERT_WEBHOOK", raising=False)
     monkeypatch.delenv("BREWCAST_ALERTMANAGER", raising=False)
     assert send_alerts(tmp_path, [DRIFT, STOPPED]) == []
-    kept = json.loads(alert_path(tmp_path, DRIFT).read_text())
-    assert kept.items() >= DRIFT.items() and kept["status"] == "firing" and len(read_alerts(tmp_path)) == 2
+    content = json.loads(alert_path(tmp_path, DRIFT).read_text())
+    assert content.items() >= DRIFT.items() and content["status"] == "firing" and len(read_alerts(tmp_path)) == 2
 
 
-def test_the_webhook_hears_once_that_it_begins_and_once_that_it_ends(tmp_path, hook):
+def test_the_webhook_receives_one_message_at_the_begin_and_one_at_the_end(tmp_path, hook):
     # given an alert that stays open for three months
     assert [(s["status"], s["error"]) for s in send_alerts(tmp_path, [DRIFT])] == [("firing", None)]
     assert send_alerts(tmp_path, [DRIFT]) == []
     assert (
         send_alerts(tmp_path, [DRIFT | {"month": "2024-04", "reason": "still"}, STOPPED | {"month": "2024-04"}]) != []
     )
-    # when both are gone, in a month that was worked through
+    # when a later month raises neither
     assert send_alerts(tmp_path, [], "2024-05", close_others=False) == []
     send_alerts(tmp_path, [], "2024-05")
     send_alerts(tmp_path, [], "2024-06")
-    # then it was told each once, with reason, figures, link and the token
-    assert sorted(hook.told) == sorted(
+    # then it received each message once, with reason, figures, link and the token
+    assert sorted(hook.notifications) == sorted(
         [(name, status) for name in ("drift", "data_quality") for status in ("firing", "resolved")]
     )
-    first = hook.got[0]
+    first = hook.messages[0]
     assert first.body["reason"] == DRIFT["reason"] and first.body["figures"] == {"wape": 0.21}
     assert first.body["link"] == DRIFT["link"] and "forecasts too high" in first.body["text"]
     assert first.headers["Authorization"] == f"Bearer {TOKEN}" and first.path == "/secret-path"
-    # and one that comes back is told again
+    # and an alert that comes back is sent again
     send_alerts(tmp_path, [DRIFT | {"month": "2025-01"}])
-    assert hook.told[-1] == ("drift", "firing") and read_alerts(tmp_path)[1]["earlier"][0]["ended"] == "2024-05"
+    assert (
+        hook.notifications[-1] == ("drift", "firing") and read_alerts(tmp_path)[1]["earlier"][0]["ended"] == "2024-05"
+    )
 
 
-def test_an_alert_that_becomes_worse_is_another(tmp_path, hook):
+def test_an_alert_with_another_severity_is_another_alert(tmp_path, hook):
     send_alerts(tmp_path, [DRIFT])
     send_alerts(tmp_path, [DRIFT | {"severity": "critical"}], "2024-04")
-    assert sorted(hook.told) == [("drift", "firing"), ("drift", "firing"), ("drift", "resolved")]
+    assert sorted(hook.notifications) == [("drift", "firing"), ("drift", "firing"), ("drift", "resolved")]
 
 
-@pytest.mark.parametrize("down", ["refuses", "nobody there"])
-def test_a_webhook_that_is_down_hears_of_it_later(tmp_path, hook, down):
+@pytest.mark.parametrize("down", ["refuses", "no server"])
+def test_a_webhook_that_is_down_receives_the_messages_later(tmp_path, hook, down):
     # given a channel that is down
     if down == "refuses":
         hook.answer = 503
     else:
         hook.close()
     # when alerts are sent, and one of them ends meanwhile
-    told = send_alerts(tmp_path, [DRIFT, STOPPED])
-    assert len(told) == 1 and told[0]["error"] in (
-        "it answered 503",
-        "it could not be reached (ConnectionRefusedError)",
+    results = send_alerts(tmp_path, [DRIFT, STOPPED])
+    assert len(results) == 1 and results[0]["error"] in (
+        "the channel answered 503",
+        "the channel could not be reached (ConnectionRefusedError)",
     )
     assert send_alerts(tmp_path, [DRIFT], "2024-04")[0]["error"]
     back = hook
     if down == "refuses":
         hook.answer = 200
-        hook.got.clear()
+        hook.messages.clear()
     else:
         back = Receiver(hook.port)
-    # then both reach it once it is back
+    # then both messages reach it once it is up again
     assert {(s["name"], s["status"], s["error"]) for s in send_alerts(tmp_path, [DRIFT], "2024-04")} == {
         ("drift", "firing", None),
         ("data_quality", "resolved", None),
     }
-    assert send_alerts(tmp_path, [DRIFT], "2024-04") == [] and len(back.got) == 2
+    assert send_alerts(tmp_path, [DRIFT], "2024-04") == [] and len(back.messages) == 2
     if back is not hook:
         back.close()
         hook.server = ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler)  # for the fixture to close
@@ -146,32 +148,32 @@ def test_a_webhook_that_is_down_hears_of_it_later(tmp_path, hook, down):
         hook.thread.start()
 
 
-def test_a_webhook_that_hangs_holds_nobody_up(tmp_path, monkeypatch):
+def test_a_webhook_that_hangs_does_not_delay_the_month(tmp_path, monkeypatch):
     import socket
 
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setenv("BREWCAST_ALERT_WEBHOOK", f"http://127.0.0.1:{silent.getsockname()[1]}/")
         monkeypatch.setattr(module, "TIMEOUT_SECONDS", 0.2)
-        assert send_alerts(tmp_path, [DRIFT, STOPPED])[0]["error"] == "it could not be reached (TimeoutError)"
+        assert send_alerts(tmp_path, [DRIFT, STOPPED])[0]["error"] == "the channel could not be reached (TimeoutError)"
 
 
 @pytest.mark.parametrize(
     "address", ["file:///etc/hostname", "not an address", "http:///path", "http://[", "http://a b/c"]
 )
-def test_an_address_that_is_none_is_said_to_be(tmp_path, monkeypatch, address):
+def test_an_invalid_address_is_reported(tmp_path, monkeypatch, address):
     monkeypatch.setenv("BREWCAST_ALERT_WEBHOOK", address)
-    told = send_alerts(tmp_path, [DRIFT])
-    assert told[0]["error"] and address not in told[0]["error"]
+    results = send_alerts(tmp_path, [DRIFT])
+    assert results[0]["error"] and address not in results[0]["error"]
 
 
-def test_a_redirect_does_not_take_the_token_along(tmp_path, hook):
+def test_a_redirect_does_not_receive_the_token(tmp_path, hook):
     hook.answer = 302
-    assert send_alerts(tmp_path, [DRIFT])[0]["error"] == "it answered 302"
-    assert [message.path for message in hook.got] == ["/secret-path"]
+    assert send_alerts(tmp_path, [DRIFT])[0]["error"] == "the channel answered 302"
+    assert [message.path for message in hook.messages] == ["/secret-path"]
 
 
-def test_a_process_killed_while_it_sends_tells_it_again(tmp_path, hook, monkeypatch):
-    # given a process that dies after the first message was taken, before it is written down
+def test_a_process_killed_while_sending_sends_again(tmp_path, hook, monkeypatch):
+    # given a process that dies after the first message was received, before its file is updated
     write = module._write_alert
 
     def dies(state, alert):
@@ -185,32 +187,32 @@ def test_a_process_killed_while_it_sends_tells_it_again(tmp_path, hook, monkeypa
     monkeypatch.setattr(module, "_write_alert", write)
     # when the month is run again
     send_alerts(tmp_path, [DRIFT, STOPPED])
-    # then nothing is lost, and one came twice at the most
-    assert len(hook.got) == 3 and {name for name, _ in hook.told} == {"drift", "data_quality"}
+    # then no message is lost, and one arrived twice
+    assert len(hook.messages) == 3 and {name for name, _ in hook.notifications} == {"drift", "data_quality"}
 
 
-def test_a_damaged_file_is_written_anew(tmp_path, hook):
+def test_a_damaged_file_is_written_again(tmp_path, hook):
     send_alerts(tmp_path, [DRIFT])
     alert_path(tmp_path, DRIFT).write_text("{")
     assert read_alerts(tmp_path) == [] and len(send_alerts(tmp_path, [DRIFT])) == 1
     assert read_alerts(tmp_path)[0]["status"] == "firing"
 
 
-def test_a_channel_that_is_new_does_not_hear_what_ended_before(tmp_path, hook, monkeypatch):
+def test_a_new_channel_does_not_receive_alerts_that_ended_before(tmp_path, hook, monkeypatch):
     with monkeypatch.context() as without:
         without.delenv("BREWCAST_ALERT_WEBHOOK")
         send_alerts(tmp_path, [DRIFT, STOPPED])
         send_alerts(tmp_path, [DRIFT], "2024-04")
     send_alerts(tmp_path, [DRIFT], "2024-05")
-    assert hook.told == [("drift", "firing")]
+    assert hook.notifications == [("drift", "firing")]
 
 
-def test_secrets_are_in_no_file_and_no_message(tmp_path, hook):
+def test_no_file_and_no_message_contains_a_secret(tmp_path, hook):
     for answer in (500, 200):
         hook.answer = answer
-        told = send_alerts(tmp_path, [DRIFT])
+        results = send_alerts(tmp_path, [DRIFT])
         for secret in (TOKEN, "secret-path", str(hook.port)):
-            assert secret not in all_text(tmp_path) and secret not in json.dumps(told)
+            assert secret not in all_text(tmp_path) and secret not in json.dumps(results)
 
 
 # -- Alertmanager
@@ -218,7 +220,7 @@ def test_secrets_are_in_no_file_and_no_message(tmp_path, hook):
 
 @pytest.fixture
 def alertmanager(tmp_path, receiver, monkeypatch):
-    "A real Alertmanager that tells the receiver: a function that asks which alerts it holds, by name."
+    "A real Alertmanager that notifies the receiver: a function that returns its open alerts by name."
     program = shutil.which("prometheus-alertmanager") or shutil.which("alertmanager")
     if not program:
         pytest.skip("Alertmanager is not installed: Debian's package prometheus-alertmanager has it")
@@ -251,38 +253,40 @@ def alertmanager(tmp_path, receiver, monkeypatch):
 
 
 def passed_on(receiver):
-    "What Alertmanager told its own receiver: (name, status)."
+    "The notifications that Alertmanager sent: (name, status)."
     return [
-        (each["labels"]["alertname"], each["status"]) for message in receiver.got for each in message.body["alerts"]
+        (each["labels"]["alertname"], each["status"])
+        for message in receiver.messages
+        for each in message.body["alerts"]
     ]
 
 
-def test_alertmanager_has_an_alert_once_tells_it_and_lets_it_go(tmp_path, receiver, alertmanager):
+def test_alertmanager_has_an_alert_once_notifies_once_and_resolves_it(tmp_path, receiver, alertmanager):
     # given an alert that is sent twice
     assert send_alerts(tmp_path / "state", [DRIFT])[0]["error"] is None
     assert send_alerts(tmp_path / "state", [DRIFT | {"month": "2024-04"}]) == []
-    # then Alertmanager holds one, with reason, figures and link, and tells its receiver once
-    held = alertmanager()
-    assert set(held) == {"drift"} and held["drift"]["labels"] == {
+    # then Alertmanager has it once, with reason, figures and link, and notifies its receiver once
+    open_alerts = alertmanager()
+    assert set(open_alerts) == {"drift"} and open_alerts["drift"]["labels"] == {
         "alertname": "drift",
         "source": "toy",
         "severity": "warning",
         "subject": "forecast error",
     }
-    told = held["drift"]["annotations"]
-    assert told["description"] == DRIFT["reason"] and json.loads(told["figures"]) == {"wape": 0.21}
-    assert told["link"] == DRIFT["link"] and "2024-04" in told["summary"]
-    wait_until(lambda: passed_on(receiver) == [("drift", "firing")], "told", patience=30)
+    annotations = open_alerts["drift"]["annotations"]
+    assert annotations["description"] == DRIFT["reason"] and json.loads(annotations["figures"]) == {"wape": 0.21}
+    assert annotations["link"] == DRIFT["link"] and "2024-04" in annotations["summary"]
+    wait_until(lambda: passed_on(receiver) == [("drift", "firing")], "notified", patience=30)
     # when it has ended
     assert [s["status"] for s in send_alerts(tmp_path / "state", [], "2024-05")] == ["resolved"]
-    # then it is gone, and its receiver hears that
+    # then Alertmanager removes it and notifies its receiver
     wait_until(lambda: not alertmanager(), "gone", patience=30)
     wait_until(
-        lambda: passed_on(receiver) == [("drift", "firing"), ("drift", "resolved")], "told that it is gone", patience=30
+        lambda: passed_on(receiver) == [("drift", "firing"), ("drift", "resolved")], "notified of the end", patience=30
     )
 
 
-def test_alertmanager_that_was_down_is_told_later(tmp_path, alertmanager, monkeypatch):
+def test_an_alertmanager_that_was_down_receives_the_alerts_later(tmp_path, alertmanager, monkeypatch):
     with monkeypatch.context() as down:
         down.setenv("BREWCAST_ALERTMANAGER", f"http://127.0.0.1:{free_port()}")
         assert "could not be reached" in send_alerts(tmp_path / "state", [DRIFT, STOPPED])[0]["error"]

@@ -1,4 +1,4 @@
-"Backup, restore and prune: a clone elsewhere serves the same, what is damaged is refused, and nothing needed goes."
+"Backup, restore and prune: a restored clone serves the same, damaged backups are refused, and prune keeps what is in use."
 
 import contextlib
 import gzip
@@ -43,8 +43,8 @@ def git(root: Path, *words: str) -> str:
     ).stdout.strip()
 
 
-def everything(folder: Path) -> dict:
-    "Every file's hash and every link's target, but for the lock, and what is noted when a model is loaded or asked."
+def hashes_and_links(folder: Path) -> dict:
+    "Hash of every file and target of every link, without locks and what loading or calling a model writes."
     others = {".lock", ".git", "registered_model_meta", "predictions", "__pycache__"}
     paths = [path for path in sorted(folder.rglob("*")) if not others & set(path.parts)]
     return {
@@ -66,7 +66,7 @@ def add_record(root: Path, run: str, key: str, commit: str | None, ref: str | No
 
 @pytest.fixture(scope="module")
 def origin(project):
-    "The small project, built and published, as a git repository with one dirty run."
+    "The small project, built and published, as a git repository with one run on an uncommitted tree."
     root = project.root
     git(root, "init", "-q")
     (root / ".git/info/exclude").write_text(".venv\nbackups/\n")
@@ -93,7 +93,7 @@ def origin(project):
 
 
 @pytest.fixture(scope="module")
-def kept(origin):
+def backup_result(origin):
     "A backup of it."
     return backup.backup(origin, SOURCE)
 
@@ -109,86 +109,92 @@ def clone(origin: Path, place: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def restored(origin, kept, tmp_path_factory):
-    "A clone at another path, into which the backup was put; the first project is not to be found."
+def restored(origin, backup_result, tmp_path_factory):
+    "A clone at another path, with the backup restored while the first project was hidden."
     place = clone(origin, tmp_path_factory.mktemp("another place") / "a clone")
     hidden = origin.with_name("hidden")
     origin.rename(hidden)
     try:
-        told = backup.restore(place, hidden / kept["file"].relative_to(origin))
+        result = backup.restore(place, hidden / backup_result["file"].relative_to(origin))
     finally:
         hidden.rename(origin)
-    return SimpleNamespace(root=place, told=told)
+    return SimpleNamespace(root=place, result=result)
 
 
-def test_a_backup_says_what_it_holds_and_is_the_same_twice(origin, kept, tmp_path):
-    # given a backup, of which the manifest is the first member
-    with tarfile.open(kept["file"]) as tar:
+def test_a_backup_has_a_manifest_and_is_reproducible(origin, backup_result, tmp_path):
+    # given a backup, whose first member is the manifest
+    with tarfile.open(backup_result["file"]) as tar:
         names = tar.getnames()
         manifest = json.load(tar.extractfile(names[0]))
     assert names == ["manifest.json", *sorted(manifest["members"])]
-    assert kept["file"].parent == origin / "backups" and "read back" in kept["message"]
-    # then it holds all of the state and the data, with their hashes, and no products
-    state = everything(origin / "state" / SOURCE)
-    told = {n.removeprefix(f"state/{SOURCE}/"): k.get("sha256") or k["link"] for n, k in manifest["members"].items()}
-    assert {name: digest for name, digest in state.items() if told.get(name) != digest}.keys() <= {
+    assert backup_result["file"].parent == origin / "backups" and "read back" in backup_result["message"]
+    # then it has the whole state and the data, with their hashes, and no products
+    state = hashes_and_links(origin / "state" / SOURCE)
+    result = {n.removeprefix(f"state/{SOURCE}/"): k.get("sha256") or k["link"] for n, k in manifest["members"].items()}
+    assert {name: digest for name, digest in state.items() if result.get(name) != digest}.keys() <= {
         "mlflow.db",
         "ledger.db",
     }
     data = read_runs(origin, SOURCE)[-1]["data"]
     assert data and {name: manifest["members"][name]["sha256"] for name in data} == data
     assert not any(name.startswith(("products/", ".git")) or ".lock" in name for name in names)
-    assert kept["left_out"] == []
-    # and another differs in the time only
+    assert backup_result["left_out"] == []
+    # and a second backup differs only in its time
     again = backup.backup(origin, SOURCE, tmp_path)["file"]
     other = backup.check_backup(again)
-    bundle = {member for member in manifest["members"] if member.endswith(".bundle")}  # git packs as it likes
+    bundle = {member for member in manifest["members"] if member.endswith(".bundle")}  # git does not pack reproducibly
     assert len(bundle) == 1
     for name in manifest["members"].keys() - bundle:
         assert other["members"][name] == manifest["members"][name]
 
 
-def test_what_lies_on_mlflows_server_is_said_to_be_left_out(origin, tmp_path, monkeypatch):
+def test_runs_on_an_mlflow_server_are_reported_as_left_out(origin, tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://ann:secret@127.0.0.1:1")
     (tmp_path / "scratch").mkdir()
     files, left_out = backup.collect_files(origin, SOURCE, True, tmp_path / "scratch")
-    assert left_out == ["MLflow's runs and registered models: they lie where MLFLOW_TRACKING_URI says"]
+    assert left_out == ["MLflow's runs and registered models: they are on the server in MLFLOW_TRACKING_URI"]
     assert f"state/{SOURCE}/ledger.db" in files
 
 
-def test_only_a_backup_is_replaced_by_one(origin, kept, tmp_path):
-    # given a file of somebody's, the source's own, and a backup
+def test_a_backup_replaces_only_another_backup(origin, backup_result, tmp_path):
+    # given another file, a folder of the project, and a backup
     precious, older = tmp_path / "precious.txt", tmp_path / "older.tar.gz"
     precious.write_text("mine")
-    shutil.copy2(kept["file"], older)
-    # then the first stay, and the backup gives way to the new one
-    with pytest.raises(FileExistsError, match="precious.txt is there, and is no backup, so it is not replaced: name"):
+    shutil.copy2(backup_result["file"], older)
+    # then the first two are refused, and the backup is replaced
+    with pytest.raises(FileExistsError, match="precious.txt exists and is not a backup, so it is not replaced: name"):
         backup.backup(origin, SOURCE, precious)
-    with pytest.raises(ValueError, match="lies in a folder that a backup is made of: name another place with TO="):
+    with pytest.raises(
+        ValueError, match="is in a folder that Brewcast backs up or rebuilds: name another path with TO="
+    ):
         backup.backup(origin, SOURCE, origin / "state" / SOURCE / "b.tar.gz")
     assert precious.read_text() == "mine"
     assert backup.backup(origin, SOURCE, older, with_data=False)["file"] == older
 
 
-def test_data_that_is_left_out_is_said_to_be(origin, tmp_path):
-    told = backup.backup(origin, SOURCE, tmp_path / "small.tar.gz", with_data=False)
-    assert told["left_out"] == ["data/simulated: left out as asked"] and "left out as asked" in told["message"]
-    assert not any(name.startswith("data/") for name in backup.check_backup(told["file"])["members"])
+def test_data_that_is_left_out_is_reported(origin, tmp_path):
+    result = backup.backup(origin, SOURCE, tmp_path / "small.tar.gz", with_data=False)
+    assert (
+        result["left_out"] == ["data/simulated: left out as requested"] and "left out as requested" in result["message"]
+    )
+    assert not any(name.startswith("data/") for name in backup.check_backup(result["file"])["members"])
     place = clone(origin, tmp_path / "clone")
-    assert "data/simulated is not in the backup" in backup.restore(place, told["file"])["message"]
+    assert "data/simulated is not in the backup" in backup.restore(place, result["file"])["message"]
 
 
-def test_data_that_changed_since_the_build_is_said_to_be(origin, tmp_path):
+def test_data_that_changed_since_the_build_is_reported(origin, tmp_path):
     root = tmp_path / "changed"
     shutil.copytree(origin, root, symlinks=True)
     with open(root / "data/simulated/globojava_plan.csv", "a") as file:
         file.write("\n")
-    told = backup.backup(root, SOURCE, tmp_path / "changed.tar.gz")
-    assert told["left_out"] == ["data/simulated/globojava_plan.csv: as the last build read it; it was changed since"]
+    result = backup.backup(root, SOURCE, tmp_path / "changed.tar.gz")
+    assert result["left_out"] == [
+        "data/simulated/globojava_plan.csv: the version that the last build read; the file has changed since then"
+    ]
 
 
-def test_what_is_linked_to_another_disk_is_in_the_backup(origin, tmp_path):
-    # given data, artifacts and a whole state that lie elsewhere
+def test_folders_linked_to_another_disk_are_in_the_backup(origin, tmp_path):
+    # given links to data, artifacts and a whole state in another folder
     root, elsewhere = tmp_path / "linked", tmp_path / "disk"
     shutil.copytree(origin, root, symlinks=True)
     for name in ["data/simulated", f"state/{SOURCE}/mlartifacts", f"state/{SOURCE}"]:
@@ -197,11 +203,11 @@ def test_what_is_linked_to_another_disk_is_in_the_backup(origin, tmp_path):
         (root / name).rename(moved)
         (root / name).symlink_to(moved)
     # then the backup has the same members
-    told = backup.backup(root, SOURCE, tmp_path / "linked.tar.gz")
-    assert told["members"].keys() == backup.backup(origin, SOURCE, tmp_path / "plain.tar.gz")["members"].keys()
+    result = backup.backup(root, SOURCE, tmp_path / "linked.tar.gz")
+    assert result["members"].keys() == backup.backup(origin, SOURCE, tmp_path / "plain.tar.gz")["members"].keys()
 
 
-def test_a_name_that_no_manifest_can_hold_is_refused(tmp_path):
+def test_a_file_name_that_is_not_utf8_is_refused(tmp_path):
     Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.csv")).touch()
     with pytest.raises(ValueError, match=r"caf.xe9.csv: its name is not UTF-8, .*: rename it"):
         [*backup.iter_files(tmp_path)]
@@ -221,15 +227,15 @@ def test_a_restored_clone_serves_the_same_forecasts_without_a_build(origin, rest
 
 
 def test_a_restored_clone_has_the_same_state_champion_and_data(origin, restored):
-    ours, theirs = everything(origin / "state" / SOURCE), everything(restored.root / "state" / SOURCE)
+    ours, theirs = hashes_and_links(origin / "state" / SOURCE), hashes_and_links(restored.root / "state" / SOURCE)
     for database in ("mlflow.db", "ledger.db"):
         del ours[database], theirs[database]
     assert read_ledger(origin / "state" / SOURCE) == read_ledger(restored.root / "state" / SOURCE)
-    assert ours == theirs and everything(origin / "data") == everything(restored.root / "data")
+    assert ours == theirs and hashes_and_links(origin / "data") == hashes_and_links(restored.root / "data")
     for key in ["another", read_ledger(origin / "state" / SOURCE)[-1]["build_key"]]:
         assert resolve_inputs(SOURCE, restored.root, key) == resolve_inputs(SOURCE, origin, key)
     assert resolve_inputs(SOURCE, restored.root, "another")["champion"]
-    assert sorted(path.name for path in (restored.root / "state").iterdir()) == [SOURCE]  # nothing staged is left
+    assert sorted(path.name for path in (restored.root / "state").iterdir()) == [SOURCE]  # no temporary folder is left
     assert not (restored.root / f"state/{SOURCE}/.lock.holder").exists()
 
 
@@ -245,52 +251,52 @@ def test_mlflow_finds_the_champion_at_the_new_path(origin, restored):
         run = client.get_model_version_by_alias(REGISTERED_MODEL, "champion").run_id
         files = [Path(client.download_artifacts(run, file.path)) for file in client.list_artifacts(run)]
     logged = origin / f"state/{SOURCE}/mlartifacts/{run}/artifacts"
-    assert {file.name: sha256(file) for file in files} == everything(logged) != {}
+    assert {file.name: sha256(file) for file in files} == hashes_and_links(logged) != {}
     pd.testing.assert_series_equal(pd.Series(model.predict(rows)), pd.Series(served_model.predict(rows)))
 
 
 def test_a_restored_clone_has_the_code_of_every_run(origin, restored, tmp_path):
     runs = read_runs(restored.root, SOURCE)
-    assert len(runs) == 2 and "code of 2 runs" in restored.told["message"]
+    assert len(runs) == 2 and "code of 2 runs" in restored.result["message"]
     assert git(restored.root, "show", f"{runs[0]['code']['ref']}:README.md") == "an experiment"
-    for run in runs:  # what `verify` needs is there
+    for run in runs:  # everything that `verify` needs is available
         place = tmp_path / run["run"]
         assert [text for text in check_out_run(run, restored.root, place) if "lock" not in text] == []
     assert git(restored.root, "status", "--porcelain") == ""
 
 
-def test_a_state_that_is_there_is_moved_aside_only_when_asked(origin, kept, tmp_path):
-    # given a clone with a state and data of its own
+def test_an_existing_state_is_moved_aside_only_on_request(origin, backup_result, tmp_path):
+    # given a clone with its own state and data
     place = clone(origin, tmp_path / "clone")
     for name in [f"state/{SOURCE}/ledger.db", "data/simulated/globojava.csv"]:
         (place / name).parent.mkdir(parents=True)
         (place / name).write_text("ours")
-    before = everything(place)
-    # then it is refused, with the way out
-    with pytest.raises(OSError, match="state/simulated is there.*--replace"):
-        backup.restore(place, kept["file"])
-    assert everything(place) == before
-    # or moved aside; data is never overwritten
-    told = backup.restore(place, kept["file"], replace=True)
-    assert everything(told["before"]) == {"ledger.db": before[f"state/{SOURCE}/ledger.db"]}
+    before = hashes_and_links(place)
+    # then the restore is refused, with the way out
+    with pytest.raises(OSError, match="state/simulated exists.*--replace"):
+        backup.restore(place, backup_result["file"])
+    assert hashes_and_links(place) == before
+    # or the state is moved aside; data is never overwritten
+    result = backup.restore(place, backup_result["file"], replace=True)
+    assert hashes_and_links(result["old_state"]) == {"ledger.db": before[f"state/{SOURCE}/ledger.db"]}
     assert (place / "data/simulated/globojava.csv").read_text() == "ours"
     assert (
-        "data/simulated was left as it is: of its files 4 differ" in told["message"]
-        and told["before"].name in told["message"]
+        "data/simulated was left as it is: 4 files differ from the backup" in result["message"]
+        and result["old_state"].name in result["message"]
     )
     assert read_ledger(place / "state" / SOURCE) == read_ledger(origin / "state" / SOURCE)
 
 
-def test_without_a_repository_it_says_so(origin, kept, tmp_path):
+def test_a_missing_repository_is_reported(origin, backup_result, tmp_path):
     place = clone(origin, tmp_path / "clone")
     shutil.rmtree(place / ".git")
-    assert "the project is no git repository here" in backup.restore(place, kept["file"])["message"]
-    told = backup.backup(place, SOURCE, tmp_path)
-    assert "code: the project is no git repository" in told["message"]
+    assert "the project is not a git repository" in backup.restore(place, backup_result["file"])["message"]
+    result = backup.backup(place, SOURCE, tmp_path)
+    assert "code: the project is not a git repository" in result["message"]
 
 
 def rewritten(file: Path, place: Path, change) -> Path:
-    "A backup whose members are what `change` makes of each (TarInfo, bytes)."
+    "A backup in which `change` has replaced each member (TarInfo, bytes)."
     with tarfile.open(file) as old, tarfile.open(place, "w:gz") as new:
         for member in old:
             content = old.extractfile(member).read() if member.isreg() else None
@@ -310,9 +316,9 @@ def member(name: str, **settings) -> tarfile.TarInfo:
 LEDGER = f"state/{SOURCE}/ledger.db"
 DAMAGED = {
     "a tampered byte": (lambda m, c: [(m, c.replace(b"forest", b"forget") if m.name == LEDGER else c)], "ledger.db: sha256"),
-    "a member that is gone": (lambda m, c: [(m, c)] if m.name != LEDGER else [], "ledger.db: missing"),
-    "one too many": (lambda m, c: [(m, c), *([(member(f"{LEDGER}.more"), b"x")] if m.name == LEDGER else [])], "missing; .*more"),
-    "one at the end": (lambda m, c: [(m, c), *([(member("zz"), b"x")] if m.name.endswith(".txt") else [])], "zz"),
+    "a missing member": (lambda m, c: [(m, c)] if m.name != LEDGER else [], "ledger.db: missing"),
+    "an extra member": (lambda m, c: [(m, c), *([(member(f"{LEDGER}.more"), b"x")] if m.name == LEDGER else [])], "missing; .*more"),
+    "an extra member at the end": (lambda m, c: [(m, c), *([(member("zz"), b"x")] if m.name.endswith(".txt") else [])], "zz"),
     "a path that leads out": (lambda m, c: [(member("../../evil") if m.name == LEDGER else m, c)], "ledger.db: missing; ../../evil"),
     "an absolute path": (lambda m, c: [(member("/tmp/evil") if m.name == LEDGER else m, c)], "ledger.db: missing; /tmp/evil"),
     "a link in place of a file": (
@@ -327,46 +333,48 @@ DAMAGED = {
         lambda m, c: [(member(m.name, type=tarfile.SYMTYPE, linkname="../../..") if m.issym() else m, c)],
         "current: a link to '../../..'",
     ),
-    "no manifest": (lambda m, c: [(m, c)] if m.name != "manifest.json" else [], "no backup of Brewcast"),
+    "no manifest": (lambda m, c: [(m, c)] if m.name != "manifest.json" else [], "not a backup of Brewcast"),
     "a later format": (
         lambda m, c: [(m, c.replace(b'"format": 1', b'"format": 2') if m.name == "manifest.json" else c)],
-        "manifest.json: not one that this version reads .format 2",
+        "manifest.json: this version of Brewcast cannot read it .format 2",
     ),
     "no time": (
         lambda m, c: [(m, c.replace(b'"made_at"', b'"made_on"') if m.name == "manifest.json" else c)],
-        "manifest.json: not one that this version reads .without made_at",
+        "manifest.json: this version of Brewcast cannot read it .without made_at",
     ),
-    "a size that is none": (
+    "an invalid size": (
         lambda m, c: [(m, re.sub(rb'"size": \d+', b'"size": -1', c, count=1) if m.name == "manifest.json" else c)],
-        "manifest.json: not one that this version reads .*: neither a link nor a size",
+        "manifest.json: this version of Brewcast cannot read it .*: neither a link nor a size",
     ),
     "more than any disk has": (
         lambda m, c: [(m, re.sub(rb'"size": \d+', b'"size": %d' % 10**18, c, count=1) if m.name == "manifest.json" else c)],
-        "bad.tar.gz: unpacks to 1,000,000,000,[0-9,.]+ MB, and the disk of .* left: make room there",
+        "bad.tar.gz: needs 1,000,000,000,[0-9,.]+ MB, but the disk of .* free: free some space",
     ),
-    "headers without end": (
+    "endless headers": (
         lambda m, c: [(member(m.name, pax_headers={"comment": "0" * 70_000_000}) if m.name == "manifest.json" else m, c)],
-        "unpacks to more than the 64,000,000 bytes that its manifest accounts for",
+        "unpacks to more than the 64,000,000 bytes that its manifest states",
     ),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("how", DAMAGED)
-def test_a_backup_with_another_content_is_refused_and_nothing_is_written(origin, kept, tmp_path, how):
-    change, told = DAMAGED[how]
-    refused(clone(origin, tmp_path / "clone"), rewritten(kept["file"], tmp_path / "bad.tar.gz", change), told)
+def test_a_changed_backup_is_refused_and_nothing_is_written(origin, backup_result, tmp_path, how):
+    change, message = DAMAGED[how]
+    refused(
+        clone(origin, tmp_path / "clone"), rewritten(backup_result["file"], tmp_path / "bad.tar.gz", change), message
+    )
 
 
-def refused(place: Path, file: Path, told: str) -> None:
-    before = everything(place.parent)
-    with pytest.raises(ValueError, match=told):
+def refused(place: Path, file: Path, message: str) -> None:
+    before = hashes_and_links(place.parent)
+    with pytest.raises(ValueError, match=message):
         backup.restore(place, file)
-    assert everything(place.parent) == before and not (place / "state").exists()
+    assert hashes_and_links(place.parent) == before and not (place / "state").exists()
 
 
-def test_a_damaged_file_is_refused_and_nothing_is_written(origin, kept, tmp_path):
-    place, whole, bad = clone(origin, tmp_path / "clone"), kept["file"].read_bytes(), tmp_path / "bad.tar.gz"
-    for share in [0.001, 0.3, 0.7, 0.999]:  # cut short, and one bit in each part of the file
+def test_a_damaged_file_is_refused_and_nothing_is_written(origin, backup_result, tmp_path):
+    place, whole, bad = clone(origin, tmp_path / "clone"), backup_result["file"].read_bytes(), tmp_path / "bad.tar.gz"
+    for share in [0.001, 0.3, 0.7, 0.999]:  # cut short, or one bit changed, in each part of the file
         at = int(len(whole) * share)
         bad.write_bytes(whole[:at])
         refused(place, bad, "bad.tar.gz")
@@ -375,23 +383,25 @@ def test_a_damaged_file_is_refused_and_nothing_is_written(origin, kept, tmp_path
     for foreign in [b"", b"not an archive", gzip.compress(b"not an archive")]:
         bad.write_bytes(foreign)
         refused(place, bad, "bad.tar.gz")
-    bad.write_bytes(whole + gzip.compress(bytes(100_000_000)))  # zeros after its end, in a hundred thousand bytes
-    refused(place, bad, "bad.tar.gz: unpacks to more than the [0-9,]+ bytes that its manifest accounts for")
+    bad.write_bytes(
+        whole + gzip.compress(bytes(100_000_000))
+    )  # a hundred thousand bytes after its end that unpack to zeros
+    refused(place, bad, "bad.tar.gz: unpacks to more than the [0-9,]+ bytes that its manifest states")
     with pytest.raises(FileNotFoundError):
         backup.restore(place, tmp_path / "nowhere.tar.gz")
 
 
-def test_a_source_that_the_project_lacks_is_named(origin, kept, tmp_path):
+def test_an_unknown_source_is_named(origin, backup_result, tmp_path):
     def of_another(m, c):
         m.name, m.pax_headers = m.name.replace("state/simulated", "state/elsewhere"), {}
         return [(m, c.replace(b"state/simulated", b"state/elsewhere").replace(b'"source": "simulated"', b'"source": "elsewhere"') if m.name == "manifest.json" else c)]  # fmt: skip
 
-    file = rewritten(kept["file"], tmp_path / "other.tar.gz", of_another)
+    file = rewritten(backup_result["file"], tmp_path / "other.tar.gz", of_another)
     refused(clone(origin, tmp_path / "clone"), file, "no source is called 'elsewhere'.*env.elsewhere.yaml")
 
 
 @pytest.mark.parametrize("size", ["600k", "1500k"])  # too small for MLflow's database; for the archive
-def test_a_full_disk_leaves_no_half_backup(origin, tmp_path, size):
+def test_a_full_disk_leaves_no_partial_backup(origin, tmp_path, size):
     disk = tmp_path / "disk"
     disk.mkdir()
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", disk], capture_output=True)
@@ -425,17 +435,17 @@ backup.backup(Path('.'), 'simulated')
 
 
 @pytest.mark.parametrize("sent", ["SIGINT", "SIGKILL"])
-def test_a_backup_that_is_stopped_leaves_nothing_half_written(origin, tmp_path, sent):
+def test_a_stopped_backup_leaves_no_partial_backup(origin, tmp_path, sent):
     root = tmp_path / "project"
     shutil.copytree(origin, root, symlinks=True, ignore=shutil.ignore_patterns("backups", ".git"))
     commands(root)(f'.venv/bin/python -c "{STOPPED.format(signal=sent)}"', fails=True)
     left = [path.name for path in (root / "backups").iterdir()]
     assert len(left) == (sent == "SIGKILL") and all(name.endswith(".tmp") for name in left)
-    told = backup.backup(root, SOURCE)  # the next one takes it away
-    assert list((root / "backups").iterdir()) == [told["file"]]
+    result = backup.backup(root, SOURCE)  # the next backup removes it
+    assert list((root / "backups").iterdir()) == [result["file"]]
 
 
-def test_a_backup_taken_while_mlflow_is_written_to_is_consistent(origin, tmp_path):
+def test_a_backup_is_consistent_while_mlflow_writes(origin, tmp_path):
     # given a database in which every transaction writes to two tables
     root, stop, written = tmp_path / "project", threading.Event(), []
     shutil.copytree(origin, root, symlinks=True, ignore=shutil.ignore_patterns("backups"))
@@ -465,7 +475,7 @@ def test_a_backup_taken_while_mlflow_is_written_to_is_consistent(origin, tmp_pat
         stop.set()
         writer.join()
         database.close()
-    # then the copy is whole, and of one moment
+    # then the copy is complete and consistent
     with tarfile.open(file) as tar:
         (tmp_path / "mlflow.db").write_bytes(tar.extractfile(f"state/{SOURCE}/mlflow.db").read())
     with contextlib.closing(sqlite3.connect(tmp_path / "mlflow.db")) as copy:
@@ -474,12 +484,12 @@ def test_a_backup_taken_while_mlflow_is_written_to_is_consistent(origin, tmp_pat
     assert 0 < debit == credit
 
 
-REST = 3  # of each kind, in what follows
+REST = 3  # unused items of each kind, in the tests below
 
 
 @pytest.fixture(scope="module")
-def grown(origin, tmp_path_factory):
-    "A project in which a year of builds left candidates, releases, Bentos, forecasts, records, and half-written files."
+def project_with_leftovers(origin, tmp_path_factory):
+    "A project with unused candidates, releases, Bentos, forecasts, records and half-written files."
     root = tmp_path_factory.mktemp("grown") / "brewcast"
     shutil.copytree(origin, root, symlinks=True, ignore=shutil.ignore_patterns("backups"))
     state = root / "state" / SOURCE
@@ -500,13 +510,13 @@ def grown(origin, tmp_path_factory):
     newest = read_ledger(state)[-1]["build_key"]
     add_record(root, f"20240301T080000Z-{newest}", newest, head, None)  # the last build
     with mlflow_client(SOURCE, root) as (client, experiment):
-        for n in range(REST):  # registered, as a challenger once was
+        for n in range(REST):  # registered, as for a challenger
             (run,) = client.search_runs([experiment], f"tags.content_hash = '{n + 1:012x}'")
             tags = {"content_hash": f"{n + 1:012x}"}
             client.create_model_version(REGISTERED_MODEL, run.data.tags["model_uri"], run.info.run_id, tags=tags)
         trash = client.create_run(experiment, tags={"content_hash": "0" * 12})
         client.delete_run(trash.info.run_id)
-        client.create_run(experiment, tags={"content_hash": "1" * 12})  # is being logged
+        client.create_run(experiment, tags={"content_hash": "1" * 12})  # still logging
         client.create_run(experiment, tags={"who": "an analyst"})
         client.create_run(client.create_experiment("of an analyst"), tags={"content_hash": "2" * 12})
     for left in ["releases/.x.tmp/file", "mlartifacts/gone/artifacts/file", "mlartifacts/models/m-gone/file"]:
@@ -520,13 +530,13 @@ def copied(root: Path, place: Path) -> Path:
     return place
 
 
-def counts(told: dict) -> dict:
-    kinds = [item["kind"] for item in told["goes"]]
+def counts(result: dict) -> dict:
+    kinds = [item["kind"] for item in result["items"]]
     return {kind: kinds.count(kind) for kind in kinds}
 
 
 def still_works(root: Path, origin: Path) -> None:
-    "Whatever a champion or a ledger entry needs."
+    "Everything that the champion and the ledger entries need still works."
     import mlflow.sklearn
 
     state = root / "state" / SOURCE
@@ -543,58 +553,61 @@ def still_works(root: Path, origin: Path) -> None:
     assert [text for text in missing if "lock" not in text] == []
 
 
-def test_a_dry_run_says_what_goes_and_changes_nothing(grown):
-    before = everything(grown / "state"), git(grown, "for-each-ref")
-    told = backup.prune(grown, SOURCE, keep=1, dry_run=True)
-    assert (everything(grown / "state"), git(grown, "for-each-ref")) == before
-    assert counts(told) == {"record": 4, "release": 2, "forecast": 2, "bento": 2, "model": 3, "leftover": 3}
-    assert told["bytes"] == sum(item["bytes"] for item in told["goes"]) > 1e6
-    assert all(item["name"] in told["message"] for item in told["goes"]) and "would remove 16 things" in told["message"]
+def test_a_dry_run_reports_the_items_and_changes_nothing(project_with_leftovers):
+    before = hashes_and_links(project_with_leftovers / "state"), git(project_with_leftovers, "for-each-ref")
+    result = backup.prune(project_with_leftovers, SOURCE, keep=1, dry_run=True)
+    assert (hashes_and_links(project_with_leftovers / "state"), git(project_with_leftovers, "for-each-ref")) == before
+    assert counts(result) == {"record": 4, "release": 2, "forecast": 2, "bento": 2, "model": 3, "leftover": 3}
+    assert result["bytes"] == sum(item["bytes"] for item in result["items"]) > 1e6
+    assert (
+        all(item["name"] in result["message"] for item in result["items"])
+        and "would remove 16 items" in result["message"]
+    )
 
 
-def test_of_the_rest_the_newest_stay(grown, tmp_path):
-    root = copied(grown, tmp_path / "project")
-    told = backup.prune(root, SOURCE, keep=1)
-    assert told["goes"] == backup.prune(grown, SOURCE, keep=1, dry_run=True)["goes"]
+def test_the_newest_unused_items_stay(project_with_leftovers, tmp_path):
+    root = copied(project_with_leftovers, tmp_path / "project")
+    result = backup.prune(root, SOURCE, keep=1)
+    assert result["items"] == backup.prune(project_with_leftovers, SOURCE, keep=1, dry_run=True)["items"]
     state, entry = root / "state" / SOURCE, read_ledger(root / "state" / SOURCE)[-1]
     both = {entry["release"], *([entry["challenger"]["release"]] if entry["challenger"] else [])}
     assert {path.name for path in state.glob("releases/*")} == {*both, f"{REST:012x}"}
     assert {m["hash"] for m in backup.logged_models(root, SOURCE)} >= {f"{REST:012x}", "1" * 12}
-    assert backup.prune(root, SOURCE, keep=1)["goes"] == []  # there is nothing more to do
-    still_works(root, grown)
+    assert backup.prune(root, SOURCE, keep=1)["items"] == []  # nothing is left to remove
+    still_works(root, project_with_leftovers)
 
 
-def test_with_nothing_kept_all_that_is_named_still_works(grown, tmp_path):
-    root = copied(grown, tmp_path / "project")
+def test_with_keep_0_everything_in_use_still_works(project_with_leftovers, tmp_path):
+    root = copied(project_with_leftovers, tmp_path / "project")
     before, size = read_runs(root, SOURCE), backup._disk_bytes(root / "state" / SOURCE)
-    told = backup.prune(root, SOURCE, keep=0)
-    assert counts(told) == {"record": 5, "release": 3, "forecast": 3, "bento": 3, "model": 4, "leftover": 3}
-    # the room is free, and nobody else's runs were touched
-    assert size - backup._disk_bytes(root / "state" / SOURCE) == told["bytes"]
-    still_works(root, grown)
+    result = backup.prune(root, SOURCE, keep=0)
+    assert counts(result) == {"record": 5, "release": 3, "forecast": 3, "bento": 3, "model": 4, "leftover": 3}
+    # the space is free, and the runs of other programs stay
+    assert size - backup._disk_bytes(root / "state" / SOURCE) == result["bytes"]
+    still_works(root, project_with_leftovers)
     assert backup.leftover_paths(root, SOURCE) == []
     with contextlib.closing(sqlite3.connect(root / f"state/{SOURCE}/mlflow.db")) as database:
         names = "SELECT t.key, t.value FROM tags t WHERE t.key IN ('who', 'content_hash')"
         tags = set(database.execute(names))
     assert {("who", "an analyst"), ("content_hash", "2" * 12), ("content_hash", "1" * 12)} <= tags
     assert not {value for _, value in tags} & {"0" * 12, *(f"{n + 1:012x}" for n in range(REST))}
-    # and refs of records that are gone are gone
-    gone = {run["run"] for run in before} - {run["run"] for run in read_runs(root, SOURCE)}
+    # and the refs of removed records are removed
+    removed = {run["run"] for run in before} - {run["run"] for run in read_runs(root, SOURCE)}
     refs = git(root, "for-each-ref", "--format=%(refname)", "refs/brewcast")
-    assert gone and not any(run in refs for run in gone)
+    assert removed and not any(run in refs for run in removed)
 
 
-def test_without_a_state_there_is_nothing_to_keep(origin, tmp_path):
+def test_without_a_state_there_is_nothing_to_back_up_or_prune(origin, tmp_path):
     place = clone(origin, tmp_path / "clone")
     with pytest.raises(FileNotFoundError, match="state/simulated is empty.*make run"):
         backup.backup(place, SOURCE)
-    assert backup.prune(place, SOURCE)["goes"] == []
+    assert backup.prune(place, SOURCE)["items"] == []
     with pytest.raises(ValueError, match="keep is -1"):
         backup.prune(place, SOURCE, keep=-1)
 
 
 def rows(root: Path) -> list:
-    "What MLflow's database says, but for its clocks."
+    "The tables of MLflow's database, without times."
     with contextlib.closing(sqlite3.connect(root / f"state/{SOURCE}/mlflow.db")) as database:
         queries = [
             "run_uuid, lifecycle_stage FROM runs",
@@ -606,13 +619,13 @@ def rows(root: Path) -> list:
 
 
 def end_state(root: Path) -> list:
-    files = everything(root / "state" / SOURCE)
+    files = hashes_and_links(root / "state" / SOURCE)
     del files["mlflow.db"]
     return [files, rows(root), git(root, "for-each-ref", "refs/brewcast")]
 
 
 def die_at(root: Path, step: int) -> bool:
-    "Prune in a process of its own that is killed at one of its steps. Whether it was."
+    "Prune in a child process that is killed at one of its steps. Returns whether it was killed."
     child = os.fork()
     if child == 0:
         left = [step]
@@ -640,17 +653,17 @@ def die_at(root: Path, step: int) -> bool:
     return os.waitpid(child, 0)[1] == signal.SIGKILL
 
 
-def kill_everywhere(grown: Path, place: Path, stride: int) -> int:
-    "Kill `prune` at each step in turn, or at every few; the next one must come to the same end."
+def kill_everywhere(project_with_leftovers: Path, place: Path, stride: int) -> int:
+    "Kill `prune` at every `stride`-th step; the next prune must give the same end state."
     import mlflow  # noqa: F401  once, for every child
 
     def laid(name: str) -> Path:
         root = place / name
         root.mkdir()
         for kept_in in ["state", ".git"]:
-            shutil.copytree(grown / kept_in, root / kept_in, symlinks=True, copy_function=link)
+            shutil.copytree(project_with_leftovers / kept_in, root / kept_in, symlinks=True, copy_function=link)
         for file in ["env.yaml", "pipeline.yaml", "settings.ini"]:
-            shutil.copy(grown / file, root / file)
+            shutil.copy(project_with_leftovers / file, root / file)
         return root
 
     def link(old: str, new: str) -> None:
@@ -659,7 +672,7 @@ def kill_everywhere(grown: Path, place: Path, stride: int) -> int:
     whole = laid("whole")
     backup.prune(whole, SOURCE, keep=1)
     expected, step = end_state(whole), 1
-    while die_at(root := laid(f"killed at {step}"), step):  # a path of its own: MLflow keeps databases open
+    while die_at(root := laid(f"killed at {step}"), step):  # a new path each time: MLflow keeps databases open
         backup.prune(root, SOURCE, keep=1)
         assert end_state(root) == expected, step
         shutil.rmtree(root)
@@ -667,16 +680,17 @@ def kill_everywhere(grown: Path, place: Path, stride: int) -> int:
     return step
 
 
-def test_killed_at_any_step_the_next_comes_to_the_same_end(grown, tmp_path):
+def test_a_prune_killed_at_any_step_is_completed_by_the_next(project_with_leftovers, tmp_path):
     stride = 1 if os.environ.get("BREWCAST_FAULTS") == "full" else 8
-    told = subprocess.run(
-        [sys.executable, __file__, grown, tmp_path, str(stride)],
-        env=project_environment(grown) | {"PYTHONPATH": f"{grown}:{Path(__file__).parent.parent}"},
+    done = subprocess.run(
+        [sys.executable, __file__, project_with_leftovers, tmp_path, str(stride)],
+        env=project_environment(project_with_leftovers)
+        | {"PYTHONPATH": f"{project_with_leftovers}:{Path(__file__).parent.parent}"},
         capture_output=True,
         text=True,
     )
-    assert told.returncode == 0, told.stderr[-4000:]
-    assert int(told.stdout.split()[-1]) > 30  # steps
+    assert done.returncode == 0, done.stderr[-4000:]
+    assert int(done.stdout.split()[-1]) > 30  # steps
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"Trace: every hash of a chain is right, harm is found at the link that was harmed, and a file's forecasts are found."
+"Lineage: all hashes of a trace are right, damage is found at the damaged link, and a file leads to its forecasts."
 
 import contextlib
 import csv
@@ -60,7 +60,7 @@ STORE = "STORE101"
 
 
 def export(root: Path, before: str) -> None:
-    "The simulated sales until a day, as two offices export them: the stores of odd number, and those of even number."
+    "The simulated sales before a day, exported as two files: the stores with odd numbers, and those with even numbers."
     data, folder = root / "data" / "simulated", root / "offices"
     folder.mkdir(exist_ok=True)
     header, *lines = (data / "globojava.csv").read_text().splitlines()
@@ -83,7 +83,7 @@ def shop(project):
 
 @pytest.fixture(scope="module")
 def later(shop, tmp_path_factory):
-    "The same shop a month later: its files have grown and were read anew, and another release serves."
+    "The same shop a month later: its files have more lines, were ingested again, and another release serves."
     root = tmp_path_factory.mktemp("later") / "shop"
     shutil.copytree(shop.root, root, symlinks=True)
     export(root, "2024-05-01")
@@ -124,24 +124,24 @@ def digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def by_name(found: dict) -> dict:
-    return {Path(link["path"]).name if link["link"] != "MLflow" else "MLflow": link for link in found["links"]}
+def by_name(result: dict) -> dict:
+    return {Path(link["path"]).name if link["link"] != "MLflow" else "MLflow": link for link in result["links"]}
 
 
-def test_every_link_has_the_hash_of_the_bytes_that_are_there(shop):
-    # given the forecast that serves / when it is traced
-    found = trace_forecast(shop.root, "split", STORE)
-    links = by_name(found)
-    # then each link is there once, in order, and its hash is that of the file
-    assert [link["link"] for link in found["links"]] == (
+def test_every_link_has_the_hash_of_its_file(shop):
+    # when the forecast that serves is traced
+    result = trace_forecast(shop.root, "split", STORE)
+    links = by_name(result)
+    # then the links are in order, and each hash is that of the file
+    assert [link["link"] for link in result["links"]] == (
         ["forecast", "ledger", "release", "model", "MLflow", "training rows", "features", *["feature table"] * 3]
         + ["store-months", "sale lines", "lineage", *["source file"] * 3]
     )
-    assert {link["state"] for link in found["links"]} == {"ok"} and found["broken"] is None
-    for link in found["links"]:
+    assert {link["state"] for link in result["links"]} == {"ok"} and result["broken"] is None
+    for link in result["links"]:
         if link["link"] not in ("ledger", "release", "MLflow"):
             assert link["sha256"] == link["recorded"] == digest(shop.root / link["path"]), link
-    # and what they say of each other is so: ledger, release, MLflow and run record
+    # and ledger, release, MLflow and run record agree
     entry = read_ledger(shop.state)[-1]
     assert links["release.json"]["sha256"] == entry["release"] == (shop.state / "current").resolve().name
     assert links["model.joblib"]["sha256"] == entry["model_hash"]
@@ -154,8 +154,8 @@ def test_every_link_has_the_hash_of_the_bytes_that_are_there(shop):
         links["MLflow"]["aliases"] == ["champion"]
         and links["MLflow"]["data"]["rows.parquet"] == links["rows.parquet"]["sha256"]
     )
-    assert (found["serves"], found["month"], found["entry"]) == (True, "2024-04", 1)
-    assert (shop.state / "runs" / f"{found['run']}.json").exists() and found["run"].endswith(entry["made_in"])
+    assert (result["serves"], result["month"], result["entry"]) == (True, "2024-04", 1)
+    assert (shop.state / "runs" / f"{result['run']}.json").exists() and result["run"].endswith(entry["made_in"])
 
 
 def test_every_link_has_the_values_of_the_store(shop):
@@ -166,16 +166,16 @@ def test_every_link_has_the_values_of_the_store(shop):
     assert round(forecast["values"]["forecast"]) == int(row["quantity"])
     rows = pd.read_parquet(shop.made / "train/rows.parquet")
     known = rows[rows.actual.notna()]
-    told = links["rows.parquet"]
-    assert (told["rows"], told["own_rows"]) == (len(known), (known.series_id == STORE).sum())
-    assert (len(told["cutoffs"]), told["cutoffs"][-1]) == (known.cutoff.nunique(), "2024-02-29")
+    link = links["rows.parquet"]
+    assert (link["rows"], link["own_rows"]) == (len(known), (known.series_id == STORE).sum())
+    assert (len(link["cutoffs"]), link["cutoffs"][-1]) == (known.cutoff.nunique(), "2024-02-29")
     own = rows[(rows.series_id == STORE) & (rows.cutoff == "2024-03-31")].iloc[0]
     values = links["online.parquet"]["values"]
     assert len(values) == 35 and all(module.is_same_value(value, own[name]) for name, value in values.items())
 
 
-def test_the_lineage_is_what_the_files_say_line_by_line(shop):
-    # given the source's own lines, read by Python's csv module
+def test_the_lineage_agrees_with_the_lines_of_the_files(shop):
+    # given the lines of the source file, read by Python's csv module
     links = by_name(trace_forecast(shop.root, "split", STORE))
     lines, first, last, pieces = Counter(), {}, {}, Counter()
     with open(shop.root / "data/split/till_odd.csv", newline="") as file:
@@ -186,31 +186,36 @@ def test_the_lineage_is_what_the_files_say_line_by_line(shop):
                 pieces[month] += int(row["QUANTITYSOLD"])
                 first.setdefault(month, number)
                 last[month] = number
-    # then lineage says the same of each month, and the file's link sums it up
-    told = links["lineage.parquet"]["months"]
-    assert [(r["month"], r["file"], r["lines"], r["first_line"], r["last_line"], r["quantity_sold"]) for r in told] == [
-        (month, "till_odd.csv", lines[month], first[month], last[month], pieces[month]) for month in sorted(lines)
-    ]
+    # then the lineage agrees for each month, and the file's link has the total
+    recorded = links["lineage.parquet"]["months"]
+    assert [
+        (r["month"], r["file"], r["lines"], r["first_line"], r["last_line"], r["quantity_sold"]) for r in recorded
+    ] == [(month, "till_odd.csv", lines[month], first[month], last[month], pieces[month]) for month in sorted(lines)]
     assert links["till_odd.csv"]["own_lines"] == lines.total() and links["till_even.csv"]["own_lines"] == 0
-    # and all of it adds up to sales.parquet and to dataset.json
+    # and the totals agree with sales.parquet and dataset.json
     lineage, sales = (pd.read_parquet(shop.made / f"ingest/{name}.parquet") for name in ("lineage", "sales"))
     months = pd.to_datetime(sales.date).dt.strftime("%Y-%m-01")
-    given = sales.groupby([sales.store_id, months]).agg(lines=("date", "size"), quantity_sold=("quantity_sold", "sum"))
-    told = (
+    expected = sales.groupby([sales.store_id, months]).agg(
+        lines=("date", "size"), quantity_sold=("quantity_sold", "sum")
+    )
+    recorded = (
         lineage.assign(month=lineage.month.astype(str)).groupby(["store_id", "month"])[["lines", "quantity_sold"]].sum()
     )
-    assert given.to_numpy().tolist() == told.to_numpy().tolist() and given.index.tolist() == told.index.tolist()
+    assert (
+        expected.to_numpy().tolist() == recorded.to_numpy().tolist()
+        and expected.index.tolist() == recorded.index.tolist()
+    )
     dataset = json.loads((shop.made / "ingest/dataset.json").read_text())
     rows_in = {file: rows["rows_in"] for file, rows in dataset["tables"]["till"]["files"].items()}
     assert lineage.groupby("file").lines.sum().to_dict() == rows_in and sum(rows_in.values()) == dataset["rows_in"]
 
 
 @contextlib.contextmanager
-def harmed(path: Path, how=None):
-    "A file that was changed, or is gone, until the block ends."
+def damaged(path: Path, change=None):
+    "A file that is changed or removed until the block ends."
     before = path.read_bytes()
     try:
-        how(path) if how else path.unlink()
+        change(path) if change else path.unlink()
         yield
     finally:
         path.write_bytes(before)
@@ -234,7 +239,7 @@ def says_otherwise(old: str, new: str):
     return lambda path: path.write_bytes(path.read_bytes().replace(old.encode(), new.encode()))
 
 
-HARM = {  # link: file, and what is done to it
+DAMAGE = {  # link: file, and the change
     "forecast": ("state/split/forecasts/2024-03-31-{release}.parquet", another_value("forecast")),
     "ledger": (
         "state/split/ledger.db",
@@ -252,92 +257,96 @@ HARM = {  # link: file, and what is done to it
 }
 
 
-@pytest.mark.parametrize("link", HARM)
-def test_harm_is_found_at_the_link_that_was_harmed(shop, link):
-    name, how = HARM[link]
+@pytest.mark.parametrize("link", DAMAGE)
+def test_damage_is_found_at_the_damaged_link(shop, link):
+    name, change = DAMAGE[link]
     path = shop.root / name.format(release=(shop.state / "current").resolve().name)
-    with harmed(path, how):
-        found = trace_forecast(shop.root, "split", STORE)
-    changed = [each for each in found["links"] if each["state"] != "ok"]
+    with damaged(path, change):
+        result = trace_forecast(shop.root, "split", STORE)
+    changed = [each for each in result["links"] if each["state"] != "ok"]
     assert [(each["link"], each["state"]) for each in changed] == [(link, "changed")]
-    assert found["broken"] == f"{link} {changed[0]['path']}"
-    assert f"broken at the {found['broken']}" in trace_report(found)
-    assert ("make restore" if name.startswith("state") else "brewcast verify") in trace_report(found).splitlines()[-1]
+    assert result["broken"] == f"{link} {changed[0]['path']}"
+    assert f"broken at the {result['broken']}" in trace_report(result)
+    assert ("make restore" if name.startswith("state") else "brewcast verify") in trace_report(result).splitlines()[-1]
     if path.suffix in (".parquet", ".csv") and link != "forecast":
-        with harmed(path):
-            found = trace_forecast(shop.root, "split", STORE)
-        assert [(each["link"], each["state"]) for each in found["links"] if each["state"] != "ok"] == [(link, "gone")]
-        trace_svg(found)
+        with damaged(path):
+            result = trace_forecast(shop.root, "split", STORE)
+        assert [(each["link"], each["state"]) for each in result["links"] if each["state"] != "ok"] == [(link, "gone")]
+        trace_svg(result)
 
 
-def test_a_registry_that_says_otherwise_is_found(shop):
+def test_another_alias_in_the_registry_is_found(shop):
     path = shop.state / "mlflow.db"
 
     def other_champion(path):
         with contextlib.closing(sqlite3.connect(path)) as db, db:
             db.execute("UPDATE registered_model_aliases SET version = 9")
 
-    with harmed(path, other_champion):
-        found = trace_forecast(shop.root, "split", STORE)
-    assert found["broken"] == "MLflow state/split/mlflow.db"
+    with damaged(path, other_champion):
+        result = trace_forecast(shop.root, "split", STORE)
+    assert result["broken"] == "MLflow state/split/mlflow.db"
 
 
-def test_mlflow_itself_says_the_same_as_its_database(shop):
+def test_mlflows_client_and_its_database_agree(shop):
     for entry in published_entries(shop.root, "split"):
         digest = entry["model_hash"][:12]
-        told, asked = (
+        from_database, from_client = (
             registered_version(shop.root, "split", digest),
             module._version_on_server(shop.root, "split", digest),
         )
-        assert told == asked | {"version": told["version"]} and str(told["version"]) == str(asked["version"])
+        assert from_database == from_client | {"version": from_database["version"]} and str(
+            from_database["version"]
+        ) == str(from_client["version"])
     assert registered_version(shop.root, "split", "0" * 12) == {}
 
 
-def test_an_earlier_forecast_is_traced_to_what_is_another_builds_since(shop, later):
-    # when the forecast of April, which served before, is traced a month later
-    found, before = (
+def test_a_trace_of_an_earlier_forecast_names_files_of_later_builds(shop, later):
+    # when the earlier forecast of April is traced a month later
+    result, before = (
         trace_forecast(later.root, "split", STORE, "2024-04"),
         by_name(trace_forecast(shop.root, "split", STORE)),
     )
-    links = by_name(found)
+    links = by_name(result)
     assert (
-        not found["serves"]
-        and found["broken"] is None
+        not result["serves"]
+        and result["broken"] is None
         and trace_forecast(later.root, "split", STORE)["month"] == "2024-05"
     )
-    # then what another build has written since is said to be that, with the hash that the forecast's own had
+    # then files that a later build wrote have the state `since`, with the hash that was recorded for the forecast
     since = ["sales.parquet", "lineage.parquet", "till_odd.csv", "till_even.csv"]
     assert [name for name, link in links.items() if link["state"] == "since"] == since
     for name, link in links.items():
         assert (link["recorded"], link["state"]) == (before[name]["recorded"], "since" if name in since else "ok")
         assert (link["sha256"] != before[name]["sha256"]) == (name in since), name
     assert links["lineage.parquet"]["months"][-1]["month"] == "2024-03"
-    told = trace_report(found)
-    assert f"{links['till_odd.csv']['sha256'][:12]} (was {before['till_odd.csv']['sha256'][:12]})" in told
-    assert f"4 are another build's since; `brewcast verify {found['run']}` makes" in told
-    # and what is neither build's is changed
-    with harmed(later.made / "ingest/sales.parquet", another_value("quantity_sold")):
+    report = trace_report(result)
+    assert f"{links['till_odd.csv']['sha256'][:12]} (was {before['till_odd.csv']['sha256'][:12]})" in report
+    assert f"4 files were written by a later build since then; `brewcast verify {result['run']}` builds" in report
+    # and a file of neither build is changed
+    with damaged(later.made / "ingest/sales.parquet", another_value("quantity_sold")):
         assert trace_forecast(later.root, "split", STORE, "2024-04")["broken"].startswith("sale lines")
 
 
-def test_without_a_run_record_a_forecast_is_what_its_release_answers(later):
+def test_without_a_run_record_a_forecast_is_compared_with_its_release(later):
     folder = later.state / "runs"
     folder.rename(later.state / "kept")
     try:
-        found = trace_forecast(later.root, "split", STORE, "2024-04")
-        assert found["broken"] is None and found["run"] is None
-        assert "equals what its release answers" in found["links"][0]["told"]
-        with harmed(later.root / found["links"][0]["path"], another_value("forecast", 0)):
+        result = trace_forecast(later.root, "split", STORE, "2024-04")
+        assert result["broken"] is None and result["run"] is None
+        assert "equals the answer of its release" in result["links"][0]["told"]
+        with damaged(later.root / result["links"][0]["path"], another_value("forecast", 0)):
             assert trace_forecast(later.root, "split", STORE, "2024-04")["broken"].startswith("forecast")
         assert trace_file(later.root, "split", "till_odd.csv")["unknown"] == [1]
     finally:
         (later.state / "kept").rename(folder)
 
 
-def test_unknown_stores_months_and_files_are_told_what_there_is(shop):
-    with pytest.raises(ValueError, match=r"no store 'STORE1O1' among the \d+ of 2024-04; the nearest are STORE1"):
+def test_unknown_stores_months_and_files_are_refused_with_the_known_ones(shop):
+    with pytest.raises(
+        ValueError, match=r"no store 'STORE1O1' among the \d+ stores of 2024-04; the nearest are STORE1"
+    ):
         trace_forecast(shop.root, "split", "STORE1O1")
-    with pytest.raises(ValueError, match="no forecast of 2023-01 was published; there are those of 2024-04"):
+    with pytest.raises(ValueError, match="no forecast of 2023-01 was published; the published months are 2024-04"):
         trace_forecast(shop.root, "split", STORE, "2023-01")
     with pytest.raises(ValueError, match=r"till.csv: no build of split has read.*data/split/till_even.csv"):
         trace_file(shop.root, "split", "till.csv")
@@ -346,55 +355,55 @@ def test_unknown_stores_months_and_files_are_told_what_there_is(shop):
 
 
 def test_forward_finds_the_stores_of_a_file_and_the_forecasts_on_it(shop, monkeypatch):
-    found = trace_file(shop.root, "split", "data/split/till_odd.csv")
-    (version,) = found["versions"]
-    # exactly the stores of odd number, with their lines
+    result = trace_file(shop.root, "split", "data/split/till_odd.csv")
+    (version,) = result["versions"]
+    # exactly the stores with odd numbers, with their lines
     text = (shop.root / "data/split/till_odd.csv").read_text().splitlines()[1:]
-    aside = pd.read_parquet(shop.made / "ingest/quarantine.parquet")
-    bad = set(aside[aside.file == "till_odd.csv"].line)
+    quarantine = pd.read_parquet(shop.made / "ingest/quarantine.parquet")
+    bad = set(quarantine[quarantine.file == "till_odd.csv"].line)
     lines = Counter(line.split(",")[0] for n, line in enumerate(text, start=2) if n not in bad)
-    assert {store: told["lines"] for store, told in version["stores"].items()} == lines and len(lines) == 6
-    # the run that read them, and the forecast that stands on it
+    assert {store: facts["lines"] for store, facts in version["stores"].items()} == lines and len(lines) == 6
+    # the run that read the file, and the forecast that is based on it
     (forecast,) = version["forecasts"]
     served = pd.read_parquet(shop.root / forecast["path"]).store_id
     assert (forecast["n"], forecast["month"], forecast["stores"]) == (1, "2024-04", len(served))
     assert forecast["own_stores"] == served.isin(lines).sum()
     assert version["now"] and version["runs"] == [path.stem for path in (shop.state / "runs").glob("*.json")]
-    # by its name, its place behind the link, a path from elsewhere, or its hash
+    # the file can be given by its name, the target of a link, a relative path, or its hash
     monkeypatch.chdir(shop.root / "nbs")
     for name in ("till_odd.csv", str(shop.root / "offices/till_odd.csv"), "../data/split/till_odd.csv"):
-        assert trace_file(shop.root, "split", name) == found
-    assert trace_file(shop.root, "split", version["sha256"][:12]) == found
-    assert "serves now" in file_trace_report(found) and max(map(len, file_trace_report(found).splitlines())) <= 100
-    # a plan gives its own lines, and the forecast stands on it too
-    found = trace_file(shop.root, "split", "globojava_plan.csv")
-    (plan,) = found["versions"]
-    assert {store: told["lines"] for store, told in plan["stores"].items()} == lines_of_plan(shop)
-    assert len(plan["forecasts"]) == 1 and "lines of the plan for 12 stores" in file_trace_report(found)
+        assert trace_file(shop.root, "split", name) == result
+    assert trace_file(shop.root, "split", version["sha256"][:12]) == result
+    assert "serves now" in file_trace_report(result) and max(map(len, file_trace_report(result).splitlines())) <= 100
+    # a plan has its own lines, and the forecast is based on it too
+    result = trace_file(shop.root, "split", "globojava_plan.csv")
+    (plan,) = result["versions"]
+    assert {store: facts["lines"] for store, facts in plan["stores"].items()} == lines_of_plan(shop)
+    assert len(plan["forecasts"]) == 1 and "lines of the plan for 12 stores" in file_trace_report(result)
 
 
 def lines_of_plan(shop: SimpleNamespace, through: str = "9999") -> Counter:
-    "How many lines the plan's file has of each store, for months up to one."
+    "How many lines the plan's file has for each store, up to a month."
     with open(shop.root / "data/split/globojava_plan.csv", newline="") as file:
         return Counter(row["STOREID"] for row in csv.DictReader(file) if row["MONTH"][:7] <= through)
 
 
-def test_the_plan_s_link_has_the_lines_of_the_store(shop):
-    # given the plan's own lines up to the month that is forecast / when the forecast is traced
+def test_the_plans_link_has_the_lines_of_the_store(shop):
+    # given the plan's lines up to the forecast month, when the forecast is traced
     expected = lines_of_plan(shop, "2024-04")[STORE]
     link = by_name(trace_forecast(shop.root, "split", STORE))["globojava_plan.csv"]
-    # then its link says so
+    # then its link has their number
     assert link["own_lines"] == expected > 12
     assert link["told"][0].startswith(f"{expected} lines of {STORE}, {expected} months, ")
 
 
 @pytest.mark.parametrize("files", [["plan.csv"], ["plan_2023.csv", "plan_2024.csv"]])
-def test_the_lines_of_a_plan_are_counted_whatever_its_files(tmp_path, files):
-    # given a plan of 61 months, of which three are later than the month that is forecast, in one file or two
+def test_the_lines_of_a_plan_are_counted_in_one_file_or_several(tmp_path, files):
+    # given a plan of 61 months, three of them after the forecast month, in one file or two
     write_json({"source": "toy", "data": "data/toy"}, tmp_path / "env.yaml")
     (tmp_path / "data/toy").mkdir(parents=True)
-    told = {name: {"rows_in": 61, "sha256": "0" * 64} for name in files}
-    tables = {"till": {"files": {"till.csv": {"rows_in": 1, "sha256": "0" * 64}}}, "plan": {"files": told}}
+    plan_files = {name: {"rows_in": 61, "sha256": "0" * 64} for name in files}
+    tables = {"till": {"files": {"till.csv": {"rows_in": 1, "sha256": "0" * 64}}}, "plan": {"files": plan_files}}
     made = tmp_path / "products/toy/ingest"
     write_json({"tables": tables, "lines_of": {"sales": ["till"], "plan": ["plan"]}}, made / "dataset.json")
     months = pd.date_range("2019-06-01", periods=61, freq="MS")
@@ -403,42 +412,42 @@ def test_the_lines_of_a_plan_are_counted_whatever_its_files(tmp_path, files):
     at = SimpleNamespace(root=tmp_path, source="toy", entry=entry, recorded={})
     # when
     links = {Path(link["path"]).name: link for link in source_file_links(at, "S1", [])}
-    # then the plan's only file has them all; of two nobody knows which has which, and that is what is said
+    # then a single file has all lines; for two files it is unknown which one has which, and the text says so
     if len(files) == 1:
         assert links["plan.csv"]["own_lines"] == 58
         assert links["plan.csv"]["told"][0] == "58 lines of S1, 58 months, 2019-06 to 2024-03"
     else:
         assert {links[name]["told"][0] for name in files} == {"one of the plan's files, which have 58 lines of S1"}
     assert links["till.csv"]["told"][0] == "table till, no sale line of S1"
-    # and of a store that the plan does not have, there is none
+    # and a store that is not in the plan has no lines
     links = {Path(link["path"]).name: link for link in source_file_links(at, "S2", [])}
     assert links[files[0]]["told"][0] == "table plan, no line of S2"
 
 
-def test_forward_from_a_file_that_was_changed_since(shop, later):
-    with harmed(later.root / "data/split/till_odd.csv", one_more(b"\n")):
+def test_forward_from_a_file_that_changed_later(shop, later):
+    with damaged(later.root / "data/split/till_odd.csv", one_more(b"\n")):
         old, new, now = trace_file(later.root, "split", "till_odd.csv")["versions"]
-    # the bytes that were, of which nobody knows here what they gave; those of the last build; those of nobody
+    # the earlier version, with unknown lines; the version of the last build; the current version, which no build read
     assert (old["sha256"], old["stores"]) == (digest(shop.root / "data/split/till_odd.csv"), None)
     assert [[each["month"] for each in v["forecasts"]] for v in (old, new, now)] == [["2024-04"], ["2024-05"], []]
     assert [version["now"] for version in (old, new, now)] == [False, False, True] and len(new["stores"]) == 6
 
 
-def test_a_database_is_a_source_file_like_any_other(tmp_path):
+def test_a_database_is_a_source_file(tmp_path):
     files = [{"name": "till", "table": "tills"}, {"name": "plan", "table": "plans"}]
     write_json({"data": "data/shop.duckdb", "files": files, "source": "db"}, tmp_path / "env.yaml")
-    told = {"rows_in": 1, "sha256": "0" * 64}
-    tables = {"till": {"files": {"shop.duckdb:tills": told}}, "db.sql": {"files": {"db.sql": {"rows_in": 1}}}}
-    tables["plan"] = {"files": {"shop.duckdb:plans": told}}  # in the same file, which is that of the sale lines
+    facts = {"rows_in": 1, "sha256": "0" * 64}
+    tables = {"till": {"files": {"shop.duckdb:tills": facts}}, "db.sql": {"files": {"db.sql": {"rows_in": 1}}}}
+    tables["plan"] = {"files": {"shop.duckdb:plans": facts}}  # in the same file as the sale lines
     lines_of = {"sales": ["till"], "plan": ["plan"]}
     write_json({"tables": tables, "lines_of": lines_of}, tmp_path / "products/db/ingest/dataset.json")
-    # in the folder of that name, or as the one file that the data is
+    # in a folder of that name, or as a single file
     (tmp_path / "data/shop.duckdb").mkdir(parents=True)
     assert list(module.ingested_files(tmp_path, "db")) == ["data/shop.duckdb/shop.duckdb"]
     (tmp_path / "data/shop.duckdb").rmdir()
     (tmp_path / "data/shop.duckdb").write_bytes(b"DUCK")
-    (known,) = module.ingested_files(tmp_path, "db").items()
-    assert known == ("data/shop.duckdb", {"file": "shop.duckdb:tills", "table": "till", "plan": False, **told})
+    (file,) = module.ingested_files(tmp_path, "db").items()
+    assert file == ("data/shop.duckdb", {"file": "shop.duckdb:tills", "table": "till", "plan": False, **facts})
 
 
 def test_the_text_fits_a_screen(later):
@@ -449,9 +458,9 @@ def test_the_text_fits_a_screen(later):
             assert all(len(line) <= width for line in lines[2:-1])
 
 
-def test_the_picture_holds_every_text_and_loads_nothing(shop):
-    found = trace_forecast(shop.root, "split", STORE)
-    path = write_trace_svg(found, root=shop.root)
+def test_the_picture_fits_every_text_and_loads_nothing(shop):
+    result = trace_forecast(shop.root, "split", STORE)
+    path = write_trace_svg(result, root=shop.root)
     assert path.read_text() == trace_svg(trace_forecast(shop.root, "split", STORE))
     svg = ET.fromstring(path.read_text())
     width, height = (float(svg.get(side)) for side in ("width", "height"))
@@ -472,6 +481,6 @@ def test_the_picture_holds_every_text_and_loads_nothing(shop):
     for i, (x, y, wide, high) in enumerate(places):
         assert not any(abs(x - a) < wide and (y < b + h and b < y + high) for a, b, _, h in places[i + 1 :])
     words = " ".join(text.text for text in svg.iter() if text.tag.endswith("}text"))
-    for link in found["links"]:
+    for link in result["links"]:
         assert link["link"] in ("feature table", "lineage") or link["sha256"][:12] in words
     assert "till_odd.csv" in words and "plan" in words

@@ -1,4 +1,4 @@
-"The closed loop on a small shop, month after month: killed and run again, corrected, broken, mended, late, replayed."
+"Monthly runs of a small shop: killed and run again, corrected data, stopped data, late data, and a replay."
 
 import csv
 import json
@@ -26,13 +26,13 @@ meta: {import_from: env.yaml}
 source: shop
 data: data/shop
 floor: null
-"""  # the simulated source is written anew when its files are changed; this one is not
+"""  # a build overwrites changed files of the simulated source, so this is another source
 
-MONTH = ".venv/bin/python -m brewcast.cli month"  # `make` ends with 2, whatever the status
+MONTH = ".venv/bin/python -m brewcast.cli month"  # `make` ends with 2 for any failure
 
 
 class Till:
-    "The shop's export: each change is written anew from the lines that are right."
+    "The shop's export: each change starts from the original lines."
 
     def __init__(self, path):
         self.path = path
@@ -40,7 +40,7 @@ class Till:
             self.header, *self.lines = csv.reader(file)
 
     def write(self, change=None) -> None:
-        "Write the lines, each as `change` gives it: a dict by column to a dict, None for a line that has not come yet."
+        "Write the lines. `change` gets each line as a dict and returns the new line, or None for a line that is late."
         with open(self.path, "w", newline="") as file:
             rows = csv.writer(file, lineterminator="\n")
             rows.writerow(self.header)
@@ -65,15 +65,15 @@ def doubled(row: dict) -> dict:
 
 
 def in_cents(row: dict) -> dict:
-    "A broken till: May's prices come in cents."
+    "A broken till: May's prices are in cents."
     row = doubled(row)
     if row["DATE"].startswith("2023-05"):
         return row | {"PRICE": number(row["PRICE"], 100), "TOTALSALE": number(row["TOTALSALE"], 100)}
     return row
 
 
-def with_may_corrected_before_june_has_come(row: dict) -> dict | None:
-    "A correction within the month that serves: STORE102's May; and June's lines are still on their way."
+def corrected_may_without_june(row: dict) -> dict | None:
+    "A correction of the current month, for STORE102 in May, while the lines of June are still missing."
     row = doubled(row)
     if row["DATE"] >= "2023-06":
         return None
@@ -84,7 +84,7 @@ def with_may_corrected_before_june_has_come(row: dict) -> dict | None:
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory):
-    "A project whose data ends in June 2023; the tests of this file are one story, in their order."
+    "A project whose data ends in June 2023. The tests of this file use it one after the other, in their order."
     root = small_project(tmp_path_factory.mktemp("a year") / "brewcast", months=30, stores=10, lines=30_000)
     (root / "env.shop.yaml").write_text(ENV)
     (root / "data/simulated").rename(root / "data/shop")
@@ -103,20 +103,20 @@ def shop(tmp_path_factory):
 
 def test_the_first_month(shop):
     done = shop.run("make month SOURCE=shop THROUGH=2023-03", timeout=900)
-    assert re.search(r"(?m)^2023-03  no forecast of it had served; ", done.out)
+    assert re.search(r"(?m)^2023-03  no forecast of this month had served; ", done.out)
     (entry,), (record,) = read_ledger(shop.state), shop.records()
     assert entry["cutoff"] == "2023-03-31" and record["status"] == "published"
-    # nothing from the future was read
+    # no data from the future was read
     assert read_parquet(shop.root / "products/shop/ingest/sales.parquet").date.max() == pd.Timestamp("2023-03-31")
     assert shop.read("ingest/dataset.json")["rows_not_yet"] > 0
     assert read_parquet(shop.root / "products/shop/ingest/plan.parquet").published.max() <= pd.Timestamp("2023-03-31")
-    # a month that is done is not done again
+    # a month that is done is not run again
     again = shop.run("make month SOURCE=shop THROUGH=2023-03")
     assert "nothing to do: 2023-03 is published" in again.err and len(shop.records()) == 1
 
 
-def test_a_month_killed_after_it_was_published_is_finished_and_published_once(shop):
-    # given a correction of an old month, and a step that dies between the ledger and its record
+def test_a_month_killed_after_its_publication_is_completed_and_published_once(shop):
+    # given a correction of an old month, and a run that is killed between the ledger entry and the record
     shop.till.write(doubled)
     command = [".venv/bin/python", "-m", "brewcast.cli", "month", "--source", "shop"]
     step = subprocess.Popen(command, cwd=shop.root, env=project_environment(shop.root), start_new_session=True)
@@ -126,19 +126,19 @@ def test_a_month_killed_after_it_was_published_is_finished_and_published_once(sh
     killed = len(shop.records())
     # when it is run again
     done = shop.run("make month SOURCE=shop")
-    # then that month is finished, and no other begun
+    # then that month is completed, and no other is begun
     assert killed == 1 and done.out.startswith("2023-04  off by ")
     ledger, records = read_ledger(shop.state), shop.records()
     assert [entry["cutoff"] for entry in ledger if entry["action"] == "publish"] == ["2023-03-31", "2023-04-30"]
     assert [record["month"] for record in records] == ["2023-03", "2023-04"]
     assert records[1]["build_key"] == ledger[1]["build_key"] and not (shop.state / "months/.doing").exists()
-    # and it says how far off the served forecast was, beside each baseline
+    # and its record has the error of the served forecast, beside each baseline
     assert set(records[1]["errors"]) == {"served", "last_month", "mean_of_3", "same_month_last_year", "seasonal"}
     assert 0 < records[1]["errors"]["served"] < 1 and records[1]["n"] > 5
     assert all((shop.root / path).exists() for path in records[1]["reports"].values())
 
 
-def test_the_correction_is_known_from_then_on_and_served(shop):
+def test_a_correction_is_known_from_its_ingest_on_and_served(shop):
     features, calendar = shop.root / "products/shop/features", read_env(shop.root, "env.shop.yaml")["calendar"]
     known = read_parquet(features / "known.parquet")
     versions = known[(known.series_id == "STORE101") & (known.month == "2022-11-01")]
@@ -147,7 +147,7 @@ def test_the_correction_is_known_from_then_on_and_served(shop):
     first, second = versions.quantity_sold
     assert second == 2 * first
     assert not store_month_as_of(known).equals(store_month_as_of(known, noticed))
-    # the forecast of March was made without it, and its rows are still on file
+    # the forecast of March was made without it, and the feature tables still have its rows
     history = read_parquet(features / "history.parquet")
     first, last = (
         shop.state / "releases" / entry["release"] / "online.parquet" for entry in read_ledger(shop.state)[:2]
@@ -159,18 +159,18 @@ def test_the_correction_is_known_from_then_on_and_served(shop):
 
     served, on_file = row(first, "2023-03-31", 0)
     assert served == on_file
-    # what serves now is what the tables say now; March would be another, if it were asked again
+    # the current release has the latest version of the rows; a new forecast of March would differ
     served, on_file = row(last, "2023-04-30", -1)
     assert served == on_file
     assert row(first, "2023-03-31", 0) != row(first, "2023-03-31", -1)
     assert open_series(history, pd.Timestamp("2023-04-30")) == sorted(read_parquet(last).series_id)
-    # and a replay of an earlier cutoff learns from the old outcome
+    # and a replay of an earlier cutoff trains on the outcome known then
     outcomes = read_parquet(features / "outcomes.parquet").set_index(["series_id", "month"])
     restated = outcomes.loc[("STORE101", pd.Timestamp("2022-11-01"))]
     assert restated.known_from == pd.Timestamp("2023-04-30") and restated.actual == 2 * restated.actual_first
 
 
-def test_bad_data_is_stopped_and_what_serves_stays(shop):
+def test_bad_data_is_stopped_and_the_current_release_keeps_serving(shop):
     before = read_ledger(shop.state)
     shop.till.write(in_cents)
     done = shop.run(f"{MONTH} --source shop", fails=True)
@@ -184,38 +184,40 @@ def test_bad_data_is_stopped_and_what_serves_stays(shop):
     assert [a["severity"] for a in shop.alerts() if a["name"] == "data_quality" and a["status"] == "firing"] == [
         "critical"
     ]
-    # publish by hand refuses too, and says the way out
+    # a manual publish is refused too, with the way out
     refused = shop.run("make publish SOURCE=shop", fails=True)
     assert "not trusted" in refused.err and "quality.accept" in refused.err
     assert read_ledger(shop.state) == before
-    # and its page, its table and the summary say so, and hold nothing to order by; the story has this month, and one stop
+    # and page, table and summary say so, without a number to order by; the track record has this month with one stop
     page = (shop.root / "products/shop/forecast/month.html").read_text()
     assert "<h1>STOPPED: no forecast of June 2023</h1>" in page
-    assert re.search(r'class="step">(.*?)</th>', page[page.index('id="story"') :])[1] == "May 2023"
+    assert re.search(r'class="step">(.*?)</th>', page[page.index('id="track-record"') :])[1] == "May 2023"
     assert "In 3 months: data stopped 1, " in page
     with open(shop.root / "products/shop/forecast/forecast.csv", newline="", encoding="utf-8-sig") as file:
         ahead = [row for row in csv.DictReader(file) if row["month"] == "2023-06-01"]
     assert ahead and {(row["kind"], row["quantity"], row["upper"]) for row in ahead} == {("stopped", "", "")}
-    told = shop.run("make summary SOURCE=shop").out
-    assert told.startswith("shop: STOPPED. THERE IS NO FORECAST OF 2023-06")
+    summary = shop.run("make summary SOURCE=shop").out
+    assert summary.startswith("shop: STOPPED. THERE IS NO FORECAST FOR 2023-06")
 
 
-def test_mended_data_goes_on_and_the_page_tells_the_story(shop):
+def test_corrected_data_is_published_and_the_page_has_the_track_record(shop):
     shop.till.write(doubled)
     shop.run("make month SOURCE=shop")
     records = shop.records()
     assert [(r["month"], r["status"]) for r in records[-2:]] == [("2023-05", "stopped"), ("2023-05", "published")]
     assert not [a for a in shop.alerts() if a["name"] == "data_quality" and a["status"] == "firing"]
     page = (shop.root / "products/shop/forecast/month.html").read_text()
-    assert 'id="story"' in page and "data stopped" in page and "2023-04" not in page.split('id="story"')[0]
+    assert (
+        'id="track-record"' in page and "data stopped" in page and "2023-04" not in page.split('id="track-record"')[0]
+    )
 
 
-def test_a_month_that_is_not_all_in_waits_and_what_was_corrected_is_served(shop):
-    # given May, and then a correction of it while June has not come
+def test_an_incomplete_month_waits_and_corrections_are_served(shop):
+    # given a correction of May, while June is missing
     served = read_ledger(shop.state)[-1]
     assert served["cutoff"] == "2023-05-31"
-    shop.till.write(with_may_corrected_before_june_has_come)
-    # when June is asked for
+    shop.till.write(corrected_may_without_june)
+    # when June is requested
     done = shop.run(f"{MONTH} --source shop --through 2023-06", fails=True)
     # then it waits, says why, and the correction is served
     assert done.status == 1 and "shop: waiting, status 1 (" in done.err
@@ -227,13 +229,13 @@ def test_a_month_that_is_not_all_in_waits_and_what_was_corrected_is_served(shop)
     old, new = (read_parquet(shop.state / "releases" / e["release"] / "online.parquet") for e in (served, now))
     old, new = (table.set_index("series_id").rate_last for table in (old, new))
     assert new["STORE102"] == pytest.approx(2 * old["STORE102"]) and new["STORE101"] == old["STORE101"]
-    # and nothing stands in the way of the next step
+    # and the next run can start
     assert not (shop.state / "months/.doing").exists()
     assert next_month_to_run(shop.state) == "2023-06"
 
 
 @pytest.mark.parametrize(
-    ("became", "status"),
+    ("statuses", "status"),
     [
         ([], 0),
         (["published"], 0),
@@ -244,9 +246,9 @@ def test_a_month_that_is_not_all_in_waits_and_what_was_corrected_is_served(shop)
         (["published", KeyboardInterrupt()], 130),
     ],
 )
-def test_each_end_of_a_month_has_a_status_of_its_own(toy, brewcast, monkeypatch, became, status):
+def test_each_result_of_a_month_has_its_exit_status(toy, brewcast, monkeypatch, statuses, status):
     def work(*_):
-        for each in became:
+        for each in statuses:
             if isinstance(each, BaseException):
                 raise each
             yield {"month": "2023-05", "status": each}
@@ -256,32 +258,32 @@ def test_each_end_of_a_month_has_a_status_of_its_own(toy, brewcast, monkeypatch,
     assert brewcast("month --source near", fails=status != 0).status == status
     with pytest.raises(SystemExit) as refused:
         brewcast("month --thru 2023-05")
-    # and the page's table has all of them, and no other
-    told = re.findall(r"(?m)^\| (\d+) \|", (ROOT / "docs/pages/month.md").read_text())
-    assert sorted(map(int, told)) == [0, 1, refused.value.code, 3, 4, 130] and str(status) in told
+    # and the table in the documentation has exactly these
+    documented = re.findall(r"(?m)^\| (\d+) \|", (ROOT / "docs/pages/month.md").read_text())
+    assert sorted(map(int, documented)) == [0, 1, refused.value.code, 3, 4, 130] and str(status) in documented
 
 
-def test_a_marker_that_was_left_behind_holds_nothing_up(tmp_path, monkeypatch):
+def test_a_leftover_marker_does_not_block_the_next_run(tmp_path, monkeypatch):
     # given a month that was killed before anything was published
     (tmp_path / "months").mkdir()
     marker = tmp_path / "months/.doing"
     marker.write_text("2019-05")
-    assert next_month_to_run(tmp_path) == "2019-05"  # it is tried again
-    assert next_month_to_run(tmp_path, "2022-12") == "2022-12"  # unless another is asked for
-    # given published months: only a marker of the last one says that its record is missing
+    assert next_month_to_run(tmp_path) == "2019-05"  # it is run again
+    assert next_month_to_run(tmp_path, "2022-12") == "2022-12"  # unless another month is requested
+    # given published months: only a marker of the last one means that its record is missing
     monkeypatch.setattr("brewcast.operations.monthly.last_published_month", lambda state: "2023-02")
     assert next_month_to_run(tmp_path) == "2023-03"
     marker.write_text("2023-02")
     assert next_month_to_run(tmp_path) == "2023-02"
 
 
-def test_what_is_asked_wrongly_is_refused(shop):
+def test_an_invalid_request_is_refused(shop):
     done = shop.run(f"{MONTH} --source shop --through June", fails=True)
-    assert "'June' is no month" in done.err and done.status == 4
-    assert "is no parameter" in shop.run("make month SOURCE=shop trian.seed=1", fails=True).err
+    assert "'June' is not a month" in done.err and done.status == 4
+    assert "is not a parameter" in shop.run("make month SOURCE=shop trian.seed=1", fails=True).err
 
 
-def test_a_replay_leaves_what_serves_alone_and_comes_to_the_same(shop):
+def test_a_replay_does_not_change_what_serves_and_gives_the_same_result(shop):
     served = (read_ledger(shop.state), shop.records())
     done = shop.run("make replay SOURCE=shop SINCE=2023-03 THROUGH=2023-03")
     assert served == (read_ledger(shop.state), shop.records())
@@ -289,6 +291,6 @@ def test_a_replay_leaves_what_serves_alone_and_comes_to_the_same(shop):
     first = served[1][0]
     assert record["month"] == "2023-03" and record["verdict"]["verdict"] == first["verdict"]["verdict"]
     assert "2023-03" in done.out and (shop.root / "products/shop/replay/replay.html").exists()
-    # it goes on where it was: a second call has nothing to work through
+    # it continues where it was: a second call has nothing to do
     again = shop.run("make replay SOURCE=shop SINCE=2023-03 THROUGH=2023-03")
     assert "nothing to do" in again.err

@@ -1,4 +1,4 @@
-"A comparison concludes at the stated error rate however often one looks, and says how long it takes."
+"The champion test keeps its stated error rate although it looks every month, and reports how long it takes."
 
 import json
 import math
@@ -30,7 +30,7 @@ HORIZON, STORES = 24, 40
 
 
 def outcomes(histories, model=(0.04, 0.04), months=HORIZON, sizes=0.5, tail=None, shock=0.08, seed=0):
-    "Histories of outcomes whose months shock every store at once, and two models' forecasts: (actual, forecasts)."
+    "Histories in which all stores share the shocks of a month, and the forecasts of two models: (actual, forecasts)."
     random, scale = np.random.default_rng(seed), math.sqrt((tail - 2) / tail) if tail else 1
     draw = (lambda *shape: random.standard_t(tail, shape) * scale) if tail else lambda *shape: random.normal(size=shape)
     whole, each = (histories, months, 1), (histories, months, STORES)
@@ -40,20 +40,20 @@ def outcomes(histories, model=(0.04, 0.04), months=HORIZON, sizes=0.5, tail=None
 
 
 def errors(actual, forecasts):
-    "What each store-month's error is better by, as a share of its month's sales."
+    "How much smaller the challenger's error of each store-month is, as a share of the month's sales."
     gain = np.abs(actual - forecasts[0]) - np.abs(actual - forecasts[1])
     return gain / actual.sum(-1, keepdims=True)
 
 
 def concluding(months, alpha=0.05):
-    "Of histories of month differences, the share in which some look says better, and worse."
+    "The shares of histories in which any look says better, and worse."
     mean, error = look_statistics(months)
     t = mean / error
     return (t > boundary(HORIZON, alpha)).any(axis=1).mean(), (t < -boundary(HORIZON, alpha)).any(axis=1).mean()
 
 
 def chance(rate, histories):
-    "How far a simulated rate may be from the stated one: 3.3 standard errors, those of the boundary's height too."
+    "Tolerance of a simulated rate: 3.3 standard errors, including those of the boundary's simulated height."
     return 3.3 * math.sqrt(rate * (1 - rate) * (1 / histories + 1 / 40_000))
 
 
@@ -83,7 +83,7 @@ def test_looking_every_month_errs_as_often_as_stated(alpha):
     months = np.random.default_rng(7).normal(0, 0.013, (histories, HORIZON))
     # when every month is looked at
     better, worse = concluding(months, alpha)
-    # then it is the stated rate, no more and no less, and as often to either side
+    # then the error rate is the stated one, and both directions are equally frequent
     assert abs(better + worse - alpha) < chance(alpha, histories)
     assert abs(better - worse) < 2 * chance(alpha, histories)
 
@@ -99,11 +99,11 @@ def test_simulated_outcomes_stay_at_the_stated_rate(case, least):
     gains = errors(*outcomes(histories, seed=3, **case))
     # when every month is looked at
     rate = sum(concluding(gains.sum(-1)))
-    # then it concludes no more often than stated, and not never
+    # then the error rate is at most the stated one, and not zero
     assert least < rate < 0.05 + chance(0.05, histories)
 
 
-def test_stores_taken_for_independent_would_find_winners_everywhere():
+def test_counting_stores_as_independent_would_find_false_winners():
     # given the same outcomes
     gains = errors(*outcomes(1000, seed=3)) * STORES
     # when every store-month counts as an observation of its own
@@ -111,29 +111,29 @@ def test_stores_taken_for_independent_would_find_winners_everywhere():
     mean = gains.sum(-1).cumsum(1) / n
     error = np.sqrt(((gains**2).sum(-1).cumsum(1) / n - mean**2) / n)
     p = 2 * stdtr(n - 1, -np.abs(mean / error))
-    # then the test is wrong more often than not when looked at every month, and far too often when looked at once
+    # then most histories have a false conclusion at some monthly look, and far too many at a single look
     assert (p[:, 2:] < 0.05).any(axis=1).mean() > 0.5
     assert (p[:, -1] < 0.05).mean() > 0.2
 
 
-def test_months_looked_at_with_one_threshold_would_err_too_often():
+def test_one_fixed_threshold_for_all_looks_has_a_too_high_error_rate():
     months = np.random.default_rng(7).normal(0, 1, (4000, HORIZON))
     mean, error = look_statistics(months)
     p = 2 * stdtr(np.arange(2, HORIZON), -np.abs(mean / error))
     assert (p < 0.05).any(axis=1).mean() > 0.15
 
 
-def test_the_interval_holds_the_true_difference_in_every_month():
-    # given months with a true difference of half a spread
+def test_the_interval_covers_the_true_difference_at_every_look():
+    # given months with a true difference of half a standard deviation
     months = np.random.default_rng(11).normal(0.5, 1, (8000, HORIZON))
-    # when its interval is read every month
+    # when the interval is read every month
     mean, error = look_statistics(months)
-    held = (np.abs(mean - 0.5) <= boundary(HORIZON, 0.05) * error).all(axis=1).mean()
-    # then it never misses in 95 % of histories
-    assert abs(held - 0.95) < chance(0.05, 8000)
+    coverage = (np.abs(mean - 0.5) <= boundary(HORIZON, 0.05) * error).all(axis=1).mean()
+    # then it covers the true difference at every look in 95 % of histories
+    assert abs(coverage - 0.95) < chance(0.05, 8000)
 
 
-def test_a_table_and_an_array_come_to_the_same():
+def test_a_table_and_an_array_give_the_same_result():
     # given some histories as tables
     actual, forecasts = outcomes(12, model=(0.12, 0.05), seed=5)
     expected = errors(actual, forecasts).sum(-1)
@@ -141,18 +141,18 @@ def test_a_table_and_an_array_come_to_the_same():
     for n in range(12):
         table = frame(actual[n], [forecast[n] for forecast in forecasts])
         # when each is compared
-        found = compare_monthly_errors(table)
-        told = pd.DataFrame(found["by_month"])
-        # then the verdict of each look is that of the array
+        result = compare_monthly_errors(table)
+        table_of_looks = pd.DataFrame(result["by_month"])
+        # then the verdict of each look is the array's
         t = mean[n] / error[n]
-        asked = boundary(HORIZON, 0.05)
-        assert told.difference.to_numpy() == pytest.approx(expected[n], abs=1e-12)
-        said = np.where(np.abs(t) > asked, np.where(t > 0, "better", "worse"), "not yet")
-        assert told.verdict.tolist() == ["not yet"] * 2 + said.tolist()
-        # and what is said after some months is what the whole history says of that month
+        critical_t = boundary(HORIZON, 0.05)
+        assert table_of_looks.difference.to_numpy() == pytest.approx(expected[n], abs=1e-12)
+        verdicts = np.where(np.abs(t) > critical_t, np.where(t > 0, "better", "worse"), "not yet")
+        assert table_of_looks.verdict.tolist() == ["not yet"] * 2 + verdicts.tolist()
+        # and a shorter history gives the same result for its last month
         early = compare_monthly_errors(table[table.month < "2023-11-01"])
-        assert early["verdict"] == told.verdict[9]
-        assert early["interval"] == pytest.approx(told.loc[9, ["lower", "upper"]].tolist())
+        assert early["verdict"] == table_of_looks.verdict[9]
+        assert early["interval"] == pytest.approx(table_of_looks.loc[9, ["lower", "upper"]].tolist())
 
 
 # -- how long it takes
@@ -160,23 +160,23 @@ def test_a_table_and_an_array_come_to_the_same():
 
 @pytest.mark.parametrize("effect", [0.7, 1.0, 1.5, 2.5])
 def test_after_the_months_needed_four_of_five_have_concluded(effect):
-    # given a true difference of so many spreads
+    # given a true difference of this many standard deviations
     needed = months_to_detect(effect, detectable_effects())
     assert 3 <= needed <= HORIZON
     months = np.random.default_rng(13).normal(effect, 1, (20_000, HORIZON))
-    # when so many months have been looked at
+    # when the test has looked at this many months
     mean, error = look_statistics(months)
     seen = np.maximum.accumulate(mean / error > boundary(), axis=1).mean(axis=0)
-    # then some 80 % have concluded, and a month earlier they had not
+    # then about 80 % have concluded, and fewer a month earlier
     assert seen[needed - 3] > 0.8 - chance(0.8, 20_000)
     assert seen[needed - 4] < 0.8 + chance(0.8, 20_000)
 
 
-def test_beyond_the_horizon_the_months_are_about_right():
-    # given a difference that 24 months are too few for
+def test_the_extrapolation_beyond_the_horizon_is_approximately_right():
+    # given a difference that 24 months cannot detect
     needed = months_to_detect(0.4, detectable_effects())
     assert 48 < needed < 72
-    # when the longer test is agreed on from the start
+    # when the longer horizon is agreed on from the start
     months = np.random.default_rng(17).normal(0.4, 1, (4000, needed))
     mean, error = look_statistics(months)
     # then about 80 % conclude
@@ -184,32 +184,32 @@ def test_beyond_the_horizon_the_months_are_about_right():
 
 
 def test_months_needed_holds_on_simulated_outcomes():
-    # given a challenger with half the own error, and what a long run says of its gain and spread
+    # given a challenger with a smaller error, and its gain and spread from a long simulation
     gains = errors(*outcomes(1500, model=(0.15, 0.06), seed=19)).sum(-1)
     needed = months_to_detect(gains.mean() / gains.std(), detectable_effects())
     assert needed <= HORIZON
-    # when so many months have passed
+    # when this many months have passed
     mean, error = look_statistics(gains)
     seen = (mean / error > boundary())[:, : needed - 2].any(axis=1).mean()
-    # then about 80 % have concluded: months are not quite normal
+    # then about 80 % have concluded; not exactly, since month differences are not exactly normal
     assert 0.7 < seen < 0.92
 
 
-def test_months_needed_is_for_the_gain_that_was_asked_about():
+def test_months_needed_depends_on_the_requested_gain():
     table = history(model=(0.12, 0.08), months=12, seed=2)
-    found = {gain: compare_monthly_errors(table, gain=gain) for gain in (0.02, 0.1, 0.5)}
-    needed = [each["months_needed"] for each in found.values()]
+    result = {gain: compare_monthly_errors(table, gain=gain) for gain in (0.02, 0.1, 0.5)}
+    needed = [each["months_needed"] for each in result.values()]
     assert needed == sorted(needed, reverse=True) and needed[0] > 10 * needed[1]
     months, _ = month_errors(table)
-    assert found[0.1]["spread"] == pytest.approx(months.difference.std() / months.champion.mean())
-    smallest = compare_monthly_errors(table, gain=found[0.02]["smallest_gain"])["months_needed"]
-    assert smallest == HORIZON and "takes about" in found[0.02]["message"]
+    assert result[0.1]["spread"] == pytest.approx(months.difference.std() / months.champion.mean())
+    smallest = compare_monthly_errors(table, gain=result[0.02]["smallest_gain"])["months_needed"]
+    assert smallest == HORIZON and "takes about" in result[0.02]["message"]
 
 
 # -- verdicts
 
 
-def test_the_same_pair_turned_round_is_worse():
+def test_a_swapped_pair_gives_the_opposite_verdict():
     table = history(model=(0.2, 0.02), seed=4)
     turned = table.rename(columns={"champion": "challenger", "challenger": "champion"})
     better, worse = compare_monthly_errors(table), compare_monthly_errors(turned)
@@ -222,109 +222,109 @@ def test_the_same_pair_turned_round_is_worse():
 def test_a_result_is_plain_json_and_does_not_depend_on_the_order_of_rows():
     table = history(months=8)
     before = table.copy()
-    found = compare_monthly_errors(table)
-    assert json.loads(json.dumps(found, allow_nan=False)) == found
-    assert compare_monthly_errors(table.sample(frac=1, random_state=0)) == found
+    result = compare_monthly_errors(table)
+    assert json.loads(json.dumps(result, allow_nan=False)) == result
+    assert compare_monthly_errors(table.sample(frac=1, random_state=0)) == result
     pd.testing.assert_frame_equal(table, before)
-    assert (found["months"], found["stores"], found["alpha"], found["horizon"]) == (8, STORES, 0.05, HORIZON)
+    assert (result["months"], result["stores"], result["alpha"], result["horizon"]) == (8, STORES, 0.05, HORIZON)
 
 
-def test_it_says_when_it_first_concluded_and_when_later_months_spoke_against():
-    # given months that were clearly better, and then as clearly worse
+def test_the_first_conclusion_is_reported_though_later_months_did_not_confirm_it():
+    # given months in which the challenger was clearly better, then clearly worse
     months = pd.date_range("2023-01-01", periods=16, freq="MS")
     table = pd.DataFrame({"series_id": "S", "month": months, "actual": 100.0, "champion": 110.0})
     table["challenger"] = np.where(np.arange(16) < 8, 102.0, 125.0) + np.arange(16) % 3
-    found = compare_monthly_errors(table)
-    assert found["verdict"] == "not yet" and found["concluded"]["verdict"] == "better"
-    assert "later months spoke against" in found["message"]
+    result = compare_monthly_errors(table)
+    assert result["verdict"] == "not yet" and result["concluded"]["verdict"] == "better"
+    assert "later months did not confirm it" in result["message"]
 
 
-def test_what_comes_after_the_horizon_is_not_looked_at():
+def test_months_after_the_horizon_are_not_tested():
     table = history(model=(0.1, 0.06), months=30, seed=6)
-    found, short = compare_monthly_errors(table), compare_monthly_errors(table[table.month < "2025-01-01"])
-    assert found["months_after_horizon"] == 6 and "6 months after the horizon" in found["message"]
-    assert (found["verdict"], found["interval"]) == (short["verdict"], short["interval"])
+    result, short = compare_monthly_errors(table), compare_monthly_errors(table[table.month < "2025-01-01"])
+    assert result["months_after_horizon"] == 6 and "6 months after the horizon" in result["message"]
+    assert (result["verdict"], result["interval"]) == (short["verdict"], short["interval"])
     assert compare_monthly_errors(table, horizon=36)["months"] == 30
 
 
-def test_months_that_follow_each_other_are_warned_of():
+def test_autocorrelated_months_give_a_warning():
     # given a challenger that is better for half a year and worse for the next
     months = pd.date_range("2023-01-01", periods=24, freq="MS")
     turn = np.sin(np.arange(24) / 24 * 2 * np.pi)
     table = pd.DataFrame({"series_id": "S", "month": months, "actual": 100.0, "champion": 120.0})
     table["challenger"] = 120 + 10 * turn
-    found = compare_monthly_errors(table)
-    assert found["autocorrelation"] > 0.7 and "follow each other" in found["message"]
-    assert "follow each other" not in compare_monthly_errors(history())["message"]
+    result = compare_monthly_errors(table)
+    assert result["autocorrelation"] > 0.7 and "are autocorrelated" in result["message"]
+    assert "are autocorrelated" not in compare_monthly_errors(history())["message"]
 
 
 # -- bad and thin input
 
 
-def test_one_month_is_too_few_and_a_known_spread_says_how_long():
+def test_one_month_is_too_few_but_a_given_spread_tells_how_long_the_test_takes():
     table = history(months=1)
     alone, planned = compare_monthly_errors(table), compare_monthly_errors(table, gain=0.2, spread=0.2)
     assert alone["verdict"] == "not yet" and alone["interval"] is alone["p"] is alone["months_needed"] is None
-    assert "shows after 3 months" in alone["unknown"] and alone["unknown"] in alone["message"]
+    assert "can be estimated after 3 months" in alone["unknown"] and alone["unknown"] in alone["message"]
     assert planned["months_needed"] == months_to_detect(1.0, detectable_effects()) and planned["spread_from"] == "given"
 
 
-def test_no_month_at_all_is_not_yet():
-    found = compare_monthly_errors(history(months=2).assign(actual=np.nan), spread=0.2)
-    assert (found["verdict"], found["months"], found["by_month"]) == ("not yet", 0, [])
-    assert "no month has an outcome" in found["message"] and "80 rows without an outcome" in found["message"]
-    assert found["months_needed"] > 100 and json.dumps(found, allow_nan=False)
+def test_without_any_month_the_verdict_is_not_yet():
+    result = compare_monthly_errors(history(months=2).assign(actual=np.nan), spread=0.2)
+    assert (result["verdict"], result["months"], result["by_month"]) == ("not yet", 0, [])
+    assert "no month has an outcome" in result["message"] and "80 rows without an outcome" in result["message"]
+    assert result["months_needed"] > 100 and json.dumps(result, allow_nan=False)
 
 
-def test_two_models_that_say_the_same_are_never_better():
+def test_two_equal_models_are_never_better():
     table = history(months=10)
-    found = compare_monthly_errors(table.assign(challenger=table.champion))
-    assert (found["verdict"], found["p"], found["months_won"]) == ("not yet", 1.0, 0)
-    assert found["months_needed"] is None and "the same in every month" in found["unknown"]
+    result = compare_monthly_errors(table.assign(challenger=table.champion))
+    assert (result["verdict"], result["p"], result["months_won"]) == ("not yet", 1.0, 0)
+    assert result["months_needed"] is None and "the same in every month" in result["unknown"]
     perfect = compare_monthly_errors(table.assign(challenger=table.actual, champion=table.actual))
     assert perfect["verdict"] == "not yet" and perfect["unknown"] == "the champion made no error"
 
 
-def test_rows_that_cannot_be_judged_are_left_out_and_counted():
-    # given a month without sales, outcomes that are missing, and stores that only one model answered
+def test_rows_that_cannot_be_evaluated_are_left_out_and_counted():
+    # given a month without sales, missing outcomes, and stores with a forecast of one model only
     table = history(months=8)
     usable = table[(table.month != "2023-03-01") & ~table.series_id.isin(["S00", "S01", "S02"])]
     table.loc[table.month == "2023-03-01", "actual"] = 0.0
     table.loc[table.series_id == "S00", "actual"] = np.nan
     table.loc[table.series_id == "S01", "challenger"] = np.nan
     table.loc[table.series_id == "S02", "champion"] = np.nan
-    found, alone = compare_monthly_errors(table), compare_monthly_errors(usable)
-    # then what is left is judged as if the others were not there
-    assert (found["months"], found["stores"]) == (7, STORES - 3)
-    assert found["by_month"] == alone["by_month"]
+    result, alone = compare_monthly_errors(table), compare_monthly_errors(usable)
+    # then the result is the same as without these rows
+    assert (result["months"], result["stores"]) == (7, STORES - 3)
+    assert result["by_month"] == alone["by_month"]
     expected = {"of one model only": 16, "without an outcome": 8, "in months without sales": STORES - 3}
-    assert found["left_out"] == expected
-    assert "left out: 16 rows of one model only, 8 rows without an outcome" in found["message"]
+    assert result["left_out"] == expected
+    assert "left out: 16 rows of one model only, 8 rows without an outcome" in result["message"]
 
 
 @pytest.mark.parametrize(
-    ("spoil", "told"),
+    ("spoil", "message"),
     [
-        (lambda table: table.drop(columns="challenger"), "no column challenger; there are"),
+        (lambda table: table.drop(columns="challenger"), "column challenger is missing; the table has"),
         (lambda table: pd.concat([table, table.iloc[:3]]), "3 rows repeat a series_id and month"),
         (lambda table: table.assign(champion=table.champion.where(table.index > 1, np.inf)), "2 rows have an infinite"),
     ],
     ids=["missing column", "rows twice", "infinite forecast"],
 )
-def test_a_table_that_is_no_pairs_is_refused(spoil, told):
-    with pytest.raises(ValueError, match=told):
+def test_an_invalid_table_is_refused(spoil, message):
+    with pytest.raises(ValueError, match=message):
         compare_monthly_errors(spoil(history(months=4)))
 
 
 @pytest.mark.parametrize(
     "setting", [{"gain": 0}, {"gain": 1.5}, {"alpha": 0}, {"alpha": 0.7}, {"power": 0.3}, {"horizon": 2}], ids=str
 )
-def test_a_setting_that_cannot_be_is_refused(setting):
+def test_an_invalid_setting_is_refused(setting):
     with pytest.raises(ValueError, match=f"{next(iter(setting))} is "):
         compare_monthly_errors(history(months=4), **setting)
 
 
-def test_a_picture_is_drawn_with_one_month_and_with_many():
+def test_a_plot_is_drawn_for_one_month_and_for_many():
     import matplotlib
 
     matplotlib.use("Agg")
@@ -339,7 +339,7 @@ def test_a_picture_is_drawn_with_one_month_and_with_many():
 
 @pytest.fixture
 def state(tmp_path):
-    "A function that writes a ledger, archives and outcomes: publish(cutoff, champion, challenger) by recipe."
+    "A function that writes a ledger entry and its archived forecasts: publish(cutoff, champion, challenger) by recipe."
     table = history(model=(0.1, 0.02), months=8, seed=21)
     table = table.assign(champion=table.champion + 0.5 * table.actual)  # clearly worse in every month
     table = table.assign(cutoff=table.month - pd.Timedelta(days=1), store_id=table.series_id)
@@ -347,8 +347,8 @@ def state(tmp_path):
     forecasts = {"seasonal": table.champion, "forest": table.challenger, "last_month": table.champion * 1.2}
 
     def archive(cutoff, recipe):
-        told = table[["store_id", "series_id", "cutoff", "month"]].assign(forecast=forecasts[recipe["name"]])
-        write_parquet(told[told.cutoff == cutoff], folder / "forecasts" / f"{cutoff}-{recipe['name']}.parquet")
+        forecast = table[["store_id", "series_id", "cutoff", "month"]].assign(forecast=forecasts[recipe["name"]])
+        write_parquet(forecast[forecast.cutoff == cutoff], folder / "forecasts" / f"{cutoff}-{recipe['name']}.parquet")
         return {"release": recipe["name"], "recipe": recipe, "cutoff": cutoff}
 
     def publish(cutoff, champion, challenger, other=None):
@@ -361,44 +361,44 @@ def state(tmp_path):
     return publish
 
 
-def test_pairs_are_the_archived_forecasts_beside_the_outcomes(state):
-    # given a challenger in shadow over all months, and one month that is not over
+def test_pairs_are_the_archived_forecasts_with_the_outcomes(state):
+    # given a challenger that is a shadow in all months, and a last month without outcomes
     for cutoff in [*state.cutoffs]:
         state(cutoff, SEASONAL, FOREST)
     outcomes_file = state.root / "products/toy/features/outcomes.parquet"
     write_parquet(state.table[["series_id", "month", "actual"]].query("month < '2023-08-01'"), outcomes_file)
-    # when the pairs are taken from the ledger
+    # when the pairs are read from the ledger
     table = read_forecast_pairs("toy", state.root)
-    # then they are the complete months'
+    # then they cover the complete months
     expected = state.table[state.table.month < "2023-08-01"].sort_values(["month", "series_id"], ignore_index=True)
     pd.testing.assert_frame_equal(table, expected[list(table.columns)], check_dtype=False)
     assert list(table.columns) == ["store_id", "series_id", "cutoff", "month", "actual", "champion", "challenger"]
-    # and the report is their comparison
-    found = challenger_report("toy", state.root, gain=0.1)
-    assert found["by_month"] == compare_monthly_errors(table, gain=0.1)["by_month"] and found["verdict"] == "better"
-    assert (found["champion"], found["challenger"], found["source"]) == (SEASONAL, FOREST, "toy")
+    # and the report compares them
+    result = challenger_report("toy", state.root, gain=0.1)
+    assert result["by_month"] == compare_monthly_errors(table, gain=0.1)["by_month"] and result["verdict"] == "better"
+    assert (result["champion"], result["challenger"], result["source"]) == (SEASONAL, FOREST, "toy")
     title = "toy: forest partner=rate_seasonal weight=0.5 challenges seasonal\nbetter: "
-    assert found["message"].startswith(title) and json.dumps(found, allow_nan=False)
+    assert result["message"].startswith(title) and json.dumps(result, allow_nan=False)
 
 
-def test_only_the_months_of_this_pair_count_whatever_their_roles(state):
-    # given another challenger before, the two in other roles, and a cutoff where one was alone
-    c = state.cutoffs
-    state(c[0], SEASONAL, LAST)
-    state(c[1], SEASONAL, None)
-    state(c[2], FOREST, SEASONAL)
-    for cutoff in c[3:6]:
+def test_all_months_of_a_pair_of_recipes_count_in_either_role(state):
+    # given an earlier challenger, a month with swapped roles, and a cutoff with one recipe only
+    cutoffs = state.cutoffs
+    state(cutoffs[0], SEASONAL, LAST)
+    state(cutoffs[1], SEASONAL, None)
+    state(cutoffs[2], FOREST, SEASONAL)
+    for cutoff in cutoffs[3:6]:
         state(cutoff, SEASONAL, FOREST)
     table = read_forecast_pairs("toy", state.root)
-    assert sorted(table.cutoff.dt.strftime("%Y-%m-%d").unique()) == c[2:6]
-    expected = state.table[state.table.cutoff == c[2]].set_index("series_id").champion
-    told = table[table.cutoff == c[2]].set_index("series_id").champion
-    assert told.to_dict() == expected.to_dict()
-    # and the earlier pair is there for who asks for it
+    assert sorted(table.cutoff.dt.strftime("%Y-%m-%d").unique()) == cutoffs[2:6]
+    expected = state.table[state.table.cutoff == cutoffs[2]].set_index("series_id").champion
+    champion_forecasts = table[table.cutoff == cutoffs[2]].set_index("series_id").champion
+    assert champion_forecasts.to_dict() == expected.to_dict()
+    # and the earlier pair can be requested
     assert read_forecast_pairs("toy", state.root, (SEASONAL, LAST)).cutoff.nunique() == 1
 
 
-def test_settings_that_changed_make_another_recipe(state):
+def test_a_recipe_with_other_parameters_is_another_recipe(state):
     other = {"name": "forest", "params": {"partner": "rate_seasonal", "weight": 1.0}}
     state(state.cutoffs[0], SEASONAL, other)
     state(state.cutoffs[1], SEASONAL, FOREST)
@@ -412,7 +412,7 @@ def test_a_challenger_of_another_cutoff_is_not_compared(state):
     assert read_forecast_pairs("toy", state.root).cutoff.nunique() == 1
 
 
-def test_a_store_that_one_of_them_did_not_answer_is_told(state):
+def test_a_store_with_one_forecast_only_is_counted_as_left_out(state):
     for cutoff in state.cutoffs:
         state(cutoff, SEASONAL, FOREST)
     path = state.root / "state/toy/forecasts" / f"{state.cutoffs[0]}-forest.parquet"
@@ -420,8 +420,8 @@ def test_a_store_that_one_of_them_did_not_answer_is_told(state):
     assert challenger_report("toy", state.root)["left_out"]["of one model only"] == 1
 
 
-def test_before_the_first_outcome_the_replay_says_how_long(state):
-    # given a challenger that was published, a gate's replay of the two, and no month that is over
+def test_before_the_first_outcome_the_replay_gives_the_spread(state):
+    # given a published challenger, no month with outcomes, and then the gate's replay of the two recipes
     state(state.cutoffs[-1], SEASONAL, FOREST)
     folder = state.root / "products/toy"
     write_parquet(
@@ -435,21 +435,21 @@ def test_before_the_first_outcome_the_replay_says_how_long(state):
     write_parquet(replayed, folder / "evaluate/predictions.parquet")
     write_json({"champion": SEASONAL, "candidate": FOREST}, folder / "evaluate/verdict.json")
     # when it is compared
-    found = challenger_report("toy", state.root, gain=0.1)
-    # then the months that it takes come from the replay
+    result = challenger_report("toy", state.root, gain=0.1)
+    # then the months needed come from the replay
     known = compare_monthly_errors(state.table, gain=0.1)
-    assert found["verdict"] == "not yet" and found["spread_from"] == "the gate's replay"
-    assert found["months_needed"] == known["months_needed"]
-    # and a replay of other recipes says nothing
+    assert result["verdict"] == "not yet" and result["spread_from"] == "the gate's replay"
+    assert result["months_needed"] == known["months_needed"]
+    # and a replay of other recipes is not used
     write_json({"champion": LAST, "candidate": FOREST}, folder / "evaluate/verdict.json")
     assert challenger_report("toy", state.root)["months_needed"] is None
 
 
-def test_what_is_missing_is_named_with_the_way_out(state):
-    with pytest.raises(ValueError, match="toy: nothing is published; `make run SOURCE=toy`"):
+def test_missing_inputs_are_named_with_the_way_out(state):
+    with pytest.raises(ValueError, match="toy: nothing was published yet; `make run SOURCE=toy`"):
         challenger_report("toy", state.root)
     state(state.cutoffs[0], SEASONAL, None)
-    with pytest.raises(ValueError, match="there is no challenger; a build makes one"):
+    with pytest.raises(ValueError, match="there is no challenger; a build that compares two recipes adds one"):
         challenger_report("toy", state.root)
     state(state.cutoffs[1], SEASONAL, FOREST)
     with pytest.raises(ValueError, match="no cutoff has forecasts of both recipes, forest .* and last_month"):
@@ -463,69 +463,69 @@ def test_what_is_missing_is_named_with_the_way_out(state):
 
 
 REFUSED = {
-    "verdict": {"verdict": "refuse", "rule": "min_gain", "reason": "a gain of -7.3%, 1.0% is asked"},
+    "verdict": {"verdict": "refuse", "rule": "min_gain", "reason": "gain -7.3%, at least 1.0% is required"},
     "barred": [],
 }
 
 
-def test_the_case_for_a_challenger_states_both_errors_their_months_and_who_was_refused(state):
-    # given a challenger that the gate refused, whose forecasts came true better, and a person's entry since
+def test_the_promotion_evidence_has_both_errors_their_months_and_the_gates_result(state):
+    # given a challenger that the gate refused, that was better on live months, and a later manual entry
     for cutoff in state.cutoffs:
         state(cutoff, SEASONAL, FOREST, REFUSED)
     other = {"verdict": {"verdict": "split", "reason": "forest answers 10% of the stores"}, "action": "split"}
     state(state.cutoffs[-1], SEASONAL, FOREST, REFUSED | other)
-    # and a last replay of the two, of which one month came out for the challenger
+    # and a last replay of the two, in which the challenger was better in two of three months
     ends = ["2022-12-31", "2023-01-31", "2023-02-28"]
     months = [{"cutoff": end, "model": "candidate", "wape": 0.09 + 0.01 * (end == ends[1])} for end in ends]
     months += [{"cutoff": row["cutoff"], "model": "champion", "wape": 0.095} for row in months]
-    told = {"champion": SEASONAL, "candidate": FOREST, "by_month": months}
-    told["errors"] = {"champion": {"wape": 0.0846}, "candidate": {"wape": 0.0912}, "last_month": {"wape": 0.2}}
-    write_json(told, state.root / "products/toy/evaluate/verdict.json")
-    # when somebody is about to promote it
-    found = promotion_evidence("toy", state.root)
-    # then all of that is said
-    lines = found["message"].splitlines()
-    named = "forest partner=rate_seasonal weight=0.5 (forest) is to serve in place of seasonal (seasonal)"
-    assert lines[0] == f"toy: {named}" and found["challenger"] == "forest"
-    assert lines[1] == "gate       the challenger was not let through (refuse): a gain of -7.3%, 1.0% is asked"
+    verdict = {"champion": SEASONAL, "candidate": FOREST, "by_month": months}
+    verdict["errors"] = {"champion": {"wape": 0.0846}, "candidate": {"wape": 0.0912}, "last_month": {"wape": 0.2}}
+    write_json(verdict, state.root / "products/toy/evaluate/verdict.json")
+    # when a person is about to promote it
+    evidence = promotion_evidence("toy", state.root)
+    # then the message has all of that
+    lines = evidence["message"].splitlines()
+    named = "promote forest partner=rate_seasonal weight=0.5 (forest) in place of seasonal (seasonal)"
+    assert lines[0] == f"toy: {named}" and evidence["challenger"] == "forest"
+    assert lines[1] == "gate       the challenger was not promoted (refuse): gain -7.3%, at least 1.0% is required"
     assert lines[2].startswith(
-        "replayed   3 months of replay, 2023-01 to 2023-03: the challenger off by 9.12% of sales, "
+        "replay     3 months of replay, 2023-01 to 2023-03: the challenger's error is 9.12% of sales, "
     )
-    assert lines[2].endswith("the champion by 8.46%; it was better in 2")
-    assert lines[3].startswith("came true  better: the challenger's error is ") and "of 8 months" in lines[3]
+    assert lines[2].endswith("the champion's 8.46%; the challenger was better in 2")
+    assert lines[3].startswith("live       better: the challenger's error is ") and "of 8 months" in lines[3]
     assert lines[3].endswith(f"({state.table.month.min():%Y-%m} to {state.table.month.max():%Y-%m})")
-    # and the ledger's reason is no other entry's
-    assert found["reason"].startswith("3 months of replay") and "; since: better: " in found["reason"]
+    # and the reason for the ledger sums it up
+    assert evidence["reason"].startswith("3 months of replay") and "; live: better: " in evidence["reason"]
 
 
-def test_what_is_not_known_of_a_challenger_is_said_and_the_wrong_one_is_refused(state):
+def test_missing_evidence_is_reported_and_another_challenger_is_refused(state):
     with pytest.raises(ValueError, match="nothing was published yet"):
         promotion_evidence("toy", state.root)
     state(state.cutoffs[-1], SEASONAL, None, REFUSED)
     with pytest.raises(ValueError, match="there is no challenger since"):
         promotion_evidence("toy", state.root)
     state(state.cutoffs[-1], SEASONAL, FOREST, REFUSED | {"barred": [FOREST]})
-    with pytest.raises(ValueError, match="is barred: `brewcast lift` first"):
+    with pytest.raises(ValueError, match="is barred; `brewcast lift` first"):
         promotion_evidence("toy", state.root)
-    # given a challenger of which no build has replayed anything, and no month that is over
+    # given a challenger without a replay and without live months
     state(state.cutoffs[-1], SEASONAL, FOREST, REFUSED | {"action": "split"})
     (state.root / "products/toy/features/outcomes.parquet").unlink()
     lines = promotion_evidence("toy", state.root)["message"].splitlines()
-    assert "not let through" in lines[1]
-    assert lines[2] == "replayed   products/toy/evaluate/verdict.json is missing: `make run SOURCE=toy` makes it"
-    assert lines[3].startswith("came true  not yet: products/toy/features/outcomes.parquet is missing")
-    # a build that replayed others is no evidence, and a baseline's error is found by its name
-    told = {"champion": LAST, "candidate": FOREST, "by_month": [], "errors": {}}
-    write_json(told, state.root / "products/toy/evaluate/verdict.json")
+    assert "was not promoted" in lines[1]
+    assert lines[2] == "replay     products/toy/evaluate/verdict.json is missing: `make run SOURCE=toy` writes it"
+    assert lines[3].startswith("live       not yet: products/toy/features/outcomes.parquet is missing")
+    # a replay of other recipes is not used, and a baseline is found by its name
+    verdict = {"champion": LAST, "candidate": FOREST, "by_month": [], "errors": {}}
+    write_json(verdict, state.root / "products/toy/evaluate/verdict.json")
     assert "did not replay both" in promotion_evidence("toy", state.root)["message"]
     months = [{"cutoff": "2023-01-31", "model": model, "wape": 0.1} for model in ("candidate", "seasonal")]
-    told |= {"by_month": months, "errors": {"candidate": {"wape": 0.1}, "seasonal": {"wape": 0.12}}}
-    write_json(told, state.root / "products/toy/evaluate/verdict.json")
+    verdict |= {"by_month": months, "errors": {"candidate": {"wape": 0.1}, "seasonal": {"wape": 0.12}}}
+    write_json(verdict, state.root / "products/toy/evaluate/verdict.json")
     assert (
-        "1 month of replay, 2023-02 to 2023-02: the challenger off by 10.00%"
+        "1 month of replay, 2023-02 to 2023-02: the challenger's error is 10.00%"
         in promotion_evidence("toy", state.root)["message"]
     )
-    with pytest.raises(ValueError, match=r"name the challenger that shall serve: promote\(..., challenger='forest'\)"):
+    with pytest.raises(ValueError, match=r"name the challenger to confirm: promote\(..., challenger='forest'\)"):
         promote("toy", state.root)
     with pytest.raises(ValueError, match="seasonal is not the challenger"):
         promote("toy", state.root, challenger="seasonal")
@@ -537,5 +537,5 @@ def test_thousands_of_stores_are_compared():
     table = frame(
         actual, [actual * random.lognormal(0, 0.2, actual.shape), actual * random.lognormal(0, 0.1, actual.shape)]
     )
-    found = compare_monthly_errors(table)
-    assert (found["verdict"], found["stores"]) == ("better", stores)
+    result = compare_monthly_errors(table)
+    assert (result["verdict"], result["stores"]) == ("better", stores)

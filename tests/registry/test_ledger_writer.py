@@ -1,4 +1,4 @@
-"The ledger is only appended to, by one at a time, and MLflow's aliases move with it or not at all."
+"The ledger is append-only, has one writer at a time, and MLflow's aliases move with each entry or not at all."
 
 import contextlib
 import os
@@ -23,8 +23,8 @@ for i in range(25):
 """
 
 
-def test_processes_that_write_at_once_lose_no_entry_and_number_each_once(tmp_path):
-    # given three processes that begin together, where there is no ledger yet
+def test_parallel_writers_lose_no_entry_and_number_each_once(tmp_path):
+    # given three processes that start at the same time, without a ledger
     command = [sys.executable, "-c", APPEND, tmp_path / "state"]
     options = {"cwd": ROOT, "stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     writers = [subprocess.Popen([*command, name], **options) for name in "abc"]
@@ -35,19 +35,19 @@ def test_processes_that_write_at_once_lose_no_entry_and_number_each_once(tmp_pat
     for writer in writers:
         writer.communicate()
     assert [writer.returncode for writer in writers] == [0, 0, 0]
-    # then every entry is there once, each process's in its order, under numbers without a gap
+    # then every entry is there once, those of a process in its order, with consecutive numbers
     ledger = read_ledger(tmp_path / "state")
     assert [entry["n"] for entry in ledger] == list(range(1, 76))
     for name in "abc":
         assert [e["release"] for e in ledger if e["release"][0] == name] == [f"{name}{i}" for i in range(25)]
 
 
-def test_an_entry_says_when_and_who_and_is_what_is_read(tmp_path, monkeypatch):
+def test_an_entry_has_time_and_author_and_reads_back_unchanged(tmp_path, monkeypatch):
     monkeypatch.setenv("BREWCAST_BY", "the nightly job")
     written = append_entry(tmp_path, {"release": "r1", "reason": "Orléans “first”"})
     assert read_ledger(tmp_path) == [written]
     assert written["by"] == "the nightly job" and written["at"].endswith("+00:00") and written["n"] == 1
-    # and where no job is named, it is the person and the machine
+    # and without the name of a job, the author is the user and the machine
     monkeypatch.delenv("BREWCAST_BY")
     user, machine = ledger_author().split("@")
     assert user and machine == os.uname().nodename
@@ -55,32 +55,32 @@ def test_an_entry_says_when_and_who_and_is_what_is_read(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("statement", "told"),
+    ("statement", "message"),
     [
-        ("UPDATE entry SET content = '{}' WHERE n = 1", "it is only appended to"),
-        ("DELETE FROM entry WHERE n = 2", "it is only appended to"),
+        ("UPDATE entry SET content = '{}' WHERE n = 1", "the ledger is append-only"),
+        ("DELETE FROM entry WHERE n = 2", "the ledger is append-only"),
         ("INSERT INTO entry VALUES (2, '{}')", "not the next entry"),
         ("INSERT INTO entry VALUES (4, '{}')", "not the next entry"),
         ("INSERT OR REPLACE INTO entry VALUES (1, '{}')", "not the next entry"),
     ],
 )
-def test_what_was_written_cannot_be_changed_by_whoever_opens_the_file(tmp_path, statement, told):
+def test_no_program_can_change_or_delete_an_entry(tmp_path, statement, message):
     for release in ("r1", "r2"):
         append_entry(tmp_path, {"release": release})
     before = read_ledger(tmp_path)
     with contextlib.closing(sqlite3.connect(tmp_path / "ledger.db")) as ledger:
-        with pytest.raises(sqlite3.IntegrityError, match=told):
+        with pytest.raises(sqlite3.IntegrityError, match=message):
             ledger.execute(statement)
     assert read_ledger(tmp_path) == before
     assert append_entry(tmp_path, {"release": "r3"})["n"] == 3
 
 
-def test_a_decision_on_an_entry_that_is_not_the_last_any_more_is_refused(tmp_path):
-    # given two who look at entry 1, and one who writes
+def test_an_entry_based_on_an_outdated_ledger_is_refused(tmp_path):
+    # given two commands that read entry 1, of which one writes
     append_entry(tmp_path, {"release": "r1"}, expected_last_entry=0)
     append_entry(tmp_path, {"release": "r2"}, expected_last_entry=1)
-    # when the other writes, too, then that is refused, and nothing stays locked
-    with pytest.raises(ValueError, match="entry 2 was written meanwhile, by another command: look, and decide again"):
+    # when the other writes too, then it is refused, and nothing stays locked
+    with pytest.raises(ValueError, match="another command wrote entry 2 meanwhile; check the ledger and decide again"):
         append_entry(tmp_path, {"release": "another"}, expected_last_entry=1)
     assert append_entry(tmp_path, {"release": "r3"}, expected_last_entry=2)["n"] == 3
     assert [entry["release"] for entry in read_ledger(tmp_path)] == ["r1", "r2", "r3"]
@@ -88,12 +88,12 @@ def test_a_decision_on_an_entry_that_is_not_the_last_any_more_is_refused(tmp_pat
 
 @pytest.fixture
 def mlflow(tmp_path):
-    "The part of MLflow's database that aliases and versions are in: two versions, of which `champion` is the first."
+    "The tables of MLflow's database with aliases and versions; `champion` is version 1."
     path = tmp_path / "mlflow.db"
     with contextlib.closing(sqlite3.connect(path)) as database, database:
         database.execute("CREATE TABLE registered_model_aliases (alias, name, version, PRIMARY KEY (name, alias))")
         database.execute("CREATE TABLE model_version_tags (key, value, name, version)")
-        for version in (1, 2, 3):  # the same model was registered twice
+        for version in (1, 2, 3):  # the second model was registered twice
             tag = ("content_hash", "aaa" if version == 1 else "bbb", REGISTERED_MODEL, version)
             database.execute("INSERT INTO model_version_tags VALUES (?, ?, ?, ?)", tag)
         database.execute("INSERT INTO registered_model_aliases VALUES ('champion', ?, 1)", [REGISTERED_MODEL])
@@ -106,16 +106,16 @@ def aliases(mlflow) -> dict:
 
 
 def test_aliases_move_with_the_entry(tmp_path, mlflow):
-    # when another serves, then the alias is at the newest version of its content, and another alias beside it
+    # when another model serves, then the alias is at the newest version with its content
     append_entry(tmp_path, {"release": "r1"}, mlflow, {"champion": "bbb", "challenger": "aaa"})
     assert aliases(mlflow) == {"champion": 3, "challenger": 1}
-    # and one that is taken away is gone, and what is not named stays
+    # and a removed alias is gone, and an alias that is not named stays
     append_entry(tmp_path, {"release": "r2"}, mlflow, {"challenger": None})
     assert aliases(mlflow) == {"champion": 3}
 
 
 @pytest.mark.parametrize("harm", ["DROP TABLE model_version_tags", "DROP TABLE registered_model_aliases"])
-def test_where_an_alias_cannot_move_there_is_no_entry_either(tmp_path, mlflow, harm):
+def test_if_an_alias_cannot_move_no_entry_is_written(tmp_path, mlflow, harm):
     append_entry(tmp_path, {"release": "r1"}, mlflow, {"champion": "aaa"})
     with contextlib.closing(sqlite3.connect(mlflow)) as database, database:
         database.execute(harm)
@@ -126,7 +126,7 @@ def test_where_an_alias_cannot_move_there_is_no_entry_either(tmp_path, mlflow, h
     assert mlflow.read_bytes() == before
 
 
-def test_an_entry_that_json_cannot_hold_leaves_no_trace(tmp_path):
+def test_an_entry_that_is_not_valid_json_is_not_written(tmp_path):
     append_entry(tmp_path, {"release": "r1"})
     with pytest.raises(ValueError, match="not JSON compliant"):
         append_entry(tmp_path, {"release": "r2", "wape": float("nan")})

@@ -1,4 +1,4 @@
-"A release's rows on a server: what is pushed is what was built, once, whole, and nobody else's rows are touched."
+"A push writes the built rows to a server, once and completely, and leaves the rows of other projects alone."
 
 import shutil
 import subprocess
@@ -24,14 +24,12 @@ from brewcast.serving.online_store import entity_key, open_rows
 pytest_plugins = ["live_rows"]  # a project's feature tables, and servers that hold a cutoff's rows
 
 
-def test_a_closed_store_is_removed_corrected_data_arrive_and_the_same_again_changes_nothing(
-    live_project, server, tmp_path
-):
+def test_a_push_removes_closed_stores_updates_corrected_rows_and_repeats_without_change(live_project, server, tmp_path):
     root = tmp_path / "project"
     subprocess.run(["cp", "-a", live_project, root], check=True)
     folder = root / "products/toy/features"
     reader = open_rows(server.url, **feature_views(folder, "toy"), timeout=20)
-    # given March's rows, when June's are pushed, the store that closed is gone
+    # given March's rows, when June's are pushed, then the closed store is removed
     set_cutoff(root, MARCH)
     push_online(root, "toy", server.url)
     march = reader.read([*OPEN_STORES, CLOSED_STORE], as_of=MARCH)
@@ -40,20 +38,20 @@ def test_a_closed_store_is_removed_corrected_data_arrive_and_the_same_again_chan
     assert push_online(root, "toy", server.url)["removed"] == 1
     june = reader.read([*OPEN_STORES, CLOSED_STORE], as_of=JUNE)
     assert list(june) == OPEN_STORES
-    # given the same rows, nothing changes
+    # given the same rows, then nothing changes
     assert not push_online(root, "toy", server.url)["changed"]
     assert reader.read(OPEN_STORES, as_of=JUNE) == june
-    # given another value for the same cutoff, it is served
+    # given another value for the same cutoff, then it is served
     history = read_parquet(folder / "history.parquet")
     mine = (history.series_id == "S1") & (history.event_timestamp == JUNE)
     write_parquet(history.assign(rate_last=history.rate_last.mask(mine, 7.25)), folder / "history.parquet")
     push_online(root, "toy", server.url)
     assert reader.read(["S1"], as_of=JUNE)["S1"] == june["S1"] | {"rate_last": 7.25}
-    # given an older month that is published again, its rows are served, and none of the newer month
+    # given an older month that is published again, then its rows are served, and none of the newer month
     set_cutoff(root, MARCH)
     push_online(root, "toy", server.url)
     assert reader.read([*OPEN_STORES, CLOSED_STORE], as_of=MARCH) == march
-    # given a correction by which a store was not open at the cutoff, it is gone
+    # given a correction after which a store was not open at the cutoff, then it is removed
     set_cutoff(root, JUNE)
     push_online(root, "toy", server.url)
     for name in ("history", "ahead", "profile"):
@@ -64,36 +62,36 @@ def test_a_closed_store_is_removed_corrected_data_arrive_and_the_same_again_chan
     reader.close()
 
 
-def test_a_push_that_was_killed_is_done_again(live_project, rows, pushed, monkeypatch):
-    asked = read_pushed_hash(rows)
-    assert asked == tables_hash(live_project / "products/toy/features")
-    write_pushed_hash(rows, "what another build asked for")
+def test_a_push_that_was_killed_is_repeated(live_project, rows, pushed_server, monkeypatch):
+    expected_hash = read_pushed_hash(rows)
+    assert expected_hash == tables_hash(live_project / "products/toy/features")
+    write_pushed_hash(rows, "hash of another build")
 
-    def killed(*_):
+    def die(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("brewcast.registry.online_writer.remove_other_series", killed)
+    monkeypatch.setattr("brewcast.registry.online_writer.remove_other_series", die)
     with pytest.raises(KeyboardInterrupt):
-        push_online(live_project, "toy", pushed.url)
+        push_online(live_project, "toy", pushed_server.url)
     assert read_pushed_hash(rows) is None
     monkeypatch.undo()
-    assert push_online(live_project, "toy", pushed.url)["changed"]
-    assert read_pushed_hash(rows) == asked
+    assert push_online(live_project, "toy", pushed_server.url)["changed"]
+    assert read_pushed_hash(rows) == expected_hash
 
 
-def test_a_push_with_nothing_to_do_does_not_import_feast(live_project, pushed):
+def test_a_push_with_nothing_to_do_does_not_import_feast(live_project, pushed_server):
     script = (
         "import sys; from brewcast.registry.online_writer import push_online\n"
         "print(push_online(sys.argv[1], 'toy', sys.argv[2])['changed'], 'feast' in sys.modules)"
     )
     done = subprocess.run(
-        [sys.executable, "-c", script, live_project, pushed.url], capture_output=True, text=True, cwd=ROOT
+        [sys.executable, "-c", script, live_project, pushed_server.url], capture_output=True, text=True, cwd=ROOT
     )
     assert (done.stdout.strip(), done.returncode) == ("False False", 0), done.stderr
 
 
-def test_what_another_project_keeps_in_the_same_redis_is_left_alone(live_project, rows):
-    if rows.where["kind"] != "redis":
+def test_rows_of_another_project_in_the_same_redis_stay(live_project, rows):
+    if rows.location["kind"] != "redis":
         return  # a table of its own
     others = [entity_key("S1") + b"old_brewcast_toy", b"a key of someone else's"]
     for key in others:
@@ -103,31 +101,31 @@ def test_what_another_project_keeps_in_the_same_redis_is_left_alone(live_project
 
 
 @pytest.mark.parametrize("table", ["history", "ahead", "profile"])
-def test_another_value_in_any_table_is_another_push_and_the_same_tables_are_not(live_project, tmp_path, table):
+def test_the_hash_of_a_push_changes_with_any_table(live_project, tmp_path, table):
     # given a copy of the tables
     folder = tmp_path / "features"
     shutil.copytree(live_project / "products/toy/features", folder)
-    asked = tables_hash(live_project / "products/toy/features")
-    assert tables_hash(folder) == asked
+    expected_hash = tables_hash(live_project / "products/toy/features")
+    assert tables_hash(folder) == expected_hash
     # when one table has one row less
     rows = read_parquet(folder / f"{table}.parquet")
     write_parquet(rows.iloc[1:], folder / f"{table}.parquet")
-    # then it is something else that has to be pushed
-    assert tables_hash(folder) != asked
+    # then the hash is another
+    assert tables_hash(folder) != expected_hash
 
 
-def test_feast_reads_from_its_settings_what_the_url_says():
+def test_feast_reads_its_settings_as_the_url_has_them():
     from feast.infra.online_stores.redis import RedisOnlineStore
 
-    # given a password with every sign that connection strings are taken apart at
+    # given a password with every character that separates parts of a connection string
     quoted = f"redis://someone:{QUOTED_PASSWORD}@store.example:6390/3?ssl_cert_reqs=none"
-    # when Feast takes its own setting apart
+    # when Feast parses its setting
     nodes, options = RedisOnlineStore._parse_connection_string(feast_settings(quoted)["connection_string"])
-    # then it has the host, and the password as it was
+    # then it has the host and the original password
     assert [(node["host"], int(node["port"])) for node in nodes] == [("store.example", 6390)]
-    told = {"db": 3, "username": "someone", "password": PASSWORD, "ssl": False, "ssl_cert_reqs": "none"}
-    assert options == told
-    # and for PostgreSQL certificates have Feast's names
+    expected = {"db": 3, "username": "someone", "password": PASSWORD, "ssl": False, "ssl_cert_reqs": "none"}
+    assert options == expected
+    # and for PostgreSQL the certificates have Feast's names
     settings = feast_settings(
         f"postgresql://someone:{QUOTED_PASSWORD}@store.example/shop?sslmode=verify-full&sslrootcert=/ca"
     )
@@ -135,7 +133,7 @@ def test_feast_reads_from_its_settings_what_the_url_says():
     assert (settings["sslmode"], settings["sslrootcert_path"]) == ("verify-full", "/ca")
 
 
-def test_a_file_is_not_pushed_to(tmp_path):
+def test_a_push_to_a_file_is_refused(tmp_path):
     with pytest.raises(ValueError, match="the online store is a file, which the build writes"):
         push_online(tmp_path, "toy", f"sqlite:///{tmp_path}/online.db")
     assert list(tmp_path.iterdir()) == []

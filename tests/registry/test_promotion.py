@@ -1,4 +1,4 @@
-"Promote, split, roll back: in a running service under load, against releases that fail, and through a power cut."
+"Promote, split, roll back: in a running service under load, with damaged releases, and killed at any moment."
 
 import http.client
 import json
@@ -66,7 +66,7 @@ def agree(root) -> dict:
 
 @pytest.fixture
 def running(project, tmp_path):
-    "The service as `make serve` starts it, and clients that ask it all the time and keep every answer."
+    "The service as `make serve` starts it, and clients that send requests all the time and keep every answer."
     environment = isolated_environment(tmp_path / "bentoml") | {"PYTHONPATH": str(ROOT)}
     environment |= {"BREWCAST_STATE": str(project / "state/shop")}
     command = [sys.executable, "-m", "bentoml", "serve", "brewcast.serving.bento:Brewcast", "--port", "PORT"]
@@ -105,7 +105,7 @@ def brewcast(root, *command, fails=False):
 
 
 def until_answered_by(running, versions):
-    "Wait until an answer has these versions, store by store."
+    "Wait until an answer has these release ids, store by store."
     begun = len(running.answers)
 
     def answered():
@@ -115,34 +115,34 @@ def until_answered_by(running, versions):
     wait_until(answered, f"answered by {versions}", patience=30, log=running.log)
 
 
-def test_split_promote_and_rollback_take_effect_at_once_and_without_a_failed_request(running):
-    # given a champion and its shadow, which are asked all the time
+def test_split_promote_and_rollback_take_effect_at_once_without_a_failed_request(running):
+    # given a champion and its shadow under load
     first, entry = read_ledger(running.root / "state/shop")
     champion, challenger, before = entry["release"], entry["challenger"]["release"], first["release"]
     until_answered_by(running, [champion] * 12)
-    # when the challenger gets a share of the stores, then it answers these, by their names, and the champion the rest
+    # when the challenger gets a share of the stores, then it answers for these and the champion for the rest
     assert "answers 40% of the stores" in brewcast(running.root, "split", "40")
     shared = [challenger if traffic_bucket(store) < 40 else champion for store in STORES]
     assert 0 < shared.count(challenger) < 12
     until_answered_by(running, shared)
-    # when it is promoted, then it answers all
+    # when it is promoted, then it answers for all stores
     brewcast(running.root, "promote", "--yes", "--reason", "the planners asked for it")
     until_answered_by(running, [challenger] * 12)
-    # when it is rolled back, twice, then what served before does, and each recipe taken back is barred
+    # when there are two rollbacks, then the previous release serves each time, and each recipe rolled back is barred
     brewcast(running.root, "rollback")
     until_answered_by(running, [champion] * 12)
     assert "barred until" in brewcast(running.root, "rollback")
     until_answered_by(running, [before] * 12)
     assert "nothing to roll back to" in brewcast(running.root, "rollback", fails=True)
-    # then no request failed, and every answer was wholly of the release that it names
+    # then no request failed, and every answer is entirely from the release that it names
     releases = {name: Release(running.root / "state/shop/releases" / name) for name in (champion, challenger, before)}
     assert Counter(status for status, _ in running.answers).keys() == {200}
     for _, answer in running.answers:
         assert [row["store_id"] for row in answer] == STORES
         for row in answer:
             release = releases[row["model_version"]]
-            assert row == release.answer(row["store_id"], release.told[release.position[row["store_id"]]])
-    # and the prediction log has them all, with the shadow's beside the champion's
+            assert row == release.answer(row["store_id"], release.store_forecasts[release.position[row["store_id"]]])
+    # and the prediction log has the answers, and the shadow's forecasts beside the champion's
     logged = len([row for _, answer in list(running.answers) for row in answer])
     table = read_predictions(running.root / "state/shop/predictions")
     assert set(table.role) == {"champion", "challenger", "shadow"}
@@ -153,56 +153,56 @@ def test_split_promote_and_rollback_take_effect_at_once_and_without_a_failed_req
     assert [recipe["name"] for recipe in entry["barred"]] == ["forest", "seasonal"]
 
 
-def test_a_release_that_fails_its_check_is_not_switched_to_and_the_old_one_goes_on(running):
-    # given the release that served before, one file of which was harmed
+def test_a_damaged_release_is_not_loaded_and_the_old_one_keeps_serving(running):
+    # given a damaged file in the release that served before
     first, entry = read_ledger(running.root / "state/shop")
     with open(running.root / "state/shop/releases" / first["release"] / "rows.npz", "ab") as rows:
         rows.write(b" ")
-    # when somebody wants it back, then the command refuses, and nothing is written
+    # when a rollback to it is requested, then the command refuses and writes nothing
     assert "rows.npz is missing or was changed" in brewcast(running.root, "rollback", fails=True)
     assert read_ledger(running.root / "state/shop")[-1] == entry == agree(running.root)
-    # and when somebody writes the entry all the same, then the service goes on with the old one, and says so
+    # and when the entry is written anyway, then the service keeps the old release and logs it
     back = {name: first[name] for name in ("release", "recipe", "cutoff", "train_through", "model_hash", "made_in")}
     harmed = {name: value for name, value in entry.items() if name not in ("n", "at", "by")} | back
     append_entry(running.root / "state/shop", harmed | {"challenger": None})
     refused = lambda: b"brewcast_release_refused_total 1.0" in http_request(running.port, "GET", "/metrics")[1]  # noqa: E731
     wait_until(refused, "refused", patience=30, log=running.log)
-    assert "is not switched to" in running.log.read_text()
+    assert "a release does not serve" in running.log.read_text()
     until_answered_by(running, [entry["release"]] * 12)
-    # and a rollback heals it, without a restart
+    # and a rollback repairs it, without a restart
     brewcast(running.root, "rollback")
     until_answered_by(running, [entry["release"]] * 12)
     assert Counter(status for status, _ in running.answers).keys() == {200}
 
 
-def test_a_ledger_that_is_damaged_for_a_moment_is_followed_again(running):
-    # given a service that runs, and a ledger that is being written over by a copy that is not atomic
+def test_the_service_follows_a_ledger_again_after_a_temporary_damage(running):
+    # given a running service, and a ledger that a non-atomic copy is overwriting
     ledger, entry = running.root / "state/shop/ledger.db", read_ledger(running.root / "state/shop")[-1]
     good = ledger.read_bytes()
     ledger.write_bytes(os.urandom(5000))
     wait_until(lambda: "the ledger cannot be read" in running.log.read_text(), "said", patience=30)
-    until_answered_by(running, [entry["release"]] * 12)  # it goes on
-    # when it is whole again, then the next command takes effect
+    until_answered_by(running, [entry["release"]] * 12)  # it keeps serving
+    # when the ledger is complete again, then the next command takes effect
     ledger.write_bytes(good)
     brewcast(running.root, "promote", "--yes")
     until_answered_by(running, [entry["challenger"]["release"]] * 12)
     assert Counter(status for status, _ in running.answers).keys() == {200}
 
 
-def test_a_folder_with_another_release_s_files_is_not_rolled_back_to(project):
-    # given the release that served before, in whose folder the present one's files lie
+def test_a_rollback_to_a_folder_with_another_releases_files_is_refused(project):
+    # given the folder of the previous release with the files of the current one
     state = project / "state/shop"
     first, entry = read_ledger(state)
     shutil.rmtree(state / "releases" / first["release"])
     shutil.copytree(state / "releases" / entry["release"], state / "releases" / first["release"])
-    # when somebody wants it back, then that is refused, and nothing is written
+    # when a rollback is requested, then it is refused, and nothing is written
     with pytest.raises(ValueError, match=f"holds release {entry['release']}, not {first['release']}"):
         promotion.rollback("shop", project)
     assert read_ledger(state) == [first, entry]
 
 
-def test_what_was_taken_back_is_not_what_a_later_rollback_returns_to(project):
-    # given a release that served, was replaced by hand, came back with a build, and was rolled back
+def test_a_rollback_does_not_return_to_a_release_that_was_rolled_back(project):
+    # given a release that served, was replaced by hand, served again after a build, and was rolled back
     brewcast(project, "promote", "--yes")
     promoted, old = agree(project)["release"], read_ledger(project / "state/shop")[1]["release"]
     write_products(project, "key3", SEASONAL, "refuse")
@@ -211,7 +211,7 @@ def test_what_was_taken_back_is_not_what_a_later_rollback_returns_to(project):
     brewcast(project, "rollback", "--reason", "bad orders")
     assert agree(project)["release"] == promoted
     brewcast(project, "lift")
-    # then the next rollback goes further back
+    # then the next rollback returns to an older release
     brewcast(project, "rollback")
     assert agree(project)["release"] == read_ledger(project / "state/shop")[0]["release"]
 
@@ -219,25 +219,25 @@ def test_what_was_taken_back_is_not_what_a_later_rollback_returns_to(project):
 # --- the ledger
 
 
-def test_a_release_that_served_twice_is_not_rolled_back_to_itself():
-    # given a release that served before and after another, which was rolled back
+def test_a_rollback_never_leads_to_the_same_release():
+    # given two releases that served in turn, of which one was rolled back
     served = [{"action": "publish", "release": name, "from": None} for name in ("r1", "r2", "r1", "r2")]
     ledger = [*served, {"action": "rollback", "release": "r1", "from": "r2"}]
-    # then there is none to return to, however often it came and went
+    # then no release is left to return to, however often both served
     assert [entry["release"] for entry in promotion.rollback_stack(ledger)] == ["r1"]
     again = [*ledger, {"action": "promote", "release": "r2", "from": "r1"}]
     assert [entry["release"] for entry in promotion.rollback_stack(again)] == ["r1", "r2"]
 
 
-def test_history_tells_who_did_what_when_and_what_was_in_production_then(project):
+def test_history_has_author_time_and_action_and_what_served_at_a_moment(project):
     brewcast(project, "split", "10")
     brewcast(project, "promote", "--yes", "--reason", "a planner said so")
-    told = brewcast(project, "history")
+    output = brewcast(project, "history")
     entries = json.loads(brewcast(project, "history", "--json"))
     assert [entry["action"] for entry in entries] == ["promote", "split", "publish", "publish"]
     assert all(entry["by"] and entry["at"].endswith("+00:00") for entry in entries)
-    assert entries[0]["from"] == entries[1]["release"] and "promoted by hand, a planner said so: not replayed" in told
-    assert told.count("it is no better") == 1  # the verdict of the build, which is no reason of the promotion
+    assert entries[0]["from"] == entries[1]["release"] and "promoted by hand, a planner said so: not replayed" in output
+    assert output.count("it is no better") == 1  # the verdict of the build is not the reason of the promotion
     day = entries[0]["at"][:10]
     (then,) = json.loads(brewcast(project, "history", day, "--json"))
     assert then == entries[0]
@@ -245,8 +245,8 @@ def test_history_tells_who_did_what_when_and_what_was_in_production_then(project
     agree(project)
 
 
-def answered(root, *typed) -> tuple[int, str]:
-    "`brewcast promote` at a terminal where these lines are typed; gives its status and what it showed."
+def run_at_terminal(root, *typed) -> tuple[int, str]:
+    "`brewcast promote` at a terminal with these typed lines. Returns its exit status and output."
     ours, theirs = pty.openpty()
     line = [sys.executable, "-m", "brewcast.cli", "promote", "--source", "shop"]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "BREWCAST_ROOT": str(root)}
@@ -256,26 +256,31 @@ def answered(root, *typed) -> tuple[int, str]:
     return done.returncode, done.stdout + done.stderr
 
 
-def test_a_promotion_is_asked_for_and_what_speaks_against_it_is_said_first(project):
+def test_promote_shows_the_evidence_and_asks_before_it_changes_anything(project):
     before = read_ledger(project / "state/shop")
-    # given a script without a terminal, which has not said yes
-    told = brewcast(project, "promote", fails=True)
-    # then it is told what the gate said, that nothing was changed, and the way out
-    assert "gate       the challenger was not let through (refuse): it is no better" in told
-    assert "nobody can be asked here, so nothing was changed: `brewcast promote --yes`" in told
-    # given a terminal, into which the next command was pasted: that is no yes
-    status, told = answered(project, "brewcast rollback")
-    assert status == 1 and "let the challenger serve? [y/N]" in told and "not promoted: what serves stays" in told
+    # given a script without a terminal and without --yes
+    output = brewcast(project, "promote", fails=True)
+    # then the output has the result of the gate, that nothing was changed, and the way out
+    assert "gate       the challenger was not promoted (refuse): it is no better" in output
+    assert (
+        "there is no terminal to ask for a confirmation, so nothing was changed" in output
+        and "`brewcast promote --yes`" in output
+    )
+    # given a terminal into which the next command was pasted: that is not a yes
+    status, output = run_at_terminal(project, "brewcast rollback")
+    assert (
+        status == 1 and "promote the challenger? [y/N]" in output and "not promoted: production is unchanged" in output
+    )
     assert read_ledger(project / "state/shop") == before
-    # when it is agreed to, then it serves
-    status, told = answered(project, "y")
-    assert status == 0 and f"{before[-1]['challenger']['release']} serves" in told
+    # when the user confirms, then the challenger serves
+    status, output = run_at_terminal(project, "y")
+    assert status == 0 and f"{before[-1]['challenger']['release']} serves" in output
     assert agree(project)["release"] == before[-1]["challenger"]["release"]
 
 
-def test_a_share_that_is_none_and_a_barred_challenger_are_refused(project):
-    assert "a share is 0" in brewcast(project, "split", "100", fails=True)
-    assert "a share is 0" in brewcast(project, "split", "-1", fails=True)
+def test_an_invalid_share_and_a_barred_challenger_are_refused(project):
+    assert "share is 100; it must be from 0" in brewcast(project, "split", "100", fails=True)
+    assert "share is -1; it must be from 0" in brewcast(project, "split", "-1", fails=True)
     brewcast(project, "promote", "--yes")
     brewcast(project, "rollback")
     assert "there is no challenger" in brewcast(project, "promote", "--yes", fails=True)
@@ -288,7 +293,7 @@ def promote(root) -> dict:
 
 
 def die_before(root, statement: int, action: str) -> int:
-    "Change what serves in a forked process that dies before its n-th SQL statement; gives its exit status."
+    "Change what serves in a forked process that dies before its n-th SQL statement. Returns the exit status."
     child = os.fork()
     if child:
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
@@ -314,7 +319,7 @@ def die_before(root, statement: int, action: str) -> int:
 
 
 @pytest.mark.parametrize("action", ["promote", "rollback"])
-def test_killed_before_any_statement_the_ledger_and_mlflow_say_the_old_or_the_new(project, tmp_path, action):
+def test_killed_before_any_statement_ledger_and_mlflow_agree(project, tmp_path, action):
     before, at, seen = agree(project), 0, []
     while True:
         root = tmp_path / f"at {at}"
@@ -326,12 +331,12 @@ def test_killed_before_any_statement_the_ledger_and_mlflow_say_the_old_or_the_ne
             break
         assert status == -signal.SIGKILL
         at += 1
-    # then nothing was there until the last statement, and everything after it
+    # then the change is visible only after the last statement, and complete
     assert len(seen) > 6 and not any(seen[:-1]) and seen[-1]
 
 
-def test_killed_at_any_moment_the_ledger_and_mlflow_say_the_old_or_the_new(project, tmp_path):
-    "The moments lie close together around the commit, which SQLite makes of several writes to both files."
+def test_killed_at_any_moment_ledger_and_mlflow_agree(project, tmp_path):
+    "The moments are close together around the commit, which SQLite makes of several writes to both files."
     shutil.copytree(project, tmp_path / "measured", symlinks=True)
     begun = time.perf_counter()
     promote(tmp_path / "measured")
@@ -348,8 +353,8 @@ def test_killed_at_any_moment_the_ledger_and_mlflow_say_the_old_or_the_new(proje
         time.sleep(took * generator.uniform(0.3, 1.1))
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
-        seen[agree(root)["action"]] += 1  # reading heals what a kill left half-written: a hot journal is rolled back
-        promotion.rollback("shop", root)  # and it can be written to
+        seen[agree(root)["action"]] += 1  # reading repairs a half-written transaction: SQLite rolls back a hot journal
+        promotion.rollback("shop", root)  # and the ledger can still be written
         agree(root)
         shutil.rmtree(root)
     assert sum(seen.values()) == 40

@@ -1,4 +1,4 @@
-"The ledger, the releases, MLflow's registry, and publish, which may be killed anywhere."
+"Publish: ledger, releases and MLflow's registry agree, even if it is killed at any point."
 
 import contextlib
 import json
@@ -25,8 +25,8 @@ from brewcast.registry.model_registry import read_aliases
 from brewcast.registry.publish import UntrustedDataError, publish
 
 
-def what_is_there(root: Path) -> dict:
-    "The whole state, but for clocks and MLflow's own numbers and ids."
+def full_state(root: Path) -> dict:
+    "The whole state, without times and without MLflow's own numbers and ids."
     state = root / "state" / "shop"
     with contextlib.closing(sqlite3.connect(state / "mlflow.db")) as database:
         tag = "SELECT value FROM model_version_tags WHERE key = 'content_hash'"
@@ -64,45 +64,45 @@ def project(first, tmp_path):
     return tmp_path / "project"
 
 
-def test_the_first_publish_makes_everything(first):
+def test_the_first_publish_writes_everything(first):
     # given one published build
     entry = read_ledger(first / "state/shop")[0]
     release = read_json(first / "products/shop/package/release/release.json")
-    there = what_is_there(first)
+    state = full_state(first)
     # then the ledger says what serves and why, and everything else agrees with it
     assert entry["n"] == 1 and entry["from"] is None and entry["action"] == "publish" and entry["build_key"] == "key1"
     assert (entry["release"], entry["recipe"], entry["cutoff"]) == (release["release"], SEASONAL, "2024-04-30")
     assert entry["train_through"] == "2024-04-30" and entry["verdict"] == VERDICTS["promote"]
     assert entry["model_hash"] == sha256(first / "products/shop/forecast/model.joblib")
-    assert there["current"] == f"releases/{release['release']}"
-    assert there["aliases"] == {"champion": entry["model_hash"][:12]}
+    assert state["current"] == f"releases/{release['release']}"
+    assert state["aliases"] == {"champion": entry["model_hash"][:12]}
     assert folder_hashes(first / "state/shop/current") == folder_hashes(first / "products/shop/package/release")
-    assert f"forecasts/2024-04-30-{release['release']}.parquet" in there["files"]
+    assert f"forecasts/2024-04-30-{release['release']}.parquet" in state["files"]
 
 
-def test_publishing_again_does_nothing_and_says_so(project):
-    before = what_is_there(project), (project / "state/shop/ledger.db").read_bytes()
+def test_publishing_again_changes_nothing_and_says_so(project):
+    before = full_state(project), (project / "state/shop/ledger.db").read_bytes()
     again = publish("shop", project)
     assert again["changed"] == [] and "nothing to publish" in again["message"]
-    assert (what_is_there(project), (project / "state/shop/ledger.db").read_bytes()) == before
+    assert (full_state(project), (project / "state/shop/ledger.db").read_bytes()) == before
 
 
-def test_the_same_release_from_another_build_is_no_new_entry(project):
-    # given the same products under another build's key: its code changed, and nothing came of it
+def test_the_same_release_from_another_build_adds_no_entry(project):
+    # given the same products from a build with another key: its code changed, its results did not
     write_products(project, "key2", SEASONAL)
     assert publish("shop", project)["changed"] == []
     assert len(read_ledger(project / "state/shop")) == 1
 
 
-def test_a_promotion_moves_everything_and_keeps_what_was(project):
-    # given another build, whose forest is promoted
-    old = what_is_there(project)
+def test_a_promotion_moves_everything_and_keeps_earlier_files(project):
+    # given another build, which promotes a forest
+    old = full_state(project)
     folder = write_products(project, "key2", FOREST)
     # when it is published
     done = publish("shop", project)
-    # then every part moved, and what served before is still there
+    # then every part has moved, and the earlier files still exist
     assert done["changed"] == ["release", "bento", "forecast", "known", "model", "ledger", "current"]
-    new = what_is_there(project)
+    new = full_state(project)
     kept = {name: digest for name, digest in old["files"].items() if not name.endswith("latest")}
     assert kept.items() <= new["files"].items()
     assert new["ledger"][:1] == old["ledger"] and new["ledger"][1]["from"] == old["ledger"][0]["release"]
@@ -112,12 +112,12 @@ def test_a_promotion_moves_everything_and_keeps_what_was(project):
 
 
 def test_a_refused_candidate_is_the_challenger_and_a_refit_is_an_entry(project):
-    # given a build whose candidate, a forest, was refused; the champion was fitted on new rows
+    # given a build that refused its candidate, a forest, and trained the champion on new rows
     folder = write_products(project, "key2", SEASONAL, "refuse", stores=13, challenger=FOREST)
     # when it is published
     publish("shop", project)
-    # then the champion's recipe serves with its new release, and the candidate is registered, and ready, beside it
-    there, state = what_is_there(project), project / "state/shop"
+    # then the champion's recipe serves with a new release, and the candidate is registered and stored as challenger
+    there, state = full_state(project), project / "state/shop"
     assert [entry["recipe"] for entry in there["ledger"]] == [SEASONAL, SEASONAL]
     last = there["ledger"][1]
     assert last["verdict"]["reason"] == "it is no better"
@@ -129,13 +129,13 @@ def test_a_refused_candidate_is_the_challenger_and_a_refit_is_an_entry(project):
     )
     assert (state / archived_forecast_path(last["challenger"])).exists()
     assert publish("shop", project)["changed"] == []
-    # and when the next one is promoted without a contest, nobody is the challenger any more
+    # and when the next build promotes without a challenger, the alias is removed
     write_products(project, "key3", FOREST)
     publish("shop", project)
-    assert set(what_is_there(project)["aliases"]) == {"champion"}
+    assert set(full_state(project)["aliases"]) == {"champion"}
 
 
-def test_a_challenger_s_share_goes_on_with_the_same_recipes_and_ends_with_others(project):
+def test_a_challengers_share_stays_for_the_same_recipes_and_ends_for_others(project):
     # given a split, and the next month's build of the same two recipes
     write_products(project, "key2", SEASONAL, "refuse", stores=13, challenger=FOREST)
     publish("shop", project)
@@ -143,30 +143,30 @@ def test_a_challenger_s_share_goes_on_with_the_same_recipes_and_ends_with_others
     write_products(project, "key3", SEASONAL, "refuse", stores=14, challenger=FOREST)
     publish("shop", project)
     assert read_ledger(project / "state/shop")[-1]["share"] == 10
-    # when the recipes are others, then the challenger is a shadow first
+    # when the recipes change, then the new challenger starts as a shadow
     write_products(project, "key4", FOREST, stores=14, challenger=SEASONAL)
     publish("shop", project)
     assert read_ledger(project / "state/shop")[-1]["share"] == 0
 
 
-def test_products_of_before_a_rollback_do_not_undo_it(project):
-    # given a promotion that was taken back
+def test_products_built_before_a_rollback_do_not_undo_it(project):
+    # given a promotion that was rolled back
     write_products(project, "key2", FOREST)
     publish("shop", project)
     promotion.rollback("shop", project)
-    # then the old products are not published again, and the next build knows what is barred
-    with pytest.raises(ValueError, match="what serves was changed since the products were built"):
+    # then the old products are not published again, and the next build reads which recipe is barred
+    with pytest.raises(ValueError, match="what serves has changed since the products were built"):
         publish("shop", project)
     left = resolve_inputs("shop", project, "key2")
     assert (left["champion"]["recipe"], left["barred"]) == (SEASONAL, [FOREST])
-    assert what_is_there(project)["aliases"] == {"champion": read_ledger(project / "state/shop")[0]["model_hash"][:12]}
+    assert full_state(project)["aliases"] == {"champion": read_ledger(project / "state/shop")[0]["model_hash"][:12]}
 
 
-# --- killed anywhere
+# --- killed at any point
 
 
 def run_and_die(root: Path, at: int, client_call: str | None = None) -> int:
-    "Publish in a forked process that dies before its at-th effect, or after a call of MLflow's; gives its exit status."
+    "Publish in a forked process that dies before its at-th effect, or after a call of MLflow. Returns the exit status."
 
     def work():
         if client_call is None:
@@ -188,15 +188,15 @@ def run_and_die(root: Path, at: int, client_call: str | None = None) -> int:
 
 @pytest.fixture(scope="module")
 def undisturbed(first, tmp_path_factory):
-    "What a promotion, published in peace, leaves; and how many effects it has."
-    import mlflow.sklearn  # noqa: F401  children are forked from a warm process
+    "The state after a promotion that was published without interruption."
+    import mlflow.sklearn  # noqa: F401  imported once: the children are forked
     import skops.io  # noqa: F401
 
     root = tmp_path_factory.mktemp("undisturbed") / "project"
     shutil.copytree(first, root, symlinks=True)
     write_products(root, "key2", FOREST)
     assert run_and_die(root, 10**9) == 0
-    return what_is_there(root)
+    return full_state(root)
 
 
 def killed_and_healed(first: Path, root: Path, at: int, client_call: str | None = None) -> tuple[int, dict]:
@@ -204,18 +204,18 @@ def killed_and_healed(first: Path, root: Path, at: int, client_call: str | None 
     write_products(root, "key2", FOREST)
     status = run_and_die(root, at, client_call)
     assert status in (0, 9)
-    # what a build sees then is what it saw before, whatever was done already
+    # a build still sees the earlier champion, whatever publish has already written
     assert resolve_inputs("shop", root, "key2")["champion"]["recipe"] == SEASONAL
     assert run_and_die(root, 10**9) == 0
-    return status, what_is_there(root)
+    return status, full_state(root)
 
 
-def test_publish_killed_before_any_of_its_effects_ends_where_an_undisturbed_one_does(first, undisturbed, tmp_path):
+def test_a_publish_killed_before_any_effect_is_completed_by_the_next(first, undisturbed, tmp_path):
     # given a promotion whose publish dies before its first, second, ... effect on the state
     at, died = 0, 0
     while True:
         status, there = killed_and_healed(first, tmp_path / str(at), at)
-        # then the next publish ends in the same ledger, releases, forecasts, links, versions and aliases
+        # then the next publish gives the same ledger, releases, forecasts, links, versions and aliases
         assert there == undisturbed, f"killed before effect {at}"
         shutil.rmtree(tmp_path / str(at))
         died += status == 9
@@ -228,14 +228,14 @@ def test_publish_killed_before_any_of_its_effects_ends_where_an_undisturbed_one_
 @pytest.mark.parametrize(
     "call", ["create_run", "log_param", "create_model_version", "set_registered_model_alias", "search_model_versions"]
 )
-def test_publish_killed_after_a_call_of_mlflow_ends_where_an_undisturbed_one_does(first, undisturbed, tmp_path, call):
+def test_a_publish_killed_after_a_call_of_mlflow_is_completed_by_the_next(first, undisturbed, tmp_path, call):
     _, there = killed_and_healed(first, tmp_path / "project", 0, call)
     assert there == undisturbed
 
 
 @pytest.fixture
 def small_disk(tmp_path):
-    "A project whose state lies on a disk of its own, and a function that leaves so many bytes of it free."
+    "A function that puts a project's state on a small disk and leaves a number of bytes free."
     state = tmp_path / "project/state/shop"
 
     def lay(first, free):
@@ -255,10 +255,10 @@ def small_disk(tmp_path):
 
 
 @pytest.mark.parametrize("kilobytes", [0, 40, 120, 200])
-def test_a_full_disk_is_named_with_what_is_free_and_needed_and_costs_nothing(
+def test_a_full_disk_is_reported_with_free_and_needed_space_and_loses_nothing(
     first, undisturbed, small_disk, tmp_path, kilobytes
 ):
-    # given a promotion, and too little room for it in the state
+    # given a promotion, and too little space for it in the state
     root, said = small_disk(first, kilobytes * 1024), tmp_path / "said"
     write_products(root, "key2", FOREST)
 
@@ -269,36 +269,36 @@ def test_a_full_disk_is_named_with_what_is_free_and_needed_and_costs_nothing(
             said.write_text(str(error))
 
     assert run_in_fork(work) == 0
-    # then it is said where, how much and what to do, in no library's words
+    # then the error says where, how much and what to do, without the text of a library
     state = root / "state/shop"
-    assert re.search("publish has no room.* it takes about 0|MLflow has no room", said.read_text())
-    assert f" MB in {state}, " in said.read_text() and "make room (`make prune`" in said.read_text()
+    assert re.search("publish needs more disk space.* it needs about 0|MLflow needs more disk space", said.read_text())
+    assert f" MB in {state}, " in said.read_text() and "free some space (`make prune`" in said.read_text()
     assert "autoflush" not in said.read_text() and len(said.read_text().splitlines()) == 1
-    # and nothing half-written keeps the room that is left
+    # and no half-written file uses the space
     assert [path for pattern in (".*.tmp", "*/.*.tmp", "*/*/*/.*.tmp") for path in state.glob(pattern)] == []
-    # and with room again the next publish ends where an undisturbed one does
+    # and with enough space the next publish gives the same state as an uninterrupted one
     (state / "filler").unlink()
     assert run_and_die(root, 10**9) == 0
-    assert what_is_there(root) == undisturbed
+    assert full_state(root) == undisturbed
 
 
 # --- what a build may know
 
 
-def test_a_build_does_not_see_its_own_entry(project):
+def test_a_build_does_not_read_its_own_entry(project):
     # given a ledger of two builds
     write_products(project, "key2", FOREST)
     publish("shop", project)
     one, two = read_ledger(project / "state/shop")
-    # then each sees what was there before it, and a third one sees the last
+    # then each reads the entry before its own, and a third build reads the last entry
     assert resolve_inputs("shop", project, "key3")["champion"] == {name: two[name] for name in CHAMPION_KEYS}
     assert resolve_inputs("shop", project, "key2")["champion"] == {name: one[name] for name in CHAMPION_KEYS}
-    # a later build in between: going back to the old data is a new build, which knows the newer champion
+    # with a later build in between, going back to the old data is a new build, which reads the newer champion
     assert resolve_inputs("shop", project, "key1")["champion"]["recipe"] == FOREST
 
 
-def test_nothing_is_published_from_data_that_is_not_trusted_where_something_serves(tmp_path):
-    # given a first release from data that is not trusted: nothing serves yet, so there is nothing to keep
+def test_untrusted_data_is_not_published_if_a_release_serves(tmp_path):
+    # given a first release from untrusted data: it is published, since no release serves yet
     decision = write_products(tmp_path, "k1", SEASONAL) / "monitor/decision.json"
     write_json({"trusted": False, "reason": "prices are in cents"}, decision)
     publish("shop", tmp_path)
@@ -306,16 +306,16 @@ def test_nothing_is_published_from_data_that_is_not_trusted_where_something_serv
     decision = write_products(tmp_path, "k2", FOREST) / "monitor/decision.json"
     write_json({"trusted": False, "reason": "prices are in cents"}, decision)
     before = read_ledger(tmp_path / "state/shop")
-    with pytest.raises(UntrustedDataError, match="prices are in cents; what serves stays"):
+    with pytest.raises(UntrustedDataError, match="prices are in cents; the current release keeps serving"):
         publish("shop", tmp_path)
-    # then what serves stays
+    # then the current release keeps serving
     assert read_ledger(tmp_path / "state/shop") == before and len(before) == 1
-    # and data that was mended goes on
+    # and corrected data is published
     write_json({"trusted": True}, decision)
     assert publish("shop", tmp_path)["entry"]["n"] == 2
 
 
-# --- what is refused
+# --- refused products
 
 
 @pytest.mark.parametrize(
@@ -353,13 +353,16 @@ def one_more_file(folder):
 @pytest.mark.parametrize("change", [other_verdict, other_forecast, other_bento, other_package, one_more_file])
 def test_products_of_two_builds_are_refused_and_change_nothing(project, change):
     # given products, one of which is of another build
-    before = what_is_there(project)
+    before = full_state(project)
     folder = write_products(project, "key2", FOREST)
     change(folder)
-    # then publish refuses, says what to do, and nothing has moved
-    with pytest.raises(ValueError, match="not what package/package.json was made with; build again, `make build"):
+    # then publish refuses, says what to do, and changes nothing
+    with pytest.raises(
+        ValueError,
+        match="does not match package/package.json, so it comes from another build; build again: `make build",
+    ):
         publish("shop", project)
-    assert what_is_there(project) == before
+    assert full_state(project) == before
 
 
 def test_a_release_that_was_changed_is_not_unpickled(project):
@@ -375,7 +378,7 @@ def test_a_broken_ledger_is_not_written_over(project):
     write_products(project, "key2", FOREST)
     harmed = path.read_bytes()[:100] + b"something else" * 1000
     path.write_bytes(harmed)
-    with pytest.raises(ValueError, match="ledger.db is no ledger"):
+    with pytest.raises(ValueError, match="ledger.db is not a ledger"):
         publish("shop", project)
     assert path.read_bytes() == harmed
 
@@ -386,12 +389,12 @@ def test_a_broken_ledger_is_not_written_over(project):
 @pytest.mark.parametrize("harmed", ["current", "bentoml", "mlflow.db", "releases", "forecasts"])
 def test_what_was_deleted_or_harmed_is_made_again(project, harmed):
     # given a state of which one part is gone
-    before, place = what_is_there(project), project / "state/shop" / harmed
+    before, place = full_state(project), project / "state/shop" / harmed
     shutil.rmtree(place) if place.is_dir() and not place.is_symlink() else place.unlink()
     # when the same products are published
     publish("shop", project)
     # then it is there again, and the ledger did not grow
-    assert what_is_there(project) == before
+    assert full_state(project) == before
 
 
 def test_a_newer_code_s_bento_of_the_same_release_replaces_the_older(project):
@@ -406,7 +409,7 @@ def test_a_newer_code_s_bento_of_the_same_release_replaces_the_older(project):
 
 
 def test_a_clone_that_was_moved_keeps_its_models(first, project):
-    # given a copy of the project elsewhere, and the original gone from its own point of view
+    # given a copy of the project in another folder
     where = (
         f"import sys, mlflow; mlflow.set_tracking_uri('sqlite:///state/shop/mlflow.db'); sys.path.insert(0, '{ROOT}')\n"
     )
@@ -418,7 +421,7 @@ def test_a_clone_that_was_moved_keeps_its_models(first, project):
     assert str(first).encode() not in (project / "state/shop/mlflow.db").read_bytes()
 
 
-def test_publish_waits_for_whoever_holds_the_lock(project):
+def test_publish_waits_for_the_lock(project):
     # given another process that holds the source's lock
     code = (
         f"import sys, time; sys.path.insert(0, '{ROOT}')\n"
@@ -427,7 +430,7 @@ def test_publish_waits_for_whoever_holds_the_lock(project):
     )
     holder = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     assert holder.stdout.readline().strip() == "held"
-    # when we publish, we wait until it is free; who holds it already is let in
+    # when we publish, then we wait until the lock is free; a process that has the lock can take it again
     publish("shop", project)
     assert holder.poll() is not None or holder.wait(120) == 0
     with project_lock(project, "shop", "ourselves"):
@@ -445,7 +448,7 @@ def test_bentoml_finds_the_published_bento(tmp_path):
     package["bento"]["files"] = bento_hashes(folder / "package/bento")
     write_json(package, folder / "package/package.json")
     done = publish("shop", tmp_path)
-    # then BentoML's own store, under the state, holds it
+    # then BentoML's store in the state contains it
     environment = isolated_environment(tmp_path / "state/shop/bentoml")
     command = [sys.executable, "-m", "bentoml", "get", "brewcast:latest", "-o", "json"]
     shown = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
