@@ -631,7 +631,8 @@ COMMANDS = {  # name -> (function, help, its arguments: flag and settings for ar
     ),
     "verify": (
         verify_command,
-        "rebuild a run in a clean folder and compare every product (status 0: same, 1: different, 2: cannot rebuild, 3: changed on disk)",
+        "rebuild a run in a clean folder and compare every product; "
+        "status 0: same, 1: different, 2: cannot rebuild, 3: changed on disk",
         (
             "run",
             {
@@ -758,7 +759,7 @@ COMMANDS = {  # name -> (function, help, its arguments: flag and settings for ar
         "process the next month: data, quality, drift, training decision, gate, release, alerts",
         ("--through", {"metavar": "MONTH", "help": "every month up to this one, such as 2012-10"}),
         SOURCE_ARGUMENT,
-        ("--data", {"help": "where the files lie", **PATH_SETTINGS}),
+        ("--data", {"help": "folder or file of the source's data", **PATH_SETTINGS}),
         OVERRIDES_ARGUMENT,
     ),
     "replay": (

@@ -57,7 +57,7 @@ def create_figure(
     "Create an empty figure in the shared style."
     figure = Figure(figsize=(FIGURE_WIDTH_INCHES, height), facecolor="white")
     margins = left_margin + right_margin
-    chart_width = (FIGURE_WIDTH_INCHES - margins - (columns - 1) * margins) / columns
+    chart_width = (FIGURE_WIDTH_INCHES - left_margin - right_margin - (columns - 1) * margins) / columns
     gap = margins / chart_width  # matplotlib wants the gap in units of the chart's width
     figure.subplots_adjust(
         left_margin / FIGURE_WIDTH_INCHES,

@@ -106,7 +106,7 @@ def check_table(
     table: pd.DataFrame | pa.Table,  # has at least the schema's columns
     schema: pan.DataFrameSchema,  # the contract; its name is the name of the table
 ) -> pa.Table:  # the schema's columns in its order and types
-    "Refuse a table that breaks its contract. Raises ValueError with the table, the column, the count and the first bad row."
+    "Refuse a table that breaks its contract. Raises ValueError with table, column, number of bad rows and first bad row."
     name = schema.name
     if isinstance(table, pd.DataFrame):
         table = pa.Table.from_pandas(table, preserve_index=False)

@@ -99,7 +99,7 @@ def check_utf8_name(
     except UnicodeDecodeError:
         name = os.fsencode(path).decode(errors="backslashreplace")
         raise ValueError(
-            f"{name}: its name is not UTF-8, so Brewcast cannot record it: rename it (`mv` in its folder), or move it away"
+            f"{name}: its name is not UTF-8, so Brewcast cannot record it: rename it (`mv` in its folder), or remove it"
         ) from None
     return path
 

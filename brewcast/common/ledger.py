@@ -139,7 +139,7 @@ def archived_forecast_path(
 def store_month_versions_path(
     entry: dict,  # an entry of the ledger, or any dict with its `cutoff` and `release`
 ) -> str:  # relative to state/<source>
-    "The path of the store-months in all versions available at an entry. `model.features.record_versions` adds to them."
+    "The path of the store-months in all their versions up to an entry; the stage `features` adds new versions."
     return f"known/{entry['cutoff']}-{entry['release']}.parquet"
 
 

@@ -226,7 +226,7 @@ def _parse_executor_settings(text):
 
 
 def _fill_placeholders(value, env):
-    "The value with each placeholder replaced by its parameter. A value that is one placeholder gets the parameter's type."
+    "Replace each placeholder by its parameter. A value that is only one placeholder gets the type of the parameter."
     if isinstance(value, dict):
         return {key: _fill_placeholders(item, env) for key, item in value.items()}
     if not isinstance(value, str):
@@ -488,7 +488,8 @@ def _value_problem(path: str, value, default) -> str:
             f"{path} is {value!r}, but must be a file of the project: Brewcast neither watches nor records other files"
         )
     if path == "data" and _is_outside_project(value):
-        return f"data is {value!r}, but must be a folder of the project, or a link: `make run DATA={value}` creates the link"
+        remedy = f"`make run DATA={value}` creates the link"
+        return f"data is {value!r}, but must be a folder of the project, or a link: {remedy}"
     return ""
 
 
@@ -624,7 +625,7 @@ TELEMETRY_OFF = {  # no tool sends usage data or looks for updates
 def check_project_path(
     root: Path,  # the project
 ):
-    "Raise ValueError for a path that a tool cannot use: MLflow and papermill interpret %, ? and {, and PATH is split at colons."
+    "Raise ValueError for a path that a tool cannot use: MLflow and papermill interpret %, ? and {, and PATH splits at colons."
     if characters := sorted(set(str(root)) & set('%?:{}"$`\\\n\t')):
         shown = " and ".join(map(repr, characters))
         raise ValueError(

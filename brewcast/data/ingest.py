@@ -456,15 +456,16 @@ def count_rows(
             sources[table] = (f"_staged_{table}", good_lines, list(table_files[table]))
         if not query.tables:
             sources[query.path.name] = (judged, judged, [query.path.name])
+    quarantined = _counts_by_file(con, "SELECT file, count(DISTINCT line) FROM _quarantine GROUP BY ALL")
     counts_by_table: dict[str, dict] = {}
     for table, (read, good, files) in sources.items():
-        is_table = f'"table" = {quote_literal(table)}'
         rows_read = _counts_by_file(con, f"SELECT _file, count(*) FROM {quote_name(read)} GROUP BY ALL")
         rows_in = _counts_by_file(
             con, f"SELECT _file, count(*) FROM {quote_name(good)} WHERE _reason IS NULL GROUP BY ALL"
         )
-        quarantined = _counts_by_file(con, "SELECT file, count(DISTINCT line) FROM _quarantine GROUP BY ALL")
-        left_out = _counts_by_file(con, f"SELECT file, count(*) FROM _filtered WHERE {is_table} GROUP BY ALL")
+        left_out = _counts_by_file(
+            con, f'SELECT file, count(*) FROM _filtered WHERE "table" = {quote_literal(table)} GROUP BY ALL'
+        )
         counts_by_table[table] = {}
         for file in files:
             counts = {

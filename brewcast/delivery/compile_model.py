@@ -90,21 +90,21 @@ def check_parity(
     tolerance: float = RELATIVE_TOLERANCE,  # largest allowed relative difference
 ) -> dict:  # rows: number of compared rows; largest_difference: relative
     "Predict with both models. Raises ValueError if the compiled model differs from the fitted one."
+    numbers, categories = compiled.description["numbers"], compiled.description["categories"]
     rows = rows.reset_index(drop=True)
-    rows = rows.reindex(columns=[*rows, *(name for name in compiled.description["numbers"] if name not in rows)])
-    with np.errstate(all="ignore"):
-        fitted = np.asarray(model.predict(rows[FEATURES]), dtype=float)
-        got = compiled.predict(
-            *feature_arrays(rows, compiled.description["numbers"], compiled.description["categories"])
-        )
-        apart = np.abs(got - fitted) / np.maximum(np.abs(fitted), 1e-300)
-    is_equal = (got == fitted) | (np.isnan(got) & np.isnan(fitted))
-    difference = np.where(is_equal, 0.0, np.nan_to_num(apart, nan=np.inf))
+    rows = rows.reindex(columns=[*rows, *(name for name in numbers if name not in rows)])
+    with np.errstate(all="ignore"):  # hard rows divide by zero and overflow, in both models alike
+        expected = np.asarray(model.predict(rows[FEATURES]), dtype=float)
+        predicted = compiled.predict(*feature_arrays(rows, numbers, categories))
+        difference = np.abs(predicted - expected) / np.maximum(np.abs(expected), 1e-300)  # never divides by 0
+    is_equal = (predicted == expected) | (np.isnan(predicted) & np.isnan(expected))
+    difference = np.where(is_equal, 0.0, np.nan_to_num(difference, nan=np.inf))
     wrong_rows = np.flatnonzero(difference > tolerance)
     if wrong_rows.size:
         first = int(wrong_rows[0])
         raise ValueError(
             f"the compiled model differs from the fitted one in {wrong_rows.size} of {format_count(len(rows), 'row')} "
-            f"by more than {tolerance:g}: row {first} gets {got[first]:g} instead of {fitted[first]:g}; it is not packaged"
+            f"by more than {tolerance:g}: row {first} gets {predicted[first]:g} instead of {expected[first]:g}; "
+            "it is not packaged"
         )
     return {"rows": len(rows), "largest_difference": float(difference.max(initial=0.0))}

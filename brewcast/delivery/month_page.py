@@ -217,7 +217,7 @@ def largest_changes(
 def earlier_forecast(
     previous_forecast: pd.DataFrame | None,  # an archived forecast, columns as `forecast`
     target: pd.Timestamp,  # the month of today's forecast
-) -> tuple[str, pd.DataFrame]:  # "outcome", "revision" or ""; by store: previous_forecast, _lower, _upper
+) -> tuple[str, pd.DataFrame]:  # outcome, revision or ""; by store: previous_forecast, previous_lower, previous_upper
     "The archived forecast of the month that has ended, or else an earlier one of the same month."
     if previous_forecast is not None:
         for kind, month in {"outcome": target - pd.DateOffset(months=1), "revision": target}.items():

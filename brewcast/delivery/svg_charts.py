@@ -60,7 +60,9 @@ def sparkline(
     return Markup(f'<svg {attributes} aria-label="{label}"><path class="sl" d="{path}"/>{bar}{dot}</svg>')
 
 # %% ../../nbs/delivery/svg_charts.ipynb #6bab3c1d
-WIDE_CHART = 500  # pixels: a chart wider than this has room for longer and more labels; the page draws 350 and 1000
+WIDE_CHART = (
+    500  # pixels: a chart wider than this has room for longer and more labels; the page draws 350 and about 1000
+)
 Y_LABEL_WIDTH = 46  # pixels left of the plot, for the numbers of the y axis
 X_LABEL_HEIGHT = 24  # pixels below the plot, for the months
 LABEL_GAP = 16  # pixels between two labels above each other, so that none covers another

@@ -15,8 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 # %% ../../nbs/serving/api_models.ipynb #a005c9fe
 MAX_STORES = 10_000  # ids in one request
 MAX_BODY_BYTES = 2_000_000  # 10,000 ids of 200 characters each
-MAX_ERROR_FIELDS = 20  # wrong fields that one answer names; chosen, not measured: enough to see a pattern
-STRICT_CONFIG = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+MAX_ERROR_FIELDS = 20  # wrong fields that one answer names; no measurement is recorded
+STRICT_CONFIG = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)  # no unknown field, other type or NaN
 
 
 class Plan(BaseModel):

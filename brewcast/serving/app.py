@@ -227,7 +227,7 @@ PAGES = {  # paths that answer GET
 FORECAST_USAGE = 'POST /forecast {"store_ids": ["..."], "plan": {...}} as application/json'
 PROBE_PATHS = {"/livez", "/healthz", "/readyz", "/metrics"}  # requested every few seconds: counted, not logged
 PROTECTED_PATHS = {"/forecast", "/versions", "/metrics"}  # need a key if the service has a file of keys
-LAG_CHECK_SECONDS = 0.05  # between two checks of the event loop's delay; chosen, not measured
+LAG_CHECK_SECONDS = 0.05  # between two checks of the event loop's delay; no measurement is recorded
 KEYS_CHECK_SECONDS = 1  # between two checks of the file of keys
 JSON_CONTENT_TYPE = b"application/json"
 TEXT_CONTENT_TYPE = prometheus_client.CONTENT_TYPE_LATEST.encode()
@@ -311,7 +311,7 @@ class Application:
         self.log_event("info", "serves", champion=serving.champion.name, share=serving.share, entry=serving.entry)
         gc.collect()
         gc.freeze()  # model and rows stay: a garbage collection over them would be a request's slowest moment
-        gc.set_threshold(50_000, 20, 50)  # fewer collections than Python's default, for the same reason
+        gc.set_threshold(50_000, 20, 50)  # fewer collections than Python's default of 700, 10, 10
 
     def count_lost(
         self,

@@ -111,8 +111,8 @@ def _varint(packed: bytes, position: int) -> tuple[int, int]:  # the number, and
 
 # %% ../../nbs/serving/online_store.ipynb #c3e22710
 MAX_ROW_AGE = timedelta(days=45)  # the same as the views' ttl in feature_repo/definitions.py
-SECONDS_PER_ROW = 0.0005  # added to the timeout for each row of a read; chosen, not measured
-FAILURE_PAUSE_SECONDS = 1.0  # after a failure, before the store is contacted again; chosen, not measured
+SECONDS_PER_ROW = 0.0005  # added to the timeout for each row of a read; no measurement is recorded
+FAILURE_PAUSE_SECONDS = 1.0  # after a failure, before the store is contacted again; no measurement is recorded
 
 
 class OnlineRows:

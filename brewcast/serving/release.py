@@ -98,7 +98,7 @@ def _open_trees(path):
 
     onnxruntime.disable_telemetry_events()
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1  # a request has few rows, so threads cost more than they save
+    options.intra_op_num_threads = 1  # one thread: a request has few rows
     options.inter_op_num_threads = 1
     options.log_severity_level = 3  # errors only
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])

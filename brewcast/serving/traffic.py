@@ -71,7 +71,7 @@ class ServingState:
         return json.dumps(answer).encode(), line_prefix(answer, role, release.hashes[i])
 
 # %% ../../nbs/serving/traffic.ipynb #0f3f929b
-MAX_LOADED_RELEASES = 4  # kept in memory; chosen, not measured: champion and challenger, before and after a change
+MAX_LOADED_RELEASES = 4  # kept in memory, so that a rollback does not load; no measurement is recorded
 
 
 class NothingPublished(Exception):

@@ -171,7 +171,9 @@ def _build_panel(release, store_month, unit):
         title, *text = what_if_text(planned_answer, requested_answer, shares, unit)
         past = store_month[store_month["store_id"] == store.value].set_index("month")["quantity_sold"].sort_index()
         past.index = pd.to_datetime(past.index)
-        past = past[past.index < planned_answer["month"]].tail(13)  # a year, and the same month of the year before
+        past = past[past.index < planned_answer["month"]].tail(
+            13
+        )  # 13 months: the forecast's month of the year before is among them
         picture.value = png_bytes(plot_what_if(past, planned_answer, requested_answer, plan.label))
         caption.value = f'<div style="line-height: 1.5"><b>{escape(title)}</b><br>{escape(" ".join(text))}</div>'
 

@@ -97,14 +97,14 @@ def test_a_missing_category_is_empty_text_and_a_missing_number_is_nan():
 
 def test_a_compiled_model_that_differs_is_not_packaged(tmp_path, monkeypatch):
     # given a compiler that writes a wrong mean
-    compiled = module.compile_model
+    compile_correctly = module.compile_model
 
-    def wrongly(model, numbers, folder):
-        found = compiled(model, numbers, folder)
-        found.description["forest"]["mean"][0] += 1
-        return found
+    def compile_wrongly(model, numbers, folder):
+        compiled = compile_correctly(model, numbers, folder)
+        compiled.description["forest"]["mean"][0] += 1
+        return compiled
 
-    monkeypatch.setattr(module, "compile_model", wrongly)
+    monkeypatch.setattr(module, "compile_model", compile_wrongly)
     # then the release is refused; the error says how many rows differ, of how many
     products = make_products(tmp_path / "products")
     (tmp_path / "release").mkdir()

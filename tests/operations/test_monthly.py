@@ -103,7 +103,7 @@ def shop(tmp_path_factory):
 
 def test_the_first_month(shop):
     done = shop.run("make month SOURCE=shop THROUGH=2023-03", timeout=900)
-    assert re.search(r"(?m)^2023-03  no forecast of it had served; ", done.out)
+    assert re.search(r"(?m)^2023-03  no forecast of this month had served; ", done.out)
     (entry,), (record,) = read_ledger(shop.state), shop.records()
     assert entry["cutoff"] == "2023-03-31" and record["status"] == "published"
     # no data from the future was read

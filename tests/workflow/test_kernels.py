@@ -134,16 +134,16 @@ sys.path[:0] = ["{ROOT}/tests"]
 from pathlib import Path
 import pandas as pd
 from brewcast.common.core import write_parquet
-from brewcast.model.feature_store import materialise, online_rows, point_in_time
+from brewcast.model.feature_store import materialize_features, online_rows, point_in_time_join
 from tables import all_tables, make_lines, make_plan
 folder = Path("features"); folder.mkdir(exist_ok=True)
 tables = all_tables(make_lines(), make_plan())
 for name, table in tables.items():
     write_parquet(table, folder / f"{{name}}.parquet")
 history = tables["history"]
-materialise(folder.resolve(), "toy", history.event_timestamp.max().tz_localize(None))
+materialize_features(folder.resolve(), "toy", history.event_timestamp.max().tz_localize(None))
 decisions = history[["series_id", "created"]].rename(columns={{"created": "decided_at"}}).reset_index(drop=True)
-joined = point_in_time(folder.resolve(), "toy", decisions)
+joined = point_in_time_join(folder.resolve(), "toy", decisions)
 online = online_rows(folder.resolve(), "toy", sorted(set(history.series_id)))
 pd.testing.assert_series_equal(joined.rate_last, history.rate_last.reset_index(drop=True))
 len(joined), int(online.rate_last.notna().sum()) > 0
@@ -329,8 +329,8 @@ BUILD = """
 import asyncio, os, sys, time
 from brewcast.workflow import kernels
 
-kernels.start({}, ["ipykernel.kernelapp"])
-manager = kernels.Manager(kernel_name="python3")
+kernels.start_warm_process({}, ["ipykernel.kernelapp"])
+manager = kernels.ForkKernelManager(kernel_name="python3")
 asyncio.run(manager.start_kernel())
 print(kernels._warm_process.process.pid, manager.provisioner.process.pid, flush=True)
 time.sleep(600)

@@ -35,7 +35,7 @@ def test_activate_sets_the_tools_variables_in_every_shell(tmp_path):
         "BREWCAST_SOURCE BREWCAST_FEATURES PLOOMBER_ENV_FILENAME MLFLOW_TRACKING_URI BENTOML_HOME JUPYTER_CONFIG_PATH"
     )
     for shell in shells:
-        script = f". ./activate && for n in {names}; do eval echo \\$n=\\$$n; result; command -v ploomber"
+        script = f". ./activate && for n in {names}; do eval echo \\$n=\\$$n; done; command -v ploomber"
         result = subprocess.run(
             [shell, "-c", script], cwd=root, env=project_environment(root), capture_output=True, text=True
         )
@@ -50,7 +50,7 @@ def test_activate_sets_the_tools_variables_in_every_shell(tmp_path):
     for shell in shells:
         notebook, module = root / "nbs/common/text.ipynb", root / "brewcast/common/text.py"
         text, before = (ROOT / "nbs/common/text.ipynb").read_text(), module.read_text()
-        notebook.write_text(text.replace('"def compact(', '"def compact(:'))
+        notebook.write_text(text.replace('"def compact_number(', '"def compact_number(:'))
         script = [shell, "-c", ". ./activate && nbdev_export"]
         result = subprocess.run(script, cwd=root, env=project_environment(root), capture_output=True, text=True)
         assert (
