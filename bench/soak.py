@@ -258,7 +258,7 @@ async def measure_command(project: Project, checks: AnswerChecks, words: list[st
         "to": after["release"],
         "stores": len(checks.new_at),
         "status": status,
-        "said": output,
+        "output": output,
     }
     if status or after["n"] == before["n"]:
         checks.fail(f"{name} failed", output)
