@@ -6,7 +6,7 @@ Two recipes are replayed over the last two years of every built source. Their er
 equal models: blocks of three months are drawn with replacement, and in each block a coin decides which model gets which
 errors. Stores of a block stay together, and so do their common shocks. In every month, the gate compares the last twelve
 months with its own functions and the settings of env.yaml, and a promoted candidate is the champion from then on. A better
-candidate is one whose errors are all reduced. "strangers" are a forest and a baseline, "siblings" two forests with
+candidate is one whose errors are all reduced. A pair is a forest and a baseline, or two forests with
 different seeds.
 """
 
@@ -50,7 +50,7 @@ def pair_errors(products: Path, pair: str) -> pd.DataFrame:
     params = {k: v for k, v in card["recipe"]["params"].items() if k in ("partner", "weight", "min_samples_leaf")}
     forest = {"name": "forest", "params": params | {"n_estimators": TREES, "seed": 0}}
     sibling = {"name": "forest", "params": forest["params"] | {"seed": 1}}
-    other = sibling if pair == "siblings" else best_baseline(rows, cutoffs)
+    other = sibling if pair == "two forests" else best_baseline(rows, cutoffs)
     predictions = []
     sizes = backtest_recipes({"champion": {"name": "seasonal", "params": {}}}, rows, cutoffs)
     groups = sizes[sizes.judged][["series_id", "cutoff", "country", "size"]]
@@ -126,7 +126,7 @@ def main() -> None:
     start = time.monotonic()
     gate = read_env(ROOT)["gate"] | {"coverage": 0.8}
     sources = [path for path in sorted(args.products.iterdir()) if (path / "train/rows.parquet").exists()]
-    tasks = [(path, pair, gate, args.years) for path in sources for pair in ("strangers", "siblings")]
+    tasks = [(path, pair, gate, args.years) for path in sources for pair in ("forest and baseline", "two forests")]
     with ProcessPoolExecutor(2) as pool:
         table = pd.DataFrame(pool.map(measure, *zip(*tasks, strict=True)))
     table = pd.concat([table, table.groupby("pair").mean(numeric_only=True).reset_index().assign(source="all")])

@@ -99,7 +99,9 @@ class AnswerChecks:
             if not self.is_split:
                 self.fail("two versions in an answer outside of a split", f"{body[:200]!r}")
         for store, version in versions:
-            self.record_version(store, version, sent, now)
+            # the champion also answers plans for a challenger that uses none: such an answer is no step back
+            if not (has_plan and self.may_refuse_plans):
+                self.record_version(store, version, sent, now)
             self.counts[version] += 1
 
     def record_version(self, store: str, version: str, sent: float, now: float) -> None:
@@ -256,7 +258,7 @@ async def measure_command(project: Project, checks: AnswerChecks, words: list[st
         "to": after["release"],
         "stores": len(checks.new_at),
         "status": status,
-        "said": output,
+        "output": output,
     }
     if status or after["n"] == before["n"]:
         checks.fail(f"{name} failed", output)

@@ -328,7 +328,7 @@ def check_copied_months(
     sums = rows.pivot(index="month", columns=["store_id", "nth"], values="sums")
     n_rows = rows.groupby("month").size()
     findings = []
-    shares = {}  # by month: see `_copied_shares`
+    shares = {}  # by month: a series, by earlier month, of the share of rows with the same sums
     for month in months:
         before = month - pd.DateOffset(months=1)
         for each in (before, month):
