@@ -65,7 +65,8 @@ def baseline_errors(
     errors = []
     for month, part in scored.groupby("month"):
         if part.has_own_season.mean() >= 0.5:
-            bias, wape = bias_error(part.actual, part.forecast), wape_error(part.actual, part.forecast)
+            bias = bias_error(part.actual, part.forecast)
+            wape = wape_error(part.actual, part.forecast)
             errors.append({"month": month, "bias": bias, "wape": wape, "n": len(part)})
     return pd.DataFrame(errors, columns=["month", "bias", "wape", "n"]).astype({"month": "datetime64[us]"})
 

@@ -125,7 +125,8 @@ def compare_errors(
 ) -> dict:  # gain, p_value, months_won, months, WAPE of both, and groups with loss and p_value, largest loss first
     "The figures of the errors that a verdict is based on."
     is_total = errors.index.get_level_values("kind") == "all"
-    total, by_group = errors[is_total], errors[~is_total].groupby(level=["kind", "group"])
+    total = errors[is_total]
+    by_group = errors[~is_total].groupby(level=["kind", "group"])
     sums = total.sum()
     groups = [
         {
@@ -188,7 +189,8 @@ def _check_same_recipe(figures: dict, gate: dict) -> tuple | None:
 
 def _check_cutoff_count(figures: dict, gate: dict) -> tuple | None:
     "A few months are not enough evidence."
-    months, needed = figures["months"], gate["fewest_cutoffs"]
+    months = figures["months"]
+    needed = gate["fewest_cutoffs"]
     if months >= needed:
         return None
     reason = f"{format_count(months, 'month')} with an outcome, {needed} are needed ({figures['wapes']})"

@@ -247,7 +247,8 @@ def _season_of_year(
     then = pd.concat([lag(season_rate, year + months) for months in (1, 2, 3)], axis=1, keys=(1, 2, 3))
     now = pd.concat([lag(rate, months) for months in (1, 2, 3)], axis=1, keys=(1, 2, 3))
     has_begun = lag(rate.notna().groupby(level="series_id").cummax().astype(float), year + 3).eq(1)
-    in_then, in_both = then.notna(), then.notna() & now.notna()
+    in_then = then.notna()
+    in_both = in_then & now.notna()
     same_months = in_both.any(axis=1) & (in_then == now.notna()).all(axis=1)  # closed in the same months
     has_enough = in_then.all(axis=1) | (has_begun & ((in_then.sum(axis=1) >= 2) | same_months))
     # a month that is missing in one of the years is left out of both
@@ -271,7 +272,8 @@ def pooled_season(
 
 def _pooled_season_of_year(rate: pd.Series, group: pd.Series, min_series: int, year: int) -> pd.Series:
     "The pooled season of one or two years ago (`year` is 12 or 24 months), by (series_id, target month)."
-    month, before = lag(rate, year), mean_of_lags(rate, range(year + 1, year + 4))
+    month = lag(rate, year)
+    before = mean_of_lags(rate, range(year + 1, year + 4))
     has_both = month.notna() & before.notna()
     frame = pd.DataFrame({"month_sum": month, "before_sum": before})[has_both]
     target = rate.index.get_level_values("month")
@@ -292,7 +294,9 @@ def baseline_rates(
 ) -> pd.DataFrame:  # RATE_FEATURES, units per trading unit; has_own_season (0 or 1)
     "The forecasts of the baselines for each target month, as rates."
     season_rates = season_rates or mask_outliers(rate)
-    last, mean3, last_year = lag(rate, 1), mean_of_lags(rate, range(1, 4)), lag(season_rates[12], 12)
+    last = lag(rate, 1)
+    mean3 = mean_of_lags(rate, range(1, 4))
+    last_year = lag(season_rates[12], 12)
     own = own_season(rate, season_rates)
     pooled = pooled_season(rate, group, season_rates=season_rates)
     return pd.DataFrame(
@@ -313,7 +317,8 @@ def history_features(
     "What the past of a series and of its peers says at each cutoff; ratios are natural logarithms."
     rate = grid.rate
     season_rates = mask_outliers(rate)
-    before, year = mean_of_lags(rate, range(1, 4)), mean_of_lags(rate, range(1, 13))
+    before = mean_of_lags(rate, range(1, 4))
+    year = mean_of_lags(rate, range(1, 13))
     table = baseline_rates(rate, grid.country, season_rates)
     for months in (1, 2, 3, 12):
         table[f"log_lag_{months}"] = np.log(lag(season_rates[12] if months == 12 else rate, months) / before)
@@ -464,7 +469,8 @@ def feature_tables(
 ) -> dict[str, pd.DataFrame]:  # history, ahead and profile: series_id, event_timestamp, created, features
     "All features of every cutoff."
     grid = month_grid(store_month, plan, calendar)
-    history, closures = history_features(grid), seasonal_closures(grid, calendar)
+    history = history_features(grid)
+    closures = seasonal_closures(grid, calendar)
     is_open = lag(is_open_at_cutoff(grid, calendar).astype(float), 1).eq(1) & history.rate_mean3.notna()
     has_row = (is_open | closures.reopens).to_numpy()
     tables = {
@@ -720,7 +726,8 @@ def outlier_season_report(
     rows = []
 
     def add(series_id: str, month: pd.Timestamp, kind: str, other_season: pd.Series) -> None:
-        ratio, otherwise = float(seasons["used"][series_id, target]), float(other_season[series_id, target])
+        ratio = float(seasons["used"][series_id, target])
+        otherwise = float(other_season[series_id, target])
         if abs(math.log(ratio / otherwise)) > MIN_REPORTED_LOG_RATIO:
             row = {"series_id": series_id, "month": f"{month:%Y-%m}", "kind": kind}
             rows.append(row | {"ratio": ratio, "otherwise": otherwise})

@@ -111,11 +111,13 @@ def learn_scales(
     rows: pd.DataFrame,  # of `calibration_rows`
 ) -> tuple[dict, np.ndarray]:  # ({"group_scales", "store_factors", "mean_distance", "slope"}, scale of each row)
     "The scales of groups, stores and distance, and the scale of each row without its own error."
-    error, group = abs_log_error(rows), history_group(rows)
+    error = abs_log_error(rows)
+    group = history_group(rows)
     by_group = group_scales(error, rows.month, group)
     relative = pd.Series(error / by_group[group], rows.index)  # the error, relative to its group's scale
     by_store = relative.groupby(rows.series_id)
-    total, n = by_store.transform("sum"), by_store.transform("count")
+    total = by_store.transform("sum")
+    n = by_store.transform("count")
     distance = distance_to_seasonal(rows)
     mean_distance = float(distance.mean())
     scales = {
@@ -173,7 +175,8 @@ def calibrate(
             "quantiles": np.full(len(HISTORY_GROUPS), DEFAULT_HALF_WIDTH),
         }
     scales, scale = learn_scales(rows)
-    score, group = abs_log_error(rows) / scale, history_group(rows)
+    score = abs_log_error(rows) / scale
+    group = history_group(rows)
     weight = month_weights(rows.month, group)
     months = month_weights(rows.month, np.zeros(len(rows), dtype=int)).sum()
     share = 1 - miss_rate * months / (months + FUTURE_MONTHS)

@@ -48,7 +48,8 @@ def quality_report(
     from evidently.tests import eq, gte, lte
 
     months = sorted(store_month.month.unique())
-    last, before = months[-1], months[-2:][0]  # before is the last itself where there is one month only
+    last = months[-1]
+    before = months[-2:][0]  # the last itself where there is one month only
     names = ["quantity_sold", "price", "weather", "promotion_share"]
     columns = [name for name in names if store_month[name].notna().any()]
     month = store_month[store_month.month == last][["series_id", *columns]].reset_index(drop=True)
@@ -179,7 +180,8 @@ def decide_training(
 ) -> dict:  # retrain, train_through, rule, reason, trusted, findings, figures
     "Whether to train a model, and through which month."
     stops = [finding for finding in findings if finding["level"] == "stop"]
-    train_through, age = None, None
+    train_through = None
+    age = None  # of the serving model, in months
     alarms = chart_table.iloc[:0]
     if champion:
         train_through = pd.Timestamp(champion["train_through"])
