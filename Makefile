@@ -1,4 +1,4 @@
-# `make` lists what there is. SOURCE chooses the source, DATA says where its files lie.
+# `make` lists all targets. SOURCE is the source to work on, DATA the folder or file of its data.
 SOURCE ?= simulated
 DATA ?=
 PORT ?= 3000
@@ -6,159 +6,159 @@ RUN ?=
 KEEP ?= 10
 PYTHON ?= python3
 
-# Every other name=value on the command line is a parameter of this run: `make run train.seed=1`.
-# One that nobody knows is refused, with the nearest right name, before anything runs.
+# Every other name=value on the command line overrides a parameter for this run: `make run train.seed=1`.
+# An unknown name is refused before anything runs; the error suggests the most similar name.
 VARIABLES := SOURCE DATA PORT RUN STORE MONTH FILE TO WITHOUT_DATA REPLACE KEEP DRY THROUGH SINCE ONLY PYTHON PYTHONS
-GIVEN := $(strip $(filter-out $(VARIABLES:%=%=%),$(foreach word,$(MAKEOVERRIDES),$(if $(findstring =,$(word)),$(word)))))
-ifneq ($(and $(GIVEN),$(filter-out run build why month replay,$(MAKECMDGOALS))),)
-$(error $(GIVEN): no such variable; there are $(VARIABLES), and for run, build, why, month and replay the parameters of env.yaml)
+OVERRIDES := $(strip $(filter-out $(VARIABLES:%=%=%),$(foreach word,$(MAKEOVERRIDES),$(if $(findstring =,$(word)),$(word)))))
+ifneq ($(and $(OVERRIDES),$(filter-out run build why month replay,$(MAKECMDGOALS))),)
+$(error $(OVERRIDES): no such variable; the variables are $(VARIABLES); run, build, why, month and replay also take the parameters of env.yaml)
 endif
-# What only some targets take, the others refuse, and do not leave it out in silence.
-TAKERS := DATA:run:month ONLY:run PORT:serve:ui:lab RUN:verify STORE:trace MONTH:trace FILE:trace:restore TO:backup \
+# Some variables are for some targets only: variable:target:target. Other targets refuse them instead of ignoring them.
+USED_BY := DATA:run:month ONLY:run PORT:serve:ui:lab RUN:verify STORE:trace MONTH:trace FILE:trace:restore TO:backup \
 	WITHOUT_DATA:backup REPLACE:restore KEEP:prune DRY:prune THROUGH:month:replay SINCE:replay
 refuse = $(if $(and $(findstring command,$(origin $(1))),$($(1)),$(filter-out $(2),$(or $(MAKECMDGOALS),help))),\
-	$(error $(1)=$($(1)) is taken by $(foreach target,$(2),`make $(target)`) only))
-$(foreach taker,$(TAKERS),$(call refuse,$(firstword $(subst :, ,$(taker))),$(wordlist 2,9,$(subst :, ,$(taker)))))
-CHANGED := $(foreach given,$(GIVEN),'$(given)')
+	$(error $(1)=$($(1)) is only for $(foreach target,$(2),`make $(target)`)))
+$(foreach use,$(USED_BY),$(call refuse,$(firstword $(subst :, ,$(use))),$(wordlist 2,9,$(subst :, ,$(use)))))
+QUOTED_OVERRIDES := $(foreach override,$(OVERRIDES),'$(override)')
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 PY := .venv/bin/python
-ASK_VERSION := -c 'import platform; print(platform.python_version())' </dev/null 2>/dev/null
+PRINT_VERSION := -c 'import platform; print(platform.python_version())' </dev/null 2>/dev/null
 BREWCAST := env BREWCAST_ROOT= $(PY) -m brewcast.cli
 ACTIVATE := set -- "$(SOURCE)"; . ./activate
 
 ##@ Use
 .PHONY: help run build why month replay verify trace history compare backup restore prune publish summary page lab serve ui
-help: ## What there is (this)
+help: ## List all targets (this list)
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' Makefile
 	@echo; echo "  SOURCE=name (default simulated), DATA=folder: make run SOURCE=walmart DATA=../shared/data/walmart"
 
-run: .venv/ready ## From a clone to a published forecast: environment, data, build, publish, summary (ONLY=train: that stage alone)
-	@exec $(BREWCAST) run --source "$(SOURCE)" --data "$(DATA)" $(if $(ONLY),--only "$(ONLY)") $(CHANGED)
+run: .venv/ready ## From a clone to a published forecast: environment, data, build, publish, summary (ONLY=train: only this stage)
+	@exec $(BREWCAST) run --source "$(SOURCE)" --data "$(DATA)" $(if $(ONLY),--only "$(ONLY)") $(QUOTED_OVERRIDES)
 
 build: .venv/ready ## Run the stages that are stale
-	@exec $(BREWCAST) build --source "$(SOURCE)" $(CHANGED)
+	@exec $(BREWCAST) build --source "$(SOURCE)" $(QUOTED_OVERRIDES)
 
 why: .venv/ready ## Which stages are stale, and for which reasons
-	@exec $(BREWCAST) why --source "$(SOURCE)" $(CHANGED)
+	@exec $(BREWCAST) why --source "$(SOURCE)" $(QUOTED_OVERRIDES)
 
-month: .venv/ready ## The next month, from its sale lines to its release and alerts (THROUGH=2012-10: every month up to it); in cron: brewcast month
-	@exec $(BREWCAST) month --source "$(SOURCE)" --data "$(DATA)" $(if $(THROUGH),--through "$(THROUGH)") $(CHANGED)
+month: .venv/ready ## Process the next month, from its sale lines to its release and alerts (THROUGH=2012-10: all months up to it); in cron: brewcast month
+	@exec $(BREWCAST) month --source "$(SOURCE)" --data "$(DATA)" $(if $(THROUGH),--through "$(THROUGH)") $(QUOTED_OVERRIDES)
 
-replay: .venv/ready ## A whole history month by month, nothing from the future, beside what serves (SINCE=, THROUGH=)
-	@exec $(BREWCAST) replay --source "$(SOURCE)" $(if $(SINCE),--since "$(SINCE)") $(if $(THROUGH),--through "$(THROUGH)") $(CHANGED)
+replay: .venv/ready ## Process a whole history month by month, without data from the future, separate from production (SINCE=, THROUGH=)
+	@exec $(BREWCAST) replay --source "$(SOURCE)" $(if $(SINCE),--since "$(SINCE)") $(if $(THROUGH),--through "$(THROUGH)") $(QUOTED_OVERRIDES)
 
-verify: .venv/ready ## Build a run (RUN=, default the last) again in a clean place, and compare every product
+verify: .venv/ready ## Rebuild a run (RUN=, default the last) in a clean folder and compare every product
 	@exec $(BREWCAST) verify $(RUN) --source "$(SOURCE)"
 
-publish: .venv/ready ## Make what serves what the products ask for
+publish: .venv/ready ## Bring production in line with the products of the last build
 	@exec $(BREWCAST) publish --source "$(SOURCE)"
 
-trace: .venv/ready ## A forecast (STORE=, MONTH=) back to its sale lines, or a source file (FILE=) forward
+trace: .venv/ready ## Trace a forecast (STORE=, MONTH=) back to its sale lines, or a source file (FILE=) forward
 	@exec $(BREWCAST) trace --source "$(SOURCE)" $(if $(FILE),--file "$(FILE)","$(STORE)" $(MONTH))
 
-history: .venv/ready ## Every change of what serves
+history: .venv/ready ## List all changes in production
 	@exec $(BREWCAST) history --source "$(SOURCE)"
 
-compare: .venv/ready ## Champion and challenger on the months that came: better, worse or not yet
+compare: .venv/ready ## Compare champion and challenger on the months since: better, worse or not decided yet
 	@exec $(BREWCAST) compare --source "$(SOURCE)"
 
-backup: .venv/ready ## State, its data and the code of its runs in one file (TO=path, WITHOUT_DATA=1)
+backup: .venv/ready ## Save the state, its data and the code of its runs in one file (TO=path, WITHOUT_DATA=1)
 	@exec $(BREWCAST) backup --source "$(SOURCE)" $(if $(TO),--to "$(TO)") $(if $(WITHOUT_DATA),--without-data)
 
-restore: .venv/ready ## Put a backup in place: FILE=backups/..., REPLACE=1 moves a state that is there aside
+restore: .venv/ready ## Restore a backup: FILE=backups/...; REPLACE=1 renames an existing state and replaces it
 	@exec $(BREWCAST) restore "$(FILE)" $(if $(REPLACE),--replace)
 
-prune: .venv/ready ## Remove what nothing names, but for the newest KEEP=10 (DRY=1 only says what)
+prune: .venv/ready ## Delete old files that nothing refers to, except the newest KEEP=10 of each kind (DRY=1 only lists them)
 	@exec $(BREWCAST) prune --source "$(SOURCE)" --keep "$(KEEP)" $(if $(DRY),--dry-run)
 
-summary: .venv/ready ## Half a screen on the last build
+summary: .venv/ready ## Summary of the last build, half a screen
 	@exec $(BREWCAST) summary --source "$(SOURCE)"
 
 page: .venv/ready ## Open the month page
 	@exec $(BREWCAST) open --source "$(SOURCE)"
 
-lab: .venv/ready ## JupyterLab in the project, with each stage's parameters
+lab: .venv/ready ## JupyterLab in the project, with the parameters of the last build
 	@exec $(BREWCAST) lab $(if $(filter file,$(origin SOURCE)),,--source "$(SOURCE)") $(if $(filter file,$(origin PORT)),,--port "$(PORT)")
 
 serve: .venv/ready ## The forecast service on http://127.0.0.1:3000
 	@$(ACTIVATE) && { test -e "state/$$SOURCE/ledger.db" || { echo "nothing is published for $$SOURCE: make run SOURCE=$$SOURCE" >&2; exit 1; } } \
 		&& exec python -m brewcast.serving.app --port "$(PORT)"
 
-ui: .venv/ready ## MLflow on http://127.0.0.1:5000 (PORT=5001), or over the database that MLFLOW_TRACKING_URI names
+ui: .venv/ready ## MLflow on http://127.0.0.1:5000 (PORT=5001), for the source's runs or the database that MLFLOW_TRACKING_URI names
 	@exec $(BREWCAST) ui --source "$(SOURCE)" $(if $(filter file,$(origin PORT)),,--port "$(PORT)")
 
 ##@ Develop
 .PHONY: setup test test-pythons docs faults sabotage bench bench-serving bench-loop lint format export clean-notebooks lock clean
-setup: .venv/ready ## The environment, from the hashed lock (done again when it changes)
+setup: .venv/ready ## Install the Python environment from the hashed lock (again after each change of the lock)
 
-test: .venv/ready ## All tests: notebooks in step and clean, their lessons, stages, journeys
+test: .venv/ready ## All tests: style, exported modules, clean notebooks, lessons, stages, whole journeys
 	@. .venv/bin/activate && ruff check -q . && ruff format -q --check .
 	@$(PY) docs/lessons.py
 	@. .venv/bin/activate && python -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder
 
-# Each Python has a clone and an environment of its own: one may be tried while another is being worked with.
+# Each Python version gets its own clone and its own environment, so your own environment stays as it is.
 PYTHONS ?= $(wildcard /usr/bin/python3.1[123] /usr/local/bin/python3.1[123] $(HOME)/.pyenv/versions/3.1[123].*/bin/python)
-test-pythons: ## All tests of the last commit under each Python 3.11 to 3.13 that is found (PYTHONS="/path/to/python ...")
+test-pythons: ## All tests of the last commit with each Python 3.11 to 3.13 on this machine (PYTHONS="/path/to/python ...")
 	@found=0; for python in $(PYTHONS); do \
-		version=$$("$$python" $(ASK_VERSION)); test -n "$$version" || { echo "$$python: no Python"; continue; }; \
-		place=scratch/pythons/$$version; echo "== Python $$version in $$place"; found=1; \
-		rm -rf $$place && git clone -q . $$place && ln -sfn ../../../shared scratch/pythons/shared && \
-		$(MAKE) -C $$place test PYTHON=$$python || exit 1; \
-	done; test $$found = 1 || { echo "no Python 3.11 to 3.13 was found: PYTHONS=\"/path/to/python ...\" names some" >&2; exit 1; }
+		version=$$("$$python" $(PRINT_VERSION)); test -n "$$version" || { echo "$$python: not a Python"; continue; }; \
+		folder=scratch/pythons/$$version; echo "== Python $$version in $$folder"; found=1; \
+		rm -rf $$folder && git clone -q . $$folder && ln -sfn ../../../shared scratch/pythons/shared && \
+		$(MAKE) -C $$folder test PYTHON=$$python || exit 1; \
+	done; test $$found = 1 || { echo "no Python 3.11 to 3.13 was found: name some with PYTHONS=\"/path/to/python ...\"" >&2; exit 1; }
 
 docs: .venv/ready ## The documentation site in _docs/, from the notebooks and the last build
 	@BREWCAST_ROOT= $(PY) docs/build.py
 
-faults: .venv/ready ## Kills in every stage, full disks, two builds at once: all of it (half an hour)
+faults: .venv/ready ## All fault tests: kills in every stage, full disks, two builds at once (half an hour)
 	@. .venv/bin/activate && BREWCAST_FAULTS=full python -m pytest -q -n 2 tests/test_faults.py
 
-sabotage: .venv/ready ## Bring candidates that must be refused before the gate, one by one (a minute)
+sabotage: .venv/ready ## Red team: offer bad candidates to the gate one by one; it must refuse each (a minute)
 	@BREWCAST_ROOT= $(PY) bench/gate_red_team.py
 
-bench: .venv/ready ## Builds beside papermill, nbconvert, Ploomber, Kedro and DVC
+bench: .venv/ready ## Compare build times with papermill, nbconvert, Ploomber, Kedro and DVC
 	@$(PY) bench/builds.py
 
-bench-serving: .venv/ready ## The service beside BentoML, FastAPI and MLflow, then five minutes with promotions and rollbacks
+bench-serving: .venv/ready ## Compare the service with BentoML, FastAPI and MLflow, then five minutes with promotions and rollbacks
 	@$(PY) bench/serving.py --source "$(SOURCE)" && $(PY) bench/soak.py --source "$(SOURCE)" && $(PY) bench/online.py
 
-bench-loop: .venv/ready ## False alarms and misses of the data checks, the drift chart, the gate and the intervals, on built sources
+bench-loop: .venv/ready ## Measure false alarms and misses of data checks, drift chart, gate and intervals, on built sources
 	@$(PY) bench/quality.py simulated --seeds 2 && $(PY) bench/drift.py && $(PY) bench/gate.py && $(PY) bench/baselines.py && $(PY) bench/intervals.py products/simulated
 
-lint: .venv/ready ## Check style, and that imports point down only
+lint: .venv/ready ## Check style and the import rules between packages
 	@$(PY) -m ruff check . && $(PY) -m ruff format --check . && .venv/bin/lint-imports --no-cache
 
-format: .venv/ready ## Mend style, in notebooks too, and export them
+format: .venv/ready ## Fix style, also in notebooks, and export the modules
 	@$(PY) -m ruff check -q --fix . ; $(PY) -m ruff format . && $(BREWCAST) export
 
-export: .venv/ready ## Modules from notebooks
+export: .venv/ready ## Export the modules of all notebooks
 	@exec $(BREWCAST) export
 
-clean-notebooks: .venv/ready ## Outputs out of notebooks
+clean-notebooks: .venv/ready ## Remove outputs from all notebooks
 	@$(BREWCAST) clean-notebooks && . .venv/bin/activate && nbdev_clean
 
-lock: ## Resolve settings.ini's dependencies anew into requirements.lock
+lock: ## Resolve the dependencies in settings.ini again and write requirements.lock
 	@$(PY) -m uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 		--no-emit-find-links --no-annotate --no-header --extra dev setup.py -o requirements.lock
 
-clean: .venv/ready ## Remove this source's products, and scratch (never state)
+clean: .venv/ready ## Delete the products of this source, and scratch/ (never the state)
 	@exec $(BREWCAST) clean --source "$(SOURCE)"
 
-# pip takes minutes for this lock, uv seconds: so pip installs only uv, at the lock's version and hash.
-# Its programs hold the folder's path: where the project was moved, or another Python is asked for, it is made again.
+# pip needs minutes for this lock, uv seconds: so pip installs only uv, with the version and hash in the lock.
+# The programs in .venv contain the path of the project: .venv is rebuilt if the project has moved or PYTHON is another.
 OUTDATED := $(shell test -d .venv -a ! -L .venv && test "$$(cat .venv/root 2>/dev/null)" != "$(CURDIR)" && echo yes)
 ifneq ($(origin PYTHON),file)
-OUTDATED := $(or $(OUTDATED),$(shell test -d .venv -a ! -L .venv && test "$$("$(PYTHON)" $(ASK_VERSION))" != "$$($(PY) $(ASK_VERSION))" && echo yes))
+OUTDATED := $(or $(OUTDATED),$(shell test -d .venv -a ! -L .venv && test "$$("$(PYTHON)" $(PRINT_VERSION))" != "$$($(PY) $(PRINT_VERSION))" && echo yes))
 endif
 ifeq ($(OUTDATED),yes)
 .PHONY: .venv/ready
 endif
 .venv/ready: requirements.lock settings.ini setup.py
-	@test ! -L .venv || { echo ".venv is a link: run \`make setup\` where it leads" >&2; exit 1; }
-	@case "$$(pwd -P)" in *[%?:{}\"\$$\`\\]*) echo "the project lies in $$(pwd -P), and not every tool can work below a folder with one of % ? : { } \" \$$ \` or \\ in its name: move or rename it" >&2; exit 1; esac
-	@version=$$("$(PYTHON)" $(ASK_VERSION)); case "$$version" in 3.1[123].*) ;; *) \
-		echo "$(PYTHON) is $$(test -n "$$version" && echo "Python $$version" || echo "no Python"), and Brewcast needs Python 3.11 to 3.13: make PYTHON=/path/to/python3.11" >&2; exit 1; esac
+	@test ! -L .venv || { echo ".venv is a link: run \`make setup\` in the project that it points to" >&2; exit 1; }
+	@case "$$(pwd -P)" in *[%?:{}\"\$$\`\\]*) echo "the project is in $$(pwd -P), but some tools cannot use a path with % ? : { } \" \$$ \` or \\: move or rename it" >&2; exit 1; esac
+	@version=$$("$(PYTHON)" $(PRINT_VERSION)); case "$$version" in 3.1[123].*) ;; *) \
+		echo "$(PYTHON) is $$(test -n "$$version" && echo "Python $$version" || echo "not a Python"), but Brewcast needs Python 3.11 to 3.13: make PYTHON=/path/to/python3.11" >&2; exit 1; esac
 	@echo "setting up .venv from requirements.lock (about a minute)" >&2
 	@$(if $(OUTDATED),rm -rf .venv)
 	@test -x $(PY) || "$(PYTHON)" -m venv .venv

@@ -1,10 +1,10 @@
-"""Should baselines compete month by month, or should a source's first one stay until a forest beats it?
+"""Should baselines compete every month, or should the first one of a source stay until a forest is better?
 
     .venv/bin/python bench/baselines.py [--products products]
 
-Every source that is built is gone through month by month from its second outcome on. "Stays" is the seasonal baseline
-throughout. "Competes" lets the best of the months judged so far, at most twelve, take over where the gate's own figures
-allow it: env.yaml's gain, months won and luck. "By hindsight" is each month's best, which nobody knows beforehand.
+Every built source is replayed month by month from its second outcome on. "Stays" is the seasonal baseline in all months. In
+"competes", the best baseline of the months judged so far (at most twelve) is promoted when it passes the gate's limits in
+env.yaml: gain, months won and p-value. "By hindsight" is the best of each month, which is not known beforehand.
 """
 
 import argparse
@@ -21,38 +21,42 @@ from brewcast.model.recipes import BASELINES
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def competed(missed: pd.DataFrame, gate: dict) -> list[str]:
-    "Who serves each month but the first, where baselines compete."
-    champion, served = "seasonal", []
-    for n in range(1, len(missed)):
-        seen = missed.iloc[:n].tail(min(12, max(n - 1, 1)))
-        best = seen.sum().idxmin()
-        a, b = seen[best], seen[champion]
-        better = a.sum() <= (1 - gate["min_gain"]) * b.sum() and (a < b).mean() >= gate["min_months_won"]
-        if len(seen) >= gate["fewest_cutoffs"] and better and p_value(a, b) <= gate["max_p_value"]:
+def compete(errors: pd.DataFrame, gate: dict) -> list[str]:
+    "The baseline that serves in each month but the first, when baselines compete."
+    champion, champions = "seasonal", []
+    for n in range(1, len(errors)):
+        judged = errors.iloc[:n].tail(min(12, max(n - 1, 1)))
+        best = judged.sum().idxmin()
+        ours, theirs = judged[best], judged[champion]
+        has_gain = ours.sum() <= (1 - gate["min_gain"]) * theirs.sum()
+        has_months = (ours < theirs).mean() >= gate["min_months_won"]
+        is_enough = len(judged) >= gate["fewest_cutoffs"]
+        if is_enough and has_gain and has_months and p_value(ours, theirs) <= gate["max_p_value"]:
             champion = best
-        served.append(champion)
-    return served
+        champions.append(champion)
+    return champions
 
 
 def main():
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--products", type=Path, default=ROOT / "products")
-    folder, gate = options.parse_args().products, read_env(ROOT)["gate"]
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--products", type=Path, default=ROOT / "products")
+    folder = parser.parse_args().products
+    gate = read_env(ROOT)["gate"]
     table = {}
     for path in sorted(folder.glob("*/train/rows.parquet")):
         rows = read_parquet(path)
-        told = {
-            name: replay_recipe({"name": name, "params": {}}, rows, judged_cutoffs(rows, 999)) for name in BASELINES
-        }
-        errors = {k: (t.actual - t.forecast).abs().groupby(t.cutoff).sum() for k, t in told.items()}
-        missed, sold = pd.DataFrame(errors), told["seasonal"].groupby("cutoff").actual.sum()
-        later, sold = missed.iloc[1:], sold.iloc[1:]
-        served = competed(missed, gate)
-        changes = sum(a != b for a, b in zip(["seasonal", *served], served, strict=False))
-        wape = {name: later[name].sum() / sold.sum() for name in BASELINES}
-        wape["competes"] = sum(later[name].iloc[i] for i, name in enumerate(served)) / sold.sum()
-        wape |= {"by hindsight": later.min(axis=1).sum() / sold.sum(), "changes": changes, "months": len(later)}
+        cutoffs = judged_cutoffs(rows, 999)
+        forecasts = {name: replay_recipe({"name": name, "params": {}}, rows, cutoffs) for name in BASELINES}
+        absolute = {name: (f.actual - f.forecast).abs().groupby(f.cutoff).sum() for name, f in forecasts.items()}
+        errors = pd.DataFrame(absolute)  # units, a row a cutoff, a column a baseline
+        champions = compete(errors, gate)
+        errors = errors.iloc[1:]
+        sold = forecasts["seasonal"].groupby("cutoff").actual.sum().iloc[1:].sum()
+        wape = {name: errors[name].sum() / sold for name in BASELINES}
+        wape["competes"] = sum(errors[name].iloc[i] for i, name in enumerate(champions)) / sold
+        wape["by hindsight"] = errors.min(axis=1).sum() / sold
+        wape["changes"] = sum(old != new for old, new in zip(["seasonal", *champions], champions, strict=False))
+        wape["months"] = len(errors)
         table[path.parts[-3]] = wape
     print(pd.DataFrame(table).T.rename(columns={"seasonal": "stays (seasonal)"}).round(4).to_string())
 

@@ -11,6 +11,7 @@ import filecmp
 import hashlib
 import json
 import os
+import re
 import subprocess
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -78,7 +79,7 @@ NOT_COMPARED = {  # products: why their content is not compared
 class Renames:
     "What the second commit calls otherwise, by section; counts what is used."
 
-    SECTIONS = ("columns", "keys", "files", "modules")
+    SECTIONS = ("columns", "keys", "files", "modules", "texts")
 
     def __init__(
         self,
@@ -89,6 +90,10 @@ class Renames:
             raise ValueError(f"{unknown[0]!r} is no section: there are {', '.join(self.SECTIONS)}")
         self.sections = {section: (sections or {}).get(section) or {} for section in self.SECTIONS}
         self.used = Counter()
+        try:
+            self.patterns = [(re.compile(old, re.DOTALL), old) for old in self.sections["texts"]]
+        except re.error as error:
+            raise ValueError(f"texts: {error.pattern!r} is not a regular expression: {error}") from None
 
     def entry(
         self,
@@ -120,6 +125,16 @@ class Renames:
         for n in range(len(parts), 0, -1):
             if new := self.entry(section, separator.join(parts[:n])):
                 return separator.join([new, *parts[n:]])
+        return old
+
+    def text(
+        self,
+        old: str,  # a value that is a message
+    ) -> str:  # how the second commit words it
+        "A message by the first entry whose pattern matches all of it; its groups stand in the new text as \\1, \\2."
+        for pattern, entry in self.patterns:
+            if found := pattern.fullmatch(old):
+                return found.expand(self.entry("texts", entry))
         return old
 
     def unused(self) -> list[str]:
@@ -277,6 +292,11 @@ class Pair(NamedTuple):
         "What the second commit calls a column of the first's."
         return self.before.name("columns", old, self.file)
 
+    def is_reworded(self, before: object, after: object) -> bool:
+        "Is a text the other one, under a new name or in new words?"
+        texts = isinstance(before, str) and isinstance(after, str)
+        return texts and after in (self.column(before), self.before.renames.text(before))
+
 
 def compare_names(
     kind: str,  # column or key
@@ -294,7 +314,7 @@ def compare_names(
 def compare_values(
     before: object,  # JSON
     after: object,  # JSON
-    column: Callable[[str], str],  # what a value is called now, if it is a column's name
+    is_reworded: Callable[[object, object], bool],  # Is a text the other one in other words? See `Pair.is_reworded`
     ordered: bool,  # Does the order of keys count?
     at: str = "",  # keys so far
 ) -> str | None:
@@ -309,10 +329,9 @@ def compare_values(
     elif isinstance(before, list) and isinstance(after, list) and len(before) == len(after):
         pairs = ((i, *pair) for i, pair in enumerate(zip(before, after, strict=True)))
     else:
-        renamed = isinstance(before, str) and isinstance(after, str) and column(before) == after
-        return None if renamed else f"{at or 'at the top'}: {short(before)}, now {short(after)}"
+        return None if is_reworded(before, after) else f"{at or 'at the top'}: {short(before)}, now {short(after)}"
     inside = f"{at}/" if at else ""
-    found = (compare_values(one, two, column, ordered, f"{inside}{key}") for key, one, two in pairs)
+    found = (compare_values(one, two, is_reworded, ordered, f"{inside}{key}") for key, one, two in pairs)
     return next(filter(None, found), None)
 
 
@@ -344,7 +363,7 @@ def compare_contents(
     count = used.total()
     renamed, other = pair.before.readable(one, pair.file), pair.after.readable(two, pair.file)
     ordered = used.total() == count  # keys are written sorted: one that is renamed lies elsewhere
-    if difference := compare_values(renamed, other, pair.column, ordered):
+    if difference := compare_values(renamed, other, pair.is_reworded, ordered):
         return difference
     return bytes_alone(pair) if json.dumps(one) == json.dumps(two) else None
 
@@ -372,6 +391,8 @@ def model_content(
 def compare_tables(pair: Pair) -> str | None:
     "Two Parquet products."
     one, two = (pq.ParquetFile(path).read() for path in pair.paths)
+    used = pair.before.renames.used
+    count = used.total()
     names = [pair.column(name) for name in one.column_names]
     renamed = one.rename_columns(names)
     if difference := compare_names("column", names, two.column_names) or compare_schemas(renamed.schema, two.schema):
@@ -379,9 +400,9 @@ def compare_tables(pair: Pair) -> str | None:
     if one.num_rows != two.num_rows:
         return f"{format_count(one.num_rows, 'row')}, now {two.num_rows}"
     for name in names:
-        if difference := compare_columns(renamed[name], two[name]):
+        if difference := compare_columns(renamed[name], two[name], pair.is_reworded):
             return f"column {name}, {difference}"
-    return bytes_alone(pair) if names == one.column_names else None
+    return bytes_alone(pair) if used.total() == count else None
 
 
 def compare_schemas(
@@ -407,12 +428,13 @@ def described(
 def compare_columns(
     before: pa.ChunkedArray,  # of the same type and length
     after: pa.ChunkedArray,
+    is_reworded: Callable[[object, object], bool],  # as in `compare_values`
 ) -> str | None:
     "Two columns, row by row."
     if not pa.types.is_floating(before.type) and before.equals(after):  # which takes -0.0 for 0.0
         return None
     for row, (one, two) in enumerate(zip(before.to_pylist(), after.to_pylist(), strict=True), 1):
-        if repr(one) != repr(two):
+        if repr(one) != repr(two) and not is_reworded(one, two):
             return f"row {row}: {short(one)}, now {short(two)}"
     return None
 
@@ -420,6 +442,8 @@ def compare_columns(
 def compare_csv(pair: Pair) -> str | None:
     "Two CSV products: what they hold is text."
     (old, *one), (head, *two) = (read_csv(path) for path in pair.paths)
+    used = pair.before.renames.used
+    count = used.total()
     names = [pair.column(name) for name in old]
     if difference := compare_names("column", names, head):
         return difference
@@ -427,9 +451,9 @@ def compare_csv(pair: Pair) -> str | None:
         return f"{format_count(len(one), 'row')}, now {len(two)}"
     for row, cells in enumerate(zip(one, two, strict=True), 1):
         for name, a, b in zip_longest(names, *cells):
-            if a != b:
+            if a != b and not pair.is_reworded(a, b):
                 return f"column {name}, row {row}: {short(a)}, now {short(b)}"
-    return bytes_alone(pair) if names == old else None
+    return bytes_alone(pair) if used.total() == count else None
 
 
 def read_csv(

@@ -1,12 +1,13 @@
-"""How often the gate promotes one of two equals, and how soon one that is truly better.
+"""How often the gate promotes a candidate that is not better, and how soon one that is.
 
     .venv/bin/python bench/gate.py [--products products] [--years 24]
 
-Two recipes are replayed over the last two years of every source that is built. Histories of equals are made of what either
-missed by: seasons of three months are drawn with replacement, and in each it is tossed who made which error; stores of a
-season stay together, and with them their shocks. One contest a month over the last twelve, by the gate's own functions
-and env.yaml's settings; who is promoted is the champion from then on. A truly better candidate has all its errors made
-smaller. Strangers are a forest and a baseline, siblings two forests with other seeds.
+Two recipes are replayed over the last two years of every built source. Their errors are the material for histories of two
+equal models: blocks of three months are drawn with replacement, and in each block a coin decides which model gets which
+errors. Stores of a block stay together, and so do their common shocks. In every month, the gate compares the last twelve
+months with its own functions and the settings of env.yaml, and a promoted candidate is the champion from then on. A better
+candidate is one whose errors are all reduced. "strangers" are a forest and a baseline, "siblings" two forests with
+different seeds.
 """
 
 import argparse
@@ -32,100 +33,108 @@ from brewcast.model.evaluate import (
 )
 
 ROOT = Path(__file__).resolve().parent.parent
-BLOCK, LOOKS, WINDOW, TREES = 3, 12, 12, 20
+BLOCK = 3  # months drawn together
+LOOKS = 12  # gate decisions a year
+WINDOW = 12  # months that the gate judges at each look
+TREES = 20  # few, since every recipe is replayed over all cutoffs
 GAINS = [0.03, 0.05, 0.1]
-GATES = {"without luck": [c for c in GATE_CHECKS if c is not _check_p_value], "as it is": GATE_CHECKS}
-GROUPLESS = [c for c in GATE_CHECKS if c is not _check_group_loss]
+GATES = {"without p-value": [c for c in GATE_CHECKS if c is not _check_p_value], "as it is": GATE_CHECKS}
+WITHOUT_GROUPS = [c for c in GATE_CHECKS if c is not _check_group_loss]
 
 
-def panel(products: Path, pair: str) -> pd.DataFrame:
-    "What either of a pair missed by in each month, in all and by group: see `monthly_errors`."
+def pair_errors(products: Path, pair: str) -> pd.DataFrame:
+    "Errors of both models of a pair: a row a kind of group, group and cutoff; columns candidate, champion, sold."
     rows, card = read_parquet(products / "train/rows.parquet"), read_json(products / "train/card.json")
-    known = sorted(rows.cutoff[rows.actual.notna()].unique())
-    cutoffs = known[max(6, len(known) - 24) :]
-    chosen = {k: v for k, v in card["recipe"]["params"].items() if k in ("partner", "weight", "min_samples_leaf")}
-    forest = {"name": "forest", "params": chosen | {"n_estimators": TREES, "seed": 0}}
+    with_outcome = sorted(rows.cutoff[rows.actual.notna()].unique())
+    cutoffs = with_outcome[max(6, len(with_outcome) - 24) :]
+    params = {k: v for k, v in card["recipe"]["params"].items() if k in ("partner", "weight", "min_samples_leaf")}
+    forest = {"name": "forest", "params": params | {"n_estimators": TREES, "seed": 0}}
     sibling = {"name": "forest", "params": forest["params"] | {"seed": 1}}
     other = sibling if pair == "siblings" else best_baseline(rows, cutoffs)
-    told = []
+    predictions = []
     sizes = backtest_recipes({"champion": {"name": "seasonal", "params": {}}}, rows, cutoffs)
     groups = sizes[sizes.judged][["series_id", "cutoff", "country", "size"]]
     for name, recipe in {"candidate": forest, "champion": other}.items():
-        told.append(replay_recipe(recipe, rows, cutoffs).assign(model=name, judged=True))
-    return monthly_errors(pd.concat(told).merge(groups, on=["series_id", "cutoff"]))
+        predictions.append(replay_recipe(recipe, rows, cutoffs).assign(model=name, judged=True))
+    return monthly_errors(pd.concat(predictions).merge(groups, on=["series_id", "cutoff"]))
 
 
-def histories(errors: pd.DataFrame, months: int, gain: float, draw: np.random.Generator) -> list[pd.DataFrame]:
-    "A made-up history: one table of errors for each month."
+def simulate_history(errors: pd.DataFrame, months: int, gain: float, rng: np.random.Generator) -> list[pd.DataFrame]:
+    "A simulated history: one table of errors for each month."
     table = errors.reset_index()
     by_month = [
         part.set_index(["kind", "group"])[["candidate", "champion", "sold"]] for _, part in table.groupby("cutoff")
     ]
-    made = []
-    while len(made) < months:
-        start, swapped = draw.integers(len(by_month)), draw.random() < 0.5
+    tables = []
+    while len(tables) < months:
+        start = rng.integers(len(by_month))
+        is_swapped = rng.random() < 0.5
         for i in range(BLOCK):
             part = by_month[(start + i) % len(by_month)]
-            a, b = (part.champion, part.candidate) if swapped else (part.candidate, part.champion)
-            made.append(pd.DataFrame({"candidate": a * (1 - gain), "champion": b, "sold": part.sold}))
-    return made[:months]
+            candidate, champion = part.candidate, part.champion
+            if is_swapped:
+                candidate, champion = champion, candidate
+            table = {"candidate": candidate * (1 - gain), "champion": champion, "sold": part.sold}
+            tables.append(pd.DataFrame(table))
+    return tables[:months]
 
 
-def figures(made: list[pd.DataFrame], at: int, swapped: bool) -> dict:
-    "What the gate weighs at one look."
-    window = pd.concat(dict(enumerate(made[at : at + WINDOW])), names=["cutoff"]).reorder_levels(
-        ["kind", "group", "cutoff"]
-    )
-    if swapped:
+def gate_inputs(tables: list[pd.DataFrame], start: int, is_swapped: bool) -> dict:
+    "The figures that the gate decides by at one look."
+    window = pd.concat(dict(enumerate(tables[start : start + WINDOW])), names=["cutoff"])
+    window = window.reorder_levels(["kind", "group", "cutoff"])
+    if is_swapped:
         window = window.rename(columns={"candidate": "champion", "champion": "candidate"})
-    intervals = {"coverage": None, "coverage_at_most": None}  # equals have equal intervals
+    intervals = {"coverage": None, "coverage_at_most": None}  # equal models have equal intervals
     return compare_errors(window) | intervals | {"same_recipe": False, "unfit": {}}
 
 
 def measure(products: Path, pair: str, gate: dict, years: int) -> dict:
-    "The rates of one source and pair."
+    "One row of the table: how often the gate promotes, for one source and pair."
     warnings.simplefilter("ignore")
-    errors, draw = panel(products, pair), np.random.default_rng(0)
-    made = histories(errors, LOOKS * years + WINDOW, 0.0, draw)
-    both = [[figures(made, at, swapped) for at in range(LOOKS * years)] for swapped in (False, True)]
-    found = {"source": products.name, "pair": pair}
+    rng = np.random.default_rng(0)
+    errors = pair_errors(products, pair)
+    tables = simulate_history(errors, LOOKS * years + WINDOW, 0.0, rng)
+    looks = [[gate_inputs(tables, i, swapped) for i in range(LOOKS * years)] for swapped in (False, True)]
+    rates = {"source": products.name, "pair": pair}
     for name, checks in GATES.items():
-        turned, promoted = False, 0
-        for at in range(LOOKS * years):
-            if decide_verdict(both[turned][at], gate, checks)["promoted"]:
-                turned, promoted = not turned, promoted + 1
-        found[f"false a year, {name}"] = promoted / years
-    good = [f for f in both[0] if decide_verdict(f, gate, GROUPLESS)["promoted"]]
-    found["of those, a group says no"] = (
-        1 - np.mean([decide_verdict(f, gate)["promoted"] for f in good]) if good else np.nan
-    )
+        is_swapped, n_promoted = False, 0  # after a promotion the two models change roles
+        for i in range(LOOKS * years):
+            if decide_verdict(looks[is_swapped][i], gate, checks)["promoted"]:
+                is_swapped = not is_swapped
+                n_promoted += 1
+        rates[f"false per year, {name}"] = n_promoted / years
+    passed = [look for look in looks[0] if decide_verdict(look, gate, WITHOUT_GROUPS)["promoted"]]
+    is_promoted = [decide_verdict(look, gate)["promoted"] for look in passed]
+    rates["of those, refused by a group"] = 1 - np.mean(is_promoted) if passed else np.nan
     for gain in GAINS:
         hits = {name: [] for name in GATES}
         for _ in range(years // 2):
-            made = histories(errors, LOOKS + WINDOW, gain, draw)
-            looks = [figures(made, at, False) for at in range(LOOKS)]
+            tables = simulate_history(errors, LOOKS + WINDOW, gain, rng)
+            year = [gate_inputs(tables, i, False) for i in range(LOOKS)]
             for name, checks in GATES.items():
-                hits[name].append(any(decide_verdict(f, gate, checks)["promoted"] for f in looks))
-        found |= {f"{gain:.0%} better, {name}": np.mean(hit) for name, hit in hits.items()}
-    return found
+                hits[name].append(any(decide_verdict(look, gate, checks)["promoted"] for look in year))
+        rates |= {f"{gain:.0%} better, {name}": np.mean(hit) for name, hit in hits.items()}
+    return rates
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--products", type=Path, default=ROOT / "products")
     parser.add_argument("--years", type=int, default=24)
-    arguments, begun = parser.parse_args(), time.monotonic()
+    args = parser.parse_args()
+    start = time.monotonic()
     gate = read_env(ROOT)["gate"] | {"coverage": 0.8}
-    sources = [path for path in sorted(arguments.products.iterdir()) if (path / "train/rows.parquet").exists()]
-    asked = [(path, pair, gate, arguments.years) for path in sources for pair in ("strangers", "siblings")]
+    sources = [path for path in sorted(args.products.iterdir()) if (path / "train/rows.parquet").exists()]
+    tasks = [(path, pair, gate, args.years) for path in sources for pair in ("strangers", "siblings")]
     with ProcessPoolExecutor(2) as pool:
-        table = pd.DataFrame(pool.map(measure, *zip(*asked, strict=True)))
+        table = pd.DataFrame(pool.map(measure, *zip(*tasks, strict=True)))
     table = pd.concat([table, table.groupby("pair").mean(numeric_only=True).reset_index().assign(source="all")])
     print(
-        f"Contests: one a month over {WINDOW} months; {arguments.years} years a row; promoted within a year, where better"
+        f"One gate decision per month, over {WINDOW} months; {args.years} years per row; better: promoted within a year"
     )
     print(table.set_index(["source", "pair"]).T.round(2).to_string())
-    print(f"{time.monotonic() - begun:.0f} s")
+    print(f"{time.monotonic() - start:.0f} s")
 
 
 if __name__ == "__main__":

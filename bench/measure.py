@@ -1,4 +1,4 @@
-"Wall and CPU seconds of commands, of everything that they start; contestants in turns; a table."
+"Wall and CPU seconds of commands, with all processes that they start; several commands in turns; a table."
 
 import contextlib
 import ctypes
@@ -15,7 +15,7 @@ import psutil
 
 
 def children_cpu() -> float:
-    "CPU seconds of all that was started and has ended."
+    "CPU seconds of child processes that have ended."
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 
@@ -27,19 +27,19 @@ def machine_cpu() -> float:
 
 
 def adopt_orphans() -> None:
-    "A daemon that a command leaves becomes our child (Linux), so that its time is counted too."
+    "Make daemons that a command leaves our children (Linux), so that their time is counted too."
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
 
 
-def end_adopted(patience: float = 3.0) -> None:
-    "Wait for what a command left behind, and end what does not end."
-    until = time.monotonic() + patience
+def end_adopted(timeout: float = 3.0) -> None:
+    "Wait for processes that a command left behind, and end those that are still running after the timeout."
+    deadline = time.monotonic() + timeout
     while children := psutil.Process().children(recursive=True):
         for child in children:
             with contextlib.suppress(psutil.Error):
-                if time.monotonic() > until:
-                    print(f"left running, ended: {' '.join(child.cmdline())[:100]}", file=sys.stderr)
+                if time.monotonic() > deadline:
+                    print(f"ended a process that was left running: {' '.join(child.cmdline())[:100]}", file=sys.stderr)
                     child.kill()
         with contextlib.suppress(ChildProcessError):
             while os.waitpid(-1, os.WNOHANG)[0]:
@@ -48,63 +48,65 @@ def end_adopted(patience: float = 3.0) -> None:
 
 
 def measured(command: list, cwd: Path, environment: dict) -> dict[str, float]:
-    "Run a command; wall, CPU and others' seconds. RuntimeError, with its last lines, where it fails."
-    cpu, machine, begun = children_cpu(), machine_cpu(), time.monotonic()
-    with tempfile.TemporaryFile() as said:  # a pipe would be waited for as long as a daemon holds it
+    "Run a command; seconds: wall, cpu, others (CPU of other processes). RuntimeError with its last lines if it fails."
+    cpu_before, machine_before, start = children_cpu(), machine_cpu(), time.monotonic()
+    with tempfile.TemporaryFile() as output:  # a pipe stays open as long as a daemon holds it
         words = [str(part) for part in command]
-        done = subprocess.run(words, cwd=cwd, env=environment, stdout=said, stderr=subprocess.STDOUT)
-        wall = time.monotonic() - begun
-        said.seek(0)
-        last = said.read().decode(errors="replace").strip().splitlines()[-6:]
+        process = subprocess.run(words, cwd=cwd, env=environment, stdout=output, stderr=subprocess.STDOUT)
+        wall = time.monotonic() - start
+        output.seek(0)
+        last_lines = output.read().decode(errors="replace").strip().splitlines()[-6:]
     end_adopted()
-    cpu = children_cpu() - cpu
-    if done.returncode:
-        raise RuntimeError(" / ".join(last)[-600:])
-    return {"wall": wall, "cpu": cpu, "others": max(0.0, machine_cpu() - machine - cpu)}
+    cpu = children_cpu() - cpu_before
+    if process.returncode:
+        raise RuntimeError(" / ".join(last_lines)[-600:])
+    return {"wall": wall, "cpu": cpu, "others": max(0.0, machine_cpu() - machine_before - cpu)}
 
 
 def in_turns(contestants: dict, repeat: int) -> dict[str, list | str]:
-    "Every contestant's runs by name, one after the other in each round; of one that fails, why."
-    found = {name: [] for name in contestants}
+    "The runs of every contestant by name. Contestants take turns in each round. One that fails has the reason instead."
+    runs = {name: [] for name in contestants}
     for i in range(repeat):
         for name, contest in contestants.items():
-            if isinstance(found[name], list):
+            if isinstance(runs[name], list):
                 try:
-                    found[name].append(contest())
-                    print(
-                        f"  {name}, round {i + 1}: {found[name][-1]['wall']:.2f} s, CPU {found[name][-1]['cpu']:.2f} s",
-                        file=sys.stderr,
-                        flush=True,
-                    )
+                    run = contest()
+                    runs[name].append(run)
+                    message = f"{name}, round {i + 1}: {run['wall']:.2f} s, CPU {run['cpu']:.2f} s"
                 except (RuntimeError, OSError, LookupError) as error:
-                    found[name] = f"failed: {error}"
-                    print(f"  {name} {found[name]}", file=sys.stderr, flush=True)
-    return found
+                    runs[name] = f"failed: {error}"
+                    message = f"{name} {runs[name]}"
+                print(f"  {message}", file=sys.stderr, flush=True)
+    return runs
 
 
 def table(title: str, runs: dict[str, list | str], base: str) -> str:
-    "Markdown: medians with their range, and ratios to one contestant; a star where others took a tenth of the machine."
-    middle = lambda name, key: statistics.median(run[key] for run in runs[name])  # noqa: E731
-    spread = lambda name, key: (  # noqa: E731
-        f"{middle(name, key):.2f} ({min(r[key] for r in runs[name]):.2f}-{max(r[key] for r in runs[name]):.2f})"
-    )
+    "Markdown: medians with their range, and ratios to one contestant. A star: others took a tenth of the machine."
+
+    def median(name: str, key: str) -> float:
+        return statistics.median(run[key] for run in runs[name])
+
+    def with_range(name: str, key: str) -> str:
+        values = [run[key] for run in runs[name]]
+        return f"{median(name, key):.2f} ({min(values):.2f}-{max(values):.2f})"
+
     lines = [
         f"\n### {title}\n",
         f"| | wall s | CPU s | others | wall / {base} | CPU / {base} |",
         "|---|--:|--:|--:|--:|--:|",
     ]
-    for name, own in runs.items():
-        if isinstance(own, str) or not own:
-            lines.append(f"| {name} | {own or 'not run'} | | | | |")
+    for name, own_runs in runs.items():
+        if isinstance(own_runs, str) or not own_runs:
+            lines.append(f"| {name} | {own_runs or 'not run'} | | | | |")
             continue
         ratios = ["", ""]
         if isinstance(runs[base], list) and runs[base]:
-            ratios = [f"{middle(name, key) / middle(base, key):.2f}" for key in ("wall", "cpu")]
-        disturbed = middle(name, "others") > 0.1 * os.cpu_count() * middle(name, "wall")
+            ratios = [f"{median(name, key) / median(base, key):.2f}" for key in ("wall", "cpu")]
+        is_disturbed = median(name, "others") > 0.1 * os.cpu_count() * median(name, "wall")
         cells = [
-            spread(name, "wall") + " \\*" * disturbed,
-            spread(name, "cpu"),
-            f"{middle(name, 'others'):.1f}",
+            with_range(name, "wall") + " \\*" * is_disturbed,
+            with_range(name, "cpu"),
+            f"{median(name, 'others'):.1f}",
             *ratios,
         ]
         lines.append(f"| {name} | {' | '.join(cells)} |")

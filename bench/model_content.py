@@ -1,8 +1,10 @@
-"""What a fitted model holds and predicts, as JSON: run by bench/same_products.py with the library that wrote the model.
+"""The content and the predictions of a fitted model, as JSON.
+
+bench/same_products.py runs it with the library that wrote the model:
 
     python -P bench/model_content.py model.joblib rows.parquet
 
-It unpickles the model, so ask it only of what a build on this machine has just written.
+It unpickles the model, so use it only for a model that a build on this machine has just written.
 """
 
 import json
@@ -18,8 +20,8 @@ PLAIN = (bool, int, float, str, type(None))
 
 def content(
     value: object,  # any part of a model
-) -> object:  # what JSON holds; an object is its class, and what a pickle would make it of
-    "All that a value is made of: a model's parameters, and what it has learned, down to each tree's nodes."
+) -> object:  # JSON values; an object becomes its class and the parts that a pickle would store
+    "The full content of a value: the parameters of a model and what it has learned, down to the nodes of each tree."
     if type(value) in PLAIN:
         return value
     if isinstance(value, np.ndarray):
@@ -33,19 +35,23 @@ def content(
         return [content(item) for item in value]
     if hasattr(value, "__qualname__"):  # a class or a function
         return f"{value.__module__}.{value.__qualname__}"
-    made = value.__reduce_ex__(2)
-    if isinstance(made, str):
-        return made
-    arguments, state, items, pairs = (*made[1:], None, None, None)[:4]
-    said = {"class": content(type(value)), "holds": content(state), "made_with": content(arguments)}
-    return said | {"items": content([*(items or []), *(pairs or [])])}
+    reduced = value.__reduce_ex__(2)
+    if isinstance(reduced, str):
+        return reduced
+    arguments, state, items, pairs = (*reduced[1:], None, None, None)[:4]
+    return {
+        "class": content(type(value)),
+        "holds": content(state),
+        "made_with": content(arguments),
+        "items": content([*(items or []), *(pairs or [])]),
+    }
 
 
 def model_content(
     model: Path,  # model.joblib
-    rows: Path,  # a Parquet file that holds the columns which the model was fitted on
+    rows: Path,  # a Parquet file with the columns that the model was fitted on
 ) -> dict:  # model, predictions
-    "A model's content, and what it says of a product's own rows."
+    "A model's content, and its predictions for the rows of a product."
     fitted = joblib.load(model)
     table = pq.ParquetFile(rows).read().to_pandas(date_as_object=False)
     predictions = fitted.predict(table[list(fitted.feature_names_in_)])

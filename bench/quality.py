@@ -1,13 +1,13 @@
-"""How often the checks of a month's data are wrong: alarms on data that nobody harmed, and harm that is not found.
+"""How often the checks of a month's data are wrong: alarms on undisturbed data, and faults that are not found.
 
     make run SOURCE=walmart DATA=../shared/data/walmart        (and so on, for each source)
     .venv/bin/python bench/quality.py walmart maven_market dominicks_oj --seeds 5
 
-Every month of each source is judged as it would have been when it was the last: whatever is said of unharmed data is a
-false alarm. Then single months, spread over the history, are harmed in twenty ways each. A harm is found when a stop
-of the right check names the right place (or, in an older month, leaves it out); `warned` counts those that were only warned of.
-Mistakes in the whole history (ids that lost their zeros, a Total, a line dated ahead) are planted beside; a month is lost
-that is no more taken for whole.
+Every month of each source is checked as if it were the last. Each finding on undisturbed data is a false alarm. Then faults
+of twenty kinds are planted in single months, spread over the history. A fault is found when a stop of the right check names
+the right place (in an older month, when it leaves the place out). `warn` counts faults that were only a warning. Faults in
+the whole history (ids that lost their zeros, a Total, a line dated ahead) are planted separately. A month is `lost` when it
+is no longer taken for complete.
 """
 
 import argparse
@@ -17,7 +17,9 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
+from typing import NamedTuple
 
+import ibis
 import numpy as np
 import pandas as pd
 
@@ -39,35 +41,44 @@ from brewcast.data.quality import (
 from brewcast.data.simulate import write_export
 
 ROOT = Path(__file__).resolve().parent.parent
-EVERY = "SELECT * REPLACE ({}) FROM month"
-ONE, SOME = "store_id = '{store}'", "list_contains({stores}, store_id)"  # one store; a third of them
-FEW = "extract('day' FROM date) BETWEEN 8 AND 14"  # a week of the month
-JITTER = "quantity_sold * (0.9 + 0.2 * (hash(rowid) % 1000) / 1000)"  # another till's lines are no exact repeats
-HARMS = {  # name: (the harmed month's lines, the check that must tell, where)
-    "cents, all stores": (EVERY.format("price * 100 AS price"), "unit_shift", "all stores"),
+ALL_LINES = "SELECT * REPLACE ({}) FROM month"
+ONE_STORE = "store_id = '{store}'"
+SOME_STORES = "list_contains({stores}, store_id)"  # a third of them
+ONE_WEEK = "extract('day' FROM date) BETWEEN 8 AND 14"
+JITTER = "quantity_sold * (0.9 + 0.2 * (hash(rowid) % 1000) / 1000)"  # another till's lines are not exact repeats
+FAULTS = {  # name: (SQL of the month with the fault, the check that must find it, where)
+    "cents, all stores": (ALL_LINES.format("price * 100 AS price"), "unit_shift", "all stores"),
     "cents, a store": (
-        EVERY.format(f"CASE WHEN {ONE} THEN price * 100 ELSE price END AS price"),
+        ALL_LINES.format(f"CASE WHEN {ONE_STORE} THEN price * 100 ELSE price END AS price"),
         "unit_shift",
         "store",
     ),
     "cents, a group": (
-        EVERY.format("CASE WHEN {group} THEN price * 100 ELSE price END AS price"),
+        ALL_LINES.format("CASE WHEN {group} THEN price * 100 ELSE price END AS price"),
         "unit_shift",
         "group",
     ),
-    "cases of 12, all stores": (EVERY.format("quantity_sold / 12 AS quantity_sold"), "unit_shift", "all stores"),
+    "cases of 12, all stores": (ALL_LINES.format("quantity_sold / 12 AS quantity_sold"), "unit_shift", "all stores"),
     "packs of 6, a store": (
-        EVERY.format(f"CASE WHEN {ONE} THEN quantity_sold / 6 ELSE quantity_sold END AS quantity_sold"),
+        ALL_LINES.format(f"CASE WHEN {ONE_STORE} THEN quantity_sold / 6 ELSE quantity_sold END AS quantity_sold"),
         "unit_shift",
         "store",
     ),
     "pieces for cases of 24, a group": (
-        EVERY.format("CASE WHEN {group} THEN quantity_sold * 24 ELSE quantity_sold END AS quantity_sold"),
+        ALL_LINES.format("CASE WHEN {group} THEN quantity_sold * 24 ELSE quantity_sold END AS quantity_sold"),
         "unit_shift",
         "group",
     ),
-    "a store's lines twice": (f"SELECT * FROM month UNION ALL SELECT * FROM month WHERE {ONE}", "duplicates", "store"),
-    "a week's lines twice": (f"SELECT * FROM month UNION ALL SELECT * FROM month WHERE {FEW}", "duplicates", "date"),
+    "a store's lines twice": (
+        f"SELECT * FROM month UNION ALL SELECT * FROM month WHERE {ONE_STORE}",
+        "duplicates",
+        "store",
+    ),
+    "a week's lines twice": (
+        f"SELECT * FROM month UNION ALL SELECT * FROM month WHERE {ONE_WEEK}",
+        "duplicates",
+        "date",
+    ),
     "a month's lines twice": ("SELECT * FROM month UNION ALL SELECT * FROM month", "duplicates", ""),
     "an earlier month again": (
         "SELECT * REPLACE (({first} + (extract('day' FROM date) - 1)::INTEGER)::DATE AS date) FROM before "
@@ -77,16 +88,16 @@ HARMS = {  # name: (the harmed month's lines, the check that must tell, where)
     ),
     "a second till, a store": (
         f"SELECT * FROM month UNION ALL SELECT * REPLACE ({JITTER} AS quantity_sold) FROM "
-        f"(SELECT *, row_number() OVER () AS rowid FROM month WHERE {ONE})".replace(
+        f"(SELECT *, row_number() OVER () AS rowid FROM month WHERE {ONE_STORE})".replace(
             "SELECT * REPLACE", "SELECT * EXCLUDE (rowid) REPLACE"
         ),
         "volume",
         "store",
     ),
-    "a store is missing": (f"SELECT * FROM month WHERE NOT {ONE}", "completeness", "store"),
-    "a third of the stores are missing": (f"SELECT * FROM month WHERE NOT {SOME}", "completeness", "stores"),
+    "a store is missing": (f"SELECT * FROM month WHERE NOT {ONE_STORE}", "completeness", "store"),
+    "a third of the stores are missing": (f"SELECT * FROM month WHERE NOT {SOME_STORES}", "completeness", "stores"),
     "a third end two weeks early": (
-        f"SELECT * FROM month WHERE NOT ({SOME} AND date > last_day(date) - 14)",
+        f"SELECT * FROM month WHERE NOT ({SOME_STORES} AND date > last_day(date) - 14)",
         "freshness",
         "stores",
     ),
@@ -103,13 +114,13 @@ HARMS = {  # name: (the harmed month's lines, the check that must tell, where)
     ),
     "a date is missing": ("SELECT * FROM month WHERE date <> {date}", "completeness", "date"),
     "one line of a month's sales, a store": (
-        f"SELECT * FROM month UNION ALL (SELECT * REPLACE ((SELECT sum(quantity_sold) FROM month WHERE {ONE}) AS quantity_sold) "
-        f"FROM month WHERE {ONE} ORDER BY ALL LIMIT 1)",
+        f"SELECT * FROM month UNION ALL (SELECT * REPLACE ((SELECT sum(quantity_sold) FROM month WHERE {ONE_STORE}) AS quantity_sold) "
+        f"FROM month WHERE {ONE_STORE} ORDER BY ALL LIMIT 1)",
         "large_line",
         "store",
     ),
     "two files have the same week": (
-        f"SELECT * FROM month UNION ALL SELECT * FROM month WHERE {FEW}",
+        f"SELECT * FROM month UNION ALL SELECT * FROM month WHERE {ONE_WEEK}",
         "duplicates",
         "a.csv and b.csv",
     ),
@@ -124,203 +135,229 @@ HARMS = {  # name: (the harmed month's lines, the check that must tell, where)
         "a.csv and b.csv",
     ),
 }
-SECOND_FILE = {name: FEW if "week" in name else "true" for name in HARMS if name.startswith("two files")}
+SECOND_FILE = {  # by fault: which of the month's lines a second file has again
+    name: ONE_WEEK if "week" in name else "true" for name in FAULTS if name.startswith("two files")
+}
 
 
-def simulated(seed: int, folder: Path) -> Path:
-    "The products of a small simulated source, as a build makes them."
+def simulate(seed: int, folder: Path) -> Path:
+    "The products of a small simulated source, as a build writes them."
     env = read_env(ROOT, "env.yaml")
     write_export(folder / "data", seed, months=40, stores=20, lines=100_000)
     names = ("sales", "lineage", "largest", "plan", "quarantine")
-    gives = SimpleNamespace(
+    product_paths = SimpleNamespace(
         **{name: folder / f"ingest/{name}.parquet" for name in names}, dataset=folder / "dataset.json"
     )
-    gives.sales.parent.mkdir()
+    product_paths.sales.parent.mkdir()
     keys = "source sql plan_sql files lacks key categories returns max_bad_share".split()
-    ingest(data=folder / "data", **{key: env[key] for key in keys}, product_paths=gives)
-    kept, _ = clean(connect().read_parquet(gives.sales), env["lacks"], env["calendar"])
+    ingest(data=folder / "data", **{key: env[key] for key in keys}, product_paths=product_paths)
+    store_month, _ = clean(connect().read_parquet(product_paths.sales), env["lacks"], env["calendar"])
     (folder / "clean").mkdir()
-    pd.DataFrame({"month": kept["month"].to_pylist()}).to_parquet(folder / "clean/store_month.parquet")
+    months = pd.DataFrame({"month": store_month["month"].to_pylist()})
+    months.to_parquet(folder / "clean/store_month.parquet")
     return folder
 
 
-def renamed(store: pd.DataFrame, month: pd.Timestamp) -> pd.DataFrame:
-    "Every store's number had a zero more before the month."
-    return store.assign(
-        store_id=store.store_id.where(store.month >= month, store.store_id.str.replace(r"(\d+)$", r"0\1", regex=True))
-    )
+def with_longer_ids(store: pd.DataFrame, month: pd.Timestamp) -> pd.DataFrame:
+    "Before the month, every store's number has one more zero."
+    longer = store.store_id.str.replace(r"(\d+)$", r"0\1", regex=True)
+    return store.assign(store_id=store.store_id.where(store.month >= month, longer))
 
 
 def with_total(store: pd.DataFrame, month: pd.Timestamp) -> pd.DataFrame:
-    "The export has a line more a date: the sum of all."
+    "The export has one more line per date: the sum of all stores."
     sums = store.groupby(["date", "month"], as_index=False)[["units", "lines"]].sum()
     return pd.concat([store, sums.assign(store_id="Total")], ignore_index=True)
 
 
-def with_ahead(store: pd.DataFrame, month: pd.Timestamp) -> pd.DataFrame:
-    "A line of a store is dated in the second month after the last."
+def with_line_ahead(store: pd.DataFrame, month: pd.Timestamp) -> pd.DataFrame:
+    "One line of a store is dated two months after the last month."
     date = month + pd.DateOffset(months=2, days=14)
     row = store.tail(1).assign(date=date, month=date.replace(day=1), lines=1)
     return pd.concat([store, row], ignore_index=True)
 
 
-WHO = {  # mistakes in the whole history: what is done, the check that must tell
-    "ids lose their zeros": (renamed, "ids"),
+HISTORY_FAULTS = {  # faults in the whole history: the change, the check that must find it
+    "ids lose their zeros": (with_longer_ids, "ids"),
     "a Total among the stores": (with_total, "total"),
-    "a line dated ahead": (with_ahead, "dates"),
+    "a line dated ahead": (with_line_ahead, "dates"),
 }
 
 
-def who_is_who(store: pd.DataFrame, month: pd.Timestamp, calendar: dict) -> dict[str, str]:
-    "By check: the level of what is said when the month is the last, and whether it is still taken for whole."
+def check_history(store: pd.DataFrame, month: pd.Timestamp, calendar: dict) -> dict[str, str]:
+    "By check: the level of its finding when the month is the last. `month`: lost, if it is no longer complete."
     units = store.groupby(["month", "store_id"], as_index=False).units.sum().rename(columns={"units": "quantity_sold"})
-    told = {f["check"]: f["level"] for f in check_similar_ids(store, month) + check_totals(units, month)}
-    left_out, alone, _ = excluded_months(store[["store_id", "date", "lines"]].reset_index(drop=True), calendar)
-    ends = store[store.month <= month].date.agg(["min", "max"])  # what the source's first and last date alone would say
-    lost = {f"{month:%Y-%m}"} & set(left_out) - set(incomplete_months(*ends, calendar))
-    return told | ({"dates": "warn"} if len(alone) else {}) | ({"month": "lost"} if lost else {})
+    levels = {f["check"]: f["level"] for f in check_similar_ids(store, month) + check_totals(units, month)}
+    reasons, lone, _ = excluded_months(store[["store_id", "date", "lines"]].reset_index(drop=True), calendar)
+    if len(lone):
+        levels["dates"] = "warn"
+    first, last = store[store.month <= month].date.agg(["min", "max"])
+    name = f"{month:%Y-%m}"
+    if name in reasons and name not in incomplete_months(first, last, calendar):
+        levels["month"] = "lost"
+    return levels
 
 
-def alarms(tables: dict, months: list, calendar: dict, dataset: dict, largest: pd.DataFrame) -> list[dict]:
-    "Stops and warns on the data as it is, each month judged as the last."
-    past, told = (
-        build_history(tables, months[-1]),
-        check_all_months(tables["store"], pd.DatetimeIndex(months), calendar),
-    )
-    told += check_large_lines(largest, tables["store"])
-    judged = (check_month_data(past, month, told, dataset) for month in months)
-    return [found for of_month in judged for found in of_month if found["level"] != "note"]
+def find_false_alarms(tables: dict, months: list, calendar: dict, dataset: dict, largest: pd.DataFrame) -> list[dict]:
+    "Stops and warnings on the data as it is, with each month checked as the last."
+    history = build_history(tables, months[-1])
+    all_months = check_all_months(tables["store"], pd.DatetimeIndex(months), calendar)
+    all_months += check_large_lines(largest, tables["store"])
+    findings = [f for month in months for f in check_month_data(history, month, all_months, dataset)]
+    return [finding for finding in findings if finding["level"] != "note"]
 
 
 def largest_of(db, table: str) -> pd.DataFrame:
-    "As ingest gives them."
-    db.con.execute(
-        f"CREATE OR REPLACE TEMP TABLE _judged_lines AS SELECT *, 0 AS _file, 0 AS _line, NULL AS _reason FROM {table}"
-    )
-    return largest_lines(db.con, [Query(Path("lines.sql"), "lines", [])], {"a.csv": "till"}).to_pandas(
-        date_as_object=False
-    )
+    "The five largest lines of each store-month, as ingest writes them."
+    columns = "*, 0 AS _file, 0 AS _line, NULL AS _reason"
+    db.con.execute(f"CREATE OR REPLACE TEMP TABLE _judged_lines AS SELECT {columns} FROM {table}")
+    largest = largest_lines(db.con, [Query(Path("lines.sql"), "lines", [])], {"a.csv": "till"})
+    return largest.to_pandas(date_as_object=False)
 
 
-def in_two_files(db, second: str) -> dict:
-    "What ingest would say of the month's lines if a second file had some of them again."
+def in_two_files(db, condition: str) -> dict:
+    "What dataset.json would contain if a second file had some of the month's lines again."
     part = "SELECT *, '{}' AS _file, 0 AS _line, NULL AS _column, NULL AS _reason FROM month WHERE {}"
-    both = f"{part.format('a.csv', 'true')} UNION ALL {part.format('b.csv', second)}"
+    both = f"{part.format('a.csv', 'true')} UNION ALL {part.format('b.csv', condition)}"
     db.con.execute(f"CREATE OR REPLACE TEMP TABLE _judged_files AS {both}")
     return {"repeated": repeated_between_files(db.con, Query(Path("lines.sql"), "files", ["till"]))}
 
 
-def found_of(
-    tables: dict, largest: pd.DataFrame, db, month, harm: str, calendar: dict, lacks: list, choose
-) -> str | None:
-    "What is said of one harm in one month: stop, warn, missed, or None where it cannot be done to this source."
-    query, check, place = HARMS[harm]
+class Source(NamedTuple):
+    "The data in which faults are planted."
+
+    tables: dict[str, pd.DataFrame]  # from `summarize_lines`
+    largest: pd.DataFrame  # from `largest_of`
+    db: ibis.BaseBackend  # DuckDB with a table `lines`
+    calendar: dict
+    lacks: list[str]
+
+
+def choose_places(source: Source, month: pd.Timestamp, rng: np.random.Generator) -> dict:
+    "Where to plant the faults of a month: store, stores, date and group (of a category or product), as text for SQL."
+    tables, half_year_ago = source.tables, month - pd.DateOffset(months=6)
     store = tables["store"][tables["store"].month == month]
-    stores = sorted(
-        set(store.store_id) & set(tables["store"][tables["store"].month < month - pd.DateOffset(months=6)].store_id)
-    )
-    by = next((by for by in ("category", "product") if len(tables.get(by, [])) and tables[by][by].nunique() > 1), None)
-    names = {"store": stores[choose.integers(len(stores))], "stores": stores[::3], "first": f"DATE '{month:%Y-%m-%d}'"}
-    usual = store.groupby("date").size().loc[lambda n: n > 0.8 * n.max()].index
-    names["date"] = f"DATE '{usual[choose.integers(len(usual))]:%Y-%m-%d}'"
-    if by:
-        was = tables[by][tables[by].month < month].groupby(by).lines.agg(["size", "min"])
-        known = [
-            name
-            for name in tables[by].loc[tables[by].month == month, by]
-            if name in was.index and was["size"][name] > 6
-        ]
-        names["name"] = known[choose.integers(len(known))]
-        names["group"] = f"{by} = '" + names["name"].replace("'", "''") + "'"
-    impossible = ("price" in lacks and "cents" in harm, place == "group" and not by)
-    timeless = calendar["unit"] == "month" and ("date" in harm or "early" in harm or "week" in harm)
-    if any(impossible) or timeless:
+    older = tables["store"].store_id[tables["store"].month < half_year_ago]
+    stores = sorted(set(store.store_id) & set(older))
+    places = {"store": stores[rng.integers(len(stores))], "stores": stores[::3], "by": None}
+    places["first"] = f"DATE '{month:%Y-%m-%d}'"
+    n_stores = store.groupby("date").size()
+    dates = n_stores[n_stores > 0.8 * n_stores.max()].index
+    places["date"] = f"DATE '{dates[rng.integers(len(dates))]:%Y-%m-%d}'"
+    for by in ("category", "product"):
+        if len(tables.get(by, [])) and tables[by][by].nunique() > 1:
+            months_before = tables[by][tables[by].month < month].groupby(by).size()
+            names = tables[by].loc[tables[by].month == month, by]
+            names = [name for name in names if months_before.get(name, 0) > 6]
+            name = names[rng.integers(len(names))]
+            escaped = name.replace("'", "''")
+            return {**places, "by": by, "name": name, "group": f"{by} = '{escaped}'"}
+    return places
+
+
+def is_impossible(source: Source, fault: str, place: str, by: str | None) -> bool:
+    "Can this fault not be planted in this source?"
+    needs_dates = "date" in fault or "early" in fault or "week" in fault
+    if source.calendar["unit"] == "month" and needs_dates:
+        return True
+    return ("price" in source.lacks and "cents" in fault) or (place == "group" and not by)
+
+
+def level_of_fault(source: Source, month: pd.Timestamp, fault: str, rng: np.random.Generator) -> str | None:
+    "The level at which a planted fault is found: stop, warn, note or missed; None where it is impossible."
+    query, check, place = FAULTS[fault]
+    places = choose_places(source, month, rng)
+    if is_impossible(source, fault, place, places["by"]):
         return None
-    db.con.execute(
-        f"CREATE OR REPLACE TEMP TABLE month AS SELECT * FROM lines WHERE date_trunc('month', date) = '{month:%Y-%m-%d}'"
-    )
-    db.con.execute(
-        f"CREATE OR REPLACE TEMP TABLE before AS SELECT * FROM lines WHERE date_trunc('month', date) = DATE '{month:%Y-%m-%d}' - INTERVAL 1 MONTH"
-    )
-    db.con.execute(f"CREATE OR REPLACE TEMP TABLE harmed AS {query.format(**names)}")
-    now = summarize_lines(db.table("harmed"), lacks)
-    harmed = {
-        name: pd.concat([table[table.month < month], now[name]], ignore_index=True) for name, table in tables.items()
-    }
-    right = {
-        "store": f"store {names['store']}",
-        "group": f"{by} {names.get('name')}",
-        "date": (f"{month:%Y-%m}-", "dates"),
-    }
-    where = right.get(place, place)
-    dataset = in_two_files(db, SECOND_FILE[harm]) if harm in SECOND_FILE else {}
-    rows = pd.concat([largest[largest.month < month], largest_of(db, "harmed")], ignore_index=True)
-    told = check_all_months(harmed["store"], pd.DatetimeIndex([month]), calendar) + check_large_lines(
-        rows, harmed["store"]
-    )
-    found = check_month_data(build_history(harmed, month), month, told, dataset)
-    since = month + pd.DateOffset(months=12 if "year ago" in harm else 0)
-    told = [
-        "stop" if "left_out" in f["figures"] else f["level"]  # in an older month it is left out, and stops nothing
-        for f in (mark_left_out(f, since) for f in found)
-        if f["check"] == check
-        and (
-            any(w in f["where"] for w in ([where] if isinstance(where, str) else where))
-            or place == "store"
-            and names["store"] in f["figures"].get("stores", [])
-        )
-    ]
-    return next((level for level in ("stop", "warn", "note") if level in told), "missed")
+    db = source.db
+    of_month = "CREATE OR REPLACE TEMP TABLE {} AS SELECT * FROM lines WHERE date_trunc('month', date) = {}"
+    db.con.execute(of_month.format("month", places["first"]))
+    db.con.execute(of_month.format("before", f"{places['first']} - INTERVAL 1 MONTH"))
+    db.con.execute(f"CREATE OR REPLACE TEMP TABLE faulty AS {query.format(**places)}")
+    now, faulty = summarize_lines(db.table("faulty"), source.lacks), {}
+    for name, table in source.tables.items():
+        faulty[name] = pd.concat([table[table.month < month], now[name]], ignore_index=True)
+    dataset = in_two_files(db, SECOND_FILE[fault]) if fault in SECOND_FILE else {}
+    before = source.largest[source.largest.month < month]
+    largest = pd.concat([before, largest_of(db, "faulty")], ignore_index=True)
+    all_months = check_all_months(faulty["store"], pd.DatetimeIndex([month]), source.calendar)
+    all_months += check_large_lines(largest, faulty["store"])
+    findings = check_month_data(build_history(faulty, month), month, all_months, dataset)
+    names = {  # texts of `where` that are right
+        "store": [f"store {places['store']}"],
+        "group": [f"{places['by']} {places.get('name')}"],
+        "date": [f"{month:%Y-%m}-", "dates"],
+    }.get(place, [place])
+    since = month + pd.DateOffset(months=12 if "year ago" in fault else 0)
+    levels = []
+    for finding in (mark_left_out(finding, since) for finding in findings):
+        is_named = any(name in finding["where"] for name in names)
+        is_listed = place == "store" and places["store"] in finding["figures"].get("stores", [])
+        if finding["check"] == check and (is_named or is_listed):
+            # a fault in an older month stops nothing, and counts as found when it is left out
+            levels.append("stop" if "left_out" in finding["figures"] else finding["level"])
+    return next((level for level in ("stop", "warn", "note") if level in levels), "missed")
 
 
-def measure(source: str, products: Path, months: int) -> tuple[dict, list[dict]]:
-    "One column of the table, and the false alarms."
-    env = read_env(ROOT, f"env.{source}.yaml" if (ROOT / f"env.{source}.yaml").exists() else "env.yaml")
+def read_source(name: str, products: Path) -> tuple[Source, dict, list[pd.Timestamp]]:
+    "A built or simulated source, its dataset.json, and its complete months."
+    file = f"env.{name}.yaml" if (ROOT / f"env.{name}.yaml").exists() else "env.yaml"
+    env = read_env(ROOT, file)
     with tempfile.TemporaryDirectory() as temporary:
-        seeded = source.startswith("seed ")
-        place = simulated(int(source.removeprefix("seed ")), Path(temporary)) if seeded else products / source
-        db, calendar, lacks = connect(), env["calendar"], env["lacks"]
-        db.con.execute(f"CREATE TABLE lines AS FROM '{place}/ingest/sales.parquet'")
-        dataset = read_json(next(place.glob("**/dataset.json")))
-        every = sorted(pd.to_datetime(pd.read_parquet(place / "clean/store_month.parquet").month.unique()))
-    tables, largest = summarize_lines(db.table("lines"), lacks), largest_of(db, "lines")
-    said = alarms(tables, every, calendar, dataset, largest)
-    levels = Counter(found["level"] for found in said)
-    column = {"false stops": f"{levels['stop']}", "false warns": f"{levels['warn']} in {len(every)} months"}
-    harmed = [every[i] for i in np.linspace(10, len(every) - 1, months).round().astype(int)]
-    upto = lambda month: tables["store"][tables["store"].month <= month]  # noqa: E731
-    said_of = Counter(level for month in every for level in who_is_who(upto(month), month, calendar).values())
-    column["false, who is who"] = ", ".join(f"{said_of[level]} {level}" for level in ("stop", "warn", "lost"))
-    for name, (plant, check) in WHO.items():
-        told = [who_is_who(plant(upto(month), month), month, calendar) for month in harmed]
-        found = Counter(level for levels in told for level in (levels.get(check, "missed"), levels.get("month")))
-        column[name] = ", ".join(
-            f"{found[level]} {level}" for level in ("stop", "warn", "missed", "lost") if found[level]
-        )
-    choose = np.random.default_rng(0)
-    for harm in HARMS:
-        told = [found_of(tables, largest, db, month, harm, calendar, lacks, choose) for month in harmed]
-        told = Counter(t for t in told if t)
-        more = "".join(f", {told[level]} {level}" for level in ("warn", "note") if told[level])
-        column[harm] = f"{told['stop']} of {told.total()}{more}" if told else "-"
-    return column, said
+        is_simulated = name.startswith("seed ")
+        folder = simulate(int(name.removeprefix("seed ")), Path(temporary)) if is_simulated else products / name
+        db = connect()
+        db.con.execute(f"CREATE TABLE lines AS FROM '{folder}/ingest/sales.parquet'")
+        dataset = read_json(next(folder.glob("**/dataset.json")))
+        months = sorted(pd.to_datetime(pd.read_parquet(folder / "clean/store_month.parquet").month.unique()))
+    tables = summarize_lines(db.table("lines"), env["lacks"])
+    source = Source(tables, largest_of(db, "lines"), db, env["calendar"], env["lacks"])
+    return source, dataset, months
+
+
+def measure(name: str, products: Path, n_months: int) -> tuple[dict, list[dict]]:
+    "One column of the table, and the false alarms."
+    source, dataset, months = read_source(name, products)
+    store = source.tables["store"]
+    alarms = find_false_alarms(source.tables, months, source.calendar, dataset, source.largest)
+    levels = Counter(finding["level"] for finding in alarms)
+    column = {"false stops": f"{levels['stop']}", "false warnings": f"{levels['warn']} in {len(months)} months"}
+    levels = Counter()
+    for month in months:
+        levels.update(check_history(store[store.month <= month], month, source.calendar).values())
+    column["false, whole history"] = ", ".join(f"{levels[level]} {level}" for level in ("stop", "warn", "lost"))
+    chosen = [months[i] for i in np.linspace(10, len(months) - 1, n_months).round().astype(int)]
+    for fault, (plant, check) in HISTORY_FAULTS.items():
+        levels = Counter()
+        for month in chosen:
+            found = check_history(plant(store[store.month <= month], month), month, source.calendar)
+            levels.update([found.get(check, "missed"), found.get("month")])
+        present = [level for level in ("stop", "warn", "missed", "lost") if levels[level]]
+        column[fault] = ", ".join(f"{levels[level]} {level}" for level in present)
+    rng = np.random.default_rng(0)
+    for fault in FAULTS:
+        found = [level_of_fault(source, month, fault, rng) for month in chosen]
+        levels = Counter(level for level in found if level)
+        lower = "".join(f", {levels[level]} {level}" for level in ("warn", "note") if levels[level])
+        column[fault] = f"{levels['stop']} of {levels.total()}{lower}" if levels else "-"
+    return column, alarms
 
 
 def main() -> None:
-    asked = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    asked.add_argument("sources", nargs="*", help="built sources; their products are read")
-    asked.add_argument("--seeds", type=int, default=0, help="also so many simulated histories of 20 stores, 40 months")
-    asked.add_argument("--months", type=int, default=3, help="months of each source that are harmed (3)")
-    asked.add_argument("--products", type=Path, default=ROOT / "products")
-    given = asked.parse_args()
-    names = given.sources + [f"seed {seed}" for seed in range(1, given.seeds + 1)]
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("sources", nargs="*", help="built sources, whose products are read")
+    parser.add_argument("--seeds", type=int, default=0, help="number of simulated histories of 20 stores, 40 months")
+    parser.add_argument("--months", type=int, default=3, help="months of each source that get faults (3)")
+    parser.add_argument("--products", type=Path, default=ROOT / "products")
+    args = parser.parse_args()
+    names = args.sources + [f"seed {seed}" for seed in range(1, args.seeds + 1)]
     with ProcessPoolExecutor() as pool:
-        measured = pool.map(partial(measure, products=given.products, months=given.months), names)
+        results = pool.map(partial(measure, products=args.products, n_months=args.months), names)
         table = {}
-        for name, (column, said) in zip(names, measured, strict=True):
+        for name, (column, alarms) in zip(names, results, strict=True):
             table[name] = column
-            for found in said:
-                print(f"{name}: false {found['level']}: {found['check']}: {found['text']}", flush=True)
+            for finding in alarms:
+                print(f"{name}: false {finding['level']}: {finding['check']}: {finding['text']}", flush=True)
     print(pd.DataFrame(table).to_string())
 
 

@@ -1,6 +1,7 @@
-"""Where models pickled before the packages say that their classes are: states and backups of then are read by it.
+"""The old import path of the model classes. Models that were pickled as `brewcast.models.*` are loaded through it.
 
-The one place where an old path is mapped to the present one. joblib, skops and MLflow all import a class by its path.
+joblib, skops and MLflow all import a class by its path. Older states and backups have the old path.
+No other module maps an old path to a present one.
 """
 
 from brewcast.model.recipes import Baseline, CombinedForest

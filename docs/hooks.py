@@ -1,26 +1,27 @@
-"What MkDocs calls: pages and navigation made from the notebooks, the library, env.yaml, pipeline.yaml and README."
+"MkDocs hooks: they make pages and navigation from the notebooks, the library, env.yaml, pipeline.yaml and README."
 
 import posixpath
 import re
 from pathlib import Path
 
 import nbformat
-from lessons import CACHE, lessons, with_outputs
+from lessons import CACHE, add_outputs, lessons
 from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, InclusionLevel
-from notebooks import NotBuilt, built, page, tags, with_parameters
+from notebooks import NotBuilt, add_parameters, cell_tags, notebook_page, read_built_notebook
 from picture import pipeline_picture
-from reference import commands_page, module_page, modules, names, parameters_page
+from reference import commands_page, import_modules, linkable_names, module_page, parameters_page
 
 from brewcast.cli import build_summary
 from brewcast.common.params import env_files, read_env, read_stages, upstream_of
 from brewcast.workflow.notebooks import notebooks
 
 ROOT = Path(__file__).resolve().parent.parent
-SOURCE = next(iter(env_files(ROOT)))  # the default one: the site shows its last build
+SOURCE = next(iter(env_files(ROOT)))  # the default source: the site shows its last build
 STAGES = read_stages(ROOT, read_env(ROOT))
-PAGES = {name: stage["source"].removeprefix("nbs/").removesuffix(".ipynb") for name, stage in STAGES.items()}
-GROUPS = {  # packages, in the data's way
+# notebook by stage, such as "model/13_features" for features
+NOTEBOOKS = {name: stage["source"].removeprefix("nbs/").removesuffix(".ipynb") for name, stage in STAGES.items()}
+GROUPS = {  # title by package, in the order of the navigation
     "common": "Common",
     "data": "Data",
     "model": "Model",
@@ -31,51 +32,51 @@ GROUPS = {  # packages, in the data's way
     "operations": "Operations",
     "": "Command line",
 }
-AS_THEY_ARE = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md"]
+COPIED_PAGES = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md"]
 MERMAID = re.compile(r"(?s)```mermaid.*?```")
 
 
 def notebook_names() -> list[str]:  # such as "model/13_features"
-    "The notebooks by package; in each, the stages in the order of their numbers, then the library."
+    "The notebooks by package. In a package the stages come first, in the order of their numbers, then the library."
     names = [path.relative_to(ROOT / "nbs").with_suffix("").as_posix() for path in notebooks(ROOT)]
     return sorted(names, key=lambda name: ([*GROUPS].index(posixpath.dirname(name)), name))
 
 
-def module_of(
+def module_name(
     name: str,  # such as "model/13_features"
 ) -> str:  # such as "model.features"
-    "The module that a notebook exports."
+    "The module that a notebook exports, without `brewcast.`."
     return re.sub(r"\b\d\d_", "", name).replace("/", ".")
 
 
-def reference_of(
+def reference_path(
     module: str,  # such as "model.features"
 ) -> str:  # such as "brewcast/model/features.md"
-    "A module's page."
+    "The reference page of a module, relative to the site."
     return f"brewcast/{module.replace('.', '/')}.md"
 
 
-def notebook_of(
+def notebook_path(
     name: str,  # such as "model/13_features"
-) -> Path:  # the notebook
-    "Where a notebook stands."
+) -> Path:
+    "The file of a notebook in nbs/."
     return ROOT / f"nbs/{name}.ipynb"
 
 
-def executed(
+def executed_path(
     stage: str,  # such as "features"
 ) -> Path:  # a notebook with outputs
-    "Where the last build left a stage's notebook."
+    "The executed notebook that the last build wrote for a stage."
     return ROOT / STAGES[stage]["product"]["nb"]
 
 
 def on_config(config):
-    "The navigation: a group for each package, in it a page for each notebook; and the same for the modules."
+    "Make the navigation: one group per package with one page per notebook, and the same groups for the modules."
     groups, library = {}, {}
     for name in notebook_names():
         group = GROUPS[posixpath.dirname(name)]
         groups.setdefault(group, []).append(f"nbs/{name}.md")
-        library.setdefault(group, []).append(reference_of(module_of(name)))
+        library.setdefault(group, []).append(reference_path(module_name(name)))
     config.nav = [
         {"Home": "README.md"},
         {"Guide": ["first-hour.md", "serving.md", "month.md", "CONTRIBUTING.md", "CHANGELOG.md", "LICENSE.md"]},
@@ -86,7 +87,7 @@ def on_config(config):
 
 
 def on_files(files, config):
-    "Add what is made: nothing of it is committed."
+    "Add the generated pages. None of them is committed."
 
     def add(path, content):
         files.append(File.generated(config, path, content=content))
@@ -94,139 +95,151 @@ def on_files(files, config):
     try:
         for path, content in notebook_pages():
             add(path, content)
-    except NotBuilt as missing:
-        raise PluginError(str(missing)) from None
-    library = modules([module_of(name) for name in notebook_names()])
-    config.extra["names"] = names(library)
-    for name in AS_THEY_ARE:
+    except NotBuilt as error:
+        raise PluginError(str(error)) from None
+    library = import_modules([module_name(name) for name in notebook_names()])
+    config.extra["names"] = linkable_names(library)
+    for name in COPIED_PAGES:
         add(name, (ROOT / name).read_text())
     add("LICENSE.md", f"# Licence\n\n```text\n{(ROOT / 'LICENSE').read_text()}\n```")
-    add("parameters.md", parameters_page(ROOT, {name: f"nbs/{stem}.md" for name, stem in PAGES.items()}))
+    add("parameters.md", parameters_page(ROOT, {stage: f"nbs/{name}.md" for stage, name in NOTEBOOKS.items()}))
     add("commands.md", commands_page(ROOT))
     for name in notebook_names():
-        page, module = reference_of(module_of(name)), module_of(name)
-        back = posixpath.relpath(f"nbs/{name}.md", posixpath.dirname(page))
-        add(page, module_page(module, name, back, library[module]))
-    for path, there in examples().items():
-        files.append(File.generated(config, path, abs_src_path=str(there), inclusion=InclusionLevel.INCLUDED))
+        module = module_name(name)
+        path = reference_path(module)
+        notebook_link = posixpath.relpath(f"nbs/{name}.md", posixpath.dirname(path))
+        add(path, module_page(module, name, notebook_link, library[module]))
+    for path, product in examples().items():
+        files.append(File.generated(config, path, abs_src_path=str(product), inclusion=InclusionLevel.INCLUDED))
     return files
 
 
-def examples() -> dict[str, Path]:  # file by its place in the site
-    "What the last build delivers, as it is: the month page, the reports and the tables that it leads to, the pictures."
+def examples() -> dict[str, Path]:  # product file by its path in the site
+    "Products of the last build, unchanged: the month page with the reports and tables that it links to, and pictures."
     products = ROOT / "products" / SOURCE
-    kinds = ["*/*.html", "forecast/*.csv", "explore/figures/*.png"]
-    found = [path for kind in kinds for path in sorted(products.glob(kind))]
-    return {f"example/{path.relative_to(products).as_posix()}": path for path in found}
+    patterns = ["*/*.html", "forecast/*.csv", "explore/figures/*.png"]
+    paths = [path for pattern in patterns for path in sorted(products.glob(pattern))]
+    return {f"example/{path.relative_to(products).as_posix()}": path for path in paths}
 
 
 def notebook_pages():
-    "The notebooks' pages and pictures: stages as the last build ran them, the others executed here."
-    stages_made = {name: built(notebook_of(name), executed(stage)) for stage, name in PAGES.items()}
+    "Yield pages and pictures of the notebooks: path and content. Stages have the outputs of the last build, too."
+    built = {name: read_built_notebook(notebook_path(name), executed_path(stage)) for stage, name in NOTEBOOKS.items()}
     names = notebook_names()
-    found = dict(zip(names, lessons([notebook_of(name) for name in names], ROOT, CACHE), strict=True))
-    for name, made in stages_made.items():
-        found[name] = with_parameters(with_outputs(notebook_of(name), made, found[name]), made)
-    for name, notebook in sorted(found.items()):
+    notebooks_by_name = dict(zip(names, lessons([notebook_path(name) for name in names], ROOT, CACHE), strict=True))
+    for name, product in built.items():
+        with_outputs = add_outputs(notebook_path(name), product, notebooks_by_name[name])
+        notebooks_by_name[name] = add_parameters(with_outputs, product)
+    for name, notebook in sorted(notebooks_by_name.items()):
         folder, stem = posixpath.split(f"nbs/{name}")
-        text, pictures = page(notebook, stem, ROOT)
-        yield f"nbs/{name}.md", under_title(text, about(name))
+        text, pictures = notebook_page(notebook, stem, ROOT)
+        yield f"nbs/{name}.md", under_title(text, notebook_facts(name))
         yield from ((f"{folder}/{path}", content) for path, content in pictures.items())
 
 
 def under_title(
-    text: str,  # a page
-    line: str,  # what to say below its title and subtitle
-) -> str:  # the page with it
-    "Put a line below a page's title and subtitle."
+    text: str,  # a page in Markdown
+    line: str,  # what to insert
+) -> str:
+    "Insert a line below a page's title and subtitle."
     head = re.match(r"# .*\n+(?:>.*\n)*", text)
     return f"{text[: head.end()]}\n{line}\n\n{text[head.end() :].lstrip()}"
 
 
-def about(
-    name: str,  # a notebook's name
-) -> str:  # Markdown
-    "Where a notebook stands: its module and, for a stage, what it takes and gives."
-    there = lambda page: posixpath.relpath(page, posixpath.dirname(f"nbs/{name}"))  # noqa: E731
-    module = module_of(name)
-    said = [f"`nbs/{name}.ipynb`", f"[`brewcast.{module}`]({there(reference_of(module))})"]
-    for stage in [stage for stage, stem in PAGES.items() if stem == name]:
-        takes = [f"[{other}]({there(f'nbs/{PAGES[other]}.md')})" for other in upstream_of(notebook_of(name))]
-        gives = [f"`{Path(path).name}`" for key, path in STAGES[stage]["product"].items() if key != "nb"]
-        said += [f"takes {', '.join(takes) or 'the source’s files'}", f"gives {', '.join(gives)}"]
-        said += ["[what it made](#run)"]
-    return f"{' · '.join(said)}\n{{ .about }}"
+def notebook_facts(
+    name: str,  # of a notebook
+) -> str:  # one line of Markdown
+    "A notebook's file and module and, for a stage, its inputs and its products."
+
+    def relative(path):
+        return posixpath.relpath(path, posixpath.dirname(f"nbs/{name}"))
+
+    module = module_name(name)
+    facts = [f"`nbs/{name}.ipynb`", f"[`brewcast.{module}`]({relative(reference_path(module))})"]
+    for stage in [stage for stage, notebook in NOTEBOOKS.items() if notebook == name]:
+        inputs = [f"[{other}]({relative(f'nbs/{NOTEBOOKS[other]}.md')})" for other in upstream_of(notebook_path(name))]
+        products = [f"`{Path(path).name}`" for key, path in STAGES[stage]["product"].items() if key != "nb"]
+        facts.append(f"reads {', '.join(inputs) or 'the source’s files'}")
+        facts.append(f"writes {', '.join(products)}")
+        facts.append("[outputs of the last build](#run)")
+    return f"{' · '.join(facts)}\n{{ .about }}"
 
 
-def picture() -> str:  # SVG
-    "The pipeline, with the files that feed it and what follows a build."
+def pipeline_svg() -> str:  # SVG
+    "The pipeline, with the source's files before it and what follows after a build."
     boxes = {}
-    for stage, stem in PAGES.items():
-        gives = [key for key in STAGES[stage]["product"] if key != "nb"]
-        boxes[stage] = {"upstream": upstream_of(notebook_of(stem)), "products": gives} | linked(stem)
-    before = {"name": "the source's files", "products": ["CSV", "Parquet", "DuckDB", "SQLite"]}
-    before |= {"href": "#bring-your-own-data", "title": "Bring your own data"}
-    publish = {"name": "publish", "products": ["champion", "release"]} | linked("registry/publish")
-    service = {"name": "POST /forecast", "products": ["the service"]} | linked("serving/app")
-    return pipeline_picture(boxes, before, [publish, service])
+    for stage, name in NOTEBOOKS.items():
+        products = [key for key in STAGES[stage]["product"] if key != "nb"]
+        boxes[stage] = {"upstream": upstream_of(notebook_path(name)), "products": products} | page_link(name)
+    source_files = {
+        "name": "the source's files",
+        "products": ["CSV", "Parquet", "DuckDB", "SQLite"],
+        "href": "#bring-your-own-data",
+        "title": "Bring your own data",
+    }
+    publish = {"name": "publish", "products": ["champion", "release"]} | page_link("registry/publish")
+    service = {"name": "POST /forecast", "products": ["the service"]} | page_link("serving/app")
+    return pipeline_picture(boxes, source_files, [publish, service])
 
 
-def linked(
-    stem: str,  # a notebook's name
-) -> dict[str, str]:  # `href` from the home page, and `title`
-    "A notebook's page and what it is about."
-    said = nbformat.read(notebook_of(stem), 4).cells[0].source
-    subtitle = re.search(r"(?m)^> (.*)", said)
-    return {"href": f"nbs/{stem}.html", "title": subtitle[1] if subtitle else stem}
+def page_link(
+    name: str,  # of a notebook
+) -> dict[str, str]:  # href (relative to the home page), title
+    "The link to a notebook's page. The title is the notebook's subtitle."
+    opening = nbformat.read(notebook_path(name), 4).cells[0].source
+    subtitle = re.search(r"(?m)^> (.*)", opening)
+    return {"href": f"nbs/{name}.html", "title": subtitle[1] if subtitle else name}
 
 
 def on_page_markdown(markdown, page, config, files):
-    "Pictures and figures of the last build in their places; links to LICENSE, to notebooks and to the reference."
+    "Insert pictures and figures of the last build; correct links to LICENSE; link names to the reference."
     if page.file.src_uri == "README.md":
-        markdown, found = MERMAID.subn(lambda _: picture(), markdown)
-        assert found == 1, "README.md: the site draws the pipeline in place of one mermaid block; there is none"
+        markdown, n_blocks = MERMAID.subn(lambda _: pipeline_svg(), markdown)
+        assert n_blocks == 1, f"README.md: {n_blocks} mermaid blocks; the site replaces exactly one by the pipeline"
     markdown = markdown.replace("](LICENSE)", "](LICENSE.md)").replace("](docs/pages/", "](")
     if "<!-- summary -->" in markdown:
-        said = build_summary(ROOT, SOURCE).replace(f"{ROOT.as_uri()}/", "")
-        markdown = markdown.replace("<!-- summary -->", f"```text\n{said}\n```")
-    markdown = re.sub("<!-- injected: (.*) -->", lambda found: injected(found[1]), markdown)
-    return linked_names(markdown, page.file.src_uri, config.extra["names"])
+        summary = build_summary(ROOT, SOURCE).replace(f"{ROOT.as_uri()}/", "")
+        markdown = markdown.replace("<!-- summary -->", f"```text\n{summary}\n```")
+    markdown = re.sub("<!-- injected: (.*) -->", lambda match: injected_parameters(match[1]), markdown)
+    return link_names(markdown, page.file.src_uri, config.extra["names"])
 
 
-def injected(
+def injected_parameters(
     stage: str,  # such as "features"
 ) -> str:  # Markdown
-    "The cell that the last build put below a stage's parameters."
-    cells = [cell for cell in nbformat.read(executed(stage), 4).cells if "injected-parameters" in tags(cell)]
+    "The cell with parameters that the last build injected into a stage's notebook."
+    cells = [cell for cell in nbformat.read(executed_path(stage), 4).cells if "injected-parameters" in cell_tags(cell)]
     return f"```python\n{cells[0].source}\n```".replace(f"{ROOT}/", "")
 
 
-def linked_names(
+def link_names(
     markdown: str,  # a page
-    here: str,  # its path
-    known: dict[str, str],  # module by name
+    page_path: str,  # its path in the site
+    modules: dict[str, str],  # module by exported name
 ) -> str:  # with links
-    "Names in backticks lead to the reference, notebooks to their pages; not in code, titles and links."
-    fence, lines = None, []
+    "Link names in backticks to the reference, and notebooks to their pages. Code blocks, titles and links stay."
 
-    def link(found):
-        name = found[1].removesuffix("()")
+    def link(match):
+        name = match[1].removesuffix("()")
         module, _, last = name.removeprefix("brewcast.").rpartition(".")
         target = None
         if name.startswith("nbs/") and name[4:].removesuffix(".ipynb") in notebook_names():
             target = name.replace(".ipynb", ".md")
-        elif known.get(last) and module in ("", known[last]):
-            target = f"{reference_of(known[last])}#{last}"
-        same = target is None or target.split("#")[0] == here
-        return found[0] if same else f"[{found[0]}]({posixpath.relpath(target, posixpath.dirname(here) or '.')})"
+        elif modules.get(last) and module in ("", modules[last]):
+            target = f"{reference_path(modules[last])}#{last}"
+        if target is None or target.split("#")[0] == page_path:
+            return match[0]
+        return f"[{match[0]}]({posixpath.relpath(target, posixpath.dirname(page_path) or '.')})"
 
+    block_end = None  # the text that ends the current block; None outside of blocks
+    lines = []
     for line in markdown.split("\n"):
-        mark = re.match(r"\s*(```+|~~~+|<pre|<div|<svg)", line)
-        if fence:
-            fence = None if fence in line else fence
-        elif mark:
-            closing = {"<pre": "</pre>", "<div": "</div>", "<svg": "</svg>"}.get(mark[1], mark[1])
-            fence = None if closing in line[mark.end() :] else closing
+        block_start = re.match(r"\s*(```+|~~~+|<pre|<div|<svg)", line)
+        if block_end:
+            block_end = None if block_end in line else block_end
+        elif block_start:
+            closing = {"<pre": "</pre>", "<div": "</div>", "<svg": "</svg>"}.get(block_start[1], block_start[1])
+            block_end = None if closing in line[block_start.end() :] else closing
         elif not line.startswith("#"):
             line = re.sub(r"(?<![\[`\w])`([\w./]+(?:\(\))?)`(?![`\]])", link, line)
         lines.append(line)

@@ -1,4 +1,4 @@
-"The lessons of the notebooks, executed: for the pages, and, called as a script, as a test. `make test` runs them once for both."
+"Execute the lessons of the notebooks: for the pages of the site and, as a script, as a test. `make test` runs them once for both."
 
 import hashlib
 import json
@@ -20,21 +20,21 @@ from brewcast.workflow.staleness import module_closure, normal_form, package_dat
 
 ROOT = Path(__file__).resolve().parent.parent
 CACHE = ROOT / "scratch/docs/lessons"
-WORKERS = 3  # kernels that start and end leave two cores idle
+WORKERS = 3  # kernels spend time on start and stop, so that three keep two cores busy
+CELL_TIMEOUT = 300  # seconds; chosen, not measured: lessons use toy tables and take a few seconds
 
 
-def executed(
+def execute_notebook(
     path: Path,  # a notebook
-    root: Path,  # the project
-) -> nbformat.NotebookNode:  # with outputs; what `## Run` does is left out
-    "Execute a notebook's lessons. Raises CellExecutionError with the traceback of the cell that failed."
+) -> nbformat.NotebookNode:  # with outputs; cells with `#| eval: false` are not executed
+    "Execute the lessons of a notebook. Raises CellExecutionError with the traceback of the cell that failed."
     notebook = nbformat.read(path, 4)
     for cell in notebook.cells:
         if "#| eval: false" in cell.source:
             cell.metadata["tags"] = [*cell.metadata.get("tags", []), "skip-execution"]
     NotebookClient(
         notebook,
-        timeout=300,
+        timeout=CELL_TIMEOUT,
         resources={"metadata": {"path": str(path.parent)}},
         extra_arguments=["--log-level=CRITICAL"],
         kernel_manager_class=kernels.ForkKernelManager,
@@ -42,34 +42,36 @@ def executed(
     return notebook
 
 
-def place(
+def cache_path(
     path: Path,  # a notebook
-    root: Path,  # the project
-    cache: Path,  # a folder
-) -> Path:  # a file of it
-    "Where an executed notebook is kept: by its code, that of the modules that it imports, and the lock's content."
+    root: Path,  # the project folder
+    cache: Path,  # the folder of the cache
+) -> Path:  # a file in the cache
+    "The cached, executed notebook. Its name depends on the notebook's code, on all modules that it imports, and on the lock."
     code = [[cell.id, normal_form(cell.source)] for cell in nbformat.read(path, 4).cells if cell.cell_type == "code"]
-    modules = module_closure([form for _, form in code], root / "brewcast")
-    others = [file.read_text() for file in package_data_files(modules, [form for _, form in code], root / "brewcast")]
-    content = [code, modules, others, (root / "requirements.lock").read_text()]
+    cells = [form for _, form in code]
+    modules = module_closure(cells, root / "brewcast")
+    data_files = [file.read_text() for file in package_data_files(modules, cells, root / "brewcast")]
+    content = [code, modules, data_files, (root / "requirements.lock").read_text()]
     return cache / f"{path.stem}-{hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]}.ipynb"
 
 
 def execute(
     paths: list[Path],  # notebooks
-    root: Path,  # the project
-    cache: Path,  # where they are kept
-) -> dict[Path, Exception]:  # by notebook, of those that failed
-    "Execute the lessons of notebooks side by side, in kernels forked from one process, and keep those that passed."
-    failed = {}
+    root: Path,  # the project folder
+    cache: Path,  # the folder of the cache
+) -> dict[Path, Exception]:  # error by notebook, only of those that failed
+    "Execute notebooks in parallel, in kernels forked from one process, and write those that passed to the cache."
+    errors = {}
 
-    def one(path):
+    def execute_one(path):
         try:
-            notebook, kept = executed(path, root), place(path, root, cache)
-            nbformat.write(notebook, kept.with_suffix(".tmp"))
-            kept.with_suffix(".tmp").replace(kept)
+            notebook = execute_notebook(path)
+            target = cache_path(path, root, cache)
+            nbformat.write(notebook, target.with_suffix(".tmp"))
+            target.with_suffix(".tmp").replace(target)
         except (CellExecutionError, DeadKernelError, TimeoutError) as error:
-            failed[path] = error
+            errors[path] = error
 
     cache.mkdir(parents=True, exist_ok=True)
     os.environ.update(KERNEL_ENVIRONMENT | TELEMETRY_OFF)
@@ -77,49 +79,51 @@ def execute(
         kernels.start_warm_process({})
     try:
         with ThreadPoolExecutor(WORKERS) as pool:
-            list(pool.map(one, paths))
+            list(pool.map(execute_one, paths))
     finally:
         kernels.end_warm_process()
-    return failed
+    return errors
 
 
 def lessons(
     paths: list[Path],  # notebooks
-    root: Path,  # the project
-    cache: Path,  # what was executed before; what is not asked for any more goes
+    root: Path,  # the project folder
+    cache: Path,  # the folder of the cache; files of other notebooks are removed from it
 ) -> list[nbformat.NotebookNode]:  # executed, in the same order
-    "Notebooks with what their lessons show, each executed once for each content of it."
-    kept = {path: place(path, root, cache) for path in paths}
-    if missing := [path for path, there in kept.items() if not there.exists()]:
+    "Notebooks with the outputs of their lessons. A notebook whose content is in the cache is not executed again."
+    cached = {path: cache_path(path, root, cache) for path in paths}
+    missing = [path for path, file in cached.items() if not file.exists()]
+    if missing:
         for path, error in execute(missing, root, cache).items():
             raise RuntimeError(f"{path.name}: {error}") from None
-    for path in set(cache.iterdir()) - set(kept.values()):
-        path.unlink()
-    return [with_outputs(path, nbformat.read(there, 4)) for path, there in kept.items()]
+    for file in set(cache.iterdir()) - set(cached.values()):
+        file.unlink()
+    return [add_outputs(path, nbformat.read(file, 4)) for path, file in cached.items()]
 
 
-def with_outputs(
+def add_outputs(
     path: Path,  # a notebook in nbs/
-    *executed: nbformat.NotebookNode,  # the same, its code at least
-) -> nbformat.NotebookNode:  # prose and code as they stand in nbs/, a cell's outputs from the first that has some
-    "A notebook with what its cells have shown."
-    notebook, shown = nbformat.read(path, 4), {}
-    for other in reversed(executed):
-        shown |= {cell.id: cell.outputs for cell in other.cells if cell.get("outputs")}
+    *executed: nbformat.NotebookNode,  # executed copies of it; prose may differ, code may not
+) -> nbformat.NotebookNode:  # prose and code of nbs/; a cell's outputs are those of the first copy that has some
+    "A notebook with the outputs of its cells."
+    notebook = nbformat.read(path, 4)
+    outputs = {}
+    for copy in reversed(executed):
+        outputs |= {cell.id: cell.outputs for cell in copy.cells if cell.get("outputs")}
     for cell in notebook.cells:
         if cell.cell_type == "code":
-            cell.outputs = shown.get(cell.id, [])
+            cell.outputs = outputs.get(cell.id, [])
     return notebook
 
 
 def main() -> int:  # exit status
-    "Execute the lessons of every notebook, or of those that are named, whether or not they have been."
+    "Execute the lessons of all notebooks, or of the notebooks that are arguments, even if they are in the cache."
     paths = [Path(name).resolve() for name in sys.argv[1:]] or notebooks(ROOT)
-    failed = execute(paths, ROOT, CACHE)
-    for path, error in failed.items():
+    errors = execute(paths, ROOT, CACHE)
+    for path, error in errors.items():
         print(f"{path.relative_to(ROOT)}: {error}", file=sys.stderr)
-    print(f"lessons: {format_count(len(paths) - len(failed), 'notebook')} passed, {len(failed)} failed")
-    return 1 if failed else 0
+    print(f"lessons: {format_count(len(paths) - len(errors), 'notebook')} passed, {len(errors)} failed")
+    return 1 if errors else 0
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"Notebooks as pages: prose and code as they stand in nbs/, outputs as they came out."
+"Notebooks as pages: prose and code from nbs/, outputs from the execution."
 
 import ast
 import base64
@@ -12,119 +12,125 @@ import nbformat
 from brewcast.common.text import format_count
 from brewcast.workflow.staleness import code_to_run
 
-LONG = 30  # lines of code; longer cells are folded
+MAX_OPEN_LINES = 30  # lines of code; a longer cell is folded, so that the prose stays in view
 HIDDEN = re.compile(r"(?m)^#\| *(hide|default_exp)\b")
 DIRECTIVE = re.compile(r"(?m)^#\|.*\n?")
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
 class NotBuilt(Exception):
-    "What the site shows has not been built, or not from the code that stands in nbs/."
+    "A notebook was not built, or it has changed since the last build."
 
 
-def code_of(
-    notebook: nbformat.NotebookNode,  # with or without outputs
-) -> list[str]:  # one text a cell that holds a program
-    "A stage's program, without comments, prose, lessons and what papermill injected."
-    return [
-        form for _, form in code_to_run([cell for cell in notebook.cells if "injected-parameters" not in tags(cell)])
-    ]
-
-
-def tags(
-    cell: nbformat.NotebookNode,  # a cell
-) -> list[str]:  # its tags
-    "What a cell is marked as."
+def cell_tags(
+    cell: nbformat.NotebookNode,
+) -> list[str]:
+    "The tags of a cell."
     return cell.metadata.get("tags", [])
 
 
-def built(
+def stage_code(
+    notebook: nbformat.NotebookNode,  # with or without outputs
+) -> list[str]:  # one text per cell with code to run
+    "The code of a stage, without comments, prose, lessons and injected parameters."
+    cells = [cell for cell in notebook.cells if "injected-parameters" not in cell_tags(cell)]
+    return [form for _, form in code_to_run(cells)]
+
+
+def read_built_notebook(
     path: Path,  # a stage's notebook in nbs/
-    product: Path,  # the same, executed by the last build, without its lessons
+    product: Path,  # the same notebook, executed by the last build, without its lessons
 ) -> nbformat.NotebookNode:  # the product
-    "What the last build made of a stage's notebook. Raises NotBuilt where there is none, or of other code."
+    "The executed notebook of a stage. Raises NotBuilt if it is missing or its code differs from nbs/."
     if not product.exists():
         raise NotBuilt(f"{product} is missing: nothing is built yet, `make run` first")
     executed = nbformat.read(product, 4)
-    if code_of(nbformat.read(path, 4)) != code_of(executed):
+    if stage_code(nbformat.read(path, 4)) != stage_code(executed):
         raise NotBuilt(f"{path} has changed since it was built: `make build` first")
     return executed
 
 
-def with_parameters(
-    notebook: nbformat.NotebookNode,  # a stage's
-    executed: nbformat.NotebookNode,  # the same, by a build
-) -> nbformat.NotebookNode:  # the first
-    "Put in place what a build injected."
-    injected = [cell for cell in executed.cells if "injected-parameters" in tags(cell)]
-    put = [[cell, *(injected if "parameters" in tags(cell) else [])] for cell in notebook.cells]
-    notebook.cells = [cell for cells in put for cell in cells]
+def add_parameters(
+    notebook: nbformat.NotebookNode,  # of a stage; is changed
+    executed: nbformat.NotebookNode,  # the same notebook, executed by a build
+) -> nbformat.NotebookNode:  # the first one
+    "Insert the parameters that a build injected, below the cell tagged `parameters`."
+    injected = [cell for cell in executed.cells if "injected-parameters" in cell_tags(cell)]
+    cells = []
+    for cell in notebook.cells:
+        cells.append(cell)
+        if "parameters" in cell_tags(cell):
+            cells += injected
+    notebook.cells = cells
     return notebook
 
 
-def page(
+def notebook_page(
     notebook: nbformat.NotebookNode,  # executed
-    name: str,  # the page's name, such as "13_features"
-    root: Path,  # the project, whose path is taken out
-) -> tuple[str, dict[str, bytes]]:  # Markdown, and its pictures by name relative to the page
-    "A notebook as Markdown: hidden cells and directives left out, long cells folded, a mark where a name is defined."
-    parts, pictures, heading = [], {}, name
+    name: str,  # name of the page, such as "13_features"
+    root: Path,  # the project folder; its path is removed from the text
+) -> tuple[str, dict[str, bytes]]:  # Markdown; pictures by path relative to the page
+    "A notebook as Markdown, without hidden cells and directives. Long cells are folded, exported names get anchors."
+    parts, pictures = [], {}
+    heading = name
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
             parts.append(cell.source.replace(".ipynb)", ".md)"))
             heading = (re.findall(r"(?m)^#+ (.*)", cell.source) or [heading])[-1]
         if cell.cell_type != "code" or HIDDEN.search(cell.source):
             continue
-        parts.append(shown_code(cell))
+        parts.append(code_block(cell))
         for number, output in enumerate(cell.outputs):
-            parts.append(shown_output(output, f"{name}/{cell.id}-{number}", heading, pictures))
-    return "\n\n".join(part for part in parts if part).replace(f"{root}/", "").replace(str(root), "."), pictures
+            parts.append(output_block(output, f"{name}/{cell.id}-{number}", heading, pictures))
+    text = "\n\n".join(part for part in parts if part)
+    return text.replace(f"{root}/", "").replace(str(root), "."), pictures
 
 
-def defined(
+def defined_names(
     code: str,  # of a cell or a module
-) -> dict[str, ast.stmt]:  # the statement that defines it, by name
-    "What code defines at its top level: functions, classes, names that are assigned."
-    found = {}
+) -> dict[str, ast.stmt]:  # the defining statement by name
+    "Functions, classes and assigned names at the top level of some code; nothing if it has a syntax error."
+    statements = {}
     with contextlib.suppress(SyntaxError):
         for node in ast.parse(code).body:
             for target in node.targets if isinstance(node, ast.Assign) else [node]:
                 parts = target.elts if isinstance(target, ast.Tuple) else [target]
-                found |= {getattr(part, "id", getattr(part, "name", None)): node for part in parts}
-    return found
+                statements |= {getattr(part, "id", getattr(part, "name", None)): node for part in parts}
+    return statements
 
 
-def shown_code(
+def code_block(
     cell: nbformat.NotebookNode,  # a code cell
 ) -> str:  # Markdown
-    "A cell's code, with a mark for each name that it exports."
+    "The code of a cell, with an anchor for each name that it exports."
     code = DIRECTIVE.sub("", cell.source).strip("\n")
     if not code:
         return ""
-    exported = "#| export" in cell.source
-    names = [name for name in defined(code) if name] if exported else []
-    marks = "".join(f'<span id="def-{name}"></span>' for name in names)
+    is_exported = "#| export" in cell.source
+    names = [name for name in defined_names(code) if name] if is_exported else []
+    anchors = "".join(f'<span id="def-{name}"></span>' for name in names)
     block = f"```python\n{code}\n```" if "```" not in code else f"~~~~python\n{code}\n~~~~"
-    folded = "what the build injected here" if "injected-parameters" in tags(cell) else None
-    if names and code.count("\n") >= LONG:
-        folded = (
-            ", ".join(f"<code>{name}</code>" for name in names) + f": {format_count(code.count(chr(10)) + 1, 'line')}"
-        )
-    if folded:
-        block = f'<details class="fold" markdown>\n<summary>{folded}</summary>\n\n{block}\n\n</details>'
-    return f"{marks}\n\n{block}" if marks else block
+    summary = None  # of a folded cell
+    if "injected-parameters" in cell_tags(cell):
+        summary = "parameters of the last build"
+    if names and code.count("\n") >= MAX_OPEN_LINES:
+        lines = format_count(code.count("\n") + 1, "line")
+        summary = ", ".join(f"<code>{name}</code>" for name in names) + f": {lines}"
+    if summary:
+        block = f'<details class="fold" markdown>\n<summary>{summary}</summary>\n\n{block}\n\n</details>'
+    return f"{anchors}\n\n{block}" if anchors else block
 
 
-def shown_output(
+def output_block(
     output: dict,  # one output of a cell
-    path: str,  # of a picture, without its suffix
-    heading: str,  # what the picture is about
-    pictures: dict[str, bytes],  # is filled
+    path: str,  # where a picture goes, without suffix
+    heading: str,  # the heading above, as text for a picture
+    pictures: dict[str, bytes],  # a picture is added here
 ) -> str:  # Markdown
-    "One output: a picture, a table or text. Warnings, which name places of this machine, are left out."
+    "One output: a picture, a table or text. Warnings (stderr) are left out: they contain paths of this machine."
     data = output.get("data", {})
     if "application/vnd.jupyter.widget-view+json" in data:
-        return "*A widget stands here in JupyterLab.*"
+        return "*Here JupyterLab shows a widget.*"
     for kind, suffix in (("image/png", "png"), ("image/svg+xml", "svg")):
         if kind in data:
             content = "".join(data[kind])
@@ -136,6 +142,7 @@ def shown_output(
         return f'<div class="output" data-search-exclude>\n{html}\n</div>'
     if "text/markdown" in data:
         return "".join(data["text/markdown"])
-    text = "" if output.get("name") == "stderr" else "".join(data.get("text/plain") or output.get("text") or "")
-    text = ANSI.sub("", text).strip("\n")
+    if output.get("name") == "stderr":
+        return ""
+    text = ANSI.sub("", "".join(data.get("text/plain") or output.get("text") or "")).strip("\n")
     return f'<pre class="output" data-search-exclude>{escape(text, quote=False)}</pre>' if text else ""

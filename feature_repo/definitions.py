@@ -1,4 +1,4 @@
-"What Feast knows of Brewcast: an entity, three tables, the views over them and the service that models read."
+"Feast definitions: the entity, three tables, a feature view over each, and the feature service that models read."
 
 import os
 from datetime import timedelta
@@ -9,10 +9,10 @@ FOLDER = os.environ.get("BREWCAST_FEATURES", "")
 if not FOLDER:
     raise RuntimeError("BREWCAST_FEATURES is not set: run `. ./activate [source]` first")
 
-# What is forecast: a store, later a store's category.
+# The entity is a series: one store, later perhaps one category of a store.
 series = Entity(name="series", join_keys=["series_id"], value_type=ValueType.STRING)
 
-# A row describes one cutoff (event_timestamp) and is known from `created` on, when the month's data was in.
+# A row describes one cutoff (event_timestamp). It is available from `created` on, when the month's data had arrived.
 sources = {
     name: FileSource(
         name=name,
@@ -23,14 +23,14 @@ sources = {
     for name in ["history", "ahead", "profile"]
 }
 
-# A forecast never uses a row that is more than one cutoff old.
-AGE = timedelta(days=45)
-# the past of the series and of its peers
-history = FeatureView(name="history", entities=[series], source=sources["history"], ttl=AGE)
-# what is decided beforehand: the calendar and the plan
-ahead = FeatureView(name="ahead", entities=[series], source=sources["ahead"], ttl=AGE)
-# where the store is
-profile = FeatureView(name="profile", entities=[series], source=sources["profile"], ttl=AGE)
+# Cutoffs are one month apart. With 45 days, a forecast may use the row of the cutoff before, and none that is older.
+MAX_ROW_AGE = timedelta(days=45)
+# the past of the series and of similar series
+history = FeatureView(name="history", entities=[series], source=sources["history"], ttl=MAX_ROW_AGE)
+# known before the month: the calendar and the plan
+ahead = FeatureView(name="ahead", entities=[series], source=sources["ahead"], ttl=MAX_ROW_AGE)
+# where the store is: country and city
+profile = FeatureView(name="profile", entities=[series], source=sources["profile"], ttl=MAX_ROW_AGE)
 
-# What every recipe reads, in training and in service.
+# The features of every recipe, in training and in serving.
 next_month = FeatureService(name="next_month", features=[history, ahead, profile])

@@ -1,4 +1,4 @@
-"JupyterLab in this project: `. ./activate` puts this folder on JUPYTER_CONFIG_PATH, and `make lab` opens it."
+"Settings of JupyterLab in this project. `. ./activate` adds this folder to JUPYTER_CONFIG_PATH; `make lab` starts JupyterLab."
 
 from pathlib import Path
 
@@ -8,35 +8,40 @@ c = get_config()  # noqa: F821
 root = Path(__file__).resolve().parent.parent
 
 c.ServerApp.ip = "127.0.0.1"
-c.ServerApp.allow_root = True  # in a container there is nobody else; only this machine is listened to, with a token
+c.ServerApp.allow_root = (
+    True  # a container has no other user; the server listens to this machine only, and asks for a token
+)
 c.ServerApp.root_dir = str(root)
-c.LabApp.workspaces_dir = str(root / "scratch" / "workspaces")  # which tabs are open: another clone has its own
-# Nothing calls home, neither for news nor for the list of extensions that PyPI has.
+c.LabApp.workspaces_dir = str(root / "scratch" / "workspaces")  # the open tabs; each clone has its own
+# No requests to other servers: no news, no updates, no list of extensions from PyPI.
 c.LabApp.news_url = None
 c.LabApp.check_for_updates_class = "jupyterlab.NeverCheckForUpdate"
 c.LabApp.extension_manager = "readonly"
 c.LabApp.collaborative = False
-c.LabApp.extra_labextensions_path = [str(root / "jupyter" / "labextensions")]  # shows what a save's answer says
-# What Ploomber brings along and nobody here uses: text notebooks, the classic notebook, sharing in a cloud.
+c.LabApp.extra_labextensions_path = [
+    str(root / "jupyter" / "labextensions")
+]  # shows the message in the answer to a save
+# Extensions that Ploomber installs and this project does not use: text notebooks, the classic notebook, cloud sharing.
 c.ServerApp.jpserver_extensions = {"jupyterlab_jupytext": False, "nbclassic": False, "ploomber_extension": False}
 
 
 class Notebooks(LargeFileManager):
-    "Opens a notebook as its kernel will have it, and saves code and prose. Ploomber derives its own manager from it."
+    "Saves notebooks without outputs and exports their modules. Ploomber derives its own manager from this class."
 
     def get(self, path, *args, **kwargs):
-        "With what JupyterLab would write into it as soon as the kernel runs: a notebook just looked at is not changed."
+        "Open a notebook with the metadata that JupyterLab would add at the kernel's start, so that only looking changes nothing."
         from ipykernel.ipkernel import IPythonKernel
 
         model = super().get(path, *args, **kwargs)
         if is_ours(path) and model["type"] == "notebook" and model["content"]:
-            metadata, kernels = model["content"]["metadata"], self.parent.kernel_spec_manager
+            metadata = model["content"]["metadata"]
+            kernels = self.parent.kernel_spec_manager
             metadata["kernelspec"]["display_name"] = kernels.get_kernel_spec("python3").display_name
             metadata["language_info"] = dict(IPythonKernel.language_info)
         return model
 
     def save(self, model, path=""):
-        "Without outputs, and the module is made from it: an edit is what runs. One that is half typed is saved, and says so."
+        "Save a notebook without outputs and export its module. An incomplete notebook is saved with a warning, but not exported."
         from nbdev.clean import clean_jupyter
 
         from brewcast.workflow.notebooks import export_after_save
@@ -48,13 +53,13 @@ class Notebooks(LargeFileManager):
                 if cell["cell_type"] == "code":
                     cell["outputs"] = []
         saved = super().save(model, path)
-        if is_ours(path) and (told := export_after_save(root, root / path.strip("/"))):
-            saved["message"] = f"Saved. No build until this is whole: {told}"
+        if is_ours(path) and (problem := export_after_save(root, root / path.strip("/"))):
+            saved["message"] = f"Saved. Builds fail until you complete this: {problem}"
         return saved
 
 
 def without_injected(cells):
-    "Ploomber takes its parameters out itself, but where no DAG can be loaded, as while one of them is half typed."
+    "Remove the cell of injected parameters. Ploomber does so itself, except while an incomplete notebook stops it from loading the DAG."
     cells = [cell for cell in cells if "injected-parameters" not in cell["metadata"].get("tags", [])]
     for cell in cells:
         if cell["metadata"].get("tags") == []:
@@ -63,17 +68,19 @@ def without_injected(cells):
 
 
 def is_ours(path):
-    "Is it a notebook of the library, or somebody's own beside it?"
-    place = (root / path.strip("/")).resolve()
-    inside = place.is_relative_to(root / "nbs") and ".ipynb_checkpoints" not in place.parts
-    return place.suffix == ".ipynb" and inside
+    "Whether the path is a notebook of the library, in nbs/. Users may have other notebooks beside it."
+    full_path = (root / path.strip("/")).resolve()
+    is_in_library = full_path.is_relative_to(root / "nbs") and ".ipynb_checkpoints" not in full_path.parts
+    return full_path.suffix == ".ipynb" and is_in_library
 
 
-c.ServerApp.contents_manager_class = Notebooks  # the default is asynchronous, Ploomber's is not: nothing would open
+c.ServerApp.contents_manager_class = (
+    Notebooks  # JupyterLab's default manager is asynchronous, Ploomber's is not: together no file would open
+)
 
 
 def as_last_built():
-    "Notebooks open with the parameters of the last build, which their products were made with."
+    "Let notebooks open with the parameters of the last build, so that they fit its products."
     from ploomber.dag.dag import DAG
 
     DAG.brewcast_lab = True

@@ -1,4 +1,4 @@
-"The service as a process of its own, and a client that keeps what it was told."
+"Start the service as a process, and send requests to it."
 
 import contextlib
 import http.client
@@ -21,25 +21,29 @@ from brewcast.delivery.package import http_request, isolated_environment
 ONE_STORE = {"store_ids": ["STORE101"]}
 
 
-def post(port: int, body: bytes | dict, kind: str | None = "application/json", path: str = "/forecast", **headers):
-    "POST, and the answer as (status, JSON)."
+def post(
+    port: int, body: bytes | dict, content_type: str | None = "application/json", path: str = "/forecast", **headers
+):
+    "POST a body; returns (status, JSON of the answer). `x_request_id=` sends the header x-request-id."
     body = json.dumps(body).encode() if isinstance(body, dict) else body
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
-    names = {name.replace("_", "-"): value for name, value in headers.items()}
-    connection.request("POST", path, body, ({"content-type": kind} if kind else {}) | names)
+    headers = {name.replace("_", "-"): value for name, value in headers.items()}
+    if content_type:
+        headers["content-type"] = content_type
+    connection.request("POST", path, body, headers)
     answer = connection.getresponse()
     content = json.loads(answer.read())
     connection.close()
     return answer.status, content
 
 
-def send_until_closed(port: int, begin: bytes, piece: bytes, most: int = 64_000_000) -> int | None:
-    "Send a beginning, and then the same piece until the connection is closed. How many bytes went; None: all of them."
+def send_until_closed(port: int, begin: bytes, piece: bytes, max_bytes: int = 64_000_000) -> int | None:
+    "Send `begin`, then `piece` again and again. Returns the bytes sent when the service closed, None if it never did."
     with socket.create_connection(("127.0.0.1", port), timeout=60) as client:
         sent = len(begin)
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             client.sendall(begin)
-            while sent < most:
+            while sent < max_bytes:
                 client.sendall(piece)
                 sent += len(piece)
             return None
@@ -48,11 +52,11 @@ def send_until_closed(port: int, begin: bytes, piece: bytes, most: int = 64_000_
 
 @contextlib.contextmanager
 def run_service(command: list[str], log: Path, **options):
-    "A service that is ready, on a free port (PORT in the command), in a session of its own, of which nothing is left."
+    "Run a service on a free port (PORT in the command) until the block ends. It is ready, and in a session of its own."
     port = free_port()
     line = [re.sub(r"\bPORT$", str(port), part) for part in command]
-    with log.open("w") as said:
-        process = subprocess.Popen(line, stdout=said, stderr=said, start_new_session=True, **options)
+    with log.open("w") as output:
+        process = subprocess.Popen(line, stdout=output, stderr=output, start_new_session=True, **options)
     try:
         wait_until(lambda: _is_ready(port), "ready", process, patience=180, log=log)
         yield SimpleNamespace(port=port, process=process, log=log)
@@ -70,9 +74,9 @@ def _is_ready(port: int) -> bool:
 
 @contextlib.contextmanager
 def run_application(release, work, **variables):
-    "The service in a process of its own, without BentoML around it."
-    named = {f"BREWCAST_{name.upper()}": str(value) for name, value in variables.items()}
-    environment = isolated_environment(work) | {"PYTHONPATH": str(ROOT), "BREWCAST_RELEASE": str(release)} | named
+    "Run the service without BentoML. `api_keys=` sets BREWCAST_API_KEYS, and so on."
+    settings = {f"BREWCAST_{name.upper()}": str(value) for name, value in variables.items()}
+    environment = isolated_environment(work) | {"PYTHONPATH": str(ROOT), "BREWCAST_RELEASE": str(release)} | settings
     command = [sys.executable, "-m", "brewcast.serving.app", "--port", "PORT"]
     with run_service(command, work / "log", cwd=work, env=environment) as service:
         yield service

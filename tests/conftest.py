@@ -13,7 +13,7 @@ from types import SimpleNamespace
 
 import pytest
 from filelock import FileLock
-from guardian import watch
+from guardian import start_guardian
 
 from brewcast.common.params import TELEMETRY_OFF
 
@@ -134,7 +134,7 @@ def copy_built(project: Path, target: Path) -> Path:
 def pytest_configure(config):
     "What a run has started ends with it, however it ends."
     if not hasattr(config, "workerinput"):  # of xdist's workers the first process has started them
-        config.guardian = watch()
+        config.guardian = start_guardian()
 
 
 # The files that take longest come first, so that no worker is left with one of them at the end: `--durations=0` tells.

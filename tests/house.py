@@ -1,4 +1,4 @@
-"What may know what: the readers of code with which the checks of the house look where no import graph does."
+"Readers of code for tests/test_house.py: they find imports that `lint-imports` does not see."
 
 import ast
 import json
@@ -19,38 +19,36 @@ from brewcast.workflow.staleness import normal_form
 CONTRACTS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
 LAYERS = [set(layer.split(" | ")) for layer in CONTRACTS[0]["layers"]]
 DYNAMIC_IMPORTS = {"import_module", "__import__", "exec", "eval", "pkgutil", "runpy", "entry_points", "resolve_name"}
-MAY_IMPORT_BY_NAME = {
-    "workflow/kernels"
-}  # libraries that kernels will ask for: what PRELOAD names, nothing of Brewcast
-NOT_IN_BENTO = {("prediction_log.py", "duckdb")}  # reads logs for the monthly round; the service only writes them
+MAY_IMPORT_BY_NAME = {"workflow/kernels"}  # it imports PRELOADED_MODULES: libraries, and nothing of brewcast
+NOT_IN_BENTO = {("prediction_log.py", "duckdb")}  # to read logs in the monthly run; the service only writes logs
 
 
 def module_of(notebook: str) -> str:
-    "Which module a notebook exports: model/13_features gives model.features."
+    "The module that a notebook exports: model.features for model/13_features."
     return re.sub(r"\b\d\d_", "", notebook).replace("/", ".")
 
 
 def allowed_packages(package: str) -> set[str]:
-    "The packages that one may import, by the contracts that `lint-imports` reads."
-    (at,) = [number for number, layer in enumerate(LAYERS) if package in layer]
-    below = {package}.union(*LAYERS[at + 1 :])
+    "The packages that a package may import, by the contracts of `lint-imports` in pyproject.toml."
+    (level,) = [number for number, layer in enumerate(LAYERS) if package in layer]
+    may_import = {package}.union(*LAYERS[level + 1 :])
     for contract in CONTRACTS[1:]:
         if f"brewcast.{package}" in contract["source_modules"]:
-            below -= {name.removeprefix("brewcast.") for name in contract["forbidden_modules"]}
-    return below
+            may_import -= {name.removeprefix("brewcast.") for name in contract["forbidden_modules"]}
+    return may_import
 
 
 def all_nodes(code: str) -> list[ast.AST]:
-    "Every node of code; a notebook's magics are left out."
+    "All nodes of the syntax tree, without the magics of a notebook."
     return list(ast.walk(ast.parse(re.sub(r"(?m)^(\s*)[%!].*", r"\1pass", code))))
 
 
 def imported_modules(code: str) -> set[str]:
-    "Modules of Brewcast that code imports, or that stand in it as a string, as `files` and `find_spec` are given them."
-    found, nodes = set(), all_nodes(code)
-    programs = {
-        id(then) for node in nodes for then in nodes_after_dash_m(node)
-    }  # processes of their own, maybe of older code
+    "Modules of brewcast that code imports, or has as a string, for example as an argument of `files` or `find_spec`."
+    found = set()
+    nodes = all_nodes(code)
+    # a module after `-m` runs in a process of its own, maybe from an older commit
+    programs = {id(argument) for node in nodes for argument in nodes_after_dash_m(node)}
     for node in nodes:
         if isinstance(node, ast.ImportFrom):
             found |= {
@@ -74,28 +72,28 @@ def argument_nodes(call: ast.Call) -> list[ast.AST]:
 
 
 def last_name(node: ast.AST) -> str:
-    "The last part of a name."
+    "The last part of a dotted name."
     return ast.unparse(node).split(".")[-1]
 
 
 def nodes_after_dash_m(node: ast.AST) -> list[ast.AST]:
-    "What stands after a `-m` in a list or a call."
+    "The element after a `-m` in a list or a call."
     items = getattr(node, "elts", None) or getattr(node, "args", None)
     pairs = list(zip(items, items[1:], strict=False)) if isinstance(items, list) else []
-    return [then for item, then in pairs if isinstance(item, ast.Constant) and item.value == "-m"]
+    return [following for item, following in pairs if isinstance(item, ast.Constant) and item.value == "-m"]
 
 
 def packages_in_strings(code: str) -> set[str]:
-    "Packages of Brewcast that strings of code speak of, docstrings aside: a string may be run."
+    "Packages of brewcast that are named in strings, without docstrings: a string may be code that runs."
     nodes = all_nodes(normal_form(code))
-    programs = {id(then) for node in nodes for then in nodes_after_dash_m(node)}
+    programs = {id(argument) for node in nodes for argument in nodes_after_dash_m(node)}
     texts = [str(node.value) for node in nodes if isinstance(node, ast.Constant) and id(node) not in programs]
     packages = "|".join(sorted(set().union(*LAYERS)))
     return {found for text in texts for found in re.findall(rf"\bbrewcast\.(?:{packages})\b", text)}
 
 
 def dynamic_imports(code: str) -> set[str]:
-    "Ways of code to import what no reader of imports sees."
+    "Functions in the code that import modules dynamically, so that `lint-imports` does not see it."
     found = set()
     for node in all_nodes(code):
         if isinstance(node, ast.Import | ast.ImportFrom):
@@ -113,18 +111,18 @@ def dynamic_imports(code: str) -> set[str]:
 
 
 def forbidden_imports(root: Path, name: str) -> list[str]:
-    "What a notebook imports, speaks of or loads, and must not."
+    "What a notebook imports, names in strings or loads, although its package must not."
     cells = json.loads((root / f"nbs/{name}.ipynb").read_text())["cells"]
     texts = ["".join(cell["source"]) for cell in cells]
     runs = [number for number, text in enumerate(texts) if text.startswith("## Run")] or [len(texts)]
-    found, loads = set(), set()
+    found, dynamic = set(), set()
     for number, (cell, text) in enumerate(zip(cells, texts, strict=True)):
         if cell["cell_type"] == "code":
             found |= imported_modules(text)
-            loads |= dynamic_imports(text) if name not in MAY_IMPORT_BY_NAME else set()
-            if "#| export" in text or number > runs[-1]:  # a lesson may speak of toys
+            dynamic |= dynamic_imports(text) if name not in MAY_IMPORT_BY_NAME else set()
+            if "#| export" in text or number > runs[-1]:  # a lesson may name toy modules
                 found |= packages_in_strings(text)
-    return modules_above(found, name.split("/")[0]) + sorted(loads)
+    return modules_above(found, name.split("/")[0]) + sorted(dynamic)
 
 
 def modules_above(modules: set[str], package: str) -> list[str]:
@@ -133,27 +131,31 @@ def modules_above(modules: set[str], package: str) -> list[str]:
 
 @cache
 def importable_in_bento() -> set[str]:
-    "What may be imported where `serve_requirements` are installed, and nothing else."
+    "What code can import if only the `serve_requirements` are installed."
     settings = re.search(r"(?m)^serve_requirements = (.*)$", (ROOT / "settings.ini").read_text())[1]
-    there = dependency_closure(settings.split())
-    names = {name for name, dists in packages_distributions().items() if {canonicalize_name(d) for d in dists} & there}
+    installed = dependency_closure(settings.split())
+    names = {
+        name
+        for name, dists in packages_distributions().items()
+        if {canonicalize_name(dist) for dist in dists} & installed
+    }
     return names | set(sys.stdlib_module_names) | {"brewcast"}
 
 
 def handwritten_file_problems(root: Path) -> list[str]:
-    "What is wrong in the files that are written by hand, and in what the Bento imports."
-    wrong = []
+    "Problems in the files that are not exported from notebooks, and in what the Bento imports."
+    problems = []
     for path in [*sorted((root / "feature_repo").glob("*.py")), root / "brewcast/models.py"]:  # run with the model
-        wrong += [
+        problems += [
             f"{path.relative_to(root)}: {name}" for name in modules_above(imported_modules(path.read_text()), "model")
         ]
     for path in sorted((root / "brewcast").glob("*/__init__.py")):
         if len(ast.parse(path.read_text()).body) != 1 or not ast.get_docstring(ast.parse(path.read_text())):
-            wrong.append(f"{path.relative_to(root)} holds more than a docstring")
+            problems.append(f"{path.relative_to(root)} has more than a docstring")
     for name in yaml.safe_load((root / "bentofile.yaml").read_text())["include"]:
         for node in all_nodes((root / name).read_text()) if name.endswith(".py") else []:
             if isinstance(node, ast.Import | ast.ImportFrom) and not getattr(node, "level", 0):
-                asked = [node.module] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]
-                tops = {module.split(".")[0] for module in asked} - importable_in_bento()
-                wrong += [f"{name}: {top}" for top in tops if (Path(name).name, top) not in NOT_IN_BENTO]
-    return wrong
+                modules = [node.module] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]
+                tops = {module.split(".")[0] for module in modules} - importable_in_bento()
+                problems += [f"{name}: {top}" for top in tops if (Path(name).name, top) not in NOT_IN_BENTO]
+    return problems

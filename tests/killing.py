@@ -1,4 +1,4 @@
-"Work in a forked process that dies before its n-th effect on files: for the tests of what may be killed anywhere."
+"Run code in a forked process that is killed before its n-th change of a file: for tests of interrupted writes."
 
 import os
 import sys
@@ -8,7 +8,7 @@ EFFECTS = {"open", "os.rename", "os.symlink", "os.remove", "os.mkdir", "os.rmdir
 
 
 def run_in_fork(work: Callable) -> int:
-    "Do it in a process of its own, and give its exit status: 9 where it was made to die."
+    "Run a function in a process of its own, and give its exit status: 9 if `die_before_effect` ended it."
     child = os.fork()
     if child:
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
@@ -20,15 +20,15 @@ def run_in_fork(work: Callable) -> int:
         os._exit(1)
 
 
-def die_before_effect(at: int, place: str = "") -> None:
-    "End this process before its at-th effect, from 0, on a path that holds `place`."
-    left = [at]
+def die_before_effect(number: int, path_part: str = "") -> None:
+    "End this process before it changes a file for the n-th time, from 0. Only paths that contain `path_part` count."
+    remaining = [number]
 
     def hook(event, args):
-        reads = event == "open" and not (args[2] or 0) & (os.O_WRONLY | os.O_RDWR)
-        if event in EFFECTS and place in str(args[0]) and not reads:
-            left[0] -= 1
-            if left[0] < 0:
+        only_reads = event == "open" and not (args[2] or 0) & (os.O_WRONLY | os.O_RDWR)
+        if event in EFFECTS and path_part in str(args[0]) and not only_reads:
+            remaining[0] -= 1
+            if remaining[0] < 0:
                 os._exit(9)
 
     sys.addaudithook(hook)

@@ -1,61 +1,61 @@
-"Mistakes that the checks of the house have to find: where each is planted, what is written there, and what must be said."
+"Forbidden imports that the project's checks must find: where each is planted, its code, and what the report must name."
 
-IN_MODULES = {  # for `lint-imports`: a module of the package, code at its end, what the report names
-    "data asks the model": (
+IN_MODULES = {  # for `lint-imports`: a module of the package, code for its end, a text of the report
+    "data imports the model": (
         "data/quality.py",
         "import brewcast.model.recipes",
         "brewcast.data is not allowed to import brewcast.model",
     ),
-    "common asks data, inside a function": (
+    "common imports data, inside a function": (
         "common/charts.py",
         "def f():\n    from ..data import clean",
         "brewcast.common is not allowed to import brewcast.data",
     ),
-    "delivery asks the registry": (
+    "delivery imports the registry": (
         "delivery/forecast.py",
         "from ..registry.publish import publish",
         "brewcast.delivery is not allowed to import brewcast.registry",
     ),
-    "the model asks what serves": (
+    "the model imports serving": (
         "model/train.py",
         "from ..serving import release",
         "brewcast.model is not allowed to import brewcast.serving",
     ),
-    "workflow asks the registry, its neighbour": (
+    "workflow imports the registry, on the same level": (
         "workflow/runs.py",
         "from ..registry import publish",
         "brewcast.workflow is not allowed to import brewcast.registry",
     ),
-    "workflow asks what lies below it": (
+    "workflow imports a lower layer": (
         "workflow/runs.py",
         "from ..data import quality",
         "brewcast.workflow is not allowed to import brewcast.data",
     ),
-    "serving asks data": (
+    "serving imports data": (
         "serving/batch.py",
         "from ..data import quality",
         "brewcast.serving is not allowed to import brewcast.data",
     ),
-    "the Bento takes pandas, inside a function": (
+    "the Bento imports pandas, inside a function": (
         "serving/traffic.py",
         "def f():\n    import pandas",
         "brewcast.serving.traffic is not allowed to import pandas",
     ),
-    "the Bento takes pandas through another module": (
+    "the Bento imports pandas through another module": (
         "serving/app.py",
         "from ..common import core",
         "brewcast.serving.app is not allowed to import pandas",
     ),
-    "a package that no layer names": ("planning/orders.py", "x = 1", "brewcast.planning"),
+    "a package that is in no layer": ("planning/orders.py", "x = 1", "brewcast.planning"),
 }
 
-IN_NOTEBOOKS = {  # for what no import graph sees: a notebook, a cell, where its text goes, what must be named
-    "a stage's run asks what changes what serves": (
+IN_NOTEBOOKS = {  # for imports outside of the import graph: a notebook, a new cell, the name to report
+    "the run of a stage imports code that changes serving": (
         "data/12_explore.ipynb",
         "#| eval: false\nfrom brewcast.registry.publish import publish",
         "brewcast.registry.publish",
     ),
-    "a lesson asks a layer above": (
+    "a lesson imports a higher layer": (
         "model/13_features.ipynb",
         "from brewcast.serving.release import apply_plan",
         "brewcast.serving.release",
@@ -107,44 +107,44 @@ IN_NOTEBOOKS = {  # for what no import graph sees: a notebook, a cell, where its
         "import pkgutil\npkgutil.resolve_name('brewcast.serving.release:Release.x')",
         "pkgutil",
     ),
-    "a module's name within a longer text": (
+    "a module's name inside a longer string": (
         "data/12_explore.ipynb",
         "#| export\nASKS = 'see brewcast.serving.release:Release'",
         "brewcast.serving",
     ),
-    "a name that is put together": (
+    "a name that is joined from parts": (
         "data/12_explore.ipynb",
         "from importlib import import_module\nimport_module('brewcast.' + 'serving.release')",
         "import_module",
     ),
 }
 
-BESIDE = {  # in what neither lint-imports nor a notebook holds: a file, code at its end, what must be named
-    "Feast's definitions ask the registry": (
+IN_OTHER_FILES = {  # neither notebook nor checked by lint-imports: a file, code for its end, the name to report
+    "Feast's definitions import the registry": (
         "feature_repo/definitions.py",
         "from brewcast.registry.publish import publish",
         "brewcast.registry.publish",
     ),
-    "a package loads on demand": (
+    "a package imports on demand": (
         "brewcast/data/__init__.py",
         "import importlib\n\n\ndef __getattr__(name):\n    return importlib.import_module('brewcast.registry.' + name)",
         "brewcast/data/__init__.py",
     ),
-    "old pickles ask for more": (
+    "the module for old pickles imports more": (
         "brewcast/models.py",
         "from brewcast.registry.publish import publish",
         "brewcast.registry.publish",
     ),
-    "the Bento takes a library that it does not hold": (
+    "the Bento imports a library that it does not contain": (
         "brewcast/serving/traffic.py",
         "def f():\n    import pandera",
         "pandera",
     ),
 }
 
-STAGES_NAMED = {  # for `workflow knows no stage`: a notebook of workflow, a cell, the stage
-    "a product by its place": ("workflow/report.ipynb", "#| export\nHOME = 'forecast/month.html'", "forecast"),
-    "a key": ("workflow/staleness.ipynb", "#| export\nREADS = {'features': ['feature_repo']}", "features"),
+STAGES_NAMED = {  # workflow must not name a stage: a notebook of workflow, a new cell, the stage
+    "a product by its path": ("workflow/report.ipynb", "#| export\nHOME = 'forecast/month.html'", "forecast"),
+    "a dictionary key": ("workflow/staleness.ipynb", "#| export\nREADS = {'features': ['feature_repo']}", "features"),
     "in an f-string": (
         "workflow/runs.ipynb",
         "#| export\ndef place(source):\n    return f'products/{source}/package/release'",

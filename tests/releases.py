@@ -1,4 +1,4 @@
-"A small fitted forest, its forecast, and the release and Bento made of them: for the tests of what is delivered."
+"Small products, releases and Bentos for tests: a fitted forest with few trees, and its forecast."
 
 import shutil
 import tempfile
@@ -17,11 +17,14 @@ from brewcast.model.recipes import CATEGORICAL_FEATURES, FEATURES, build_model
 
 ROOT = Path(__file__).resolve().parent.parent
 SEASONAL, FOREST = {"name": "seasonal", "params": {}}, {"name": "forest", "params": {"n_estimators": 3}}
-INTERVAL_FACTORS = {"own_season": [0.9, 1.1], "young": [0.7, 1.4]}  # of a store with factors, and of one without
+INTERVAL_FACTORS = {
+    "own_season": [0.9, 1.1],
+    "young": [0.7, 1.4],
+}  # lower and upper; a store without its own factors gets those of a cold start (`young`)
 
 
 def make_products(folder: Path, stores: int = 30, recipe: dict | None = None) -> SimpleNamespace:
-    "What the stages before it hand to `package`: a small fitted forest and its forecast."
+    "The products that the stage `package` reads, from a small model. The first four stores have no plan."
     random = np.random.default_rng(7)
     rows = pd.DataFrame(random.uniform(0.5, 1.5, (stores, len(FEATURES))), columns=FEATURES)
     rows[CATEGORICAL_FEATURES] = "some"
@@ -44,8 +47,9 @@ def make_products(folder: Path, stores: int = 30, recipe: dict | None = None) ->
         {"coverage": 0.8, "factors": factors, "young": INTERVAL_FACTORS["young"]}, forecast.parent / "intervals.json"
     )
     joblib.dump(model, forecast.parent / "model.joblib")
-    made = {"recipe": recipe, "train_through": "2024-04-30", "model_sha256": sha256(forecast.parent / "model.joblib")}
-    write_json(made, forecast.parent / "recipe.json")
+    model_hash = sha256(forecast.parent / "model.joblib")
+    trained = {"recipe": recipe, "train_through": "2024-04-30", "model_sha256": model_hash}
+    write_json(trained, forecast.parent / "recipe.json")
     verdict = {"promoted": True, "rule": "gain", "reason": "it is better", "recipe": recipe}
     write_json({"recipe": None}, forecast.parent / "challenger" / "recipe.json")
     return SimpleNamespace(
@@ -54,24 +58,26 @@ def make_products(folder: Path, stores: int = 30, recipe: dict | None = None) ->
 
 
 def make_release(folder: Path) -> SimpleNamespace:
-    "A release folder of 30 stores, and what it was made of."
-    made = make_products(folder / "products")
-    (folder / "release").mkdir()
-    write_release(folder / "release", made.table, made.online, made.forecast.parent, "numpy\n")
-    return SimpleNamespace(folder=folder / "release", made=made)
+    "A release of 30 stores: its `folder`, and the `products` that it was made from."
+    products, release = make_products(folder / "products"), folder / "release"
+    release.mkdir()
+    write_release(release, products.table, products.online, products.forecast.parent, "numpy\n")
+    return SimpleNamespace(folder=release, products=products)
 
 
 def add_release(state: Path, recipe: dict, stores: int = 12) -> str:
-    "A release among those of a state, as publish lays it there; gives its name."
+    "Make a release and copy it into a state, as publish does. Returns its name."
     with tempfile.TemporaryDirectory() as folder:
-        made, release = make_products(Path(folder) / "products", stores, recipe), Path(folder) / "release"
+        products, release = make_products(Path(folder) / "products", stores, recipe), Path(folder) / "release"
         release.mkdir()
-        name = write_release(release, made.table, made.online, made.forecast.parent, "numpy\n")["release"]
+        description = write_release(release, products.table, products.online, products.forecast.parent, "numpy\n")
+        name = description["release"]
         shutil.copytree(release, state / "releases" / name)
     return name
 
 
 def product_paths(folder: Path) -> SimpleNamespace:
+    "The products of the stage `package`."
     return SimpleNamespace(
         release=folder / "package/release",
         challenger=folder / "package/challenger",
@@ -89,37 +95,44 @@ VERDICTS = {
 def write_products(
     root: Path, key: str, recipe: dict, verdict: str = "promote", stores: int = 12, challenger: dict | None = None
 ) -> Path:
-    "The products of one build that publish reads; the Bento's folder is of the real shape, but is not built."
+    "The products of one build that publish reads. The Bento's folder has the real layout, but is not built."
     folder = root / "products" / "shop"
     shutil.rmtree(folder, ignore_errors=True)
-    made = make_products(folder, stores, recipe)
-    verdict = VERDICTS[verdict] | {"recipe": recipe}
-    write_json(verdict, made.verdict)
+    products = make_products(folder, stores, recipe)
+    write_json(VERDICTS[verdict] | {"recipe": recipe}, products.verdict)
     write_json({"build_key": key} | resolve_inputs("shop", root, key), folder / "inputs.json")
     write_json({"trusted": True}, folder / "monitor" / "decision.json")
-    write_parquet(made.table[["series_id", "month"]], folder / "features" / "known.parquet")
-    release, bento, other = (folder / "package" / name for name in ["release", "bento", "challenger"])
+    write_parquet(products.table[["series_id", "month"]], folder / "features" / "known.parquet")
+    release, bento, challenger_release = (folder / "package" / name for name in ["release", "bento", "challenger"])
     release.mkdir(parents=True)
-    described, lost = write_release(release, made.table, made.online, made.forecast.parent, "numpy\n"), {}
-    other.mkdir()
+    models = products.forecast.parent
+    description = write_release(release, products.table, products.online, models, "numpy\n")
+    challenger_release.mkdir()
+    challenger_name = None
     if challenger:
-        shutil.rmtree(made.forecast.parent / "challenger")
-        loser = make_products(folder / "lost", stores, challenger)
-        lost = write_release(other, loser.table, loser.online, loser.forecast.parent, "numpy\n")
-        shutil.move(loser.forecast.parent, made.forecast.parent / "challenger")
+        shutil.rmtree(models / "challenger")
+        other = make_products(folder / "other", stores, challenger)
+        written = write_release(challenger_release, other.table, other.online, other.forecast.parent, "numpy\n")
+        challenger_name = written["release"]
+        shutil.move(other.forecast.parent, models / "challenger")
     shutil.copytree(release, bento / "src" / "release")
-    (bento / "bento.yaml").write_text(f"name: brewcast\nversion: {described['release']}\n")
+    (bento / "bento.yaml").write_text(f"name: brewcast\nversion: {description['release']}\n")
     (release.parent / ".release.metadata").write_text("{}")
-    package = {"release": described["release"], "files": folder_hashes(release), "smoke": {}}
-    package |= {"challenger": lost.get("release"), "challenger_files": folder_hashes(other)}
-    package["bento"] = {"tag": f"brewcast:{described['release']}", "files": bento_hashes(bento)}
-    package["made_from"] = {path.name: sha256(path) for path in (made.forecast, made.verdict)}
+    package = {
+        "release": description["release"],
+        "files": folder_hashes(release),
+        "smoke": {},
+        "challenger": challenger_name,
+        "challenger_files": folder_hashes(challenger_release),
+        "bento": {"tag": f"brewcast:{description['release']}", "files": bento_hashes(bento)},
+        "made_from": {path.name: sha256(path) for path in (products.forecast, products.verdict)},
+    }
     write_json(package, release.parent / "package.json")
     return folder
 
 
 def write_settings(root: Path) -> None:
-    "What makes a folder a project of the source `shop`."
+    "Make a folder a project with the source `shop`."
     (root / "env.yaml").write_text("source: shop\ndata: data/shop\n")
     for name in ("pipeline.yaml", "settings.ini"):
         shutil.copy(ROOT / name, root / name)

@@ -1,4 +1,4 @@
-"Redis, PostgreSQL and MLflow of one's own, on free ports of the loopback, for tests and the bench of the online store."
+"Redis, PostgreSQL and MLflow servers on free local ports, for tests and for the bench of the online store."
 
 import contextlib
 import os
@@ -13,14 +13,14 @@ from pathlib import Path
 
 from waits import wait_until
 
-PASSWORD = "s3cret,=%@/ pässword"  # with what a URL and Feast's own connection strings have to escape
+PASSWORD = "s3cret,=%@/ pässword"  # has characters that a URL and Feast's connection strings must escape
 QUOTED_PASSWORD = "s3cret%2C%3D%25%40%2F%20p%C3%A4ssword"
 
 
 def program_path(name: str) -> str | None:
-    "Where a server's program is: Debian keeps PostgreSQL's out of the PATH."
-    found = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"), key=lambda path: int(path.parts[-3]))
-    return str(found[-1]) if found else shutil.which(name)
+    "The path of a server's program. Debian does not put PostgreSQL's on the PATH."
+    installed = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"), key=lambda path: int(path.parts[-3]))
+    return str(installed[-1]) if installed else shutil.which(name)
 
 
 def free_port() -> int:
@@ -30,22 +30,24 @@ def free_port() -> int:
 
 
 class Server:
-    "A server with a data folder of its own, which `kill` leaves as a crash would."
+    "A server with its own data folder. `kill` leaves the data as a crash would."
 
     def __init__(self):
         self.port = free_port()
-        self.folder = Path(tempfile.mkdtemp(prefix="brewcast-", dir="/tmp"))  # a socket's path must be short
+        self.folder = Path(tempfile.mkdtemp(prefix="brewcast-", dir="/tmp"))  # the path of a Unix socket must be short
         self.process = None
         self.prepare()
         self.start()
 
     def start(self) -> None:
         log = self.folder / "log"
-        with log.open("ab") as said:
-            self.process = subprocess.Popen(self.command(), stdout=said, stderr=said, cwd=self.folder, **self.person())
+        with log.open("ab") as output:
+            self.process = subprocess.Popen(
+                self.command(), stdout=output, stderr=output, cwd=self.folder, **self.user_options()
+            )
         wait_until(self.answers, "a server that answers", self.process, patience=60, log=log)
 
-    def person(self) -> dict:  # as whom it runs: PostgreSQL refuses root
+    def user_options(self) -> dict:  # Popen's options for the user that runs it: PostgreSQL refuses root
         return {}
 
     def signal(self, number: int) -> None:
@@ -94,13 +96,13 @@ class PostgresServer(Server):
         (self.folder / "password").write_text(PASSWORD)
         if os.geteuid() == 0:
             for path in [self.folder, self.folder / "password"]:
-                shutil.chown(path, self.person()["user"])
+                shutil.chown(path, self.user_options()["user"])
         login = ["--auth=scram-sha-256", "--username=brewcast", "--pwfile=password"]
         command = [program_path("initdb"), "-D", "data", "--no-sync", "--locale=C", "--encoding=UTF8", *login]
-        subprocess.run(command, check=True, capture_output=True, cwd=self.folder, **self.person())
+        subprocess.run(command, check=True, capture_output=True, cwd=self.folder, **self.user_options())
 
     def command(self) -> list[str]:
-        # fsync off: nothing here outlives the machine. A server in another time zone than UTC is a trap for the push.
+        # fsync off: no data must survive a crash of the machine. The time zone is not UTC, to catch a push that assumes it.
         settings = {"listen_addresses": "127.0.0.1", "port": self.port, "fsync": "off", "timezone": "America/New_York"}
         settings["unix_socket_directories"] = self.folder
         return [
@@ -110,7 +112,7 @@ class PostgresServer(Server):
             *(part for n, v in settings.items() for part in ("-c", f"{n}={v}")),
         ]
 
-    def person(self) -> dict:
+    def user_options(self) -> dict:
         import pwd
 
         if os.geteuid():
@@ -120,7 +122,9 @@ class PostgresServer(Server):
         return {"user": user, "group": pwd.getpwnam(user).pw_gid, "extra_groups": []}
 
     def kill(self) -> None:
-        self.signal(signal.SIGQUIT)  # at once, as a crash, but with its children: SIGKILL would leave them
+        self.signal(
+            signal.SIGQUIT
+        )  # stops at once like a crash, but also its children, which SIGKILL would leave running
         self.process.wait()
 
     def answers(self) -> bool:
@@ -134,7 +138,7 @@ class PostgresServer(Server):
 
 
 class MlflowServer(Server):
-    "MLflow's tracking server, whose artifacts lie in a place of its own."
+    "MLflow's tracking server, with its own folder of artifacts."
 
     def prepare(self) -> None:
         self.url = f"http://127.0.0.1:{self.port}"
@@ -142,15 +146,15 @@ class MlflowServer(Server):
     def command(self) -> list[str]:
         stores = ["--backend-store-uri", f"sqlite:///{self.folder}/mlflow.db"]
         stores += ["--artifacts-destination", str(self.folder / "artifacts")]
-        where = ["--host", "127.0.0.1", "--port", str(self.port), "--workers", "1"]
-        return [sys.executable, "-m", "mlflow", "server", *where, *stores]
+        address = ["--host", "127.0.0.1", "--port", str(self.port), "--workers", "1"]
+        return [sys.executable, "-m", "mlflow", "server", *address, *stores]
 
-    def person(self) -> dict:
+    def user_options(self) -> dict:
         return {"start_new_session": True}
 
     def signal(self, number: int) -> None:
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.process.pid, number)  # it has a worker, and may have ended before it
+            os.killpg(self.process.pid, number)  # the whole group, since it has a worker; it may have ended already
 
     def answers(self) -> bool:
         with contextlib.suppress(OSError), urllib.request.urlopen(f"{self.url}/health", timeout=5) as answer:

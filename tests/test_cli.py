@@ -1,4 +1,4 @@
-"The command line: what it takes, what it says, what it leaves, and errors of one line with the way out."
+"The command line: its arguments, its messages, its effects, and errors of one line with a remedy."
 
 import json
 import os
@@ -32,24 +32,24 @@ from brewcast.cli import (
 CLI = [sys.executable, "-m", "brewcast.cli"]
 
 
-def called(*arguments: str, cwd: Path, **variables) -> subprocess.CompletedProcess:
+def run_cli(*arguments: str, cwd: Path, **variables) -> subprocess.CompletedProcess:
     "The command line as a process of its own, somewhere."
     environment = {**os.environ, "PYTHONPATH": str(ROOT), **variables}
     return subprocess.run([*CLI, *arguments], cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
 
 
-# --- what it takes
+# --- arguments
 
 
-def test_help_lists_every_command_with_what_it_does_and_needs_no_project(tmp_path):
-    done = called("--help", cwd=tmp_path, COLUMNS="200")
+def test_help_lists_every_command_with_its_description_outside_of_a_project_too(tmp_path):
+    done = run_cli("--help", cwd=tmp_path, COLUMNS="200")
     assert done.returncode == 0 and done.stderr == ""
     listed = dict(re.findall(r"(?m)^    ([a-z-]+)\s+(\S.+)$", done.stdout))
-    assert listed == {name: told for name, (_, told, *_) in COMMANDS.items()}
+    assert listed == {name: description for name, (_, description, *_) in COMMANDS.items()}
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_has_a_help_of_its_own(command, capsys):
+def test_every_command_has_its_own_help(command, capsys):
     with pytest.raises(SystemExit) as ended:
         argument_parser().parse_args([command, "--help"])
     assert ended.value.code == 0
@@ -57,7 +57,7 @@ def test_every_command_has_a_help_of_its_own(command, capsys):
 
 
 @pytest.mark.parametrize(
-    ("line", "told"),
+    ("line", "message"),
     [
         ([], "the following arguments are required: COMMAND"),
         (["biuld"], "invalid choice: 'biuld'"),
@@ -65,41 +65,41 @@ def test_every_command_has_a_help_of_its_own(command, capsys):
         (["prune", "--keep", "all"], "argument --keep: invalid int value: 'all'"),
         (["publish", "train.seed=1"], "unrecognized arguments: train.seed=1"),
         *(
-            (["ui", "--port", port], f"argument --port: '{port}' is no port")
+            (["ui", "--port", port], f"argument --port: '{port}' is not a port number")
             for port in ("80000", "0", "abc", "-1", "")
         ),
     ],
 )
-def test_what_no_command_takes_is_refused_with_the_usage(line, told, capsys):
+def test_wrong_arguments_are_refused_with_the_usage(line, message, capsys):
     with pytest.raises(SystemExit) as ended:
         main(line)
-    said = capsys.readouterr()
-    assert ended.value.code == 2 and said.out == ""
-    assert "usage: brewcast" in said.err and told in said.err
+    output = capsys.readouterr()
+    assert ended.value.code == 2 and output.out == ""
+    assert "usage: brewcast" in output.err and message in output.err
 
 
-def test_a_share_may_be_written_with_its_sign():
+def test_a_share_may_have_a_percent_sign():
     assert [argument_parser().parse_args(["split", text]).share for text in ("10", "10%", "2.5%")] == [10, 10, 2.5]
 
 
-# --- what it says
+# --- messages
 
 
-def test_outside_of_a_project_one_line_says_so(tmp_path):
-    done = called("why", cwd=tmp_path, BREWCAST_ROOT="")
+def test_outside_of_a_project_the_error_is_one_line(tmp_path):
+    done = run_cli("why", cwd=tmp_path, BREWCAST_ROOT="")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == f"error: {tmp_path}: no pipeline.yaml here or above; run this inside a Brewcast project\n"
 
 
-def test_why_says_the_same_for_programs_and_for_people(toy, brewcast):
+def test_why_gives_the_same_reasons_as_json_and_as_text(toy, brewcast):
     # given one stage with a reason, one that follows from it, and two without
     (toy / "env.yaml").write_text(ENV.replace("12]", "6]"))
-    # when it is asked as JSON, then a program has the reason's parts
+    # when JSON is requested, then it has the parts of the reason
     reasons = json.loads(brewcast("why --json").out)
     assert list(reasons) == ["ingest", "clean", "look", "judge"]
     (own,) = reasons["clean"]
     assert (own["kind"], own["name"], own["old"], own["new"]) == ("parameter", "lags", [1, 12], [1, 6])
-    # and a person reads the same, and is told of one reason once
+    # and the text has the same reason, once
     text = brewcast("why").out
     assert text == staleness_report(reasons) + "\n"
     assert text.splitlines() == [
@@ -111,15 +111,15 @@ def test_why_says_the_same_for_programs_and_for_people(toy, brewcast):
     ]
 
 
-def test_why_knows_of_a_notebook_that_was_edited_and_not_exported(toy, brewcast):
-    # given a module that is made from a notebook, and a build of it
+def test_why_reports_a_notebook_that_was_edited_and_not_exported(toy, brewcast):
+    # given a module exported from a notebook, and a build
     write = lambda body: write_notebook(toy, "nbs/common/areas.ipynb", "common.areas", body)  # noqa: E731
     write("return x")
     brewcast("build")
     assert not any(json.loads(brewcast("why --json").out).values())
     # when the notebook is edited, and nothing else is done
     write("return x * 1")
-    # then it is the reason of every stage that reaches it
+    # then it is a reason for every stage that imports it
     assert "- module common.areas: area (judge -> data.shapes -> common.areas)" in brewcast("why").out
 
 
@@ -131,22 +131,22 @@ def write_notebook(root: Path, name: str, module: str, body: str) -> None:
     (root / name).write_text(json.dumps({"cells": cells, "metadata": kernel, "nbformat": 4, "nbformat_minor": 5}))
 
 
-def test_who_asks_by_module_name_or_from_a_folder_below_is_answered_too(toy, run):
-    told = run(f"cd data/near && {shlex.join([sys.executable, '-m', 'brewcast'])} why").out
-    assert told.splitlines() == [f"{stage:<10} is up to date" for stage in ("ingest", "clean", "look", "judge")]
+def test_the_module_can_be_run_and_from_a_folder_below_the_root(toy, run):
+    output = run(f"cd data/near && {shlex.join([sys.executable, '-m', 'brewcast'])} why").out
+    assert output.splitlines() == [f"{stage:<10} is up to date" for stage in ("ingest", "clean", "look", "judge")]
 
 
 @pytest.mark.parametrize("unbuffered", ["1", ""])
-def test_whoever_has_read_enough_is_no_error(toy, run, unbuffered):
-    # given a reader who is gone before the first line
-    gone = "mkfifo gone; (exec <gone) & exec 3>gone; wait"
-    # when the command writes to him, then it ends as if he had read all of it
-    done = run(f"{gone}; {shlex.join(CLI)} why --json >&3; echo status $?", PYTHONUNBUFFERED=unbuffered)
+def test_a_reader_that_closes_the_pipe_is_not_an_error(toy, run, unbuffered):
+    # given a reader that ends before the first line
+    closed_pipe = "mkfifo gone; (exec <gone) & exec 3>gone; wait"
+    # when the command writes to the closed pipe, then it ends as usual
+    done = run(f"{closed_pipe}; {shlex.join(CLI)} why --json >&3; echo status $?", PYTHONUNBUFFERED=unbuffered)
     assert (done.out, done.err) == ("status 0\n", "")
 
 
-def test_variables_are_read_by_a_shell_as_they_are():
-    # given values at which shells stumble
+def test_a_shell_reads_exported_variables_unchanged():
+    # given values with special characters of shells
     odd = {
         "PLAIN": "a",
         "QUOTED": 'it\'s "so"',
@@ -160,25 +160,25 @@ def test_variables_are_read_by_a_shell_as_they_are():
         script = f"{export_statements(odd)}\nenv -0"
         done = subprocess.run([shell, "-c", script], capture_output=True, text=True, check=True)
         read = dict(line.split("=", 1) for line in done.stdout.split("\0") if line)
-        # then they are what they were
+        # then they are unchanged
         assert {name: read[name] for name in odd} == odd
 
 
-def test_the_source_is_the_one_asked_for_then_the_shell_s_then_env_yamls(toy, brewcast):
+def test_the_source_comes_from_the_option_then_the_shell_then_env_yaml(toy, brewcast):
     (toy / "env.far.yaml").write_text("meta: {import_from: env.yaml}\nsource: far\ngate: {wins: 3}\n")
-    asked = "export BREWCAST_SOURCE="
-    assert f"{asked}near" in brewcast("environment").out.splitlines()
+    line = "export BREWCAST_SOURCE="
+    assert f"{line}near" in brewcast("environment").out.splitlines()
     os.environ["SOURCE"] = "far"
-    assert f"{asked}far" in brewcast("environment").out.splitlines()
-    assert f"{asked}near" in brewcast("environment --source near").out.splitlines()
+    assert f"{line}far" in brewcast("environment").out.splitlines()
+    assert f"{line}near" in brewcast("environment --source near").out.splitlines()
 
 
-# --- what it leaves
+# --- effects
 
 
 @pytest.fixture
 def project(tmp_path):
-    "A project of one source, of which nothing is built."
+    "A project with one source and no build."
     root = tmp_path / "project"
     root.mkdir()
     for name, text in {
@@ -190,16 +190,16 @@ def project(tmp_path):
     return root
 
 
-def test_data_is_linked_and_linked_anew_and_the_link_holds_where_the_project_is_moved(project, tmp_path):
+def test_data_is_linked_and_the_link_survives_a_move_of_project_and_data(project, tmp_path):
     # given two folders of data beside the project
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "till.csv").write_text(name)
-    # when each is said to be the source's data
+    # when each becomes the data of the source
     for name in ("one", "two", "two"):
-        place = prepare_data(project, "shop", str(tmp_path / name))
-        assert place == project / "data/shop" and (place / "till.csv").read_text() == name
-    assert prepare_data(project, "shop") == place
+        path = prepare_data(project, "shop", str(tmp_path / name))
+        assert path == project / "data/shop" and (path / "till.csv").read_text() == name
+    assert prepare_data(project, "shop") == path
     # then both can be moved together
     (tmp_path / "elsewhere").mkdir()
     for name in ("two", "project"):
@@ -209,17 +209,17 @@ def test_data_is_linked_and_linked_anew_and_the_link_holds_where_the_project_is_
     assert (tmp_path / "one/till.csv").read_text() == "one"
 
 
-def test_data_that_is_there_already_is_never_replaced_by_a_link(project, tmp_path):
+def test_existing_data_is_never_replaced_by_a_link(project, tmp_path):
     (project / "data/shop").mkdir(parents=True)
     (project / "data/shop/till.csv").write_text("the only copy")
-    with pytest.raises(FileExistsError, match="data/shop is there already, and is no link: move it, or leave DATA out"):
+    with pytest.raises(FileExistsError, match="data/shop exists and is not a link: move it, or leave DATA out"):
         prepare_data(project, "shop", str(tmp_path))
     assert (project / "data/shop/till.csv").read_text() == "the only copy"
-    # and to name the place itself is no other place
+    # and naming the same path again changes nothing
     assert prepare_data(project, "shop", str(project / "data/shop")) == project / "data/shop"
 
 
-def test_data_that_is_missing_is_named_with_the_way_out(project, tmp_path):
+def test_missing_data_is_an_error_with_a_remedy(project, tmp_path):
     with pytest.raises(
         FileNotFoundError, match="data/shop is missing: `make run SOURCE=shop DATA=<its folder>` links it"
     ):
@@ -229,28 +229,28 @@ def test_data_that_is_missing_is_named_with_the_way_out(project, tmp_path):
     assert not (project / "data/shop").is_symlink()
 
 
-def test_the_release_that_serves_is_laid_out_whole_and_taken_away_with_it(project):
-    # given two releases, of which the second has a file less
+def test_the_current_release_is_copied_completely_and_removed_without_a_current_one(project):
+    # given two releases; the second has one file less
     state = project / "state/shop"
     for name, files in {"r1": ["release.json", "rows.npz"], "r2": ["release.json"]}.items():
         (state / "releases" / name).mkdir(parents=True)
         for file in files:
             (state / "releases" / name / file).write_text(name)
-    laid = lambda: {path.name: path.read_text() for path in (project / "release").iterdir()}  # noqa: E731
-    # when one serves, then it is laid out, by a link or by a file that names it
+    copied = lambda: {path.name: path.read_text() for path in (project / "release").iterdir()}  # noqa: E731
+    # when one is current, then it is copied; `current` may be a link or a file with its name
     (state / "current").symlink_to("releases/r1")
-    assert copy_release(project, "shop") == "r1" and laid() == {"release.json": "r1", "rows.npz": "r1"}
+    assert copy_release(project, "shop") == "r1" and copied() == {"release.json": "r1", "rows.npz": "r1"}
     (state / "current").unlink()
     (state / "current").write_text("r2\n")
-    assert copy_release(project, "shop") == "r2" and laid() == {"release.json": "r2"}
-    # and when none does, there is none, and nothing is left beside
+    assert copy_release(project, "shop") == "r2" and copied() == {"release.json": "r2"}
+    # and when none is current, there is no copy and no temporary folder
     (state / "current").unlink()
     assert copy_release(project, "shop") is None
     assert not (project / "release").exists() and not list(project.glob(".release*"))
 
 
-def test_a_project_that_cannot_be_written_says_what_it_lacks_and_goes_on(project, monkeypatch, capsys):
-    # given a release that serves, in a project that turns out to be read-only half-way
+def test_in_a_read_only_project_a_failed_copy_is_reported_and_the_rest_works(project, monkeypatch, capsys):
+    # given a current release, in a project that becomes read-only half-way through the copy
     state, copy = project / "state/shop", shutil.copy2
     (state / "releases/r1").mkdir(parents=True)
     for name in ("a", "release.json"):
@@ -263,36 +263,36 @@ def test_a_project_that_cannot_be_written_says_what_it_lacks_and_goes_on(project
         return copy(source, target, **more)
 
     monkeypatch.setattr(shutil, "copytree", partial(shutil.copytree, copy_function=read_only))
-    # when a publication lays it out, that fails; what `activate` asks for is said, with what is lacking
-    with pytest.raises(OSError, match="r1, not laid in release/, where `bentoml build` takes it: .*Read-only"):
+    # when it is copied, that is an error; the command of `activate` only prints it
+    with pytest.raises(OSError, match="r1, not copied to release/, where `bentoml build` reads it: .*Read-only"):
         copy_release(project, "shop")
     COMMANDS["release"][0](project, SimpleNamespace(source="shop"))
-    assert capsys.readouterr().out.startswith("r1, not laid in release/")
+    assert capsys.readouterr().out.startswith("r1, not copied to release/")
     assert not (project / "release").exists() and not list(project.glob(".release*"))
-    # and where it lies there already, nothing is lacking
+    # and if the same copy exists already, there is no error
     shutil.copytree(state / "releases/r1", project / "release", copy_function=copy)
     assert copy_release(project, "shop") == "r1" and not list(project.glob(".release*"))
 
 
-def test_clean_removes_what_can_be_made_again_and_nothing_else(toy, brewcast):
-    # given what builds of two sources, a release and somebody's experiments have left
+def test_clean_deletes_products_and_scratch_and_nothing_else(toy, brewcast):
+    # given the files of builds of two sources, of a release and of experiments
     for name in ("products/far/out.txt", "scratch/look/out.txt", "release/release.json", "backups/near.tar"):
         (toy / name).parent.mkdir(parents=True, exist_ok=True)
         (toy / name).touch()
-    kept = ["products/far/out.txt", "backups/near.tar", "data/near/till.csv", "env.yaml"]
+    remaining = ["products/far/out.txt", "backups/near.tar", "data/near/till.csv", "env.yaml"]
     runs = sorted((toy / "state/near/runs").iterdir())
     # when one source is cleaned
     brewcast("clean")
-    # then its products are gone, and the state, the data and the other source's products are there
+    # then its products are deleted; the state, the data and the products of the other source remain
     assert not any((toy / name).exists() for name in ("products/near", "scratch", "release"))
-    assert all((toy / name).exists() for name in kept)
+    assert all((toy / name).exists() for name in remaining)
     assert runs and sorted((toy / "state/near/runs").iterdir()) == runs
 
 
 def test_the_source_of_the_last_build_is_the_one_with_the_newest_inputs(project):
     assert last_built_source(project) is None
     (project / "env.far.yaml").write_text("source: far\ndata: data/far\n")
-    for number, source in enumerate(["shop", "far", "a source whose file is gone"]):
+    for number, source in enumerate(["shop", "far", "a source without a file"]):
         (project / "products" / source).mkdir(parents=True)
         (project / "products" / source / "inputs.json").touch()
         os.utime(project / "products" / source / "inputs.json", (number, number))
@@ -301,11 +301,11 @@ def test_the_source_of_the_last_build_is_the_one_with_the_newest_inputs(project)
     assert last_built_source(project) == "shop"
 
 
-def test_a_summary_is_what_the_products_say_and_needs_them(project):
-    # given no products, then it is said what makes them
+def test_a_summary_has_the_results_of_the_products_and_needs_them(project):
+    # given no products, then the error names the command that builds them
     with pytest.raises(FileNotFoundError, match="products/shop is not built: `make run SOURCE=shop` builds it"):
         build_summary(project, "shop")
-    # given a build's products, of which one error is not known and one model was not scored
+    # given the products of a build, with one unknown error and one model without a score
     errors = {"candidate": {"wape": 0.0512}, "season": {"wape": None}, "champion": {"wape": 0.04}, "floor": None}
     verdict = {"verdict": "refuse", "reason": "it is no better", "errors": errors, "cutoffs": ["a", "b"]}
     for name, content in {
@@ -320,21 +320,21 @@ def test_a_summary_is_what_the_products_say_and_needs_them(project):
     rows = ["store_id,month,kind", "S0,2024-06-01,none", "S1,2024-06-01,forecast", "S2,2024-06-01,forecast"]
     (project / "products/shop/forecast/forecast.csv").write_text("\n".join(rows) + "\n", encoding="utf-8-sig")
     # then it is half a screen, the best model first
-    told = build_summary(project, "shop").splitlines()
-    assert told[:2] == ["shop: 12,345 rows in, 6 set aside", "left out  2024-02: no store has"]
-    assert told[2] == "left out  2024-06: ends on the 3rd"
-    assert told.pop(3) == 'holidays  not known of Norway: add "Norway": "NO" to calendar.countries'
-    assert [line.split() for line in told[5:8]] == [
+    output = build_summary(project, "shop").splitlines()
+    assert output[:2] == ["shop: 12,345 rows accepted, 6 quarantined", "left out  2024-02: no store has"]
+    assert output[2] == "left out  2024-06: ends on the 3rd"
+    assert output.pop(3) == 'holidays  unknown for Norway: add "Norway": "NO" to calendar.countries'
+    assert [line.split() for line in output[5:8]] == [
         ["champion", "0.0400"],
         ["candidate", "0.0512"],
-        ["season", "not", "known"],
+        ["season", "unknown"],
     ]
-    assert told[9:12] == [
+    assert output[9:12] == [
         "verdict   refuse: it is no better",
-        "forecast  2024-06, 2 stores; 1 without one, with the reason in forecast.csv",
+        "forecast  2024-06, 2 stores; 1 without a forecast (reasons in forecast.csv)",
         "serves    make serve SOURCE=shop",
     ]
-    assert told[-1] == f"page      file://{project}/products/shop/forecast/month.html" and len(told) < 20
+    assert output[-1] == f"page      file://{project}/products/shop/forecast/month.html" and len(output) < 20
 
 
 def test_a_summary_of_one_store_and_one_month_has_no_plurals_and_names_the_baseline_that_is_better(project):
@@ -350,19 +350,19 @@ def test_a_summary_of_one_store_and_one_month_has_no_plurals_and_names_the_basel
         (project / "products/shop" / name).parent.mkdir(parents=True)
         text = json.dumps(content) if content else "store_id,month,kind\nS1,2024-06-01,forecast\n"
         (project / "products/shop" / name).write_text(text)
-    # then each is told as one, and the way out has the source in it
-    told = build_summary(project, "shop").splitlines()
-    assert told[0] == "shop: 1 row in, 0 set aside"
-    assert told[2] == "error one month ahead, over 1 cutoff (WAPE, share of sales)"
-    assert told[4:8] == [
+    # then all nouns are in the singular, and the command names the source
+    output = build_summary(project, "shop").splitlines()
+    assert output[0] == "shop: 1 row accepted, 0 quarantined"
+    assert output[2] == "error one month ahead, over 1 cutoff (WAPE, share of sales)"
+    assert output[4:8] == [
         "verdict   first: no champion",
         "baseline  seasonal, a baseline, was better",
-        "          the gate would say refuse: too little; `make run SOURCE=shop train.weights=[0]` makes it the candidate",
+        "          the gate's verdict would be refuse: too little; `make run SOURCE=shop train.weights=[0]` makes it the candidate",
         "forecast  2024-06, 1 store",
     ]
 
 
-def test_the_summary_of_a_stopped_month_says_so_first_and_has_no_figure_to_order_by(project):
+def test_the_summary_of_a_stopped_month_says_so_first_and_has_no_quantities(project):
     # given a build whose data was stopped
     stop = {"level": "stop", "text": "2024-05: price: 100 times what it was. Mend the export"}
     decision = {"findings": [stop, {"level": "warn", "text": "fewer lines"}]}
@@ -372,12 +372,12 @@ def test_the_summary_of_a_stopped_month_says_so_first_and_has_no_figure_to_order
     (project / "products/shop/forecast").mkdir()
     rows = ["store_id,month,kind,quantity", "S1,2024-05-01,actual,812", "S1,2024-06-01,stopped,"]
     (project / "products/shop/forecast/forecast.csv").write_text("\n".join(rows) + "\n")
-    # then that is its first line, with the reason below it; what was only noted is not
-    told = build_summary(project, "shop")
-    assert told.splitlines()[0].startswith("shop: STOPPED. THERE IS NO FORECAST OF 2024-06: ")
-    assert "stopped   2024-05: price: 100 times what it was. Mend the export" in told
-    assert "fewer lines" not in told and "812" not in told and "verdict" not in told
-    assert told.endswith(f"page      file://{project}/products/shop/forecast/month.html")
+    # then the first line says so, the reason follows, and warnings are left out
+    output = build_summary(project, "shop")
+    assert output.splitlines()[0].startswith("shop: STOPPED. THERE IS NO FORECAST FOR 2024-06: ")
+    assert "stopped   2024-05: price: 100 times what it was. Mend the export" in output
+    assert "fewer lines" not in output and "812" not in output and "verdict" not in output
+    assert output.endswith(f"page      file://{project}/products/shop/forecast/month.html")
 
 
 @pytest.fixture
@@ -394,7 +394,7 @@ def shown(project, tmp_path):
             (programs / name).write_text(f'#!/bin/sh\necho "{name} $1" >> {calls}\n')
             (programs / name).chmod(0o755)
         quiet = dict.fromkeys(["BROWSER", "DISPLAY", "WAYLAND_DISPLAY", "SSH_CONNECTION"], "")
-        done = called(
+        done = run_cli(
             "open", "--source", "shop", cwd=project, PATH=str(programs), BREWCAST_ROOT="", **(quiet | variables)
         )
         assert (done.returncode, done.stdout, done.stderr) == (0, f"{page}\n", "")
@@ -410,43 +410,43 @@ def shown(project, tmp_path):
     "variables",
     [{}, {"DISPLAY": ":7", "SSH_CONNECTION": "10.0.0.1 50000 10.0.0.2 22"}, {"BROWSER": "/nowhere/browser"}],
 )
-def test_without_a_browser_the_page_s_place_is_printed(shown, variables):
-    # given a machine without a display, or by ssh, or with a browser that is not there; text browsers are
+def test_without_a_browser_the_path_of_the_page_is_printed(shown, variables):
+    # given no display, or ssh, or a missing browser; text browsers are installed
     assert shown("lynx", "w3m", "www-browser", "firefox", **variables) == []
 
 
-def test_a_text_browser_never_takes_the_terminal_unless_it_is_asked_for(shown):
+def test_a_text_browser_is_used_only_if_browser_names_it(shown):
     assert shown("lynx", "www-browser", "links", DISPLAY=":7") == []
     assert shown(BROWSER="lynx") == [f"lynx {shown.address}"]
 
 
 @pytest.mark.parametrize("display", ["DISPLAY", "WAYLAND_DISPLAY"])
-def test_where_there_is_a_display_the_page_is_opened(shown, display):
+def test_with_a_display_the_page_is_opened(shown, display):
     assert shown("lynx", "xdg-open", **{display: ":7"}) == [f"xdg-open {shown.address}"]
 
 
-def test_the_browser_that_is_named_is_used_whatever_else_there_is(shown):
+def test_the_browser_in_the_variable_is_preferred(shown):
     named = {"BROWSER": "/nowhere/browser:mine", "SSH_CONNECTION": "10.0.0.1 50000 10.0.0.2 22"}
     assert shown("mine", "xdg-open", "lynx", **named) == [f"mine {shown.address}"]
 
 
-def test_a_page_that_is_not_built_is_an_error_with_the_way_out(project):
-    done = called("open", "--source", "shop", cwd=project, BREWCAST_ROOT="")
+def test_a_missing_page_is_an_error_with_a_remedy(project):
+    done = run_cli("open", "--source", "shop", cwd=project, BREWCAST_ROOT="")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == "error: products/shop is not built: `make run SOURCE=shop` builds it\n"
 
 
-def test_a_publish_that_has_nothing_to_do_says_so(toy, brewcast, monkeypatch):
+def test_publish_without_changes_says_so(toy, brewcast, monkeypatch):
     monkeypatch.setattr("brewcast.cli.is_build_complete", lambda *_: True)
-    assert "near: nothing to publish: everything is as the products ask" in brewcast("publish").err
+    assert "near: nothing to publish: production already matches the products" in brewcast("publish").err
 
 
-def test_a_fault_of_the_user_s_is_one_line_and_status_one(toy, brewcast):
+def test_a_user_error_is_one_line_and_status_one(toy, brewcast):
     replace_in_file(toy / "env.yaml", "wins: 7", "wins: seven")
     for command in ("why", "build", "clean --source far", "summary"):
-        told = brewcast(command, fails=True)
-        assert (told.status, told.out) == (1, "")
-        assert told.err.startswith("error: ") and "Traceback" not in told.err and len(told.err.splitlines()) == 1
+        output = brewcast(command, fails=True)
+        assert (output.status, output.out) == (1, "")
+        assert output.err.startswith("error: ") and "Traceback" not in output.err and len(output.err.splitlines()) == 1
 
 
 @pytest.mark.parametrize(
@@ -459,14 +459,16 @@ def test_a_fault_of_the_user_s_is_one_line_and_status_one(toy, brewcast):
         "replay --through june",
     ],
 )
-def test_a_month_that_is_none_is_refused_before_anything_else(toy, brewcast, line):
-    told = brewcast(line, fails=True)
+def test_an_invalid_month_is_refused_before_anything_else(toy, brewcast, line):
+    output = brewcast(line, fails=True)
     status = 4 if line.startswith("month") else 1  # of `brewcast month`, 1 means that it waits
-    assert (told.status, told.out) == (status, "") and "is not a month; write it like 2012-10" in told.err
+    assert (output.status, output.out) == (status, "") and "is not a month; write it like 2012-10" in output.err
 
 
-def test_a_port_that_is_taken_is_said_so(toy, brewcast):
+def test_a_port_in_use_is_an_error(toy, brewcast):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        told = brewcast(f"ui --port {port}", fails=True)
-    assert told.err == f"error: port {port} of 127.0.0.1 is taken: choose another by --port, or PORT=3001 with make\n"
+        output = brewcast(f"ui --port {port}", fails=True)
+    assert (
+        output.err == f"error: port {port} of 127.0.0.1 is in use: choose another with --port, or PORT=3001 with make\n"
+    )

@@ -120,7 +120,7 @@ def test_a_function_has_signature_types_defaults_and_comments(site):
     assert "Write globojava.csv" in said
     row = text_of(re.search(r"(?s)<tr>\s*<td><code>lines</code>.*?</tr>", html)[0])
     assert "int &#124; None" in row and "sale lines; None: in proportion" in row
-    assert "dict" in text_of(re.search(r"(?s)<tr>\s*<td><strong>gives.*?</tr>", html)[0])
+    assert "dict" in text_of(re.search(r"(?s)<tr>\s*<td><strong>returns.*?</tr>", html)[0])
     assert "nbs/data/simulate.html#def-write_export" in html
 
 

@@ -1,4 +1,4 @@
-"One name runs through notebooks, modules, products and tests; imports point down only; and notebooks are wired and clean."
+"Notebooks, modules, products and tests have the same names; imports follow the layers; notebooks are clean."
 
 import ast
 import importlib
@@ -13,14 +13,14 @@ import pytest
 import yaml
 from conftest import ROOT, commands
 from house import CONTRACTS, forbidden_imports, handwritten_file_problems, module_of
-from planted import BESIDE, IN_MODULES, IN_NOTEBOOKS, STAGES_NAMED
+from planted import IN_MODULES, IN_NOTEBOOKS, IN_OTHER_FILES, STAGES_NAMED
 
 from brewcast.common.params import env_files, read_env, read_stages, upstream_of
 from brewcast.workflow.notebooks import notebooks
 from brewcast.workflow.staleness import normal_form
 
 NOTEBOOKS = {path.relative_to(ROOT / "nbs").with_suffix("").as_posix(): path for path in notebooks(ROOT)}
-WIRED = read_stages(ROOT, read_env(ROOT))
+WIRINGS = read_stages(ROOT, read_env(ROOT))
 STAGES = ["ingest", "clean", "explore", "features", "monitor", "train", "evaluate", "forecast", "package"]
 PACKAGES = sorted({path.parent.name for path in NOTEBOOKS.values()} - {"nbs"})
 FIRST = {package: next(path.stem for path in NOTEBOOKS.values() if path.parent.name == package) for package in PACKAGES}
@@ -38,10 +38,10 @@ def declared(notebook: Path) -> dict:
     return {node.targets[0].id: ast.literal_eval(node.value) for node in nodes if isinstance(node, ast.Assign)}
 
 
-# -- one name
+# -- the same names
 
 
-def test_the_same_tree_stands_under_notebooks_modules_and_tests():
+def test_notebooks_modules_and_tests_have_the_same_tree():
     modules = {module_of(name) for name in NOTEBOOKS}
     assert {f"brewcast/{name.replace('.', '/')}.py" for name in modules} == {
         path.relative_to(ROOT).as_posix()
@@ -58,17 +58,17 @@ def test_the_same_tree_stands_under_notebooks_modules_and_tests():
     assert in_packages - tests == set()
 
 
-def test_a_number_means_a_stage_and_stages_are_numbered_in_their_order():
-    assert list(WIRED) == STAGES
+def test_only_stages_have_numbers_in_the_order_of_the_pipeline():
+    assert list(WIRINGS) == STAGES
     numbered = {name: path for name, path in NOTEBOOKS.items() if re.search(r"\b\d\d_", name)}
-    assert {f"nbs/{name}.ipynb" for name in numbered} == {wiring["source"] for wiring in WIRED.values()}
-    numbers = [int(Path(wiring["source"]).name[:2]) for wiring in WIRED.values()]
+    assert {f"nbs/{name}.ipynb" for name in numbered} == {wiring["source"] for wiring in WIRINGS.values()}
+    numbers = [int(Path(wiring["source"]).name[:2]) for wiring in WIRINGS.values()]
     assert numbers == sorted(numbers)
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_one_name_is_notebook_module_task_products_and_tests(stage):
-    notebook = ROOT / WIRED[stage]["source"]
+def test_a_stage_has_the_same_name_as_notebook_module_task_products_and_tests(stage):
+    notebook = ROOT / WIRINGS[stage]["source"]
     package = notebook.parent.name
     assert re.fullmatch(rf"\d\d_{stage}", notebook.stem)
     first, *others = read(notebook)["cells"]
@@ -76,23 +76,23 @@ def test_one_name_is_notebook_module_task_products_and_tests(stage):
     assert any("".join(cell["source"]).strip() == f"#| default_exp {package}.{stage}" for cell in others)
     assert (ROOT / "brewcast" / package / f"{stage}.py").is_file()
     assert (ROOT / "tests" / package / f"test_{stage}.py").is_file()
-    assert {str(Path(path).parent) for path in WIRED[stage]["product"].values()} == {f"products/simulated/{stage}"}
-    assert WIRED[stage]["product"]["nb"] == f"products/simulated/{stage}/{stage}.ipynb"
+    assert {str(Path(path).parent) for path in WIRINGS[stage]["product"].values()} == {f"products/simulated/{stage}"}
+    assert WIRINGS[stage]["product"]["nb"] == f"products/simulated/{stage}/{stage}.ipynb"
 
 
 @pytest.mark.parametrize("package", PACKAGES)
-def test_a_package_says_in_three_lines_what_it_is(package):
-    said = importlib.import_module(f"brewcast.{package}").__doc__.strip().splitlines()
-    assert len(said) == 3 and said[1].startswith("It may import") and said[2].startswith("Never here: ")
+def test_the_docstring_of_a_package_has_three_lines(package):
+    lines = importlib.import_module(f"brewcast.{package}").__doc__.strip().splitlines()
+    assert len(lines) == 3 and lines[1].startswith("It may import") and lines[2].startswith("Never here: ")
 
 
-def test_the_package_says_what_it_is_and_holds_no_code():
+def test_the_package_has_a_docstring_and_no_code():
     tree = ast.parse((ROOT / "brewcast/__init__.py").read_text())
     docstring, version = tree.body
     assert "forecast" in docstring.value.value and version.targets[0].id == "__version__"
 
 
-# -- imports point down only
+# -- imports follow the layers
 
 
 def lint(root: Path, fails: bool = False) -> str:
@@ -102,34 +102,34 @@ def lint(root: Path, fails: bool = False) -> str:
 
 @pytest.fixture
 def copied(tmp_path):
-    "The modules, and what says what they may import."
+    "A copy of the modules and of the contracts for their imports."
     shutil.copytree(ROOT / "brewcast", tmp_path / "brewcast", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy2(ROOT / "pyproject.toml", tmp_path / "pyproject.toml")
     return tmp_path
 
 
-def test_every_module_imports_only_what_stands_below_it(copied):
+def test_every_module_imports_only_lower_layers(copied):
     assert f"Contracts: {len(CONTRACTS)} kept, 0 broken." in lint(copied)
 
 
 @pytest.mark.parametrize("planted", IN_MODULES)
-def test_an_import_that_points_up_is_found(copied, planted):
-    module, code, told = IN_MODULES[planted]
+def test_an_import_of_a_higher_layer_is_found(copied, planted):
+    module, code, message = IN_MODULES[planted]
     path = copied / "brewcast" / module
     path.parent.mkdir(exist_ok=True)
     (path.parent / "__init__.py").touch()
     path.write_text((path.read_text() if path.exists() else "") + f"\n{code}\n")
-    said = lint(copied, fails=True)
-    assert "1 broken" in said or "2 broken" in said
-    assert told in said
+    output = lint(copied, fails=True)
+    assert "1 broken" in output or "2 broken" in output
+    assert message in output
 
 
 @pytest.mark.parametrize("name", NOTEBOOKS)
-def test_no_cell_of_a_notebook_imports_what_stands_above_it(name):
+def test_no_cell_of_a_notebook_imports_a_higher_layer(name):
     assert forbidden_imports(ROOT, name) == []
 
 
-def test_the_kernels_load_nothing_of_brewcast():
+def test_the_kernels_preload_no_module_of_brewcast():
     from brewcast.workflow.kernels import PRELOADED_MODULES
 
     assert not [module for module in PRELOADED_MODULES if module.split(".")[0] == "brewcast"]
@@ -146,25 +146,25 @@ def planted_in(tmp_path: Path, notebook: str, code: str) -> str:
 
 
 @pytest.mark.parametrize("planted", IN_NOTEBOOKS)
-def test_what_a_notebook_hides_from_the_import_graph_is_found(tmp_path, planted):
-    notebook, code, told = IN_NOTEBOOKS[planted]
-    assert [found for found in forbidden_imports(tmp_path, planted_in(tmp_path, notebook, code)) if told in found]
+def test_a_hidden_import_in_a_notebook_is_found(tmp_path, planted):
+    notebook, code, problem = IN_NOTEBOOKS[planted]
+    assert [found for found in forbidden_imports(tmp_path, planted_in(tmp_path, notebook, code)) if problem in found]
 
 
-def test_what_is_written_by_hand_asks_only_what_stands_below_it_and_the_bento_only_what_it_holds():
+def test_handwritten_files_import_only_lower_layers_and_the_bento_only_its_libraries():
     assert handwritten_file_problems(ROOT) == []
 
 
-@pytest.mark.parametrize("planted", BESIDE)
-def test_what_a_file_beside_the_notebooks_asks_for_is_found(copied, planted):
-    file, code, told = BESIDE[planted]
+@pytest.mark.parametrize("planted", IN_OTHER_FILES)
+def test_a_wrong_import_in_a_handwritten_file_is_found(copied, planted):
+    file, code, problem = IN_OTHER_FILES[planted]
     shutil.copytree(ROOT / "feature_repo", copied / "feature_repo")
     shutil.copy2(ROOT / "bentofile.yaml", copied / "bentofile.yaml")
     (copied / file).write_text(f"{(copied / file).read_text()}\n\n{code}\n")
-    assert [wrong for wrong in handwritten_file_problems(copied) if told in wrong]
+    assert [found for found in handwritten_file_problems(copied) if problem in found]
 
 
-def test_what_the_bento_holds_is_what_the_contract_keeps_light_and_all_that_it_imports():
+def test_the_bento_includes_the_modules_of_its_contract_and_all_that_they_import():
     included = [
         name for name in yaml.safe_load((ROOT / "bentofile.yaml").read_text())["include"] if name.endswith(".py")
     ]
@@ -178,7 +178,7 @@ def test_what_the_bento_holds_is_what_the_contract_keeps_light_and_all_that_it_i
     assert set(loaded.split()) <= modules | packages
 
 
-def test_the_light_part_of_common_loads_no_table_library():
+def test_these_modules_of_common_load_no_table_library():
     light = ["hashing", "ledger", "lock", "params", "paths", "text"]
     heavy = {"pandas", "numpy", "pyarrow", "ibis", "pandera", "mlflow", "matplotlib", "ploomber"}
     code = f"import sys; from brewcast.common import {', '.join(light)}; print(*set(sys.modules) & {heavy})"
@@ -189,7 +189,7 @@ def test_the_light_part_of_common_loads_no_table_library():
 
 
 def stages_named(root: Path, name: str) -> set[str]:
-    "The stages that stand as words in the code of a notebook's exported cells, messages included."
+    "The stages that are named in strings of a notebook's exported cells, messages included."
     found = set()
     for cell in read(root / f"nbs/{name}.ipynb")["cells"]:
         if cell["cell_type"] == "code" and "#| export" in "".join(cell["source"]):
@@ -202,7 +202,7 @@ def stages_named(root: Path, name: str) -> set[str]:
 
 
 @pytest.mark.parametrize("name", [name for name in NOTEBOOKS if name.startswith("workflow/")])
-def test_workflow_knows_no_stage_by_its_name(name):
+def test_workflow_names_no_stage(name):
     assert stages_named(ROOT, name) == set()
 
 
@@ -212,19 +212,19 @@ def test_a_stage_that_workflow_names_is_found(tmp_path, planted):
     assert stage in stages_named(tmp_path, planted_in(tmp_path, notebook, code))
 
 
-# -- notebooks are wired and clean
+# -- notebooks have the parameters of env.yaml, and are clean
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_every_parameter_is_wired_and_its_default_is_env_yamls(stage):
-    found = declared(ROOT / WIRED[stage]["source"])
-    assert found.pop("upstream") == upstream_of(ROOT / WIRED[stage]["source"])
-    assert found.pop("product") is None
-    assert found == WIRED[stage]["params"]
+def test_every_parameter_has_the_default_of_env_yaml(stage):
+    parameters = declared(ROOT / WIRINGS[stage]["source"])
+    assert parameters.pop("upstream") == upstream_of(ROOT / WIRINGS[stage]["source"])
+    assert parameters.pop("product") is None
+    assert parameters == WIRINGS[stage]["params"]
 
 
 def test_every_parameter_of_every_source_reaches_a_stage_as_a_python_value():
-    # given what Ploomber makes of env.yaml and pipeline.yaml, for each source
+    # given env.yaml and pipeline.yaml as Ploomber reads them, for each source
     from ploomber.env.envdict import EnvDict
     from ploomber.env.expand import expand_raw_dictionary_and_extract_tags
 
@@ -233,9 +233,11 @@ def test_every_parameter_of_every_source_reaches_a_stage_as_a_python_value():
         defaults = yaml.safe_load((ROOT / name).read_text())
         env = EnvDict({}, path_to_here=ROOT, defaults=defaults)
         filled, used = expand_raw_dictionary_and_extract_tags(spec, env)
-        # then it is what the file says, nested values and nulls too, and no parameter is left over
+        # then each stage gets the values of the file, nested values and nulls too, and every parameter is used
         ours = read_stages(ROOT, read_env(ROOT, name))
-        assert {task["name"]: task["params"] for task in filled["tasks"]} == {n: w["params"] for n, w in ours.items()}
+        assert {task["name"]: task["params"] for task in filled["tasks"]} == {
+            name: wiring["params"] for name, wiring in ours.items()
+        }
         assert set(read_env(ROOT, name)) - used == set()
 
 
@@ -247,16 +249,16 @@ def test_a_notebook_is_clean_and_has_the_shape_of_its_kind(name):
     code = [cell for cell in content["cells"] if cell["cell_type"] == "code"]
     assert not any(cell["outputs"] or cell["execution_count"] for cell in code), "run `make clean-notebooks`"
     title = "".join(content["cells"][0]["source"])
-    assert re.match(r"# .+\n\n> .+", title), "a notebook begins with its title and a line that says what it is"
-    if f"nbs/{name}.ipynb" in {wiring["source"] for wiring in WIRED.values()}:
+    assert re.match(r"# .+\n\n> .+", title), "a notebook begins with its title and a one-line description"
+    if f"nbs/{name}.ipynb" in {wiring["source"] for wiring in WIRINGS.values()}:
         sources = ["".join(cell["source"]) for cell in content["cells"]]
         run = max(i for i, source in enumerate(sources) if source == "## Run")
         cells = [cell for cell in content["cells"][run:] if cell["cell_type"] == "code"]
         assert cells and all("".join(cell["source"]).startswith("#| eval: false") for cell in cells)
 
 
-def test_style_is_checked_in_every_package_and_not_in_what_is_made(tmp_path):
-    # given unused imports in a notebook of each package, and in what builds, exports and data leave
+def test_ruff_checks_every_package_and_no_generated_file(tmp_path):
+    # given unused imports in a notebook of each package, and in generated files
     shutil.copy2(ROOT / "pyproject.toml", tmp_path / "pyproject.toml")
     for package in PACKAGES:
         planted_in(tmp_path / package, f"{package}/{FIRST[package]}.ipynb", "import this")
@@ -264,25 +266,27 @@ def test_style_is_checked_in_every_package_and_not_in_what_is_made(tmp_path):
     for folder in ["brewcast/data", "products/simulated", "state/simulated", "scratch", "release", "data/simulated"]:
         (tmp_path / folder).mkdir(parents=True)
         (tmp_path / folder / "made.py").write_text("import this\n")
-    # then the notebooks are found, all of them, and nothing else
-    said = commands(tmp_path)(f"{ROOT}/.venv/bin/ruff check --output-format concise .", fails=True).out
-    assert {line.split(":")[0] for line in said.splitlines() if "F401" in line} == {
+    # then ruff reports all these notebooks, and nothing else
+    output = commands(tmp_path)(f"{ROOT}/.venv/bin/ruff check --output-format concise .", fails=True).out
+    assert {line.split(":")[0] for line in output.splitlines() if "F401" in line} == {
         f"nbs/{package}/{FIRST[package]}.ipynb" for package in PACKAGES
     }
 
 
-def test_a_stage_reads_of_the_state_what_pipeline_yaml_says():
-    # given what a build resolves, and what each stage's code asks for by name
+def test_a_stage_reads_the_inputs_from_the_state_that_pipeline_yaml_declares():
+    # given the inputs that a build resolves, the declared ones, and those that each stage's code reads by name
     from brewcast.common.ledger import resolve_inputs
     from brewcast.common.params import executor_settings
 
-    known, told = {*resolve_inputs("nobody", ROOT, "k1"), "known"}, executor_settings(ROOT)["state_inputs"]
-    for stage, wiring in WIRED.items():
-        given = {"inputs"} & set(wiring["params"])
-        assert bool(given) == (stage in told), stage
-        code = "\n".join(
-            "".join(c["source"]) for c in read(ROOT / wiring["source"])["cells"] if c["cell_type"] == "code"
-        )
-        asked = set(re.findall(r"""(?:state_inputs|inputs\))(?:\[|\.get\()["'](\w+)["']""", code)) if given else set()
-        # then that is declared, no more and no less: what is declared makes it stale
-        assert asked <= known and asked == {name.split(".")[0] for name in told.get(stage, [])}, stage
+    resolved = {*resolve_inputs("nobody", ROOT, "k1"), "known"}
+    declared_inputs = executor_settings(ROOT)["state_inputs"]
+    for stage, wiring in WIRINGS.items():
+        has_inputs = "inputs" in wiring["params"]
+        assert has_inputs == (stage in declared_inputs), stage
+        cells = [cell for cell in read(ROOT / wiring["source"])["cells"] if cell["cell_type"] == "code"]
+        code = "\n".join("".join(cell["source"]) for cell in cells)
+        pattern = r"""(?:state_inputs|inputs\))(?:\[|\.get\()["'](\w+)["']"""
+        names = set(re.findall(pattern, code)) if has_inputs else set()
+        # then the code reads exactly the declared ones: a change of these makes the stage stale
+        assert names <= resolved
+        assert names == {name.split(".")[0] for name in declared_inputs.get(stage, [])}, stage

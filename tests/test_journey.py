@@ -56,7 +56,7 @@ def test_make_run_shows_progress_and_sums_up(published):
     # half a screen at the end: rows, errors beside the baselines, verdict, what serves, and the path of the page
     dataset, verdict = read(published.root, "ingest/dataset.json"), read(published.root, "evaluate/verdict.json")
     lines = published.out.splitlines()
-    assert lines[0] == f"simulated: {dataset['rows_in']:,} rows in, {dataset['rows_set_aside']:,} set aside"
+    assert lines[0] == f"simulated: {dataset['rows_in']:,} rows accepted, {dataset['rows_set_aside']:,} quarantined"
     assert dataset["rows_in"] + dataset["rows_set_aside"] == dataset["rows_read"]
     names = ["candidate", "champion", "last_month", "mean_of_3", "same_month_last_year", "seasonal", "floor"]
     assert set(names) <= set(verdict["errors"]) and len(verdict["cutoffs"]) == 12

@@ -1,4 +1,4 @@
-"A project of four small stages with this project's own build, wired as its pipeline is: for the tests of builds."
+"A toy project of four small stages, built by this project's own code: for the tests of builds."
 
 import functools
 import json
@@ -28,13 +28,13 @@ PIPELINE = """\
 executor: {dotted_path: brewcast.workflow.executor.Executor, workers: 2, extra_files: {look: [settings.ini]}}
 tasks:
 """
-IMPORTS = {  # by stage: its package, and one of the ways to import a module of a package
+IMPORTS = {  # by stage: its package, and an import, each in another form
     "ingest": ("data", "from brewcast.data.shapes import twice"),
     "clean": ("data", "from brewcast.data.shapes import twice"),
     "look": ("data", "import brewcast.data.shapes as s"),
     "judge": ("model", "from brewcast.data import shapes"),
 }
-STAGES = {  # number, upstream, parameters, what it does
+STAGES = {  # by stage: number, upstream, parameters, the expression that gives its product
     "ingest": (
         10,
         [],
@@ -52,7 +52,7 @@ STAGES = {  # number, upstream, parameters, what it does
 }
 ACT = """\
 def act(fails):
-    "Take a while, and fail if asked to."
+    "Write half of the product, and fail if the parameter says so."
     write_half()
     if fails:
         raise ValueError("the stage was asked to fail")
@@ -60,13 +60,13 @@ def act(fails):
 
 
 def write_half():
-    "What a stage that dies may leave."
+    "Write an incomplete product, such as a killed stage leaves."
     Path(product["out"]).write_text("half")
 
 
-if (held := Path("held") / Path(product["out"]).parent.name).exists():  # a test holds this stage until it is killed
+if (pause := Path("paused") / Path(product["out"]).parent.name).exists():  # a test has paused this stage
     write_half()
-    while held.exists():
+    while pause.exists():
         time.sleep(0.02)
 """
 
@@ -78,7 +78,7 @@ def cell(kind: str, number: int, source: str, tags: list | None = None) -> dict:
 
 @pytest.fixture(scope="session")
 def built(tmp_path_factory):
-    "Four small stages with this project's own build, wired as its pipeline is, and built: once for all workers."
+    "The toy project, built. It is made once for all test workers."
     return made_once(tmp_path_factory, "toy", make_toy)
 
 
@@ -96,16 +96,16 @@ def make_toy(root: Path) -> None:
     (root / "brewcast/common/areas.py").write_text('def area(x):\n    "As it is."\n    return x\n')
     tasks = ""
     for name, (number, upstream, params, expression) in STAGES.items():
-        wired = {
-            k: v if k == "inputs" else "{{%s}}" % (f"gate.{k}" if k in ("gain", "wins") else k)
-            for k, v in params.items()
+        placeholders = {
+            key: value if key == "inputs" else "{{%s}}" % (f"gate.{key}" if key in ("gain", "wins") else key)
+            for key, value in params.items()
         }
         product = {
             key: f"products/{{{{source}}}}/{name}/{file}" for key, file in [("nb", f"{name}.ipynb"), ("out", "out.txt")]
         }
         package, imports = IMPORTS[name]
         source = f"nbs/{package}/{number}_{name}.ipynb"
-        task = {"name": name, "source": source, "params": wired, "product": product}
+        task = {"name": name, "source": source, "params": placeholders, "product": product}
         tasks += f"- {json.dumps(task)}\n"
         declared = "\n".join(
             [f"upstream = {upstream!r}", "product = None", *(f"{k} = {v!r}" for k, v in params.items())]
@@ -136,7 +136,7 @@ def run(toy):
 
 @pytest.fixture
 def brewcast(toy, monkeypatch, capfd):
-    "The command line in this process, which has Ploomber imported already: `brewcast('build')`, and what it said."
+    "Run a command in this process, which has imported Ploomber already: `brewcast('build')` gives status, out and err."
     environment = dict(os.environ)
     os.environ.update(FORKS)
     monkeypatch.chdir(toy)
@@ -153,26 +153,26 @@ def brewcast(toy, monkeypatch, capfd):
     os.environ.update(environment)
 
 
-FORKS = {"BREWCAST_KERNELS": "ipykernel.kernelapp"}  # all that these stages need of a warm process
+FORKS = {"BREWCAST_KERNELS": "ipykernel.kernelapp"}  # the toy stages need no other library in the warm process
 BUILD = f"{sys.executable} -m brewcast.cli build"
 
 
 def start_build(root: Path, log: Path | None = None, command: list[str] | None = None, **options) -> subprocess.Popen:
-    "A build as a process of its own, in a session of its own."
+    "Start a build in a process and a session of its own."
     command = command or [sys.executable, "-m", "brewcast.cli", "build"]
     environment = project_environment(root) | FORKS
-    with open(log or os.devnull, "w") as told:
-        return subprocess.Popen(command, cwd=root, env=environment, stderr=told, start_new_session=True, **options)
+    with open(log or os.devnull, "w") as log_file:
+        return subprocess.Popen(command, cwd=root, env=environment, stderr=log_file, start_new_session=True, **options)
 
 
 def pause_stage(root: Path, stage: str) -> None:
-    "Let a stage stand still, with half of its product written, until it is released."
-    (root / "held").mkdir(exist_ok=True)
-    (root / "held" / stage).touch()
+    "Make a stage write half of its product and then wait for `resume_stages`."
+    (root / "paused").mkdir(exist_ok=True)
+    (root / "paused" / stage).touch()
 
 
 def resume_stages(root: Path) -> None:
-    shutil.rmtree(root / "held")
+    shutil.rmtree(root / "paused")
 
 
 def replace_in_file(path: Path, old: str, new: str) -> None:
@@ -182,4 +182,5 @@ def replace_in_file(path: Path, old: str, new: str) -> None:
 
 
 def started_stages(progress: str) -> list[str]:
+    "The stages that a build started, in order, from its progress lines."
     return re.findall(r"of \d+ +(\w+) +starts", progress)

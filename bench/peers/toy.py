@@ -1,6 +1,6 @@
-"""The pipeline's shape with bodies that only hash and write: the same DAG for every tool, so that its overhead counts.
+"""A DAG of the pipeline's shape, whose stages only hash and write files: it measures the overhead of each tool.
 
-`write_*` makes a project for one tool; a stage's body is `run` for each of them. Copied into each project.
+`write_*` creates a project for one tool. In each of them, the body of a stage is `run`. This file is copied into each project.
 """
 
 import hashlib
@@ -9,55 +9,54 @@ import sys
 from pathlib import Path
 
 
-def content(seen: list[bytes], name: str, size: int) -> bytes:
-    "Bytes that depend on all that was read."
-    return hashlib.shake_256(b"".join(hashlib.sha256(one).digest() for one in seen) + name.encode()).digest(size)
+def content(inputs: list[bytes], name: str, size: int) -> bytes:
+    "Bytes that depend on all inputs."
+    return hashlib.shake_256(b"".join(hashlib.sha256(one).digest() for one in inputs) + name.encode()).digest(size)
 
 
 def files_below(path: str | Path) -> list[Path]:
-    "The file, or a folder's files."
+    "The file itself, or all files of a folder."
     path = Path(path)
     return [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
 
 
 def run(reads: list[str], makes: dict[str, dict[str, int]]) -> None:
-    "Read files and folders; write, at each place, files of these sizes (a file's own name is empty)."
-    seen = [file.read_bytes() for path in reads for file in files_below(path)]
-    for place, sizes in makes.items():
+    "Read files and folders; write files of these sizes: by path, by name within it (empty for the path itself)."
+    inputs = [file.read_bytes() for path in reads for file in files_below(path)]
+    for path, sizes in makes.items():
         for name, size in sizes.items():
-            file = Path(place) / name
+            file = Path(path) / name
             file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_bytes(content(seen, file.name, size))
+            file.write_bytes(content(inputs, file.name, size))
 
 
 def shape_of(root: Path, stages: dict[str, dict]) -> dict[str, dict]:
     "By stage, of a built project: upstream stages, files read, and the size of each file of each product."
-    found = {}
+    shape = {}
     for name, stage in stages.items():
-        named = [
-            v for v in stage["params"].values() if isinstance(v, str) and "/" in v and not v.startswith("products")
-        ]
+        values = [value for value in stage["params"].values() if isinstance(value, str)]
+        paths = [value for value in values if "/" in value and not value.startswith("products")]
         product = {key: Path(path) for key, path in stage["params"]["product"].items()}
-        found[name] = {
+        shape[name] = {
             "upstream": stage["upstream"],
-            "reads": [path for path in named if (root / path).exists()],
+            "reads": [path for path in paths if (root / path).exists()],
             "makes": {
                 key: [
                     str(path.relative_to(root)),
-                    {_below(file, path): file.stat().st_size for file in files_below(path)},
+                    {_relative_name(file, path): file.stat().st_size for file in files_below(path)},
                 ]
                 for key, path in product.items()
             },
         }
-    return found
+    return shape
 
 
-def _below(file, path):
+def _relative_name(file, path):
     return "" if file == path else file.relative_to(path).as_posix()
 
 
-def made_by(stage: dict) -> dict[str, dict[str, int]]:
-    "Sizes by place and name."
+def product_sizes(stage: dict) -> dict[str, dict[str, int]]:
+    "Sizes by path of the product, by file name."
     return dict(stage["makes"].values())
 
 
@@ -66,11 +65,11 @@ def write_notebooks(root: Path, stages: dict[str, dict], shape: dict[str, dict])
     import nbformat.v4 as v4
 
     for name, stage in shape.items():
-        given = [key for key in stages[name]["params"] if key not in ("upstream", "product")]
+        parameters = [key for key in stages[name]["params"] if key not in ("upstream", "product")]
         makes = {key: sizes for key, (_, sizes) in stage["makes"].items() if key != "nb"}
         cells = [
             f"upstream = {json.dumps(stage['upstream'])}\nproduct = None\n"
-            + "\n".join(f"{key} = None" for key in given),
+            + "\n".join(f"{key} = None" for key in parameters),
             f"from toy import run\n\nreads = {stage['reads']} + [p for one in upstream.values() for p in one.values()]\n"
             f"makes = {makes}\nrun(reads, {{product[key]: sizes for key, sizes in makes.items()}})",
         ]
@@ -86,23 +85,25 @@ def write_notebooks(root: Path, stages: dict[str, dict], shape: dict[str, dict])
 
 
 def write_dvc(root: Path, shape: dict[str, dict]) -> None:
-    "dvc.yaml: a command a stage, and what it reads and makes."
+    "Write dvc.yaml: one command per stage, with its inputs and outputs."
     stages = {}
     for name, stage in shape.items():
-        before = [path for one in stage["upstream"] for path in made_by(shape[one])]
-        stages[name] = {"cmd": f"python toy.py {name}", "deps": ["toy.py", *stage["reads"], *before]}
-        stages[name] |= {"params": [f"{name}.value"], "outs": list(made_by(stage))}
+        upstream = [path for one in stage["upstream"] for path in product_sizes(shape[one])]
+        stages[name] = {"cmd": f"python toy.py {name}", "deps": ["toy.py", *stage["reads"], *upstream]}
+        stages[name] |= {"params": [f"{name}.value"], "outs": list(product_sizes(stage))}
     (root / "dvc.yaml").write_text(json.dumps({"stages": stages}))  # JSON is YAML
     (root / "params.yaml").write_text(json.dumps({name: {"value": 1} for name in shape}))
     (root / "shape.json").write_text(json.dumps(shape))
 
 
 def write_kedro(root: Path, shape: dict[str, dict], version: str) -> None:
-    "A Kedro project: a node a stage, a dataset a file."
+    "Write a Kedro project: one node per stage, one dataset per file."
     files = {path for stage in shape.values() for path in kedro_files(stage)}
     raw = {str(p) for stage in shape.values() for path in stage["reads"] for p in files_below(root / path)}
-    catalog = {named(p): {"type": "toy_kedro.datasets.Bytes", "filepath": p} for p in sorted(files)}
-    catalog |= {named(str(Path(p).relative_to(root))): {"type": "toy_kedro.datasets.Bytes", "filepath": p} for p in raw}
+    catalog = {dataset_name(p): {"type": "toy_kedro.datasets.Bytes", "filepath": p} for p in sorted(files)}
+    catalog |= {
+        dataset_name(str(Path(p).relative_to(root))): {"type": "toy_kedro.datasets.Bytes", "filepath": p} for p in raw
+    }
     texts = {
         "pyproject.toml": f'[tool.kedro]\npackage_name = "toy_kedro"\nproject_name = "toy"\nkedro_init_version = "{version}"\n',
         "conf/base/catalog.yml": json.dumps(catalog),
@@ -120,11 +121,13 @@ def write_kedro(root: Path, shape: dict[str, dict], version: str) -> None:
 
 
 def kedro_files(stage: dict) -> dict[str, int]:
-    "Each file that a stage makes, and its size."
-    return {str(Path(place) / name): size for place, sizes in made_by(stage).items() for name, size in sizes.items()}
+    "Each file that a stage writes, and its size."
+    return {
+        str(Path(path) / name): size for path, sizes in product_sizes(stage).items() for name, size in sizes.items()
+    }
 
 
-def named(path: str) -> str:
+def dataset_name(path: str) -> str:
     "A path as the name of a dataset."
     return "".join(c if c.isalnum() else "_" for c in path)
 
@@ -157,14 +160,14 @@ import json
 from pathlib import Path
 
 from kedro.pipeline import Pipeline, node
-from toy import content, files_below, kedro_files, named
+from toy import content, dataset_name, files_below, kedro_files
 
 SHAPE = json.loads(Path("shape.json").read_text())
 
 
 def body(stage):
-    made = kedro_files(stage)
-    return lambda parameter, *seen: [content(list(seen), Path(path).name, size) for path, size in made.items()]
+    files = kedro_files(stage)
+    return lambda parameter, *inputs: [content(list(inputs), Path(path).name, size) for path, size in files.items()]
 
 
 def register_pipelines():
@@ -172,12 +175,13 @@ def register_pipelines():
     for name, stage in SHAPE.items():
         reads = [str(file) for path in stage["reads"] for file in files_below(path)]
         reads += [path for one in stage["upstream"] for path in kedro_files(SHAPE[one])]
-        outputs = [named(path) for path in kedro_files(stage)]
-        nodes.append(node(body(stage), [f"params:{name}", *map(named, reads)], outputs, name=name))
+        outputs = [dataset_name(path) for path in kedro_files(stage)]
+        nodes.append(node(body(stage), [f"params:{name}", *map(dataset_name, reads)], outputs, name=name))
     return {"__default__": Pipeline(nodes)}
 """
 
 if __name__ == "__main__":
     shape = json.loads(Path("shape.json").read_text())
-    asked = shape[sys.argv[1]]
-    run([*asked["reads"], *(path for one in asked["upstream"] for path in made_by(shape[one]))], made_by(asked))
+    stage = shape[sys.argv[1]]
+    upstream = [path for one in stage["upstream"] for path in product_sizes(shape[one])]
+    run([*stage["reads"], *upstream], product_sizes(stage))

@@ -253,7 +253,7 @@ def compare_with_release(
     values = link["values"]
     with contextlib.suppress(ValueError, OSError):  # if the release is damaged, the links of the release say so
         release = Release(record.root / record.release_folder, record.entry["release"])
-        answer = release.told[release.position[values["series_id"]]]
+        answer = release.store_forecasts[release.position[values["series_id"]]]
         forecast = [values[name] for name in ("forecast", "lower", "upper")]
         is_equal = np.allclose(answer, forecast, rtol=RELATIVE_TOLERANCE, atol=0)
         line = "equals the answer of its release" if is_equal else "differs from the answer of its release"

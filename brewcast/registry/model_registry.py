@@ -162,9 +162,10 @@ def sync_mlflow_server(
         if sync_aliases(source, root, entry):
             changed.append("aliases")
     except MlflowError as error:
-        hint = error.way if error.way != MLFLOW_RETRY_HINT else "once it answers, `brewcast publish` updates it"
+        is_retry = error.remedy == MLFLOW_RETRY_HINT
+        hint = "once it answers, `brewcast publish` updates it" if is_retry else error.remedy
         return say(
-            f"warning: {source}: what serves is as the ledger says, but MLflow is not up to date: {error.what}; {hint}"
+            f"warning: {source}: what serves is as the ledger says, but MLflow is not up to date: {error.problem}; {hint}"
         )
     return changed
 

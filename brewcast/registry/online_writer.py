@@ -46,9 +46,9 @@ def read_pushed_hash(
     rows: OnlineRows,  # a reader of the server
 ) -> str | None:  # None if nothing was pushed, or a push did not finish
     "The hash of the inputs of the last complete push."
-    if rows.where["kind"] == "redis":
+    if rows.location["kind"] == "redis":
         return (rows.client.get(f"{rows.project}:pushed") or b"").decode() or None
-    with rows.connected(60) as connection:
+    with rows.borrow_connection(60) as connection:
         comment = "SELECT obj_description(to_regclass(%(table)s)::oid, 'pg_class')"
         return connection.execute(comment, {"table": f'"{rows.project}_history"'}).fetchone()[0]
 
@@ -58,11 +58,11 @@ def write_pushed_hash(
     pushed_hash: str | None,  # hash of the inputs, as `tables_hash` returns it; None while a push is under way
 ) -> None:
     "Store the hash of the inputs on the server: in a key of Redis, or in the comment of a PostgreSQL table."
-    if rows.where["kind"] == "redis":
+    if rows.location["kind"] == "redis":
         rows.client.set(f"{rows.project}:pushed", pushed_hash or "")
     elif pushed_hash or read_pushed_hash(rows):  # otherwise the table may not exist yet
         comment = f"{pushed_hash!r}" if pushed_hash else "NULL"
-        with rows.connected(60) as connection:
+        with rows.borrow_connection(60) as connection:
             connection.execute(f'COMMENT ON TABLE "{rows.project}_history" IS {comment}')
 
 
@@ -71,9 +71,9 @@ def remove_other_series(
     keys: list[bytes],  # Feast's entity keys of the series to keep
 ) -> int:  # number of series removed
     "Remove the rows of all series but these."
-    if rows.where["kind"] == "postgresql":
+    if rows.location["kind"] == "postgresql":
         removed = set()
-        with rows.connected(60) as connection, connection.transaction():
+        with rows.borrow_connection(60) as connection, connection.transaction():
             for view in rows.views:
                 query = f'DELETE FROM "{rows.project}_{view}" WHERE entity_key <> ALL(%(keys)s) RETURNING entity_key'
                 removed.update(connection.execute(query, {"keys": keys}).fetchall())
@@ -114,13 +114,13 @@ def push_online(
     settings = feast_settings(url)
     expected_hash = tables_hash(folder)
     rows = open_rows(url, f"brewcast_{source}", {}, timeout=10)
-    with contextlib.closing(rows), rows.errors_named():
+    with contextlib.closing(rows), rows.convert_errors():
         if read_pushed_hash(rows) == expected_hash:
-            return {"place": rows.where["place"], "changed": False}
+            return {"place": rows.location["address"], "changed": False}
         write_pushed_hash(rows, None)  # a push that is killed leaves no hash, so the next one starts again
         counts = _materialize_rows(folder, source, url, settings)
         write_pushed_hash(rows, expected_hash)
-    return {"place": rows.where["place"], "changed": True, **counts}
+    return {"place": rows.location["address"], "changed": True, **counts}
 
 
 def _materialize_rows(folder: Path, source: str, url: str, settings: dict) -> dict:

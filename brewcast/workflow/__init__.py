@@ -1,4 +1,4 @@
-"""How stages are run: what makes them stale, kernels, the executor, what is patched in Ploomber, records of runs, reports.
-It may import common alone, and knows no stage by name: what it must know stands in pipeline.yaml.
+"""How stages run: when one is stale, kernels, the executor, patches of Ploomber, records of runs, reports.
+It may import only common, and names no stage: pipeline.yaml has all that it must know about stages.
 Never here: what a stage does.
 """

@@ -1,4 +1,4 @@
-"One look for all pictures: the same numbers are the same bytes, and every name can be read."
+"Charts: the same numbers give the same bytes, and every label can be read."
 
 import subprocess
 import sys
@@ -28,36 +28,36 @@ picture = png_bytes(figure)
 
 
 def drawn() -> bytes:
-    made = {}
-    exec(DRAW, made)
-    return made["picture"]
+    namespace = {}
+    exec(DRAW, namespace)
+    return namespace["picture"]
 
 
-def test_the_same_numbers_are_the_same_bytes_in_this_process_and_in_another():
+def test_the_same_numbers_give_the_same_bytes_in_two_processes():
     script = DRAW + "import sys; sys.stdout.buffer.write(picture)"
     other = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, check=True).stdout
     assert drawn() == drawn() == other
     assert other.startswith(b"\x89PNG") and b"Software" not in other
 
 
-def test_the_file_and_the_notebook_hold_the_same_picture_under_its_title(tmp_path):
+def test_file_and_notebook_have_the_same_picture_with_its_title_as_alternative_text(tmp_path):
     # given a picture
     figure, axes = create_figure("Sales rise", "by month")
     axes[0].plot([1, 2], [1, 3])
     # when it is shown
     image = save_and_show(figure, tmp_path / "deep/sales.png")
-    # then the file has the bytes that the notebook has, and who cannot see it reads its title
+    # then file and notebook have the same bytes, and the alternative text is the title
     assert (tmp_path / "deep/sales.png").read_bytes() == image.data == png_bytes(figure)
     assert image.alt == "Sales rise"
-    # and what a source does not have is a picture, too
+    # and a chart without data is a picture, too
     assert (
         save_and_show(placeholder_figure("No prices", "the source has none"), tmp_path / "none.png").alt == "No prices"
     )
 
 
 @pytest.mark.parametrize("columns", [1, 2, 3])
-def test_titles_pictures_and_the_room_for_names_do_not_meet(columns):
-    figure, axes = create_figure("What is found", "how to read it", columns=columns)
+def test_titles_charts_and_the_space_for_names_do_not_overlap(columns):
+    figure, axes = create_figure("The finding", "how to read it", columns=columns)
     figure.canvas.draw()
     boxes = [axis.get_window_extent() for axis in axes]
     texts = [text.get_window_extent() for text in figure.texts]
@@ -67,15 +67,15 @@ def test_titles_pictures_and_the_room_for_names_do_not_meet(columns):
     assert all(free > 1.2 * figure.dpi for free in room)
 
 
-def test_names_of_lines_that_end_together_are_moved_apart():
-    # given five lines that end in nearly the same place, at the lower edge
+def test_names_of_lines_that_end_close_together_move_apart():
+    # given five lines that end in nearly the same point, at the lower edge
     _, (axis,) = create_figure("Errors")
     axis.set_ylim(0, 100)
     names = ["candidate", "champion", "season", "last month", "mean"]
-    # when they are named
+    # when the lines are labelled
     label_lines(axis, {name: (0.1 * i, "#22211f") for i, name in enumerate(names)})
     axis.figure.canvas.draw()
-    # then no name covers another, and they stand in the order of their lines, beside the picture
+    # then no name overlaps another, and the names are in the order of the lines, beside the chart
     boxes = {text.get_text(): text.get_window_extent() for text in axis.texts}
     assert list(boxes) == names
     assert not any(boxes[a].overlaps(boxes[b]) for a in names for b in names if a != b)
@@ -83,7 +83,7 @@ def test_names_of_lines_that_end_together_are_moved_apart():
     assert all(box.x0 > axis.get_window_extent().x1 for box in boxes.values())
 
 
-def test_a_time_axis_is_labelled_by_years_or_by_some_months():
+def test_a_time_axis_has_year_labels_or_some_month_labels():
     for count, labels in [
         (30, ["2023", "2024"]),
         (18, ["Jul 2022", "Oct 2022", "Jan 2023", "Apr 2023", "Jul 2023", "Oct 2023"]),
@@ -96,6 +96,6 @@ def test_a_time_axis_is_labelled_by_years_or_by_some_months():
         assert [label.get_text() for label in axis.get_xticklabels()] == labels
 
 
-def test_a_whole_per_cent_has_its_sign_and_none_where_it_is_nothing():
+def test_a_whole_percent_has_a_sign_unless_it_is_zero():
     shares = {0.042: "+4%", -0.042: "−4%", 0.004: "0%", -0.004: "0%", 0: "0%", 1.5: "+150%"}
     assert {share: whole_percent(share) for share in shares} == shares

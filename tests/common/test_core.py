@@ -1,4 +1,4 @@
-"What every stage shares: months and their cutoffs, where a stage reads and writes, and files that are the same twice."
+"Shared by all stages: months and cutoffs, the paths of a stage, and reproducible files."
 
 import json
 import math
@@ -29,11 +29,11 @@ from brewcast.common.params import read_env, read_stages
 
 
 def test_a_forecast_is_for_the_month_after_its_cutoff():
-    # given months with and without a leap day and at a year's end, under an index of their own
+    # given months with and without a leap day and at the end of a year, with their own index
     months = pd.Series(pd.to_datetime(["2023-02-01", "2024-02-01", "2024-12-01"]), index=[7, 8, 9])
-    # when they are over
+    # when their cutoffs are computed
     cutoffs = cutoff_of(months)
-    # then the last days are the cutoffs, the months after them the targets, in the same rows
+    # then the last days are the cutoffs, and the next months are the targets, with the same index
     assert cutoffs.dt.strftime("%Y-%m-%d").to_dict() == {7: "2023-02-28", 8: "2024-02-29", 9: "2024-12-31"}
     assert target_month(cutoffs).dt.strftime("%Y-%m-%d").to_dict() == {
         7: "2023-03-01",
@@ -45,29 +45,29 @@ def test_a_forecast_is_for_the_month_after_its_cutoff():
 
 @pytest.fixture
 def clone(tmp_path):
-    "What of the project says where stages read and write."
+    "The files of the project that define where stages read and write."
     for name in ("pipeline.yaml", "env.yaml", "settings.ini"):
         shutil.copy(ROOT / name, tmp_path)
     return tmp_path
 
 
-def test_a_stage_that_ploomber_runs_reads_and_writes_where_it_is_told(tmp_path):
+def test_a_stage_that_ploomber_runs_uses_the_injected_paths(tmp_path):
     # given what Ploomber injects
     (tmp_path / "sales.parquet").touch()
-    upstream = {"clean": {"nb": str(tmp_path / "gone.ipynb"), "sales": str(tmp_path / "sales.parquet")}}
+    upstream = {"clean": {"nb": str(tmp_path / "missing.ipynb"), "sales": str(tmp_path / "sales.parquet")}}
     product = {
-        "nb": str(tmp_path / "made/features/features.ipynb"),
-        "history": str(tmp_path / "made/features/h.parquet"),
+        "nb": str(tmp_path / "products/features/features.ipynb"),
+        "history": str(tmp_path / "products/features/h.parquet"),
     }
-    # when the stage asks
-    takes, gives = stage_paths("features", upstream, product)
-    # then it has the paths, and a folder to write to; another's notebook, which nobody reads, need not be there
-    assert takes.clean.sales == tmp_path / "sales.parquet"
-    assert gives.history == tmp_path / "made/features/h.parquet" and gives.history.parent.is_dir()
+    # when the stage asks for its paths
+    upstream_paths, product_paths = stage_paths("features", upstream, product)
+    # then it gets them, and its folder exists; the notebook of another stage may be missing, because no stage reads it
+    assert upstream_paths.clean.sales == tmp_path / "sales.parquet"
+    assert product_paths.history == tmp_path / "products/features/h.parquet" and product_paths.history.parent.is_dir()
 
 
-def test_a_stage_that_is_opened_by_hand_reads_the_build_and_writes_to_scratch(clone):
-    # given a project in which nothing is built, then it is said which stage is missing and what builds it
+def test_a_stage_without_ploomber_reads_the_last_build_and_writes_to_scratch(clone):
+    # given a project without a build, then the error names the missing stage and the command that builds it
     with pytest.raises(FileNotFoundError, match="is missing: build the stage 'ingest' first, with `make build`"):
         stage_paths("clean", ["ingest"], None, clone)
     # when that stage is built
@@ -75,54 +75,54 @@ def test_a_stage_that_is_opened_by_hand_reads_the_build_and_writes_to_scratch(cl
     ingest.mkdir(parents=True)
     for path in read_stages(clone, read_env(clone))["ingest"]["product"].values():
         (clone / path).touch()
-    takes, gives = stage_paths("clean", ["ingest"], None, clone)
-    # then it is read where the build left it, and what is tried out does not touch the build's products
-    assert all(path.parent == ingest for path in vars(takes.ingest).values())
-    assert vars(gives) and all(path.parent == clone / "scratch/clean" for path in vars(gives).values())
+    upstream_paths, product_paths = stage_paths("clean", ["ingest"], None, clone)
+    # then its products are read, and the trial does not touch the products of the build
+    assert all(path.parent == ingest for path in vars(upstream_paths.ingest).values())
+    assert vars(product_paths) and all(path.parent == clone / "scratch/clean" for path in vars(product_paths).values())
     assert (clone / "scratch/clean").is_dir() and not (clone / "products/simulated/clean").exists()
 
 
-def test_json_is_plain_sorted_exact_and_the_same_twice(tmp_path):
-    # given values as pandas and numpy hand them out, and the same in another order
+def test_json_is_sorted_exact_and_reproducible(tmp_path):
+    # given values of pandas and numpy, and the same values in another order
     content = {"b": np.float64(0.1) + 0.2, "a": [np.int64(3), math.nan, math.inf], "month": pd.Timestamp("2024-02-01")}
     content |= {"day": np.datetime64("2024-02-29"), "city": "Orléans", "pair": (True, None), 7: 1e-300}
     turned = dict(reversed(content.items()))
     # when both are written
     one, two = write_json(content, tmp_path / "deep/one.json"), write_json(turned, tmp_path / "two.json")
-    # then they are the same bytes, any JSON reader takes them, and no digit is lost
+    # then they are the same bytes, valid JSON, and no digit is lost
     assert one.read_bytes() == two.read_bytes() and "Orléans" in one.read_text()
     strict = json.loads(one.read_text(), parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
-    told = {"7": 1e-300, "a": [3, None, None], "b": 0.30000000000000004, "city": "Orléans"}
-    assert strict == read_json(one) == told | {"day": "2024-02-29", "month": "2024-02-01", "pair": [True, None]}
+    expected = {"7": 1e-300, "a": [3, None, None], "b": 0.30000000000000004, "city": "Orléans"}
+    assert strict == read_json(one) == expected | {"day": "2024-02-29", "month": "2024-02-01", "pair": [True, None]}
 
 
-def test_a_content_has_one_name_however_it_is_laid_out(tmp_path):
+def test_the_hash_of_a_content_depends_neither_on_its_order_nor_on_its_types(tmp_path):
     assert content_hash({"a": 1, "b": np.float64(0.5)}) == content_hash({"b": 0.5, "a": np.int64(1)})
     assert content_hash({"a": 1}) != content_hash({"a": 2}) != content_hash({"a": "2"})
     # and it is the same in another process
     script = "from brewcast.common.core import content_hash; print(content_hash({'b': [1, None], 'ä': 0.1}))"
-    told = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    assert told.strip() == content_hash({"ä": 0.1, "b": [1, None]})
+    output = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert output.strip() == content_hash({"ä": 0.1, "b": [1, None]})
 
 
-def test_a_table_is_the_same_bytes_for_the_same_rows(tmp_path):
-    # given the same rows twice, once under another index and with notes that only pandas reads
+def test_the_same_rows_give_the_same_bytes(tmp_path):
+    # given the same rows twice, once with another index and with attributes of pandas
     rows = pd.DataFrame(
         {"store_id": ["S1", None], "date": [date(2024, 2, 29), date(2024, 3, 1)], "sold": [0.1, np.nan]}
     )
     noted = rows.set_axis([5, 6])
     noted.attrs["made by"] = "somebody"
-    # when both are written, then their bytes are the same, and those of other rows are not
+    # when both are written, then their bytes are the same, and other rows give other bytes
     one, two = write_parquet(rows, tmp_path / "one.parquet"), write_parquet(noted, tmp_path / "two.parquet")
     assert one.read_bytes() == two.read_bytes() and not pq.read_schema(one).metadata
     assert write_parquet(rows.iloc[::-1], tmp_path / "turned.parquet").read_bytes() != one.read_bytes()
-    # and what is read is what was written, dates as pandas counts with them
+    # and reading gives the same rows, with dates as datetime64
     read = read_parquet(one)
     assert read.date.dt.day.tolist() == [29, 1] and read.store_id.tolist() == ["S1", None]
     pd.testing.assert_series_equal(read.sold, rows.sold)
 
 
-def test_the_query_that_is_copied_for_a_new_source_yields_a_sale_line():
+def test_the_example_query_for_new_sources_returns_the_columns_of_a_sale_line():
     query = (ROOT / "sql/simulated.sql").read_text()
     yielded = re.findall(r"(?m)^ +\S+ +AS (\w+)", query[query.index("SELECT") :])
     assert len(SALE_LINE_COLUMNS) == 11 and [name for name in SALE_LINE_COLUMNS if yielded.count(name) != 1] == []

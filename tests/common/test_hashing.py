@@ -1,4 +1,4 @@
-"Files and contents by their hashes: right after every change, and not read again where nothing changed."
+"Hashes: correct after every change, and no file is read again without a change."
 
 import contextlib
 import json
@@ -15,39 +15,39 @@ from brewcast.common import hashing, progress
 from brewcast.common.hashing import FileHashes, copy_with_log, digest, files_below, sha256
 
 
-def test_the_hash_of_a_file_is_what_other_tools_say(tmp_path):
+def test_the_hash_of_a_file_equals_that_of_sha256sum(tmp_path):
     path = tmp_path / "a file"
     path.write_bytes(os.urandom(3_000_000))
-    told = subprocess.run(["sha256sum", path], capture_output=True, text=True, check=True).stdout.split()[0]
-    assert sha256(path) == FileHashes(tmp_path / "hashes.json").of(path) == told
+    expected = subprocess.run(["sha256sum", path], capture_output=True, text=True, check=True).stdout.split()[0]
+    assert sha256(path) == FileHashes(tmp_path / "hashes.json").of(path) == expected
 
 
-def test_a_content_s_hash_does_not_depend_on_the_order_of_its_keys():
+def test_the_hash_of_a_value_does_not_depend_on_the_order_of_its_keys():
     assert digest({"a": [1, 2], "b": None}) == digest({"b": None, "a": (1, 2)})
     assert len({digest(content) for content in ([1, 2], [2, 1], {"a": 1}, {"a": "1"}, None, "")}) == 6
 
 
-def test_a_file_that_is_another_in_the_same_place_of_the_same_length_and_time_is_noticed(tmp_path):
-    # given a file whose hash is remembered
+def test_a_changed_file_with_the_same_path_size_and_time_is_noticed(tmp_path):
+    # given a file with a cached hash
     path, memory = tmp_path / "till.csv", tmp_path / "hashes.json"
     path.write_text("S1;3")
     hashes, stat = FileHashes(memory), path.stat()
     before = hashes.of(path)
     hashes.save()
-    # when it is written over with as many bytes, or replaced, and its time is set back
+    # when it is overwritten with the same number of bytes, or replaced, and its time is set back
     path.write_text("S2;3")
     os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     written_over = FileHashes(memory).of(path)
     (tmp_path / "other").write_text("S3;3")
     os.replace(tmp_path / "other", path)
     os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
-    # then its hash is that of its bytes
+    # then its hash fits the new content
     assert len({before, written_over, FileHashes(memory).of(path)}) == 3
     assert FileHashes(memory).of(path) == sha256(path)
 
 
-def test_what_has_not_changed_is_not_read_again_by_another_process(tmp_path):
-    # given a memory in which a hash stands that no bytes have
+def test_an_unchanged_file_is_not_read_again_by_another_process(tmp_path):
+    # given a cache with a hash that fits no content
     path, memory = tmp_path / "big.parquet", tmp_path / "hashes.json"
     path.write_text("rows")
     hashes = FileHashes(memory)
@@ -56,19 +56,19 @@ def test_what_has_not_changed_is_not_read_again_by_another_process(tmp_path):
     known = json.loads(memory.read_text())
     known[str(path)][-1] = "f" * 64
     memory.write_text(json.dumps(known))
-    # then it is believed as long as the file is what it was, and is no reason to write the memory anew
+    # then it is used while the file stays unchanged, and the cache file is not written again
     later = FileHashes(memory)
     assert later.of(path) == "f" * 64
     stamp = memory.stat().st_mtime_ns
     later.save()
     assert memory.stat().st_mtime_ns == stamp
-    # and no longer
+    # and after a change it is not
     path.write_text("rows and more")
     assert FileHashes(memory).of(path) == sha256(path)
 
 
 @pytest.mark.parametrize("harm", [lambda text: text[: len(text) // 2], lambda text: "", lambda text: "\0" * 50])
-def test_a_memory_that_was_cut_off_is_forgotten(tmp_path, harm):
+def test_a_broken_cache_file_is_ignored(tmp_path, harm):
     path, memory = tmp_path / "a", tmp_path / "hashes.json"
     path.write_text("a")
     hashes = FileHashes(memory)
@@ -81,54 +81,54 @@ def test_a_memory_that_was_cut_off_is_forgotten(tmp_path, harm):
     assert str(path) in json.loads(memory.read_text())
 
 
-def test_a_folder_is_its_files_by_name_and_bytes_and_not_what_tools_leave_in_it(tmp_path):
+def test_the_hash_of_a_folder_covers_names_and_contents_but_not_files_of_tools(tmp_path):
     # given a folder of files
     folder, hashes = tmp_path / "data", FileHashes(tmp_path / "hashes.json")
     (folder / "2024").mkdir(parents=True)
     (folder / "2024/till.csv").write_text("S1")
     before = hashes.of(folder)
-    # then what is hidden, and what Python keeps beside modules, is none of it
+    # then hidden files and Python's cache do not count
     for name in (".DS_Store", "__pycache__/x.pyc", "2024/.ipynb_checkpoints/till.csv"):
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text("left by a tool")
     assert hashes.of(folder) == before
-    # another name, another file and one file less are
+    # but another name, another file and a removed file do
     (folder / "2024/till.csv").rename(folder / "2024/tills.csv")
     renamed = hashes.of(folder)
     (folder / "2024/more.csv").touch()
     more = hashes.of(folder)
     (folder / "2024/tills.csv").unlink()
     assert len({before, renamed, more, hashes.of(folder)}) == 4
-    # and where there is nothing, nothing is said
-    assert hashes.of(tmp_path / "gone") is None
+    # and a missing folder has no hash
+    assert hashes.of(tmp_path / "missing") is None
 
 
-def test_rows_in_a_databases_log_count_and_no_more_when_they_move_into_its_file(tmp_path):
-    # given a SQLite database in WAL mode, in a folder and linked to, that another connection holds open
+def test_rows_in_the_log_of_a_database_count_and_moving_them_into_its_file_changes_nothing(tmp_path):
+    # given a SQLite database in WAL mode, in a folder and behind a link, with another open connection
     (tmp_path / "data").mkdir()
     path, link = tmp_path / "data/till.db", tmp_path / "near"
     link.symlink_to(path)
 
     def seen() -> list[str]:
         hashes = FileHashes(tmp_path / "hashes.json")
-        found = [hashes.of(path), hashes.of(link), hashes.of(tmp_path / "data"), sha256(link)]
+        result = [hashes.of(path), hashes.of(link), hashes.of(tmp_path / "data"), sha256(link)]
         hashes.save()
-        return found
+        return result
 
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as till:
         till.execute("PRAGMA journal_mode = wal")
         till.execute("CREATE TABLE sales (pieces)")
         till.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         before, size = seen(), path.stat().st_size
-        # when it adds a row, which is in the log alone
+        # when it adds a row, which is only in the log
         till.execute("INSERT INTO sales VALUES (3)")
         assert path.stat().st_size == size
         after = seen()
-        # then every hash is another, also as it is remembered, and a copy has it
+        # then every hash changes, the cache has the new one, and a copy has the same hash
         assert [a == b for a, b in zip(before, after, strict=True)] == [False] * 4
         assert after == seen() and after[0] == after[1] == after[3]
         assert sha256(copy_with_log(path, tmp_path / "copies/till.db")) == after[0]
-        # to read it, and to move the row into the file, changes nothing
+        # reading, and moving the row into the database file, changes nothing
         with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as reader:
             assert reader.execute("SELECT * FROM sales").fetchall() == [(3,)]
             assert seen() == after
@@ -138,7 +138,7 @@ def test_rows_in_a_databases_log_count_and_no_more_when_they_move_into_its_file(
 
 
 def test_rows_in_the_log_of_a_duckdb_database_count(tmp_path):
-    # given a database whose writer was killed before its rows went into the file
+    # given a database whose writer was killed before its rows moved into the file
     path = tmp_path / "shop.duckdb"
     with duckdb.connect(str(path)) as con:
         con.execute("CREATE TABLE sales AS SELECT 1 AS pieces")
@@ -157,22 +157,22 @@ os._exit(0)"""
     assert sha256(path) != before
 
 
-def test_a_linked_folder_counts_with_its_files_and_one_that_leads_back_does_not(tmp_path):
-    # given a folder, a link to another one, and a link that leads back
+def test_links_to_folders_are_followed_except_back_to_a_parent(tmp_path):
+    # given a folder, a link to another one, and a link back to the folder itself
     (tmp_path / "data").mkdir()
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "data" / "there").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "data" / "back").symlink_to(tmp_path / "data")
     (tmp_path / "elsewhere" / "till.csv").write_text("1")
     assert [*files_below(tmp_path / "data")] == [tmp_path / "data" / "there" / "till.csv"]
-    # when a file changes there / then the folder's hash does
+    # when a file in the linked folder changes, then the hash of the folder changes
     before = FileHashes(tmp_path / "hashes").of(tmp_path / "data")
     (tmp_path / "elsewhere" / "till.csv").write_text("2")
     assert FileHashes(tmp_path / "hashes").of(tmp_path / "data") != before
 
 
 @pytest.mark.parametrize("name", [b"caf\xe9.zip", b"caf\xe9/till.csv"])
-def test_a_name_that_is_not_utf8_is_refused_before_it_gets_into_a_record(tmp_path, name):
+def test_a_file_name_that_is_not_utf8_is_refused(tmp_path, name):
     path = Path(os.fsdecode(os.fsencode(tmp_path / "data") + b"/" + name))
     path.parent.mkdir(parents=True)
     path.write_text("1")
@@ -181,13 +181,13 @@ def test_a_name_that_is_not_utf8_is_refused_before_it_gets_into_a_record(tmp_pat
     assert str(refused.value).encode()
 
 
-def test_a_large_file_says_that_it_is_hashed(tmp_path, monkeypatch):
-    said = []
+def test_hashing_a_large_file_prints_progress(tmp_path, monkeypatch):
+    lines = []
     monkeypatch.delenv(progress.PROGRESS_FOLDER_VARIABLE, raising=False)
     monkeypatch.setattr(progress, "FIRST_LINE_SECONDS", 0)
-    monkeypatch.setattr(progress, "say", said.append)
+    monkeypatch.setattr(progress, "say", lines.append)
     monkeypatch.setattr(hashing, "_LARGE_FILE_BYTES", 0)
-    monkeypatch.setattr(hashing, "sha256", lambda path: wait_until(lambda: said, "said") and "its hash")
+    monkeypatch.setattr(hashing, "sha256", lambda path: wait_until(lambda: lines, "lines") and "its hash")
     (tmp_path / "till.csv").write_text("1")
     assert FileHashes(tmp_path / "hashes").of(tmp_path / "till.csv") == "its hash"
-    assert said[0] == f"hashing {tmp_path / 'till.csv'}: 0 s"
+    assert lines[0] == f"hashing {tmp_path / 'till.csv'}: 0 s"

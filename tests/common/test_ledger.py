@@ -1,4 +1,4 @@
-"What serves and what served, as a build may know it; and a ledger that was harmed is never taken for another."
+"The ledger: the state that a build may read; a damaged ledger is an error."
 
 import json
 import os
@@ -27,13 +27,13 @@ SEASONAL, FOREST = {"name": "seasonal", "params": {}}, {"name": "forest", "param
 
 
 def entry(release: str, cutoff: str, build_key: str, recipe: dict = SEASONAL, **more) -> dict:
-    "What publish writes, as far as a build reads it."
-    told = {"release": release, "cutoff": cutoff, "train_through": cutoff, "recipe": recipe, "build_key": build_key}
-    return {"action": "publish", "challenger": None, "barred": []} | told | more
+    "An entry as `publish` writes it, with the keys that a build reads."
+    values = {"release": release, "cutoff": cutoff, "train_through": cutoff, "recipe": recipe, "build_key": build_key}
+    return {"action": "publish", "challenger": None, "barred": []} | values | more
 
 
 def serve(state, entry: dict) -> dict:
-    "Write an entry, and the forecast that served by it."
+    "Write an entry and its archived forecast."
     path = state / archived_forecast_path(entry)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.touch()
@@ -42,12 +42,12 @@ def serve(state, entry: dict) -> dict:
 
 @pytest.fixture
 def project(tmp_path):
-    "A project of one source, in which one release serves."
+    "A project with one source and one release in production."
     serve(state_folder("shop", tmp_path), entry("r1", "2024-04-30", "k1"))
     return tmp_path
 
 
-def test_before_anything_was_published_there_is_no_champion(tmp_path):
+def test_before_the_first_release_there_is_no_champion(tmp_path):
     assert resolve_inputs("shop", tmp_path, "k") == {
         "champion": None,
         "archived_forecasts": [],
@@ -59,7 +59,7 @@ def test_before_anything_was_published_there_is_no_champion(tmp_path):
     }
 
 
-def test_forecasts_that_served_are_listed_by_cutoff_and_the_last_of_each(project):
+def test_the_last_archived_forecast_of_each_cutoff_is_listed(project):
     # given four entries, two of one cutoff
     state = project / "state/shop"
     first = read_ledger(state)[0]
@@ -71,16 +71,16 @@ def test_forecasts_that_served_are_listed_by_cutoff_and_the_last_of_each(project
     listed = resolve_inputs("shop", project, "k5")["archived_forecasts"]
     names = [f"2024-04-30-{first['release']}", "2024-05-31-r3", "2024-06-30-r4"]
     assert listed == [f"state/shop/forecasts/{name}.parquet" for name in names]
-    # and the build of the last entry does not get its own
+    # and the build of the last entry does not get its own forecast
     assert resolve_inputs("shop", project, "k4")["archived_forecasts"] == listed[:2]
-    # and one that is gone is an error, not a silently shorter history
+    # and a missing forecast is an error, not a shorter history
     (state / "forecasts/2024-05-31-r3.parquet").unlink()
     with pytest.raises(FileNotFoundError, match="2024-05-31-r3.parquet is missing"):
         resolve_inputs("shop", project, "k5")
 
 
-def test_a_build_knows_what_was_decided_before_it_and_nothing_of_its_own_entries(project):
-    # given a promotion by hand of a forest, and then a build that published twice, with a challenger
+def test_a_build_reads_earlier_decisions_and_ignores_its_own_entries(project):
+    # given a promotion of a forest by hand, and then a build that published twice, with a challenger
     state = state_folder("shop", project)
     serve(state, entry("r2", "2024-04-30", "k1", FOREST, action="promote", barred=[SEASONAL]))
     challenger = {"recipe": SEASONAL, "release": "r0", "cutoff": "2024-05-31"}
@@ -89,13 +89,13 @@ def test_a_build_knows_what_was_decided_before_it_and_nothing_of_its_own_entries
     (state / "known").mkdir()
     for each in read_ledger(state):
         (state / store_month_versions_path(each)).touch()
-    # then that build, done again, knows the promotion, that it was by hand, and what was published before
+    # then the same build, repeated, sees the promotion by hand and what was published before
     own = resolve_inputs("shop", project, "k2")
     assert own["champion"] == {"recipe": FOREST, "release": "r2", "train_through": "2024-04-30", "cutoff": "2024-04-30"}
     assert (own["by_hand"], own["barred"], own["challenger"]) == ("2024-04-30", [SEASONAL], None)
     assert own["known"] == "state/shop/known/2024-04-30-r1.parquet"
     assert own["archived_forecasts"] == ["state/shop/forecasts/2024-04-30-r2.parquet"]
-    # and the next one knows that build's
+    # and the next build sees the entries of this build
     later = resolve_inputs("shop", project, "k3")
     assert (later["champion"]["release"], later["challenger"], later["by_hand"]) == ("r4", SEASONAL, None)
     assert state_files(later) == [
@@ -105,22 +105,22 @@ def test_a_build_knows_what_was_decided_before_it_and_nothing_of_its_own_entries
     ]
 
 
-def test_a_split_after_a_build_does_not_make_it_another_build(project):
-    # given a build's entry, after which only the challenger's share was changed
+def test_a_split_after_a_build_does_not_change_what_the_build_reads(project):
+    # given the entry of a build, and then only a new share for the challenger
     state = state_folder("shop", project)
     serve(state, entry("r2", "2024-05-31", "k2"))
     serve(state, entry("r2", "2024-05-31", "somebody", action="split", share=10))
     ledger = read_ledger(state)
-    # then the build still sees what was there before it; after a promotion it does not
+    # then the build still sees only the entries before its own; after a promotion it sees all
     assert entries_before_build(ledger, "k2") == ledger[:1]
     serve(state, entry("r3", "2024-05-31", "somebody", FOREST, action="promote"))
     assert entries_before_build(read_ledger(state), "k2") == read_ledger(state)
 
 
-def test_what_was_in_production_is_found_by_day_and_by_moment_of_any_time_zone():
+def test_production_is_found_by_day_and_by_moment_in_any_time_zone():
     # given two changes on one day
     ledger = [{"n": 1, "at": "2025-03-14T09:30:00+00:00"}, {"n": 2, "at": "2025-03-14T18:00:00+00:00"}]
-    # then a day is its end, and a moment is what held then
+    # then a day means its end, and a moment means that moment
     for when, n in {
         "2025-03-14": 2,
         "2025-03-14T09:30": 1,
@@ -130,17 +130,17 @@ def test_what_was_in_production_is_found_by_day_and_by_moment_of_any_time_zone()
         "2030-01-01": 2,
     }.items():
         assert production_entry(ledger, when)["n"] == n, when
-    # and before the first, without any, and for what is no date the way out is said
+    # and before the first release, without any release and for a wrong date the error says what to do
     with pytest.raises(ValueError, match="the first release was published 2025-03-14T09:30:00"):
         production_entry(ledger, "2025-03-13")
-    with pytest.raises(ValueError, match="nothing was ever published"):
+    with pytest.raises(ValueError, match="no release was ever published"):
         production_entry([], "2025-03-13")
-    with pytest.raises(ValueError, match="'tomorrow' is no date: 2025-03-14, or"):
+    with pytest.raises(ValueError, match="'tomorrow' is not a date: write 2025-03-14 or"):
         production_entry(ledger, "tomorrow")
 
 
-def test_months_are_read_in_the_order_in_which_they_were_written_up_to_a_build_s_own(tmp_path):
-    # given records of months, the later month written first
+def test_month_records_are_listed_in_the_order_of_writing_before_the_build_s_own(tmp_path):
+    # given records of months, with a later month written first
     (tmp_path / "months").mkdir()
     for month, at, key in [
         ("2024-05", "T1", "k1"),
@@ -156,21 +156,21 @@ def test_months_are_read_in_the_order_in_which_they_were_written_up_to_a_build_s
 
 
 @pytest.mark.parametrize("left", [3000, 100, 1])
-def test_a_ledger_that_was_cut_off_is_no_ledger_and_is_left_as_it_is(project, left):
+def test_a_truncated_ledger_is_an_error_and_stays_as_it_is(project, left):
     path = state_folder("shop", project) / "ledger.db"
     path.write_bytes(path.read_bytes()[:left])
-    with pytest.raises(ValueError, match="ledger.db is no ledger .*restore it from a backup: `make restore`"):
+    with pytest.raises(ValueError, match="ledger.db is not a ledger .*restore it from a backup: `make restore`"):
         read_ledger(path.parent)
-    with pytest.raises(ValueError, match="is no ledger"):
+    with pytest.raises(ValueError, match="is not a ledger"):
         resolve_inputs("shop", project, "k2")
     assert path.stat().st_size == left
 
 
-def test_an_entry_that_is_no_json_is_named_and_a_folder_without_a_ledger_has_no_entries(project):
+def test_an_entry_that_is_not_json_is_an_error_and_a_folder_without_a_ledger_has_no_entries(project):
     state = state_folder("shop", project)
     with sqlite3.connect(state / "ledger.db") as ledger:
         ledger.execute("INSERT INTO entry VALUES (2, '{\"release\": ')")
-    with pytest.raises(ValueError, match="ledger.db is no ledger"):
+    with pytest.raises(ValueError, match="ledger.db is not a ledger"):
         read_ledger(state)
     assert read_ledger(project / "elsewhere") == [] and not (project / "elsewhere").exists()
 
@@ -186,13 +186,13 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
-def test_half_a_transaction_that_a_power_cut_left_is_taken_back_by_who_reads(project):
-    # given a process that was killed in a transaction, of which pages are in the file already
+def test_reading_rolls_back_a_transaction_that_a_power_cut_interrupted(project):
+    # given a process that was killed in a transaction, when a part of it was in the file already
     state = state_folder("shop", project)
     before, size = read_ledger(state), (state / "ledger.db").stat().st_size
     died = subprocess.run([sys.executable, "-c", DIE, state / "ledger.db"], cwd=ROOT)
     assert died.returncode == -signal.SIGKILL
     assert (state / "ledger.db").stat().st_size > size and (state / "ledger.db-journal").stat().st_size
-    # when somebody reads, then it is as it was before
+    # when the ledger is read, then it is as it was before
     assert read_ledger(state) == before
     assert not os.path.exists(state / "ledger.db-journal")

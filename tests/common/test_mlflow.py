@@ -1,4 +1,4 @@
-"Fitted models in MLflow: once each, without code of strangers, and found again after a move."
+"Fitted models in MLflow: each once, without foreign code, and still found after a move."
 
 import os
 import shutil
@@ -28,48 +28,48 @@ def project(tmp_path_factory):
 
 
 def test_the_same_model_is_logged_once(project):
-    # given a model that is logged with its parameters, errors, data and card
+    # given a model that was logged with its parameters, errors, data and card
     card = write_json({"a": 1}, project / "card.json")
-    told = {"params": {"recipe": "seasonal"}, "metrics": {"wape": 0.1, "bias": float("nan"), "rmsse": None}}
-    told |= {"tags": {"sha256_rows": "x"}, "artifacts": [card], "data": {"rows": "f" * 64}}
-    run = log_model_run(Baseline(), "abcdefabcdef", **told, root=project, source="shop")
-    # when it is logged again, there is nothing new
-    assert log_model_run(Baseline(), "abcdefabcdef", **told, root=project, source="shop") == run
-    # then all of it is found by its content hash, and lies at a relative place
+    details = {"params": {"recipe": "seasonal"}, "metrics": {"wape": 0.1, "bias": float("nan"), "rmsse": None}}
+    details |= {"tags": {"sha256_rows": "x"}, "artifacts": [card], "data": {"rows": "f" * 64}}
+    run = log_model_run(Baseline(), "abcdefabcdef", **details, root=project, source="shop")
+    # when it is logged again, then there is no new run
+    assert log_model_run(Baseline(), "abcdefabcdef", **details, root=project, source="shop") == run
+    # then the run is found by the content hash, and its artifacts have a relative location
     with mlflow_client("shop", project) as (client, experiment):
-        (kept,) = client.search_runs([experiment], "tags.content_hash = 'abcdefabcdef'")
+        (run_found,) = client.search_runs([experiment], "tags.content_hash = 'abcdefabcdef'")
         assert [file.path for file in client.list_artifacts(run)] == ["card.json"]
-    assert (kept.data.metrics, kept.data.params) == ({"wape": 0.1}, {"recipe": "seasonal"})
-    assert [(i.dataset.name, i.dataset.digest) for i in kept.inputs.dataset_inputs] == [("rows", "f" * 36)]
-    assert kept.info.artifact_uri.startswith("state/shop/mlartifacts/")
+    assert (run_found.data.metrics, run_found.data.params) == ({"wape": 0.1}, {"recipe": "seasonal"})
+    assert [(i.dataset.name, i.dataset.digest) for i in run_found.inputs.dataset_inputs] == [("rows", "f" * 36)]
+    assert run_found.info.artifact_uri.startswith("state/shop/mlartifacts/")
 
 
 @pytest.mark.parametrize("recipe", [SEASONAL, FOREST])
-def test_a_logged_model_predicts_what_its_file_predicts_wherever_the_project_lies(project, tmp_path, recipe):
-    # given the model of a release, logged
+def test_a_logged_model_predicts_the_same_as_its_file_also_after_a_move(project, tmp_path, recipe):
+    # given the logged model of a release
     import joblib
     import mlflow.sklearn
 
-    made = make_products(tmp_path / "products", 12, recipe)
-    file = made.forecast.parent / "model.joblib"
+    products = make_products(tmp_path / "products", 12, recipe)
+    file = products.forecast.parent / "model.joblib"
     model, content_hash = joblib.load(file), sha256(file)[:12]
     run = log_model_run(model, content_hash, {"recipe": recipe["name"]}, {}, {}, [], project, "shop")
     # when the project is moved
     shutil.copytree(project, tmp_path / "elsewhere")
     with mlflow_client("shop", tmp_path / "elsewhere") as (client, _):
-        kept = mlflow.sklearn.load_model(client.get_run(run).data.tags["model_uri"])
+        loaded = mlflow.sklearn.load_model(client.get_run(run).data.tags["model_uri"])
         assert str(project).encode() not in (tmp_path / "elsewhere/state/shop/mlflow.db").read_bytes()
     # then the model that MLflow loads is the same
-    rows = made.online[list(model.feature_names_in_)]
-    pd.testing.assert_series_equal(pd.Series(kept.predict(rows)), pd.Series(model.predict(rows)))
+    rows = products.online[list(model.feature_names_in_)]
+    pd.testing.assert_series_equal(pd.Series(loaded.predict(rows)), pd.Series(model.predict(rows)))
 
 
 class Stranger:
     "A type that is none of ours."
 
 
-def test_a_model_of_foreign_types_is_not_kept(project):
-    with pytest.raises(ValueError, match="the model holds test_mlflow.Stranger"):
+def test_a_model_with_foreign_types_is_refused(project):
+    with pytest.raises(ValueError, match="the model contains test_mlflow.Stranger"):
         log_model_run(Stranger(), "0" * 12, {}, {}, {}, [], project, "shop")
 
 
@@ -87,30 +87,32 @@ def test_a_model_of_foreign_types_is_not_kept(project):
         ("file:///srv/mlruns", False),
     ],
 )
-def test_what_is_named_is_used_unless_it_is_a_projects_own_file(tmp_path, monkeypatch, named, own):
+def test_the_tracking_uri_is_used_unless_it_is_a_project_s_own_database(tmp_path, monkeypatch, named, own):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", named)
-    mine = tmp_path / "state/shop/mlflow.db"
-    assert mlflow_uri("shop", tmp_path) == (f"sqlite:///{mine}" if own else named)
-    assert project_database("shop", tmp_path) == (mine if own else None)
+    database = tmp_path / "state/shop/mlflow.db"
+    assert mlflow_uri("shop", tmp_path) == (f"sqlite:///{database}" if own else named)
+    assert project_database("shop", tmp_path) == (database if own else None)
     assert experiment_name("shop", tmp_path) == ("brewcast" if own else "brewcast-shop")
-    # and `activate` sets the project's own file, or leaves an address alone, and shows none
+    # and `activate` sets the project's own database, or leaves a server's address as it is and does not show it
     (tmp_path / "env.yaml").write_text("source: shop\n")
-    told = environment(tmp_path, "shop")
-    assert told.get("MLFLOW_TRACKING_URI") == (f"sqlite:///{mine}" if own else None) and "secret" not in str(told)
+    variables = environment(tmp_path, "shop")
+    assert variables.get("MLFLOW_TRACKING_URI") == (f"sqlite:///{database}" if own else None) and "secret" not in str(
+        variables
+    )
 
 
-def test_a_login_is_handed_over_apart_and_nothing_is_left_behind(project, monkeypatch):
+def test_a_login_is_passed_separately_and_variables_are_restored(project, monkeypatch):
     named = {"MLFLOW_TRACKING_USERNAME": "ann", "MLFLOW_TRACKING_PASSWORD": "p@ss:word"}
     assert split_login("http://ann:p%40ss%3Aword@mlflow:5000/x") == ("http://mlflow:5000/x", named)
     assert split_login("http://mlflow:5000") == ("http://mlflow:5000", {})
-    # the variables are after a call what they were before: none, or another source's file
+    # after a call the variables are as before: not set, or another source's database
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     with mlflow_client("shop", project):
         pass
     assert "MLFLOW_TRACKING_URI" not in os.environ and project_database("shop", project)
 
 
-def test_how_long_a_server_is_waited_for_is_bounded_and_the_users_own_bound_stands(project, monkeypatch):
+def test_the_wait_for_a_server_is_limited_and_the_user_s_own_limit_stays(project, monkeypatch):
     for name in MLFLOW_DEFAULTS:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "7")

@@ -1,4 +1,4 @@
-"Every page is filled in one way: whatever it is given is text, and nothing is fetched."
+"Pages: every value is escaped, and nothing is loaded from elsewhere."
 
 import math
 import re
@@ -12,12 +12,12 @@ from brewcast.common.pages import STYLE_SHEET, template_environment
 PACKAGES = sorted(f"brewcast.{path.parent.parent.name}" for path in (ROOT / "brewcast").glob("*/templates/*.html"))
 
 
-def test_what_a_page_is_given_is_text_and_no_markup():
+def test_values_of_a_page_are_escaped():
     page = template_environment("brewcast.workflow").get_template("report.html")
     # given a title, a line and an address with HTML in them
     odd = "<script>alert(1)</script> & \"co\" 'x'"
-    # when the report's template is filled, where only the notebook's own body is markup
-    text = page.render(title=odd, said=odd, home=odd, body=odd, style=odd)
+    # when the template of the report is filled, in which only the body of the notebook is markup
+    text = page.render(title=odd, subtitle=odd, home=odd, body=odd, style=odd)
     # then none of it is markup
     assert "<script" not in text and text.count("&lt;script&gt;alert(1)&lt;/script&gt; &amp; &#34;co&#34;") == 6
 
@@ -47,16 +47,16 @@ def test_a_package_without_templates_is_an_error():
         ("{{ 110 | change(100) | percent(true) }} {{ ['A', 'B'] | listed }} {{ 'no model' | sentence }}", "+10.0% A and B No model."),
     ],
 )  # fmt: skip
-def test_numbers_are_written_as_the_pages_write_them(text, filled):
+def test_filters_format_numbers_for_pages(text, filled):
     page = template_environment("brewcast.delivery")
     assert page.from_string(text).render(nan=math.nan) == filled
 
 
-def test_a_filter_that_nobody_knows_is_an_error_and_not_an_empty_place():
+def test_an_unknown_filter_is_an_error():
     with pytest.raises(jinja2.TemplateAssertionError, match="percnt"):
         template_environment("brewcast.delivery").from_string("{{ 1 | percnt }}")
 
 
-def test_the_style_fetches_nothing_and_closes_what_it_opens():
+def test_the_style_sheet_loads_nothing_and_its_braces_match():
     assert not re.search(r"https?://|url\(|@import", STYLE_SHEET)
     assert STYLE_SHEET.count("{") == STYLE_SHEET.count("}") > 10

@@ -1,4 +1,4 @@
-"Sources, parameters and the environment: what is unknown or another is refused before anything runs."
+"Sources, parameters and the environment: unknown names and wrong values are refused before anything runs."
 
 import datetime
 import json
@@ -35,57 +35,57 @@ CLI = f"{sys.executable} -m brewcast.cli"
 
 
 @pytest.mark.parametrize("source", env_files(ROOT))
-def test_every_source_is_built_with_parameters_that_are_known(source):
+def test_every_source_has_known_parameters_only(source):
     env = parameters(ROOT, source)
     assert env["source"] == source
-    given = flatten_parameters(env, parameter_defaults(ROOT))
-    assert given["calendar.unit"] in CHOICES["calendar.unit"]
+    values = flatten_parameters(env, parameter_defaults(ROOT))
+    assert values["calendar.unit"] in CHOICES["calendar.unit"]
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("given", "message"),
     [
-        ({"trian": {"seed": 1}}, "trian.seed is no parameter: did you mean train.seed?"),
-        ({"train": {"sed": 1}}, "train.sed is no parameter: did you mean train.seed?"),
-        ({"max_bad_shares": 0.1}, "max_bad_shares is no parameter: did you mean max_bad_share?"),
-        ({"seed": 1}, "seed is no parameter: did you mean train.seed?"),
-        ({"calendar": {"open_within_day": 3}}, "calendar.open_within_day is no parameter: did you mean calendar.open_within_days?"),
-        ({"calendar": {"unit": "days"}}, "calendar.unit is 'days', and may be day, week, month"),
-        ({"calendar": {"hemisphere": "West"}}, "calendar.hemisphere is 'West', and may be north, south"),
-        ({"judged": "12"}, "judged is '12', where a value like 12 is taken"),
-        ({"returns": 1}, "returns is 1, where a value like False is taken"),
-        ({"train": 3}, "train is no parameter"),
-        ({"coverage": 8}, "coverage is 8, and is a share: from 0 to 1"),
-        ({"monitor": {"false_alarms_a_year": None}}, "monitor.false_alarms_a_year is null, where a value like 0.1 is taken"),
-        ({"judged": 0}, "judged is 0, and is at least 1"),
-        ({"data": "/srv/till"}, "data is '/srv/till', and is a folder of the project, or a link: `make run DATA=/srv/till` makes one"),
-        ({"through": datetime.date(2025, 6, 30)}, "through is 2025-06-30, and names a month, such as 2012-10"),
-        ({"through": "2025-13"}, "through is 2025-13, and names a month"),
-        ({"calendar": {"unit": "week"}}, "calendar.weekday is null, where the unit is week: on which day of the week is a week dated?"),
-        ({"calendar": {"open_within_days": "ten"}}, "calendar.open_within_days is 'ten', and is a number of days, or null: by the unit"),
-        ({"calendar": {"complete_within_days": -1}}, "calendar.complete_within_days is -1, and is a number of days"),
-        ({"calendar": {"countries": {"*": "Norwy"}}}, "calendar.countries.* is 'Norwy', whose public holidays are not known: did you mean \"NO\"?"),
-        ({"calendar": {"countries": {"Spain": "es"}}}, "calendar.countries.Spain is 'es', whose public holidays are not known: did you mean \"ES\"?"),
-        ({"calendar": {"countries": {"Spain": "US-CA"}}}, "whose public holidays are not known"),
-        ({"data": "../till"}, "data is '../till', and is a folder of the project, or a link"),
-        ({"nonsense": 1}, "nonsense is no parameter"),
-        ({"same_store": {1: "1"}}, "same_store holds 1: '1', where both are text: quote them"),
-        ({"same_store": {"001": 1}}, "same_store holds '001': 1, where both are text: quote them"),
-        ({"same_store": {"001": "01", "01": "1"}}, "same_store: 01 stand both for another id and as the one that is kept"),
-        ({"same_store": {"a": "b", "b": "a"}}, "same_store: a, b stand both"),
-        ({"same_store": ["001"]}, "same_store is ['001'], where a value like {} is taken"),
+        ({"trian": {"seed": 1}}, "trian.seed is not a parameter: did you mean train.seed?"),
+        ({"train": {"sed": 1}}, "train.sed is not a parameter: did you mean train.seed?"),
+        ({"max_bad_shares": 0.1}, "max_bad_shares is not a parameter: did you mean max_bad_share?"),
+        ({"seed": 1}, "seed is not a parameter: did you mean train.seed?"),
+        ({"calendar": {"open_within_day": 3}}, "calendar.open_within_day is not a parameter: did you mean calendar.open_within_days?"),
+        ({"calendar": {"unit": "days"}}, "calendar.unit is 'days', but must be one of day, week, month"),
+        ({"calendar": {"hemisphere": "West"}}, "calendar.hemisphere is 'West', but must be one of north, south"),
+        ({"judged": "12"}, "judged is '12', but must be a value like 12"),
+        ({"returns": 1}, "returns is 1, but must be a value like False"),
+        ({"train": 3}, "train is not a parameter"),
+        ({"coverage": 8}, "coverage is 8, but must be a share from 0 to 1"),
+        ({"monitor": {"false_alarms_a_year": None}}, "monitor.false_alarms_a_year is null, but must be a value like 0.1"),
+        ({"judged": 0}, "judged is 0, but must be at least 1"),
+        ({"data": "/srv/till"}, "data is '/srv/till', but must be a folder of the project, or a link: `make run DATA=/srv/till` creates the link"),
+        ({"through": datetime.date(2025, 6, 30)}, "through is 2025-06-30, but must be a month such as 2012-10"),
+        ({"through": "2025-13"}, "through is 2025-13, but must be a month"),
+        ({"calendar": {"unit": "week"}}, "calendar.weekday is null, but the unit is week: which day of the week is the date of a week?"),
+        ({"calendar": {"open_within_days": "ten"}}, "calendar.open_within_days is 'ten', but must be a number of days, or null for the default of the unit"),
+        ({"calendar": {"complete_within_days": -1}}, "calendar.complete_within_days is -1, but must be a number of days"),
+        ({"calendar": {"countries": {"*": "Norwy"}}}, "calendar.countries.* is 'Norwy', which is not a known country code: did you mean \"NO\"?"),
+        ({"calendar": {"countries": {"Spain": "es"}}}, "calendar.countries.Spain is 'es', which is not a known country code: did you mean \"ES\"?"),
+        ({"calendar": {"countries": {"Spain": "US-CA"}}}, "which is not a known country code"),
+        ({"data": "../till"}, "data is '../till', but must be a folder of the project, or a link"),
+        ({"nonsense": 1}, "nonsense is not a parameter"),
+        ({"same_store": {1: "1"}}, "same_store contains 1: '1', but both ids must be text: quote them"),
+        ({"same_store": {"001": 1}}, "same_store contains '001': 1, but both ids must be text: quote them"),
+        ({"same_store": {"001": "01", "01": "1"}}, "same_store: 01 used both as an old id and as a final id"),
+        ({"same_store": {"a": "b", "b": "a"}}, "same_store: a, b used both"),
+        ({"same_store": ["001"]}, "same_store is ['001'], but must be a value like {}"),
     ],
 )  # fmt: skip
-def test_an_unknown_name_or_value_is_refused_with_the_nearest_right_one(given, told):
+def test_an_unknown_name_or_value_is_refused_with_a_suggestion(given, message):
     env = read_env(ROOT)
     for name, value in given.items():
         env[name] = env[name] | value if isinstance(env.get(name), dict) and isinstance(value, dict) else value
     with pytest.raises(ValueError, match=r"env.yaml: ") as error:
         check_parameters(ROOT, env, "env.yaml")
-    assert told in str(error.value)
+    assert message in str(error.value)
 
 
-def test_a_name_that_is_the_sources_own_is_free():
+def test_keys_that_come_from_the_data_are_free():
     env = read_env(ROOT)
     env["calendar"]["countries"] = {"Atlantis": None}
     env["same_store"] = {"001": "1", "0001": "1", "A1": "A1"}
@@ -93,53 +93,53 @@ def test_a_name_that_is_the_sources_own_is_free():
 
 
 @pytest.mark.parametrize(
-    ("written", "told"),
+    ("written", "message"),
     [
         ('calendar: {countries: {"*": NO}}', 'calendar.countries.*: YAML reads NO as false; quote it: "NO"'),
         ("calendar: {countries: {on: US}}", 'calendar.countries.on: YAML reads on as true; quote it: "on"'),
-        ("calendar: {countries: {USA: [US]}}", "calendar.countries.USA is no text, where text is taken"),
+        ("calendar: {countries: {USA: [US]}}", "calendar.countries.USA is not text, but must be text"),
         ("calendar: {hemisphere: off}", 'calendar.hemisphere: YAML reads off as false; quote it: "off"'),
         ("categories: [Tea, 010]", 'categories[1]: YAML reads 010 as the number 8; quote it: "010"'),
         ("categories: [2024]", 'categories[0]: YAML reads 2024 as the number 2024; quote it: "2024"'),
         ("categories: [12:30]", 'categories[0]: YAML reads 12:30 as the number 750; quote it: "12:30"'),
         ("categories: [1_000]", 'categories[0]: YAML reads 1_000 as the number 1000; quote it: "1_000"'),
         ("categories: [.5]", 'categories[0]: YAML reads .5 as the number 0.5; quote it: ".5"'),
-        ("categories:\n  -", "categories[0] is empty, where text is taken"),
+        ("categories:\n  -", "categories[0] is empty, but must be text"),
         ("lacks: [price, ~]", 'lacks[1]: YAML reads ~ as nothing; quote it: "~"'),
         ("key: [Yes]", 'key[0]: YAML reads Yes as true; quote it: "Yes"'),
         ("unit: 0x1F", 'unit: YAML reads 0x1F as the number 31; quote it: "0x1F"'),
         ("source: 2024", 'source: YAML reads 2024 as the number 2024; quote it: "2024"'),
         ("plan_sql: 2024-05-01", 'plan_sql: YAML reads 2024-05-01 as a date; quote it: "2024-05-01"'),
-        ("quality: {accept: [unit_shift: 2012-10]}", "quality.accept[0] is no text, where text is taken"),
+        ("quality: {accept: [unit_shift: 2012-10]}", "quality.accept[0] is not text, but must be text"),
         ("train: {partners: [off]}", 'train.partners[0]: YAML reads off as false; quote it: "off"'),
         ("files: [{name: 2024}]", 'files[0].name: YAML reads 2024 as the number 2024; quote it: "2024"'),
         ("files: [{name: t, columns: {No: text}}]", 'files[0].columns.No: YAML reads No as false; quote it: "No"'),
         ("files: [{name: t}, {columns: {2024: text}}]", "files[1].columns.2024: YAML reads 2024 as the number 2024"),
         ("files: [{columns: {null: text}}]", 'files[0].columns.null: YAML reads null as nothing; quote it: "null"'),
-        ("files: [{columns: {day: }}]", "files[0].columns.day is empty, where text is taken"),
+        ("files: [{columns: {day: }}]", "files[0].columns.day is empty, but must be text"),
         ("files: [{renamed: {Yes: No}}]", 'files[0].renamed.Yes: YAML reads No as false; quote it: "No"'),
         ("files: [{null_values: [NA, 0]}]", 'files[0].null_values[1]: YAML reads 0 as the number 0; quote it: "0"'),
-        ("files: [{delimiter: =}]", 'files[0].delimiter: YAML reads = as no text; quote it: "="'),
+        ("files: [{delimiter: =}]", 'files[0].delimiter: YAML reads = as something else than text; quote it: "="'),
         ("same_store: {001: '1'}", 'same_store.001: YAML reads 001 as the number 1; quote it: "001"'),
         ("same_store: {'001': 1}", 'same_store.001: YAML reads 1 as the number 1; quote it: "1"'),
         ("on: 1", 'on: YAML reads on as true; quote it: "on"'),
-        ("unit: pieces\nunit: kg", "unit is there twice, in line"),
-        ("files: [{columns: {a: text,\n b: text, a: date}}]", "a is there twice, in line"),
+        ("unit: pieces\nunit: kg", "the key unit is also in line"),
+        ("files: [{columns: {a: text,\n b: text, a: date}}]", "the key a is also in line"),
     ],
 )
-def test_text_that_yaml_takes_for_something_else_is_refused_as_it_was_written(tmp_path, written, told):
-    # given a source's file, or the default source's, with text that is not quoted
+def test_text_that_yaml_reads_as_another_type_is_refused_as_it_was_written(tmp_path, written, message):
+    # given the parameter file of a source, or of the default source, with an unquoted text
     for name in ("env.yaml", "pipeline.yaml"):
         shutil.copy(ROOT / name, tmp_path)
     for file, text in {"env.tea.yaml": f"meta: {{import_from: env.yaml}}\n{written}\n", "env.yaml": written}.items():
         (tmp_path / file).write_text(text)
-        # then it is refused, with file, place, what became of it and what to write
+        # then the error names the file, the parameter, what YAML reads and what to write
         with pytest.raises(ValueError, match=f"^{file}: ") as error:
             read_env(tmp_path, file)
-        assert told in str(error.value)
+        assert message in str(error.value)
 
 
-def test_what_is_quoted_or_is_meant_to_be_none_a_number_or_a_yes_is_taken():
+def test_quoted_text_null_numbers_and_booleans_are_accepted():
     text = """
         categories: ["010", '2024', NA, 1e3, 08]
         calendar: {weekday: null, countries: {"*": "NO", Mexico: null}, decided_after_days: 010}
@@ -152,26 +152,26 @@ def test_what_is_quoted_or_is_meant_to_be_none_a_number_or_a_yes_is_taken():
 
 
 @pytest.mark.parametrize("given", ["categories=[010]", 'calendar.countries={"*": NO}', "unit=off", "sql=2024-05-01"])
-def test_text_on_the_command_line_is_held_to_the_same(given):
+def test_text_on_the_command_line_is_checked_too(given):
     with pytest.raises(ValueError, match="YAML reads .*; quote it"):
         parameters(ROOT, "simulated", [given])
 
 
-def test_a_month_on_the_command_line_is_no_day():
+def test_a_month_on_the_command_line_must_not_be_a_day():
     assert parameters(ROOT, "simulated", ["through=2012-10"])["through"] == "2012-10"
-    with pytest.raises(ValueError, match="through is 2012-10-31, and names a month"):
+    with pytest.raises(ValueError, match="through is 2012-10-31, but must be a month"):
         parameters(ROOT, "simulated", ["through=2012-10-31"])
 
 
 @pytest.mark.parametrize("command", [BUILD, f"{CLI} run", f"{CLI} why", "ploomber build", f"{CLI} publish"])
-def test_text_that_is_not_quoted_stops_every_command_before_anything_runs(toy, run, command):
+def test_unquoted_text_stops_every_command_before_anything_runs(toy, run, command):
     (toy / "env.yaml").write_text(ENV.replace("sql: sql/near.sql", "sql: 010"))
-    told = run(command, fails=True)
-    assert 'env.yaml: sql: YAML reads 010 as the number 8; quote it: "010"' in told.all
-    assert "starts" not in told.err and "Traceback" not in told.all
+    message = run(command, fails=True)
+    assert 'env.yaml: sql: YAML reads 010 as the number 8; quote it: "010"' in message.all
+    assert "starts" not in message.err and "Traceback" not in message.all
 
 
-def test_a_parameter_that_is_missing_is_named():
+def test_a_missing_parameter_is_named():
     env = read_env(ROOT)
     del env["train"]["seed"], env["judged"]
     with pytest.raises(ValueError, match="judged is missing; train.seed is missing"):
@@ -181,84 +181,84 @@ def test_a_parameter_that_is_missing_is_named():
 @pytest.mark.parametrize(
     "command", [BUILD, f"{CLI} run", f"{CLI} why", "ploomber build", "ploomber status", f"{CLI} publish"]
 )
-def test_a_misspelt_name_in_the_file_stops_every_command_before_anything_runs(toy, run, command):
+def test_a_misspelled_name_in_the_file_stops_every_command_before_anything_runs(toy, run, command):
     (toy / "env.yaml").write_text(ENV.replace("wins: 7", "wins: 7, wims: 8"))
-    told = run(command, fails=True)
-    assert "gate.wims is no parameter: did you mean gate.wins?" in told.all
-    assert "starts" not in told.err
+    message = run(command, fails=True)
+    assert "gate.wims is not a parameter: did you mean gate.wins?" in message.all
+    assert "starts" not in message.err
 
 
-def test_a_name_that_was_replaced_by_a_misspelt_one_is_said_to_be_missing(toy, run):
+def test_a_name_that_is_misspelled_is_also_reported_as_missing(toy, run):
     (toy / "env.yaml").write_text(ENV.replace("wins: 7", "wims: 7"))
-    told = run(BUILD, fails=True).err
-    assert "gate.wims is no parameter: did you mean gate.wins?; gate.wins is missing" in told
-    # Ploomber by itself says what it misses
+    message = run(BUILD, fails=True).err
+    assert "gate.wims is not a parameter: did you mean gate.wins?; gate.wins is missing" in message
+    # Ploomber itself names the missing parameter
     assert "wins" in run("ploomber build", fails=True).all
 
 
-def test_a_misspelt_name_on_the_command_line_stops_make_and_brewcast(toy, run, tmp_path):
+def test_a_misspelled_name_on_the_command_line_stops_make_and_brewcast(toy, run, tmp_path):
     for command in [f"{BUILD} gate.gian=0.5", f"{CLI} run gate.gian=0.5", f"{CLI} why gate.gian=0.5"]:
-        assert "gate.gian is no parameter: did you mean gate.gain?" in run(command, fails=True).err
-    # Ploomber refuses a name of its own command line by itself
+        assert "gate.gian is not a parameter: did you mean gate.gain?" in run(command, fails=True).err
+    # Ploomber itself refuses an unknown name on its command line
     assert (
         "unrecognized arguments: --env--gate--gian 0.5" in run("ploomber build --env--gate--gian 0.5", fails=True).err
     )
     root = copy_project(tmp_path / "whole")
     make = commands(root)
-    assert "train.sed is no parameter: did you mean train.seed?" in make("make run train.sed=1", fails=True).err
-    assert "PROT=1: no such variable; there are SOURCE" in make("make serve PROT=1", fails=True).err
+    assert "train.sed is not a parameter: did you mean train.seed?" in make("make run train.sed=1", fails=True).err
+    assert "PROT=1: no such variable; the variables are SOURCE" in make("make serve PROT=1", fails=True).err
     assert not (root / "products").exists() and not (root / "data").exists()
 
 
-def test_another_environment_than_the_locks_is_refused_with_the_command_that_mends_it(toy, run):
-    # given a lock that asks for another pandas
+def test_an_environment_that_differs_from_the_lock_is_refused_with_the_command_that_repairs_it(toy, run):
+    # given a lock with another version of pandas
     assert lock_differences(ROOT / "requirements.lock") == {}
     lock = toy / "requirements.lock"
     text = lock.read_text()
     here = next(line.split("==")[1].split()[0] for line in text.splitlines() if line.startswith("pandas=="))
     lock.write_text(text.replace(f"pandas=={here}", "pandas==0.1"))
     (toy / "env.yaml").write_text(ENV.replace("wins: 7", "wins: 8"))
-    # then no build starts, whoever starts it
+    # then no build starts, neither by brewcast nor by ploomber
     for command in [BUILD, "ploomber build"]:
-        told = run(command, fails=True).all
-        assert f"pandas is {here}, locked 0.1" in told and "`make -B setup` mends it" in told
-        assert "starts" not in told
+        message = run(command, fails=True).all
+        assert f"pandas is {here}, locked 0.1" in message and "`make -B setup` repairs it" in message
+        assert "starts" not in message
 
 
-def test_a_value_that_is_no_yaml_and_a_module_that_is_no_python_are_named(toy, run):
-    assert "'lags=[1' is no YAML" in run(f"{BUILD} 'lags=[1'", fails=True).err
+def test_a_value_that_is_not_yaml_and_a_module_that_is_not_python_are_named(toy, run):
+    assert "'lags=[1' is not valid YAML" in run(f"{BUILD} 'lags=[1'", fails=True).err
     (toy / "brewcast/common/areas.py").write_text("def area(x):\n    return (x\n")
     assert "brewcast/common/areas.py, line 2: '(' was never closed" in run(f"{CLI} why", fails=True).err
 
 
-def test_a_file_of_parameters_that_is_no_yaml_is_named(toy, run):
+def test_a_parameter_file_that_is_not_yaml_is_named(toy, run):
     replace_in_file(toy / "env.yaml", "lags: [1, 12]", "lags: [1, 12")
-    told = run(BUILD, fails=True)
-    assert "env.yaml" in told.err and "Traceback" not in told.err
+    message = run(BUILD, fails=True)
+    assert "env.yaml" in message.err and "Traceback" not in message.err
 
 
-def test_a_key_that_is_written_twice_is_named_with_both_lines(tmp_path):
+def test_a_duplicate_key_is_named_with_both_lines(tmp_path):
     (tmp_path / "env.yaml").write_text("source: tea\ntrain:\n  seed: 1\n  n_estimators: 5\n  seed: 2\n")
-    with pytest.raises(ValueError, match="^env.yaml: line 5: seed is there twice, in line 3 too: keep one of them$"):
+    with pytest.raises(ValueError, match="^env.yaml: line 5: the key seed is also in line 3: keep one of them$"):
         read_env(tmp_path, "env.yaml")
 
 
 @pytest.mark.parametrize("name", ["sql", "plan_sql", "floor"])
 @pytest.mark.parametrize("path", ["/srv/x.sql", "../x.sql"])
-def test_a_file_outside_of_the_project_is_no_parameter(name, path):
-    with pytest.raises(ValueError, match=f"{name} is '{path}', and is a file of the project: nothing outside"):
+def test_a_parameter_must_not_name_a_file_outside_of_the_project(name, path):
+    with pytest.raises(ValueError, match=f"{name} is '{path}', but must be a file of the project: Brewcast neither"):
         check_parameters(ROOT, read_env(ROOT) | {name: path}, "env.yaml")
 
 
 def interpreter(path: Path, version: str) -> Path:
-    "What says that it is a Python."
+    "A script that prints a Python version."
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(f"#!/bin/sh\necho {version}\n")
     path.chmod(0o755)
     return path
 
 
-def test_another_python_is_taken_or_refused_before_anything_is_removed(tmp_path):
+def test_another_python_is_used_or_refused_before_anything_is_removed(tmp_path):
     # given an environment
     for name in ("Makefile", "requirements.lock", "settings.ini", "setup.py"):
         shutil.copy(ROOT / name, tmp_path)
@@ -274,48 +274,51 @@ def test_another_python_is_taken_or_refused_before_anything_is_removed(tmp_path)
         done = subprocess.run(line, cwd=tmp_path, env=environment, capture_output=True, text=True)
         return done.returncode, done.stdout + done.stderr
 
-    # then whoever asks for none, or for the same, has nothing to do
+    # then without a choice, or with the same Python, there is nothing to do
     for python in ("", interpreter(tmp_path / "the same", "3.11.9")):
         assert "Nothing to be done" in make(python)[1]
-    # another is taken
+    # another Python is used
     assert "rm -rf .venv" in make(interpreter(tmp_path / "3.12", "3.12.1"), "-n")[1]
-    # and what is none, or too old, is refused, with what there is left in place
+    # and a wrong or too old one is refused, and the environment stays
     for python, what in {
         interpreter(tmp_path / "old", "3.10.13"): "Python 3.10.13",
-        "/nonexistent": "no Python",
-        "/bin/cat": "no Python",
+        "/nonexistent": "not a Python",
+        "/bin/cat": "not a Python",
     }.items():
-        status, told = make(python)
-        assert status and f"{python} is {what}, and Brewcast needs Python 3.11 to 3.13: make PYTHON=" in told
-        assert here.exists() and len(told.splitlines()) <= 2
+        status, message = make(python)
+        assert status and f"{python} is {what}, but Brewcast needs Python 3.11 to 3.13: make PYTHON=" in message
+        assert here.exists() and len(message.splitlines()) <= 2
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "message"),
     [
-        ("north-west", "'north-west' names no source: a letter, then letters, digits and _, such as north_west"),
+        (
+            "north-west",
+            "'north-west' is not a valid source name: use a letter, then letters, digits and _, such as north_west",
+        ),
         ("north west", "such as north_west"),
-        ("..", "'..' names no source: a letter, then letters, digits and _"),
+        ("..", "'..' is not a valid source name: use a letter, then letters, digits and _"),
         ("../far", "such as far"),
-        (" ", "' ' names no source"),
-        ("1st", "'1st' names no source"),
-        ("çay", "'çay' names no source"),
+        (" ", "' ' is not a valid source name"),
+        ("1st", "'1st' is not a valid source name"),
+        ("çay", "'çay' is not a valid source name"),
         ("walmar", "no source is called 'walmar': did you mean walmart? there are simulated, "),
         ("tea", "no source is called 'tea': there are simulated, "),
     ],
 )
-def test_a_source_that_is_none_is_refused_by_its_name_with_the_nearest(name, told):
+def test_an_unknown_source_is_refused_with_a_suggestion(name, message):
     for ask in (env_file, environment, parameters):
         with pytest.raises(ValueError) as error:
             ask(ROOT, name)
-        assert told in str(error.value)
+        assert message in str(error.value)
 
 
 @pytest.mark.parametrize(
     "command", ["make why SOURCE=north-west", "make serve SOURCE=north-west", ". ./activate north-west"]
 )
-def test_a_file_of_a_source_whose_name_cannot_be_one_makes_it_none(toy, run, command):
-    # given a file of parameters that somebody wrote for it
+def test_a_parameter_file_with_an_invalid_source_name_is_refused(toy, run, command):
+    # given a parameter file with such a name
     (toy / "env.north-west.yaml").write_text("meta: {import_from: env.yaml}\nsource: north-west\n")
     shutil.copy(ROOT / "activate", toy / "activate")
     shutil.copy(ROOT / "Makefile", toy / "Makefile")
@@ -326,97 +329,102 @@ def test_a_file_of_a_source_whose_name_cannot_be_one_makes_it_none(toy, run, com
         os.utime(toy / "requirements.lock", (0, 0)),
         os.utime(toy / "settings.ini", (0, 0)),
     )
-    # then every way to ask for it says so before anything runs
-    told = run(command, fails=True).err
-    assert "error: 'north-west' names no source: a letter, then letters, digits and _, such as north_west" in told
+    # then every command refuses it before anything runs
+    message = run(command, fails=True).err
+    assert (
+        "error: 'north-west' is not a valid source name: use a letter, then letters, digits and _, such as north_west"
+        in message
+    )
 
 
-def test_a_source_is_called_what_its_file_is(toy, run):
+def test_a_source_has_the_name_of_its_file(toy, run):
     (toy / "env.far.yaml").write_text("meta: {import_from: env.yaml}\n")
-    told = run(f"{CLI} why --source far", fails=True).err
-    assert told == "error: env.far.yaml: source is 'near', where the file's name says 'far'\n"
+    message = run(f"{CLI} why --source far", fails=True).err
+    assert message == "error: env.far.yaml: source is 'near', but the file name says 'far'\n"
 
 
-def test_a_day_that_no_month_has_is_named_where_it_was_written():
+def test_an_impossible_date_is_named_with_its_parameter():
     with pytest.raises(ValueError, match="^'through=2025-06-31': day is out of range for month"):
         parameters(ROOT, "simulated", ["through=2025-06-31"])
 
 
-def test_a_folder_in_which_not_every_tool_can_work_is_refused_and_others_are_not(toy):
+def test_a_path_that_some_tools_cannot_use_is_refused_and_others_are_not(toy):
     for name in ("50% off", "what?", "a:b", "{y}", "two\nlines", "cost $5", 'a "b"', "back\\slash"):
-        with pytest.raises(ValueError, match="not every tool can work below .*: move or rename it"):
+        with pytest.raises(ValueError, match="some tools cannot use a path with .*: move or rename it"):
             check_project_path(Path("/srv") / name / "project")
     for name in ("it's #1 & é (2) [x] ~ ;,", "a folder", "x" * 200):
         check_project_path(Path("/srv") / name / "project")
-    # and every command and `activate` ask
+    # and every command and `activate` check it
     moved = toy.rename(toy.with_name("50% off"))
-    told = commands(moved)(f"{CLI} environment", fails=True).err
+    message = commands(moved)(f"{CLI} environment", fails=True).err
     assert (
-        told == f"error: the project lies in {str(moved)!r}, and not every tool can work below '%': move or rename it\n"
+        message
+        == f"error: the project is in {str(moved)!r}, but some tools cannot use a path with '%': move or rename it\n"
     )
 
 
 @pytest.mark.parametrize(
     "name", ["50% off", "what?", "a {b}", "cost `5", 'a "b"', "back\\slash", "it's #1 & é (2) [x]"]
 )
-def test_make_refuses_such_a_folder_before_it_sets_anything_up(tmp_path, name):
-    place, fine = tmp_path / name, name.startswith("it's")
-    place.mkdir()
+def test_make_refuses_such_a_path_before_it_installs_anything(tmp_path, name):
+    folder = tmp_path / name
+    is_fine = name.startswith("it's")
+    folder.mkdir()
     for file in ("Makefile", "requirements.lock", "settings.ini", "setup.py"):
-        shutil.copy(ROOT / file, place / file)
-    told = commands(place)("make setup PYTHON=/nonexistent", fails=True).err
-    assert ("/nonexistent is no Python" in told) == fine and ("move or rename it" in told) != fine
-    assert not (place / ".venv").exists()
+        shutil.copy(ROOT / file, folder / file)
+    message = commands(folder)("make setup PYTHON=/nonexistent", fails=True).err
+    assert ("/nonexistent is not a Python" in message) == is_fine and ("move or rename it" in message) != is_fine
+    assert not (folder / ".venv").exists()
 
 
 @pytest.mark.parametrize(
-    ("declared", "told"),
+    ("declared", "message"),
     [
         ({}, "nbs/b.ipynb: no cell with the tag `parameters` declares `upstream`: `git diff nbs/b.ipynb`"),
-        ({"upstream": 3}, "nbs/b.ipynb: `upstream` is 3, and is a list of stages: a, b"),
-        ({"upstream": [3]}, "nbs/b.ipynb: `upstream` is [3], and is a list of stages: a, b"),
-        ({"upstream": ["nowhere"]}, "nbs/b.ipynb: `upstream` is ['nowhere'], and is a list of stages: a, b"),
-        ({"upstream": ["b"]}, "`upstream` leads in a circle: b <- b; mend it"),
+        ({"upstream": 3}, "nbs/b.ipynb: `upstream` is 3, but must be a list of stages: a, b"),
+        ({"upstream": [3]}, "nbs/b.ipynb: `upstream` is [3], but must be a list of stages: a, b"),
+        ({"upstream": ["nowhere"]}, "nbs/b.ipynb: `upstream` is ['nowhere'], but must be a list of stages: a, b"),
+        ({"upstream": ["b"]}, "`upstream` is circular: b <- b; correct it"),
     ],
 )
-def test_a_stage_s_upstream_is_a_list_of_other_stages(declared, told):
+def test_a_stage_s_upstream_is_a_list_of_other_stages(declared, message):
     names = {"nbs/a.ipynb": "a", "nbs/b.ipynb": "b"}
     check_upstream({"nbs/a.ipynb": {"upstream": None}, "nbs/b.ipynb": {"upstream": ["a"]}}, names)
-    with pytest.raises(ValueError, match=f"^{re.escape(told)}"):
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
         check_upstream({"nbs/a.ipynb": {"upstream": None}, "nbs/b.ipynb": declared}, names)
 
 
 @pytest.mark.parametrize(
-    ("typed", "told"),
+    ("typed", "message"),
     [
-        ("lags = [1,", "its parameters: line 1: '[' was never closed; each is `name = value`, a literal"),
-        ("lags = [1, x]", "its parameters: line 1: `lags = [1, x]`; each is"),
+        ("lags = [1,", "its parameters: line 1: '[' was never closed; each line must be `name = literal value`"),
+        ("lags = [1, x]", "its parameters: line 1: `lags = [1, x]`; each line must be"),
         ("a, b = 1, 2", "its parameters: line 1: `a, b = "),
     ],
 )
-def test_a_parameters_cell_that_is_half_typed_is_named(tmp_path, typed, told):
+def test_an_incomplete_parameters_cell_is_named(tmp_path, typed, message):
     cell = {"cell_type": "code", "metadata": {"tags": ["parameters"]}, "source": typed}
     (tmp_path / "11_clean.ipynb").write_text(json.dumps({"cells": [{"cell_type": "markdown", "source": ""}, cell]}))
     with pytest.raises(ValueError, match=r"^cell 2 of .*11_clean.ipynb, ") as error:
         declared_parameters(tmp_path / "11_clean.ipynb")
-    assert told in str(error.value)
+    assert message in str(error.value)
 
 
-def test_who_has_no_home_gets_one_in_the_project_and_keeps_what_was_chosen(toy, monkeypatch):
+def test_a_user_without_a_home_gets_one_in_the_project_and_keeps_own_settings(toy, monkeypatch):
     monkeypatch.setenv("MPLCONFIGDIR", "/tmp/mine")
     for name in ("IPYTHONDIR", "JUPYTER_RUNTIME_DIR"):
         monkeypatch.delenv(name, raising=False)
     assert "IPYTHONDIR" not in environment(toy, "near") and not (toy / "scratch/home").exists()
-    # when the home is not there, or cannot be written to
+    # when the home does not exist or is not writable
     monkeypatch.setenv("HOME", "/nonexistent")
-    given = environment(toy, "near")
-    # then what tools keep there is kept in the project, but for what the user has placed
-    assert given["IPYTHONDIR"] == f"{toy}/scratch/home/ipythondir" and (toy / "scratch/home").is_dir()
-    assert given["MPLCONFIGDIR"] == "/tmp/mine" and "HOME" not in given
+    variables = environment(toy, "near")
+    # then the tools write to the project, except where the user has chosen another folder
+    assert variables["IPYTHONDIR"] == f"{toy}/scratch/home/ipythondir" and (toy / "scratch/home").is_dir()
+    assert variables["MPLCONFIGDIR"] == "/tmp/mine" and "HOME" not in variables
 
 
-def test_uv_needs_no_home_to_set_the_environment_up(tmp_path):
-    # given the recipe's own lines, and a home in which no cache can be made
+def test_uv_installs_the_environment_without_a_home(tmp_path):
+    # given the lines of the Makefile, and a home in which no cache can be created
     lines = (ROOT / "Makefile").read_text().split("cache=$$(")[1].split("export UV_NO_CACHE=1;")[0]
     script = (
         "cache=$("
@@ -424,6 +432,6 @@ def test_uv_needs_no_home_to_set_the_environment_up(tmp_path):
         + "export UV_NO_CACHE=1; echo $UV_NO_CACHE"
     )
     plain = {name: value for name, value in os.environ.items() if not name.startswith(("UV_", "XDG_"))}
-    for home, told in {"/proc/nonexistent": "1", str(tmp_path): ""}.items():
+    for home, no_cache in {"/proc/nonexistent": "1", str(tmp_path): ""}.items():
         done = subprocess.run(["sh", "-c", script], env=plain | {"HOME": home}, capture_output=True, text=True)
-        assert (done.stdout.strip(), done.stderr) == (told, "")
+        assert (done.stdout.strip(), done.stderr) == (no_cache, "")

@@ -1,4 +1,4 @@
-"Where the project is, and files that are whole whoever writes and whatever happens."
+"The project's root, complete files in every case, and the error of a full disk."
 
 import shutil
 import sqlite3
@@ -11,7 +11,7 @@ from conftest import ROOT
 from brewcast.common.paths import DiskFullError, explain_disk_full, find_root, write_text
 
 
-def test_a_project_is_found_from_below_and_nothing_else_is(tmp_path):
+def test_the_root_is_found_from_a_folder_below_only(tmp_path):
     assert find_root(ROOT / "nbs") == ROOT
     with pytest.raises(FileNotFoundError, match="run this inside a Brewcast project"):
         find_root(tmp_path)
@@ -25,16 +25,16 @@ def test_a_full_disk_leaves_the_old_file_and_no_other(tmp_path):
     assert path.read_text() == "old" and sorted(p.name for p in tmp_path.iterdir()) == ["a", "a.txt"]
 
 
-def test_a_project_is_where_it_is_said_to_be_also_from_elsewhere(tmp_path, monkeypatch):
+def test_brewcast_root_names_the_project_from_any_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("BREWCAST_ROOT", str(ROOT / "nbs/common"))
     assert find_root() == ROOT
-    # and who asks about a place is told about that place
+    # and an explicit start folder wins
     with pytest.raises(FileNotFoundError, match="no pipeline.yaml here or above"):
         find_root(tmp_path)
 
 
-FULL = {  # in whose words
+FULL = {  # library -> its error
     "the system's": OSError(28, "No space left on device", "/somewhere/model.bin"),
     "copytree's": shutil.Error([("a", "b", "[Errno 28] No space left on device: 'b'")]),
     "SQLite's": sqlite3.OperationalError("database or disk is full"),
@@ -44,37 +44,37 @@ FULL = {  # in whose words
 
 
 @pytest.mark.parametrize("error", FULL.values(), ids=FULL)
-def test_of_a_full_disk_it_is_said_which_how_much_and_what_to_do(tmp_path, error):
-    # given a disk that is full, said by some library, and wrapped by another one
-    (tmp_path / "made").write_bytes(bytes(2_000_000))
+def test_the_error_of_a_full_disk_names_the_disk_the_free_space_and_the_remedy(tmp_path, error):
+    # given the error of a full disk from one library, wrapped by another one
+    (tmp_path / "products").write_bytes(bytes(2_000_000))
     with (
-        pytest.raises(DiskFullError) as told,
+        pytest.raises(DiskFullError) as raised,
         explain_disk_full("publish", tmp_path / "not there yet", size_like=tmp_path),
     ):
         try:
             raise error
-        except Exception as found:
-            raise RuntimeError("the step\nfailed") from found
-    # then it is one line
-    text = str(told.value)
-    assert text.startswith("No space left on device: publish has no room; free are ")
-    assert f" MB in {tmp_path / 'not there yet'}, " in text and ", and it takes about 2.0 MB: make room" in text
-    assert told.value.__suppress_context__
-    # and is not said a second time, further out
+        except Exception as cause:
+            raise RuntimeError("the step\nfailed") from cause
+    # then the new error is one line
+    text = str(raised.value)
+    assert text.startswith("No space left on device: publish needs more disk space; free: ")
+    assert f" MB in {tmp_path / 'not there yet'}, " in text and "; it needs about 2.0 MB: free some space" in text
+    assert raised.value.__suppress_context__
+    # and an outer handler does not repeat it
     with pytest.raises(DiskFullError) as again, explain_disk_full("build", tmp_path):
-        raise told.value
-    assert again.value is told.value
+        raise raised.value
+    assert again.value is raised.value
 
 
-def test_what_a_stage_said_of_a_full_disk_is_said_with_its_name_and_once(tmp_path):
-    with pytest.raises(DiskFullError) as told, explain_disk_full("MLflow", tmp_path):
+def test_the_disk_error_of_a_stage_is_passed_on_once_with_the_stage_s_name(tmp_path):
+    with pytest.raises(DiskFullError) as raised, explain_disk_full("MLflow", tmp_path):
         raise OSError(28, "No space left on device")
     with pytest.raises(DiskFullError) as build, explain_disk_full("build", tmp_path):
-        raise RuntimeError(f"train failed: NoRoom: {told.value}\n  in cell 28")
-    assert str(build.value) == f"train failed: NoRoom: {told.value}"
+        raise RuntimeError(f"train failed: DiskFullError: {raised.value}\n  in cell 28")
+    assert str(build.value) == f"train failed: DiskFullError: {raised.value}"
 
 
-def test_what_is_no_full_disk_stays_what_it_is(tmp_path):
+def test_other_errors_stay_unchanged(tmp_path):
     with pytest.raises(ValueError, match="a disk that is full of ideas"), explain_disk_full("publish", tmp_path):
         raise ValueError("a disk that is full of ideas")
 
@@ -89,30 +89,30 @@ with ThreadPoolExecutor(4) as pool:
 """
 
 
-def test_whoever_reads_finds_one_whole_text_while_processes_and_threads_write(tmp_path):
+def test_a_reader_finds_one_complete_text_while_processes_and_threads_write(tmp_path):
     # given a file that two processes write, each by four threads
     path = write_text(tmp_path / "deep/inputs.json", "a0" * 200_000)
     whole = {f"{mark}{i}" * 200_000 for mark in "ab" for i in range(4)}
     writers = [subprocess.Popen([sys.executable, "-c", WRITE, path, mark], cwd=ROOT) for mark in "ab"]
-    # when somebody reads meanwhile, then each time one of the texts is there, from its first letter to its last
+    # when the file is read meanwhile, then it is always one of the complete texts
     reads = 0
     while any(writer.poll() is None for writer in writers):
         assert path.read_text() in whole
         reads += 1
     assert reads and [writer.wait() for writer in writers] == [0, 0]
-    # and nothing is left beside it
+    # and no temporary file is left
     assert path.read_text() in whole and list(path.parent.iterdir()) == [path]
 
 
 NO_ROOM = """
 import resource, sys
 from brewcast.common.paths import write_bytes
-resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))  # what a full disk is: a write ends half-way
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))  # like a full disk: a write stops half-way
 write_bytes(bytes(300_000), sys.argv[1])
 """
 
 
-def test_a_write_that_ends_half_way_gives_its_room_back(tmp_path):
+def test_a_write_that_fails_half_way_leaves_no_temporary_file(tmp_path):
     path = write_text(tmp_path / "model.bin", "the old one")
     done = subprocess.run([sys.executable, "-c", NO_ROOM, path], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 1 and "File too large" in done.stderr

@@ -1,4 +1,4 @@
-"Clean: value for value what plain pandas gives, the same bytes however it runs, and nothing from the future."
+"Clean: the same values as plain pandas, the same bytes on every run, and nothing from the future."
 
 import datetime
 from collections import Counter
@@ -37,26 +37,23 @@ DAILY = {"unit": "day", "weekday": None, "complete_within_days": 0}
 
 def random_sales(seed: int, lines: int = 800, stores: int = 4) -> pd.DataFrame:
     "Sale lines with gaps, ties, negative quantities, six decimals, and a first month without any weather."
-    draw = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     dates = pd.date_range("2023-10-01", "2024-03-31").date
-    frame = pd.DataFrame({"store_id": draw.choice([f"S{n}" for n in range(stores)], lines)})
-    frame["date"] = np.concatenate([[dates[0], dates[-1]], draw.choice(dates, lines - 2)])
+    frame = pd.DataFrame({"store_id": rng.choice([f"S{n}" for n in range(stores)], lines)})
+    frame["date"] = np.concatenate([[dates[0], dates[-1]], rng.choice(dates, lines - 2)])
     frame[["country", "city", "category", "product"]] = ["USA", "Boston", "Coffee", "Espresso"]
-    frame["price"] = [Decimal(int(n)).scaleb(-6) for n in draw.integers(1, 9_000_000, lines)]
-    frame["quantity_sold"] = [Decimal(int(n)).scaleb(-2) for n in draw.integers(-200, 5_000, lines)]
-    weather = draw.choice(["Hot", "Cold", "Rainy", None], lines, p=[0.3, 0.3, 0.3, 0.1])
+    frame["price"] = [Decimal(int(n)).scaleb(-6) for n in rng.integers(1, 9_000_000, lines)]
+    frame["quantity_sold"] = [Decimal(int(n)).scaleb(-2) for n in rng.integers(-200, 5_000, lines)]
+    weather = rng.choice(["Hot", "Cold", "Rainy", None], lines, p=[0.3, 0.3, 0.3, 0.1])
     frame["weather"] = np.where(frame.date < datetime.date(2023, 11, 1), None, weather)
-    frame["promotion"] = draw.choice([True, False, None], lines, p=[0.4, 0.4, 0.2])
-    frame["holiday"] = draw.choice([True, False], lines)
+    frame["promotion"] = rng.choice([True, False, None], lines, p=[0.4, 0.4, 0.2])
+    frame["holiday"] = rng.choice([True, False], lines)
     return frame[SALE_LINE_COLUMNS]
 
 
 def arrow(frame: pd.DataFrame) -> pa.Table:
-    return pa.Table.from_pandas(
-        frame,
-        schema=pa.schema([(name, spec.dtype.type.to_pyarrow()) for name, spec in sales_schema().columns.items()]),
-        preserve_index=False,
-    )
+    types = {name: spec.dtype.type.to_pyarrow() for name, spec in sales_schema().columns.items()}
+    return pa.Table.from_pandas(frame, schema=pa.schema(list(types.items())), preserve_index=False)
 
 
 def most_frequent(values: list, order: list):
@@ -65,18 +62,17 @@ def most_frequent(values: list, order: list):
 
 
 def plain_pandas(sales: pd.DataFrame, lacks: list[str]) -> list[dict]:
-    "What a store-month holds, written down once more, the slow and obvious way."
+    "The expected store-months, computed in a slow and obvious way."
     sales = sales.astype(object).where(sales.notna(), None)
     month_of = [date.replace(day=1) for date in sales.date]
     sales = sales.assign(month=month_of)
     raw = sales.copy()
     for column in {"weather", "promotion"} - set(lacks):
         for month in sorted(set(month_of)):
-            known = most_frequent(raw[column][raw.month <= month].tolist(), ORDER[column])
-            gaps = (sales.month == month) & sales[column].isna()
-            sales[column] = pd.Series(
-                [known if gap else v for gap, v in zip(gaps, sales[column], strict=True)], dtype=object
-            )
+            fill = most_frequent(raw[column][raw.month <= month].tolist(), ORDER[column])
+            is_missing = (sales.month == month) & sales[column].isna()
+            values = [fill if gap else value for gap, value in zip(is_missing, sales[column], strict=True)]
+            sales[column] = pd.Series(values, dtype=object)
     rows = []
     for (store, month), lines in sales.groupby(["store_id", "month"]):
         days = [day for _, day in lines.groupby("date")]
@@ -84,19 +80,26 @@ def plain_pandas(sales: pd.DataFrame, lacks: list[str]) -> list[dict]:
         promoted = [value for value in promoted if value is not None]
         prices = [price for price in lines.price if price is not None]
         season = {12: 0, 1: 0, 2: 0, 3: 1, 4: 1, 5: 1, 6: 2, 7: 2, 8: 2}.get(month.month, 3)
-        rows.append(
-            {"series_id": store, "store_id": store, "month": month}
-            | {"country": days[-1].country.iloc[0], "city": days[-1].city.iloc[0]}
-            | {
-                "quantity_sold": float(sum(lines.quantity_sold)),
-                "price": float(sum(prices)) / len(prices) if prices else None,
-            }
-            | {column: most_frequent(days[-1][column].tolist(), order) for column, order in ORDER.items()}
-            | {"is_weekend": sum(day.date.iloc[0].weekday() >= 5 for day in days) / len(days)}
-            | {"season": LEVELS["season"][season], "trading_days": len(days)}
-            | {"promotion_share": sum(promoted) / len(promoted) if promoted else None, "lines": len(lines)}
-            | {"first_date": lines.date.min(), "last_date": lines.date.max()}
-        )
+        row = {
+            "series_id": store,
+            "store_id": store,
+            "month": month,
+            "country": days[-1].country.iloc[0],
+            "city": days[-1].city.iloc[0],
+            "quantity_sold": float(sum(lines.quantity_sold)),
+            "price": float(sum(prices)) / len(prices) if prices else None,
+        }
+        row |= {column: most_frequent(days[-1][column].tolist(), order) for column, order in ORDER.items()}
+        row |= {
+            "is_weekend": sum(day.date.iloc[0].weekday() >= 5 for day in days) / len(days),
+            "season": LEVELS["season"][season],
+            "trading_days": len(days),
+            "promotion_share": sum(promoted) / len(promoted) if promoted else None,
+            "lines": len(lines),
+            "first_date": lines.date.min(),
+            "last_date": lines.date.max(),
+        }
+        rows.append(row)
     return rows
 
 
@@ -122,12 +125,12 @@ def simulated(tmp_path_factory):
     write_export(folder, months=16, stores=8, lines=12_000)
     env = read_env(ROOT)
     names = "source sql plan_sql files lacks key categories returns max_bad_share".split()
-    gives = SimpleNamespace(
+    outputs = SimpleNamespace(
         **{name: folder / f"{name}.parquet" for name in ("sales", "lineage", "largest", "plan", "quarantine")}
     )
-    gives.dataset = folder / "dataset.json"
-    ingest(data=folder, **{name: env[name] for name in names}, product_paths=gives)
-    return SimpleNamespace(sales=gives.sales, env=env)
+    outputs.dataset = folder / "dataset.json"
+    ingest(data=folder, **{name: env[name] for name in names}, product_paths=outputs)
+    return SimpleNamespace(sales=outputs.sales, env=env)
 
 
 def test_equal_value_for_value_to_plain_pandas_on_the_simulated_export(simulated):
@@ -152,23 +155,23 @@ def test_threads_and_the_order_of_lines_make_no_difference(simulated, tmp_path, 
     assert len(written) == 1
 
 
-def test_what_comes_after_a_month_changes_nothing_up_to_it():
-    # given sales, and the same with all lines after January changed: their weather is what was rare until then
+def test_lines_after_a_month_change_nothing_up_to_it():
+    # given sales, and the same with all lines after January changed: their weather is the one that was rare before
     sales, end = random_sales(3), datetime.date(2024, 1, 31)
     later = sales.date > end
     rare = Counter(sales.weather[~later].dropna()).most_common()[-1][0]
     changed = sales.assign(weather=sales.weather.mask(later, rare), promotion=sales.promotion.mask(later, True))
     changed["quantity_sold"] = changed.quantity_sold.mask(later, Decimal(1))
-    # when both are cleaned, and the sales without what came later
+    # when both are cleaned, and the sales without the later lines
     months = [clean(ibis.memtable(arrow(s)), [], DAILY)[0].to_pylist() for s in (sales, changed, sales[~later])]
-    upto = [[row for row in rows if row["month"] <= end] for rows in months]
+    to_january = [[row for row in rows if row["month"] <= end] for rows in months]
     # then the months up to January are the same
-    assert upto[0] == upto[1] == upto[2] == months[2]
+    assert to_january[0] == to_january[1] == to_january[2] == months[2]
     assert months[0] != months[1]
-    # and the test can tell: filling in by the whole history would have made them others
+    # and the test is sensitive: with values from the whole history they would differ
     whole = changed.assign(weather=changed.weather.fillna(most_frequent(changed.weather.dropna().tolist(), [rare])))
     leaked = clean(ibis.memtable(arrow(whole)), [], DAILY)[0].to_pylist()
-    assert [row for row in leaked if row["month"] <= end] != upto[0]
+    assert [row for row in leaked if row["month"] <= end] != to_january[0]
 
 
 @pytest.mark.parametrize("engine", ["duckdb", "bigquery", "snowflake", "databricks", "postgres", "trino"])
@@ -195,7 +198,7 @@ MONTHS = {"unit": "month", "complete_within_days": 1}
         (MONTHS, "1997-01-01", "1998-12-30", []),
         (MONTHS, "1997-01-01", "1998-12-29", ["1998-12"]),
         (MONTHS | {"complete_within_days": 0}, "1997-01-01", "1998-12-30", ["1998-12"]),
-        # by the unit, where nothing is declared: a month's one line may be of its first day or of its last
+        # nothing declared, so by the unit: a monthly line may have the first or the last date of its month
         (MONTHS | {"complete_within_days": None}, "2023-01-01", "2024-02-01", []),
         (MONTHS | {"complete_within_days": None}, "2023-01-31", "2024-02-29", []),
         (DAILY | {"complete_within_days": None}, "2024-01-02", "2024-02-28", ["2024-01", "2024-02"]),
@@ -214,58 +217,56 @@ def trade(stores: int = 6, last: str = "2025-06-12", first: str = "2023-01-01", 
     return index.to_frame(index=False).assign(lines=5)
 
 
-def beside(days: pd.DataFrame, *dates: str, stores: str = "S1") -> pd.DataFrame:
-    "The same with a line of one store, or of some, on other dates."
+def with_dates(days: pd.DataFrame, *dates: str, stores: str = "S1") -> pd.DataFrame:
+    "The same with one more line of some stores on other dates."
     more = [(store, pd.Timestamp(date), 1) for store in stores.split() for date in dates]
     return pd.concat([days, pd.DataFrame(more, columns=days.columns)], ignore_index=True)
 
 
-WEDNESDAYS, ONE_A_MONTH = (
-    trade(last="2025-06-18", first="2023-01-04", freq="W-WED"),
-    trade(last="2025-06-01", freq="MS"),
-)
+WEDNESDAYS = trade(last="2025-06-18", first="2023-01-04", freq="W-WED")
+ONE_A_MONTH = trade(last="2025-06-01", freq="MS")
 ALL = "S1 S2 S3 S4 S5 S6"
-CUT_OFF = {  # the dates of the stores, the calendar, and the months that are not whole
-    "a line months ahead": (beside(trade(), "2025-08-15"), DAILY, ["2025-06", "2025-08"]),
-    "a line at the end of a month ahead": (beside(trade(), "2025-08-31"), DAILY, ["2025-06", "2025-08"]),
-    "a line eleven months ahead": (beside(trade(), "2026-05-31"), DAILY, ["2025-06", "2026-05"]),
-    "a line at the month's own end": (beside(trade(last="2025-06-20"), "2025-06-30"), DAILY, ["2025-06"]),
-    "a line ahead of a single store": (beside(trade(1, "2025-06-20"), "2025-06-30"), DAILY, ["2025-06"]),
-    "a line ahead of one of two": (beside(trade(2, "2025-06-20"), "2025-07-31"), DAILY, ["2025-06", "2025-07"]),
-    "lines on three days ahead": (beside(trade(), "2025-08-29", "2025-08-30", "2025-08-31"), DAILY, ["2025-06", "2025-08"]),
-    "a day of all stores, a wrong month": (beside(trade(), "2025-08-31", stores=ALL), DAILY, ["2025-06", "2025-08"]),
-    "one store's lines are in, the others' not": (
-        beside(trade(), *map(str, pd.date_range("2025-06-13", "2025-06-30"))), DAILY, ["2025-06"]
+INCOMPLETE = {  # the dates of the stores, the calendar, and the incomplete months
+    "a line months ahead": (with_dates(trade(), "2025-08-15"), DAILY, ["2025-06", "2025-08"]),
+    "a line at the end of a month ahead": (with_dates(trade(), "2025-08-31"), DAILY, ["2025-06", "2025-08"]),
+    "a line eleven months ahead": (with_dates(trade(), "2026-05-31"), DAILY, ["2025-06", "2026-05"]),
+    "a line at the end of the last month": (with_dates(trade(last="2025-06-20"), "2025-06-30"), DAILY, ["2025-06"]),
+    "a line ahead of a single store": (with_dates(trade(1, "2025-06-20"), "2025-06-30"), DAILY, ["2025-06"]),
+    "a line ahead of one of two": (with_dates(trade(2, "2025-06-20"), "2025-07-31"), DAILY, ["2025-06", "2025-07"]),
+    "lines on three days ahead": (with_dates(trade(), "2025-08-29", "2025-08-30", "2025-08-31"), DAILY, ["2025-06", "2025-08"]),
+    "a day of all stores, a wrong month": (with_dates(trade(), "2025-08-31", stores=ALL), DAILY, ["2025-06", "2025-08"]),
+    "only one store has reported the whole month": (
+        with_dates(trade(), *map(str, pd.date_range("2025-06-13", "2025-06-30"))), DAILY, ["2025-06"]
     ),
-    "a week ahead": (beside(WEDNESDAYS, "2025-08-27"), WEEKS, ["2025-06", "2025-08"]),
-    "a month ahead": (beside(ONE_A_MONTH, "2025-08-01"), MONTHS | {"complete_within_days": 30}, ["2025-08"]),
-    "a line before the beginning": (beside(trade(last="2025-06-30"), "2022-03-01"), DAILY, ["2022-03"]),
-    "a line before a late beginning": (
-        beside(trade(first="2023-01-20", last="2025-06-30"), "2023-01-01"), DAILY, ["2023-01"]
+    "a week ahead": (with_dates(WEDNESDAYS, "2025-08-27"), WEEKS, ["2025-06", "2025-08"]),
+    "a month ahead": (with_dates(ONE_A_MONTH, "2025-08-01"), MONTHS | {"complete_within_days": 30}, ["2025-08"]),
+    "a line before the first date": (with_dates(trade(last="2025-06-30"), "2022-03-01"), DAILY, ["2022-03"]),
+    "a line before a late first date": (
+        with_dates(trade(first="2023-01-20", last="2025-06-30"), "2023-01-01"), DAILY, ["2023-01"]
     ),
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("days, calendar, incomplete", CUT_OFF.values(), ids=CUT_OFF)
-def test_no_lone_line_makes_a_month_whole(days, calendar, incomplete):
-    # given tills that end in June, and a line or a few with another date / when it is asked which months are whole
+@pytest.mark.parametrize("days, calendar, incomplete", INCOMPLETE.values(), ids=INCOMPLETE)
+def test_a_lone_line_does_not_complete_a_month(days, calendar, incomplete):
+    # given lines that end in June, and one or a few with another date / when the incomplete months are listed
     shuffled = days.sample(frac=1, random_state=0).reset_index(drop=True)
     reasons, _, (first, last) = excluded_months(shuffled, calendar)
-    # then what most stores do decides
+    # then most stores decide
     assert list(reasons) == incomplete and all(reasons.values())
     assert len(days) < 100 or first >= pd.Timestamp("2023-01-01")
 
 
 def seldom(seed: int) -> pd.DataFrame:
-    "Nine stores that trade on five days a month; which is chance."
-    draw, days = np.random.default_rng(seed), pd.date_range("2023-01-01", "2024-12-31")
+    "Nine stores that trade on five random days a month."
+    rng, days = np.random.default_rng(seed), pd.date_range("2023-01-01", "2024-12-31")
     chosen = [
         (f"S{n}", day, 1)
         for n in range(9)
         for month in range(24)
-        for day in draw.choice(days[(days.year * 12 + days.month) == 24277 + month], 5, replace=False)
+        for day in rng.choice(days[(days.year * 12 + days.month) == 24277 + month], 5, replace=False)
     ]
-    return beside(pd.DataFrame(chosen, columns=["store_id", "date", "lines"]), "2023-01-01", "2024-12-31")
+    return with_dates(pd.DataFrame(chosen, columns=["store_id", "date", "lines"]), "2023-01-01", "2024-12-31")
 
 
 def kiosks() -> pd.DataFrame:
@@ -275,15 +276,15 @@ def kiosks() -> pd.DataFrame:
 
 
 CHRISTMAS = trade(last="2025-01-02")
-WHOLE = {  # the dates of the stores, and the calendar: no month but the last of `CHRISTMAS` is incomplete
+COMPLETE = {  # the dates of the stores, and the calendar: only the last month of `CHRISTMAS` is incomplete
     "one of two stores closes": (pd.concat([trade(1, "2025-06-30"), trade(2, "2025-06-10")]).drop_duplicates(), DAILY),
-    "a store opens on the last day": (beside(trade(last="2025-06-30"), "2025-06-30", stores="S9"), DAILY),
+    "a store opens on the last day": (with_dates(trade(last="2025-06-30"), "2025-06-30", stores="S9"), DAILY),
     "a store opens again on the last day": (
-        beside(trade(last="2025-06-30").query("store_id != 'S1' or date < '2025-05-20'"), "2025-06-30"), DAILY
+        with_dates(trade(last="2025-06-30").query("store_id != 'S1' or date < '2025-05-20'"), "2025-06-30"), DAILY
     ),
-    "kiosks rest, as a year ago": (kiosks(), DAILY),
+    "kiosks pause, as a year ago": (kiosks(), DAILY),
     "five days a month": (seldom(0), DAILY),
-    "all rest on Sundays": (trade(last="2025-06-30").query("date.dt.weekday < 6"), DAILY | {"complete_within_days": 1}),
+    "all stores are closed on Sundays": (trade(last="2025-06-30").query("date.dt.weekday < 6"), DAILY | {"complete_within_days": 1}),
     "all were closed until yesterday": (CHRISTMAS.query("date < '2024-12-24' or date > '2025-01-01'"), DAILY),
     "a pilot store began a year before the others": (
         pd.concat([trade(1, "2025-06-30", "2022-01-01"), trade(6, "2025-06-30")]).drop_duplicates(), DAILY
@@ -291,39 +292,39 @@ WHOLE = {  # the dates of the stores, and the calendar: no month but the last of
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("days, calendar", WHOLE.values(), ids=WHOLE)
-def test_what_stores_usually_do_leaves_no_month_out(days, calendar):
-    reasons, alone, _ = excluded_months(days.reset_index(drop=True), calendar)
+@pytest.mark.parametrize("days, calendar", COMPLETE.values(), ids=COMPLETE)
+def test_usual_pauses_make_no_month_incomplete(days, calendar):
+    reasons, lone, _ = excluded_months(days.reset_index(drop=True), calendar)
     assert list(reasons) == [month for month in ["2025-01"] if days.date.max() == pd.Timestamp("2025-01-02")]
-    assert alone.empty
+    assert lone.empty
 
 
 @pytest.mark.parametrize("months", range(3, 25))
-def test_a_month_of_stores_that_seldom_trade_is_whole_when_it_was_the_last(months):
+def test_the_last_month_of_stores_that_seldom_trade_is_complete(months):
     days = seldom(1)
     end = pd.Timestamp("2023-01-01") + pd.DateOffset(months=months) - pd.Timedelta(days=1)
-    upto = beside(days[days.date < end], str(end.date()))  # a store trades on the month's last day
-    assert excluded_months(upto.drop_duplicates(["store_id", "date"], ignore_index=True), DAILY)[0] == {}
+    to_end = with_dates(days[days.date < end], str(end.date()))  # a store trades on the month's last day
+    assert excluded_months(to_end.drop_duplicates(["store_id", "date"], ignore_index=True), DAILY)[0] == {}
 
 
-def test_lines_that_stand_alone_are_named_with_file_and_line_and_left_out():
-    # given six months of sales, and one line dated in the summer after, of which ingest knows where it was
+def test_lone_lines_are_reported_with_file_and_line_and_left_out():
+    # given six months of sales, one line dated in the following summer, and its file and line in the lineage
     sales = random_sales(5, 2000)
     wrong = sales.iloc[[7]].assign(store_id="S2", date=datetime.date(2024, 8, 15))
     lineage = pd.DataFrame({"store_id": ["S2"], "month": [datetime.date(2024, 8, 1)], "file": ["tills.csv"]})
     lineage = lineage.assign(first_line=77, last_line=77)
     # when they are cleaned
     table, report = clean(ibis.memtable(arrow(pd.concat([sales, wrong]))), [], DAILY, lineage=lineage)
-    # then the months are those of the sales alone, and the line is named
+    # then the months are those of the sales without it, and the line is reported
     assert table == clean(ibis.memtable(arrow(sales)), [], DAILY)[0]
-    assert "1 line(s) of store S2 on 2024-08-15 (tills.csv, line 77)" in report["incomplete_months"]["2024-08"]
+    assert "1 line of store S2 on 2024-08-15 (tills.csv, line 77)" in report["incomplete_months"]["2024-08"]
     assert [row["place"] for row in report["lone_lines"]] == [" (tills.csv, line 77)"]
     assert str(report["last_date"].date()) == "2024-03-31"
-    # and without it nothing is said
+    # and without it there is no report
     assert "lone_lines" not in clean(ibis.memtable(arrow(sales)), [], DAILY)[1]
 
 
-def test_incomplete_months_are_left_out_and_said():
+def test_incomplete_months_are_left_out_and_reported():
     sales = random_sales(5)
     short = sales[sales.date.map(lambda date: datetime.date(2023, 10, 2) <= date < datetime.date(2024, 3, 31))]
     table, report = clean(ibis.memtable(arrow(short)), [], DAILY)
@@ -365,70 +366,68 @@ def gaps(table: pd.DataFrame, *more) -> list[str]:
     return [f"{row.series_id} {row.month:%Y-%m}" for row in silent[silent.gap].itertuples()]
 
 
-LIVELY = "x" * 24
+ALWAYS_OPEN = "x" * 24
 
 
 @pytest.mark.parametrize(
-    "text, found",
+    "text, expected",
     [
         ("x" * 10 + "." + "x" * 13, ["A 2022-11"]),  # one month: refurbished, or its file is missing
-        ("xxxxxx......xxxxxx......", []),  # half of its months: that is how it trades
+        ("xxxxxx......xxxxxx......", []),  # half of its months: it always trades like this
         ("xxx.xxx.xxx.xxx.xxx.xxx.", []),  # a quarter of them
         ("x" * 14 + "." * 10, []),  # it has closed
         ("x" * 23 + ".", ["A 2023-12"]),  # the last month: closed, or not delivered
-        ("xxxxxxx.xxxxxxxxxxx.xxxx", ["A 2022-08"]),  # in August every year: seen once it may be anything
-        ("." * 5 + "x" * 19, []),  # it had not begun
+        ("xxxxxxx.xxxxxxxxxxx.xxxx", ["A 2022-08"]),  # in August of one year: that is no pattern yet
+        ("." * 5 + "x" * 19, []),  # it opened later
     ],
 )
-def test_a_month_without_lines_is_a_gap_or_a_zero_by_the_other_months(text, found):
-    assert gaps(marks(A=text, B=LIVELY)) == found
+def test_a_month_without_lines_is_a_gap_or_a_zero_by_the_other_months(text, expected):
+    assert gaps(marks(A=text, B=ALWAYS_OPEN)) == expected
 
 
-def test_a_month_that_no_store_has_is_a_gap_whatever_is_declared():
+def test_a_month_without_lines_in_any_store_is_always_a_gap():
     table = marks(A="x" * 12 + "." + "x" * 11, B="xxxxxx......" + "." + "xxxxx......")
     for zero_means in (None, "value", "gap"):
         assert {"A 2023-01", "B 2023-01"} <= set(gaps(table, None, zero_means))
 
 
-def test_the_source_may_say_what_a_month_without_lines_is():
-    table = marks(A="x" * 10 + "." + "x" * 13, B="xxxxxx......xxxxxx......", C=LIVELY)
+def test_the_source_may_declare_what_a_month_without_lines_is():
+    table = marks(A="x" * 10 + "." + "x" * 13, B="xxxxxx......xxxxxx......", C=ALWAYS_OPEN)
     assert gaps(table, None, "value") == []
     assert len(gaps(table, None, "gap")) == 13
-    # a closing that was planned is no gap, in either case
+    # a planned closing is never a gap
     closing = plan_of(("A", "2022-11", 0))
     assert gaps(table, closing) == [] and len(gaps(table, closing, "gap")) == 12
 
 
-def test_a_gap_is_told_in_the_summary():
+def test_a_gap_is_in_the_report():
     sales = random_sales(5)
     table, report = clean(ibis.memtable(arrow(sales[sales.date.map(lambda date: date.month != 1)])), [], DAILY)
-    told = "no store has sale lines: a gap, from which nothing is learned or judged"
-    assert report["gaps"] == {"2024-01": told} and report["incomplete_months"] == {}
-    some = describe_gaps(
-        months_without_lines(marks(A="x" * 10 + "." + "x" * 13, B="x" * 10 + "." + "x" * 13, C=LIVELY))
-    )
-    assert some["2022-11"].startswith("A and B have no sale lines")
-    assert list(describe_gaps(months_without_lines(marks(A="x" * 23 + ".", B="x" * 14 + "." * 10, C=LIVELY)))) == [
-        "2023-12"
-    ]
-    # a store that has been gone for months has closed, in the last month too
-    told = describe_gaps(months_without_lines(marks(A="x" * 23 + ".", B="x" * 20 + "." * 4, C=LIVELY)))
-    assert told["2023-12"].startswith("A has no sale lines")
+    text = "no store has sale lines: a gap, which no model learns from and no forecast is scored against"
+    assert report["gaps"] == {"2024-01": text} and report["incomplete_months"] == {}
+    two_gaps = marks(A="x" * 10 + "." + "x" * 13, B="x" * 10 + "." + "x" * 13, C=ALWAYS_OPEN)
+    assert describe_gaps(months_without_lines(two_gaps))["2022-11"].startswith("A and B have no sale lines")
+    one_closed = marks(A="x" * 23 + ".", B="x" * 14 + "." * 10, C=ALWAYS_OPEN)
+    assert list(describe_gaps(months_without_lines(one_closed))) == ["2023-12"]
+    # a store without lines for months has closed, in the last month too
+    one_closed = marks(A="x" * 23 + ".", B="x" * 20 + "." * 4, C=ALWAYS_OPEN)
+    assert describe_gaps(months_without_lines(one_closed))["2023-12"].startswith("A has no sale lines")
 
 
-def test_what_is_not_trusted_has_no_quantity_and_no_price():
-    # given months of which one store's is not trusted, and one of all stores
+def test_untrusted_store_months_have_no_quantity_and_no_price():
+    # given an untrusted month of one store, and one of all stores
     table, _ = clean(ibis.memtable(arrow(random_sales(3))), [], DAILY)
-    doubtful = pd.DataFrame({"month": pd.to_datetime(["2023-12-01", "2024-02-01"]), "store_id": ["S1", None]})
-    # when they are left out
-    left = blank_untrusted(table, doubtful)
-    # then those have neither quantity nor price, and all else is as it was
-    rows = left.to_pandas()
+    untrusted = pd.DataFrame({"month": pd.to_datetime(["2023-12-01", "2024-02-01"]), "store_id": ["S1", None]})
+    # when their values are removed
+    blanked = blank_untrusted(table, untrusted)
+    # then they have neither quantity nor price, and everything else is unchanged
+    rows = blanked.to_pandas()
     month = pd.to_datetime(rows.month)
-    out = (month == "2024-02-01") | ((month == "2023-12-01") & (rows.store_id == "S1"))
-    assert out.sum() == 5 and rows.quantity_sold.isna().equals(out) and rows.price.isna().equals(out)
+    is_blank = (month == "2024-02-01") | ((month == "2023-12-01") & (rows.store_id == "S1"))
+    assert is_blank.sum() == 5 and rows.quantity_sold.isna().equals(is_blank) and rows.price.isna().equals(is_blank)
     others = [name for name in table.column_names if name not in ("quantity_sold", "price")]
-    assert left.select(others).equals(table.select(others))
-    assert left.filter(pa.array(~out)).equals(table.filter(pa.array(~out))) and left.schema.equals(table.schema)
-    # and nothing moves where all is trusted
-    assert blank_untrusted(table, doubtful[:0]).equals(table)
+    assert blanked.select(others).equals(table.select(others)) and blanked.schema.equals(table.schema)
+    kept = pa.array(~is_blank)
+    assert blanked.filter(kept).equals(table.filter(kept))
+    # and nothing changes where everything is trusted
+    assert blank_untrusted(table, untrusted[:0]).equals(table)

@@ -1,4 +1,4 @@
-"""The simulated export: what stands in it, what was known beforehand, and what nobody could know."""
+"""The simulated export: its content, its plan, and the random part that no forecast can know."""
 
 import os
 import subprocess
@@ -18,8 +18,10 @@ from brewcast.data import simulate
 
 SMALL = {"months": 24, "stores": 8, "lines": 20_000}
 FILES = ["globojava.csv", "globojava_plan.csv", "floor.parquet", "simulated.json"]
-COLUMNS = "STOREID,DATE,DAY,MONTH,YEAR,COUNTRY,CITY,PRODUCTCATEGORY,PRODUCT,QUANTITYSOLD,PRICE,TOTALSALE"
-COLUMNS += ",WEATHER,PROMOTION,HOLIDAY"
+COLUMNS = (
+    "STOREID,DATE,DAY,MONTH,YEAR,COUNTRY,CITY,PRODUCTCATEGORY,PRODUCT,QUANTITYSOLD,PRICE,TOTALSALE"
+    ",WEATHER,PROMOTION,HOLIDAY"
+)
 
 
 def digests(folder: Path) -> dict:
@@ -70,12 +72,12 @@ def full_lines(full_tills):
 
 
 def test_the_same_seed_gives_the_same_bytes_whatever_the_thread_count(small, tmp_path):
-    # given an export, when another process makes it with one thread
+    # given an export / when another process writes it with one thread
     arguments = [f"--{name}={value}" for name, value in SMALL.items()]
     one_thread = os.environ | {"OMP_NUM_THREADS": "1", "ARROW_NUM_THREADS": "1", "PYTHONHASHSEED": "123"}
     command = [sys.executable, "-m", "brewcast.data.simulate", "--seed=5", *arguments, str(tmp_path / "again")]
     done = subprocess.run(command, env=one_thread, cwd=find_root(Path(__file__).parent), capture_output=True, text=True)
-    # then it is the same
+    # then the files are the same
     assert done.returncode == 0, done.stderr
     assert "20,000 sale lines" in done.stdout
     assert digests(tmp_path / "again") == digests(small)
@@ -86,7 +88,7 @@ def test_another_seed_gives_another_export(small, tmp_path):
     assert not set(digests(tmp_path).values()) & set(digests(small).values())
 
 
-def test_an_intact_export_is_left_alone(small):
+def test_an_intact_export_is_not_written_again(small):
     before = {name: (small / name).stat().st_mtime_ns for name in FILES}
     again = simulate.write_export(small, seed=5, **SMALL)
     assert again == read_json(small / "simulated.json") | {"written": False}
@@ -94,7 +96,7 @@ def test_an_intact_export_is_left_alone(small):
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_damaged_or_missing_file_is_made_again(small, tmp_path, name):
+def test_a_damaged_or_missing_file_is_written_again(small, tmp_path, name):
     simulate.write_export(tmp_path, seed=5, **SMALL)
     (tmp_path / name).write_bytes(b"[]")
     assert simulate.write_export(tmp_path, seed=5, **SMALL)["written"]
@@ -103,14 +105,14 @@ def test_a_damaged_or_missing_file_is_made_again(small, tmp_path, name):
     assert digests(tmp_path) == digests(small)
 
 
-def test_other_arguments_or_other_code_make_it_anew(tmp_path, monkeypatch):
+def test_other_arguments_or_other_code_write_it_again(tmp_path, monkeypatch):
     simulate.write_export(tmp_path, seed=5, **SMALL)
     assert simulate.write_export(tmp_path, seed=5, **SMALL | {"lines": 21_000})["written"]
     monkeypatch.setattr(simulate, "generator_versions", lambda: {"code": "edited"})
     assert simulate.write_export(tmp_path, seed=5, **SMALL | {"lines": 21_000})["written"]
 
 
-def test_nothing_but_the_four_files_is_left(small):
+def test_only_the_four_files_are_left(small):
     assert sorted(p.name for p in small.iterdir()) == sorted(FILES)
 
 
@@ -126,7 +128,7 @@ def test_the_layout_is_globojavas(full, full_tills):
     assert 0.049 < (tills.PROMOTION == "").mean() < 0.051
 
 
-def test_the_manifest_tells_what_was_written(full, full_lines):
+def test_the_manifest_describes_what_was_written(full, full_lines):
     manifest = read_json(full / "simulated.json")
     assert manifest["arguments"] == {"seed": 7, "months": 60, "stores": 66, "lines": 1_318_543}
     assert {name: file["sha256"] for name, file in manifest["files"].items()} == {
@@ -145,14 +147,14 @@ def test_a_small_export_has_bad_lines_of_every_kind(small, small_lines):
     assert len(small_lines) == 20_000 - manifest["planted_bad_lines"]
 
 
-def test_good_lines_agree_with_themselves(full_lines):
+def test_good_lines_are_consistent(full_lines):
     parts = full_lines[["YEAR", "MONTH", "DAY"]].astype(int).set_axis(["year", "month", "day"], axis=1)
     assert (pd.to_datetime(parts) == full_lines.date).all()
     assert not full_lines.duplicated(["STOREID", "date", "PRODUCT"]).any()
-    of_store_day = full_lines[full_lines.PROMOTION != ""].groupby(["STOREID", "date"]).PROMOTION.nunique()
-    assert of_store_day.max() == 1
-    of_city_day = full_lines[full_lines.WEATHER != ""].groupby(["CITY", "date"]).WEATHER.nunique()
-    assert of_city_day.max() == 1
+    promotions_per_store_day = full_lines[full_lines.PROMOTION != ""].groupby(["STOREID", "date"]).PROMOTION.nunique()
+    assert promotions_per_store_day.max() == 1
+    weathers_per_city_day = full_lines[full_lines.WEATHER != ""].groupby(["CITY", "date"]).WEATHER.nunique()
+    assert weathers_per_city_day.max() == 1
 
 
 def test_the_history_has_its_months_stores_and_late_products(full_lines):
@@ -179,7 +181,7 @@ def test_stores_open_and_close(size, request):
 
 
 @pytest.mark.parametrize("size", ["small", "full"])
-def test_the_plan_is_known_at_the_cutoff_and_carried_out(size, request):
+def test_the_plan_is_published_before_the_cutoff_and_carried_out(size, request):
     # given the plan and what happened
     folder, lines = request.getfixturevalue(size), request.getfixturevalue(f"{size}_lines")
     lines = lines.rename(columns={"MONTH": "MONTH_NUMBER", "month": "MONTH"})
@@ -196,7 +198,7 @@ def test_the_plan_is_known_at_the_cutoff_and_carried_out(size, request):
     both = plan.set_index(["STOREID", "MONTH"]).join(traded, how="outer")
     ahead = both.index.get_level_values("MONTH") == after
     assert both.TRADINGDAYS.notna().all()
-    # and was kept: not one day more, and hardly one that a missing value hides
+    # and it was carried out: no promotion day more, and hardly one less, where all of a day's values are missing
     assert ((both.TRADINGDAYS == both.days) | ahead | ((both.TRADINGDAYS == 0) & both.days.isna())).mean() > 0.995
     off = (both.PROMOTIONSHARE * both.TRADINGDAYS - both.promoted).dropna()
     assert off.min() > -0.01 and (off < 0.01).mean() > 0.95
@@ -219,13 +221,13 @@ def test_a_closing_is_announced(full):
 
 
 @pytest.mark.parametrize("seed", [7, 8])
-def test_the_floor_is_below_every_crude_forecast(seed):
-    # given the story at its full size
-    story = simulate.simulate(seed=seed, months=60, stores=66, lines=1_318_543)
+def test_the_floor_has_a_lower_error_than_every_baseline(seed):
+    # given the simulation at its full size
+    simulation = simulate.simulate(seed=seed, months=60, stores=66, lines=1_318_543)
     errors = simulate.wape_by_name(
-        story["sold"], simulate.baseline_forecasts(story["sold"]) | {"floor": story["floor"]}
+        simulation["sold"], simulate.baseline_forecasts(simulation["sold"]) | {"floor": simulation["floor"]}
     )
-    # then who knows it errs a little, and who does not, much more: there is something to learn
+    # then the floor has a small error and every baseline at least twice of it: there is something to learn
     floor = errors.pop("floor")
     assert 0.025 < floor < 0.045
     assert 2 * floor < min(errors.values()) < 0.12
@@ -245,32 +247,38 @@ def test_the_floor_has_every_store_that_is_open_and_stays_so(full, full_lines):
     assert (known - both.reindex(known.index)).abs().sum() / known.sum() < 0.04
 
 
-def test_the_floor_knows_nothing_after_its_cutoff():
-    # given a story, and one whose surprises differ from month 30 on
-    months, at = 48, 30
+def test_the_floor_uses_nothing_after_its_cutoff():
+    # given hidden states, and others that differ from month 30 on
+    months, changed_month = 48, 30
     stores = simulate.draw_stores(3, months, 12)
     expected = simulate.expected_days(simulate.draw_trading_days(3, stores, months), stores, months)
     row, product = simulate.offered_products(3, expected, months, 150_000)
     units = simulate.expected_units(expected, simulate.list_prices(3, stores, months), row, product, months)
-    own, other = simulate.hidden_state(3, stores, months), simulate.hidden_state(4, stores, months)
-    turned = [np.vstack([mine[:at], another[at:]]) for mine, another in zip(own, other, strict=True)]
-    # when the floor is asked
-    one = simulate.floor_forecast(units, expected, stores, row, product, *own)
-    two = simulate.floor_forecast(units, expected, stores, row, product, *turned)
-    # then it says the same up to the cutoff before month 30, and something else later
-    np.testing.assert_array_equal(one[: at + 1], two[: at + 1])
-    assert (one[at + 1 :] != two[at + 1 :])[~np.isnan(one[at + 1 :])].all()
+    states = simulate.hidden_state(3, stores, months)
+    other_states = simulate.hidden_state(4, stores, months)
+    changed_states = [
+        np.vstack([state[:changed_month], other[changed_month:]])
+        for state, other in zip(states, other_states, strict=True)
+    ]
+    # when the floor is computed
+    floor = simulate.floor_forecast(units, expected, stores, row, product, *states)
+    changed_floor = simulate.floor_forecast(units, expected, stores, row, product, *changed_states)
+    # then it is the same up to the cutoff before month 30, and different later
+    same = slice(changed_month + 1)
+    later = slice(changed_month + 1, None)
+    np.testing.assert_array_equal(floor[same], changed_floor[same])
+    assert (floor[later] != changed_floor[later])[~np.isnan(floor[later])].all()
 
 
-@pytest.mark.parametrize("asked", [{"lines": 10**7}, {"lines": 100}, {"months": 6}, {"stores": 2}])
-def test_what_cannot_be_made_is_refused(asked, tmp_path):
+@pytest.mark.parametrize("arguments", [{"lines": 10**7}, {"lines": 100}, {"months": 6}, {"stores": 2}])
+def test_impossible_arguments_are_refused(arguments, tmp_path):
     with pytest.raises(ValueError, match="(?s)(lines|months|stores)="):
-        simulate.write_export(tmp_path / "none", **SMALL | asked)
-    assert not (tmp_path / "none").exists()
+        simulate.write_export(tmp_path / "export", **SMALL | arguments)
+    assert not (tmp_path / "export").exists()
 
 
 def test_the_sql_yields_sale_lines(small):
-    # given the tables as ingest types them
+    # given the tables with the types that ingest gives them
     connection = duckdb.connect()
     numbered = "row_number() OVER () + 1 AS _line, '{}' AS _file FROM read_csv('{}', all_varchar = true)"
     types = """STOREID, TRY_CAST(DATE AS DATE) AS DATE, COUNTRY, CITY, PRODUCTCATEGORY, PRODUCT, WEATHER,
@@ -283,7 +291,7 @@ def test_the_sql_yields_sale_lines(small):
     root = find_root(Path(__file__).parent)
     lines = connection.execute((root / "sql/simulated.sql").read_text()).df()
     plan = connection.execute((root / "sql/simulated.plan.sql").read_text()).df()
-    # then they have the columns that every source yields
+    # then they have the columns that every source must yield
     assert list(lines.columns) == [*SALE_LINE_COLUMNS, "total_sale", "_file", "_line"]
     assert list(plan.columns) == "store_id month published price promotion_share trading_days _file _line".split()
     assert len(lines) == SMALL["lines"] and lines._line.max() == SMALL["lines"] + 1

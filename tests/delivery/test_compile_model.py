@@ -1,4 +1,4 @@
-"The compiled model says what the fitted one says, on hard rows too, or is not packaged."
+"The compiled model predicts the same as the fitted one, on hard rows too, or it is not packaged."
 
 import joblib
 import numpy as np
@@ -15,17 +15,17 @@ from brewcast.serving.release import CompiledModel
 NUMBERS = [name for name in FEATURES if name not in CATEGORICAL_FEATURES]
 
 
-def fitted(folder, recipe: dict, stores: int = 30):
-    "A fitted model, and the rows that it forecasts from."
-    made = make_products(folder, stores, recipe)
-    return joblib.load(made.forecast.parent / "model.joblib"), made.online
+def fit_model_on_toys(folder, recipe: dict, stores: int = 30):
+    "A fitted model, and rows to predict."
+    products = make_products(folder, stores, recipe)
+    return joblib.load(products.forecast.parent / "model.joblib"), products.online
 
 
 @pytest.mark.parametrize("name", BASELINES)
-def test_a_compiled_baseline_says_the_same_to_the_last_bit_and_needs_no_trees(tmp_path, name):
+def test_a_compiled_baseline_is_exactly_equal_and_has_no_trees(tmp_path, name):
     # given a baseline
-    model, rows = fitted(tmp_path, {"name": name, "params": {}})
-    # when it is compiled, then it is one small file, and says the same of rows that are good and hard
+    model, rows = fit_model_on_toys(tmp_path, {"name": name, "params": {}})
+    # when it is compiled, then it predicts exactly the same, on ordinary and hard rows, and is one small file
     compiled = compile_model(model, NUMBERS, tmp_path)
     hard = hard_rows(rows[:3])
     assert check_parity(model, compiled, pd.concat([rows, hard])) == {
@@ -36,76 +36,77 @@ def test_a_compiled_baseline_says_the_same_to_the_last_bit_and_needs_no_trees(tm
 
 
 @pytest.mark.parametrize("partner, weight", [("rate_seasonal", 0.5), ("rate_last", 0.3), ("rate_seasonal", 1.0)])
-def test_a_compiled_forest_says_the_same_of_rows_that_are_good_and_hard(tmp_path, partner, weight):
+def test_a_compiled_forest_predicts_the_same_on_ordinary_and_hard_rows(tmp_path, partner, weight):
     # given a forest with one of the baselines as its partner
     params = FOREST["params"] | {"partner": partner, "weight": weight, "min_samples_leaf": 1}
-    model, rows = fitted(tmp_path, {"name": "forest", "params": params})
+    model, rows = fit_model_on_toys(tmp_path, {"name": "forest", "params": params})
     compile_model(model, NUMBERS, tmp_path)
-    # when it is read again from its files, as the service does, then it says the same
+    # when it is read from its files, as the service reads it, then it predicts the same
     hard = hard_rows(rows[:3])
-    told = check_parity(model, CompiledModel(tmp_path), pd.concat([rows, hard]), tolerance=1e-6)
-    assert told["rows"] == len(rows) + len(hard)
-    # and what is compared is not all one number
+    parity = check_parity(model, CompiledModel(tmp_path), pd.concat([rows, hard]), tolerance=1e-6)
+    assert parity["rows"] == len(rows) + len(hard)
+    # and the compared predictions are not all the same number
     assert len(set(model.predict(rows[FEATURES]))) > 20
 
 
 @pytest.mark.filterwarnings("ignore:Skipping features")
 def test_a_forest_that_was_fitted_without_a_column_is_compiled_without_it(tmp_path):
     # given a source without prices
-    _, rows = fitted(tmp_path, FOREST)
+    _, rows = fit_model_on_toys(tmp_path, FOREST)
     rows = rows.assign(price_change=np.nan, price_change_year=np.nan)
     model = build_model(FOREST).fit(rows[FEATURES], rows.rate_mean3 * rows.expected_units * rows.log_size)
     # when its forest is compiled
     compiled = compile_model(model, NUMBERS, tmp_path)
-    # then it says the same, whether or not a price comes to be known
+    # then it predicts the same, with and without a price in the rows
     check_parity(model, compiled, pd.concat([rows, rows.assign(price_change=0.3)]))
 
 
-def test_where_the_models_differ_the_row_and_both_numbers_are_named(tmp_path):
-    # given a compiled baseline, and another one that says the same, but of the fourth row
-    model, rows = fitted(tmp_path, {"name": "seasonal", "params": {}})
+def test_if_the_models_differ_the_error_names_the_row_and_both_numbers(tmp_path):
+    # given a compiled baseline, and another model that differs in the fourth row
+    model, rows = fit_model_on_toys(tmp_path, {"name": "seasonal", "params": {}})
     compiled = compile_model(model, NUMBERS, tmp_path)
     last = rows.rate_seasonal.where(rows.index != 3, rows.rate_seasonal * 1.5)
-    other, rows = build_model({"name": "last_month", "params": {}}).fit(rows), rows.assign(rate_last=last)
-    # then that row is named; within a tolerance so wide it is none
+    other = build_model({"name": "last_month", "params": {}}).fit(rows)
+    rows = rows.assign(rate_last=last)
+    # then the error names this row; with a wide tolerance there is no error
     with pytest.raises(ValueError, match=r"in 1 of 30 rows by more than 1e-06: row 3 gets .* it is not packaged"):
         check_parity(other, compiled, rows)
     assert check_parity(other, compiled, rows, tolerance=0.5)["largest_difference"] == pytest.approx(1 / 3)
 
 
-def test_hard_rows_have_one_thing_wrong_each_and_all_features_are_tried(tmp_path):
+def test_hard_rows_have_one_extreme_value_each_and_cover_all_features(tmp_path):
     # given a row
-    _, rows = fitted(tmp_path, FOREST)
+    _, rows = fit_model_on_toys(tmp_path, FOREST)
     row = rows[10:11]
-    # when it is made hard
+    # when hard rows are made from it
     hard = hard_rows(row)
-    # then the first is as it was, the last knows no number, and the others differ in one feature
+    # then the first is unchanged, the last has no number, and each other row differs in one feature at most
     assert hard[FEATURES].iloc[0].equals(row[FEATURES].astype(object).iloc[0])
     assert hard[NUMBERS].iloc[-1].isna().all() and not hard[CATEGORICAL_FEATURES].iloc[-1].isna().any()
     differ = [[name for name in FEATURES if not one[name] == row[name].iloc[0]] for _, one in hard[1:-1].iterrows()]
     assert {len(names) for names in differ} <= {0, 1} and {name for names in differ for name in names} == set(FEATURES)
 
 
-def test_what_is_not_known_is_text_without_a_letter_and_a_number_that_is_none():
+def test_a_missing_category_is_empty_text_and_a_missing_number_is_nan():
     rows = pd.DataFrame({"price": [1, None], "city": ["Reno", None], "weather": [None, "Hot"]})
     numbers, text = feature_arrays(rows, ["price"], ["city", "weather"])
     assert numbers.dtype == float and np.isnan(numbers[1, 0]) and text.tolist() == [["Reno", ""], ["", "Hot"]]
-    # and without any category there are none
+    # and without categories the text array has no columns
     assert feature_arrays(rows, ["price"], [])[1].shape == (2, 0)
 
 
-def test_a_compiled_model_that_says_something_else_is_not_packaged(tmp_path, monkeypatch):
-    # given a compiler that gets one of the forest's levels wrong
-    compiled = module.compile_model
+def test_a_compiled_model_that_differs_is_not_packaged(tmp_path, monkeypatch):
+    # given a compiler that writes a wrong mean
+    compile_correctly = module.compile_model
 
-    def wrongly(model, numbers, folder):
-        found = compiled(model, numbers, folder)
-        found.says["forest"]["mean"][0] += 1
-        return found
+    def compile_wrongly(model, numbers, folder):
+        compiled = compile_correctly(model, numbers, folder)
+        compiled.description["forest"]["mean"][0] += 1
+        return compiled
 
-    monkeypatch.setattr(module, "compile_model", wrongly)
-    # then the release is refused, with the rows that differ and how many were compared
-    made = make_products(tmp_path / "products")
+    monkeypatch.setattr(module, "compile_model", compile_wrongly)
+    # then the release is refused; the error says how many rows differ, of how many
+    products = make_products(tmp_path / "products")
     (tmp_path / "release").mkdir()
     with pytest.raises(ValueError, match=r"differs from the fitted one in \d+ of \d+ rows .* it is not packaged"):
-        write_release(tmp_path / "release", made.table, made.online, made.forecast.parent, "numpy\n")
+        write_release(tmp_path / "release", products.table, products.online, products.forecast.parent, "numpy\n")

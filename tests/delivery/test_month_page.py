@@ -1,4 +1,4 @@
-"The month page: complete, safe, the same each time, and readable without a network."
+"The month page is complete, escapes names, is the same each time, and needs no network."
 
 import json
 import re
@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from brewcast.delivery.month_page import BASELINES, month_page, planner_questions, store_forecast_table, total_error
+from brewcast.delivery.month_page import month_page, planner_questions, store_forecast_table, total_error
 from brewcast.delivery.track_record import track_record_section
+from brewcast.model.recipes import BASELINES
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking".split()
@@ -30,16 +31,16 @@ def past_errors(stores: list[str]) -> pd.DataFrame:
     months = pd.date_range(end=TARGET - pd.DateOffset(months=1), periods=12, freq="MS")
     rows = pd.MultiIndex.from_product([["candidate", "champion", *BASELINES], months, stores]).to_frame(index=False)
     rows.columns = ["model", "month", "series_id"]
-    miss = rows["model"].map({"candidate": 1.04}).fillna(0.9)
-    rows = rows.assign(cutoff=rows["month"] - pd.Timedelta(days=1), actual=1000.0, forecast=1000 * miss)
+    factor = rows["model"].map({"candidate": 1.04}).fillna(0.9)
+    rows = rows.assign(cutoff=rows["month"] - pd.Timedelta(days=1), actual=1000.0, forecast=1000 * factor)
     return rows.assign(lower=rows["forecast"] * 0.95, upper=rows["forecast"] * 1.05)
 
 
 def inputs(stores: int = 6) -> dict:
-    """What a build hands to the page: `stores` stores, one of them with an odd name, one that has stopped."""
+    "The arguments of the page for some stores; one has an odd name, and one more has no forecast."
     names = [ODD_NAME, *(f"STORE{100 + i}" for i in range(1, stores))]
     past = pd.concat([months_of(s, 500.0 + 10 * i, 30 if i else 5) for i, s in enumerate(names)])
-    gone = months_of("GONE", 300.0, 30).iloc[:20]
+    closed = months_of("GONE", 300.0, 30).iloc[:20]
     forecast = (
         past.groupby("store_id", as_index=False)["quantity_sold"].last().rename(columns={"quantity_sold": "forecast"})
     )
@@ -74,7 +75,7 @@ def inputs(stores: int = 6) -> dict:
     )
     return {
         "forecast": forecast,
-        "store_month": pd.concat([past, gone], ignore_index=True),
+        "store_month": pd.concat([past, closed], ignore_index=True),
         "verdict": verdict,
         "decision": {
             "retrain": True,
@@ -91,7 +92,7 @@ def inputs(stores: int = 6) -> dict:
             "last_date": "2025-12-31",
         },
         "predictions": predictions,
-        "previous": forecast.assign(month=TARGET - pd.DateOffset(months=1)),
+        "previous_forecast": forecast.assign(month=TARGET - pd.DateOffset(months=1)),
         "plan": plan.assign(trading_days=29, price=4.0),
         "quarantine": pd.DataFrame({"table": "till", "column": "PRICE", "reason": ["is not a number"] * 7}),
         "calendar": {"unit": "day", "countries": {"USA": "US", "Mexico": "MX"}},
@@ -103,63 +104,63 @@ def text_of(page: str) -> str:
     return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", re.sub(r"(?s)<(style|script).*?</\1>", "", page)))
 
 
-def test_every_store_and_what_a_planner_asks():
-    # given stores, one of them young, and one that stopped
-    given = inputs()
+def test_the_page_has_every_store_and_answers_a_planner_s_questions():
+    # given stores, one of them in its first year, and one without a forecast
+    arguments = inputs()
     # when the page is made
-    page = month_page(**given, source_name="GloboJava", unit="pieces")
+    page = month_page(**arguments, source_name="GloboJava", unit="pieces")
     text = text_of(page)
-    # then all stand in it, and the verdict, the plan, the last forecast, the errors and what was set aside
+    # then it shows all of them, the verdict, the plan, the last forecast, the errors and the quarantined rows
     table = page[page.index('<table id="stores"') :]
-    for store in given["forecast"]["store_id"]:
+    for store in arguments["forecast"]["store_id"]:
         if store != ODD_NAME:
             assert f'<th scope="row">{store}' in table
-    assert page.count('class="spark"') == len(given["forecast"])
-    for said in [
+    assert page.count('class="spark"') == len(arguments["forecast"])
+    for expected in [
         "January 2026:",
         "The random forest forecasts",
         "Won 12 of 12 months.",
         "promotion on 40% of days (last month 20%)",
         "Martin Luther King Jr. Day",
-        "December 2025 was forecast at",
-        "1 store not forecast: GONE (last sold in February 2025)",
+        "The forecast of December 2025 was",
+        "1 store without a forecast: GONE (last sold in February 2025)",
         "1 store without a full year",
-        "993 of 1,000 rows are in; 7 were set aside (0.70%)",
+        "993 of 1,000 rows were used; 7 were quarantined (0.70%)",
         "is not a number",
         "No model yet.",
-        "Intervals held",
+        "of outcomes were inside the interval (nominal coverage 80%)",
     ]:
-        assert said in text, said
+        assert expected in text, expected
     assert 'href="../ingest/ingest.html"' in page
 
 
-def test_a_store_without_a_forecast_or_at_0_says_why():
-    # given a store that has stopped, one that is too new, and one that is forecast at 0
-    given = inputs()
-    zero = given["forecast"]["store_id"] == "STORE102"
-    given["forecast"].loc[zero, ["forecast", "lower", "upper"]] = 0.0
+def test_a_store_without_a_forecast_or_with_a_forecast_of_0_has_a_reason():
+    # given a store that is closed, one that is too new, and one with a forecast of 0
+    arguments = inputs()
+    zero = arguments["forecast"]["store_id"] == "STORE102"
+    arguments["forecast"].loc[zero, ["forecast", "lower", "upper"]] = 0.0
     reasons = {"GONE": "the plan has 0 trading days in January 2026", "NEW": "too new: no complete month yet"}
-    page = month_page(**given, reasons=reasons | {"STORE102": "closed in January of both last years"})
-    # then each has its reason where it is looked for, and nobody's is made up
+    page = month_page(**arguments, reasons=reasons | {"STORE102": "closed in January of the last two years"})
+    # then each has its reason in its own place, and no other store has one
     names = "GONE (the plan has 0 trading days in January 2026) and NEW (too new: no complete month yet)"
-    assert f"2 stores not forecast: {names}." in text_of(page)
+    assert f"2 stores without a forecast: {names}." in text_of(page)
     row = page[page.index('<th scope="row">STORE102', page.index('<table id="stores"')) :]
-    assert "<small>closed in January of both last years</small>" in row[: row.index("</tr>")]
-    assert page.count("closed in January of both last years") == 1
-    # and where there are many, the file that has them all is named
+    assert "<small>closed in January of the last two years</small>" in row[: row.index("</tr>")]
+    assert page.count("closed in January of the last two years") == 1
+    # and if there are many, the page names the file that has all of them
     assert "and 9 more, all in forecast.csv." in text_of(
-        month_page(**given, reasons={f"N{i}": "too new" for i in range(20)})
+        month_page(**arguments, reasons={f"N{i}": "too new" for i in range(20)})
     )
 
 
 @pytest.mark.parametrize("stopped", [False, True])
-def test_a_source_of_one_store_one_city_and_one_month_is_told_in_the_singular(stopped):
-    # given one store, one judged month, one row set aside, one bias of one city, and a story of one month
-    given = inputs(1)
-    last = given["predictions"]["month"].max()
-    given["predictions"] = given["predictions"][given["predictions"]["month"] == last]
-    given["store_month"] = given["store_month"][given["store_month"]["store_id"] != "GONE"]
-    cutoffs = given["verdict"]["cutoffs"][-1:]
+def test_one_store_one_city_and_one_month_are_written_in_the_singular(stopped):
+    # given one store, one judged month, one quarantined row, one biased city, and a track record of one month
+    arguments = inputs(1)
+    last = arguments["predictions"]["month"].max()
+    arguments["predictions"] = arguments["predictions"][arguments["predictions"]["month"] == last]
+    arguments["store_month"] = arguments["store_month"][arguments["store_month"]["store_id"] != "GONE"]
+    cutoffs = arguments["verdict"]["cutoffs"][-1:]
     city = {
         "kind": "city",
         "group": "Reno",
@@ -172,78 +173,83 @@ def test_a_source_of_one_store_one_city_and_one_month_is_told_in_the_singular(st
         "apart_low": 0.0,
         "apart_high": 0.2,
     }
-    by_month = [row for row in given["verdict"]["by_month"] if row["cutoff"] in cutoffs]
-    given["verdict"] |= {
+    by_month = [row for row in arguments["verdict"]["by_month"] if row["cutoff"] in cutoffs]
+    arguments["verdict"] |= {
         "cutoffs": cutoffs,
         "by_month": by_month,
         "bias": [city | {"bias_low": None, "bias_high": None}],
     }
-    given["dataset"] |= {"rows_read": 1, "rows_in": 0, "rows_set_aside": 1}
-    given["quarantine"] = given["quarantine"].head(1)
-    given["decision"] |= {"rule": "bad_data" if stopped else "first"}
+    arguments["dataset"] |= {"rows_read": 1, "rows_in": 0, "rows_set_aside": 1}
+    arguments["quarantine"] = arguments["quarantine"].head(1)
+    arguments["decision"] |= {"rule": "bad_data" if stopped else "first"}
     record = {"month": "2025-12", "status": "published", "errors": {"served": 0.1, "last_month": 0.2}, "n": 1}
     record |= {"coverage": 1.0, "alarm": False, "findings": [], "decision": {"retrain": True, "reason": ""}}
     record |= {"verdict": {"verdict": "first", "promoted": False, "reason": ""}}
     # when its page is made
-    text = text_of(month_page(**given, source_name="shop", story=track_record_section([record])))
-    # then nothing that is one has a plural, but names and years
+    text = text_of(month_page(**arguments, source_name="shop", track_record=track_record_section([record])))
+    # then no noun after 1 is in the plural
     assert not re.findall(r"\b1 (?:[a-z]+ )?(?:stores|months|cities|countries|rows|reasons|days|weeks)\b", text)
     assert "In 1 month: " in text
-    assert stopped or ("of the last 1 month" in text and "of 1 city only those" in text and "1 store" in text)
+    assert stopped or ("of the last 1 month" in text and "of 1 city only biased ones" in text and "1 store" in text)
 
 
-def test_a_baseline_that_is_better_than_what_serves_is_named():
-    given = inputs()
+def test_a_baseline_that_is_better_than_the_serving_model_is_named():
+    arguments = inputs()
     better = {"said": "seasonal, a baseline, was better", "gate": "refuse: no", "settings": "train.weights=[0]"}
-    given["verdict"] |= {"better_baseline": better}
-    text = text_of(month_page(**given, source_name="shop"))
-    assert "seasonal, a baseline, was better. No baseline is a candidate by itself" in text.replace(
+    arguments["verdict"] |= {"better_baseline": better}
+    text = text_of(month_page(**arguments, source_name="shop"))
+    assert "seasonal, a baseline, was better. A baseline never becomes the candidate automatically" in text.replace(
         "Seasonal", "seasonal"
     )
     assert (
-        "The gate would say refuse: no. To make it the candidate: make run SOURCE=shop train.weights=[0]"
+        "The verdict of the gate on it would be: refuse: no. To make it the candidate: make run SOURCE=shop train.weights=[0]"
         in text.replace("Refuse", "refuse")
     )
     assert "baseline, was better" not in text_of(month_page(**inputs()))
 
 
-def test_what_nobody_has_said_is_asked_and_what_is_left_out_is_named():
-    # given a store that was closed last January, one that is closed every January, a lockdown and a lost file
+def test_the_page_asks_about_assumptions_and_names_what_is_left_out():
+    # given a store that was closed last January, one that is closed every January, an unusual month and a gap
     trade = [{"series_id": "S1", "does": "may_be_closed"}, {"series_id": "S2", "does": "closed"}]
-    odd = [{"series_id": s, "month": "2025-01", "kind": "odd", "ratio": 0.9, "otherwise": 0.2} for s in ("S3", "S4")]
+    outliers = [
+        {"series_id": s, "month": "2025-01", "kind": "odd", "ratio": 0.9, "otherwise": 0.2} for s in ("S3", "S4")
+    ]
     cleaned = {"gaps": {"2025-03": "no store has sale lines: a gap"}}
-    asked = planner_questions({"trade": trade, "odd_seasons": odd}, cleaned, TARGET)
-    text = text_of(month_page(**inputs(), questions=asked))
-    for said in [
-        "S1 sold nothing in January 2025. Open in January 2026? Say so in the plan (trading_days); until then",
-        "S2 sold nothing in January 2025, nor in the year before: forecast at 0.",
-        "January 2025 was no month like those of other years at S3 and S4: it is left out of the season, which is 0.90",
+    questions = planner_questions({"trade": trade, "odd_seasons": outliers}, cleaned, TARGET)
+    text = text_of(month_page(**inputs(), questions=questions))
+    for expected in [
+        "S1 sold nothing in January 2025. Open in January 2026? Enter it in the plan (trading_days); until then",
+        "S2 sold nothing in January 2025, nor in the year before: the forecast is 0.",
+        "January 2025 was unusual at S3 and S4: it is left out of the season. The seasonal factor is 0.90",
         "March 2025: no store has sale lines: a gap.",
     ]:
-        assert said in text, said
-    # and a page with nothing to ask has no such place
-    assert "To know, and to answer" not in month_page(**inputs()) and len(asked) == 4
+        assert expected in text, expected
+    # and a page without questions has no such section
+    assert "Questions and notes for the planner" in text
+    assert "Questions and notes for the planner" not in month_page(**inputs()) and len(questions) == 4
 
 
-def test_a_store_that_is_forecast_at_nothing_and_a_row_without_an_outcome():
-    given = inputs()
-    given["forecast"] = given["forecast"].assign(**dict.fromkeys(["forecast", "lower", "upper"], 0.0))
-    assert "January 2026: 0 pieces expected" in text_of(month_page(**given, unit="pieces"))
-    gap = given["predictions"].assign(
-        actual=given["predictions"].actual.mask(given["predictions"].series_id == "STORE101")
+def test_a_forecast_of_0_and_a_row_without_an_outcome():
+    arguments = inputs()
+    arguments["forecast"] = arguments["forecast"].assign(**dict.fromkeys(["forecast", "lower", "upper"], 0.0))
+    assert "January 2026: 0 pieces expected" in text_of(month_page(**arguments, unit="pieces"))
+    gap = arguments["predictions"].assign(
+        actual=arguments["predictions"].actual.mask(arguments["predictions"].series_id == "STORE101")
     )
-    whole = given["predictions"][given["predictions"].series_id != "STORE101"]
-    assert total_error(gap, "candidate") == total_error(whole, "candidate")
+    without_store = arguments["predictions"][arguments["predictions"].series_id != "STORE101"]
+    assert total_error(gap, "candidate") == total_error(without_store, "candidate")
 
 
-def test_stores_are_listed_as_people_count():
+def test_numbered_stores_are_sorted_by_number():
     # given stores named by numbers
-    given = inputs(4)
-    names = dict(zip(sorted(given["forecast"]["store_id"]), ["10", "9", "100", "1"], strict=True))
+    arguments = inputs(4)
+    names = dict(zip(sorted(arguments["forecast"]["store_id"]), ["10", "9", "100", "1"], strict=True))
     for name in ("forecast", "store_month"):
-        given[name] = given[name].assign(store_id=given[name]["store_id"].replace(names), country=None, city=None)
+        arguments[name] = arguments[name].assign(
+            store_id=arguments[name]["store_id"].replace(names), country=None, city=None
+        )
     # when
-    table = store_forecast_table(given["forecast"], given["store_month"])
+    table = store_forecast_table(arguments["forecast"], arguments["store_month"])
     # then
     assert table["store_id"].tolist() == ["1", "9", "10", "100"]
 
@@ -255,23 +261,23 @@ def test_the_same_inputs_give_the_same_page():
 
 def test_an_input_is_not_changed():
     # given
-    given, kept = inputs(), inputs()
+    arguments, copy = inputs(), inputs()
     # when
-    month_page(**given)
+    month_page(**arguments)
     # then
-    for name, value in given.items():
+    for name, value in arguments.items():
         if isinstance(value, pd.DataFrame):
-            pd.testing.assert_frame_equal(value, kept[name])
+            pd.testing.assert_frame_equal(value, copy[name])
         else:
-            assert value == kept[name]
+            assert value == copy[name]
 
 
 def test_names_are_escaped():
     # given a store, a source and a reason with HTML in them
-    given = inputs()
-    given["verdict"]["reason"] = "<script>alert(1)</script>"
+    arguments = inputs()
+    arguments["verdict"]["reason"] = "<script>alert(1)</script>"
     # when
-    page = month_page(**given, source_name="<img src=x onerror=alert(1)>", unit='"pieces"')
+    page = month_page(**arguments, source_name="<img src=x onerror=alert(1)>", unit='"pieces"')
     # then none of it is markup
     assert "<b>№ 7</b>" not in page and "<img" not in page and "alert(1)</script>" not in page
     assert "&lt;b&gt;№ 7&lt;/b&gt; &amp; " in page
@@ -282,41 +288,41 @@ def test_nothing_is_fetched():
     assert not re.search(r"https?://|url\(|@import|<(link|script|img)[^>]+(src|href)=[\"'](?!data:)", page)
 
 
-@pytest.mark.parametrize("lacking", ["country", "city", "promotion_share", "trading_days"])
-def test_a_column_may_be_missing(lacking):
-    # given a source that lacks a column, or has it empty
+@pytest.mark.parametrize("missing", ["country", "city", "promotion_share", "trading_days"])
+def test_a_column_may_be_missing(missing):
+    # given a source without a column, or with an empty one
     without, empty = inputs(), inputs()
-    without["store_month"] = without["store_month"].drop(columns=lacking)
-    empty["store_month"] = empty["store_month"].assign(**{lacking: None})
-    # when, then the page is made, and says the same
+    without["store_month"] = without["store_month"].drop(columns=missing)
+    empty["store_month"] = empty["store_month"].assign(**{missing: None})
+    # when both pages are made, then they are equal
     assert month_page(**without) == month_page(**empty)
 
 
-def test_a_first_month_of_a_poor_source():
-    # given no archive, no plan, no intervals, no calendar, no predictions, four columns
-    given = inputs()
-    for name in ("previous", "plan", "quarantine", "calendar", "links", "predictions"):
-        given[name] = None
-    given["store_month"] = given["store_month"][["series_id", "store_id", "month", "quantity_sold"]]
-    given["forecast"] = given["forecast"][["store_id", "series_id", "month", "cutoff", "forecast"]].assign(
+def test_a_first_month_of_a_source_with_few_columns():
+    # given no archive, no plan, no intervals, no calendar, no predictions, and only four columns
+    arguments = inputs()
+    for name in ("previous_forecast", "plan", "quarantine", "calendar", "links", "predictions"):
+        arguments[name] = None
+    arguments["store_month"] = arguments["store_month"][["series_id", "store_id", "month", "quantity_sold"]]
+    arguments["forecast"] = arguments["forecast"][["store_id", "series_id", "month", "cutoff", "forecast"]].assign(
         lower=np.nan, upper=np.nan
     )
-    given["verdict"]["by_month"] = []
+    arguments["verdict"]["by_month"] = []
     # when
-    text = text_of(month_page(**given))
+    text = text_of(month_page(**arguments))
     # then
-    assert "No earlier forecast is archived: this is the first month." in text
-    assert "Known ahead" not in text and "nan" not in text.lower().replace("finance", "")
+    assert "There is no archived forecast yet: this is the first month." in text
+    assert "Plan and calendar" not in text and "nan" not in text.lower().replace("finance", "")
 
 
-def test_a_refusal_says_who_forecasts():
-    # given a verdict that keeps a baseline
-    given = inputs()
-    given["forecast"]["recipe"] = "seasonal"
-    given["verdict"] |= {"promoted": False, "verdict": "refuse", "recipe": {"name": "seasonal", "params": {}}}
+def test_after_a_refusal_the_page_says_which_recipe_forecasts():
+    # given a verdict after which a baseline serves on
+    arguments = inputs()
+    arguments["forecast"]["recipe"] = "seasonal"
+    arguments["verdict"] |= {"promoted": False, "verdict": "refuse", "recipe": {"name": "seasonal", "params": {}}}
     # when
-    page = month_page(**given)
-    # then the baseline's row is the one that counts
+    page = month_page(**arguments)
+    # then the row of the baseline is marked
     assert "candidate refused" in page and "last year&#39;s season forecasts, as before" in page
     assert 'class="own"><th scope="row">three-month mean × last year&#39;s season – forecasts' in page
 
@@ -328,76 +334,78 @@ def test_one_store_or_many(stores):
     assert len(page) < 60_000 + 1_500 * stores
 
 
-def test_weeks_are_counted_where_the_tills_report_weeks():
+def test_weeks_are_counted_if_the_source_reports_weeks():
     # given a source of weeks: five Fridays in January 2026, four in December 2025 and five in January 2025
-    given = inputs()
-    given["store_month"]["trading_days"] = np.where(given["store_month"]["month"] == "2025-12-01", 4, 5)
-    given["plan"] = None
+    arguments = inputs()
+    arguments["store_month"]["trading_days"] = np.where(arguments["store_month"]["month"] == "2025-12-01", 4, 5)
+    arguments["plan"] = None
     # when
-    text = text_of(month_page(**given | {"calendar": {"unit": "week", "weekday": "FRI", "countries": {"*": "US"}}}))
+    text = text_of(month_page(**arguments | {"calendar": {"unit": "week", "weekday": "FRI", "countries": {"*": "US"}}}))
     # then
-    assert "The month has 5 trading weeks a store; last month had 4, the same month last year 5." in text
+    assert "The month has 5 trading weeks per store; last month had 4, the same month last year 5." in text
 
 
-STOP = {"check": "unit_shift", "level": "stop", "text": "2025-12: price: 100 times what it was. Mend the <export>"}
+STOP = {"check": "unit_shift", "level": "stop", "text": "2025-12: price: 100 times what it was. Correct the <export>"}
 
 
-def test_a_stopped_month_says_so_first_and_has_nothing_to_order_by():
-    # given a month whose data was stopped, after one that was published
-    given = inputs()
-    given["decision"] |= {"rule": "bad_data", "trusted": False, "reason": "not trusted", "findings": [STOP]}
-    given["forecast"]["forecast"] = 7001.0 + np.arange(len(given["forecast"]))
+def test_a_stopped_month_says_so_first_and_has_no_forecast():
+    # given a month whose data is stopped, after a published month
+    arguments = inputs()
+    arguments["decision"] |= {"rule": "bad_data", "trusted": False, "reason": "not trusted", "findings": [STOP]}
+    arguments["forecast"]["forecast"] = 7001.0 + np.arange(len(arguments["forecast"]))
     # when
-    page = month_page(**given, source_name="GloboJava", story='<section id="story">the story</section>')
+    page = month_page(
+        **arguments, source_name="GloboJava", track_record='<section id="track-record">the track record</section>'
+    )
     text = text_of(page)
-    # then title and heading say it, before anything else, then where, why, and what goes on
+    # then title and heading say so first; then come the month, the reasons, and the forecast that still serves
     assert "<title>January 2026 – GloboJava – stopped, no forecast</title>" in page
     assert "<h1>STOPPED: no forecast of January 2026</h1>" in page and page.count("<h1>") == 1
     main = text[text.index("Do not order from this page") :]
     assert main.index("The data of December 2025 is not trusted") < main.index("100 times what it was")
-    assert "goes on: the forecast of December 2025" in text and "Mend the &lt;export&gt;" in page
-    # and neither a store's forecast nor the sum of them stands anywhere
+    assert "still serves: the forecast of December 2025" in text and "Correct the &lt;export&gt;" in page
+    # and neither a store's forecast nor the total is on the page
     assert 'id="stores"' not in page and 'class="spark"' not in page and "expected" not in text
-    for forecast in given["forecast"]["forecast"]:
+    for forecast in arguments["forecast"]["forecast"]:
         assert f"{forecast:,.0f}" not in text
-    # what helps to mend it does: the misses of the last forecast, the story, what was set aside
-    for said in ("December 2025 was forecast at", "the story", "993 of 1,000 rows are in"):
-        assert said in text, said
+    # but what helps to correct the data is: the errors of the last forecast, the track record, the quarantined rows
+    for expected in ("The forecast of December 2025 was", "the track record", "993 of 1,000 rows were used"):
+        assert expected in text, expected
 
 
-def test_a_first_month_that_is_not_trusted_is_published_and_says_so():
-    # given a source's first month, which has a stop and nothing to fall back on
-    given = inputs()
-    given["decision"] |= {"rule": "no_model", "trusted": False, "findings": [STOP]}
+def test_a_first_month_without_trusted_data_is_published_with_a_warning():
+    # given a source's first month, with a stop and no earlier forecast
+    arguments = inputs()
+    arguments["decision"] |= {"rule": "no_model", "trusted": False, "findings": [STOP]}
     # when
-    text = text_of(month_page(**given))
-    # then it is a forecast all the same, with a warning above it
-    assert text.index("Not trusted published as the first") < text.index("Forecast by store")
+    text = text_of(month_page(**arguments))
+    # then there is a forecast, with a warning above it
+    assert text.index("Data not trusted published as the first month") < text.index("Forecast by store")
     assert "100 times what it was" in text and "STOPPED" not in text
 
 
-def test_a_country_that_the_calendar_does_not_have_is_said_to_be_unknown():
-    # given stores of the USA, a calendar without them, and one in which they are said to have no holidays
-    given = inputs()
+def test_holidays_of_a_country_outside_the_calendar_are_not_known():
+    # given stores in the USA, a calendar without the USA, and one that says that the USA has no holidays
+    arguments = inputs()
     calendars = [{"unit": "day", "countries": countries} for countries in ({"Mexico": "MX"}, {"USA": None})]
-    unlisted, without = (text_of(month_page(**given | {"calendar": calendar})) for calendar in calendars)
-    # then the page tells the one from the other
-    assert "USA not known, since calendar.countries does not have it" in unlisted
+    unlisted, without = (text_of(month_page(**arguments | {"calendar": calendar})) for calendar in calendars)
+    # then the page shows the difference
+    assert "USA not known, because calendar.countries does not list it" in unlisted
     assert "not known" not in without
 
 
 def test_an_empty_forecast_is_refused():
-    given = inputs()
-    given["forecast"] = given["forecast"].head(0)
+    arguments = inputs()
+    arguments["forecast"] = arguments["forecast"].head(0)
     with pytest.raises(ValueError, match="forecast: 0 rows"):
-        month_page(**given)
+        month_page(**arguments)
 
 
 @pytest.mark.skipif(not CHROMIUM, reason="no Chromium here: `apt-get install chromium`")
 def test_the_page_opens_offline_in_a_browser(tmp_path):
     # given the page as a file
     (tmp_path / "month.html").write_text(month_page(**inputs()))
-    # when a browser that may not resolve any host opens it
+    # when a browser without name resolution opens it
     offline = ["--host-resolver-rules=MAP * ~NOTFOUND", f"--user-data-dir={tmp_path / 'profile'}"]
     run = subprocess.run(
         [CHROMIUM, *FLAGS, *offline, "--dump-dom", f"file://{tmp_path}/month.html"],
@@ -413,20 +421,20 @@ def test_the_page_opens_offline_in_a_browser(tmp_path):
 
 
 @pytest.mark.skipif(not CHROMIUM, reason="no Chromium here: `apt-get install chromium`")
-def test_the_table_sorts_and_finds(tmp_path):
-    # given the page, and somebody who looks for STORE104 and sorts by the forecast
-    acts = """<script>{
+def test_the_table_can_be_searched_and_sorted(tmp_path):
+    # given the page, and a user who searches for STORE104 and sorts by the forecast
+    script = """<script>{
         const rows = body => [...body.querySelectorAll('tr[data-find]')], box = document.getElementById('find');
-        const look = word => { box.value = word; box.dispatchEvent(new Event('input')); };
-        look('store104');
+        const search = word => { box.value = word; box.dispatchEvent(new Event('input')); };
+        search('store104');
         const shown = rows(document).filter(row => row.offsetParent).map(row => row.cells[0].innerText);
-        look('');
+        search('');
         document.querySelectorAll('#stores thead button')[3].click();
         const bodies = [...document.querySelectorAll('#stores tbody')];
         const order = bodies.map(body => rows(body).map(row => +row.cells[4].dataset.v));
         document.title = JSON.stringify({shown, order});
     }</script>"""
-    (tmp_path / "month.html").write_text(month_page(**inputs()).replace("</body>", acts + "</body>"))
+    (tmp_path / "month.html").write_text(month_page(**inputs()).replace("</body>", script + "</body>"))
     # when
     run = subprocess.run(
         [CHROMIUM, *FLAGS, f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom", f"file://{tmp_path}/month.html"],
@@ -435,7 +443,7 @@ def test_the_table_sorts_and_finds(tmp_path):
         timeout=120,
         check=True,
     )
-    # then one row is shown, and each country's stores stand with the largest forecast first
-    found = json.loads(re.search(r"<title>(.*?)</title>", run.stdout)[1])
-    assert [name.split()[0] for name in found["shown"]] == ["STORE104"]
-    assert found["order"] and all(order == sorted(order, reverse=True) for order in found["order"])
+    # then one row is shown, and in each country the largest forecast comes first
+    result = json.loads(re.search(r"<title>(.*?)</title>", run.stdout)[1])
+    assert [name.split()[0] for name in result["shown"]] == ["STORE104"]
+    assert result["order"] and all(order == sorted(order, reverse=True) for order in result["order"])

@@ -1,4 +1,4 @@
-"The release, its Bento, and the proof over HTTP that it answers what was forecast."
+"The release and its Bento: what is in them, and the test over HTTP that the answers equal the forecast."
 
 import re
 import shutil
@@ -27,81 +27,87 @@ SERVING = "api_keys api_models app bento connections metrics online_store predic
 
 @pytest.fixture(scope="module")
 def packaged(tmp_path_factory):
-    "A real release and its real Bento, asked over HTTP: some ten seconds, once for this file."
+    "A real release and its real Bento, tested over HTTP: about ten seconds, once for this file."
     folder = tmp_path_factory.mktemp("products")
-    made, gives = make_products(folder), product_paths(folder)
-    gives.package.parent.mkdir()
-    summary = package(ROOT, made.forecast, made.verdict, made.online, gives)
-    return SimpleNamespace(folder=folder, made=made, gives=gives, summary=summary)
+    inputs, outputs = make_products(folder), product_paths(folder)
+    outputs.package.parent.mkdir()
+    summary = package(ROOT, inputs.forecast, inputs.verdict, inputs.online, outputs)
+    return SimpleNamespace(folder=folder, inputs=inputs, outputs=outputs, summary=summary)
 
 
-def test_package_says_what_it_made_and_leaves_nothing_else(packaged):
-    # given a package made from 30 stores' forecasts
-    gives, summary = packaged.gives, packaged.summary
-    # then every store was asked over HTTP, what is bad was refused, and no working folder is left
+def test_package_json_describes_the_products_and_nothing_else_is_left(packaged):
+    # given a package made from the forecasts of 30 stores
+    outputs, summary = packaged.outputs, packaged.summary
+    # then every store was asked for over HTTP, bad requests were refused, and no working folder is left
     assert summary["smoke"]["stores_equal"] == 30
     assert set(summary["smoke"]["refused"].values()) == {400, 404}
-    assert sorted(path.name for path in gives.package.parent.iterdir()) == [
+    assert sorted(path.name for path in outputs.package.parent.iterdir()) == [
         "bento",
         "challenger",
         "package.json",
         "release",
     ]
-    assert read_json(gives.package) == summary
-    assert summary["files"] == folder_hashes(gives.release)
-    assert summary["bento"] == {"tag": f"brewcast:{summary['release']}", "files": bento_hashes(gives.bento)}
-    assert summary["made_from"]["forecast.parquet"] == sha256(packaged.made.forecast)
-    assert str(ROOT) not in gives.package.read_text() + (gives.release / "release.json").read_text()
+    assert read_json(outputs.package) == summary
+    assert summary["files"] == folder_hashes(outputs.release)
+    assert summary["bento"] == {"tag": f"brewcast:{summary['release']}", "files": bento_hashes(outputs.bento)}
+    assert summary["made_from"]["forecast.parquet"] == sha256(packaged.inputs.forecast)
+    assert str(ROOT) not in outputs.package.read_text() + (outputs.release / "release.json").read_text()
 
 
-def test_the_bento_holds_the_release_and_only_what_it_imports(packaged):
-    # given the Bento; then its release is the release, and neither features nor training code is in it
+def test_the_bento_contains_the_release_and_only_the_code_that_it_imports(packaged):
+    # given the Bento, then it contains the release, and no code of features or training
     files = packaged.summary["bento"]["files"]
-    release = {name.removeprefix("src/release/"): h for name, h in files.items() if name.startswith("src/release/")}
-    assert release == {name: h for name, h in packaged.summary["files"].items() if name not in NOT_SERVED}
+    release = {
+        name.removeprefix("src/release/"): digest for name, digest in files.items() if name.startswith("src/release/")
+    }
+    assert release == {name: digest for name, digest in packaged.summary["files"].items() if name not in NOT_SERVED}
     code = {name.removeprefix("src/brewcast/") for name in files if name.startswith("src/brewcast/")}
-    packages = {f"{n}__init__.py" for n in ("", "common/", "serving/")}
+    packages = {f"{name}__init__.py" for name in ("", "common/", "serving/")}
     assert code == packages | {"common/ledger.py", "common/paths.py", "common/text.py"} | {
-        f"serving/{n}.py" for n in SERVING
+        f"serving/{name}.py" for name in SERVING
     }
 
 
-def test_whoever_runs_the_bento_may_read_it(packaged, tmp_path):
-    # given the modes that this shell gives a folder and a file
+def test_every_user_can_read_the_bento(packaged, tmp_path):
+    # given the modes of a new folder and a new file under the current umask
     (tmp_path / "folder").mkdir()
     (tmp_path / "file").touch()
     folder, file = ((tmp_path / name).stat().st_mode & 0o777 for name in ("folder", "file"))
-    # then what was made has them, too, and BentoML's entry point may be run besides
-    for made in (packaged.gives.bento, packaged.gives.release):
-        for path in [made, *made.rglob("*")]:
+    # then Bento and release have the same modes; BentoML's entry point may be executable, too
+    for product in (packaged.outputs.bento, packaged.outputs.release):
+        for path in [product, *product.rglob("*")]:
             mode = path.stat().st_mode & 0o777
             assert mode == folder if path.is_dir() else mode & ~0o111 == file, f"{mode:o} {path}"
 
 
 def test_two_packages_of_one_forecast_are_the_same_release(packaged, tmp_path):
     # given the same products again
-    requirements = (packaged.gives.release / "requirements.txt").read_text()
+    requirements = (packaged.outputs.release / "requirements.txt").read_text()
     (tmp_path / "release").mkdir()
     # when the release is written a second time
     again = write_release(
-        tmp_path / "release", packaged.made.table, packaged.made.online, packaged.made.forecast.parent, requirements
+        tmp_path / "release",
+        packaged.inputs.table,
+        packaged.inputs.online,
+        packaged.inputs.forecast.parent,
+        requirements,
     )
     # then it has the same name and the same bytes
     assert again["release"] == packaged.summary["release"]
     assert folder_hashes(tmp_path / "release") == packaged.summary["files"]
 
 
-def test_a_forecast_that_the_release_does_not_give_is_refused_and_the_old_package_is_gone_or_whole(packaged, tmp_path):
-    # given a finished package, and then a forecast that somebody changed in one store
+def test_a_forecast_that_the_model_does_not_give_is_refused_and_the_old_package_stays(packaged, tmp_path):
+    # given a finished package, and then a forecast with one changed store
     for name in ("package", "forecast", "evaluate"):
         shutil.copytree(packaged.folder / name, tmp_path / name)
-    table = packaged.made.table.assign(upper=packaged.made.table.upper * ([1.0] * 29 + [1.01]))
+    table = packaged.inputs.table.assign(upper=packaged.inputs.table.upper * ([1.0] * 29 + [1.01]))
     forecast = write_parquet(table, tmp_path / "forecast" / "forecast.parquet")
     before = folder_hashes(tmp_path / "package")
-    # when it is packaged, its golden rows refuse
+    # when it is packaged, then the check of the golden rows fails
     with pytest.raises(ValueError, match="STORE130 does not get its golden answer"):
-        package(ROOT, forecast, packaged.made.verdict, packaged.made.online, product_paths(tmp_path))
-    # then the old product is there, byte for byte
+        package(ROOT, forecast, packaged.inputs.verdict, packaged.inputs.online, product_paths(tmp_path))
+    # and the old products are unchanged, byte for byte
     after = {
         name: digest for name, digest in folder_hashes(tmp_path / "package").items() if not name.startswith("building")
     }
@@ -110,20 +116,20 @@ def test_a_forecast_that_the_release_does_not_give_is_refused_and_the_old_packag
 
 def test_online_rows_of_other_stores_are_refused(packaged, tmp_path):
     with pytest.raises(ValueError, match="the online rows are not those of forecast.parquet"):
-        write_release(tmp_path, packaged.made.table, packaged.made.online[1:], packaged.made.forecast.parent, "")
+        write_release(tmp_path, packaged.inputs.table, packaged.inputs.online[1:], packaged.inputs.forecast.parent, "")
 
 
 def test_an_online_store_without_a_feature_is_refused(packaged, tmp_path):
-    online = packaged.made.online.drop(columns="log_size")
+    online = packaged.inputs.online.drop(columns="log_size")
     with pytest.raises(ValueError, match="log_size"):
-        write_release(tmp_path, packaged.made.table, online, packaged.made.forecast.parent, "")
+        write_release(tmp_path, packaged.inputs.table, online, packaged.inputs.forecast.parent, "")
 
 
-def test_requirements_are_the_lock_s_with_hashes_and_nothing_of_training():
+def test_requirements_come_from_the_lock_with_hashes_and_without_training_packages():
     # given the project's settings and lock
     text = serve_requirements(ROOT)
     entries = [line for line in text.splitlines() if "==" in line]
-    # then each is pinned, each has hashes of its own, and what only training needs is not there
+    # then each package is pinned and has hashes, and packages that only training needs are absent
     assert all(line.endswith("\\") for line in entries)
     blocks = re.split(r"\n(?=[a-z0-9])", text.strip())
     assert len(blocks) == len(entries) and all("--hash=sha256:" in block for block in blocks)
@@ -133,27 +139,27 @@ def test_requirements_are_the_lock_s_with_hashes_and_nothing_of_training():
 
 
 @pytest.mark.parametrize("python", ["3.11.0", "3.11.2", "3.11.3", "3.12.0", "3.13.5"])
-def test_requirements_hold_for_every_supported_python_whoever_built_them(python):
+def test_requirements_are_complete_for_every_supported_python(python):
     # given the requirements as another Python reads them
-    there = LINUX_MARKERS | {"python_full_version": python, "python_version": python.rpartition(".")[0]}
+    environment = LINUX_MARKERS | {"python_full_version": python, "python_version": python.rpartition(".")[0]}
     entries = [Requirement(line.rstrip(" \\")) for line in serve_requirements(ROOT).splitlines() if "==" in line]
-    held = [entry for entry in entries if entry.marker is None or entry.marker.evaluate(there)]
-    names = {canonicalize_name(entry.name): entry for entry in held}
-    assert len(names) == len(held), "one version of each"
-    # then all that each of them needs there is among them, at a version that it takes, and no Windows package is
+    applicable = [entry for entry in entries if entry.marker is None or entry.marker.evaluate(environment)]
+    names = {canonicalize_name(entry.name): entry for entry in applicable}
+    assert len(names) == len(applicable), "one version of each"
+    # then all their dependencies are in the list, at an allowed version, and no Windows package is
     waiting = [*((name, "") for name in names), ("psycopg", "binary")]
     needed = [
         need
         for name, extra in waiting
         for need in map(Requirement, _requirements_of(name))
-        if need.marker is None or need.marker.evaluate(there | {"extra": extra})
+        if need.marker is None or need.marker.evaluate(environment | {"extra": extra})
     ]
-    lacking = [
+    missing = [
         str(need)
         for need in needed
         if canonicalize_name(need.name) not in names
         or not need.specifier.contains(str(names[canonicalize_name(need.name)].specifier).removeprefix("=="))
     ]
-    assert lacking == []
+    assert missing == []
     assert ("async-timeout" in names) == (python in ("3.11.0", "3.11.2"))
     assert "pywin32" not in names

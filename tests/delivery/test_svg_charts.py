@@ -1,4 +1,4 @@
-"Drawings for the pages: well-formed whatever the names, gaps where nothing is known, and nothing outside the picture."
+"Drawings of the pages: valid XML for every name, gaps for missing values, and nothing outside the picture."
 
 import math
 import xml.etree.ElementTree as ET
@@ -23,121 +23,126 @@ NEXT = pd.Timestamp("2026-01-01")
 ODD = "<b>\"Café\" & 'Co'</b>"
 
 
-def drawn(svg: Markup) -> ET.Element:
-    "The picture, read by a parser that forgives nothing; every number in it is one and lies within it."
+def parse_picture(svg: Markup) -> ET.Element:
+    "Parse the picture with a strict parser; check that every coordinate is a number inside the picture."
     assert isinstance(svg, Markup)  # a template does not escape it again
     picture = ET.fromstring(svg)
     _, _, width, height = map(float, picture.get("viewBox").split())
-    for each in picture.iter():
-        for name, most in {"x": width, "cx": width, "y": height, "cy": height}.items():
-            if each.get(name) is not None:
-                assert 0 <= float(each.get(name)) <= most, (name, each.attrib)
-        assert "nan" not in " ".join(each.attrib.values())
+    for element in picture.iter():
+        for name, largest in {"x": width, "cx": width, "y": height, "cy": height}.items():
+            if element.get(name) is not None:
+                assert 0 <= float(element.get(name)) <= largest, (name, element.attrib)
+        assert "nan" not in " ".join(element.attrib.values())
     assert picture.get("role") == "img" and picture.get("aria-label")
     return picture
 
 
 def of_class(picture: ET.Element, kind: str) -> list[ET.Element]:
-    return [each for each in picture.iter() if kind in (each.get("class") or "").split()]
+    return [element for element in picture.iter() if kind in (element.get("class") or "").split()]
 
 
 def texts(picture: ET.Element) -> list[str]:
-    return [each.text for each in picture.iter("text")]
+    return [element.text for element in picture.iter("text")]
 
 
 @pytest.mark.parametrize("top", [0.003, 0.07, 1, 3, 9.99, 10, 1234, 5e6])
 def test_ticks_are_round_begin_at_zero_and_reach_the_top(top):
-    marks = ticks(top)
-    steps = np.diff(marks)
+    tick_values = ticks(top)
+    steps = np.diff(tick_values)
     np.testing.assert_allclose(steps, steps[0])
-    assert marks[0] == 0 and marks[-1] >= top * (1 - 1e-9) and marks[-2] < top and 4 <= len(marks) <= 8
+    assert (
+        tick_values[0] == 0
+        and tick_values[-1] >= top * (1 - 1e-9)
+        and tick_values[-2] < top
+        and 4 <= len(tick_values) <= 8
+    )
     digits = steps[0] / 10 ** math.floor(math.log10(steps[0]) + 1e-9)
     assert min(abs(digits - n) for n in (1, 2, 2.5, 5)) < 1e-9
 
 
-def test_a_sparkline_has_a_gap_where_nothing_was_sold_and_says_its_range():
+def test_a_sparkline_has_a_gap_for_missing_months_and_describes_its_range():
     # given a store that was closed for two of six months
-    picture = drawn(sparkline([10, 12, math.nan, math.nan, 8, 11], 12, 10, 14))
-    # then its line begins twice, the forecast is a dot within a bar, and a screen reader is told
+    picture = parse_picture(sparkline([10, 12, math.nan, math.nan, 8, 11], 12, 10, 14))
+    # then its line begins twice, the forecast is a dot on a bar, and the label for screen readers has the range
     path = of_class(picture, "sl")[0].get("d")
     assert path.count("M") == 2 and path.count("L") == 2
     assert len(of_class(picture, "sd")) == len(of_class(picture, "sb")) == 1
     assert picture.get("aria-label") == "4 months between 8 and 12, forecast 12"
 
 
-def test_a_sparkline_of_a_store_without_past_or_interval_is_a_dot():
-    picture = drawn(sparkline([math.nan] * 3, 12, math.nan, math.nan))
+def test_a_sparkline_without_past_or_interval_is_a_dot():
+    picture = parse_picture(sparkline([math.nan] * 3, 12, math.nan, math.nan))
     assert len(of_class(picture, "sd")) == 1 and not of_class(picture, "sb")
     assert of_class(picture, "sl")[0].get("d") == "" and picture.get("aria-label") == "no month yet, forecast 12"
 
 
 def test_higher_is_more_in_every_drawing():
-    # given months that rise, and stores that cover ever more
+    # given rising sales, and rising coverage
     rising = np.linspace(100, 200, 24)
-    spark = of_class(drawn(sparkline(list(rising), 210, 190, 230)), "sl")[0].get("d")
+    spark = of_class(parse_picture(sparkline(list(rising), 210, 190, 230)), "sl")[0].get("d")
     heights = [float(point.split()[1]) for point in spark[1:].split("L")]
     assert heights == sorted(heights, reverse=True) and len(set(heights)) > 10
-    # then bars grow taller by as much, and dots rise
+    # then bars grow in proportion, and dots rise
     bars = [
         float(bar.get("height"))
-        for bar in of_class(drawn(total_chart(pd.Series(rising, MONTHS), NEXT, 300, 900)), "bar")
+        for bar in of_class(parse_picture(total_chart(pd.Series(rising, MONTHS), NEXT, 300, 900)), "bar")
     ]
     assert bars[-1] / bars[0] == pytest.approx(3, rel=0.01) and bars == sorted(bars)
-    dots = of_class(drawn(coverage_chart(pd.Series(np.linspace(0.5, 1, 24), MONTHS), 0.8, 900)), "dot")
-    places = [float(dot.get("cy")) for dot in dots]
-    assert places == sorted(places, reverse=True) and len(places) == 24
+    dots = of_class(parse_picture(coverage_chart(pd.Series(np.linspace(0.5, 1, 24), MONTHS), 0.8, 900)), "dot")
+    heights = [float(dot.get("cy")) for dot in dots]
+    assert heights == sorted(heights, reverse=True) and len(heights) == 24
 
 
 @pytest.mark.parametrize("width", [350, 900])
-def test_a_total_marks_the_forecast_and_the_same_months_before(width):
-    # given two years, an older month that has no place, and a forecast of January
+def test_a_total_marks_the_forecast_and_the_same_month_of_earlier_years(width):
+    # given more than two years, and a forecast of January
     sold = pd.Series(1000.0, pd.date_range("2023-06-01", periods=31, freq="MS"))
-    picture = drawn(total_chart(sold, NEXT, 1250, width))
-    # then 24 months and the forecast are bars, the two Januaries before it darker
+    picture = parse_picture(total_chart(sold, NEXT, 1250, width))
+    # then the last 24 months and the forecast are bars, and the two earlier Januaries are darker
     assert len(of_class(picture, "bar")) == 25
     assert len(of_class(picture, "same")) == 2 and len(list(picture.iter("rect"))) == 25
     assert "1,250" in texts(picture) and "January 2024; January 2026 is forecast at 1,250" in picture.get("aria-label")
 
 
-def test_a_month_that_gave_back_more_than_it_sold_is_no_bar_and_nothing_sold_is_still_a_picture():
+def test_a_month_with_negative_sales_has_no_bar_and_no_sales_at_all_is_still_a_picture():
     sold = pd.Series([-50.0, 0.0, 100.0], MONTHS[-3:])
-    bars = of_class(drawn(total_chart(sold, NEXT, 90, 600)), "bar")
+    bars = of_class(parse_picture(total_chart(sold, NEXT, 90, 600)), "bar")
     assert [float(bar.get("height")) > 0 for bar in bars] == [False, False, True, True]
-    assert len(of_class(drawn(total_chart(sold * 0, NEXT, 0, 600)), "bar")) == 4
+    assert len(of_class(parse_picture(total_chart(sold * 0, NEXT, 0, 600)), "bar")) == 4
 
 
 @pytest.mark.parametrize("width", [350, 900])
-def test_lines_end_in_their_names_which_never_lie_on_each_other_and_are_never_markup(width):
-    # given three lines that end in the same place, one with a gap, and a name that is markup
+def test_line_labels_never_overlap_and_are_never_markup(width):
+    # given three lines with the same end, one with a gap, and a name that is markup
     lines = pd.DataFrame({"seasonal": 0.08, "last_month": 0.08, "candidate": 0.08}, MONTHS)
     lines.loc[MONTHS[5], "last_month"] = math.nan
-    picture = drawn(line_chart(lines, {"candidate": ODD}, "candidate", ODD, width))
-    # then each has a label of its own, and only the one that counts has dots
+    picture = parse_picture(line_chart(lines, {"candidate": ODD}, "candidate", ODD, width))
+    # then each has its own label, and only the highlighted one has dots
     ends = of_class(picture, "end")
-    places = sorted(float(end.get("y")) for end in ends)
-    assert len(ends) == 3 and min(np.diff(places)) >= 15.9
+    positions = sorted(float(end.get("y")) for end in ends)
+    assert len(ends) == 3 and min(np.diff(positions)) >= 15.9
     assert len(of_class(picture, "dot")) == 24 and picture.get("aria-label") == ODD
     points = {line.get("class").split()[1]: line.get("points").count(",") for line in picture.iter("polyline")}
     assert points == {"seasonal": 24, "last-month": 23, "strong": 24}
-    assert (ODD in texts(picture)) == (width > 500)  # where there is room
+    assert (ODD in texts(picture)) == (width > 500)  # a narrow chart has no room for it
 
 
 def test_a_text_in_a_chart_is_never_markup():
     assert ET.fromstring(chart_text(1, 2, ODD, ODD)).text == ODD
 
 
-def test_what_intervals_promise_is_a_line_at_that_height():
-    picture = drawn(coverage_chart(pd.Series([0.5, 0.8, 1.0], MONTHS[:3]), 0.8, 900))
-    promised = float(of_class(picture, "floor")[0].get("d").split()[1].split("H")[0])
+def test_the_nominal_coverage_is_a_line_at_its_height():
+    picture = parse_picture(coverage_chart(pd.Series([0.5, 0.8, 1.0], MONTHS[:3]), 0.8, 900))
+    nominal = float(of_class(picture, "floor")[0].get("d").split()[1].split("H")[0])
     below, on, above = (float(dot.get("cy")) for dot in of_class(picture, "dot"))
-    assert below > promised > above and on == pytest.approx(promised, abs=0.1)
-    assert "promised 80%" in texts(picture) and "76.7% on average, promised 80%" in picture.get("aria-label")
+    assert below > nominal > above and on == pytest.approx(nominal, abs=0.1)
+    assert "nominal 80%" in texts(picture) and "76.7% on average, nominal coverage 80%" in picture.get("aria-label")
 
 
-def test_a_bias_beyond_the_edge_stops_there_and_one_without_an_interval_has_no_bar():
-    picture = drawn(whisker(0.9, 0.1, math.inf, 0.2, is_highlighted=True))
+def test_a_bias_beyond_the_scale_is_drawn_at_the_edge_and_one_without_an_interval_has_no_bar():
+    picture = parse_picture(whisker(0.9, 0.1, math.inf, 0.2, is_highlighted=True))
     assert not of_class(picture, "sb") and float(of_class(picture, "dot")[0].get("cx")) == 150 - 6
-    picture = drawn(whisker(-0.05, -0.9, 0.02, 0.2, is_highlighted=False))
+    picture = parse_picture(whisker(-0.05, -0.9, 0.02, 0.2, is_highlighted=False))
     (bar,) = of_class(picture, "sb")
     assert bar.get("d").startswith("M6.0 ") and picture.get("aria-label") == "bias −5.0%, between −90.0% and +2.0%"
     assert len(of_class(picture, "sg")) == 1 and not of_class(picture, "dot")
@@ -145,25 +150,25 @@ def test_a_bias_beyond_the_edge_stops_there_and_one_without_an_interval_has_no_b
 
 @pytest.mark.parametrize("width", [350, 1020])
 @pytest.mark.parametrize("target", pd.date_range("2025-01-01", periods=12, freq="MS"), ids=lambda month: f"{month:%B}")
-def test_each_month_is_named_under_its_own_bar_and_the_forecast_s_always(target, width):
-    # given any month of the year that is forecast, from a history of two years, or of five months
+def test_each_month_label_is_under_its_own_bar_and_the_forecast_always_has_one(target, width):
+    # given a forecast of any month of the year, after more than two years or after five months
     for count in (30, 5):
         months = pd.date_range(end=target - pd.DateOffset(months=1), periods=count, freq="MS")
-        picture = drawn(total_chart(pd.Series(1000.0, months), target, 1250, width))
+        picture = parse_picture(total_chart(pd.Series(1000.0, months), target, 1250, width))
         bars = [(float(bar.get("x")), float(bar.get("x")) + float(bar.get("width"))) for bar in picture.iter("rect")]
-        shown = dict(zip([*months[-24:], target], bars, strict=True))
-        low = max(float(text.get("y")) for text in picture.iter("text"))
-        labels = [text for text in picture.iter("text") if float(text.get("y")) == low]
-        # then a label begins, or the last one ends, at the bar of the month that it names
+        bar_by_month = dict(zip([*months[-24:], target], bars, strict=True))
+        lowest = max(float(text.get("y")) for text in picture.iter("text"))
+        labels = [text for text in picture.iter("text") if float(text.get("y")) == lowest]
+        # then each label begins at the bar of its month; the last label ends at its bar
         for text in labels:
-            left, right = shown[pd.Timestamp(text.text)]
+            left, right = bar_by_month[pd.Timestamp(text.text)]
             edge = left if text.get("text-anchor") == "start" else right
             assert abs(float(text.get("x")) - edge) < right - left, text.text
         assert pd.Timestamp(labels[-1].text) == target
-        # and no two lie on each other
-        ends = [(x, x + 58) if a == "start" else (x - 58, x) for x, a in placed(labels)]
-        assert all(one[1] <= other[0] for one, other in zip(ends, ends[1:], strict=False)), [t.text for t in labels]
+        # and no two labels overlap
+        spans = [(x, x + 58) if anchor == "start" else (x - 58, x) for x, anchor in label_positions(labels)]
+        assert all(one[1] <= other[0] for one, other in zip(spans, spans[1:], strict=False)), texts(picture)
 
 
-def placed(labels: list[ET.Element]) -> list[tuple[float, str]]:
+def label_positions(labels: list[ET.Element]) -> list[tuple[float, str]]:
     return [(float(text.get("x")), text.get("text-anchor")) for text in labels]

@@ -42,7 +42,7 @@ def test_scores_by_hand():
     assert interval_error(rows, 0.8) == pytest.approx((30 + 20 + 40 + 10 * 10) / 150)
 
 
-def test_a_row_without_an_outcome_judges_nobody():
+def test_rows_without_an_outcome_are_not_scored():
     rows = pd.DataFrame({"model": "m", "series_id": ["A", "A", "B"], "actual": [100.0, np.nan, 50.0]})
     rows = rows.assign(forecast=[80.0, 999.0, 60.0], lower=[70.0, 1.0, 55.0], upper=[110.0, 2.0, 70.0])
     known, naive = rows.dropna(), pd.Series({"A": 250.0, "B": 400.0})
@@ -53,24 +53,26 @@ def test_a_row_without_an_outcome_judges_nobody():
     )
 
 
-def test_a_replay_sees_nothing_of_what_comes_later():
+def test_a_replay_uses_no_later_data():
     rows, recipe = make_rows(), {"name": "forest", "params": {"n_estimators": 10, "weight": 1.0}}
     cutoffs = judged_cutoffs(rows, 6)
-    told = replay_recipe(recipe, rows, cutoffs[:3])
+    forecasts = replay_recipe(recipe, rows, cutoffs[:3])
     changed = rows.assign(actual=rows.actual.mask(rows.month > cutoffs[2], 9999.0))
     pd.testing.assert_frame_equal(
-        told.drop(columns="actual"), replay_recipe(recipe, changed, cutoffs[:3]).drop(columns="actual")
+        forecasts.drop(columns="actual"), replay_recipe(recipe, changed, cutoffs[:3]).drop(columns="actual")
     )
-    # and it does see the outcomes that were in at the cutoff
-    moved = rows.assign(actual=rows.actual.mask(rows.month <= cutoffs[0], 350.0))
-    assert not np.allclose(told.forecast, replay_recipe(recipe, moved, cutoffs[:3]).forecast)
+    # and it uses the outcomes that were known at the cutoff
+    changed_past = rows.assign(actual=rows.actual.mask(rows.month <= cutoffs[0], 350.0))
+    assert not np.allclose(forecasts.forecast, replay_recipe(recipe, changed_past, cutoffs[:3]).forecast)
 
 
 def test_choices_are_made_before_the_judged_cutoffs():
     rows = make_rows()
     judged = judged_cutoffs(rows, 12)
     assert len(judged) == 12 and max(earlier_cutoffs(rows, judged)) < min(judged)
-    assert len(judged_cutoffs(rows[rows.month < "2022-06-01"], 12)) == 3  # few: one is left to choose on
+    assert (
+        len(judged_cutoffs(rows[rows.month < "2022-06-01"], 12)) == 3
+    )  # few cutoffs: one is left for choosing settings
     seasoned = rows.assign(has_own_season=(rows.month >= "2022-06-01").astype(int))
     assert min(earlier_cutoffs(seasoned, judged)) == pd.Timestamp("2022-05-31")
 
@@ -78,23 +80,23 @@ def test_choices_are_made_before_the_judged_cutoffs():
 def test_the_first_champion_is_the_best_baseline_of_the_earlier_cutoffs():
     rows = make_rows()
     judged = judged_cutoffs(rows, 12)
-    lured = rows.assign(rate_last=np.where(rows.cutoff.isin(judged), rows.actual / 30, 1.0), has_own_season=1)
-    assert best_baseline(lured, earlier_cutoffs(lured, judged))["name"] == "mean_of_3"
-    # and the seasonal one where too few cutoffs knew seasons: no other would last a year
+    last_month_best = rows.assign(rate_last=np.where(rows.cutoff.isin(judged), rows.actual / 30, 1.0), has_own_season=1)
+    assert best_baseline(last_month_best, earlier_cutoffs(last_month_best, judged))["name"] == "mean_of_3"
+    # and it is the seasonal one where too few cutoffs have seasons: another would not be good for a year
     assert best_baseline(rows, [])["name"] == "seasonal"
-    young = lured.assign(has_own_season=(rows.month >= judged[0] - pd.DateOffset(months=1)).astype(int))
-    assert best_baseline(young, earlier_cutoffs(young, judged))["name"] == "seasonal"
+    few_seasons = last_month_best.assign(has_own_season=(rows.month >= judged[0] - pd.DateOffset(months=1)).astype(int))
+    assert best_baseline(few_seasons, earlier_cutoffs(few_seasons, judged))["name"] == "seasonal"
 
 
-def test_what_has_no_outcome_judges_nobody_once_its_month_is_in():
-    # given a store without an outcome in a month that is in, and a month that is not in yet
+def test_a_store_without_an_outcome_is_not_forecast_once_its_month_is_complete():
+    # given a store without an outcome in a complete month, and a month without outcomes yet
     rows = make_rows()
     last, before = sorted(rows.cutoff.unique())[-1], sorted(rows.cutoff.unique())[-2]
-    left_out = (rows.cutoff == before) & (rows.series_id == "S2")
-    rows = rows.assign(actual=rows.actual.mask(left_out | (rows.cutoff == last)))
-    told = replay_recipe({"name": "seasonal", "params": {}}, rows, [before, last])
-    # then that store is not asked in the first, and all are in the other
-    assert sorted(told.series_id[told.cutoff == before]) == ["S0", "S1", "S3", "S4"]
-    assert len(told[told.cutoff == last]) == 5 and np.isfinite(
-        wape_error(*[told[told.cutoff == before][n] for n in ("actual", "forecast")])
-    )
+    is_gap = (rows.cutoff == before) & (rows.series_id == "S2")
+    rows = rows.assign(actual=rows.actual.mask(is_gap | (rows.cutoff == last)))
+    forecasts = replay_recipe({"name": "seasonal", "params": {}}, rows, [before, last])
+    # then the complete month has no forecast of that store, and the other month has all forecasts
+    complete = forecasts[forecasts.cutoff == before]
+    assert sorted(complete.series_id) == ["S0", "S1", "S3", "S4"]
+    assert len(forecasts[forecasts.cutoff == last]) == 5
+    assert np.isfinite(wape_error(complete.actual, complete.forecast))

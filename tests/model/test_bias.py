@@ -1,4 +1,4 @@
-"A group is called biased when it is, and ten stores with bad luck are not."
+"A biased group is named, and ten stores that deviate by chance are not."
 
 import numpy as np
 import pandas as pd
@@ -10,15 +10,15 @@ BY = ["country", "city", "size", "age"]
 
 
 def judged(
-    seed: int, stores: int = 40, months: int = 12, luck: float = 0.03, shock: float = 0.05, planted: float = 0.0
+    seed: int, stores: int = 40, months: int = 12, deviation: float = 0.03, shock: float = 0.05, planted: float = 0.0
 ):
-    "Stores that keep their luck for a year, months that all share, and 10 stores of Canada with a bias planted."
+    "Stores with a deviation that lasts a year, shocks that all stores share, and 10 stores of Canada with a planted bias."
     rng, n = np.random.default_rng(seed), stores * months
     store, month = np.repeat(np.arange(stores), months), np.tile(np.arange(months), stores)
     canada, size = np.arange(stores) < stores // 4, np.exp(rng.normal(8, 0.6, stores))
     forecast = size[store] * (1 + 0.2 * np.sin(month))
-    kept = rng.normal(0, luck, stores) * np.exp(-0.3 * (np.log(size) - 8))  # small stores have more of it
-    actual = forecast * np.exp(kept[store] + rng.normal(0, shock, months)[month] + rng.normal(0, 0.08, n))
+    own = rng.normal(0, deviation, stores) * np.exp(-0.3 * (np.log(size) - 8))  # small stores deviate more
+    actual = forecast * np.exp(own[store] + rng.normal(0, shock, months)[month] + rng.normal(0, 0.08, n))
     opened = np.where(rng.random(stores) < 0.15, rng.integers(1, max(months - 1, 2), stores), 0)
     rows = pd.DataFrame({"series_id": store, "cutoff": month, "actual": actual})
     rows["forecast"] = forecast * np.where(canada, 1 + planted, 1.0)[store]
@@ -29,46 +29,46 @@ def judged(
     return rows[month >= opened[store]]
 
 
-@pytest.mark.parametrize("luck", [0.0, 0.03, 0.1])
-def test_luck_that_stores_keep_is_called_bias_in_one_year_of_twenty_at_most(luck):
-    # given 60 years without any group's bias, with a luck that each store keeps through its year
-    called = [bias_table(judged(seed, luck=luck), BY).called.any() for seed in range(60)]
-    # then 5 % at most of them name any group at all; 7 of 60 would be a rate of 5 % once in 40
+@pytest.mark.parametrize("deviation", [0.0, 0.03, 0.1])
+def test_lasting_deviations_of_stores_are_called_bias_in_one_year_of_twenty_at_most(deviation):
+    # given 60 years without a biased group, in which each store has a deviation that lasts its year
+    called = [bias_table(judged(seed, deviation=deviation), BY).called.any() for seed in range(60)]
+    # then at most 5 % of the years name a group; with a rate of 5 %, more than 7 of 60 would come once in 40
     assert sum(called) <= 7
 
 
-def test_counting_rows_would_call_luck_a_bias():
-    # given the same luck, and a t-test that takes each row for a piece of evidence of its own
-    wrong = 0
+def test_a_t_test_over_rows_would_call_chance_a_bias():
+    # given the same deviations, and a t-test that takes each row as an independent observation
+    false_calls = 0
     for seed in range(60):
-        rows = judged(seed, luck=0.1)
+        rows = judged(seed, deviation=0.1)
         ratio = rows.forecast / rows.actual - 1
-        apart = [ratio[rows.country == group] for group in ("Canada", "USA")]
-        error = np.sqrt(sum(part.var() / len(part) for part in apart))
-        wrong += abs(apart[0].mean() - apart[1].mean()) / error > 1.96
-    # then far more than one in twenty are called, for a single comparison
-    assert wrong > 15
+        parts = [ratio[rows.country == group] for group in ("Canada", "USA")]
+        error = np.sqrt(sum(part.var() / len(part) for part in parts))
+        false_calls += abs(parts[0].mean() - parts[1].mean()) / error > 1.96
+    # then far more than one in twenty comparisons call a bias
+    assert false_calls > 15
 
 
 def test_a_tenth_too_much_for_ten_stores_of_one_country_is_found():
-    found = [bias_table(judged(seed, planted=0.1), BY) for seed in range(20)]
-    named = [set(table.group[table.called]) for table in found]
+    tables = [bias_table(judged(seed, planted=0.1), BY) for seed in range(20)]
+    named = [set(table.group[table.called]) for table in tables]
     assert sum("Canada" in groups for groups in named) >= 17
-    # and the others, which look too low beside it, are not named for that
+    # and the other groups, which look too low beside it, are not named
     assert sum(bool(groups - {"Canada"}) for groups in named) <= 2
-    table = found[0].set_index("group")
+    table = tables[0].set_index("group")
     assert table.apart_low["Canada"] < 0.1 < table.apart_high["Canada"]
-    text = bias_text(found[0])
-    assert "Canada (country) is forecast" in text and "too high" in text and "USA" not in text
+    text = bias_text(tables[0])
+    assert "forecasts of Canada (country) are" in text and "too high" in text and "USA" not in text
 
 
 def test_intervals_hold_the_true_bias():
-    # given a bias of 10 %, and what remains of it when stores' and months' luck is large
-    held = []
+    # given a bias of 10 %, and large deviations of stores and months
+    is_inside = []
     for seed in range(60):
-        table = bias_table(judged(seed, planted=0.1, luck=0.06), ["country"]).set_index("group")
-        held.append(table.apart_low["Canada"] < 0.1 < table.apart_high["Canada"])
-    assert np.mean(held) >= 0.9
+        table = bias_table(judged(seed, planted=0.1, deviation=0.06), ["country"]).set_index("group")
+        is_inside.append(table.apart_low["Canada"] < 0.1 < table.apart_high["Canada"])
+    assert np.mean(is_inside) >= 0.9
 
 
 def test_figures_by_hand():
@@ -76,20 +76,20 @@ def test_figures_by_hand():
     rows = rows.assign(actual=[100.0, 100, 50, 50], forecast=[110.0, 100, 50, 40])
     table = bias_table(rows, ["place"]).set_index("group")
     assert table.wape.tolist() == pytest.approx([0.05, 0.1]) and table.bias.tolist() == pytest.approx([0.05, -0.1])
-    # two stores say nothing of how stores differ: no interval, and nobody is called
+    # two stores do not show how much stores differ: no interval, and no group is named
     assert table.bias_low.isna().all() and not table.called.any()
 
 
 def test_one_bad_month_of_a_country_is_no_bias():
-    # given a strike in one country in one month, which all of its stores share
-    rows = judged(1, luck=0.01)
+    # given a strike in one country in one month, in all of its stores
+    rows = judged(1, deviation=0.01)
     struck = rows.assign(actual=rows.actual * np.where((rows.country == "Canada") & (rows.cutoff == 5), 0.4, 1.0))
     table = bias_table(struck, ["country"]).set_index("group")
     assert table.apart["Canada"] > 0.02 and not table.called["Canada"]
 
 
-@pytest.mark.parametrize("keep", ["one month", "one store", "one group", "nothing", "no sales"])
-def test_too_little_is_said_without_a_judgement(keep):
+@pytest.mark.parametrize("rows_left", ["one month", "one store", "one group", "nothing", "no sales"])
+def test_with_too_little_data_no_group_is_named(rows_left):
     rows = judged(0, planted=0.5)
     rows = {
         "one month": rows[rows.cutoff == 0],
@@ -97,9 +97,9 @@ def test_too_little_is_said_without_a_judgement(keep):
         "one group": rows[rows.country == "USA"],
         "nothing": rows.head(0),
         "no sales": rows.assign(actual=0.0),
-    }[keep]
+    }[rows_left]
     table = bias_table(rows, ["country"])
-    assert not table.called.any() and bias_text(table) == "no group is biased beyond luck"
+    assert not table.called.any() and bias_text(table) == "no group is significantly biased"
 
 
 def test_the_order_of_rows_does_not_matter():

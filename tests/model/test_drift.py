@@ -1,4 +1,4 @@
-"The control chart keeps its rate of false alarms, sees what has changed, and looks at nothing later."
+"The control chart keeps its rate of false alarms, detects changes, and uses no later data."
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -21,7 +21,7 @@ N = 12  # months of reference
 
 
 def errors(seed, months=40, shift=None, at=24, draw=None):
-    "Months of errors as a sound forecast makes them; from `at` on, each error is moved by `shift`."
+    "Monthly errors of a sound forecast; from month `at` on, `shift` is added to each error."
     generator = np.random.default_rng(seed)
     error = (draw or generator.normal)(size=months) * 0.03
     error[at:] += 0 if shift is None else shift
@@ -31,9 +31,9 @@ def errors(seed, months=40, shift=None, at=24, draw=None):
     return pd.DataFrame({"month": dates, "bias": np.expm1(error), "wape": wape})
 
 
-def alarms(table, **given):
-    watched = control_chart(table[N:], table[:N], **given)
-    return watched[watched.alarm != ""].reset_index(drop=True)
+def alarms(table):
+    chart = control_chart(table[N:], table[:N])
+    return chart[chart.alarm != ""].reset_index(drop=True)
 
 
 @pytest.mark.parametrize("n_reference", [6, 12, 24])
@@ -50,74 +50,74 @@ def test_the_stated_rate_of_false_alarms_holds(n_reference):
 
 
 @pytest.mark.parametrize(("shift", "kind"), [(0.15, "too_high"), (-0.15, "too_low")])
-def test_a_level_shift_is_seen_within_three_months(shift, kind):
+def test_a_level_shift_is_detected_within_three_months(shift, kind):
     for seed in range(10):
-        found = alarms(errors(seed, shift=shift))
-        early = found[found.month.between("2022-01-01", "2022-03-01")]
+        shifted = alarms(errors(seed, shift=shift))
+        early = shifted[shifted.month.between("2022-01-01", "2022-03-01")]
         assert kind in ", ".join(early.alarm) and early.since.min() >= pd.Timestamp("2021-11-01")
 
 
-def test_errors_that_grow_to_both_sides_are_seen():
+def test_errors_that_grow_to_both_sides_are_detected():
     # given a season that has changed: too much in one month, too little in the next
     both = np.tile([0.12, -0.12], 8)
     for seed in range(10):
-        found = alarms(errors(seed, shift=both))
-        assert found.month.between("2022-01-01", "2022-06-01").any() and found.alarm.str.contains("too_").all()
+        wrong = alarms(errors(seed, shift=both))
+        assert wrong.month.between("2022-01-01", "2022-06-01").any() and wrong.alarm.str.contains("too_").all()
     # and stores that gain what others lose: the sum is right, each is wrong
-    apart = errors(0)
-    found = alarms(apart.assign(wape=apart.wape.where(apart.month < "2022-01-01", apart.wape * 2)))
-    assert found.alarm[0] == "too_large" and found.month[0] <= pd.Timestamp("2022-03-01")
+    table = errors(0)
+    larger = alarms(table.assign(wape=table.wape.where(table.month < "2022-01-01", table.wape * 2)))
+    assert larger.alarm[0] == "too_large" and larger.month[0] <= pd.Timestamp("2022-03-01")
 
 
-def test_a_month_that_is_not_trusted_is_no_drift():
+def test_an_untrusted_month_is_no_drift():
     # given one month whose data was broken
     table = errors(3)
     broken = table.month == "2022-03-01"
     table = table.assign(bias=table.bias.mask(broken, -0.6), wape=table.wape.mask(broken, 0.7))
     assert list(alarms(table).month) == [pd.Timestamp("2022-03-01")]
-    # when it is left out
-    watched = control_chart(table[N:], table[:N], excluded_months=(pd.Timestamp("2022-03-01"),))
-    # then the chart is what it would be if there were no such month
-    pd.testing.assert_frame_equal(watched, control_chart(table[~broken][N:], table[:N]))
-    assert set(watched.alarm) == {""} and len(watched) == 27
+    # when it is excluded
+    chart = control_chart(table[N:], table[:N], excluded_months=(pd.Timestamp("2022-03-01"),))
+    # then the chart is the same as without that month
+    pd.testing.assert_frame_equal(chart, control_chart(table[~broken][N:], table[:N]))
+    assert set(chart.alarm) == {""} and len(chart) == 27
 
 
-def test_the_chart_begins_again_after_an_alarm_and_does_not_learn_the_drift():
+def test_the_chart_starts_again_after_an_alarm_and_does_not_learn_the_drift():
     table = errors(4, shift=np.where(np.arange(16) < 2, 0.2, 0.0))
-    watched = control_chart(table[N:], table[:N]).set_index("month")
-    assert list(watched.index[watched.alarm != ""]) == [pd.Timestamp("2022-01-01"), pd.Timestamp("2022-02-01")]
-    assert watched.too_high["2022-03-01":"2022-06-01"].max() < 1
-    # what is usual stays what it was
+    chart = control_chart(table[N:], table[:N]).set_index("month")
+    assert list(chart.index[chart.alarm != ""]) == [pd.Timestamp("2022-01-01"), pd.Timestamp("2022-02-01")]
+    assert chart.too_high["2022-03-01":"2022-06-01"].max() < 1
+    # the usual WAPE stays the same
     calm = control_chart(errors(4)[N:], errors(4)[:N]).set_index("month")
-    assert watched.usual_wape.iloc[-1] == pytest.approx(calm.usual_wape.iloc[-1], rel=0.1)
+    assert chart.usual_wape.iloc[-1] == pytest.approx(calm.usual_wape.iloc[-1], rel=0.1)
 
 
-def test_nothing_later_is_looked_at():
+def test_the_chart_uses_no_later_data():
     table = errors(5, shift=0.1)
     whole = control_chart(table[N:], table[:N])
     for n in (14, 24, 27, 33):
         pd.testing.assert_frame_equal(control_chart(table[N:n], table[:N]), whole[: n - N])
-    # nor is the order of rows, nor what the reference says of months that served
+    # nor do the order of rows and reference months that also served matter
     pd.testing.assert_frame_equal(control_chart(table[N:].sample(frac=1, random_state=0), table), whole)
 
 
-def test_not_yet():
+def test_with_too_few_months_there_is_no_alarm():
     table = errors(2, shift=0.5, at=N)
     nothing = control_chart(table[:0], table)
-    assert len(nothing) == 0 and chart_sentence(nothing).startswith("not yet: 0 month(s)")
-    two = control_chart(table[N : N + 2], table[:N])  # far off, but three months have to have served
-    assert set(two.alarm) == {""} and chart_sentence(two).startswith("not yet: 2 month(s)")
+    assert len(nothing) == 0 and chart_sentence(nothing).startswith("not yet: 0 served months")
+    two = control_chart(table[N : N + 2], table[:N])  # far off, but an alarm needs three months of service
+    assert set(two.alarm) == {""} and chart_sentence(two).startswith("not yet: 2 served months")
     assert "too_high" in control_chart(table[N : N + 3], table[:N]).alarm.iloc[-1]
     few = control_chart(
         table[N : N + 5], table[N - MIN_REFERENCE_MONTHS + 1 : N]
-    )  # a reference that is one month too short
+    )  # the reference is one month too short
     assert few.z_error.isna().tolist() == [True] * 4 + [False]
     without = control_chart(table[N : N + 4].assign(bias=np.nan), table[:N])
     assert len(without) == 0
 
 
 @pytest.mark.parametrize("rate", [0, -1, 5])
-def test_a_rate_that_is_none_is_refused(rate):
+def test_an_invalid_rate_is_refused(rate):
     with pytest.raises(ValueError, match="false_alarms_a_year"):
         control_limit(rate)
 
@@ -128,13 +128,13 @@ def test_the_limit_is_the_same_each_time():
     assert control_limit(0.1) == first and control_limit(0.05) > first > control_limit(0.5)
 
 
-def test_scores_are_finite_whatever_comes():
+def test_scores_are_always_finite():
     assert np.isfinite(z_score(np.array([0.0, 1e6]), 6, 0.0, 0.0)).all()
     flat = errors(0).assign(bias=0.0, wape=0.0)
     assert set(alarms(flat).alarm) == set() and np.isfinite(control_chart(flat[N:], flat[:N]).z_error).all()
 
 
-def test_the_baselines_errors_are_those_of_what_was_first_known():
+def test_the_baselines_errors_use_the_first_version_of_each_row():
     # given two cutoffs of two stores, one of them corrected later
     cutoff = pd.to_datetime(["2024-01-31", "2024-02-29"] * 2)
     keys = pd.DataFrame({"series_id": ["A", "A", "B", "B"], "event_timestamp": cutoff.tz_localize("UTC")})
@@ -145,13 +145,13 @@ def test_the_baselines_errors_are_those_of_what_was_first_known():
         {"series_id": ["A", "A", "B", "B"], "cutoff": cutoff, "actual": [100.0, 100.0, 250.0, 200.0]}
     )
     outcomes = outcomes.assign(month=cutoff + pd.Timedelta(days=1))
-    # when they are replayed
-    found = baseline_errors(pd.concat([later, history]), ahead, outcomes)
-    # then by hand
-    assert found.month.tolist() == [pd.Timestamp("2024-02-01"), pd.Timestamp("2024-03-01")]
-    assert found.bias.tolist() == pytest.approx([-50 / 350, 30 / 300])
-    assert found.wape.tolist() == pytest.approx([50 / 350, 30 / 300]) and found.n.tolist() == [2, 2]
-    # and months without seasons are none
+    # when the baseline is replayed
+    replayed = baseline_errors(pd.concat([later, history]), ahead, outcomes)
+    # then its errors are those computed by hand
+    assert replayed.month.tolist() == [pd.Timestamp("2024-02-01"), pd.Timestamp("2024-03-01")]
+    assert replayed.bias.tolist() == pytest.approx([-50 / 350, 30 / 300])
+    assert replayed.wape.tolist() == pytest.approx([50 / 350, 30 / 300]) and replayed.n.tolist() == [2, 2]
+    # and months without seasons are left out
     assert len(baseline_errors(history.assign(has_own_season=0), ahead, outcomes)) == 0
 
 
@@ -167,7 +167,7 @@ def test_the_reference_is_the_first_replay_that_is_long_enough():
     records = [{"replayed": promoted[:3]}, {}, {"replayed": None}, {"replayed": refused}, {"replayed": promoted}]
     assert set(reference_errors(records, baseline).bias) == {0.02}
     assert reference_errors(records[:3], baseline).equals(baseline)
-    # months in which nobody knew a season say nothing
+    # months without seasons are left out
     assert len(reference_errors(records, baseline[2:])) == MIN_REFERENCE_MONTHS
     assert reference_errors(records, baseline[3:]).equals(baseline[3:])
 
@@ -180,8 +180,8 @@ def test_the_picture_shows_every_month():
     plt.close(figure)
 
 
-def test_where_no_store_has_a_season_yet_there_is_no_reference_and_no_chart():
-    # given two months of one young store
+def test_without_seasons_there_is_no_reference_and_no_chart():
+    # given two months of one new store
     event = pd.date_range("2024-01-31", periods=2, freq="ME", tz="UTC")
     history = pd.DataFrame({"series_id": "S1", "event_timestamp": event, "created": event, "rate_seasonal": 1.0})
     history["has_own_season"] = 0
@@ -192,7 +192,7 @@ def test_where_no_store_has_a_season_yet_there_is_no_reference_and_no_chart():
     )
     baseline = baseline_errors(history, ahead, outcomes)
     assert baseline.empty
-    # then a month that served is compared with nothing, as in the monitor's notebook
+    # then a month that served cannot be compared, as in the monitor's notebook
     served = pd.DataFrame({"month": [pd.Timestamp("2024-02-01")], "bias": 0.1, "wape": 0.1})
-    seasoned = served[served.month >= baseline.month.min()]
-    assert control_chart(seasoned, reference_errors([], baseline)).empty
+    with_seasons = served[served.month >= baseline.month.min()]
+    assert control_chart(with_seasons, reference_errors([], baseline)).empty

@@ -1,4 +1,4 @@
-"Feast gives what the tables hold: offline, online and in the forecast, and nothing that was not yet known."
+"Feast returns the values of the tables, offline and online, and nothing that was not known yet."
 
 import pandas as pd
 import pyarrow.parquet as pq
@@ -86,19 +86,19 @@ def corrected(world):
 
 
 def test_offline_online_and_the_table_agree_after_a_correction(corrected, tmp_path):
-    known, plan, _, final = corrected
-    tables = feature_versions(known, plan, CALENDAR)
+    versions, plan, _, final = corrected
+    tables = feature_versions(versions, plan, CALENDAR)
     for name, table in tables.items():
         write_parquet(table, tmp_path / f"{name}.parquet")
     cutoff = pd.Timestamp("2024-06-30")
     materialize_features(tmp_path, "late", cutoff)
     online = numbers(online_rows(tmp_path, "late", open_series(tables["history"], cutoff)))
-    asked = pd.DataFrame({"series_id": online.index, "decided_at": at("2024-06-01", hours=2)})
-    offline = numbers(point_in_time_join(tmp_path, "late", asked))
+    decisions = pd.DataFrame({"series_id": online.index, "decided_at": at("2024-06-01", hours=2)})
+    offline = numbers(point_in_time_join(tmp_path, "late", decisions))
     pd.testing.assert_frame_equal(online[offline.columns], offline, check_exact=True)
     fresh = feature_tables(final, plan, CALENDAR)["history"]
     fresh = fresh[fresh.event_timestamp == cutoff.tz_localize("UTC")].set_index("series_id")
     assert online.rate_last.equals(fresh.rate_last.astype(float)) and online.rate_last["S2"] > 0
-    # a decision made before the correction is answered as it was then
-    earlier = point_in_time_join(tmp_path, "late", asked.assign(decided_at=at("2024-06-01"))).set_index("series_id")
+    # a decision before the correction gets the values of that time
+    earlier = point_in_time_join(tmp_path, "late", decisions.assign(decided_at=at("2024-06-01"))).set_index("series_id")
     assert earlier.rate_mean3["S2"] != online.rate_mean3["S2"]

@@ -1,4 +1,4 @@
-"What may be known at a cutoff, and what a correction changes of it."
+"The features that are known at a cutoff, and what a correction changes."
 
 import numpy as np
 import pandas as pd
@@ -42,19 +42,19 @@ from brewcast.model.recipes import RATE_FEATURES
 CUTOFF = pd.Timestamp("2024-02-29")
 
 
-def known_bytes(lines: pd.DataFrame, plan: pd.DataFrame, folder) -> dict[str, bytes]:
-    "The bytes of every feature table up to the cutoff."
-    answer = {}
+def bytes_up_to_cutoff(lines: pd.DataFrame, plan: pd.DataFrame, folder) -> dict[str, bytes]:
+    "The bytes of every feature table up to the cutoff, by name."
+    content = {}
     for name, table in all_tables(lines, plan).items():
         if name != "outcomes":
-            known = table[table.event_timestamp <= CUTOFF.tz_localize("UTC")]
-            answer[name] = write_parquet(known, folder / f"{name}.parquet").read_bytes()
-            assert len(known) > 100
-    return answer
+            rows = table[table.event_timestamp <= CUTOFF.tz_localize("UTC")]
+            content[name] = write_parquet(rows, folder / f"{name}.parquet").read_bytes()
+            assert len(rows) > 100
+    return content
 
 
 def changed_after(lines: pd.DataFrame, plan: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    "Another world after the cutoff: other sales, weather and trading days, a new store, other plans."
+    "Other data after the cutoff: other sales, weather and trading days, a new store, other plans."
     past, other = lines[lines.date <= CUTOFF], make_lines(seed=1)
     later = other[(other.date > CUTOFF) & (other.date.dt.day % 3 != 0)]
     later = later.assign(
@@ -70,19 +70,19 @@ def world():
     return make_lines(), make_plan()
 
 
-def test_no_byte_up_to_a_cutoff_moves_when_everything_after_it_changes(world, tmp_path):
+def test_no_byte_up_to_a_cutoff_changes_when_all_later_data_changes(world, tmp_path):
     lines, plan = world
-    assert known_bytes(lines, plan, tmp_path) == known_bytes(*changed_after(lines, plan), tmp_path)
+    assert bytes_up_to_cutoff(lines, plan, tmp_path) == bytes_up_to_cutoff(*changed_after(lines, plan), tmp_path)
 
 
-def test_no_byte_up_to_a_cutoff_moves_when_nothing_comes_after_it(world, tmp_path):
+def test_no_byte_up_to_a_cutoff_changes_without_later_data(world, tmp_path):
     lines, plan = world
     ended = lines[lines.date <= CUTOFF], plan[plan.published <= CUTOFF]
-    assert known_bytes(lines, plan, tmp_path) == known_bytes(*ended, tmp_path)
+    assert bytes_up_to_cutoff(lines, plan, tmp_path) == bytes_up_to_cutoff(*ended, tmp_path)
 
 
-def plant(monkeypatch, leak: str) -> None:
-    "Make the features know something of the month that they forecast."
+def plant_leak(monkeypatch, leak: str) -> None:
+    "Make the features use data of the month to forecast."
     honest = features.history_features
 
     def leaky(grid):
@@ -100,7 +100,7 @@ def plant(monkeypatch, leak: str) -> None:
             features, "ahead_features", lambda grid, *rest: ahead(grid, *rest).assign(expected_units=grid.trading_days)
         )
     if leak == "imputation by the whole history":
-        # one level for all time, the most frequent of the whole export: what `df.fillna(df.mode())` does
+        # one level for all months, the most frequent of the whole export, as by `df.fillna(df.mode())`
 
         def whole(day, columns):
             for column in columns:
@@ -118,15 +118,15 @@ LEAKS = ["next month's sales", "same-month weather", "same-month trading days", 
 
 @pytest.mark.parametrize("leak", LEAKS)
 def test_a_planted_leak_is_caught(leak, world, tmp_path, monkeypatch):
-    # given a world in which the most frequent weather turns after the cutoff, and some store-days say nothing of it
+    # given data whose most frequent weather changes after the cutoff, and store-days without weather
     lines, plan = world
-    quiet = (lines.date.dt.day % 4 == 0) | lines.date.dt.is_month_end
-    lines = lines.assign(weather=lines.weather.mask(quiet))
-    assert known_bytes(lines, plan, tmp_path) == known_bytes(*changed_after(lines, plan), tmp_path)
+    has_no_weather = (lines.date.dt.day % 4 == 0) | lines.date.dt.is_month_end
+    lines = lines.assign(weather=lines.weather.mask(has_no_weather))
+    assert bytes_up_to_cutoff(lines, plan, tmp_path) == bytes_up_to_cutoff(*changed_after(lines, plan), tmp_path)
     # when a leak is planted
-    plant(monkeypatch, leak)
+    plant_leak(monkeypatch, leak)
     # then the same comparison fails
-    assert known_bytes(lines, plan, tmp_path) != known_bytes(*changed_after(lines, plan), tmp_path)
+    assert bytes_up_to_cutoff(lines, plan, tmp_path) != bytes_up_to_cutoff(*changed_after(lines, plan), tmp_path)
 
 
 def test_a_plan_published_after_the_cutoff_is_not_known(world):
@@ -144,10 +144,9 @@ def test_open_and_closed_stores(world):
     at = history.groupby(history.event_timestamp.dt.tz_localize(None)).series_id.agg(set)
     assert "S6" in at[pd.Timestamp("2024-03-31")] and "S6" not in at[pd.Timestamp("2024-04-30")]
     assert "S5" not in at[pd.Timestamp("2023-08-31")] and "S5" in at[pd.Timestamp("2023-09-30")]
-    gone = outcomes[(outcomes.series_id == "S6") & (outcomes.month == "2024-04-01")]
-    assert gone.actual.tolist() == [0.0]  # nobody knew: it stays in the evaluation
-    young = history[(history.series_id == "S5")].has_own_season
-    assert (young == 0).all()
+    closed = outcomes[(outcomes.series_id == "S6") & (outcomes.month == "2024-04-01")]
+    assert closed.actual.tolist() == [0.0]  # not known at the cutoff: the store stays in the evaluation
+    assert (history[history.series_id == "S5"].has_own_season == 0).all()
 
 
 def test_a_planned_closing_is_known(world):
@@ -174,7 +173,7 @@ def test_weeks_are_counted_by_their_weekday():
     ],
 )
 def test_a_plan_s_days_count_in_the_source_s_unit(calendar, units):
-    # given a plan of a June (30 days, five Fridays, or one month), in days or, where that is what it can be, in units
+    # given a plan of June (30 days, five Fridays, or one month), in days, or in units where the number allows it
     stores, june = ["S1", "S2", "S3", "S4"], pd.Timestamp("2023-06-01")
     plan = pd.DataFrame({"store_id": stores, "month": june, "trading_days": [30.0, 0.0, 15.0, 1.0]})
     plan = plan.assign(published=june - pd.Timedelta(days=9), price=1.0, promotion_share=0.0)
@@ -192,15 +191,15 @@ def test_the_grid_is_complete(world):
 
 
 def test_the_month_in_which_a_store_opened_is_no_habit(world):
-    # given a store that opened on 10 September, and no plan that would say how many days it trades
+    # given a store that opened on 10 September, and no plan of its trading days
     lines, plan = world
     ahead = all_tables(lines, plan.iloc[:0])["ahead"]
     first = ahead[ahead.series_id == "S5"].iloc[0]
-    # then it is expected to trade on all of October's days
+    # then it is expected to trade on all days of October
     assert str(first.event_timestamp.date()) == "2023-09-30" and first.expected_units == 31
 
 
-# -- sale lines that come late, or are corrected
+# -- late and corrected sale lines
 
 
 @pytest.fixture(scope="module")
@@ -209,34 +208,34 @@ def corrected(world):
 
 
 def test_a_correction_has_its_own_time_and_the_first_version_stays(corrected):
-    known, _, months, final = corrected
-    twice = known[known.duplicated(["series_id", "month"], keep=False)]
+    versions, _, months, final = corrected
+    twice = versions[versions.duplicated(["series_id", "month"], keep=False)]
     assert set(twice.series_id) == {"S1", "S2"} and len(twice) == 2 * (12 + 1)
     assert set(twice[twice.series_id == "S1"].created.drop_duplicates(keep="last").tail(1)) == {at("2024-04-01")}
     assert twice[twice.series_id == "S2"].created.max() == at("2024-06-01", hours=1)
-    # what was known at each time is what the source said then
+    # the versions as of each time are what the source said then
     key = ["series_id", "month"]
-    then = store_month_as_of(known, at("2024-03-01")).set_index(key).quantity_sold
+    then = store_month_as_of(versions, at("2024-03-01")).set_index(key).quantity_sold
     assert then.equals(months.set_index(key).quantity_sold.reindex(then.index))
-    now = store_month_as_of(known, known.created.max()).set_index(key).quantity_sold
+    now = store_month_as_of(versions, versions.created.max()).set_index(key).quantity_sold
     assert now.equals(final.set_index(key).quantity_sold.reindex(now.index))
     # and a build that is repeated adds nothing
-    assert record_versions(final, known, CALENDAR).equals(known)
+    assert record_versions(final, versions, CALENDAR).equals(versions)
 
 
-def test_features_are_those_of_their_decision_and_the_corrected_come_beside_them(corrected):
-    known, plan, months, final = corrected
-    versions = feature_versions(known, plan, CALENDAR)
+def test_features_stay_as_they_were_decided_and_corrections_are_added(corrected):
+    month_versions, plan, months, final = corrected
+    versions = feature_versions(month_versions, plan, CALENDAR)
     before, after = feature_tables(months, plan, CALENDAR), feature_tables(final, plan, CALENDAR)
     for name in ("history", "ahead", "profile"):
         table, event = versions[name], ["series_id", "event_timestamp"]
         first = table.drop_duplicates(event, keep="first").set_index(event)
         last = table.drop_duplicates(event, keep="last").set_index(event)
-        # decisions until March saw the old figures, and no byte of theirs has moved
+        # decisions until March used the old figures, and none of their bytes has changed
         old = before[name].set_index(event)
         old = old[old.index.get_level_values("event_timestamp") <= pd.Timestamp("2024-03-31", tz="UTC")]
         pd.testing.assert_frame_equal(first.loc[old.index], old, check_exact=True)
-        # the newest version is what a fresh look at the corrected data gives
+        # the newest version is equal to features computed from the corrected data
         new = after[name].set_index(event).drop(columns="created")
         pd.testing.assert_frame_equal(last.loc[new.index].drop(columns="created"), new, check_exact=True)
     moved = versions["history"][versions["history"].duplicated(["series_id", "event_timestamp"])]
@@ -244,44 +243,44 @@ def test_features_are_those_of_their_decision_and_the_corrected_come_beside_them
     assert {"S1", "S2"} <= set(moved.series_id)
 
 
-def test_an_outcome_says_from_which_cutoff_its_correction_was_known(corrected):
-    known, plan, months, final = corrected
-    outcomes = feature_versions(known, plan, CALENDAR)["outcomes"].set_index(["series_id", "month"])
+def test_an_outcome_has_the_cutoff_from_which_its_correction_was_known(corrected):
+    versions, plan, months, final = corrected
+    outcomes = feature_versions(versions, plan, CALENDAR)["outcomes"].set_index(["series_id", "month"])
     moved = outcomes[outcomes.known_from.notna()]
     assert len(moved) == 12 + 1
     assert set(moved.loc["S1"].known_from) == {pd.Timestamp("2024-04-30")}
-    assert set(moved.loc["S2"].known_from) == {pd.Timestamp("2024-07-31")}  # June was decided without it
+    assert set(moved.loc["S2"].known_from) == {pd.Timestamp("2024-07-31")}  # June was decided before it
     assert (moved.actual == 2 * moved.actual_first).all()
     same = outcomes[outcomes.known_from.isna()]
     assert (same.actual == same.actual_first).all()
 
 
-def test_a_store_that_is_taken_back_is_not_online(world, tmp_path):
+def test_a_removed_store_is_not_online(world, tmp_path):
     lines, plan = world
     months = months_of(lines)
-    known = record_versions(months, None, CALENDAR)
-    gone = (months.series_id == "S3") & (months.month >= "2024-05-01")
-    known = record_versions(months[~gone], known, CALENDAR)
-    history = feature_versions(known, plan, CALENDAR)["history"]
+    versions = record_versions(months, None, CALENDAR)
+    is_removed = (months.series_id == "S3") & (months.month >= "2024-05-01")
+    versions = record_versions(months[~is_removed], versions, CALENDAR)
+    history = feature_versions(versions, plan, CALENDAR)["history"]
     assert open_series(history, pd.Timestamp("2024-06-30")) == ["S0", "S1", "S2", "S4", "S5"]
 
 
-# -- months that nobody has, or one store has not
+# -- months without lines, of all stores or of one
 
 
 WAVE = [round(10 + 4 * np.sin(2 * np.pi * month / 12), 3) for month in range(12)]
 NO_PLAN = plan_of()
 
 
-def chain(**stores: list) -> pd.DataFrame:
+def chain_of(**stores: list) -> pd.DataFrame:
     "Three steady stores from January 2022 on, and others of the same length."
     n = len(next(iter(stores.values())))
     steady = (WAVE * 5)[:n]
     return months_at({f"T{i}": [i * rate for rate in steady] for i in (1, 2, 3)} | stores)
 
 
-def without(values: list, *places: int) -> list:
-    return [None if place in places else value for place, value in enumerate(values)]
+def without(values: list, *positions: int) -> list:
+    return [None if i in positions else value for i, value in enumerate(values)]
 
 
 def outcomes_of(store_month: pd.DataFrame, *more) -> pd.DataFrame:
@@ -289,42 +288,42 @@ def outcomes_of(store_month: pd.DataFrame, *more) -> pd.DataFrame:
     return tables["outcomes"].set_index(["series_id", "month"])
 
 
-def test_a_month_that_no_store_has_is_no_outcome():
-    # given 36 months of four stores, of which nobody has November 2024
-    table = chain(A=WAVE * 3)
+def test_a_month_without_any_lines_has_no_outcome():
+    # given 36 months of four stores, none of which has November 2024
+    table = chain_of(A=WAVE * 3)
     november = pd.Timestamp("2024-11-01")
     outcomes = outcomes_of(table[table.month != november])
-    # then it is no outcome of any, and never was one; all others are
-    gone = outcomes.xs(november, level="month")
-    assert len(gone) == 4 and gone[["actual", "actual_first", "known_from"]].isna().all().all()
-    assert outcomes.drop(gone.index.map(lambda s: (s, november))).actual.gt(0).all()
+    # then no store has an outcome in it, and all other months have one
+    empty = outcomes.xs(november, level="month")
+    assert len(empty) == 4 and empty[["actual", "actual_first", "known_from"]].isna().all().all()
+    assert outcomes.drop(empty.index.map(lambda series_id: (series_id, november))).actual.gt(0).all()
 
 
-def test_a_store_s_gap_is_no_outcome_and_a_closing_is_one():
-    # given a store without November 2023, which others have
-    november, table = ("A", pd.Timestamp("2023-11-01")), chain(A=without(WAVE * 3, 22))
+def test_a_store_s_gap_has_no_outcome_and_a_closing_has_one():
+    # given a store without November 2023, which the other stores have
+    november, table = ("A", pd.Timestamp("2023-11-01")), chain_of(A=without(WAVE * 3, 22))
     names = ["actual", "actual_first", "known_from"]
-    # then it is none when that is the last month, when nobody knows, and none once the store is back
+    # then it has no outcome while November is the last month, nor after the store is back
     for last in ("2023-11-01", "2023-12-01", "2024-12-01"):
         outcomes = outcomes_of(table[table.month <= last])
         assert outcomes.loc[november, names].isna().all() and outcomes.actual.isna().sum() == 1
-    # where the source says that it means zero, it is one
+    # where the source says that missing months mean zero, it has one
     assert outcomes_of(table, "value").loc[november].actual == 0
-    # a store that does not come back sold nothing in the month after its last, as the next month tells
-    closed = chain(A=[*(WAVE * 2)[:22], *[None] * 14])
+    # a store that does not come back sold nothing in the month after its last: the next month shows it
+    closed = chain_of(A=[*(WAVE * 2)[:22], *[None] * 14])
     assert outcomes_of(closed[closed.month <= "2023-11-01"]).loc[november, names].isna().all()
     assert outcomes_of(closed[closed.month <= "2023-12-01"]).loc[november].actual == 0
     assert outcomes_of(closed).loc[november].actual == 0
 
 
-def test_months_after_a_gap_have_the_seasons_of_the_months_that_are_left():
+def test_after_a_gap_seasons_use_the_remaining_months():
     # given a steady season, and the same without one month
-    whole, table = chain(A=WAVE * 4), chain(A=without(WAVE * 4, 26))
+    whole, table = chain_of(A=WAVE * 4), chain_of(A=without(WAVE * 4, 26))
     rates = {
         name: month_grid(months, NO_PLAN, CALENDAR).rate for name, months in {"whole": whole, "gap": table}.items()
     }
     forecast = {name: baseline_rates(rate, rate * np.nan).rate_seasonal.loc["A"] for name, rate in rates.items()}
-    # then what is forecast after it, and a year later, is what would be forecast without the gap
+    # then the forecasts after it, and a year later, are those without the gap
     later = forecast["whole"].index[15:]
     np.testing.assert_allclose(forecast["gap"][later], forecast["whole"][later], rtol=1e-9)
     assert own_season(rates["gap"])["A"][later].notna().all()
@@ -336,8 +335,8 @@ def test_months_after_a_gap_have_the_seasons_of_the_months_that_are_left():
 KIOSK = [None] * 3 + [8.0, 9.0, 12.0, 14.0, 13.0, 9.0] + [None] * 3
 
 
-def asked(store_month: pd.DataFrame, plan: pd.DataFrame = NO_PLAN) -> pd.DataFrame:
-    "The rows of the last cutoff."
+def last_rows(store_month: pd.DataFrame, plan: pd.DataFrame = NO_PLAN) -> pd.DataFrame:
+    "The feature rows of the last cutoff, by series_id."
     tables = feature_tables(store_month, plan, CALENDAR)
     rows = tables["history"].merge(tables["ahead"], on=["series_id", "event_timestamp", "created"])
     return rows[
@@ -345,62 +344,60 @@ def asked(store_month: pd.DataFrame, plan: pd.DataFrame = NO_PLAN) -> pd.DataFra
     ].set_index("series_id")
 
 
-def upto(months: int, **stores: list) -> pd.DataFrame:
-    return chain(**{store: (values * 4)[:months] for store, values in stores.items()})
+def first_months(months: int, **stores: list) -> pd.DataFrame:
+    return chain_of(**{store: (values * 4)[:months] for store, values in stores.items()})
 
 
-def test_a_store_that_was_closed_in_the_month_of_both_last_years_is_forecast_at_nothing():
+def test_a_store_closed_in_the_month_of_both_last_years_is_forecast_at_zero():
     # given a kiosk at the end of its third September
-    table = upto(33, kiosk=KIOSK)
-    rows = asked(table)
-    # then it is expected to trade on no day, and needs no peers' season
+    table = first_months(33, kiosk=KIOSK)
+    rows = last_rows(table)
+    # then it is expected to trade on no day, and needs no season of its peers
     row = rows.loc["kiosk"]
     assert (row.expected_units, row.may_be_closed, row.has_own_season) == (0, 0, 1) and np.isfinite(
         row[RATE_FEATURES].astype(float)
     ).all()
     assert (rows.drop("kiosk").expected_units == 31).all()
     assert closure_report(table, NO_PLAN, CALENDAR) == [{"series_id": "kiosk", "does": "closed"}]
-    # and a line of the plan beats the habit
-    assert asked(table, plan_of(("kiosk", "2024-10", 20))).loc["kiosk"].expected_units == 20
-    assert "T1" not in asked(table, plan_of(("T1", "2024-10", 0))).index
+    # and a line of the plan overrides the habit
+    assert last_rows(table, plan_of(("kiosk", "2024-10", 20))).loc["kiosk"].expected_units == 20
+    assert "T1" not in last_rows(table, plan_of(("T1", "2024-10", 0))).index
 
 
-def test_after_one_year_it_is_forecast_and_asked_about():
-    rows = asked(upto(21, kiosk=KIOSK))
-    assert rows.loc["kiosk"].expected_units == 31 and rows.may_be_closed.to_dict() == {
-        "T1": 0,
-        "T2": 0,
-        "T3": 0,
-        "kiosk": 1,
-    }
-    assert closure_report(upto(21, kiosk=KIOSK), NO_PLAN, CALENDAR) == [{"series_id": "kiosk", "does": "may_be_closed"}]
-    planned = asked(upto(21, kiosk=KIOSK), plan_of(("kiosk", "2023-10", 31)))
+def test_a_store_closed_in_one_year_only_is_forecast_and_reported():
+    rows = last_rows(first_months(21, kiosk=KIOSK))
+    assert rows.loc["kiosk"].expected_units == 31
+    assert rows.may_be_closed.to_dict() == {"T1": 0, "T2": 0, "T3": 0, "kiosk": 1}
+    assert closure_report(first_months(21, kiosk=KIOSK), NO_PLAN, CALENDAR) == [
+        {"series_id": "kiosk", "does": "may_be_closed"}
+    ]
+    planned = last_rows(first_months(21, kiosk=KIOSK), plan_of(("kiosk", "2023-10", 31)))
     assert planned.loc["kiosk"].may_be_closed == 0
 
 
-@pytest.mark.parametrize("months, twice", [(27, True), (15, False)])
-def test_a_store_that_reopened_in_the_month_is_forecast_at_last_year_s_level(months, twice):
+@pytest.mark.parametrize("months, is_habit", [(27, True), (15, False)])
+def test_a_store_that_reopened_in_the_month_is_forecast_at_last_year_s_level(months, is_habit):
     # given a kiosk at the end of March, closed since September
-    table = upto(months, kiosk=KIOSK)
-    row = asked(table).loc["kiosk"]
-    # then April is forecast at last April's rate by every baseline, with a question where it was seen once
+    table = first_months(months, kiosk=KIOSK)
+    row = last_rows(table).loc["kiosk"]
+    # then every baseline forecasts April at last April's rate, and it is reported where it reopened once only
     assert row[RATE_FEATURES].astype(float).tolist() == [8.0] * len(RATE_FEATURES)
-    assert (row.expected_units, row.may_be_closed) == (30, 0 if twice else 1)
+    assert (row.expected_units, row.may_be_closed) == (30, 0 if is_habit else 1)
     assert closure_report(table, NO_PLAN, CALENDAR) == [
-        {"series_id": "kiosk", "does": "reopens" if twice else "may_reopen"}
+        {"series_id": "kiosk", "does": "reopens" if is_habit else "may_reopen"}
     ]
-    # and in May by the season from that April
-    assert asked(upto(28, kiosk=KIOSK)).loc["kiosk"].rate_seasonal == pytest.approx(9.0)
+    # and May is forecast by the season from April to May
+    assert last_rows(first_months(28, kiosk=KIOSK)).loc["kiosk"].rate_seasonal == pytest.approx(9.0)
 
 
-def test_what_has_closed_for_good_stays_closed_unless_the_plan_opens_it():
-    # given a store that closed in June after two years and more
-    table = chain(A=[*(WAVE * 3)[:30], *[None] * 3])
-    assert "A" not in asked(table).index
-    # a plan that went on as if nothing had happened opens nothing, one that names the month does, at last year's level
+def test_a_store_closed_for_good_stays_closed_unless_the_plan_opens_it():
+    # given a store that closed in June, after more than two years
+    table = chain_of(A=[*(WAVE * 3)[:30], *[None] * 3])
+    assert "A" not in last_rows(table).index
+    # a plan that just goes on does not open it; a plan that starts in the month does, at last year's level
     going_on = plan_of(*[("A", f"2024-{month:02}", 30) for month in range(5, 11)])
-    assert "A" not in asked(table, going_on).index
-    row = asked(table, plan_of(("A", "2024-10", 25))).loc["A"]
+    assert "A" not in last_rows(table, going_on).index
+    row = last_rows(table, plan_of(("A", "2024-10", 25))).loc["A"]
     assert (
         row.expected_units == 25
         and row.rate_last_year == WAVE[9]
@@ -408,20 +405,20 @@ def test_what_has_closed_for_good_stays_closed_unless_the_plan_opens_it():
     )
 
 
-def test_a_lost_file_is_no_habit():
-    # given November 2023 in nobody's file, and November 2024 asked about
-    table = chain(A=WAVE * 3)
-    rows = asked(table[(table.month != "2023-11-01") & (table.month < "2024-11-01")])
+def test_a_missing_file_is_no_habit():
+    # given November 2023 missing for all stores, and November 2024 to forecast
+    table = chain_of(A=WAVE * 3)
+    rows = last_rows(table[(table.month != "2023-11-01") & (table.month < "2024-11-01")])
     assert len(rows) == 4 and (rows.may_be_closed == 0).all() and (rows.expected_units == 30).all()
-    # nor is one month of one store, where the year before had it
-    assert asked(chain(A=without((WAVE * 3)[:34], 22))).loc["A"].may_be_closed == 0
+    # nor is one missing month of one store that traded the year before
+    assert last_rows(chain_of(A=without((WAVE * 3)[:34], 22))).loc["A"].may_be_closed == 0
 
 
-# -- a year that was no year
+# -- outliers
 
 
 def scaled(values: list, factors: dict[int, float]) -> list:
-    return [value * factors.get(place, 1.0) for place, value in enumerate(values)]
+    return [value * factors.get(i, 1.0) for i, value in enumerate(values)]
 
 
 def forecast_by_season(table: pd.DataFrame) -> pd.Series:
@@ -430,31 +427,31 @@ def forecast_by_season(table: pd.DataFrame) -> pd.Series:
 
 
 @pytest.mark.parametrize("months", [40, 41, 42, 43, 52, 53])
-@pytest.mark.parametrize("shut", [{28: 0.05}, {28: 0.05, 29: 0.05, 30: 0.1}, {28: 6.0}])
-def test_an_odd_month_is_no_season_of_its_own_nor_of_the_three_after(months, shut):
-    # given a month (or three) of 2024 at a twentieth, or a festival, of one store, and what comes a year or two later
-    with_it = forecast_by_season(chain(A=scaled((WAVE * 5)[:months], shut)))
-    # then the forecast is what it would have been without
-    assert with_it["A"] == pytest.approx(WAVE[months % 12], rel=0.02)
-    assert with_it["T1"] == pytest.approx(WAVE[months % 12], rel=0.02)
+@pytest.mark.parametrize("factors", [{28: 0.05}, {28: 0.05, 29: 0.05, 30: 0.1}, {28: 6.0}])
+def test_an_outlier_changes_neither_its_own_season_nor_the_next_three(months, factors):
+    # given one store with a month (or three) of 2024 at a twentieth, or a festival, and the months one or two years later
+    forecast = forecast_by_season(chain_of(A=scaled((WAVE * 5)[:months], factors)))
+    # then the forecast is the same as without the outlier
+    assert forecast["A"] == pytest.approx(WAVE[months % 12], rel=0.02)
+    assert forecast["T1"] == pytest.approx(WAVE[months % 12], rel=0.02)
 
 
 @pytest.mark.parametrize("months", [40, 42])
-def test_everybody_s_odd_month_is_none_either(months):
-    table = chain(A=(WAVE * 4)[:months])
+def test_an_outlier_of_all_stores_changes_no_season_either(months):
+    table = chain_of(A=(WAVE * 4)[:months])
     shut = table.assign(quantity_sold=table.quantity_sold.mask(table.month == "2024-05-01", table.quantity_sold / 20))
     assert forecast_by_season(shut)["A"] == pytest.approx(WAVE[months % 12], rel=0.02)
-    told = outlier_season_report(shut, NO_PLAN, CALENDAR)
-    assert {(row["series_id"], row["month"], row["kind"]) for row in told} == {
-        (s, "2024-05", "odd") for s in ["A", "T1", "T2", "T3"]
+    report = outlier_season_report(shut, NO_PLAN, CALENDAR)
+    assert {(row["series_id"], row["month"], row["kind"]) for row in report} == {
+        (series_id, "2024-05", "odd") for series_id in ["A", "T1", "T2", "T3"]
     }
-    if months == 40:  # where the root of a twentieth would have been used
-        assert told[0]["otherwise"] / told[0]["ratio"] == pytest.approx(20**-0.5)
+    if months == 40:  # with the outlier, the season would be the root of a twentieth
+        assert report[0]["otherwise"] / report[0]["ratio"] == pytest.approx(20**-0.5)
 
 
-def test_a_season_that_is_seen_in_two_years_is_none_odd():
+def test_a_season_seen_in_two_years_has_no_outlier():
     toys = [10.0] * 11 + [40.0]
-    rate = month_grid(chain(toys=toys * 3, kiosk=KIOSK * 3), NO_PLAN, CALENDAR).rate
+    rate = month_grid(chain_of(toys=toys * 3, kiosk=KIOSK * 3), NO_PLAN, CALENDAR).rate
     assert (
         not outlier_months(relative_level(rate), 12).loc[:, "2023-01-01":].any()
         and not outlier_months(relative_level(rate), 24).any()
@@ -462,35 +459,35 @@ def test_a_season_that_is_seen_in_two_years_is_none_odd():
     assert own_season(rate)["toys", pd.Timestamp("2024-12-01")] == pytest.approx(4.0)
 
 
-def test_one_year_alone_is_believed_and_named():
+def test_a_season_of_one_year_is_used_and_reported():
     # given a store that began in September 2023 and sold a twentieth in May 2024
-    table = chain(A=[*[None] * 20, *scaled((WAVE * 4)[20:40], {8: 0.05})])
-    told = outlier_season_report(table, NO_PLAN, CALENDAR)
-    # then the season is used as it is, and named with what it would be by its peers
-    assert [(row["series_id"], row["month"], row["kind"]) for row in told] == [("A", "2024-05", "alone")]
-    assert told[0]["ratio"] < 0.1 and told[0]["otherwise"] == pytest.approx(WAVE[4] / np.mean(WAVE[1:4]), rel=0.02)
+    table = chain_of(A=[*[None] * 20, *scaled((WAVE * 4)[20:40], {8: 0.05})])
+    report = outlier_season_report(table, NO_PLAN, CALENDAR)
+    # then the season is used as it is, and reported beside the season of its peers
+    assert [(row["series_id"], row["month"], row["kind"]) for row in report] == [("A", "2024-05", "alone")]
+    assert report[0]["ratio"] < 0.1 and report[0]["otherwise"] == pytest.approx(WAVE[4] / np.mean(WAVE[1:4]), rel=0.02)
 
 
-def test_nothing_later_is_known_of_gaps_habits_and_odd_months():
-    # given a world with all of them, and what is known of it at the end of each of some months
-    world = chain(
+def test_features_of_gaps_habits_and_outliers_use_no_later_data():
+    # given data with all of them, cut off at the end of several months
+    table = chain_of(
         kiosk=(KIOSK * 4)[:46],
         gap=without((WAVE * 4)[:46], 20, 33),
         odd=scaled((WAVE * 4)[:46], {16: 0.05, 31: 8.0}),
         new=[*[None] * 20, *WAVE, *WAVE, 9.0, 9.0],
     )
-    world = world[world.month != "2024-02-01"]
-    whole = feature_tables(world, NO_PLAN, CALENDAR)
-    for last in world.month.drop_duplicates().sort_values().iloc[[12, 20, 27, 33, 38, 41]]:
-        then = feature_tables(world[world.month <= last], NO_PLAN, CALENDAR)
-        for name, table in then.items():
+    table = table[table.month != "2024-02-01"]
+    whole = feature_tables(table, NO_PLAN, CALENDAR)
+    for last in table.month.drop_duplicates().sort_values().iloc[[12, 20, 27, 33, 38, 41]]:
+        then = feature_tables(table[table.month <= last], NO_PLAN, CALENDAR)
+        for name, early in then.items():
             now = whole[name][whole[name].event_timestamp <= (last + pd.offsets.MonthEnd(0)).tz_localize("UTC")]
-            # a store that begins later has no rows then
-            pd.testing.assert_frame_equal(table, now.reset_index(drop=True), check_exact=True)
+            # a store that opens later has no rows then
+            pd.testing.assert_frame_equal(early, now.reset_index(drop=True), check_exact=True)
 
 
 @pytest.mark.parametrize("dated", ["first", "last"])
-def test_a_source_of_months_needs_no_further_settings_of_time(dated):
+def test_a_monthly_source_needs_no_settings_of_days(dated):
     # given a line a month, dated on its first or its last day; S1 sold nothing in the last month
     calendar = CALENDAR | {"unit": "month", "complete_within_days": None, "open_within_days": None}
     lines, plan = make_lines().head(1), make_plan().iloc[:0]
@@ -498,100 +495,100 @@ def test_a_source_of_months_needs_no_further_settings_of_time(dated):
     dates = ends if dated == "last" else ends.to_period("M").to_timestamp()
     lines = pd.concat([lines.assign(store_id=store, date=date) for store in ("S0", "S1") for date in dates])
     lines = lines[~((lines.store_id == "S1") & (lines.date >= "2024-06-01"))]
-    # when
-    store_month, told = clean(as_sales(lines), [], calendar)
+    # when it is cleaned and its features are computed
+    store_month, report = clean(as_sales(lines), [], calendar)
     store_month = store_month.to_pandas().assign(month=lambda frame: pd.to_datetime(frame.month))
     history = feature_versions(record_versions(store_month, None, calendar), plan, calendar)["history"]
-    # then every month is complete, and a store is open that sold in the month that ends
-    assert told["incomplete_months"] == {} and len(store_month) == 59
+    # then every month is complete, and a store is open that sold in the last month
+    assert report["incomplete_months"] == {} and len(store_month) == 59
     assert open_series(history, pd.Timestamp("2024-05-31")) == ["S0", "S1"]
     assert open_series(history, pd.Timestamp("2024-06-30")) == ["S0"]
-    # and what a source declares holds, whatever its unit
+    # and a declared setting counts, whatever the unit
     strict = calendar | {"open_within_days": 0}
     assert feature_versions(record_versions(store_month, None, strict), plan, strict)["history"].empty
 
 
 def test_a_country_without_an_entry_is_listed_and_one_with_null_has_no_holidays():
-    # given stores of three countries, of which one is not in the calendar
-    met = pd.Series(["USA", "Norway", "Mexico", "USA"])
+    # given stores of three countries, one of which is not in the calendar
+    countries = pd.Series(["USA", "Norway", "Mexico", "USA"])
     calendar = CALENDAR | {"countries": {"USA": "US", "Mexico": None}}
-    assert unlisted_countries(met, calendar) == {"Norway": '"Norway": "NO"'}
-    assert unlisted_countries(met, calendar | {"countries": {"*": "US"}}) == {}
+    assert unlisted_countries(countries, calendar) == {"Norway": '"Norway": "NO"'}
+    assert unlisted_countries(countries, calendar | {"countries": {"*": "US"}}) == {}
     assert unlisted_countries(pd.Series(["Atlantis"]), calendar) == {"Atlantis": '"Atlantis": "<ISO 3166 code>"'}
-    # a source that lacks the country, and says nothing for all stores
+    # a source without countries, and no entry for all stores
     assert unlisted_countries(pd.Series([None, None]), calendar) == {"*": '"*": "<ISO 3166 code>"'}
-    # and a country with null has none, though the others have an entry for all
+    # and a country with null has no holidays, although there is an entry for all others
     lines = make_lines()
     calendar = CALENDAR | {"countries": {"*": "US", "Mexico": None}}
     ahead = feature_tables(months_of(lines), make_plan(), calendar)["ahead"].groupby("series_id").holidays_next.sum()
     assert ahead["S2"] == 0 < ahead["S0"]
 
 
-def test_a_store_that_gets_one_name_was_corrected_in_nothing():
-    # given months that were known while a store had another name until 2023
+def test_unified_store_ids_are_no_correction():
+    # given recorded months in which a store had another id until 2023
     months = months_of(make_lines())
     old = (months.store_id == "S2") & (months.month < "2024-01-01")
     named = months.assign(**{c: months[c].mask(old, "S02") for c in ("series_id", "store_id")})
-    known = record_versions(named.sort_values(["series_id", "month"], ignore_index=True), None, CALENDAR)
-    # when the names are brought to one
-    again = record_versions(months, unify_store_ids(known, {"S02": "S2"}), CALENDAR)
-    # then it is as if it had never had another, and no month was taken back
+    versions = record_versions(named.sort_values(["series_id", "month"], ignore_index=True), None, CALENDAR)
+    # when the ids are unified
+    again = record_versions(months, unify_store_ids(versions, {"S02": "S2"}), CALENDAR)
+    # then the versions are as if the store had always had one id, and no month was removed
     assert again.equals(record_versions(months, None, CALENDAR))
-    assert record_versions(months, known, CALENDAR).gone.sum() == old.sum()  # as it would be without
+    assert record_versions(months, versions, CALENDAR).gone.sum() == old.sum()  # without unified ids
 
 
-def test_a_month_in_which_a_store_had_both_names_is_one_corrected_month():
+def test_a_month_in_which_a_store_had_two_ids_is_one_corrected_month():
     months = months_of(make_lines())
     both = months[(months.store_id == "S2") & (months.month == "2024-03-01")]
     halves = [
         both.assign(quantity_sold=both.quantity_sold / 2, series_id=name, store_id=name) for name in ("S02", "S2")
     ]
-    known = record_versions(pd.concat([months.drop(both.index), *halves], ignore_index=True), None, CALENDAR)
-    again = record_versions(months, unify_store_ids(known, {"S02": "S2"}), CALENDAR)
+    versions = record_versions(pd.concat([months.drop(both.index), *halves], ignore_index=True), None, CALENDAR)
+    again = record_versions(months, unify_store_ids(versions, {"S02": "S2"}), CALENDAR)
     assert again[again.late].groupby(["series_id", "month"]).size().to_dict() == {("S2", pd.Timestamp("2024-03-01")): 1}
     assert store_month_as_of(again, again.created.max()).quantity_sold.sum() == months.quantity_sold.sum()
     feature_versions(again, make_plan(), CALENDAR)
 
 
-def test_what_is_not_trusted_is_no_feature_and_no_outcome(world):
-    # given a store-month without a quantity, as `clean` leaves it, and another of 30 times as much
+def test_an_untrusted_month_is_neither_feature_nor_outcome(world):
+    # given an untrusted store-month without a quantity, as `clean` leaves it, or with 30 times the quantity
     lines, plan = world
     months, when = months_of(lines), pd.Timestamp("2024-01-01")
-    there = (months.series_id == "S1") & (months.month == when)
+    is_untrusted = (months.series_id == "S1") & (months.month == when)
     tables = {}
-    for name, value in {"left out": np.nan, "wrong": months.quantity_sold[there].iloc[0] * 30}.items():
-        changed = months.assign(quantity_sold=months.quantity_sold.mask(there, value))
+    for name, value in {"left out": np.nan, "wrong": months.quantity_sold[is_untrusted].iloc[0] * 30}.items():
+        changed = months.assign(quantity_sold=months.quantity_sold.mask(is_untrusted, value))
         tables[name] = feature_versions(record_versions(changed, None, CALENDAR), plan, CALENDAR)
-    # then the store is open in the month after it, by what it did before
+    # then the store is open in the next month, with features from the months before
     event = ["series_id", "event_timestamp"]
     row = {
         n: t["history"].set_index(event).loc[("S1", pd.Timestamp("2024-01-31", tz="UTC"))] for n, t in tables.items()
     }
     assert row["wrong"].rate_mean3 > 5 * row["left out"].rate_mean3 > 0 and np.isnan(row["left out"].log_lag_1)
-    # and the month is no outcome, while all others are
+    # and the month has no outcome, while all others have one
     outcomes = tables["left out"]["outcomes"].set_index(["series_id", "month"])
     assert outcomes.index[outcomes.actual.isna()].tolist() == [("S1", when)]
     assert outcomes.index[outcomes.actual_first.isna()].tolist() == [("S1", when)]
 
 
-def test_what_was_accepted_later_is_known_from_then_on(world):
+def test_a_month_accepted_later_is_known_from_then_on(world):
     # given a store-month that was left out, and is accepted three months later
     lines, plan = world
     months, when = months_of(lines), pd.Timestamp("2024-01-01")
-    there = (months.series_id == "S1") & (months.month == when)
+    was_untrusted = (months.series_id == "S1") & (months.month == when)
     first = months[months.month < "2024-04-01"]
-    known = record_versions(first.assign(quantity_sold=first.quantity_sold.mask(there)), None, CALENDAR)
-    outcomes = feature_versions(record_versions(months, known, CALENDAR), plan, CALENDAR)["outcomes"]
+    versions = record_versions(first.assign(quantity_sold=first.quantity_sold.mask(was_untrusted)), None, CALENDAR)
+    outcomes = feature_versions(record_versions(months, versions, CALENDAR), plan, CALENDAR)["outcomes"]
     row = outcomes.set_index(["series_id", "month"]).loc[("S1", when)]
-    assert row.actual == months.quantity_sold[there].iloc[0] and np.isnan(row.actual_first)
+    assert row.actual == months.quantity_sold[was_untrusted].iloc[0] and np.isnan(row.actual_first)
     assert row.known_from >= pd.Timestamp("2024-04-30")
 
 
-def test_stores_whose_lines_are_missing_have_not_sold_nothing():
+def test_missing_lines_do_not_mean_that_nothing_was_sold():
     outcomes = pd.DataFrame(
         {"series_id": ["S1", "S2", "S1"], "month": pd.to_datetime(["2024-01-01"] * 2 + ["2024-02-01"])}
     )
     outcomes = outcomes.assign(actual=[0.0, 0.0, 5.0], actual_first=[0.0, 0.0, 5.0])
-    doubtful = pd.DataFrame({"month": [pd.Timestamp("2024-01-01")], "store_id": ["S1"]})
-    got = mask_untrusted_outcomes(outcomes, doubtful)
-    assert got.actual.isna().tolist() == got.actual_first.isna().tolist() == [True, False, False]
+    untrusted_months = pd.DataFrame({"month": [pd.Timestamp("2024-01-01")], "store_id": ["S1"]})
+    masked = mask_untrusted_outcomes(outcomes, untrusted_months)
+    assert masked.actual.isna().tolist() == masked.actual_first.isna().tolist() == [True, False, False]

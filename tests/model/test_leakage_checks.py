@@ -1,4 +1,4 @@
-"What no error shows is found: features and recipes that know the future, tuned settings, an altered file, another environment."
+"The checks find what the error does not show: leaking features and recipes, tuned settings, an altered file, other libraries."
 
 import numpy as np
 import pandas as pd
@@ -24,15 +24,15 @@ SEASONAL = {"name": "seasonal", "params": {}}
 
 @pytest.fixture(scope="module")
 def chain(tmp_path_factory):
-    return make_chain(tmp_path_factory.mktemp("chain"), stores=6, months=26, trees=3, most=6)
+    return make_chain(tmp_path_factory.mktemp("chain"), stores=6, months=26, trees=3, max_cutoffs=6)
 
 
-def leak(chain, rows, cutoffs=None, known=None):
-    known = chain.known if known is None else known
-    return feature_leak(rows, known, chain.plan, CALENDAR, cutoffs or [chain.judged[0], chain.judged[3]])
+def leak(chain, rows, cutoffs=None, versions=None):
+    versions = chain.known if versions is None else versions
+    return feature_leak(rows, versions, chain.plan, CALENDAR, cutoffs or [chain.judged[0], chain.judged[3]])
 
 
-def test_honest_features_are_those_that_were_known(chain):
+def test_honest_features_have_no_leak(chain):
     assert leak(chain, chain.rows, chain.judged) is None
 
 
@@ -41,12 +41,12 @@ def test_one_value_that_differs_in_its_last_bit_is_found(chain, name):
     at = chain.rows.index[chain.rows.cutoff == chain.judged[3]][0]
     rows = chain.rows.copy()
     rows.loc[at, name] = "Peru" if name == "country" else np.nextafter(rows.loc[at, name], 9.0)
-    assert leak(chain, rows) == f"{name} of 1 store at {chain.judged[3]:%Y-%m-%d} hold what came later"
+    assert leak(chain, rows) == f"{name} of 1 store at {chain.judged[3]:%Y-%m-%d} contain data from after the cutoff"
 
 
-def test_a_store_that_was_not_there_yet_is_found(chain):
+def test_a_missing_store_is_found(chain):
     rows = chain.rows[(chain.rows.cutoff != chain.judged[0]) | (chain.rows.series_id != "S00")]
-    assert "6 stores were known to be open, and 5 were trained on" in leak(chain, rows)
+    assert "6 stores were known to be open, but the training rows have 5" in leak(chain, rows)
 
 
 def test_a_correction_that_came_later_is_no_leak_but_one_that_was_used_too_early_is(chain):
@@ -54,40 +54,42 @@ def test_a_correction_that_came_later_is_no_leak_but_one_that_was_used_too_early
     wrong = store_month.assign(
         quantity_sold=store_month.quantity_sold.mask(store_month.month == chain.judged[0].replace(day=1), 9.0)
     )
-    known = record_versions(store_month, record_versions(wrong, None, CALENDAR), CALENDAR)
-    assert "hold what came later" in leak(chain, chain.rows, known=known)  # trained on the corrected value
-    after = [cutoff for cutoff in sorted(chain.rows.cutoff.unique()) if cutoff < chain.judged[0]]
-    assert leak(chain, chain.rows, cutoffs=after[-2:], known=known) is None
+    versions = record_versions(store_month, record_versions(wrong, None, CALENDAR), CALENDAR)
+    assert "contain data from after the cutoff" in leak(
+        chain, chain.rows, versions=versions
+    )  # trained on the corrected value
+    before = [cutoff for cutoff in sorted(chain.rows.cutoff.unique()) if cutoff < chain.judged[0]]
+    assert leak(chain, chain.rows, cutoffs=before[-2:], versions=versions) is None
 
 
-def test_an_honest_recipe_answers_the_same_in_every_world(chain):
-    some = [chain.judged[0], chain.judged[3]]
+def test_an_honest_recipe_has_no_leak(chain):
+    cutoffs = [chain.judged[0], chain.judged[3]]
     for recipe in (SEASONAL, chain.honest):
-        assert recipe_leak(recipe, chain.rows, replay_recipe(recipe, chain.rows, some), some) is None
+        assert recipe_leak(recipe, chain.rows, replay_recipe(recipe, chain.rows, cutoffs), cutoffs) is None
 
 
 def test_forecasts_that_were_made_with_other_outcomes_are_found(chain):
-    some = [chain.judged[0], chain.judged[3]]
+    cutoffs = [chain.judged[0], chain.judged[3]]
     later = chain.rows.assign(actual=chain.rows.actual * 1.5)
-    told = replay_recipe(chain.honest, later, some)  # fitted on what was not known
-    assert "forecasts made at" in recipe_leak(chain.honest, chain.rows, told, some)
+    forecasts = replay_recipe(chain.honest, later, cutoffs)  # fitted on outcomes that were not known
+    assert "forecasts made at" in recipe_leak(chain.honest, chain.rows, forecasts, cutoffs)
 
 
-def test_settings_are_those_that_earlier_cutoffs_choose(chain):
+def test_settings_must_be_those_chosen_on_earlier_cutoffs(chain):
     card = {"recipe": chain.honest, "chosen_on": [str(cutoff.date()) for cutoff in chain.earlier]}
     assert tuning_leak(card, chain.rows, chain.judged, chain.choices) is None
     late = card | {"chosen_on": [*card["chosen_on"], str(chain.judged[2].date())]}
     assert "chosen on 1 judged cutoff," in tuning_leak(late, chain.rows, chain.judged, chain.choices)
     other = card | {"recipe": {"name": "forest", "params": chain.honest["params"] | {"seed": 7}}}
-    assert "seed 7 in place of 0" in tuning_leak(other, chain.rows, chain.judged, chain.choices)
+    assert "seed 7 instead of 0" in tuning_leak(other, chain.rows, chain.judged, chain.choices)
     assert tuning_leak(card | {"recipe": SEASONAL}, chain.rows, chain.judged, chain.choices) is None
 
 
-def test_a_file_is_compared_and_never_opened(tmp_path):
+def test_a_file_is_compared_and_never_unpickled(tmp_path):
     file = tmp_path / "model.joblib"
     file.write_bytes(b"no pickle at all")
     assert file_mismatch(file, {"model_sha256": sha256(file)}) is None
-    assert "model.joblib is not what training wrote" in file_mismatch(file, {"model_sha256": "0" * 64})
+    assert "model.joblib is not the file that training wrote" in file_mismatch(file, {"model_sha256": "0" * 64})
 
 
 def test_the_lock_is_compared_by_version(chain, tmp_path):
@@ -105,25 +107,25 @@ def test_the_lock_is_compared_by_version(chain, tmp_path):
 def test_a_recipe_whose_forecast_depends_on_the_run_is_found(chain):
     draw = np.random.default_rng(0)
 
-    class Moody:
+    class RandomModel:
         def fit(self, X, y):
             return self
 
         def predict(self, X: pd.DataFrame) -> np.ndarray:
             return (X.rate_mean3 * X.expected_units).to_numpy() * draw.lognormal(0, 0.1, len(X))
 
-    some, recipe = [chain.judged[0], chain.judged[3]], {"name": "moody", "params": {}}
-    with more_recipes(moody=Moody):
-        assert recipe_leak(recipe, chain.rows, replay_recipe(recipe, chain.rows, some), some)
+    cutoffs, recipe = [chain.judged[0], chain.judged[3]], {"name": "random", "params": {}}
+    with more_recipes(random=RandomModel):
+        assert recipe_leak(recipe, chain.rows, replay_recipe(recipe, chain.rows, cutoffs), cutoffs)
 
 
 def test_corrected_outcomes_are_no_leak(chain):
-    # given outcomes of the months before a judged cutoff that were corrected a little, and later
+    # given small and late corrections of outcomes in the months before a judged cutoff
     cutoff, recipe = chain.judged[3], chain.honest
     recent = chain.rows.month.between(cutoff - pd.DateOffset(months=2), cutoff)
     rows = chain.rows.assign(actual_first=chain.rows.actual)
     rows["known_from"] = pd.Series(pd.NaT, rows.index).mask(recent, chain.rows.cutoff.max()).astype("datetime64[us]")
     rows["actual"] = rows.actual.mask(recent, rows.actual * 1.001)
-    said = replay_recipe(recipe, rows, chain.judged)
-    # then an honest forest is found honest
-    assert recipe_leak(recipe, rows, said, [chain.judged[0], cutoff]) is None
+    forecasts = replay_recipe(recipe, rows, chain.judged)
+    # then an honest forest has no leak
+    assert recipe_leak(recipe, rows, forecasts, [chain.judged[0], cutoff]) is None

@@ -35,7 +35,7 @@ def store_month():
     )
 
 
-def test_sound_data_raises_no_alarm(store_month):
+def test_sound_data_has_no_findings(store_month):
     assert quality_findings(quality_report(store_month), LAST) == []
 
 
@@ -47,7 +47,7 @@ def test_sound_data_raises_no_alarm(store_month):
         ("prices missing", "columns", "warn", "price"),
     ],
 )
-def test_broken_data_does(store_month, broken, check, level, where):
+def test_broken_data_is_found(store_month, broken, check, level, where):
     last = store_month.month == store_month.month.max()
     if broken == "stores missing":
         table = store_month[~last | (store_month.series_id < "S2")]
@@ -55,13 +55,16 @@ def test_broken_data_does(store_month, broken, check, level, where):
         table = pd.concat([store_month, store_month[last].head(1)], ignore_index=True)
     else:
         table = store_month.assign(price=store_month.price.mask(last & (store_month.series_id < "S3")))
-    (found,) = quality_findings(quality_report(table), LAST)
-    assert (found["check"], found["level"], found["where"]) == (check, level, where)
-    assert found["text"].startswith(f"2024-06: {where}: ") and found["figures"] == {"month": "2024-06"}
-    # and what stops says how it is accepted, and can be
+    (finding,) = quality_findings(quality_report(table), LAST)
+    assert (finding["check"], finding["level"], finding["where"]) == (check, level, where)
+    assert finding["text"].startswith(f"2024-06: {where}: ") and finding["figures"] == {"month": "2024-06"}
+    # and a stop says how to accept it, and can be accepted
     if level == "stop":
         name = f"{check}:2024-06"
-        assert f"{check}:all stores:2024-06" in found["text"] and accept_findings([found], [name])[0]["level"] == "note"
+        assert (
+            f"{check}:all stores:2024-06" in finding["text"]
+            and accept_findings([finding], [name])[0]["level"] == "note"
+        )
 
 
 def test_a_season_is_no_drift_and_a_shift_is(store_month):
@@ -71,9 +74,9 @@ def test_a_season_is_no_drift_and_a_shift_is(store_month):
     assert drifted_columns(drift_report(current, spring.assign(rate=spring.quantity_sold / 30)))["columns"]["rate"][
         "drifted"
     ]
-    doubled = current.assign(rate=current.rate * 1.3, price=current.price * 1.2)
-    found = drifted_columns(drift_report(doubled, reference))
-    assert found["columns"]["rate"]["drifted"] and found["columns"]["price"]["drifted"] and found["share"] == 0.5
+    raised = current.assign(rate=current.rate * 1.3, price=current.price * 1.2)
+    drift = drifted_columns(drift_report(raised, reference))
+    assert drift["columns"]["rate"]["drifted"] and drift["columns"]["price"]["drifted"] and drift["share"] == 0.5
 
 
 def test_a_young_source_has_no_reference(store_month):
@@ -85,27 +88,29 @@ def test_realised_errors_by_hand(store_month):
     june = store_month[store_month.month == "2024-06-01"].reset_index(drop=True)
     forecast = june[["series_id", "month"]].assign(forecast=june.quantity_sold * 1.1)
     forecast = forecast.assign(lower=forecast.forecast * 0.95, upper=forecast.forecast * 1.05)
-    told = realised_errors([forecast, forecast.assign(month=pd.Timestamp("2024-07-01"))], store_month)
-    assert len(told) == 1 and told.wape[0] == pytest.approx(0.1) and told.bias[0] == pytest.approx(0.1)
-    assert told.coverage[0] == 0 and told.n[0] == 40
+    errors = realised_errors([forecast, forecast.assign(month=pd.Timestamp("2024-07-01"))], store_month)
+    assert len(errors) == 1 and errors.wape[0] == pytest.approx(0.1) and errors.bias[0] == pytest.approx(0.1)
+    assert errors.coverage[0] == 0 and errors.n[0] == 40
 
 
-def test_a_forecast_of_a_store_that_has_gone_and_of_a_month_without_sales(store_month):
-    gone = pd.DataFrame({"series_id": ["S1", "GONE"], "month": LAST, "forecast": 100.0, "lower": 50.0, "upper": 150.0})
-    told = realised_errors([gone, gone.assign(month=pd.Timestamp("2019-01-01"))], store_month)
+def test_a_forecast_of_a_closed_store_and_of_a_month_without_sales(store_month):
+    closed = pd.DataFrame(
+        {"series_id": ["S1", "GONE"], "month": LAST, "forecast": 100.0, "lower": 50.0, "upper": 150.0}
+    )
+    errors = realised_errors([closed, closed.assign(month=pd.Timestamp("2019-01-01"))], store_month)
     sold = store_month[(store_month.series_id == "S1") & (store_month.month == LAST)].quantity_sold.iloc[0]
-    assert told.wape[1] == pytest.approx((abs(sold - 100) + 100) / sold) and np.isnan(told.wape[0])
+    assert errors.wape[1] == pytest.approx((abs(sold - 100) + 100) / sold) and np.isnan(errors.wape[0])
 
 
 def test_a_forecast_of_a_gap_has_no_error(store_month):
-    # given forecasts of June for two stores, of which one has a gap then, and for that one alone
+    # given a forecast of June for two stores, one of them with a gap, and a forecast for that one alone
     june = pd.DataFrame({"series_id": ["S1", "S2"], "month": LAST, "forecast": 100.0, "lower": 50.0, "upper": 150.0})
     gap = pd.DataFrame({"series_id": ["S2"], "month": LAST, "actual": np.nan})
-    told = realised_errors([june, june[1:]], store_month, gap)
-    pd.testing.assert_frame_equal(told, realised_errors([june[:1]], store_month))
+    errors = realised_errors([june, june[1:]], store_month, gap)
+    pd.testing.assert_frame_equal(errors, realised_errors([june[:1]], store_month))
 
 
-def test_a_stopped_month_is_left_out_until_it_is_mended():
+def test_a_stopped_month_is_left_out_until_it_is_corrected():
     records = [
         {"month": m, "status": s} for m, s in [("2024-01", "stopped"), ("2024-02", "stopped"), ("2024-02", "published")]
     ]
@@ -115,7 +120,7 @@ def test_a_stopped_month_is_left_out_until_it_is_mended():
     assert stopped_months(records, [STOP | {"level": "warn"}], LAST) == (january,)
     earlier = STOP | {"figures": {"month": "2024-05"}}
     assert stopped_months([], [earlier], LAST) == (pd.Timestamp("2024-05-01"),)
-    # and this month counts by what was found now, not when it was last tried
+    # and this month counts by today's findings, not by those of its last run
     assert stopped_months([{"month": "2024-06", "status": "stopped"}], [], LAST) == ()
 
 
@@ -130,8 +135,8 @@ STOP = {
 POLICY = {"every": 1, "on_drift": True, "max_age": 12}
 
 
-def watched(drift: bool):
-    "A chart of 18 months, with or without an alarm in the last."
+def chart_of(drift: bool):
+    "A chart of 18 months, with or without an alarm in the last one."
     months = pd.date_range("2022-01-01", LAST, freq="MS")
     table = pd.DataFrame(
         {"month": months, "bias": np.resize([0.02, -0.02, 0.01], 30), "wape": np.resize([0.08, 0.1, 0.09], 30)}
@@ -156,46 +161,46 @@ def watched(drift: bool):
         ("2023-06-01", [], False, {"every": None}, "age"),
         ("2023-07-01", [], False, {"every": None}, "unchanged"),
         ("2020-01-01", [], False, {"every": None, "max_age": None}, "unchanged"),
-        ("2024-06-01", [], True, {}, "unchanged"),  # trained through the alarm already
+        ("2024-06-01", [], True, {}, "unchanged"),  # already trained through the alarm
     ],
 )
-def test_the_first_rule_that_fits_decides(through, findings, drift, policy, rule):
+def test_the_first_rule_that_applies_decides(through, findings, drift, policy, rule):
     champion = through and {"train_through": through}
-    decision = decide_training(champion, LAST, findings, watched(drift), ["rate"], POLICY | policy)
+    decision = decide_training(champion, LAST, findings, chart_of(drift), ["rate"], POLICY | policy)
     retrain = rule not in ("bad_data", "unchanged")
     assert (decision["rule"], decision["retrain"]) == (rule, retrain) and decision["reason"]
     assert decision["train_through"] == (LAST if retrain else pd.Timestamp(through))
     assert decision["trusted"] == (STOP not in findings) and decision["findings"] == findings
-    # an alarm is said whatever was decided, until a model was trained through it
+    # an alarm is reported whatever the decision, until a model was trained through its month
     assert bool(decision["figures"]["alarm"]) == (drift and through not in (None, "2024-06-01"))
 
 
-def test_a_drift_is_said_with_its_figures_and_what_has_moved():
-    decision = decide_training({"train_through": "2024-05-01"}, LAST, [], watched(True), ["rate", "price"], POLICY)
-    for said in ["forecasts too high", "since 2024-06", "+25.0%", "WAPE 9.0%", "is usual", "rate, price"]:
-        assert said in decision["reason"], said
+def test_a_drift_is_reported_with_its_figures_and_the_drifted_inputs():
+    decision = decide_training({"train_through": "2024-05-01"}, LAST, [], chart_of(True), ["rate", "price"], POLICY)
+    for text in ["forecasts too high", "since 2024-06", "+25.0%", "WAPE 9.0%", "is usual", "rate, price"]:
+        assert text in decision["reason"], text
     assert (
-        "no input has moved"
-        in decide_training({"train_through": "2024-05-01"}, LAST, [], watched(True), [], POLICY)["reason"]
+        "no input has drifted"
+        in decide_training({"train_through": "2024-05-01"}, LAST, [], chart_of(True), [], POLICY)["reason"]
     )
     assert (
         "no month of the year before"
-        in decide_training({"train_through": "2024-05-01"}, LAST, [], watched(True), None, POLICY)["reason"]
+        in decide_training({"train_through": "2024-05-01"}, LAST, [], chart_of(True), None, POLICY)["reason"]
     )
 
 
-def test_an_alarm_in_a_month_that_was_stopped_meanwhile_is_not_forgotten():
-    # given an alarm of June, and a July whose data was stopped at first
-    table, july = watched(True), pd.Timestamp("2024-07-01")
+def test_an_alarm_is_not_lost_while_the_next_month_is_stopped():
+    # given an alarm in June, and a July whose data is stopped at first
+    table, july = chart_of(True), pd.Timestamp("2024-07-01")
     assert decide_training({"train_through": "2024-05-01"}, july, [STOP], table, [], POLICY)["rule"] == "bad_data"
-    # when July is mended
+    # when July is corrected
     decision = decide_training({"train_through": "2024-05-01"}, july, [], table, [], POLICY)
-    # then
+    # then the alarm still counts
     assert decision["rule"] == "drift" and decision["train_through"] == july
 
 
-def test_no_forecast_is_judged_by_what_is_not_trusted(store_month):
-    # given two stores whose June is not trusted: of one the quantity is empty, the other has no row
+def test_forecasts_are_not_scored_by_untrusted_data(store_month):
+    # given two stores whose June is not trusted: one has an empty quantity, the other has no row
     june = store_month[store_month.month == LAST].reset_index(drop=True)
     forecast = june[["series_id", "month"]].assign(forecast=june.quantity_sold * 1.1)
     forecast = forecast.assign(lower=forecast.forecast * 0.9, upper=forecast.forecast * 1.2)
@@ -204,14 +209,14 @@ def test_no_forecast_is_judged_by_what_is_not_trusted(store_month):
     outcomes = forecast[["series_id", "month"]].assign(
         actual=june.quantity_sold.mask(june.series_id.isin(["S1", "S2"]))
     )
-    # then all others judge it
-    told = realised_errors([forecast], known, outcomes)
-    assert told.n.tolist() == [38] and told.wape[0] == pytest.approx(0.1)
-    # and where nobody's June is, nothing does
+    # then the other stores score the forecast
+    errors = realised_errors([forecast], known, outcomes)
+    assert errors.n.tolist() == [38] and errors.wape[0] == pytest.approx(0.1)
+    # and where no store's June is trusted, there is no score
     assert realised_errors([forecast], known, outcomes.assign(actual=np.nan)).empty
 
 
-def test_the_report_of_a_month_that_nobody_trusts_is_made(store_month):
+def test_a_month_in_which_no_store_is_trusted_has_a_report(store_month):
     table = store_month.assign(
         **{n: store_month[n].mask(store_month.month == LAST) for n in ("quantity_sold", "price")}
     )

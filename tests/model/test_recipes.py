@@ -47,12 +47,14 @@ def test_every_recipe_can_be_built_from_plain_json_and_forecasts():
         assert forecast.shape == (len(rows),) and np.isfinite(forecast).all() and (forecast > 0).all()
 
 
-def test_a_recipe_that_is_not_kept_is_an_error():
-    with pytest.raises(ValueError, match="recipe 'prophet' is not in brewcast.model.recipes; there are last_month"):
+def test_an_unknown_recipe_is_an_error():
+    with pytest.raises(
+        ValueError, match="recipe 'prophet' is not in brewcast.model.recipes; known recipes: last_month"
+    ):
         build_model({"name": "prophet", "params": {}})
 
 
-def test_the_forest_is_one_pipeline_and_learns_what_is_known_ahead():
+def test_the_forest_is_one_pipeline_and_learns_from_the_plan():
     rows, fresh = make_rows(), make_rows(seed=1)
     model = build_model({"name": "forest", "params": {"weight": 1.0}}).fit(rows, sold(rows))
     assert isinstance(model.pipeline_, Pipeline) and isinstance(model.pipeline_[-1], RandomForestRegressor)
@@ -61,11 +63,11 @@ def test_the_forest_is_one_pipeline_and_learns_what_is_known_ahead():
     assert error < naive / 2
 
 
-def test_what_is_missing_or_new_is_no_error():
+def test_missing_numbers_and_new_categories_are_no_error():
     rows = make_rows()
     model = build_model({"name": "forest", "params": {"n_estimators": 10}}).fit(rows, sold(rows))
-    odd = rows.assign(**dict.fromkeys(NUMERIC_FEATURES, np.nan), city="a city nobody has seen")
-    assert np.isfinite(model.predict(odd)).all()
+    incomplete = rows.assign(**dict.fromkeys(NUMERIC_FEATURES, np.nan), city="a new city")
+    assert np.isfinite(model.predict(incomplete)).all()
 
 
 def test_weight_is_the_forests_share_in_a_geometric_mean():
@@ -119,8 +121,8 @@ for model in (load_model(folder / "model.joblib", digest), skops.io.load(folder 
 """
 
 
-def test_a_model_that_was_kept_before_the_packages_is_read(tmp_path, monkeypatch):
-    # given a model as it was pickled, and kept in MLflow, when the recipes' module was called brewcast.models
+def test_a_model_pickled_under_the_old_import_path_is_loaded(tmp_path, monkeypatch):
+    # given a model pickled, and stored in MLflow, when its classes were in brewcast.models
     model = build_model({"name": "forest", "params": {"n_estimators": 5}}).fit(make_rows(), sold(make_rows()))
     for kind in (Baseline, CombinedForest):
         assert getattr(brewcast.models, kind.__name__) is kind
@@ -132,10 +134,10 @@ def test_a_model_that_was_kept_before_the_packages_is_read(tmp_path, monkeypatch
     assert "brewcast.models.CombinedForest" in types
     (tmp_path / "model.joblib").write_bytes(old)
     (tmp_path / "model.skops").write_bytes(skops_file)
-    # when a fresh process reads both, then they are of the present class
+    # when a new process loads both, then they have the present class
     digest = hashlib.sha256(old).hexdigest()
     read = [sys.executable, "-c", READ, tmp_path, digest, *types]
-    said = subprocess.run(read, capture_output=True, text=True, check=True).stdout
-    assert said.splitlines() == ["brewcast.model.recipes CombinedForest rate_seasonal"] * 2
-    # and what is pickled now names its class where it lies
+    output = subprocess.run(read, capture_output=True, text=True, check=True).stdout
+    assert output.splitlines() == ["brewcast.model.recipes CombinedForest rate_seasonal"] * 2
+    # and a model pickled now has the present import path
     assert b"brewcast.model.recipes" in model_bytes(load_model(tmp_path / "model.joblib", digest))

@@ -1,4 +1,4 @@
-"The candidate: its settings, its fit, what it stands on."
+"The candidate: its settings, its fit, and what it uses."
 
 import numpy as np
 import pandas as pd
@@ -21,7 +21,7 @@ SMALL = {"n_estimators": 20, "min_samples_leaf": 3, "seed": 0}
 
 @pytest.fixture(scope="module")
 def rows():
-    "Thirty stores in two years, whose sales follow the planned promotion and nothing else that is known."
+    "Thirty stores in two years, whose sales depend on the planned promotion and on no other feature."
     generator = np.random.default_rng(0)
     months = pd.date_range("2022-01-01", periods=24, freq="MS")
     table = pd.MultiIndex.from_product([[f"S{i}" for i in range(30)], months], names=["series_id", "month"]).to_frame(
@@ -53,7 +53,7 @@ def test_settings_do_not_depend_on_later_outcomes(rows):
     pd.testing.assert_frame_equal(*chosen)
 
 
-def test_with_too_few_cutoffs_the_defaults_serve(rows):
+def test_with_too_few_cutoffs_the_defaults_are_used(rows):
     cutoffs = sorted(rows.cutoff.unique())
     recipe, tried = choose_settings(rows, cutoffs[:2], SMALL, ["rate_seasonal", "rate_last"], [0.5, 1.0])
     assert (recipe["params"]["partner"], recipe["params"]["weight"], len(tried)) == ("rate_seasonal", 0.5, 0)
@@ -71,7 +71,7 @@ def test_the_fit_learns_through_the_decisions_month_only(rows):
         fit_model(recipe, rows, pd.Timestamp("2021-12-01"))
 
 
-def test_importances_find_what_the_sales_follow(rows):
+def test_importances_find_what_the_sales_depend_on(rows):
     assert sorted(name for group in FEATURE_GROUPS.values() for name in group) == sorted(
         NUMERIC_FEATURES + CATEGORICAL_FEATURES
     )
@@ -83,14 +83,14 @@ def test_importances_find_what_the_sales_follow(rows):
     assert table.forest.sum() == pytest.approx(1.0)
 
 
-def test_the_original_model_shines_only_when_its_split_leaks():
+def test_the_original_model_is_good_only_when_its_split_leaks():
     generator = np.random.default_rng(1)
     months = pd.date_range("2021-01-01", periods=36, freq="MS")
     table = pd.MultiIndex.from_product([[f"S{i}" for i in range(20)], months], names=["series_id", "month"]).to_frame(
         index=False
     )
     number = table.groupby("series_id").cumcount()
-    growth = np.exp(0.04 * number)  # what a random split can copy from the neighbouring months
+    growth = np.exp(0.04 * number)  # a random split can copy it from the neighbouring months
     table = table.assign(
         country="USA", city="c" + table.series_id, weather=None, promotion=None, holiday=None, season="summer"
     )
@@ -103,9 +103,9 @@ def test_the_original_model_shines_only_when_its_split_leaks():
     assert set(FEATURES) & {"quantity_sold", "actual"} == set()
 
 
-def test_the_card_names_the_libraries_that_fitted(tmp_path):
+def test_the_card_has_the_versions_of_the_libraries(tmp_path):
     lock = tmp_path / "requirements.lock"
     lock.write_text("numpy==1.0\n")
-    told = fit_environment(lock)
-    assert sorted(told["packages"]) == FIT_LIBRARIES and told["packages"]["numpy"] == np.__version__
-    assert told["lock"] == sha256(lock)
+    environment = fit_environment(lock)
+    assert sorted(environment["packages"]) == FIT_LIBRARIES and environment["packages"]["numpy"] == np.__version__
+    assert environment["lock"] == sha256(lock)

@@ -191,13 +191,13 @@ def test_bad_data_is_stopped_and_the_current_release_keeps_serving(shop):
     # and page, table and summary say so, without a number to order by; the track record has this month with one stop
     page = (shop.root / "products/shop/forecast/month.html").read_text()
     assert "<h1>STOPPED: no forecast of June 2023</h1>" in page
-    assert re.search(r'class="step">(.*?)</th>', page[page.index('id="story"') :])[1] == "May 2023"
+    assert re.search(r'class="step">(.*?)</th>', page[page.index('id="track-record"') :])[1] == "May 2023"
     assert "In 3 months: data stopped 1, " in page
     with open(shop.root / "products/shop/forecast/forecast.csv", newline="", encoding="utf-8-sig") as file:
         ahead = [row for row in csv.DictReader(file) if row["month"] == "2023-06-01"]
     assert ahead and {(row["kind"], row["quantity"], row["upper"]) for row in ahead} == {("stopped", "", "")}
     summary = shop.run("make summary SOURCE=shop").out
-    assert summary.startswith("shop: STOPPED. THERE IS NO FORECAST OF 2023-06")
+    assert summary.startswith("shop: STOPPED. THERE IS NO FORECAST FOR 2023-06")
 
 
 def test_corrected_data_is_published_and_the_page_has_the_track_record(shop):
@@ -207,7 +207,9 @@ def test_corrected_data_is_published_and_the_page_has_the_track_record(shop):
     assert [(r["month"], r["status"]) for r in records[-2:]] == [("2023-05", "stopped"), ("2023-05", "published")]
     assert not [a for a in shop.alerts() if a["name"] == "data_quality" and a["status"] == "firing"]
     page = (shop.root / "products/shop/forecast/month.html").read_text()
-    assert 'id="story"' in page and "data stopped" in page and "2023-04" not in page.split('id="story"')[0]
+    assert (
+        'id="track-record"' in page and "data stopped" in page and "2023-04" not in page.split('id="track-record"')[0]
+    )
 
 
 def test_an_incomplete_month_waits_and_corrections_are_served(shop):
@@ -278,7 +280,7 @@ def test_a_leftover_marker_does_not_block_the_next_run(tmp_path, monkeypatch):
 def test_an_invalid_request_is_refused(shop):
     done = shop.run(f"{MONTH} --source shop --through June", fails=True)
     assert "'June' is not a month" in done.err and done.status == 4
-    assert "is no parameter" in shop.run("make month SOURCE=shop trian.seed=1", fails=True).err
+    assert "is not a parameter" in shop.run("make month SOURCE=shop trian.seed=1", fails=True).err
 
 
 def test_a_replay_does_not_change_what_serves_and_gives_the_same_result(shop):

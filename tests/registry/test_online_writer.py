@@ -91,7 +91,7 @@ def test_a_push_with_nothing_to_do_does_not_import_feast(live_project, pushed_se
 
 
 def test_rows_of_another_project_in_the_same_redis_stay(live_project, rows):
-    if rows.where["kind"] != "redis":
+    if rows.location["kind"] != "redis":
         return  # a table of its own
     others = [entity_key("S1") + b"old_brewcast_toy", b"a key of someone else's"]
     for key in others:

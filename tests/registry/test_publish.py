@@ -271,8 +271,8 @@ def test_a_full_disk_is_reported_with_free_and_needed_space_and_loses_nothing(
     assert run_in_fork(work) == 0
     # then the error says where, how much and what to do, without the text of a library
     state = root / "state/shop"
-    assert re.search("publish has no room.* it takes about 0|MLflow has no room", said.read_text())
-    assert f" MB in {state}, " in said.read_text() and "make room (`make prune`" in said.read_text()
+    assert re.search("publish needs more disk space.* it needs about 0|MLflow needs more disk space", said.read_text())
+    assert f" MB in {state}, " in said.read_text() and "free some space (`make prune`" in said.read_text()
     assert "autoflush" not in said.read_text() and len(said.read_text().splitlines()) == 1
     # and no half-written file uses the space
     assert [path for pattern in (".*.tmp", "*/.*.tmp", "*/*/*/.*.tmp") for path in state.glob(pattern)] == []
@@ -378,7 +378,7 @@ def test_a_broken_ledger_is_not_written_over(project):
     write_products(project, "key2", FOREST)
     harmed = path.read_bytes()[:100] + b"something else" * 1000
     path.write_bytes(harmed)
-    with pytest.raises(ValueError, match="ledger.db is no ledger"):
+    with pytest.raises(ValueError, match="ledger.db is not a ledger"):
         publish("shop", project)
     assert path.read_bytes() == harmed
 

@@ -1,4 +1,4 @@
-"The served Bento, asked as clients ask it: rightly, wrongly, and by many at once."
+"The served Bento with the requests of clients: valid ones, invalid ones, and many at once."
 
 import argparse
 import contextlib
@@ -34,7 +34,7 @@ def release(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def served(release, tmp_path_factory):
-    "The release's Bento, built and served once: some seven seconds."
+    "The release's Bento, built and served once: about seven seconds."
     work = tmp_path_factory.mktemp("served")
     bento = build_bento(ROOT, release.folder, work)
     with serve_bento(bento, work) as port:
@@ -44,12 +44,11 @@ def served(release, tmp_path_factory):
         yield SimpleNamespace(port=port, log=work / "serve.log", bento=bento, process=listens)
 
 
-def test_every_store_gets_what_the_model_says_in_the_order_asked(served, release):
-    # given the stores, asked backwards
-    table = release.made.table.iloc[::-1]
+def test_answers_are_the_models_forecasts_in_the_order_of_the_request(served, release):
+    # given a request for all stores, in reverse order
+    table = release.products.table.iloc[::-1]
     status, answers = post(served.port, {"store_ids": table.store_id.tolist()})
-    # then each answer is the model's own for the rows that Feast materialised
-    # as scikit-learn fitted it, though the service has no scikit-learn
+    # then each answer is the forecast of the scikit-learn model for the rows that Feast materialized
     model, online = joblib.load(release.folder / "model.joblib"), read_parquet(release.folder / "online.parquet")
     rows = online.set_index("series_id").loc[table.store_id, list(model.feature_names_in_)]
     assert status == 200
@@ -57,22 +56,22 @@ def test_every_store_gets_what_the_model_says_in_the_order_asked(served, release
     assert [answer["forecast"] for answer in answers] == pytest.approx(model.predict(rows).tolist(), rel=1e-6)
     assert [answer["lower"] for answer in answers] == pytest.approx(table.lower.tolist(), rel=1e-6)
     assert [answer["upper"] for answer in answers] == pytest.approx(table.upper.tolist(), rel=1e-6)
-    described = read_json(release.folder / "release.json")
+    description = read_json(release.folder / "release.json")
     for answer in answers:
         assert set(answer) == ANSWERED
         assert (answer["month"], answer["features_as_of"]) == ("2024-05-01", "2024-04-30")
-        assert answer["model_version"] == described["release"]
+        assert answer["model_version"] == description["release"]
 
 
-def test_every_store_has_its_own_interval_and_one_without_the_young_s(served):
-    status, (grown, young) = post(served.port, {"store_ids": ["STORE101", "STORE106"]})
+def test_every_store_has_its_own_interval_or_that_of_a_cold_start(served):
+    status, (mature, cold_start) = post(served.port, {"store_ids": ["STORE101", "STORE106"]})
     assert status == 200
-    assert grown["upper"] / grown["forecast"] == pytest.approx(1.1)
-    assert young["upper"] / young["forecast"] == pytest.approx(1.4)
+    assert mature["upper"] / mature["forecast"] == pytest.approx(1.1)
+    assert cold_start["upper"] / cold_start["forecast"] == pytest.approx(1.4)
 
 
 def test_the_bento_cuts_off_a_head_that_never_ends(served):
-    # given that BentoML starts uvicorn by itself
+    # given BentoML, which starts uvicorn itself
     assert send_until_closed(served.port, b"GET / HTTP/1.1\r\nx: ", b"a" * 50_000) is not None, "64 MB went through"
     assert post(served.port, ONE_STORE)[0] == 200
 
@@ -87,7 +86,7 @@ BAD = {  # body, content type, status, the field that the answer names
     "an unknown field": (ONE_STORE | {"stores": 3}, "application/json", 400, "stores"),
     "a long unknown field": (ONE_STORE | {SECRET: 3}, "application/json", 400, f"{SECRET[:40]}..."),
     "a plan that is a list": (ONE_STORE | {"plan": []}, "application/json", 400, "plan"),
-    "an unknown lever": (ONE_STORE | {"plan": {"weather": 1}}, "application/json", 400, "plan.weather"),
+    "an unknown override": (ONE_STORE | {"plan": {"weather": 1}}, "application/json", 400, "plan.weather"),
     "a share above one": (
         ONE_STORE | {"plan": {"promotion_share": 1.5}},
         "application/json",
@@ -109,7 +108,7 @@ BAD = {  # body, content type, status, the field that the answer names
         400,
         "plan.price",
     ),
-    "a plan that there is none of": (ONE_STORE | {"plan": {"price": 3}}, "application/json", 409, "plan.price"),
+    "a plan that the source does not have": (ONE_STORE | {"plan": {"price": 3}}, "application/json", 409, "plan.price"),
     "a store without a plan": (
         ONE_STORE | {"plan": {"promotion_share": 0.5}},
         "application/json",
@@ -150,23 +149,23 @@ BAD = {  # body, content type, status, the field that the answer names
 
 @pytest.mark.parametrize("name", BAD)
 def test_a_bad_request_gets_a_4xx_that_names_the_field(served, name):
-    # given a request that is wrong in one way
+    # given a request with one mistake
     body, kind, expected, field = BAD[name]
-    # when it is posted
+    # when it is sent
     status, content = post(served.port, body, kind)
-    # then the status says so, the detail names the field, and what was sent is not sent back at length
+    # then the status is right, the detail names the field, and the answer does not repeat the body
     assert (status, content["detail"][0]["field"]) == (expected, field)
     assert set(content) == {"error", "detail"} and content["error"]
     assert set(content["detail"][0]) == {"field", "message"} and content["detail"][0]["message"]
     assert len(json.dumps(content)) < 3000
 
 
-def test_ten_thousand_ids_are_not_too_many(served):
+def test_ten_thousand_ids_are_allowed(served):
     status, content = post(served.port, {"store_ids": [f"S{i}" for i in range(10_000)]})
     assert (status, content["error"]) == (404, "no forecast for 10,000 of 10,000 stores")
 
 
-def test_a_charset_and_capitals_in_the_content_type_are_fine(served):
+def test_a_charset_and_capitals_in_the_content_type_are_allowed(served):
     assert post(served.port, ONE_STORE, 'Application/JSON; charset="UTF-8"')[0] == 200
 
 
@@ -175,8 +174,8 @@ def test_a_compressed_body_is_refused(served):
     assert (status, content["detail"][0]["field"]) == (415, "content-encoding")
 
 
-def test_a_body_that_does_not_say_how_long_it_is_has_the_same_limit(served):
-    # given a chunked body that never seems to end
+def test_a_body_without_a_declared_length_has_the_same_limit(served):
+    # given a long chunked body
     def chunks():
         for _ in range(64):
             yield b" " * 100_000
@@ -207,7 +206,7 @@ def test_a_wrong_method_or_page_gets_a_4xx_in_json(served, method, path, expecte
 
 
 def test_the_pages_load_nothing_from_the_network(served):
-    # given every page that there is
+    # given every page
     index = json.loads(http_request(served.port, "GET", "/")[1])
     assert {"/forecast", "/versions", "/metrics", "/docs.json", "/livez", "/readyz"} <= set(index["pages"])
     for path in index["pages"]:
@@ -220,15 +219,15 @@ def test_the_pages_load_nothing_from_the_network(served):
 def test_openapi_is_valid_and_describes_the_request_and_the_answer(served):
     from openapi_spec_validator import validate
 
-    described = json.loads(http_request(served.port, "GET", "/docs.json")[1])
-    validate(described)
+    description = json.loads(http_request(served.port, "GET", "/docs.json")[1])
+    validate(description)
     validate(openapi_document(needs_key=True))
-    schemas = described["components"]["schemas"]
+    schemas = description["components"]["schemas"]
     assert set(schemas["ForecastRequest"]["properties"]) == {"store_ids", "plan"}
     assert set(schemas["Plan"]["properties"]) == {"price", "promotion_share", "holidays"}
     assert set(schemas["StoreForecast"]["properties"]) == ANSWERED
-    # and its own examples are what it says
-    post = described["paths"]["/forecast"]["post"]
+    # and its examples are valid requests
+    post = description["paths"]["/forecast"]["post"]
     for example in post["requestBody"]["content"]["application/json"]["examples"].values():
         assert post_plain(served.port, example["value"]) in (200, 409)
 
@@ -237,27 +236,27 @@ def post_plain(port, body):
     return post(port, body)[0]
 
 
-def test_schemathesis_finds_nothing_against_our_own_openapi(served, tmp_path):
-    # given the service and its own description; when schemathesis asks whatever that allows, and what it forbids
+def test_schemathesis_finds_no_difference_from_the_openapi_document(served, tmp_path):
+    # when schemathesis sends requests that the OpenAPI document allows, and requests that it forbids
     command = [str(Path(sys.executable).parent / "st"), "run", f"http://127.0.0.1:{served.port}/docs.json"]
     command += ["--checks", "all", "--max-examples", "40", "--seed", "1", "--workers", "1", "--no-color"]
     command += ["--phases", "examples,coverage,fuzzing", "--generation-database", "none"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    # then there is no server error, no undocumented status, no answer that is not as described
+    # then there is no server error, no undocumented status, and no undocumented answer
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
 
 
-def test_every_store_is_answered_at_once_with_get(served, release):
+def test_get_answers_every_store(served, release):
     status, body = http_request(served.port, "GET", "/forecast")
     answers = json.loads(body)
-    assert status == 200 and [answer["store_id"] for answer in answers] == release.made.table.store_id.tolist()
+    assert status == 200 and [answer["store_id"] for answer in answers] == release.products.table.store_id.tolist()
     assert answers[3] == post(served.port, {"store_ids": [answers[3]["store_id"]]})[1][0]
     with_head = http_request(served.port, "HEAD", "/forecast")
     assert with_head == (200, b"")
 
 
-def test_a_plan_moves_the_row_as_the_features_of_that_plan_would_be(served, release):
-    # given a store with a plan of promotions, as scikit-learn sees it under another one
+def test_a_plan_changes_the_row_as_the_features_would_change(served, release):
+    # given a store with a plan of promotions, and its features under another plan
     model, online = joblib.load(release.folder / "model.joblib"), read_parquet(release.folder / "online.parquet")
     row = online[online.series_id == "STORE120"].reset_index(drop=True)
     moved = 0.9 - row.promotion_next
@@ -266,19 +265,19 @@ def test_a_plan_moves_the_row_as_the_features_of_that_plan_would_be(served, rele
     moved = 3 - row.holidays_next
     for name in ("holidays_next", "holidays_change", "holidays_change_year"):
         row[name] = row[name] + moved
-    # then that is what is answered
+    # then the answer is scikit-learn's forecast of these features
     status, (answer,) = post(served.port, {"store_ids": ["STORE120"], "plan": {"promotion_share": 0.9, "holidays": 3}})
     assert status == 200
     assert answer["forecast"] == pytest.approx(model.predict(row[list(model.feature_names_in_)])[0], rel=1e-6)
     assert answer["forecast"] != post(served.port, {"store_ids": ["STORE120"]})[1][0]["forecast"]
-    # and an empty plan is none
+    # and an empty plan is the same as no plan
     assert (
         post(served.port, {"store_ids": ["STORE120"], "plan": {}})[1]
         == post(served.port, {"store_ids": ["STORE120"]})[1]
     )
 
 
-def test_a_request_keeps_its_id_and_one_that_is_none_gets_one(served):
+def test_a_valid_request_id_is_kept_and_an_invalid_one_is_replaced(served):
     def id_of(given):
         connection = http.client.HTTPConnection("127.0.0.1", served.port, timeout=30)
         connection.request("GET", "/livez", headers={"x-request-id": given})
@@ -289,20 +288,20 @@ def test_a_request_keeps_its_id_and_one_that_is_none_gets_one(served):
 
 
 def test_counters_have_bounded_labels(served):
-    # given a client that asks for many pages
+    # given a client that requests many unknown pages
     for i in range(20):
         http_request(served.port, "GET", f"/page{i}")
-    # then they are one line
+    # then they all have one label
     counters = http_request(served.port, "GET", "/metrics")[1].decode()
     assert 'path="other",status="404"' in counters
     assert "page1" not in counters
 
 
 def test_many_at_once_are_all_answered(served):
-    # given eight clients, one of whom asks wrongly
+    # given eight clients, and every tenth request invalid
     bodies = [{"store_ids": [f"STORE{101 + i % 30}"]} for i in range(80)]
     bodies[::10] = [{"store_ids": []}] * 8
-    # when they ask at once
+    # when they send their requests at the same time
     with ThreadPoolExecutor(8) as clients:
         answers = list(clients.map(lambda body: post(served.port, body), bodies))
     # then each gets its own answer
@@ -311,30 +310,30 @@ def test_many_at_once_are_all_answered(served):
         assert not body["store_ids"] or content[0]["store_id"] == body["store_ids"][0]
 
 
-def test_a_broken_connection_and_half_a_request_harm_nobody(served):
-    # given a client that sends half of a body and leaves, and one that speaks no HTTP
+def test_broken_connections_do_not_affect_other_clients(served):
+    # given a client that sends half of a body and disconnects, and one that does not speak HTTP
     for sent in (
         b"POST /forecast HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 99\r\n\r\n{",
         b"\0\0",
     ):
         with socket.create_connection(("127.0.0.1", served.port)) as connection:
             connection.sendall(sent)
-    # then the next one is answered
+    # then the next client gets an answer
     assert post(served.port, ONE_STORE)[0] == 200
 
 
-def test_the_log_holds_no_input_and_no_error(served):
-    # given everything that was asked above, and a request with something private in it
+def test_the_log_has_no_input_and_no_traceback(served):
+    # given all requests above, and two requests with a secret
     post(served.port, {"store_ids": ["STORE101", SECRET]})
     post(served.port, {"store_ids": ["STORE101"], SECRET: 1})
-    # then the log repeats none of it
+    # then the log has none of their content
     log = served.log.read_text()
     assert "hunter2" not in log and "NOWHERE" not in log
     assert "Traceback" not in log
 
 
 def test_a_release_that_fails_its_check_is_never_ready(served, tmp_path):
-    # given the Bento with a tampered model
+    # given the Bento with a changed model
     shutil.copytree(served.bento, tmp_path / "bento")
     with open(tmp_path / "bento" / "src" / "release" / "model.onnx", "ab") as changed:
         changed.write(b" ")
@@ -359,8 +358,8 @@ HEAVY = {
 }
 
 
-def test_the_serving_process_has_neither_training_nor_feast_nor_pandas_in_it(served):
-    # given the served Bento after all that was asked of it; its own memory map says what native code is loaded
+def test_the_serving_process_loads_neither_training_nor_feast_nor_pandas(served):
+    # given the served Bento after all requests above; its memory map lists the native code that is loaded
     listening = psutil.Process(served.process)
     processes = [listening, *listening.children(recursive=True)]
     mapped = [{part for m in process.memory_maps() for part in Path(m.path).parts} for process in processes]
@@ -369,38 +368,38 @@ def test_the_serving_process_has_neither_training_nor_feast_nor_pandas_in_it(ser
 
 
 def test_the_service_imports_nothing_of_training(release, tmp_path):
-    # given a process that loads a release and answers, a plan included
+    # given a process that loads a release and forecasts under another plan
     code = (
         "import sys, json; from pathlib import Path; import brewcast.serving.app as s; from brewcast.serving.release import Release\n"
-        "from brewcast.serving.traffic import Serving\n"
-        f"serving = Serving(Release(Path({str(release.folder)!r})))\n"
-        "s.forecast(serving, ['STORE120'], {'promotion_share': 0.5})\n"
+        "from brewcast.serving.traffic import ServingState\n"
+        f"serving = ServingState(Release(Path({str(release.folder)!r})))\n"
+        "s.forecast_stores(serving, ['STORE120'], {'promotion_share': 0.5})\n"
         "print(*sorted(n for n in sys.modules if '.' not in n))"
     )
     environment = isolated_environment(tmp_path) | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
     )
-    # then nothing of training is in it
+    # then it has imported nothing of training
     assert not set(done.stdout.split()) & HEAVY
 
 
-# --- capacity and the log: the same application in uvicorn, as settings have it
+# --- capacity and the log: the same application in uvicorn, with other settings
 
 
-def test_over_capacity_the_rest_is_turned_away_and_what_is_let_in_is_right(release, tmp_path):
-    # given a service that lets 120 rows wait for the model, and forty clients that ask for 110 rows' worth at once
+def test_over_capacity_some_requests_are_refused_and_the_others_are_answered_correctly(release, tmp_path):
+    # given a service that lets 30 rows wait for the model, and forty clients that each ask for 26 rows
     many = {"store_ids": [f"STORE{101 + i}" for i in range(4, 30)], "plan": {"promotion_share": 0.4}}
     with run_application(release.folder, tmp_path, max_rows=30, few=0) as served, ThreadPoolExecutor(40) as clients:
         answers = list(clients.map(lambda _: raw_post(served.port, many), range(400)))
         counters = http_request(served.port, "GET", "/metrics")[1].decode()
-    # then each is answered rightly or told to come back, with JSON and the time after which to ask again
-    right = [body for status, _, body in answers if status == 200]
-    shed = [(headers, body) for status, headers, body in answers if status == 503]
-    assert len(right) + len(shed) == 400 and right and shed
-    assert all(body == right[0] and len(body) == 26 for body in right)
-    assert all(headers["retry-after"] == "1" and body["error"] == "over capacity" for headers, body in shed)
-    assert f"brewcast_shed_total {len(shed)}.0" in counters
+    # then each gets a correct answer, or 503 in JSON with the time to wait
+    correct = [body for status, _, body in answers if status == 200]
+    refused = [(headers, body) for status, headers, body in answers if status == 503]
+    assert len(correct) + len(refused) == 400 and correct and refused
+    assert all(body == correct[0] and len(body) == 26 for body in correct)
+    assert all(headers["retry-after"] == "1" and body["error"] == "over capacity" for headers, body in refused)
+    assert f"brewcast_shed_total {len(refused)}.0" in counters
 
 
 def raw_post(port, body):
@@ -410,15 +409,15 @@ def raw_post(port, body):
     return answer.status, {name.lower(): value for name, value in answer.getheaders()}, json.loads(answer.read())
 
 
-def test_slow_bodies_are_not_waited_for_and_do_not_shut_others_out(release, tmp_path):
-    # given a service that lets two bodies come at once, and two clients that send half of theirs
+def test_slow_bodies_time_out_and_do_not_block_other_clients(release, tmp_path):
+    # given a service that accepts two bodies at once, and two clients that send half of a body
     half = b"POST /forecast HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 99\r\n\r\n{"
-    with run_application(release.folder, tmp_path, max_bodies=2) as served, contextlib.ExitStack() as open_ones:
-        slow = [open_ones.enter_context(socket.create_connection(("127.0.0.1", served.port))) for _ in range(2)]
+    with run_application(release.folder, tmp_path, max_bodies=2) as served, contextlib.ExitStack() as connections:
+        slow = [connections.enter_context(socket.create_connection(("127.0.0.1", served.port))) for _ in range(2)]
         for connection in slow:
             connection.sendall(half)
             connection.settimeout(60)
-        # then a third one is told at once, the pages answer, and the slow ones end with 408
+        # then a third body is refused at once, the pages answer, and the slow bodies end with 408
         while post(served.port, ONE_STORE)[0] != 503:
             time.sleep(0.05)
         assert http_request(served.port, "GET", "/livez")[0] == 200
@@ -426,24 +425,28 @@ def test_slow_bodies_are_not_waited_for_and_do_not_shut_others_out(release, tmp_
         assert post(served.port, ONE_STORE)[0] == 200
 
 
-def test_the_bytes_of_bodies_on_their_way_have_a_limit_together(release, tmp_path):
-    # given a service with room for 100,000 bytes of bodies, and two clients that stop short of 60,000 each
+def test_the_bytes_of_all_arriving_bodies_have_a_limit(release, tmp_path):
+    # given a service with room for 100,000 bytes of bodies, and two clients that stop after 60,000 bytes each
     head = b"POST /forecast HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 70000\r\n\r\n"
-    with run_application(release.folder, tmp_path, max_waiting=100_000) as served, contextlib.ExitStack() as open_ones:
+    with (
+        run_application(release.folder, tmp_path, max_waiting=100_000) as served,
+        contextlib.ExitStack() as connections,
+    ):
         first, second = (
-            open_ones.enter_context(socket.create_connection(("127.0.0.1", served.port), timeout=60)) for _ in range(2)
+            connections.enter_context(socket.create_connection(("127.0.0.1", served.port), timeout=60))
+            for _ in range(2)
         )
         for connection in (first, second):
             connection.sendall(head + b" " * 60_000)
-        # then one of them is told at once that it is too much, the other one when its time is over
+        # then one of them gets 503 at once, and the other one 408 after the timeout
         statuses = sorted(connection.recv(4096).split()[1] for connection in (first, second))
         assert statuses == [b"408", b"503"]
-        # and what was held of both is given back: a body of any size that is allowed comes in by itself
+        # and the room of both is free again: a single body of any allowed size is accepted
         status, content = post(served.port, b" " * 1_000_000 + json.dumps(ONE_STORE).encode())
         assert status == 200 and content[0]["store_id"] == "STORE101"
 
 
-def test_the_log_is_json_lines_with_request_ids(release, tmp_path):
+def test_the_log_has_json_lines_with_request_ids(release, tmp_path):
     with run_application(release.folder, tmp_path) as served:
         post(served.port, ONE_STORE, x_request_id="seen-me")
         post(served.port, {"store_ids": [SECRET]}, x_request_id="refused-me")
@@ -454,17 +457,19 @@ def test_the_log_is_json_lines_with_request_ids(release, tmp_path):
     assert any(line["event"] == "serves" for line in lines)
 
 
-def test_a_port_that_is_none_or_taken_is_refused_before_anything_is_loaded(tmp_path, monkeypatch):
+def test_an_invalid_or_used_port_is_refused_before_a_release_is_loaded(tmp_path, monkeypatch):
     for text in ("80000", "0", "-1", "abc", "", "3000.0", "٣٠٠٠"):
-        with pytest.raises(argparse.ArgumentTypeError, match="is no port: a whole number from 1 to 65535"):
+        with pytest.raises(
+            argparse.ArgumentTypeError, match="is not a port number: use a whole number from 1 to 65535"
+        ):
             parse_port_number(text)
     assert [parse_port_number(text) for text in ("1", "3000", "65535")] == [1, 3000, 65535]
-    # and one on which somebody listens already, though there is nothing here that could be served
+    # and a port in use is refused first, although there is no release to serve
     monkeypatch.setenv("BREWCAST_STATE", str(tmp_path))
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
         with pytest.raises(
-            OSError, match=f"^port {port} of 127.0.0.1 is taken: choose another by --port, or PORT=3001"
+            OSError, match=f"^port {port} of 127.0.0.1 is in use: choose another with --port, or PORT=3001"
         ):
             serve(port=port)
     with pytest.raises(OSError, match="^port 3000 of nowhere.invalid "):

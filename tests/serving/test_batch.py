@@ -1,4 +1,4 @@
-"A file of stores in, a file of forecasts out: the same answers as over HTTP; lines that are wrong go to a file of their own."
+"Forecasts for a file of stores: the same answers as over HTTP. Wrong lines go to a file of rejects."
 
 import csv
 import os
@@ -20,7 +20,7 @@ PLAN = {"promotion_share": 0.3, "holidays": 2}  # the first four stores have no 
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory):
-    "A project in which a forest serves, and a seasonal baseline answers some of the stores."
+    "A project with a forest as champion, and a seasonal baseline as challenger for some of the stores."
     root = tmp_path_factory.mktemp("shop")
     state = root / "state/shop"
     champion, challenger = add_release(state, FOREST), add_release(state, SEASONAL)
@@ -31,7 +31,7 @@ def shop(tmp_path_factory):
 
 @pytest.fixture
 def forecast(shop, tmp_path):
-    "A function that has a batch's text forecast, and gives the rows that were written."
+    "A function that forecasts the text of a batch, and returns the rows that were written."
 
     def run(content: str | bytes, to=None) -> list[dict]:
         path = tmp_path / "stores.csv"
@@ -44,65 +44,67 @@ def forecast(shop, tmp_path):
 
 
 def numbers(row: dict) -> dict:
-    "A line of the file as JSON has it, without what was planned."
-    told = {name: value for name, value in row.items() if name not in PLAN_TYPES}
-    return told | {name: float(told[name]) for name in ("forecast", "lower", "upper")}
+    "A line of the file with the types of the JSON answer, without the overrides."
+    answer = {name: value for name, value in row.items() if name not in PLAN_TYPES}
+    return answer | {name: float(answer[name]) for name in ("forecast", "lower", "upper")}
 
 
-def test_a_batch_is_answered_as_the_service_answers_each_of_its_lines(forecast, shop, tmp_path):
-    # given all stores backwards, one of them again with another plan, and some stores with two things planned
+def test_a_batch_gets_the_same_answers_as_requests_to_the_service(forecast, shop, tmp_path):
+    # given all stores in reverse order, some stores with two overrides, and one store with other plans
     lines = [(store, {}) for store in reversed(STORES)] + [(store, PLAN) for store in STORES[4:8]]
     lines += [(STORES[5], {"promotion_share": 0.9}), (STORES[5], {})]
     text = "holidays,store_id,promotion_share\n"
     text += "".join(f"{plan.get('holidays', '')},{s},{plan.get('promotion_share', '')}\n" for s, plan in lines)
-    # when they are forecast as a file, and by a service that follows the same ledger
+    # when a batch and a service with the same ledger forecast them
     rows = forecast(text)
     with run_application(tmp_path / "none", tmp_path, state=shop / "state/shop") as service:
-        asked = [post(service.port, {"store_ids": [store]} | ({"plan": plan} if plan else {})) for store, plan in lines]
-    # then every line has the same answer, to the last digit, beside what was planned
-    assert [status for status, _ in asked] == [200] * len(lines)
-    assert [numbers(row) for row in rows] == [answer for _, (answer,) in asked]
+        responses = [
+            post(service.port, {"store_ids": [store]} | ({"plan": plan} if plan else {})) for store, plan in lines
+        ]
+    # then every line has the same answer, to the last digit, and its overrides
+    assert [status for status, _ in responses] == [200] * len(lines)
+    assert [numbers(row) for row in rows] == [answer for _, (answer,) in responses]
     assert [{name: float(row[name]) for name in PLAN_TYPES if row[name]} for row in rows] == [plan for _, plan in lines]
-    # and the challenger answered its share, but nothing planned, for it looks at no plan
-    planless = {row["store_id"]: row["model_version"] for row in rows[:12]}
-    assert len(set(planless.values())) == 2
-    assert len({planless[store] for store in STORES if traffic_bucket(store) < 40}) == 1
+    # and the challenger answered its share, but no line with a plan, because it uses no plan
+    without_plan = {row["store_id"]: row["model_version"] for row in rows[:12]}
+    assert len(set(without_plan.values())) == 2
+    assert len({without_plan[store] for store in STORES if traffic_bucket(store) < 40}) == 1
     assert len({row["model_version"] for row in rows if row["promotion_share"]}) == 1
 
 
-def test_what_a_spreadsheet_saves_is_read(forecast):
+def test_files_of_spreadsheets_are_read(forecast):
     plain = forecast("store_id,price\nSTORE105,\nSTORE106,\n")
     assert forecast('"store_id","price"\r\n"STORE105",""\r\n"STORE106",\r\n'.encode("utf-8-sig")) == plain
     assert forecast("store_id,price\n\nSTORE105,\n\nSTORE106,") == plain
 
 
-NO_BATCH = {  # a file's content, and what the error says
-    "no store_id": ("store,price\nSTORE101,1\n", "its header has 'store', 'price'; a batch has store_id"),
-    "a column that nobody knows": ("store_id,weather\nSTORE101,1\n", "its header has 'store_id', 'weather'"),
+INVALID_BATCHES = {  # a file's content, and a part of the error
+    "no store_id": ("store,price\nSTORE101,1\n", "its header has 'store', 'price'; a batch has the columns store_id"),
+    "an unknown column": ("store_id,weather\nSTORE101,1\n", "its header has 'store_id', 'weather'"),
     "semicolons": ("store_id;price\nSTORE101;1\n", "separated by commas"),
-    "a column twice": ("store_id,price,price\nSTORE101,1,2\n", "a batch has store_id"),
+    "a column twice": ("store_id,price,price\nSTORE101,1,2\n", "a batch has the columns store_id"),
     "empty": ("", "has no header"),
     "blank lines alone": ("\n\n", "has no header"),
-    "a header alone": ("store_id\n\n", "has a header and no lines"),
-    "Latin-1": ("store_id\nSTORE101\nCafé\n".encode("latin-1"), "line 3 is no UTF-8"),
-    "UTF-16": ("store_id\nSTORE101\n".encode("utf-16"), "line 1 is no UTF-8"),
+    "a header alone": ("store_id\n\n", "has a header but no lines"),
+    "Latin-1": ("store_id\nSTORE101\nCafé\n".encode("latin-1"), "line 3 is not UTF-8"),
+    "UTF-16": ("store_id\nSTORE101\n".encode("utf-16"), "line 1 is not UTF-8"),
 }
 
 
-@pytest.mark.parametrize("content, said", NO_BATCH.values(), ids=NO_BATCH)
-def test_what_is_no_batch_is_refused_and_what_was_there_stays(forecast, content, said):
-    # given forecasts of before
+@pytest.mark.parametrize("content, error", INVALID_BATCHES.values(), ids=INVALID_BATCHES)
+def test_an_invalid_batch_is_refused_and_old_forecasts_stay(forecast, content, error):
+    # given old forecasts
     target = forecast.path.with_suffix(".forecast.csv")
-    target.write_text("of before")
-    # when the file is no batch, then it is named, and nothing is written
+    target.write_text("old")
+    # when the file is not a batch, then the error names it, and nothing is written
     with pytest.raises(ValueError) as refusal:
         forecast(content)
-    assert str(refusal.value).startswith(f"{forecast.path}: ") and said in str(refusal.value)
-    assert target.read_text() == "of before"
+    assert str(refusal.value).startswith(f"{forecast.path}: ") and error in str(refusal.value)
+    assert target.read_text() == "old"
     assert sorted(path.name for path in target.parent.iterdir()) == ["stores.csv", "stores.forecast.csv"]
 
 
-def test_a_file_that_is_missing_or_a_folder_is_named(shop, tmp_path):
+def test_the_error_names_a_missing_file_or_a_folder(shop, tmp_path):
     with pytest.raises(ValueError, match="none.csv cannot be read: No such file or directory"):
         forecast_file("shop", tmp_path / "none.csv", None, shop)
     (tmp_path / "folder.csv").mkdir()
@@ -111,14 +113,14 @@ def test_a_file_that_is_missing_or_a_folder_is_named(shop, tmp_path):
 
 
 GOOD = "store_id,price,promotion_share,holidays\nSTORE105,,,\n"  # of each batch, in line 2
-REJECTED = {  # more lines, and (line, column, value, the reason's beginning) of what is wrong with them
+REJECTED = {  # more lines, and their rejects: (line, column, value, beginning of the reason)
     "an unknown store": ("NOWHERE,,,\n", [(3, "store_id", "NOWHERE", "is not open in 2024-05-01, or not a store")]),
     "a store with a blank": ("STORE106 ,,,\n", [(3, "store_id", "STORE106 ", "is not open")]),
-    "no store": (",,,3\n", [(3, "store_id", "", "must be given")]),
+    "no store": (",,,3\n", [(3, "store_id", "", "is required")]),
     "a word": ("STORE106,,,many\n", [(3, "holidays", "many", "must be a whole number")]),
     "half a holiday": ("STORE106,,,0.5\n", [(3, "holidays", "0.5", "must be a whole number")]),
     "a decimal comma": ('STORE106,,"0,5",\n', [(3, "promotion_share", "0,5", "must be a number")]),
-    "a number for people": ("STORE106,1_000,,\n", [(3, "price", "1_000", "must be a number")]),
+    "a number with an underscore": ("STORE106,1_000,,\n", [(3, "price", "1_000", "must be a number")]),
     "one value too many": ("STORE106,,,,2\n", [(3, "", "2", "one value too many")]),
     "NaN": ("STORE106,,nan,\n", [(3, "promotion_share", "nan", "Input should be a finite number")]),
     "a share above one": ("STORE106,,1.5,\n", [(3, "promotion_share", "1.5", "Input should be less than or equal")]),
@@ -134,44 +136,45 @@ REJECTED = {  # more lines, and (line, column, value, the reason's beginning) of
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("more, wrong", REJECTED.values(), ids=REJECTED)
-def test_wrong_lines_are_rejected_one_by_one_and_the_others_answered(forecast, shop, more, wrong):
-    # given a batch of before with a line that was wrong, and now one with others
+@pytest.mark.parametrize("more, expected", REJECTED.values(), ids=REJECTED)
+def test_wrong_lines_are_rejected_and_the_others_are_answered(forecast, shop, more, expected):
+    # given an earlier batch with a wrong line, and now a batch with others
     forecast(GOOD + "OLD,,,\n")
-    # when it is forecast
+    # when the batch is forecast
     rows = forecast(GOOD + more)
-    # then what is right has its answer, in order
+    # then the other lines have their answers, in order
     ids = [line.split(",")[0] for line in (GOOD + more).splitlines()]
-    right = [store for i, store in enumerate(ids, 1) if store in STORES and i not in {line for line, *_ in wrong}]
-    assert [row["store_id"] for row in rows] == right
+    rejected_lines = {line for line, *_ in expected}
+    answered = [store for i, store in enumerate(ids, 1) if store in STORES and i not in rejected_lines]
+    assert [row["store_id"] for row in rows] == answered
     assert numbers(rows[0]) == numbers(forecast("store_id\nSTORE105\n")[0])
-    # and what is wrong is in the file of rejects, by line, column, value and reason, and counted by lines
-    told = forecast_file("shop", _written(forecast.path, GOOD + more), None, shop)
-    with told["rejects"].open(newline="") as file:
+    # and the file of rejects has line, column, value and reason; the message counts lines
+    forecast.path.write_text(GOOD + more, newline="")
+    result = forecast_file("shop", forecast.path, None, shop)
+    with result["rejects"].open(newline="") as file:
         rejects = [(int(row["line"]), row["column"], row["value"], row["reason"]) for row in csv.DictReader(file)]
-    assert [row[:3] for row in rejects] == [row[:3] for row in wrong]
-    assert [row[3].startswith(reason) for row, (*_, reason) in zip(rejects, wrong, strict=True)] == [True] * len(wrong)
-    lines = len({line for line, *_ in wrong})
-    assert (told["lines"], told["rejected"]) == (len(right), lines)
-    assert f"{lines} of {len(right) + lines} lines get none, first line {wrong[0][0]}: " in told["message"]
-    assert str(told["rejects"]) in told["message"]
+    assert [row[:3] for row in rejects] == [row[:3] for row in expected]
+    assert [row[3].startswith(reason) for row, (*_, reason) in zip(rejects, expected, strict=True)] == [True] * len(
+        expected
+    )
+    count = len(rejected_lines)
+    assert (result["lines"], result["rejected"]) == (len(answered), count)
+    assert f"{count} of {len(answered) + count} lines rejected, first in line {expected[0][0]}: " in result["message"]
+    assert str(result["rejects"]) in result["message"]
 
 
-def _written(path, text):
-    path.write_text(text, newline="")
-    return path
-
-
-def test_a_batch_without_one_good_line_says_so_and_what_was_there_stays(forecast):
+def test_a_batch_without_an_answer_is_an_error_and_old_forecasts_stay(forecast):
     target = forecast.path.with_suffix(".forecast.csv")
-    target.write_text("of before")
-    with pytest.raises(ValueError, match="none of 2 lines gets a forecast, first line 2: store_id 'NOWHERE'"):
+    target.write_text("old")
+    with pytest.raises(
+        ValueError, match="no line gets a forecast: 2 lines rejected, first in line 2: store_id 'NOWHERE'"
+    ):
         forecast("store_id\nNOWHERE\nNOWHERE\n")
-    assert target.read_text() == "of before"
+    assert target.read_text() == "old"
     assert (forecast.path.parent / "stores.forecast.rejects.csv").read_text().count("NOWHERE") == 2
 
 
-def test_rejects_of_a_batch_before_do_not_stay_beside_one_without(forecast):
+def test_old_rejects_are_removed_if_a_batch_has_none(forecast):
     rejects = forecast.path.parent / "stores.forecast.rejects.csv"
     forecast("store_id\nSTORE101\nNOWHERE\n")
     assert rejects.exists()
@@ -179,8 +182,8 @@ def test_rejects_of_a_batch_before_do_not_stay_beside_one_without(forecast):
     assert not rejects.exists()
 
 
-def test_forecasts_that_cannot_be_written_leave_those_of_before(forecast, monkeypatch):
-    # given forecasts of before, and a disk that is full when the next ones are moved in
+def test_old_forecasts_stay_if_new_ones_cannot_be_written(forecast, monkeypatch):
+    # given old forecasts, and a disk that is full when the new ones are moved into place
     before = forecast("store_id\nSTORE101\n")
 
     def full(beside, path):
@@ -195,7 +198,7 @@ def test_forecasts_that_cannot_be_written_leave_those_of_before(forecast, monkey
     assert len(list(forecast.path.parent.iterdir())) == 2
 
 
-def test_forecasts_are_never_written_over_their_batch_or_into_a_folder(forecast, tmp_path):
+def test_forecasts_do_not_overwrite_their_batch_or_a_folder(forecast, tmp_path):
     (tmp_path / "same.csv").symlink_to("stores.csv")
     (tmp_path / "stores.rejects.csv").symlink_to("stores.csv")  # where --to stores.txt would have its rejects
     for to in (forecast.path, tmp_path / "same.csv", tmp_path, tmp_path / "stores.txt"):
@@ -204,8 +207,8 @@ def test_forecasts_are_never_written_over_their_batch_or_into_a_folder(forecast,
     assert forecast.path.read_text() == "store_id\nSTORE101\n"
 
 
-def test_the_command_forecasts_a_file_from_any_folder_and_ends_with_what_came_out(shop, tmp_path):
-    # given a batch in a folder of its own, named as one there would name it
+def test_the_command_works_in_any_folder_and_its_exit_status_shows_rejects(shop, tmp_path):
+    # given a batch in another folder, with a path relative to that folder
     (tmp_path / "stores.csv").write_text("store_id\nSTORE105\n")
 
     def brewcast(root, *more):
@@ -213,23 +216,23 @@ def test_the_command_forecasts_a_file_from_any_folder_and_ends_with_what_came_ou
         line = [sys.executable, "-m", "brewcast.cli", "forecast", "stores.csv", "--source", "shop", *more]
         return subprocess.run(line, cwd=tmp_path, env=environment, capture_output=True, text=True)
 
-    # when something serves
+    # when every line is valid
     done = brewcast(shop)
     assert done.returncode == 0 and "stores.forecast.csv: 1 forecast by " in done.stdout, done.stderr
     (row,) = csv.DictReader((tmp_path / "stores.forecast.csv").open())
     assert row["store_id"] == "STORE105" and float(row["lower"]) < float(row["forecast"]) < float(row["upper"])
-    # when a line of it is wrong
+    # when one line is wrong
     (tmp_path / "stores.csv").write_text("store_id\nSTORE105\nNOWHERE\n")
     done = brewcast(shop, "--to", "out/answers.csv")
-    assert done.returncode == 3 and "1 of 2 lines get none, first line 3: store_id 'NOWHERE'" in done.stdout, (
+    assert done.returncode == 3 and "1 of 2 lines rejected, first in line 3: store_id 'NOWHERE'" in done.stdout, (
         done.stderr
     )
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["answers.csv", "answers.rejects.csv"]
-    # when all are
+    # when every line is wrong
     (tmp_path / "stores.csv").write_text("store_id\nNOWHERE\n")
     done = brewcast(shop)
-    assert done.returncode == 1 and "none of 1 lines gets a forecast" in done.stderr
-    # given a project in which nothing serves
+    assert done.returncode == 1 and "no line gets a forecast: 1 line rejected" in done.stderr
+    # given a project in which nothing is published
     empty = shutil.copytree(shop, tmp_path / "empty", ignore=shutil.ignore_patterns("state"))
     done = brewcast(empty)
     assert done.returncode == 1 and "nothing is published yet" in done.stderr and "Traceback" not in done.stderr

@@ -1,4 +1,4 @@
-"The service as BentoML starts it: on the loopback, with the application's own pages and log, and stopped in order."
+"The service as BentoML starts it: local only, with the application's own pages and log, and a clean stop."
 
 import json
 import signal
@@ -12,33 +12,33 @@ from brewcast.delivery.package import http_request, isolated_environment
 from brewcast.serving.prediction_log import read_predictions
 
 
-def test_the_server_listens_on_the_loopback_unless_told_otherwise():
+def test_the_server_listens_on_the_loopback_by_default():
     # given the service's own configuration, which BENTOML_HOST and --host override
     from brewcast.serving.bento import Brewcast
 
     assert Brewcast.config["http"]["host"] == "127.0.0.1"
 
 
-def test_bentoml_adds_no_address_and_no_line_of_its_own_and_its_stop_loses_nothing(tmp_path):
-    # given the service as `bentoml serve` starts it, told nothing of a host, with a prediction log
+def test_bentoml_adds_no_port_and_no_log_line_and_a_stop_loses_no_prediction(tmp_path):
+    # given the service as `bentoml serve` starts it without a host, with a prediction log
     release = make_release(tmp_path).folder
     environment = isolated_environment(tmp_path / "home") | {"PYTHONPATH": str(ROOT), "BREWCAST_RELEASE": str(release)}
     environment |= {"BREWCAST_PREDICTIONS": str(tmp_path / "predictions")}
     command = [sys.executable, "-m", "bentoml", "serve", "brewcast.serving.bento:Brewcast", "--port", "PORT"]
     with run_service(command, tmp_path / "log", cwd=tmp_path, env=environment) as service:
-        # when it was asked rightly, and for a page with something private in its name
+        # when it gets valid requests, and a request for a page with a secret in its name
         answered = [post(service.port, ONE_STORE)[1][0] for _ in range(3)]
         assert http_request(service.port, "GET", "/hunter2?hunter2=1")[0] == 404
-        # then whatever listens does so on this machine alone, and the pages are the application's
+        # then it listens on this machine only, and the pages are the application's
         family = [psutil.Process(service.process.pid), *psutil.Process(service.process.pid).children(recursive=True)]
         listening = [c for each in family for c in each.net_connections("inet") if c.status == psutil.CONN_LISTEN]
         assert service.port in {c.laddr.port for c in listening} and {c.laddr.ip for c in listening} == {"127.0.0.1"}
         counters = http_request(service.port, "GET", "/metrics")[1].decode()
         assert "brewcast_ready 1.0" in counters
-        # when it is told to stop
+        # when it gets a stop signal
         service.process.send_signal(signal.SIGTERM)
         service.process.wait(120)
-    # then what it answered is in the log, and what was asked for is in none
+    # then the prediction log has every answer, and no log has the secret
     assert read_predictions(tmp_path / "predictions").forecast.tolist() == [each["forecast"] for each in answered]
     log = (tmp_path / "log").read_text()
     assert "hunter2" not in log and "Traceback" not in log

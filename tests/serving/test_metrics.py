@@ -1,4 +1,4 @@
-"Alert rules and dashboard: they stand on metrics that the service has, and each alert fires when it must, and only then."
+"Alert rules and dashboard use only metrics of the service, and each alert fires when it must, and only then."
 
 import json
 import re
@@ -21,8 +21,8 @@ from brewcast.serving.metrics import Metrics
 DEPLOY = ROOT / "deploy"
 RULES, TESTS, CONFIG = (DEPLOY / "prometheus" / name for name in ("rules.yml", "rules_test.yml", "prometheus.yml"))
 DASHBOARD = DEPLOY / "grafana" / "dashboard.json"
-FROM_PROMETHEUS = {"up": set(), "ALERTS": {"alertname", "alertstate", "severity"}}  # what it adds by itself
-TARGET = {"job", "instance"}  # labels that it gives to everything that it scrapes
+FROM_PROMETHEUS = {"up": set(), "ALERTS": {"alertname", "alertstate", "severity"}}  # metrics that Prometheus adds
+TARGET = {"job", "instance"}  # labels that Prometheus adds to every scraped metric
 
 
 def alerts():
@@ -34,13 +34,13 @@ def panels():
 
 
 def expressions():
-    "Every PromQL expression of the dashboard, by where it stands."
-    found = {f"{p['title']} {t['refId']}": t["expr"] for p in panels() for t in p.get("targets", [])}
-    return found | {a["name"]: a["expr"] for a in json.loads(DASHBOARD.read_text())["annotations"]["list"]}
+    "Every PromQL expression of the dashboard, by panel or annotation."
+    panel_expressions = {f"{p['title']} {t['refId']}": t["expr"] for p in panels() for t in p.get("targets", [])}
+    return panel_expressions | {a["name"]: a["expr"] for a in json.loads(DASHBOARD.read_text())["annotations"]["list"]}
 
 
 def filled_in(expression):
-    "As Grafana sends it."
+    "The expression with values in position of Grafana's variables."
     return expression.replace("$__rate_interval", "5m").replace("$instance", ".*")
 
 
@@ -57,13 +57,14 @@ def promtool():
 
 @pytest.fixture(scope="module")
 def service():
-    "The service's own metrics, as after some requests with a challenger that answers a tenth of the stores."
-    metrics, says = Metrics(), {"features_as_of": "2024-04-30"}
-    champion, challenger = (SimpleNamespace(name=name, says=says) for name in ("0123abcd", "4567cdef"))
-    metrics.switched(SimpleNamespace(champion=champion, challenger=challenger, share=10))
+    "The service's metrics after some requests, with a challenger that answers a tenth of the stores."
+    metrics = Metrics()
+    description = {"features_as_of": "2024-04-30"}
+    champion, challenger = (SimpleNamespace(name=name, description=description) for name in ("0123abcd", "4567cdef"))
+    metrics.set_serving(SimpleNamespace(champion=champion, challenger=challenger, share=10))
     for status in ("200", "422", "500", "503"):
         metrics.requests.labels("/forecast", status).inc()
-    metrics.seconds.labels("/forecast").observe(0.002)
+    metrics.request_seconds.labels("/forecast").observe(0.002)
     for version, role in ((champion, "champion"), (challenger, "challenger"), (challenger, "shadow")):
         metrics.forecasts.labels(version.name, role).inc()
     return metrics
@@ -71,7 +72,7 @@ def service():
 
 @pytest.fixture(scope="module")
 def exposed(service):
-    "What /metrics holds: the labels of each metric, by its name."
+    "The labels of each metric of /metrics, by its name."
     labels = {}
     for family in service.registry.collect():
         for sample in family.samples:
@@ -79,14 +80,14 @@ def exposed(service):
     return labels
 
 
-# -- against the service's metrics
+# -- compared with the service's metrics
 
 GROUPING = re.compile(r"\b(?:by|on|without|ignoring|group_left|group_right)\s*\(([^)]*)\)")
 OPERATORS = {"and", "or", "unless", "offset", "bool", "by", "on"}
 
 
 def metrics_in(expression):
-    "Of a PromQL expression: (metric, labels it is selected by) for each selector, and the labels that it groups by."
+    "Of a PromQL expression: (metric, labels of its selector) for each metric, and the labels that it groups by."
     selectors = [
         (name, set(re.findall(r"(\w+)\s*(?:=~|!~|!=|=)", inner))) for name, inner in SELECTOR.findall(expression)
     ]
@@ -99,44 +100,45 @@ def metrics_in(expression):
 SELECTOR = re.compile(r"([a-zA-Z_:][\w:]*)\s*\{([^}]*)\}")
 
 
-def test_the_reader_of_expressions_finds_every_metric():
-    told, grouped = metrics_in(
+def test_metrics_in_finds_every_metric():
+    selectors, grouped = metrics_in(
         'sum by (job, le) (rate(a_total{job="x", path!="/"}[5m])) > 2 and on (job) time() - b_x > 3e9'
     )
-    assert told == [("a_total", {"job", "path"}), ("b_x", set())] and grouped == {"job", "le"}
+    assert selectors == [("a_total", {"job", "path"}), ("b_x", set())] and grouped == {"job", "le"}
 
 
-def foreign(expression, exposed):
-    "What an expression uses and the service does not have."
-    known, wrong = exposed | FROM_PROMETHEUS, []
+def unknown_names(expression, exposed):
+    "Metrics and labels of an expression that the service does not have."
+    known = exposed | FROM_PROMETHEUS
+    unknown = []
     selectors, grouped = metrics_in(expression)
     for name, labels in selectors:
-        wrong += [name] if name not in known else sorted(labels - known[name] - TARGET)
+        unknown += [name] if name not in known else sorted(labels - known[name] - TARGET)
     everything = set().union(TARGET, *(known.get(name, set()) for name, _ in selectors))
-    return wrong + sorted(grouped - everything)
+    return unknown + sorted(grouped - everything)
 
 
 def test_rules_and_dashboard_use_only_what_the_service_exposes(exposed):
     used = {name: rule["expr"] for name, rule in alerts().items()} | expressions()
-    assert {where: foreign(expression, exposed) for where, expression in used.items()} == dict.fromkeys(used, [])
-    # and one that does not exist is noticed
-    assert foreign('rate(brewcast_request_total{job="x"}[5m])', exposed) == ["brewcast_request_total"]
-    assert foreign('brewcast_shed_total{path="/"} > 0', exposed) == ["path"]
-    assert foreign("sum by (rôle) (brewcast_forecasts_total)", exposed) == ["rôle"]
+    assert {where: unknown_names(expression, exposed) for where, expression in used.items()} == dict.fromkeys(used, [])
+    # and a metric or label that does not exist is found
+    assert unknown_names('rate(brewcast_request_total{job="x"}[5m])', exposed) == ["brewcast_request_total"]
+    assert unknown_names('brewcast_shed_total{path="/"} > 0', exposed) == ["path"]
+    assert unknown_names("sum by (rôle) (brewcast_forecasts_total)", exposed) == ["rôle"]
 
 
-def test_roles_that_are_asked_for_are_those_that_the_service_tells(service):
-    told = {s.labels["role"] for f in service.registry.collect() for s in f.samples if "role" in s.labels}
-    asked = {
+def test_roles_in_rules_and_dashboard_are_roles_of_the_service(service):
+    exposed_roles = {s.labels["role"] for f in service.registry.collect() for s in f.samples if "role" in s.labels}
+    used_roles = {
         role
         for text in (RULES.read_text(), DASHBOARD.read_text().replace('\\"', '"'))
         for roles in re.findall(r'role[=!]~?"([^"]*)"', text)
         for role in roles.split("|")
     }
-    assert asked and asked <= told
+    assert used_roles and used_roles <= exposed_roles
 
 
-def test_every_metric_of_our_own_is_on_the_dashboard(exposed):
+def test_every_metric_of_the_service_is_on_the_dashboard(exposed):
     shown = {name for expression in expressions().values() for name, _ in metrics_in(expression)[0]}
     ours = {
         name for name in exposed if name.startswith("brewcast_") and not name.endswith(("_created", "_sum", "_count"))
@@ -154,7 +156,7 @@ def test_promtool_accepts_rules_and_configuration(promtool):
     assert f"{len(alerts())} rules found" in promtool("check", "rules", RULES).stdout
 
 
-def test_every_alert_says_what_to_do():
+def test_every_alert_has_a_runbook():
     anchors = re.findall(r'<a id="([^"]+)"></a>(\w+), (\w+) \|', (DEPLOY / "README.md").read_text())
     assert [(name, severity) for _, name, severity in anchors] == [
         (name, rule["labels"]["severity"]) for name, rule in alerts().items()
@@ -165,12 +167,12 @@ def test_every_alert_says_what_to_do():
         assert (name.lower(), name) in [anchor[:2] for anchor in anchors]
 
 
-def test_commands_that_the_on_call_is_told_exist():
+def test_commands_in_the_runbook_exist():
     from brewcast.cli import COMMANDS
 
     text = (DEPLOY / "README.md").read_text()
-    asked = set(re.findall(r"`brewcast (\w+)", text))
-    assert asked and asked <= set(COMMANDS)
+    commands = set(re.findall(r"`brewcast (\w+)", text))
+    assert commands and commands <= set(COMMANDS)
     targets = re.findall(r"(?m)^([a-z-]+):.*## ", (DEPLOY.parent / "Makefile").read_text())
     assert set(re.findall(r"`make (\w+)", text)) <= set(targets)
 
@@ -184,7 +186,7 @@ def test_every_alert_fires_when_it_must_and_only_then(promtool):
 
 
 def mutants(rule):
-    "The rule with one thing wrong: (what, rule)."
+    "Variants of the rule with one mistake each: (mistake, rule)."
     expression = rule["expr"]
     if "for" in rule:
         number, unit = int(rule["for"][:-1]), rule["for"][-1]
@@ -211,15 +213,15 @@ def mutants(rule):
     yield "another severity", rule | {"labels": {"severity": "info"}}
 
 
-def test_a_rule_with_one_thing_wrong_fails_its_tests(promtool, tmp_path):
-    # given each rule with one thing wrong: a threshold, a comparison, a label, a time
+def test_a_rule_with_a_mistake_fails_its_tests(promtool, tmp_path):
+    # given each rule with one mistake: a threshold, a comparison, a label or a duration
     tried = yaml.safe_load(TESTS.read_text())
     wrong = [(name, what, rule) for name, rule in alerts().items() for what, rule in mutants(rule)]
     assert len(wrong) > 100
     named = [rule | {"alert": f"Wrong{number}"} for number, (_, _, rule) in enumerate(wrong)]
     (tmp_path / "rules.yml").write_text(yaml.safe_dump({"groups": [{"name": "wrong", "rules": named}]}))
     checked = promtool("check", "rules", tmp_path / "rules.yml")
-    assert f"{len(wrong)} rules found" in checked.stdout, checked.stderr  # wrong, but still PromQL
+    assert f"{len(wrong)} rules found" in checked.stdout, checked.stderr  # with a mistake, but valid PromQL
 
     def survives(case):
         number, (name, _, rule) = case
@@ -230,17 +232,16 @@ def test_a_rule_with_one_thing_wrong_fails_its_tests(promtool, tmp_path):
         (folder / "rules_test.yml").write_text(yaml.safe_dump(tried | {"tests": mine}))
         return promtool("test", "rules", "rules_test.yml", cwd=folder).returncode == 0
 
-    # when its tests run
+    # when its tests run, then each mistake is found
     with ThreadPoolExecutor(2) as pool:
         survived = list(pool.map(survives, enumerate(wrong)))
-    # then each is noticed
     assert [case[:2] for case, alive in zip(wrong, survived, strict=True) if alive] == []
 
 
 # -- the dashboard
 
 
-def test_the_dashboard_is_whole():
+def test_the_dashboard_is_complete():
     board = json.loads(DASHBOARD.read_text())
     ids = [panel["id"] for panel in board["panels"]]
     assert len(ids) == len(set(ids)) and board["title"] == "Brewcast" and board["uid"]
@@ -248,8 +249,8 @@ def test_the_dashboard_is_whole():
     used = set(re.findall(r"\$\{?(\w+)", DASHBOARD.read_text())) - {"__rate_interval", "__all"}
     assert used == variables
     for panel in board["panels"]:
-        place = panel["gridPos"]
-        assert place["x"] + place["w"] <= 24 and panel["title"]
+        position = panel["gridPos"]
+        assert position["x"] + position["w"] <= 24 and panel["title"]
         if panel["type"] != "row":
             assert panel["description"] and panel["targets"], panel["title"]
             assert {target["datasource"]["uid"] for target in panel["targets"]} == {"${datasource}"}
@@ -257,9 +258,9 @@ def test_the_dashboard_is_whole():
             assert len(references) == len(set(references))
     cells = [
         (x, y)
-        for place in (panel["gridPos"] for panel in board["panels"])
-        for x in range(place["x"], place["x"] + place["w"])
-        for y in range(place["y"], place["y"] + place["h"])
+        for position in (panel["gridPos"] for panel in board["panels"])
+        for x in range(position["x"], position["x"] + position["w"])
+        for y in range(position["y"], position["y"] + position["h"])
     ]
     assert len(cells) == len(set(cells)), "panels overlap"
 
@@ -276,8 +277,8 @@ def test_every_address_is_a_placeholder_of_this_machine():
     for path in (RULES, TESTS, CONFIG, DASHBOARD):
         assert not re.search(r"https?://", path.read_text()), path
     config = yaml.safe_load(CONFIG.read_text())
-    told = [*config["scrape_configs"], *config["alerting"]["alertmanagers"]]
-    addresses = [target for each in told for static in each["static_configs"] for target in static["targets"]]
+    sections = [*config["scrape_configs"], *config["alerting"]["alertmanagers"]]
+    addresses = [target for section in sections for static in section["static_configs"] for target in static["targets"]]
     assert addresses and all(address.startswith("127.0.0.1:") for address in addresses)
     assert [scraped["job_name"] for scraped in config["scrape_configs"]] == ["brewcast"]
 
@@ -287,7 +288,7 @@ def test_every_address_is_a_placeholder_of_this_machine():
 
 @pytest.fixture
 def prometheus(tmp_path, service):
-    "A Prometheus with these files, scraping the service's metrics every second: a function that asks its API."
+    "A function that queries the API of a Prometheus with these files, which scrapes the service every second."
     if not shutil.which("prometheus"):
         pytest.skip("prometheus is not installed: Debian's package prometheus has it")
     exporter, thread = prometheus_client.start_http_server(0, "127.0.0.1", service.registry)
@@ -327,10 +328,10 @@ def test_prometheus_scrapes_the_service_and_every_panel_has_data(prometheus, ser
     )
 
     def firing():
-        told = prometheus("alerts")["alerts"]
-        return {each["labels"]["alertname"]: each for each in told if each["state"] == "firing"}
+        active = prometheus("alerts")["alerts"]
+        return {alert["labels"]["alertname"]: alert for alert in active if alert["state"] == "firing"}
 
-    # then the rules are loaded, and the alert fires, as does the one about features that are years old
+    # then the rules are loaded and the alert fires, and also the one for features that are years old
     wait_until(lambda: {"BrewcastNotReady", "BrewcastFeaturesOld"} <= set(firing()), "fired", patience=60)
     alert = firing()["BrewcastNotReady"]
     assert (
@@ -339,7 +340,7 @@ def test_prometheus_scrapes_the_service_and_every_panel_has_data(prometheus, ser
     )
     rules = [rule for group in prometheus("rules")["groups"] for rule in group["rules"]]
     assert {rule["name"] for rule in rules} == set(alerts())
-    # and every panel has something to show
+    # and every panel has data
     wait_until(
         lambda: (prometheus("query", query="count_over_time(brewcast_ready[1m]) > 3") or {}).get("result"),
         "scraped often",
@@ -348,6 +349,6 @@ def test_prometheus_scrapes_the_service_and_every_panel_has_data(prometheus, ser
     empty = [w for w, e in expressions().items() if not prometheus("query", query=filled_in(e))["result"]]
     assert empty == []
     assert all(rule["health"] == "ok" for rule in rules), rules
-    # and it goes out once the service is ready
+    # and the alert ends when the service is ready
     service.ready.set(1)
     wait_until(lambda: "BrewcastNotReady" not in firing(), "silent", patience=60)

@@ -1,4 +1,4 @@
-"Every forecast that was answered is in the log, whole, whatever happens to its disk, its folder or the process."
+"Every answered forecast is in the log as a whole line, whatever happens to the disk, the folder or the process."
 
 import json
 import os
@@ -20,14 +20,14 @@ def release(tmp_path_factory):
     return make_release(tmp_path_factory.mktemp("release"))
 
 
-def test_every_forecast_is_in_the_prediction_log_with_its_features_hash(release, tmp_path):
+def test_every_answered_forecast_is_logged_with_the_hash_of_its_row(release, tmp_path):
     with run_application(release.folder, tmp_path, predictions=tmp_path / "predictions") as served:
         status, answers = post(served.port, {"store_ids": ["STORE110", "STORE104"]}, x_request_id="r-1")
         planned = post(served.port, {"store_ids": ["STORE120"], "plan": {"promotion_share": 0.5}}, x_request_id="r-2")[
             1
         ]
         assert post(served.port, {"store_ids": ["NOWHERE"]}, x_request_id="r-3")[0] == 404
-    # then each is there once, with what was answered; and a plan is marked, as nothing that will be compared
+    # then each answer is logged once, and a forecast under a plan is marked
     table = read_predictions(tmp_path / "predictions")
     assert table.request_id.tolist() == ["r-1", "r-1", "r-2"] and set(table.role) == {"champion"}
     logged = table.set_index("store_id").forecast
@@ -38,12 +38,15 @@ def test_every_forecast_is_in_the_prediction_log_with_its_features_hash(release,
     assert (table.latency_ms > 0).all() and (table.version == loaded.name).all()
 
 
-def test_a_kill_9_leaves_whole_lines_and_a_next_start_begins_a_new_file(release, tmp_path):
+def test_a_kill_9_leaves_whole_lines_and_the_next_start_opens_a_new_file(release, tmp_path):
     folder = tmp_path / "predictions"
     for _ in range(2):
         with run_application(release.folder, tmp_path, predictions=folder) as served:
-            before = set(folder.glob("*"))  # the first start's file is there when the second begins
-            written = lambda before=before: any(path.stat().st_size for path in set(folder.glob("*")) - before)  # noqa: E731
+            old_files = set(folder.glob("*"))  # at the second start, the file of the first one
+
+            def written(old_files=old_files):
+                return any(path.stat().st_size for path in set(folder.glob("*")) - old_files)
+
             for _request in range(50):
                 post(served.port, {"store_ids": ["STORE110"]})
             wait_until(written, "written", served.process, log=served.log)
@@ -55,8 +58,8 @@ def test_a_kill_9_leaves_whole_lines_and_a_next_start_begins_a_new_file(release,
         assert lines[-1] == b"" and all(json.loads(line)["store_id"] == "STORE110" for line in lines[:-1])
 
 
-def test_a_log_that_cannot_be_rotated_or_was_moved_goes_on(tmp_path):
-    # given a log that begins a new file at every write, whose folder cannot be written to for a while
+def test_a_log_continues_after_its_folder_was_moved_or_could_not_be_written(tmp_path):
+    # given a log that opens a new file for every write, and whose folder is not writable for a while
     lost, folder = [], tmp_path / "log"
     log = Appender(folder, max_file_bytes=0, on_lost=lost.append)
     log.add(lambda: b"one\n")
@@ -65,36 +68,38 @@ def test_a_log_that_cannot_be_rotated_or_was_moved_goes_on(tmp_path):
     folder.write_text("in its place")
     log.add(lambda: b"two\n")
     log.write()
-    other = os.open(tmp_path / "another", os.O_CREAT | os.O_RDWR)  # would get a number that was closed by mistake
+    other = os.open(
+        tmp_path / "another", os.O_CREAT | os.O_RDWR
+    )  # gets the number of a descriptor that was closed by mistake
     log.add(lambda: b"three\n")
     log.write()
     assert os.write(other, b"whole") == 5 and lost == [1, 1]
-    # when it can be written to again, then it is, in the folder that is there now
+    # when a new folder can be written, then the log continues there
     folder.unlink()
     log.add(lambda: b"four\n")
     log.close()
     assert [path.read_bytes() for path in folder.iterdir()] == [b"four\n"]
 
 
-def test_a_full_disk_costs_the_log_and_no_request(release, tmp_path):
+def test_a_full_disk_loses_log_lines_but_no_request(release, tmp_path):
     # given a log on a disk of 64 kB
     disk = tmp_path / "disk"
     disk.mkdir()
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", disk], capture_output=True).returncode:
-        pytest.skip("no right to mount a small disk")
+        pytest.skip("no permission to mount a small disk")
     try:
         with run_application(release.folder, tmp_path, predictions=disk / "predictions") as served:
-            asked = {"store_ids": [f"STORE{101 + i}" for i in range(30)]}
-            assert {post(served.port, asked)[0] for _ in range(60)} == {200}
+            request = {"store_ids": [f"STORE{101 + i}" for i in range(30)]}
+            assert {post(served.port, request)[0] for _ in range(60)} == {200}
 
-            def settled():  # how many lines were lost and how many written, once it is clear of all
+            def settled():  # numbers of lost and written lines, when every line is one of them
                 counters = http_request(served.port, "GET", "/metrics")[1].decode()
                 lost = float(re.search(r"(?m)^brewcast_predictions_lost_total (\S+)", counters)[1])
                 written = len(read_predictions(disk / "predictions"))
                 return (lost, written) if lost + written >= 1800 else None
 
             lost, written = wait_until(settled, "all written or lost", served.process, log=served.log)
-        # then what could not be written is counted, and what was written is whole
+        # then the lost lines are counted, and the written lines are whole
         assert lost > 0 and written + lost == 1800
         assert all(path.read_bytes()[-1:] in (b"", b"\n") for path in (disk / "predictions").iterdir())
     finally:

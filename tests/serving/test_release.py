@@ -1,4 +1,4 @@
-"A release is what it was, gives its own golden answers, and moves its rows as another plan would."
+"A release is checked before it serves, and another plan changes its rows as it would change the features."
 
 import hashlib
 import shutil
@@ -21,71 +21,73 @@ def release(tmp_path_factory):
 
 @pytest.mark.parametrize("file", ["model.json", "model.onnx", "rows.npz", "intervals.json", "golden.json"])
 def test_a_file_that_was_changed_is_not_loaded(release, tmp_path, file):
-    # given a release, one file of which has one more byte
+    # given a release with one more byte in one of its files
     shutil.copytree(release.folder, tmp_path / "release")
     with open(tmp_path / "release" / file, "ab") as changed:
         changed.write(b" ")
-    # then it is refused by name, before anything of it is read
+    # then the release is refused, and the error names the file
     with pytest.raises(ValueError, match=f"{file} is missing or was changed"):
         Release(tmp_path / "release")
 
 
-def test_a_description_that_was_changed_is_not_believed(release, tmp_path):
+def test_a_release_with_a_changed_description_is_refused(release, tmp_path):
     shutil.copytree(release.folder, tmp_path / "release")
-    described = read_json(tmp_path / "release" / "release.json")
-    write_json(described | {"month": "2024-06-01"}, tmp_path / "release" / "release.json")
+    description = read_json(tmp_path / "release" / "release.json")
+    write_json(description | {"month": "2024-06-01"}, tmp_path / "release" / "release.json")
     with pytest.raises(ValueError, match="release.json was changed"):
         check_release(tmp_path / "release")
 
 
-def renamed(folder, **changed):
-    "Describe a release anew, hashes and all, as somebody would who knows how."
-    described = read_json(folder / "release.json") | changed
-    described["files"] = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in described["files"]}
-    described["release"] = described["model_version"] = release_id(described)
-    write_json(described, folder / "release.json")
+def rename_release(folder, **changed):
+    "Write a new description with correct hashes, as an attacker could."
+    description = read_json(folder / "release.json") | changed
+    description["files"] = {
+        name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in description["files"]
+    }
+    description["release"] = description["model_version"] = release_id(description)
+    write_json(description, folder / "release.json")
 
 
-def another_model(folder, made):
-    says = read_json(folder / "model.json")
-    says["forest"]["weight"] = 0.4
-    write_json(says, folder / "model.json")
+def another_model(folder):
+    model = read_json(folder / "model.json")
+    model["forest"]["weight"] = 0.4
+    write_json(model, folder / "model.json")
 
 
 def change_rows(folder, change):
     with np.load(folder / "rows.npz") as rows:
-        kept = {name: rows[name].copy() for name in rows}
-    change(kept["numbers"])
+        arrays = {name: rows[name].copy() for name in rows}
+    change(arrays["numbers"])
     with open(folder / "rows.npz", "wb") as file:
-        np.savez(file, **kept)
+        np.savez(file, **arrays)
 
 
-def other_rows(folder, made):
+def other_rows(folder):
     change_rows(folder, lambda numbers: numbers.__imul__(1.001))
 
 
-def other_intervals(folder, made):
+def other_intervals(folder):
     (folder / "intervals.json").write_text('{"factors": {}, "young": [0.7, 1.4]}')
 
 
-def nothing_at_all(folder, made):
+def missing_values(folder):
     change_rows(folder, lambda numbers: numbers.fill(np.nan))
 
 
-@pytest.mark.parametrize("change", [another_model, other_rows, other_intervals, nothing_at_all])
-def test_golden_rows_refuse_another_model_other_rows_and_other_settings(release, tmp_path, change):
-    # given a release in which something was changed and every hash made right again
+@pytest.mark.parametrize("change", [another_model, other_rows, other_intervals, missing_values])
+def test_golden_rows_reveal_another_model_other_rows_and_other_intervals(release, tmp_path, change):
+    # given a release with a change and correct hashes
     shutil.copytree(release.folder, tmp_path / "release")
-    change(tmp_path / "release", release.made)
-    renamed(tmp_path / "release")
-    # then its golden rows, or its own forecasts, refuse it
+    change(tmp_path / "release")
+    rename_release(tmp_path / "release")
+    # then its golden rows or its forecasts reveal the change
     with pytest.raises(ValueError, match="does not get its golden answer|is not a finite number"):
         Release(tmp_path / "release")
 
 
-def test_golden_rows_refuse_another_month(release, tmp_path):
+def test_golden_rows_reveal_another_month(release, tmp_path):
     shutil.copytree(release.folder, tmp_path / "release")
-    renamed(tmp_path / "release", month="2024-06-01")
+    rename_release(tmp_path / "release", month="2024-06-01")
     with pytest.raises(ValueError, match="does not get its golden answer"):
         Release(tmp_path / "release")
 
@@ -98,67 +100,67 @@ NEXT = pd.Timestamp("2024-07-01")  # the month after the last of these sales
 
 @pytest.fixture(scope="module")
 def rows_of_plan():
-    "A function that makes next month's feature rows, store by store, of a plan in which some things are other."
+    "A function that returns next month's feature rows, one a store, under a plan with some values replaced."
     months, plan = months_of(make_lines()), make_plan()
 
     def rows(**planned):
         other = plan.assign(**{name: plan[name].where(plan.month < NEXT, value) for name, value in planned.items()})
         grid = month_grid(months, other, CALENDAR)
         history = history_features(grid)
-        made = ahead_features(grid, history, CALENDAR).join(history.price_mean3).xs(NEXT, level="month")
-        return made.select_dtypes("number").astype(float)
+        features = ahead_features(grid, history, CALENDAR).join(history.price_mean3).xs(NEXT, level="month")
+        return features.select_dtypes("number").astype(float)
 
     return rows
 
 
 @pytest.mark.parametrize("planned", [{"promotion_share": 0.9}, {"price": 3.0}, {"promotion_share": 0.0, "price": 2.5}])
-def test_rows_that_a_plan_moves_are_those_that_the_features_make_of_that_plan(rows_of_plan, planned):
-    # given next month's rows as planned, and as the features make them of another plan
+def test_apply_plan_gives_the_same_rows_as_features_from_that_plan(rows_of_plan, planned):
+    # given next month's rows as planned, and the rows that the features have under another plan
     rows, others = rows_of_plan(), rows_of_plan(**planned)
-    place = {name: i for i, name in enumerate(rows)}
+    column_index = {name: i for i, name in enumerate(rows)}
     numbers = rows.to_numpy(copy=True)
     before = numbers.copy()
-    # when the rows are moved to that plan
-    moved = apply_plan(numbers, place, planned)
-    # then they are the others, in every feature, and those that were moved are as they were
+    # when the plan is applied to the rows
+    moved = apply_plan(numbers, column_index, planned)
+    # then every feature is the same, and the input is not changed
     assert len(rows) == 7 and not np.allclose(before, others, equal_nan=True)
     np.testing.assert_allclose(moved, others.to_numpy())
     np.testing.assert_array_equal(numbers, before)
 
 
-def test_the_first_row_that_has_nothing_of_what_is_planned_is_named_with_the_lever(rows_of_plan):
-    # given rows, the third of which has no plan of promotions, and the last no price: S6 closed three months ago
+def test_the_first_row_without_a_planned_value_is_found(rows_of_plan):
+    # given rows: the third has no plan of promotions, the last no price, because S6 closed three months ago
     rows = rows_of_plan()
-    place = {name: i for i, name in enumerate(rows)}
+    column_index = {name: i for i, name in enumerate(rows)}
     numbers = rows.to_numpy(copy=True)
-    numbers[2, place["promotion_next"]] = np.nan
+    numbers[2, column_index["promotion_next"]] = np.nan
 
-    def lacking(**planned):
-        return find_unplanned_row(apply_plan(numbers, place, planned), place, planned)
+    def first_unplanned(**planned):
+        return find_unplanned_row(apply_plan(numbers, column_index, planned), column_index, planned)
 
-    # when they are moved, then each lever names its own, and one that all rows have names none
-    assert lacking(promotion_share=0.4) == ("promotion_share", 2)
-    assert lacking(price=3.0) == ("price", 6)
-    assert lacking(holidays=2) is None
+    # then each override finds its own row, and an override that all rows have finds none
+    assert first_unplanned(promotion_share=0.4) == ("promotion_share", 2)
+    assert first_unplanned(price=3.0) == ("price", 6)
+    assert first_unplanned(holidays=2) is None
 
 
-def test_a_release_answers_another_plan_for_the_stores_that_have_one(release):
-    # given a release, of whose stores the first four have no plan of promotions
+def test_a_release_forecasts_another_plan_for_stores_that_have_a_plan(release):
+    # given a release whose first four stores have no plan of promotions
     loaded = Release(release.folder)
-    # then the others are answered, each with its own interval, and one of the first is refused by its row
+    # then other stores get forecasts with their own intervals, and the error for a store without a plan names its row
     forecast, lower, upper = loaded.what_if([20, 5], {"promotion_share": 0.5}).T
     np.testing.assert_allclose(np.stack([lower, upper]) / forecast, [[0.9, 0.7], [1.1, 1.4]])
     with pytest.raises(KeyError, match="'promotion_share', 1"):
         loaded.what_if([20, 3], {"promotion_share": 0.5})
 
 
-def test_a_folder_that_is_no_release_or_one_of_an_older_brewcast_says_what_makes_one(release, tmp_path):
+def test_the_error_for_a_missing_or_old_release_names_the_command_that_makes_one(release, tmp_path):
     with pytest.raises(FileNotFoundError, match="release.json is missing: `make run` makes a release"):
         check_release(tmp_path)
-    # given a release of before models were compiled
+    # given a release of a version without compiled models
     shutil.copytree(release.folder, tmp_path / "release")
-    described = read_json(tmp_path / "release" / "release.json")
-    del described["files"]["model.json"]
-    write_json(described | {"release": release_id(described)}, tmp_path / "release" / "release.json")
-    with pytest.raises(ValueError, match="a release of an older Brewcast"):
+    description = read_json(tmp_path / "release" / "release.json")
+    del description["files"]["model.json"]
+    write_json(description | {"release": release_id(description)}, tmp_path / "release" / "release.json")
+    with pytest.raises(ValueError, match="an older Brewcast made this release"):
         check_release(tmp_path / "release")

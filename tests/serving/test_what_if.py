@@ -1,4 +1,4 @@
-"Another plan for next month: what the release answers to it, in words, in a picture and in a panel."
+"Another plan for next month: the release's forecasts, in words, in a picture and in a panel."
 
 import hashlib
 import json
@@ -31,7 +31,7 @@ FACTORS = {"factors": {f"S{i}": [0.9 - i / 100, 1.2 + i / 100] for i in range(6)
 
 
 def promoted_months(next_share: float) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Three years of six stores that sell half as much again on a promotion day, and their plan with next month's."""
+    """Three years of six stores that sell 50 % more on a promotion day, and their plan including next month."""
     rng, rows, plan = np.random.default_rng(5), [], []
     for store in [f"S{i}" for i in range(6)]:
         for month in pd.date_range("2023-01-01", "2026-01-01", freq="MS"):
@@ -50,7 +50,7 @@ def promoted_months(next_share: float) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def feature_rows(next_share: float) -> pd.DataFrame:
-    """Every feature of every cutoff, with what came of it."""
+    """Every feature of every cutoff, with the actual sales."""
     months, plan = promoted_months(next_share)
     tables = feature_tables(months, plan, CALENDAR)
     keys = ["series_id", "event_timestamp", "created"]
@@ -61,29 +61,30 @@ def feature_rows(next_share: float) -> pd.DataFrame:
 
 
 def publish(root, recipe: dict) -> tuple:
-    """A release in the state of the source `toy`, a product beside it, and the forecast that it serves."""
+    """Publish a release for the source `toy`. Returns the path of a product and the forecast."""
     rows = feature_rows(0.3)
     past, online = rows[rows["actual"].notna()], rows[rows["cutoff"] == CUTOFF]
     online = online.sort_values("series_id", ignore_index=True)
     model = build_model(recipe).fit(past[FEATURES], past["actual"])
     forecast = forecast_next_month(model, online, CUTOFF, FACTORS, recipe)
-    made, folder = root / "made", root / "state/toy/releases/one"
-    made.mkdir(parents=True), folder.mkdir(parents=True)
-    (made / "model.joblib").write_bytes(model_bytes(model))
-    write_json(FACTORS, made / "intervals.json")
-    digest = hashlib.sha256((made / "model.joblib").read_bytes()).hexdigest()
-    write_json({"recipe": recipe, "train_through": "2025-12-01", "model_sha256": digest}, made / "recipe.json")
-    write_release(folder, forecast, online, made, "")
+    models, folder = root / "models", root / "state/toy/releases/one"
+    for path in (models, folder):
+        path.mkdir(parents=True)
+    (models / "model.joblib").write_bytes(model_bytes(model))
+    write_json(FACTORS, models / "intervals.json")
+    digest = hashlib.sha256((models / "model.joblib").read_bytes()).hexdigest()
+    write_json({"recipe": recipe, "train_through": "2025-12-01", "model_sha256": digest}, models / "recipe.json")
+    write_release(folder, forecast, online, models, "")
     (root / "state/toy/current").symlink_to("releases/one")
     return root / "products/toy/clean/store_month.parquet", forecast
 
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory):
-    """What serves a source with promotions, a forest."""
+    """A source with promotions, and a forest that serves it."""
     root = tmp_path_factory.mktemp("served")
     product, forecast = publish(root, {"name": "forest", "params": {"n_estimators": 30, "weight": 1.0}})
-    model = joblib.load(root / "made/model.joblib")
+    model = joblib.load(root / "models/model.joblib")
     return SimpleNamespace(root=root, product=product, forecast=forecast, release=open_release(product), model=model)
 
 
@@ -93,15 +94,15 @@ def test_as_planned_is_the_forecast_that_is_served(served):
     for name in ("forecast", "lower", "upper"):
         assert answers[name].tolist() == pytest.approx(served.forecast[name].tolist(), rel=1e-6)
     share = planned_promotion_shares(served.release)["S1"]
-    asked, planned = (what_if(served.release, ["S1"], s)[0]["forecast"] for s in (share, None))
-    assert asked == pytest.approx(planned, rel=1e-6)
+    requested, planned = (what_if(served.release, ["S1"], s)[0]["forecast"] for s in (share, None))
+    assert requested == pytest.approx(planned, rel=1e-6)
 
 
-def test_another_plan_is_what_the_features_of_that_plan_would_give(served):
-    # given the features, had the plan been another from the start
+def test_another_plan_gives_the_forecast_of_the_features_under_that_plan(served):
+    # given the features that are made from the other plan
     online = feature_rows(0.75).query("cutoff == @CUTOFF").sort_values("series_id")
     forecast = served.model.predict(online[FEATURES])
-    # when, then
+    # when the release forecasts that plan, then the forecasts are the same
     answers = what_if(served.release, online["series_id"].tolist(), 0.75)
     assert [answer["forecast"] for answer in answers] == pytest.approx(forecast.tolist(), rel=1e-6)
     upper = [FACTORS["factors"][answer["store_id"]][1] * answer["forecast"] for answer in answers]
@@ -111,11 +112,11 @@ def test_another_plan_is_what_the_features_of_that_plan_would_give(served):
 def test_promotions_raise_the_forecast_of_stores_that_sell_more_on_them(served):
     stores, before = served.forecast["store_id"].tolist(), served.release.numbers.copy()
     none, every = (pd.DataFrame(what_if(served.release, stores, share)) for share in (0.0, 1.0))
-    assert (every["forecast"] > 1.2 * none["forecast"]).all()  # half as much again, on up to 80% of days
-    np.testing.assert_array_equal(served.release.numbers, before)  # asking changes nothing
+    assert (every["forecast"] > 1.2 * none["forecast"]).all()  # 50 % more on a promotion day
+    np.testing.assert_array_equal(served.release.numbers, before)  # the release's rows are not changed
 
 
-def test_what_cannot_be_asked_is_said(served):
+def test_an_unknown_store_or_an_impossible_share_is_an_error(served):
     with pytest.raises(ValueError, match="no forecast of S77: the release has S0, S1"):
         what_if(served.release, ["S1", "S77"], 0.5)
     with pytest.raises(ValueError, match="share is 50: it must lie between 0"):
@@ -123,54 +124,53 @@ def test_what_cannot_be_asked_is_said(served):
 
 
 def test_the_words_name_both_plans_and_the_picture_has_both_forecasts(served):
-    # given
+    # given a store's past, and its forecasts under two plans
     months, _ = promoted_months(0.3)
     past = months[months["store_id"] == "S1"].set_index("month")["quantity_sold"].tail(13)
-    planned, asked = what_if(served.release, ["S1"])[0], what_if(served.release, ["S1"], 1.0)[0]
-    # when
-    text = what_if_text(planned, asked, (0.3, 1.0, 0.8), "pieces")
-    names = [label.get_text() for label in plot_what_if(past, planned, asked, "every day").axes[0].texts]
-    # then
-    assert text[0].startswith("S1, January 2026: ") and text[0].endswith("% on the plan")
-    assert text[2].startswith("As planned, with 30%: ") and "the most that any month has had is 80%" in text[3]
+    planned, requested = what_if(served.release, ["S1"])[0], what_if(served.release, ["S1"], 1.0)[0]
+    # when they are put into words and drawn
+    text = what_if_text(planned, requested, (0.3, 1.0, 0.8), "pieces")
+    names = [label.get_text() for label in plot_what_if(past, planned, requested, "every day").axes[0].texts]
+    # then both plans are named
+    assert text[0].startswith("S1, January 2026: ") and text[0].endswith("% compared with the plan")
+    assert text[2].startswith("As planned, with 30%: ") and "no month has had more than 80%" in text[3]
     assert [name.split(":")[0] for name in names] == ["as planned", "every day"]
 
 
-def test_the_panel_says_why_there_is_none(served, tmp_path, monkeypatch):
+def test_without_a_panel_the_cell_shows_the_reason(served, tmp_path, monkeypatch):
     months, _ = promoted_months(0.3)
-    # given no JupyterLab: what serves is not even looked at
+    # given no JupyterLab: no release is opened
     monkeypatch.delenv("JPY_SESSION_NAME", raising=False)
     assert "Open this notebook in JupyterLab" in what_if_panel(tmp_path / "is/not/there/x", months, "cups").data
     # given JupyterLab and nothing published
     monkeypatch.setenv("JPY_SESSION_NAME", "nbs/data/12_explore.ipynb")
     product = tmp_path / "products/toy/clean/store_month.parquet"
     assert "`make run SOURCE=toy`" in what_if_panel(product, months, "cups").data
-    # given a recipe that looks at no plan, and a source without one
+    # given a recipe that uses no plan
     product, _ = publish(tmp_path, {"name": "seasonal", "params": {}})
     assert (
-        "No promotion can be switched here: seasonal does not look at it" in what_if_panel(product, months, "cups").data
+        "The share of promotion days cannot be changed here: seasonal does not look at it"
+        in what_if_panel(product, months, "cups").data
     )
-    # given a release that was changed: it is not opened
+    # given a release that was changed: it is refused
     (tmp_path / "state/toy/current/rows.npz").write_bytes(b"x")
     with pytest.raises(ValueError, match="rows.npz is missing or was changed"):
         what_if_panel(product, months, "cups")
 
 
-def test_the_panel_is_made_of_widgets_that_move_the_picture(served, monkeypatch):
+def test_the_panels_widgets_change_text_and_picture(served, monkeypatch):
     monkeypatch.setenv("JPY_SESSION_NAME", "nbs/data/12_explore.ipynb")
-    store, plan, said, picture = what_if_panel(served.product, promoted_months(0.3)[0], "cups").children
+    store, plan, caption, picture = what_if_panel(served.product, promoted_months(0.3)[0], "cups").children
     before = picture.value
-    assert "S0, January 2026" in said.value and ", as planned" in said.value
+    assert "S0, January 2026" in caption.value and ", as planned" in caption.value
     store.value, plan.label = "S3", "every day"
-    assert "S3, January 2026" in said.value and "on the plan" in said.value and picture.value != before
+    assert "S3, January 2026" in caption.value and "compared with the plan" in caption.value and picture.value != before
 
 
 @pytest.mark.parametrize("module", ["brewcast.serving.what_if", "brewcast.data.explore"])
-def test_the_module_is_imported_without_what_only_the_panel_needs(module):
-    asked = f"import sys, json, {module}; print(json.dumps(sorted(sys.modules)))"
-    loaded = json.loads(
-        subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True).stdout
-    )
+def test_importing_the_module_does_not_import_what_only_the_panel_needs(module):
+    code = f"import sys, json, {module}; print(json.dumps(sorted(sys.modules)))"
+    loaded = json.loads(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
     assert not {
         "ipywidgets",
         "ipykernel",

@@ -1,4 +1,4 @@
-"What a build leaves when it is stopped, fails or meets another, and what a user reads meanwhile."
+"What a build leaves after a stop or a failure, and what it prints while it runs."
 
 import io
 import json
@@ -18,10 +18,10 @@ from brewcast.workflow import executor, staleness
 from brewcast.workflow.executor import Progress
 
 
-def test_what_earlier_builds_left_is_upstream_and_the_build_key_is_not(toy, run):
+def test_a_change_of_the_state_makes_a_stage_stale_and_another_build_key_does_not(toy, run):
     inputs = toy / "products/near/inputs.json"
-    known = json.loads(inputs.read_text())
-    assert known == {
+    before = json.loads(inputs.read_text())
+    assert before == {
         "archived_forecasts": [],
         "barred": [],
         "by_hand": None,
@@ -31,49 +31,49 @@ def test_what_earlier_builds_left_is_upstream_and_the_build_key_is_not(toy, run)
         "known": None,
         "months": [],
     }
-    # when a look at the state finds another champion, the stages that take `inputs` are stale
+    # when the state has another champion, the stages with the parameter `inputs` are stale
     (toy / "brewcast/common/ledger.py").write_text(
         "def resolve_inputs(source, root, key):\n"
         "    return {'champion': {'name': 'x'}, 'archived_forecasts': [], 'barred': []}\n"
         "def state_files(inputs):\n"
         "    return []\n"
     )
-    told = run(BUILD).err
-    assert started_stages(told) == ["judge"]
+    assert started_stages(run(BUILD).err) == ["judge"]
     assert json.loads(inputs.read_text())["champion"] == {"name": "x"}
     # and the same champion under another build key is no change
     (toy / "env.yaml").write_text(ENV.replace("wins: 7", "wins: 8"))
     assert started_stages(run(BUILD).err) == ["look"]
-    assert json.loads(inputs.read_text())["build_key"] != known["build_key"]
+    assert json.loads(inputs.read_text())["build_key"] != before["build_key"]
 
 
-def test_with_nothing_changed_a_build_imports_neither_ploomber_nor_pandas_and_says_so(toy, run):
-    assert "nothing to do" in run(BUILD).err  # Ploomber looks, as nothing was published
+def test_a_build_with_nothing_to_do_says_so_and_imports_neither_ploomber_nor_pandas(toy, run):
+    assert "nothing to do" in run(BUILD).err  # nothing is published yet, so the stages are checked
     (toy / "products/near/.seal").write_text(staleness.build_state_hash(toy, "near"))
-    told = run(f"{sys.executable} -X importtime -m brewcast.cli build")
-    assert "nothing to do: near is built" in told.err
-    imported = {name.split(".")[0] for name in re.findall(r"(?m)^import time:.*\| +(\S+)$", told.err)}
+    output = run(f"{sys.executable} -X importtime -m brewcast.cli build").err
+    assert "nothing to do: near is built" in output
+    imported = {name.split(".")[0] for name in re.findall(r"(?m)^import time:.*\| +(\S+)$", output)}
     assert "brewcast" in imported and not imported & {"ploomber", "pandas"}
-    # and another MLflow breaks it: nothing is to be built, but it has to follow
+    # and another MLflow server changes the hash: nothing has to be built, but the server has to catch up
     with pytest.MonkeyPatch.context() as patched:
         before = staleness.build_state_hash(toy, "near")
         patched.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5000")
         assert staleness.build_state_hash(toy, "near") != before and stale_stages(toy) == []
     assert staleness.build_state_hash(toy, "near") == before
-    # and a product changed by hand breaks the seal
+    # and a product changed by hand is built again
     (toy / "products/near/judge/out.txt").write_text("by hand")
     assert started_stages(run(BUILD).err) == ["judge"]
 
 
-def test_a_failure_names_stage_cell_error_and_notebook_and_the_trap_is_closed(toy, brewcast):
-    whole = (toy / "products/near/judge/out.txt").read_text()
-    # given a stage that dies half-way with another parameter
+def test_a_failure_names_stage_cell_error_and_notebook_and_the_old_products_come_back(toy, brewcast):
+    complete = (toy / "products/near/judge/out.txt").read_text()
+    # given a stage that fails with half of its product written, and with another parameter
     (toy / "env.yaml").write_text(ENV.replace("fails: false", "fails: true").replace("12]", "6]"))
-    told = brewcast("build", fails=True).err
-    assert "judge failed: ValueError: the stage was asked to fail" in told
-    assert "cell 5 of 22_judge.ipynb" in told and "as far as it ran: products/near/failed/judge/judge.ipynb" in told
-    # then its old products are back, the half-made ones lie beside
-    assert (toy / "products/near/judge/out.txt").read_text() == whole
+    output = brewcast("build", fails=True).err
+    assert "judge failed: ValueError: the stage was asked to fail" in output
+    assert "cell 5 of 22_judge.ipynb" in output
+    assert "partly executed notebook: products/near/failed/judge/judge.ipynb" in output
+    # then its old products are back, and the incomplete ones are in failed/
+    assert (toy / "products/near/judge/out.txt").read_text() == complete
     assert (toy / "products/near/judge/judge.ipynb").exists()
     assert sorted(p.name for p in (toy / "products/near/failed/judge").iterdir() if p.suffix in (".ipynb", ".txt")) == [
         "judge.ipynb",
@@ -81,70 +81,70 @@ def test_a_failure_names_stage_cell_error_and_notebook_and_the_trap_is_closed(to
     ]
     assert (toy / "products/near/failed/judge/out.txt").read_text() == "half"
     assert "the stage was asked to fail" in (toy / "products/near/failed/judge/judge.ipynb").read_text()
-    # when the parameter is changed back, stock Ploomber calls a half-written product up to date; here it is the old one
+    # when the parameter is changed back, then the product is the old one; Ploomber alone would keep the incomplete one
     (toy / "env.yaml").write_text(ENV)
     assert started_stages(brewcast("build").err) == ["clean"]
-    assert (toy / "products/near/judge/out.txt").read_text() == whole
+    assert (toy / "products/near/judge/out.txt").read_text() == complete
     assert stale_stages(toy) == []
-    # and what comes after a failure is named
+    # and the stages that could not run after a failure are named
     replace_in_file(toy / "nbs/data/11_clean.ipynb", "str(twice(lags))", "str(1 / 0)")
-    told = brewcast("build", fails=True).err
-    assert "clean failed: ZeroDivisionError" in told and "not run because of that: judge" in told
+    output = brewcast("build", fails=True).err
+    assert "clean failed: ZeroDivisionError" in output and "not run because of this failure: judge" in output
 
 
 def kernels_of(root: Path) -> list[int]:
-    "Processes of a build's kernels, and the one that they are forked from."
+    "The process ids of a build's kernels and of its warm process."
     import psutil
 
-    found = []
+    pids = []
     for process in psutil.process_iter():
         try:
             if process.environ().get("BREWCAST_LOCK", "").startswith(str(root)):
-                found.append(process.pid)
+                pids.append(process.pid)
         except psutil.Error:
             continue
-    return found
+    return pids
 
 
-def test_what_takes_a_while_in_a_stage_is_shown_by_its_build(toy):
-    # given a stage that reads for as long as it is held, in a kernel
+def test_a_build_shows_a_slow_step_of_a_stage(toy):
+    # given a stage that reads a file until it is resumed
     reads = "from brewcast.common import progress; progress.FIRST_LINE_SECONDS = 0; progress.Step('reading till.csv').__enter__()"
-    replace_in_file(toy / "nbs/model/22_judge.ipynb", "while held.exists():", f"{reads}\\n    while held.exists():")
-    # when it runs / then whoever waits for the build reads it
+    replace_in_file(toy / "nbs/model/22_judge.ipynb", "while pause.exists():", f"{reads}\\n    while pause.exists():")
+    # when it runs, then the build shows the step
     process, log = start_build_to_last_stage(toy), toy / "build.log"
     wait_until(lambda: re.search(r"^ {9}reading till.csv: \d+ s$", log.read_text(), re.M), "shown", process, log=log)
     resume_stages(toy)
     assert process.wait(120) == 0
 
 
-def test_a_build_shows_what_its_stages_say_once_and_what_runs_when_they_say_nothing(tmp_path, monkeypatch):
-    told = io.StringIO()
-    progress = Progress(["ingest", "clean"], told, tmp_path)
+def test_a_progress_line_is_shown_once_and_the_running_stages_after_a_silent_time(tmp_path, monkeypatch):
+    out = io.StringIO()
+    progress = Progress(["ingest", "clean"], out, tmp_path)
     progress.begin("ingest")
     (tmp_path / "1-1").write_text("reading sales.csv: 20.0 of 80.0 MB, 5 s")
     progress.tick()
     progress.tick()
     (tmp_path / "1-1").write_text("reading sales.csv: 40.0 of 80.0 MB, 10 s")
     progress.tick()
-    assert [line.strip() for line in told.getvalue().splitlines()[1:]] == [
+    assert [line.strip() for line in out.getvalue().splitlines()[1:]] == [
         "reading sales.csv: 20.0 of 80.0 MB, 5 s",
         "reading sales.csv: 40.0 of 80.0 MB, 10 s",
     ]
     (tmp_path / "1-1").unlink()
     monkeypatch.setattr(executor, "MAX_SILENT_SECONDS", 0)
     progress.tick()
-    assert re.fullmatch(r" {9}ingest \d+ s", told.getvalue().splitlines()[-1])
+    assert re.fullmatch(r" {9}ingest \d+ s", out.getvalue().splitlines()[-1])
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
-def test_a_build_that_is_stopped_leaves_no_kernel_and_is_healed_by_the_next(toy, brewcast, how):
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
+def test_a_stopped_build_leaves_no_kernel_and_the_next_one_finishes_its_work(toy, brewcast, stop):
     process = start_build_to_last_stage(toy)
     assert kernels_of(toy)
-    process.send_signal(how)
-    assert process.wait(120) == (-signal.SIGKILL if how == signal.SIGKILL else 130)
-    if how != signal.SIGKILL:
+    process.send_signal(stop)
+    assert process.wait(120) == (-signal.SIGKILL if stop == signal.SIGKILL else 130)
+    if stop != signal.SIGKILL:
         assert kernels_of(toy) == []
-        assert "not run to the end: judge" in (toy / "build.log").read_text()
+        assert "not finished: judge" in (toy / "build.log").read_text()
     resume_stages(toy)
     assert started_stages(brewcast("build").err) == ["judge"]
     assert kernels_of(toy) == []
@@ -152,26 +152,27 @@ def test_a_build_that_is_stopped_leaves_no_kernel_and_is_healed_by_the_next(toy,
     assert not (toy / "state/near/.lock.holder").exists()
 
 
-def test_to_stop_make_stops_its_build(toy):
+def test_stopping_make_stops_its_build(toy):
     shutil.copy(ROOT / "Makefile", toy)
     (toy / ".venv").symlink_to(ROOT / ".venv")
     make = start_build_to_last_stage(
         toy, ["make", "-o", ".venv/ready", "build", "SOURCE=near"]
-    )  # the environment is that of these tests
-    make.terminate()  # make alone: it tells what it has started
+    )  # do not set up the environment
+    make.terminate()  # only make gets the signal, and passes it on to the build
     assert make.wait(120) != 0
     wait_until(lambda: kernels_of(toy) == [], "ended with its kernels")
-    assert "not run to the end: judge" in (toy / "build.log").read_text()
+    assert "not finished: judge" in (toy / "build.log").read_text()
 
 
-def test_an_unknown_source_is_told_which_there_are(toy, run):
-    told = run(f"{BUILD} --source fra", fails=True).err
+def test_the_message_about_an_unknown_source_names_the_sources(toy, run):
+    output = run(f"{BUILD} --source fra", fails=True).err
     assert (
-        told.strip() == "error: no source is called 'fra': there are near; a new one needs sql/fra.sql and env.fra.yaml"
+        output.strip()
+        == "error: no source is called 'fra': there are near; a new one needs sql/fra.sql and env.fra.yaml"
     )
 
 
-def test_another_source_keeps_what_it_does_not_change(toy, brewcast):
+def test_another_source_inherits_the_parameters_that_it_does_not_change(toy, brewcast):
     (toy / "env.far.yaml").write_text("meta: {import_from: env.yaml}\nsource: far\ngate: {wins: 3}\n")
     brewcast("build --source far")
     assert (toy / "products/far/look/out.txt").read_text() == "3"
@@ -180,23 +181,23 @@ def test_another_source_keeps_what_it_does_not_change(toy, brewcast):
 
 
 def test_a_module_edited_by_hand_is_not_overwritten(toy):
-    # given notebooks and modules in step
+    # given modules that are exported from their notebooks
     for name in ["nbs", "brewcast"]:
         shutil.rmtree(toy / name)
         shutil.copytree(ROOT / name, toy / name)
-    environment = commands(toy)
+    run_in_toy = commands(toy)
     command = f"{sys.executable} -m brewcast.cli export"
-    environment(command)
-    assert "every module is in step" in environment(command).out
-    # when a module is edited by hand, then it is kept and the way out is named
+    run_in_toy(command)
+    assert "every module is in step" in run_in_toy(command).out
+    # when a module is edited by hand, then it is kept and the message has the remedy
     module = toy / "brewcast/common/hashing.py"
     text = module.read_text() + "\nextra = 1\n"
     module.write_text(text)
-    told = environment(command, fails=True).err
-    assert "brewcast/common/hashing.py was edited" in told and "nbdev_update" in told
+    output = run_in_toy(command, fails=True).err
+    assert "brewcast/common/hashing.py was edited" in output and "nbdev_update" in output
     assert module.read_text() == text
-    # and when a notebook is edited, its module follows
+    # and when a notebook is edited, its module is exported
     module.write_text(text.removesuffix("\nextra = 1\n"))
     replace_in_file(toy / "nbs/common/hashing.ipynb", "def sha256(", "def sha_256(")
-    assert environment(command).out == "common/hashing.ipynb\n"
+    assert run_in_toy(command).out == "common/hashing.ipynb\n"
     assert "def sha_256(" in module.read_text()

@@ -1,4 +1,4 @@
-"Kernels forked from a warm process: real notebooks in them, and every way in which they and it may end."
+"Kernels forked from a warm process: they run real notebooks, and they and the process end in every possible way."
 
 import asyncio
 import logging
@@ -28,25 +28,25 @@ COLD = "jupyter_client.AsyncKernelManager"
 
 
 def run(tmp_path, *cells, manager="brewcast.workflow.kernels.ForkKernelManager"):
-    "The last value that each cell shows, executed by papermill as a build does it."
-    given = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
-    given.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    nbformat.write(given, tmp_path / "given.ipynb")
+    "The last value that each cell shows, executed by papermill in the same way as in a build."
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    nbformat.write(notebook, tmp_path / "source.ipynb")
     options = {"kernel_manager_class": manager, "extra_arguments": ["--log-level=CRITICAL"]}
-    done = execute_notebook(tmp_path / "given.ipynb", tmp_path / "done.ipynb", progress_bar=False, **options)
-    values = [[out.data for out in cell.outputs if "data" in out] for cell in done.cells]
+    executed = execute_notebook(tmp_path / "source.ipynb", tmp_path / "executed.ipynb", progress_bar=False, **options)
+    values = [[output.data for output in cell.outputs if "data" in output] for cell in executed.cells]
     return [value[-1].get("image/png") or value[-1]["text/plain"] if value else None for value in values]
 
 
 def forked(tmp_path, *cells):
-    "The same, and it was a fork."
+    "The same, with an assertion that the kernel is a fork of the warm process."
     *values, parent = run(tmp_path, *cells, PARENT)
     assert parent == str(kernels._warm_process.process.pid)
     return values
 
 
 def cold(tmp_path, *cells):
-    "The same, in a kernel that is started the usual way."
+    "The same, in a cold kernel."
     *values, parent = run(tmp_path, *cells, PARENT, manager=COLD)
     assert parent == str(os.getpid())
     return values
@@ -54,7 +54,7 @@ def cold(tmp_path, *cells):
 
 @pytest.fixture(scope="module", autouse=True)
 def hash_seed():
-    "As a build sets it."
+    "The same hash seed as in a build."
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONHASHSEED", "0")
         patch.delenv("BREWCAST_KERNELS", raising=False)
@@ -134,16 +134,16 @@ sys.path[:0] = ["{ROOT}/tests"]
 from pathlib import Path
 import pandas as pd
 from brewcast.common.core import write_parquet
-from brewcast.model.feature_store import materialise, online_rows, point_in_time
+from brewcast.model.feature_store import materialize_features, online_rows, point_in_time_join
 from tables import all_tables, make_lines, make_plan
 folder = Path("features"); folder.mkdir(exist_ok=True)
 tables = all_tables(make_lines(), make_plan())
 for name, table in tables.items():
     write_parquet(table, folder / f"{{name}}.parquet")
 history = tables["history"]
-materialise(folder.resolve(), "toy", history.event_timestamp.max().tz_localize(None))
+materialize_features(folder.resolve(), "toy", history.event_timestamp.max().tz_localize(None))
 decisions = history[["series_id", "created"]].rename(columns={{"created": "decided_at"}}).reset_index(drop=True)
-joined = point_in_time(folder.resolve(), "toy", decisions)
+joined = point_in_time_join(folder.resolve(), "toy", decisions)
 online = online_rows(folder.resolve(), "toy", sorted(set(history.series_id)))
 pd.testing.assert_series_equal(joined.rate_last, history.rate_last.reset_index(drop=True))
 len(joined), int(online.rate_last.notna().sum()) > 0
@@ -157,24 +157,24 @@ def lessons(name):
 
 
 def test_a_fork_is_like_a_kernel_that_was_started(full, tmp_path, monkeypatch):
-    # given a warm process that has imported everything that it shall
+    # given a warm process that has imported all modules
     monkeypatch.setenv("BREWCAST_LOCK", "as launched")
     missing = f"import sys\n[name for name in {PRELOADED_MODULES} if name not in sys.modules]"
-    found, cached = forked(tmp_path, missing, "import os\nos.environ['BREWCAST_LOCK']")
-    assert found == "[]" and cached == "'as launched'"
+    not_imported, lock = forked(tmp_path, missing, "import os\nos.environ['BREWCAST_LOCK']")
+    assert not_imported == "[]" and lock == "'as launched'"
     with open(f"/proc/{full.process.pid}/environ") as file:
-        assert "BREWCAST_LOCK=of this build" in file.read()  # which is what others see of its forks
+        assert "BREWCAST_LOCK=of this build" in file.read()  # other processes see this value for its forks
 
     # when the same cells run in a fork and in a cold kernel
     monkeypatch.chdir(tmp_path)
     cells = [LIKE_COLD, THREADS, PICTURE]
-    warm, usual = forked(tmp_path, *cells), cold(tmp_path, *cells)
+    forked_values, cold_values = forked(tmp_path, *cells), cold(tmp_path, *cells)
 
-    # then they show the same, to the byte
-    for mine, theirs in zip(warm, usual, strict=True):
-        assert mine == theirs
+    # then they show the same values and pictures
+    for forked_value, cold_value in zip(forked_values, cold_values, strict=True):
+        assert forked_value == cold_value
 
-    # and forks don't share their luck
+    # and two forks draw different random numbers
     first, second = (eval(forked(tmp_path, RANDOM)[0]) for _ in range(2))
     assert not set(first) & set(second)
 
@@ -192,20 +192,20 @@ TRANSPORT = (
 )
 
 
-@pytest.mark.parametrize("how", ["", "cold"])
-def test_a_kernel_takes_no_port_and_leaves_no_socket(how, tmp_path, monkeypatch):
+@pytest.mark.parametrize("setting", ["", "cold"])
+def test_a_kernel_uses_no_port_and_leaves_no_socket(setting, tmp_path, monkeypatch):
     # given a warm process to fork from, or none
-    monkeypatch.setenv("BREWCAST_KERNELS", how)
+    monkeypatch.setenv("BREWCAST_KERNELS", setting)
     short = Path(tempfile.mkdtemp(prefix="brewcast-"))  # pytest's own folders have long names
     monkeypatch.setattr(tempfile, "tempdir", str(short))
     kernels.end_warm_process()
     kernels.start_warm_process({}, ["ipykernel.kernelapp"])
-    # then no other program can have taken the port that a kernel was promised, since it was promised none
+    # then a kernel uses no port, so no other program can take it
     assert run(tmp_path, TRANSPORT) == ["'ipc'"]
     kernels.end_warm_process()
     assert not list(short.glob(f"{kernels.SOCKETS_PREFIX}*"))
     shutil.rmtree(short)
-    # but where no socket's path would be short enough: it is its bytes that count
+    # but it does where the path of a socket would be too long, counted in bytes
     wide = Path(tempfile.mkdtemp(prefix="brewcast-" + "ü" * 30, dir="/tmp"))
     monkeypatch.setattr(tempfile, "tempdir", str(wide))
     assert run(tmp_path, TRANSPORT) == ["'tcp'"]
@@ -218,30 +218,32 @@ def test_a_kernel_takes_no_port_and_leaves_no_socket(how, tmp_path, monkeypatch)
 def test_a_kernel_that_is_killed_is_reported(warm, tmp_path):
     with pytest.raises(DeadKernelError):
         run(tmp_path, "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)")
-    assert forked(tmp_path, "1 + 1") == ["2"]  # and the next one is a fork again
+    assert forked(tmp_path, "1 + 1") == ["2"]  # the next kernel is a fork again
     assert not psutil.Process(warm.process.pid).children()
 
 
 def test_interrupt_restart_and_end(warm):
     async def check(manager, client):
-        # given a cell that runs for long
-        begun = asyncio.Event()
+        # given a cell that runs for a long time
+        has_started = asyncio.Event()
 
-        def heard(message):
-            if message["msg_type"] == "stream":  # what the cell printed, not that it is about to begin
-                begun.set()
+        def on_message(message):
+            if message["msg_type"] == "stream":  # the text that the cell prints
+                has_started.set()
 
         running = asyncio.ensure_future(
-            client.execute_interactive("import time\nprint('begun')\ntime.sleep(600)", output_hook=heard, timeout=60)
+            client.execute_interactive(
+                "import time\nprint('started')\ntime.sleep(600)", output_hook=on_message, timeout=60
+            )
         )
-        await begun.wait()
+        await has_started.wait()
 
-        # when the kernel is interrupted, then the cell ends, and the kernel goes on
+        # when the kernel is interrupted, then the cell ends, and the kernel still works
         await manager.interrupt_kernel()
         assert (await running)["content"]["ename"] == "KeyboardInterrupt"
         assert (await client.execute_interactive("1", timeout=60))["content"]["status"] == "ok"
 
-        # when it is restarted, then it is another fork, and the old one is gone
+        # when it is restarted, then it is another fork, and the old one has ended
         first = manager.provisioner.process
         await manager.restart_kernel(now=True)
         await client.wait_for_ready(timeout=60)
@@ -250,8 +252,10 @@ def test_interrupt_restart_and_end(warm):
             isinstance(second, kernels.ForkedKernel) and second.pid != first.pid and first.returncode == -signal.SIGKILL
         )
 
-        # when it is asked to end, then it does, in order
-        manager.shutdown_wait_time = 60.0  # seconds before it is killed: on a loaded machine five are too few
+        # when it is told to shut down, then it ends with status 0
+        manager.shutdown_wait_time = (
+            60.0  # seconds before it is killed: the default, 5, is too short on a loaded machine
+        )
         await manager.shutdown_kernel()
         assert second.returncode == 0
 
@@ -259,21 +263,21 @@ def test_interrupt_restart_and_end(warm):
     assert not psutil.Process(warm.process.pid).children()
 
 
-def test_without_a_sound_warm_process_kernels_are_started_as_usual(tmp_path, monkeypatch, caplog):
+def test_without_a_usable_warm_process_kernels_are_cold(tmp_path, monkeypatch, caplog):
     caplog.set_level(logging.DEBUG, "brewcast.workflow.kernels")
-    usual = str(os.getpid())
+    own_pid = str(os.getpid())
 
-    # given none
+    # given no warm process
     kernels.end_warm_process()
-    assert run(tmp_path, PARENT) == [usual]
+    assert run(tmp_path, PARENT) == [own_pid]
 
-    # given one that is told not to be
+    # given the setting that turns it off
     monkeypatch.setenv("BREWCAST_KERNELS", "cold")
     kernels.start_warm_process({})
     assert kernels._warm_process is None
     monkeypatch.delenv("BREWCAST_KERNELS")
 
-    # given one with a second thread
+    # given a warm process with a second thread
     (tmp_path / "threaded.py").write_text(
         "import threading, time\nthreading.Thread(target=time.sleep, args=[600]).start()"
     )
@@ -281,39 +285,41 @@ def test_without_a_sound_warm_process_kernels_are_started_as_usual(tmp_path, mon
     kernels.start_warm_process({}, ["threaded"])
     while psutil.Process(kernels._warm_process.process.pid).num_threads() == 1:
         time.sleep(0.05)
-    assert run(tmp_path, PARENT) == [usual]
+    assert run(tmp_path, PARENT) == [own_pid]
     kernels.end_warm_process()
 
-    # given one whose Python was started in another way
+    # given one whose Python started with other settings
     kernels.start_warm_process({}, [])
     monkeypatch.setenv("PYTHONHASHSEED", "7")
-    assert run(tmp_path, PARENT) == [usual]
+    assert run(tmp_path, PARENT) == [own_pid]
     monkeypatch.setenv("PYTHONHASHSEED", "0")
 
     # given one that died
     kernels._warm_process.process.kill()
     kernels._warm_process.process.wait()
-    assert run(tmp_path, PARENT) == [usual]
-    kernels.start_warm_process({}, [])  # is another
+    assert run(tmp_path, PARENT) == [own_pid]
+    kernels.start_warm_process({}, [])  # starts another one
     forked(tmp_path)
     kernels.end_warm_process()
     assert len([record for record in caplog.records if "a cold kernel: " in record.message]) == 4
 
 
 def test_an_answer_that_comes_too_late_makes_no_kernel(warm):
-    # given a warm process that stands still
+    # given a suspended warm process
     process = psutil.Process(warm.process.pid)
     process.suspend()
 
-    # when it is asked, then nobody waits for ever
+    # when a kernel is requested, then the request times out
     with pytest.raises(TimeoutError):
-        kernels.ForkedKernel(warm.asked, {"command": [], "env": {}, "cwd": "/"}, timeout=0.5)
+        kernels.ForkedKernel(warm.requests, {"command": [], "env": {}, "cwd": "/"}, timeout=0.5)
 
-    # and when it goes on, the fork that it makes ends by itself
+    # and when the process resumes, then the fork for that request ends by itself
     process.resume()
     deadline = time.monotonic() + 30
-    later = kernels.ForkedKernel(warm.asked, {"command": ["", "", "", "--version"], "env": {}, "cwd": "/"}, timeout=30)
-    assert later.wait(120) == 0
+    next_kernel = kernels.ForkedKernel(
+        warm.requests, {"command": ["", "", "", "--version"], "env": {}, "cwd": "/"}, timeout=30
+    )
+    assert next_kernel.wait(120) == 0
     while process.children() and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not process.children()
@@ -323,67 +329,70 @@ BUILD = """
 import asyncio, os, sys, time
 from brewcast.workflow import kernels
 
-kernels.start({}, ["ipykernel.kernelapp"])
-manager = kernels.Manager(kernel_name="python3")
+kernels.start_warm_process({}, ["ipykernel.kernelapp"])
+manager = kernels.ForkKernelManager(kernel_name="python3")
 asyncio.run(manager.start_kernel())
 print(kernels._warm_process.process.pid, manager.provisioner.process.pid, flush=True)
 time.sleep(600)
 """
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_the_warm_process_and_its_kernels_end_with_the_build(how, tmp_path):
+@pytest.mark.parametrize("stop", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_the_warm_process_and_its_kernels_end_with_the_build(stop, tmp_path):
     environment = project_environment(ROOT) | {"PYTHONHASHSEED": "0"}
     command, quiet = [sys.executable, "-c", BUILD], subprocess.DEVNULL
     build = subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=quiet, text=True, preexec_fn=restore_stop_signals
     )
-    begun = [psutil.Process(int(pid)) for pid in build.stdout.readline().split()]
-    assert len(begun) == 2 and begun[1].parent() == begun[0]
-    build.send_signal(how)
+    processes = [psutil.Process(int(pid)) for pid in build.stdout.readline().split()]
+    assert len(processes) == 2 and processes[1].parent() == processes[0]
+    build.send_signal(stop)
     build.wait()
-    assert not psutil.wait_procs(begun, timeout=30)[1]
+    assert not psutil.wait_procs(processes, timeout=30)[1]
 
 
-def test_end_takes_what_kernels_have_started(warm):
+def test_end_also_ends_processes_that_kernels_have_started(warm):
     async def check(manager, client):
-        told = []
+        texts = []
         code = "import subprocess\nprint(subprocess.Popen(['sleep', '600'], start_new_session=True).pid)"
-        note = lambda message: told.append(message["content"].get("text"))  # noqa: E731
-        await client.execute_interactive(code, output_hook=note, timeout=60)
-        begun = [psutil.Process(int(next(filter(None, told)))), psutil.Process(manager.provisioner.process.pid)]
+
+        def on_message(message):
+            texts.append(message["content"].get("text"))
+
+        await client.execute_interactive(code, output_hook=on_message, timeout=60)
+        processes = [psutil.Process(int(next(filter(None, texts)))), psutil.Process(manager.provisioner.process.pid)]
         kernels.end_warm_process()
-        assert not psutil.wait_procs(begun, timeout=30)[1]
+        assert not psutil.wait_procs(processes, timeout=30)[1]
         assert await manager.is_alive() is False
 
     in_kernel(ForkKernelManager(kernel_name="python3"), check)
 
 
-def test_folders_of_sockets_that_killed_builds_left_are_removed_and_no_others(tmp_path, monkeypatch):
-    # given what a build that was killed has left, what one that runs holds, and what was made just now
+def test_socket_folders_of_killed_builds_are_removed_and_no_others(tmp_path, monkeypatch):
+    # given the folder of a killed build, the locked folder of a running one, and a new folder
     short = Path(tempfile.mkdtemp(prefix="brewcast-"))  # pytest's own folders have long names
     monkeypatch.setattr(tempfile, "tempdir", str(short))
-    for name in ("left", "held", "young"):
+    for name in ("stale", "locked", "new"):
         (short / f"{kernels.SOCKETS_PREFIX}{name}").mkdir()
         (short / f"{kernels.SOCKETS_PREFIX}{name}" / "socket-1").touch()
     (short / "somebody's").mkdir()
-    for name in (f"{kernels.SOCKETS_PREFIX}left", f"{kernels.SOCKETS_PREFIX}held", "somebody's"):
+    for name in (f"{kernels.SOCKETS_PREFIX}stale", f"{kernels.SOCKETS_PREFIX}locked", "somebody's"):
         os.utime(short / name, (0, 0))
-    holds = f"import fcntl, os; fcntl.flock(os.open({str(short / kernels.SOCKETS_PREFIX)!r} + 'held', 0), fcntl.LOCK_EX); print('held', flush=True); os.read(0, 1)"
-    with subprocess.Popen([sys.executable, "-c", holds], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
-        assert holder.stdout.readline() == b"held\n"
+    locks = f"import fcntl, os; fcntl.flock(os.open({str(short / kernels.SOCKETS_PREFIX)!r} + 'locked', 0), fcntl.LOCK_EX); print('locked', flush=True); os.read(0, 1)"
+    with subprocess.Popen([sys.executable, "-c", locks], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout.readline() == b"locked\n"
         # when the next kernel is about to start
         kernels.remove_stale_sockets()
-        # then what nobody holds is gone
-        left = {path.name.removeprefix(kernels.SOCKETS_PREFIX) for path in short.iterdir()}
+        # then the folder that no process has locked is removed
+        remaining = {path.name.removeprefix(kernels.SOCKETS_PREFIX) for path in short.iterdir()}
         holder.stdin.close()
-    assert left == {"held", "young", "somebody's"}
-    # and the folder of a kernel that runs is held
-    for name in ("young", "held"):
+    assert remaining == {"locked", "new", "somebody's"}
+    # and the folder of a running kernel is locked
+    for name in ("new", "locked"):
         (short / f"{kernels.SOCKETS_PREFIX}{name}").rename(short / name)
-    ask = f"import fcntl, glob, os\n(own,) = glob.glob({str(short / kernels.SOCKETS_PREFIX)!r} + '*')"
-    ask += "\ntry:\n    fcntl.flock(os.open(own, 0), fcntl.LOCK_EX | fcntl.LOCK_NB)\n    held = False"
-    ask += "\nexcept OSError:\n    held = True\nheld"
-    assert run(tmp_path, ask) == ["True"]
+    code = f"import fcntl, glob, os\n(own,) = glob.glob({str(short / kernels.SOCKETS_PREFIX)!r} + '*')"
+    code += "\ntry:\n    fcntl.flock(os.open(own, 0), fcntl.LOCK_EX | fcntl.LOCK_NB)\n    is_locked = False"
+    code += "\nexcept OSError:\n    is_locked = True\nis_locked"
+    assert run(tmp_path, code) == ["True"]
     assert not list(short.glob(f"{kernels.SOCKETS_PREFIX}*"))
     shutil.rmtree(short)

@@ -1,4 +1,4 @@
-"Old products or new ones, never half of them: wherever a stage, or what moves its products, is killed."
+"A stage leaves its old products or its new ones, never a mixture, at whatever point it is killed."
 
 import shutil
 from pathlib import Path
@@ -17,7 +17,7 @@ NEW = {
     "pictures/new.png": "new",
     "notes.txt": "old",
 }
-HALF = {"out.txt": "half", "pictures/new.png": "new"}  # what a run that fails has made
+INCOMPLETE = {"out.txt": "half", "pictures/new.png": "new"}  # the products of a run that fails
 
 
 def contents(folder: Path) -> dict[str, str]:
@@ -26,7 +26,7 @@ def contents(folder: Path) -> dict[str, str]:
 
 @pytest.fixture
 def project(tmp_path):
-    "A project in which a stage was built."
+    "A project with one built stage."
     for name, text in OLD.items():
         path = tmp_path / "project/products/near/clean" / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -35,7 +35,7 @@ def project(tmp_path):
 
 
 def run_stage(root: Path, fails: bool) -> None:
-    "What a build does with a stage's products, and a stage that writes some of them anew, and others not."
+    "Do what a build does with a stage's products. The stage writes some of them again, and others not."
     folder = root / "products/near/clean"
     stash_products(root, "near", "clean")
     try:
@@ -51,17 +51,17 @@ def run_stage(root: Path, fails: bool) -> None:
         resolve_stash(root, "near", "clean")
 
 
-def test_a_stage_that_came_to_its_end_leaves_its_new_products_and_nothing_beside_them(project):
+def test_a_finished_stage_leaves_its_new_products_and_no_other_files(project):
     run_stage(project, fails=True)
     run_stage(project, fails=False)
     assert contents(project / "products/near") == {f"clean/{name}": text for name, text in NEW.items()}
     assert not failed_folder(project, "near", "clean").parent.exists()
 
 
-def test_a_stage_that_failed_leaves_its_old_products_and_what_it_had_made_beside_them(project):
+def test_a_failed_stage_leaves_its_old_products_and_the_incomplete_ones_in_failed(project):
     run_stage(project, fails=True)
     assert contents(project / "products/near/clean") == OLD
-    assert contents(failed_folder(project, "near", "clean")) == HALF
+    assert contents(failed_folder(project, "near", "clean")) == INCOMPLETE
     assert sorted(path.name for path in (project / "products/near").iterdir()) == ["clean", "failed"]
 
 
@@ -71,14 +71,14 @@ def test_while_a_stage_runs_it_does_not_look_built(project):
     assert (project / "products/near/clean/out.txt").read_text() == "old"
 
 
-def test_a_first_run_that_failed_leaves_no_products_and_what_it_had_made(tmp_path):
+def test_a_first_run_that_fails_leaves_only_incomplete_products_in_failed(tmp_path):
     stash_products(tmp_path, "near", "clean")
     (tmp_path / "products/near/clean/out.txt").write_text("half")
     resolve_stash(tmp_path, "near", "clean")
     assert contents(tmp_path / "products/near") == {"failed/clean/out.txt": "half"}
 
 
-def test_another_stage_s_failure_is_kept_until_that_stage_comes_to_its_end(project):
+def test_the_incomplete_products_of_another_stage_are_kept_until_that_stage_finishes(project):
     (project / "products/near/failed/judge").mkdir(parents=True)
     (project / "products/near/failed/judge/out.txt").write_text("half")
     run_stage(project, fails=False)
@@ -86,36 +86,37 @@ def test_another_stage_s_failure_is_kept_until_that_stage_comes_to_its_end(proje
     assert contents(project / "products/near/clean") == NEW
 
 
-def run_and_die(root: Path, at: int, fails: bool) -> int:
-    "Run the stage in a forked process that dies before its at-th effect on files; gives its exit status."
+def run_and_die(root: Path, number: int, fails: bool) -> int:
+    "Run the stage in a forked process that is killed before its n-th change of a file. Returns the exit status."
 
     def work():
-        die_before_effect(at)
+        die_before_effect(number)
         run_stage(root, fails)
 
     return run_in_fork(work)
 
 
-@pytest.mark.parametrize("fails", [False, True], ids=["comes to its end", "fails"])
-def test_killed_before_any_effect_the_next_build_finds_the_old_products_or_the_new(project, tmp_path, fails):
-    at, seen = 0, []
+@pytest.mark.parametrize("fails", [False, True], ids=["finishes", "fails"])
+def test_after_a_kill_at_any_point_the_next_build_finds_the_old_products_or_the_new_ones(project, tmp_path, fails):
+    number = 0
+    results = []
     while True:
-        # given a run that dies before its first, second, ... effect
-        root = tmp_path / str(at)
+        # given a run that is killed before its first, second, ... change of a file
+        root = tmp_path / str(number)
         shutil.copytree(project, root)
-        status = run_and_die(root, at, fails)
-        # when the next build begins by putting things right
+        status = run_and_die(root, number, fails)
+        # when the next build starts by resolving the stash
         resolve_stash(root, "near", "clean")
-        there = contents(root / "products/near/clean")
-        # then they are whole, and of one run
-        assert there in ([OLD] if fails else [OLD, NEW]), f"killed before effect {at}"
-        seen.append(there)
-        # and that build comes to its end, and nothing of all this is left
+        products = contents(root / "products/near/clean")
+        # then the products are complete, and of one run
+        assert products in ([OLD] if fails else [OLD, NEW]), f"killed before effect {number}"
+        results.append(products)
+        # and that build finishes and leaves no other files
         run_stage(root, fails=False)
         assert contents(root / "products/near") == {f"clean/{name}": text for name, text in NEW.items()}
         assert not list((root / "products/near").glob(".before*"))
         if status == 0:
             break
         assert status == 9
-        at += 1
-    assert at > 15 and (fails or (seen[0], seen[-1]) == (OLD, NEW))
+        number += 1
+    assert number > 15 and (fails or (results[0], results[-1]) == (OLD, NEW))

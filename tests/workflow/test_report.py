@@ -1,4 +1,4 @@
-"Reports: what a stage showed, without its code, the same each time, and readable without a network."
+"Reports show the results of a stage without its code, have the same bytes each time, and open without a network."
 
 import re
 import shutil
@@ -14,7 +14,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 
 @pytest.fixture
 def executed(tmp_path):
-    """An executed stage notebook: a lesson, and a Run that shows a table, a picture, a warning and a fetched script."""
+    """An executed stage notebook: a lesson, and a Run with a table, a picture, a warning and a script from the network."""
     v4 = nbformat.v4
     png = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
     outputs = [
@@ -35,16 +35,16 @@ def test_a_report_shows_results_without_code(executed, tmp_path):
     report = render_report(executed, tmp_path / "a.html", home="../forecast/month.html").read_bytes()
     again = render_report(executed, tmp_path / "b.html", home="../forecast/month.html").read_bytes()
     text = report.decode()
-    # then results stand in it; code, lessons, warnings and fetched scripts do not
+    # then it has the results, but no code, lessons, warnings or scripts from the network
     assert report == again
-    for said in [
+    for shown in [
         "<h1>Explore</h1>",
         "Pictures of the sales.",
         "1,318,543",
         'alt="Sales by month"',
         "../forecast/month.html",
     ]:
-        assert said in text, said
+        assert shown in text, shown
     for hidden in ["secret", "lesson", "UserWarning", "https://", "## Run"]:
         assert hidden not in text, hidden
 
@@ -55,27 +55,27 @@ def test_a_report_needs_a_run(tmp_path):
         render_report(tmp_path / "core.ipynb", tmp_path / "core.html")
 
 
-def test_a_report_lies_beside_its_notebook_and_leads_back_to_the_month_page(executed):
-    # given a notebook in its stage's folder, when it is rendered as a build does
+def test_a_report_is_beside_its_notebook_and_links_to_the_month_page(executed):
+    # given a notebook in its stage's folder, when it is rendered in the same way as by a build
     folder = executed.parent / "products/shop/explore"
     folder.mkdir(parents=True)
     notebook = executed.rename(folder / "explore.ipynb")
     render_stage_report(notebook, folder.parent / "forecast/month.html")
-    # then the way back holds wherever the project lies
+    # then the link is relative, so the project may be in any folder
     assert 'href="../forecast/month.html"' in (folder / "explore.html").read_text()
-    # and without a page there is no way back
+    # and without a month page there is no link
     render_stage_report(notebook)
     assert "month page" not in (folder / "explore.html").read_text()
 
 
-def test_a_notebook_without_a_run_leaves_no_report_and_stops_no_build(tmp_path):
+def test_a_notebook_without_a_run_has_no_report_and_raises_no_error(tmp_path):
     lesson = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# Core")])
     nbformat.write(lesson, tmp_path / "core.ipynb")
     render_stage_report(tmp_path / "core.ipynb")
     assert [path.name for path in tmp_path.iterdir()] == ["core.ipynb"]
 
 
-def test_the_last_heading_is_the_one_that_counts_and_the_text_below_it_is_shown():
+def test_a_report_starts_at_the_last_run_heading_and_shows_the_text_below_it():
     v4 = nbformat.v4
     cells = [
         "# Clean\n\nsee ## Run below",
@@ -87,7 +87,7 @@ def test_the_last_heading_is_the_one_that_counts_and_the_text_below_it_is_shown(
     assert [cell.source.strip() for cell in shown] == ["The months."]
 
 
-def test_a_title_and_a_subtitle_are_text_and_no_markup(tmp_path):
+def test_markup_in_title_and_subtitle_is_escaped(tmp_path):
     v4 = nbformat.v4
     cells = [
         v4.new_markdown_cell("# <img src=x>\n\n> a < b & <script>alert(1)</script>"),

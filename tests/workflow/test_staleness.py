@@ -1,4 +1,4 @@
-"What makes a stage stale, which reason is given for it, and that what must run again is what does."
+"What makes a stage stale, the reason that is given, and which stages then run."
 
 import json
 import shutil
@@ -27,11 +27,11 @@ def add_cell(notebook: Path) -> None:
     notebook.write_text(json.dumps(content))
 
 
-CASES = {  # what is done, the reasons by stage (the beginning of each), what runs, what is found unchanged meanwhile
+CASES = {  # a change, the reasons by stage (the beginning of each), the stages that run, those skipped as unchanged
     "prose": (lambda r: replace_in_file(r / "nbs/data/10_ingest.ipynb", "# ingest", "# other words"), {}, [], []),
     "a comment": (lambda r: replace_in_file(r / "nbs/data/10_ingest.ipynb", "# the run", "# runs"), {}, [], []),
     "a docstring in a notebook": (
-        lambda r: replace_in_file(r / "nbs/model/22_judge.ipynb", "Take a while", "Wait"),
+        lambda r: replace_in_file(r / "nbs/model/22_judge.ipynb", "Write half", "Write a half"),
         {},
         [],
         [],
@@ -77,11 +77,11 @@ CASES = {  # what is done, the reasons by stage (the beginning of each), what ru
         lambda r: replace_in_file(
             r / "brewcast/data/shapes.py", "from ..common.areas import area", "def area(x):\n    return x"
         ),
-        {stage: ["module common.areas: is gone", "module data.shapes: its top level, area"] for stage in STAGES},
+        {stage: ["module common.areas: was removed", "module data.shapes: top-level code, area"] for stage in STAGES},
         list(STAGES),
         [],
     ),
-    "code in a package's own file": (
+    "code in the __init__ of a package": (
         lambda r: (r / "brewcast/common/__init__.py").write_text("width = 3\n"),
         {stage: [f"module common: is new ({stage} -> data.shapes -> common)"] for stage in STAGES},
         list(STAGES),
@@ -113,25 +113,25 @@ CASES = {  # what is done, the reasons by stage (the beginning of each), what ru
         ["ingest", "clean", "look"],
         ["judge"],
     ),
-    "a product by hand": (
+    "a product changed by hand": (
         lambda r: (r / "products/near/clean/out.txt").write_text("by hand"),
-        {"clean": ["out.txt is not what the stage wrote: changed by hand"]},
+        {"clean": ["out.txt was changed by hand after the stage wrote it"]},
         ["clean"],
         ["judge"],
     ),
-    "a product gone": (
+    "a missing product": (
         lambda r: (r / "products/near/look/out.txt").unlink(),
         {"look": ["out.txt is missing"]},
         ["look"],
         [],
     ),
-    "a record gone": (
+    "a missing record": (
         lambda r: (r / "products/near/look/.built.json").unlink(),
-        {"look": ["did not run to its end"]},
+        {"look": ["did not finish"]},
         ["look"],
         [],
     ),
-    "all of it gone": (
+    "a missing folder": (
         lambda r: shutil.rmtree(r / "products/near/look"),
         {"look": ["has not run yet"]},
         ["look"],
@@ -141,13 +141,13 @@ CASES = {  # what is done, the reasons by stage (the beginning of each), what ru
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_why_names_the_reason_ploomber_agrees_and_what_must_run_runs(toy, brewcast, case):
-    change, expected, must, unchanged = CASES[case]
-    # given a project that is built
+def test_why_names_the_reasons_and_the_stale_stages_run(toy, brewcast, case):
+    change, expected, executed, unchanged = CASES[case]
+    # given a built project
     assert not any(json.loads(brewcast("why --json").out).values())
     # when one thing changes
     change(toy)
-    # then its reasons are named, and no others
+    # then `why` names its reasons and no others
     reasons = json.loads(brewcast("why --json").out)
     own = {
         stage: [r["text"] for r in found if not r["text"].endswith("runs again")] for stage, found in reasons.items()
@@ -157,21 +157,21 @@ def test_why_names_the_reason_ploomber_agrees_and_what_must_run_runs(toy, brewca
     for stage, texts in expected.items():
         assert len(own[stage]) == len(texts)
         assert all(found.startswith(text) for found, text in zip(own[stage], texts, strict=True)), own[stage]
-    # and Ploomber would run just the stages that have a reason, their own or one that they follow from
+    # and Ploomber would run exactly the stages that have a reason, of their own or from upstream
     assert stale(toy) == [stage for stage, found in reasons.items() if found]
-    # and what must run runs, in order; what only follows and finds the same input does not
-    told = brewcast("build").err
-    assert sorted(started_stages(told), key=list(STAGES).index) == must
+    # and a build runs these stages, but skips one whose upstream products came out the same
+    output = brewcast("build").err
+    assert sorted(started_stages(output), key=list(STAGES).index) == executed
     assert [
-        stage for stage in STAGES if f"{stage}      unchanged" in told or f"{stage:<10} unchanged" in told
+        stage for stage in STAGES if f"{stage}      unchanged" in output or f"{stage:<10} unchanged" in output
     ] == unchanged
-    # and then there is nothing left to do
+    # and afterwards nothing is stale
     assert not any(json.loads(brewcast("why --json").out).values())
     assert stale(toy) == []
 
 
-def test_a_product_that_feast_stamps_is_told_by_its_definitions(tmp_path):
-    # given a stage whose product is stamped with the time of day each time
+def test_an_unstable_product_of_feast_counts_only_as_present_or_missing(tmp_path):
+    # given a product into which Feast writes the time of day
     wiring = {"product": {"registry": "products/near/features/registry.db"}}
     path = tmp_path / "products/near/features/registry.db"
     path.parent.mkdir(parents=True)
@@ -179,37 +179,37 @@ def test_a_product_that_feast_stamps_is_told_by_its_definitions(tmp_path):
     path.write_text("12:00")
     before = staleness.product_hashes(wiring, tmp_path, hashes)
     path.write_text("12:01")
-    # then it is the same until it is gone
+    # then its hash stays the same until the file is missing
     assert staleness.product_hashes(wiring, tmp_path, hashes) == before
     path.unlink()
     assert staleness.product_hashes(wiring, tmp_path, hashes) == {"registry.db": None}
 
 
-def test_files_are_watched_wherever_they_lie(tmp_path):
-    # given a query at the root, and a folder of data that is called as the folder of products is, with a program in it
+def test_input_files_are_found_in_any_folder(tmp_path):
+    # given a query at the root, and a data folder that is also called products, with a program in it
     for name in ["near.sql", "data/products/till.csv", "data/products/more/till.csv", "data/products/prepare.py"]:
         write_text(tmp_path / name, "1")
     write_text(tmp_path / "pipeline.yaml", "tasks: []")
     write_text(tmp_path / "products/near/inputs.json", "{}")
     params = {"sql": "near.sql", "data": "data/products", "unit": "pieces", "made": "products/near/inputs.json"}
 
-    def seen():
+    def file_fingerprints():
         hashes = staleness.FileHashes(tmp_path / "hashes.json")
         write_text(tmp_path / "nbs/10_one.ipynb", '{"cells": []}')
         return staleness.fingerprint("one", tmp_path / "nbs/10_one.ipynb", params, tmp_path, hashes)["files"]
 
-    # then all of it is, and what a build makes is not
-    before = seen()
+    # then all of these are inputs, but the products of a build are not
+    before = file_fingerprints()
     assert before.keys() == {"near.sql", "data/products"}
     write_text(tmp_path / "data/products/more/till.csv", "2")
-    assert seen()["data/products"] != before["data/products"]
+    assert file_fingerprints()["data/products"] != before["data/products"]
     write_text(tmp_path / "near.sql", "2")
-    assert seen()["near.sql"] != before["near.sql"]
+    assert file_fingerprints()["near.sql"] != before["near.sql"]
 
 
 @pytest.fixture
 def package(tmp_path):
-    "A package in which data/look asks common/units."
+    "A package in which data/look imports common/units."
     for name, code in {
         "data/__init__.py": "",
         "common/__init__.py": "",
@@ -232,16 +232,16 @@ def package(tmp_path):
         "!ls\nfrom brewcast.data import (\n    look,\n)",
     ],
 )
-def test_a_module_of_a_package_is_found_however_it_is_imported(package, code):
+def test_a_module_is_found_in_every_form_of_import(package, code):
     assert list(staleness.module_closure([code], package)) == ["common.units", "data.look"]
 
 
-def test_a_package_stands_before_a_module_of_its_name_as_for_python(package):
+def test_a_package_comes_before_a_module_of_the_same_name_as_in_python(package):
     write_text(package / "common/units/__init__.py", "x = 2")
     assert staleness.module_closure(["import brewcast.data.look"], package)["common.units"] == "x = 2"
 
 
-def test_relative_imports_count_from_where_they_stand(package):
+def test_relative_imports_start_at_the_module_s_own_package(package):
     write_text(package / "data/look.py", "from . import near\nfrom .near import x\nfrom .. import common")
     write_text(package / "data/near.py", "x = 1")
     write_text(package / "common/__init__.py", "from .units import x")
@@ -253,15 +253,15 @@ def test_relative_imports_count_from_where_they_stand(package):
     ]
 
 
-def test_what_comes_in_while_a_stage_runs_makes_it_stale(toy, brewcast):
-    # given a build of new rows that stands in the middle of its first stage
+def test_data_that_arrives_while_a_stage_runs_makes_it_stale(toy, brewcast):
+    # given a build of new rows, paused in its first stage
     till = toy / "data/near/till.csv"
     replace_in_file(till, "S1", "S1\nS2")
     pause_stage(toy, "ingest")
     process = start_build(toy)
     out = toy / "products/near/ingest/out.txt"
     wait_until(lambda: out.exists() and out.read_text() == "half", "in the middle of ingest")
-    # when more rows come in / then they are built next time, since nobody knows whether they were read
+    # when more rows arrive, then the next build runs the stage again: nobody knows whether it read them
     replace_in_file(till, "S2", "S2\nS3")
     resume_stages(toy)
     assert process.wait(120) == 0
@@ -269,10 +269,10 @@ def test_what_comes_in_while_a_stage_runs_makes_it_stale(toy, brewcast):
     assert started_stages(brewcast("build").err) == []
 
 
-def test_only_what_lies_in_the_project_is_upstream(tmp_path):
-    # given a table whose settings name a folder elsewhere, and a text that is one by accident
+def test_only_files_of_the_project_are_inputs(tmp_path):
+    # given settings that name a folder outside the project, and a text that happens to be a path
     (tmp_path / "pipeline.yaml").write_text("tasks: []")
     (tmp_path / "data" / "tea").mkdir(parents=True)
     params = {"data": "data/tea", "files": [{"outside": [str(tmp_path.parent)], "null_values": ["/"]}]}
-    # then neither is watched by itself
+    # then neither is an input
     assert staleness.input_files("ingest", params, tmp_path) == [tmp_path / "data" / "tea"]

@@ -1,7 +1,7 @@
 """FastAPI + ONNX. PEER_FILES is the folder that prepare.py filled.
 
-The stores' rows lie encoded in memory, so neither pandas nor scikit-learn is imported and a request is a look-up and one
-call of onnxruntime. `async def`: the model takes microseconds, a thread would cost more.
+The stores' encoded rows are in memory. So neither pandas nor scikit-learn is imported, and a request is a look-up and one call
+of onnxruntime. The endpoint is `async def`: the model takes microseconds, and a thread would cost more.
 """
 
 import json
@@ -15,7 +15,8 @@ import pyarrow.parquet as pq
 from fastapi import FastAPI
 from pydantic import BaseModel, Field
 
-FILES, loaded = Path(os.environ["PEER_FILES"]), {}
+FILES = Path(os.environ["PEER_FILES"])
+loaded = {}  # model and tables, while the app runs
 
 
 class ForecastRequest(BaseModel):
@@ -37,12 +38,12 @@ async def lifespan(app: FastAPI):
     columns = {name: table[name].to_numpy() for name in table.column_names if name != "store_id"}
     mean3, partner = (columns.pop(name) for name in ("mean3", "partner"))
     loaded["month"], loaded["weight"] = about["month"], about["weight"]
-    loaded["place"] = {store_id: i for i, store_id in enumerate(table["store_id"].to_pylist())}
+    loaded["position"] = {store_id: i for i, store_id in enumerate(table["store_id"].to_pylist())}
     loaded["inputs"] = np.stack(list(columns.values()), axis=1).astype(np.float32)
     loaded["mean3"], loaded["partner"] = mean3, partner
-    loaded["bounds"] = np.array([about["intervals"][store_id] for store_id in loaded["place"]])
+    loaded["bounds"] = np.array([about["intervals"][store_id] for store_id in loaded["position"]])
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1  # a hundred trees and a row: what more threads do is wait for each other
+    options.intra_op_num_threads = 1  # with a hundred trees and one row, more threads would only wait for each other
     loaded["session"] = onnxruntime.InferenceSession(FILES / "model.onnx", options)
     loaded["input"] = loaded["session"].get_inputs()[0].name
     yield
@@ -54,14 +55,14 @@ app = FastAPI(lifespan=lifespan)
 
 @app.post("/forecast")
 async def forecast(request: ForecastRequest) -> list[StoreForecast]:
-    places = [loaded["place"][store_id] for store_id in request.store_ids]
-    factors = np.exp(loaded["session"].run(None, {loaded["input"]: loaded["inputs"][places]})[0][:, 0].astype(float))
-    forecasts = (loaded["mean3"][places] * factors) ** loaded["weight"]
-    forecasts *= loaded["partner"][places] ** (1 - loaded["weight"])
+    positions = [loaded["position"][store_id] for store_id in request.store_ids]
+    factors = np.exp(loaded["session"].run(None, {loaded["input"]: loaded["inputs"][positions]})[0][:, 0].astype(float))
+    forecasts = (loaded["mean3"][positions] * factors) ** loaded["weight"]
+    forecasts *= loaded["partner"][positions] ** (1 - loaded["weight"])
     month = loaded["month"]
     return [
         StoreForecast(store_id=store_id, month=month, forecast=value, lower=value * lower, upper=value * upper)
         for store_id, value, (lower, upper) in zip(
-            request.store_ids, forecasts.tolist(), loaded["bounds"][places].tolist(), strict=True
+            request.store_ids, forecasts.tolist(), loaded["bounds"][positions].tolist(), strict=True
         )
     ]

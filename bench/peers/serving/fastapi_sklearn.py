@@ -10,7 +10,8 @@ import pandas as pd
 from fastapi import FastAPI
 from pydantic import BaseModel, Field
 
-FILES, loaded = Path(os.environ["PEER_FILES"]), {}
+FILES = Path(os.environ["PEER_FILES"])
+loaded = {}  # model and tables, while the app runs
 
 
 class ForecastRequest(BaseModel):

@@ -1,10 +1,11 @@
-// A saved notebook's answer may hold a message (jupyter_server_config.py says why no module was made), which
-// JupyterLab itself does not show. Written as a module-federation container by hand: there is nothing to bundle.
+// Shows the message in the server's answer to a save: why the notebook's module was not exported
+// (jupyter_server_config.py writes it). JupyterLab alone ignores this message. This file is a module-federation
+// container, written by hand because it needs no bundler.
 const plugin = {
   id: 'brewcast:saved',
   autoStart: true,
   activate: app => {
-    const shown = {} // by notebook: the notification that is on the page, which a save that mends it takes away
+    const shown = {} // notebook -> its notification on the page; the next save closes it
     app.serviceManager.contents.fileChanged.connect(async (_, change) => {
       const { path, message } = change.newValue ?? {}
       if (change.type !== 'save' || !path) return
