@@ -548,7 +548,9 @@ def still_works(root: Path, origin: Path) -> None:
     with mlflow_client(SOURCE, root) as (client, _):
         assert mlflow.sklearn.load_model(f"models:/{REGISTERED_MODEL}@champion")
         assert client.list_artifacts(client.get_model_version_by_alias(REGISTERED_MODEL, "champion").run_id)
-    (made,) = [run for run in read_runs(root, SOURCE) if run["run"] == backup.made_by(entry, read_runs(root, SOURCE))]
+    (made,) = [
+        run for run in read_runs(root, SOURCE) if run["run"] == backup.run_of_entry(entry, read_runs(root, SOURCE))
+    ]
     missing = check_out_run(made, root, root.with_name("laid out"))
     assert [text for text in missing if "lock" not in text] == []
 
@@ -643,7 +645,7 @@ def die_at(root: Path, step: int) -> bool:
         from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
         for owner, name in [
-            (os, "unlink"), (os, "rmdir"), (os, "replace"), (backup, "git"), (backup, "remove"),
+            (os, "unlink"), (os, "rmdir"), (os, "replace"), (backup, "run_git"), (backup, "remove_path"),
             (MlflowClient, "delete_model_version"),
             (SqlAlchemyStore, "_hard_delete_logged_model"), (SqlAlchemyStore, "_hard_delete_run"),
         ]:  # fmt: skip
