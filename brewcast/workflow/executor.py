@@ -66,7 +66,7 @@ CLEAR_LINE = "\r\x1b[2K"  # terminal code: go to the start of the line and erase
 
 
 class Progress:
-    "Shows the running stages, the stages done, and the time. One live line on a terminal, else one line for each event."
+    "Shows running stages, finished stages and the time: one live line on a terminal, else one line for each event."
 
     def __init__(
         self,

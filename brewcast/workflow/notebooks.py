@@ -33,7 +33,7 @@ def notebooks(
 def export_notebooks(
     root: Path,  # the project
 ) -> list[str]:  # the notebooks that were exported
-    "Export every changed notebook. Raises RuntimeError afterwards, for unfinished notebooks and modules edited by hand."
+    "Export changed notebooks. Raises RuntimeError afterwards, for unfinished notebooks and modules edited by hand."
     record_path = root / "scratch" / ".exported.json"  # hashes of notebook and module after the last export
     hashes = FileHashes(root / "scratch" / ".hashes.json")
     recorded = json.loads(record_path.read_text()) if record_path.exists() else {}

@@ -77,7 +77,7 @@ def run_stage(
     stage: str,  # a stage's name
     overrides: list[str] = (),  # parameters of this run, such as "train.seed=1"
 ) -> Path:  # scratch/<source>/<stage>, with the products and the executed notebook
-    "Run one stage on the last build's products. Raises ValueError, FileNotFoundError, and RuntimeError if a cell fails."
+    "Run one stage on the last build's products. Raises ValueError, FileNotFoundError; RuntimeError if a cell fails."
     check_stage_parameters(stage, overrides, parameters_by_stage(root))
     check_environment(root)
     stages = read_stages(root, parameters(root, source, overrides))

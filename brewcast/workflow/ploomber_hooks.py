@@ -60,7 +60,7 @@ def apply_parameters(
 
 
 def register_engine():
-    "Register the papermill engine `brewcast`. It is papermill's own, but skips lessons and saves the notebook less often."
+    "Register papermill's engine `brewcast`: the default one, but it skips lessons and saves the notebook less often."
     from papermill.engines import NBClientEngine, papermill_engines
 
     class Engine(NBClientEngine):

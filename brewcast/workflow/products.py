@@ -52,7 +52,7 @@ def resolve_stash(
     source: str,  # a source's name
     stage: str,  # a stage that has finished, failed or been killed
 ):
-    "Keep the new products of a stage that finished. Else restore the old ones, and move the incomplete ones to failed/."
+    "Keep the new products of a finished stage. Else restore the old ones, and move the incomplete ones to failed/."
     record = stage_record_path(root, source, stage)  # a stage that finished has one
     folder = record.parent
     stash = _stash_folder(folder)

@@ -435,9 +435,7 @@ def altered_products(
     root: Path,  # the project
     run: dict,  # the record of the source's last run
     rebuilt: Path | None = None,  # products/<source> of the same run, built again; to name the files of a folder
-) -> list[
-    dict
-]:  # `product` (path in the project), `state` (gone or altered), `files` (of a folder, if `rebuilt` is given)
+) -> list[dict]:  # `product` (a path), `state` ("gone" or "altered"), `files` of a folder, if `rebuilt` is given
     "The products on disk that are not as the last run made them. Raises ValueError if another build has begun since."
     source = run["source"]
     inputs = inputs_path(root, source)

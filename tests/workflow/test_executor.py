@@ -50,7 +50,7 @@ def test_a_build_with_nothing_to_do_says_so_and_imports_neither_ploomber_nor_pan
     assert "nothing to do" in run(BUILD).err  # nothing is published yet, so the stages are checked
     (toy / "products/near/.seal").write_text(staleness.build_state_hash(toy, "near"))
     output = run(f"{sys.executable} -X importtime -m brewcast.cli build").err
-    assert "nothing to do: near is built" in output
+    assert "nothing to do: near is up to date" in output
     imported = {name.split(".")[0] for name in re.findall(r"(?m)^import time:.*\| +(\S+)$", output)}
     assert "brewcast" in imported and not imported & {"ploomber", "pandas"}
     # and another MLflow server changes the hash: nothing has to be built, but the server has to catch up
@@ -188,7 +188,7 @@ def test_a_module_edited_by_hand_is_not_overwritten(toy):
     run_in_toy = commands(toy)
     command = f"{sys.executable} -m brewcast.cli export"
     run_in_toy(command)
-    assert "every module is in step" in run_in_toy(command).out
+    assert "every module matches its notebook" in run_in_toy(command).out
     # when a module is edited by hand, then it is kept and the message has the remedy
     module = toy / "brewcast/common/hashing.py"
     text = module.read_text() + "\nextra = 1\n"

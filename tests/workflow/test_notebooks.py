@@ -339,8 +339,8 @@ def test_a_file_that_is_not_a_notebook_is_named_with_the_remedy(tmp_path):
     exported = contents(root)
     for text in ("", "{", "[1]", '{"cells": 1}', '{"cells": [1]}', "\xff\0"):
         (root / "nbs/data/11_look.ipynb").write_text(text, encoding="latin-1")
-        with pytest.raises(RuntimeError, match=r"11_look.ipynb: no notebook \(.*\): `git checkout .*` takes it back"):
+        with pytest.raises(RuntimeError, match=r"11_look.ipynb: not a notebook \(.*\): `git checkout .*` restores it"):
             export_notebooks(root)
-        with pytest.raises(ValueError, match=r"11_look.ipynb: no notebook \("):
+        with pytest.raises(ValueError, match=r"11_look.ipynb: not a notebook \("):
             clean_notebooks(root)
         assert contents(root) == exported
