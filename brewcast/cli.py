@@ -9,9 +9,9 @@ __all__ = ['TEXT_BROWSERS', 'SOURCE_ARGUMENT', 'OVERRIDES_ARGUMENT', 'REASON_ARG
            'open_in_browser', 'last_built_source', 'run_single_stage', 'confirm', 'run_command', 'build_command',
            'publish_command', 'why_command', 'verify_command', 'trace_command', 'backup_command', 'restore_command',
            'promote_command', 'split_command', 'rollback_command', 'lift_command', 'history_command', 'compare_command',
-           'forecast_command', 'key_command', 'month_command', 'replay_command', 'prune_command', 'clean_command',
-           'open_command', 'environment_command', 'release_command', 'ui_command', 'parse_port', 'lab_command',
-           'argument_parser', 'main']
+           'forecast_command', 'key_command', 'month_command', 'replay_command', 'prune_command', 'export_command',
+           'clean_command', 'open_command', 'environment_command', 'release_command', 'ui_command', 'parse_port',
+           'lab_command', 'argument_parser', 'main']
 
 # %% ../nbs/cli.ipynb #09397870
 import argparse
@@ -542,6 +542,13 @@ def prune_command(root, args):
     print(prune(root, args.source, args.keep, args.dry_run)["message"])
 
 
+def export_command(root, args):
+    from brewcast.workflow.parameter_cells import write_parameter_cells
+
+    written = [f"{name}: parameters cell, from env.yaml" for name in write_parameter_cells(root)]
+    print(*[*written, *export_notebooks(root)] or ["every module matches its notebook"], sep="\n" if written else " ")
+
+
 def clean_command(root, args):
     with project_lock(root, args.source, "clean"):
         for folder in [f"products/{args.source}", "scratch", "release"]:
@@ -791,7 +798,7 @@ COMMANDS = {  # name -> (function, help, its arguments: flag and settings for ar
         ("arguments", {"nargs": "*"}),
     ),
     "export": (
-        lambda root, args: print(*export_notebooks(root) or ["every module matches its notebook"]),
+        export_command,
         "export the modules of all notebooks",
     ),
     "clean-notebooks": (

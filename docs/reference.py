@@ -15,6 +15,7 @@ from fastcore.docments import docments
 from notebooks import defined_names
 
 from brewcast.cli import COMMANDS, argument_parser
+from brewcast.common.parameter_types import type_in_words
 
 MAX_CONSTANT_LINES = 12  # a longer constant is not shown; it is in its notebook
 MAX_CALL_LENGTH = 76  # characters of a signature; a longer one gets one line per parameter
@@ -208,10 +209,11 @@ def parameters_page(
     sections = {}
     for section, name, value, comment in parameter_rows((root / "env.yaml").read_text()):
         readers = ", ".join(f"[{stage}]({pages[stage]})" for stage in stages_with_parameter(tasks, name))
-        sections.setdefault(section, []).append([code(name), code(value) if value else "", cell(comment), readers])
+        row = [code(name), code(value) if value else "", cell(type_in_words(name)), cell(comment), readers]
+        sections.setdefault(section, []).append(row)
     for section, rows in sections.items():
         lines.append(f"\n## {section[:1].upper()}{section[1:]}\n")
-        lines.append(table(["parameter", "value", "meaning and reason", "read by"], rows))
+        lines.append(table(["parameter", "value", "type", "meaning and reason", "read by"], rows))
     lines.append("\n## Other sources")
     for path in sorted(root.glob("env.*.yaml")):
         lines.append(f"\n### {path.name}\n\n```yaml\n{path.read_text().strip()}\n```")
