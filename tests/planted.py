@@ -151,3 +151,11 @@ STAGES_NAMED = {  # workflow must not name a stage: a notebook of workflow, a ne
         "package",
     ),
 }
+
+SECOND_NAMES = {  # module-level names that another module has, too: a module of the package, code for its end, the name
+    "a function": ("data/clean.py", "def publish():\n    pass", "publish"),
+    "a private function": ("model/bias.py", "def _plain_json(value):\n    return value", "_plain_json"),
+    "a class": ("serving/batch.py", "class Release:\n    pass", "Release"),
+    "a constant with a type": ("delivery/forecast.py", "BASELINES: list[str] = []", "BASELINES"),
+    "one of two that are assigned at once": ("data/quality.py", "LEDGER_FILE, other_file = 'a', 'b'", "LEDGER_FILE"),
+}
