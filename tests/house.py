@@ -159,3 +159,24 @@ def handwritten_file_problems(root: Path) -> list[str]:
                 tops = {module.split(".")[0] for module in modules} - importable_in_bento()
                 problems += [f"{name}: {top}" for top in tops if (Path(name).name, top) not in NOT_IN_BENTO]
     return problems
+
+
+def module_level_names(code: str) -> set[str]:
+    "The functions, classes and constants that a module defines itself."
+    names = set()
+    for node in ast.parse(code).body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            names.add(node.name)
+        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+        names |= {part.id for target in targets if target for part in ast.walk(target) if isinstance(part, ast.Name)}
+    return {name for name in names if not name.startswith("__")}
+
+
+def names_in_two_modules(package: Path) -> dict[str, list[str]]:
+    "Module-level names, private ones too, that more than one module of a package defines; with the modules."
+    modules = {}
+    for path in sorted(package.rglob("*.py")):
+        if path.name != "_modidx.py":  # nbdev's index
+            for name in module_level_names(path.read_text()):
+                modules.setdefault(name, []).append(path.relative_to(package).as_posix())
+    return {name: places for name, places in modules.items() if len(places) > 1}

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import yaml
 from conftest import ROOT, commands
-from house import CONTRACTS, forbidden_imports, handwritten_file_problems, module_of
-from planted import IN_MODULES, IN_NOTEBOOKS, IN_OTHER_FILES, STAGES_NAMED
+from house import CONTRACTS, forbidden_imports, handwritten_file_problems, module_of, names_in_two_modules
+from planted import IN_MODULES, IN_NOTEBOOKS, IN_OTHER_FILES, SECOND_NAMES, STAGES_NAMED
 
 from brewcast.common.params import env_files, read_env, read_stages, upstream_of
 from brewcast.workflow.notebooks import notebooks
@@ -213,6 +213,20 @@ def test_a_stage_that_workflow_names_is_found(tmp_path, planted):
 
 
 # -- notebooks have the parameters of env.yaml, and are clean
+
+
+def test_a_name_is_defined_in_one_module_only():
+    assert names_in_two_modules(ROOT / "brewcast") == {}
+
+
+@pytest.mark.parametrize("planted", SECOND_NAMES)
+def test_a_name_that_a_second_module_defines_is_found(tmp_path, planted):
+    module, code, name = SECOND_NAMES[planted]
+    shutil.copytree(ROOT / "brewcast", tmp_path / "brewcast")
+    path = tmp_path / "brewcast" / module
+    path.write_text(f"{path.read_text()}\n\n{code}\n")
+    found = names_in_two_modules(tmp_path / "brewcast")
+    assert [*found] == [name] and module in found[name]
 
 
 @pytest.mark.parametrize("stage", STAGES)
