@@ -543,8 +543,10 @@ def prune_command(root, args):
 
 
 def export_command(root, args):
+    from brewcast.common.params import check_parameters
     from brewcast.workflow.parameter_cells import write_parameter_cells
 
+    check_parameters(root, read_env(root), "env.yaml")  # before a wrong value is written to the notebooks
     written = [f"{name}: parameters cell, from env.yaml" for name in write_parameter_cells(root)]
     print(*[*written, *export_notebooks(root)] or ["every module matches its notebook"], sep="\n" if written else " ")
 

@@ -6,6 +6,7 @@ import pytest
 from conftest import ROOT
 
 from brewcast.common.parameter_types import (
+    PARTNERS,
     Parameters,
     free_key_parameters,
     leaf_types,
@@ -14,6 +15,7 @@ from brewcast.common.parameter_types import (
     value_problems,
 )
 from brewcast.common.params import env_files, flatten_parameters, parameter_defaults, read_env
+from brewcast.model.recipes import RATE_FEATURES
 
 
 def test_the_parameters_with_a_type_are_those_that_the_pipeline_uses():
@@ -43,9 +45,26 @@ def test_the_values_of_every_source_have_their_types(source):
         ("policy.on_drift", "yes", "policy.on_drift is 'yes', but must be true or false"),
         ("calendar.countries", {"USA": None, "*": "US"}, None),
         ("calendar.countries", ["US"], "calendar.countries is ['US'], but must be a mapping, such as {a: b}"),
-        ("calendar.weekday", "mon", "calendar.weekday is 'mon', but must be one of MON, TUE, WED, THU, FRI, SAT, SUN"),
+        (
+            "calendar.weekday",
+            "mon",
+            "calendar.weekday is 'mon', but must be one of MON, TUE, WED, THU, FRI, SAT, SUN, or null",
+        ),
         ("train.weights", [0.5, None], "train.weights[1] is null, but must be a number"),
         ("unit", None, "unit is null, but must be a text"),
+        ("zero_means", "zero", "zero_means is 'zero', but must be one of value, gap, or null"),
+        ("gate.min_gain", -1, "gate.min_gain is -1, but must be at least 0"),
+        ("gate.min_months_won", 7, "gate.min_months_won is 7, but must be at most 1"),
+        ("gate.max_p_value", 5, "gate.max_p_value is 5, but must be at most 1"),
+        ("train.weights", [5], "train.weights[0] is 5, but must be at most 1"),
+        ("train.weights", [], "train.weights is [], but must be at least one entry"),
+        ("train.weights", [0], None),  # the partner alone
+        ("coverage", 0, "coverage is 0, but must be above 0"),
+        ("coverage", 1, "coverage is 1, but must be below 1"),
+        ("monitor.false_alarms_a_year", 0, "monitor.false_alarms_a_year is 0, but must be above 0"),
+        ("policy.every", 0, "policy.every is 0, but must be at least 1"),
+        ("quality.months", -1, "quality.months is -1, but must be at least 1"),
+        ("package.start_within", 0, "package.start_within is 0, but must be at least 1"),
     ],
 )
 def test_a_value_of_another_type_is_named_with_what_it_must_be(path, value, message):
@@ -62,8 +81,12 @@ def test_every_problem_is_named_at_once_and_names_that_have_no_type_are_none():
     problems = value_problems({"judged": 0, "coverage": 2, "of_my_own_stage": 1, "gate": {"mine": 1}})
     assert problems == {
         "judged": "judged is 0, but must be at least 1",
-        "coverage": "coverage is 2, but must be at most 1",
+        "coverage": "coverage is 2, but must be below 1",
     }
+
+
+def test_the_partners_are_the_rates_of_the_features():
+    assert sorted(PARTNERS) == sorted(RATE_FEATURES)
 
 
 def test_text_and_free_keys_follow_from_the_types():
