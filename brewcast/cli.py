@@ -10,8 +10,8 @@ __all__ = ['TEXT_BROWSERS', 'SOURCE_ARGUMENT', 'OVERRIDES_ARGUMENT', 'REASON_ARG
            'publish_command', 'why_command', 'verify_command', 'trace_command', 'backup_command', 'restore_command',
            'promote_command', 'split_command', 'rollback_command', 'lift_command', 'history_command', 'compare_command',
            'forecast_command', 'key_command', 'month_command', 'replay_command', 'prune_command', 'export_command',
-           'clean_command', 'open_command', 'environment_command', 'release_command', 'ui_command', 'parse_port',
-           'lab_command', 'argument_parser', 'main']
+           'clean_command', 'open_command', 'environment_command', 'release_command', 'ui_command', 'parse_percent',
+           'parse_port', 'lab_command', 'argument_parser', 'main']
 
 # %% ../nbs/cli.ipynb #09397870
 import argparse
@@ -589,6 +589,17 @@ def ui_command(root, args):
     os.execv(sys.executable, [sys.executable, "-m", "mlflow", "ui", "--host", "127.0.0.1", "--port", str(args.port)])
 
 
+def parse_percent(
+    text: str,  # as it is typed
+) -> float:
+    "A share of the stores. Raises an error of the command line if it is not a number."
+    try:
+        return float(text.removesuffix("%"))
+    except ValueError:
+        message = f"{text!r} is not a percentage: use a number from 0 to below 100, such as 10"
+        raise argparse.ArgumentTypeError(message) from None
+
+
 def parse_port(text):
     from brewcast.serving.app import parse_port_number
 
@@ -678,7 +689,7 @@ COMMANDS = {  # name -> (function, help, its arguments: flag and settings for ar
         (
             "share",
             {
-                "type": lambda text: float(text.removesuffix("%")),
+                "type": parse_percent,
                 "metavar": "PERCENT",
                 "help": "percent of the stores; 0 makes the challenger a shadow",
             },
@@ -701,7 +712,7 @@ COMMANDS = {  # name -> (function, help, its arguments: flag and settings for ar
     ),
     "compare": (
         compare_command,
-        "compare champion and challenger on the months since: better, worse or not decided yet",
+        "compare champion and challenger on the months that both have forecast: better, worse or not decided yet",
         SOURCE_ARGUMENT,
         (
             "--gain",
@@ -749,7 +760,7 @@ COMMANDS = {  # name -> (function, help, its arguments: flag and settings for ar
     ),
     "restore": (
         restore_command,
-        "restore a backup in an empty clone",
+        "restore a backup in a fresh clone",
         ("file", {"help": "a file that `brewcast backup` wrote", **PATH_SETTINGS}),
         ("--replace", {"action": "store_true", "help": "rename an existing state and replace it"}),
     ),
