@@ -1,4 +1,4 @@
-"Helpers for tests of builds: which stages are stale, and a build that has reached its last stage."
+"Helpers for tests of builds: the stale stages, and a build that has reached its last stage."
 
 import json
 import subprocess

@@ -139,7 +139,7 @@ def test_the_module_can_be_run_and_from_a_folder_below_the_root(toy, run):
 @pytest.mark.parametrize("unbuffered", ["1", ""])
 def test_a_reader_that_closes_the_pipe_is_not_an_error(toy, run, unbuffered):
     # given a reader that ends before the first line
-    closed_pipe = "mkfifo gone; (exec <gone) & exec 3>gone; wait"
+    closed_pipe = "mkfifo closed; (exec <closed) & exec 3>closed; wait"
     # when the command writes to the closed pipe, then it ends as usual
     done = run(f"{closed_pipe}; {shlex.join(CLI)} why --json >&3; echo status $?", PYTHONUNBUFFERED=unbuffered)
     assert (done.out, done.err) == ("status 0\n", "")

@@ -1,4 +1,4 @@
-"""The documentation site: complete, as the last build made it, without a dead link, readable without a network."""
+"""The documentation site: complete, from the last build, without dead links, readable without a network."""
 
 import ast
 import importlib.util
@@ -24,11 +24,11 @@ PHONE, DESKTOP = {"width": 390, "height": 844}, {"width": 1440, "height": 900}
 @pytest.fixture(scope="module")
 def site(project):
     "The site of a small project's last build: `root`, `run` and `pages`, HTML by path."
-    if (taught := ROOT / "scratch/docs/lessons").exists():  # `make test` has just run them
-        shutil.copytree(taught, project.root / "scratch/docs/lessons")
-    told = project.run("make docs").out.strip()
+    if (lessons := ROOT / "scratch/docs/lessons").exists():  # `make test` has just run them
+        shutil.copytree(lessons, project.root / "scratch/docs/lessons")
+    output = project.run("make docs").out.strip()
     folder = project.root / "_docs"
-    assert told.splitlines()[-1] == (folder / "index.html").as_uri()
+    assert output.splitlines()[-1] == (folder / "index.html").as_uri()
     pages = {path.relative_to(folder).as_posix(): path.read_text() for path in sorted(folder.rglob("*.html"))}
     return SimpleNamespace(root=project.root, run=project.run, folder=folder, pages=pages)
 
@@ -46,18 +46,18 @@ def browser():
         browser.close()
 
 
-def opened(browser, viewport, scheme="light"):
-    "A page of a new context, which notes what it asks of other hosts and what the console says."
+def open_page(browser, viewport, scheme="light"):
+    "A page of a new context. `complaints` has its requests to other hosts, its errors and the console's warnings."
     page = browser.new_context(viewport=viewport, color_scheme=scheme, offline=True).new_page()
     page.complaints = []
-    page.on("console", lambda said: page.complaints.append(said.text) if said.type in ("error", "warning") else None)
+    page.on("console", lambda line: page.complaints.append(line.text) if line.type in ("error", "warning") else None)
     page.on("pageerror", lambda error: page.complaints.append(str(error)))
-    page.on("request", lambda asked: asked.url.startswith("http") and page.complaints.append(asked.url))
+    page.on("request", lambda request: request.url.startswith("http") and page.complaints.append(request.url))
     return page
 
 
-def checker():
-    "The script that `make docs` runs, as a module."
+def load_docs_build():
+    "Import docs/build.py, the script that `make docs` runs."
     spec = importlib.util.spec_from_file_location("docs_build", ROOT / "docs/build.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -68,37 +68,39 @@ def text_of(html: str) -> str:
     return re.sub(r"\s+", " ", re.sub(r"<[^>]*>", "", html))
 
 
-def test_every_notebook_is_a_page_with_what_it_showed(site):
-    # given the notebooks, what the last build made of the stages, and what the lessons showed
-    shown = {stage["source"]: stage["product"]["nb"] for stage in read_stages(site.root, read_env(site.root)).values()}
+def test_every_notebook_is_a_page_with_its_outputs(site):
+    # given the notebooks, the executed stages of the last build, and the executed lessons
+    stage_products = {
+        stage["source"]: stage["product"]["nb"] for stage in read_stages(site.root, read_env(site.root)).values()
+    }
 
     for path in notebooks(site.root):
         name = path.relative_to(site.root).as_posix()
         html = site.pages[name.replace(".ipynb", ".html")]
-        (taught,) = (site.root / "scratch/docs/lessons").glob(f"{path.stem}-*.ipynb")
-        executed = nbformat.read(taught, 4)
-        if product := shown.get(name):
+        (lesson,) = (site.root / "scratch/docs/lessons").glob(f"{path.stem}-*.ipynb")
+        executed = nbformat.read(lesson, 4)
+        if product := stage_products.get(name):
             executed.cells += nbformat.read(site.root / product, 4).cells
 
-        # then its title stands there, and every section, and as many pictures and tables as came out
+        # then the page has its title, every section, and as many pictures and tables as its outputs
         titles = re.findall(r"(?m)^#+ (.*)", "\n".join(c.source for c in executed.cells if c.cell_type == "markdown"))
         heads = " ".join(text_of(head) for head in re.findall(r"(?s)<h\d.*?</h\d>", html))
         assert [title for title in titles if text_of(title).replace("`", "") not in heads.replace("&#39;", "'")] == []
         data = [o.get("data", {}) for c in executed.cells if c.cell_type == "code" for o in c.outputs]
         pictures = sum("image/png" in kinds for kinds in data)
         tables = sum("text/html" in kinds and "image/png" not in kinds for kinds in data)
-        if name in shown:
+        if name in stage_products:
             assert (html.count("<img"), html.count('<div class="output"')) == (pictures, tables)
 
-        # and no directive, no hidden cell
-        assert not re.search('(?<![`"])#[|] ', text_of(html))  # in backticks or quotes one is told of
+        # and no directive and no hidden cell
+        assert not re.search('(?<![`"])#[|] ', text_of(html))  # text in backticks or quotes may mention one
 
 
 def test_lessons_of_library_notebooks_have_been_run(site):
-    assert "2024-06-01" in text_of(site.pages["nbs/common/core.html"])  # what target_month gives in its lesson
+    assert "2024-06-01" in text_of(site.pages["nbs/common/core.html"])  # the value of target_month in its lesson
 
 
-def test_places_of_this_machine_are_nowhere(site):
+def test_no_page_contains_a_path_of_this_machine(site):
     assert [path for path, html in site.pages.items() if str(site.root) in html] == []
     assert [path for path, html in site.pages.items() if str(ROOT) in html] == []
 
@@ -107,24 +109,25 @@ def test_every_exported_name_is_in_the_reference(site):
     for notebook in notebooks(site.root):
         name = module_of(notebook.relative_to(site.root / "nbs").with_suffix("").as_posix()).replace(".", "/")
         module, html = site.root / f"brewcast/{name}.py", site.pages[f"brewcast/{name}.html"]
-        named = [n for n in ast.parse(module.read_text()).body if isinstance(n, ast.Assign)]
-        exported = ast.literal_eval(next(n.value for n in named if n.targets[0].id == "__all__"))
+        assignments = [node for node in ast.parse(module.read_text()).body if isinstance(node, ast.Assign)]
+        exported = ast.literal_eval(next(node.value for node in assignments if node.targets[0].id == "__all__"))
         assert [name for name in exported if f'id="{name}"' not in html] == []
 
 
 def test_a_function_has_signature_types_defaults_and_comments(site):
-    whole = site.pages["brewcast/data/simulate.html"]
-    html = whole[whole.index('id="write_export"') : whole.index("</h2>", whole.index('id="write_export"') + 3000)]
-    said = text_of(html)
-    assert "write_export(folder, seed=7, months=60" in said
-    assert "Write globojava.csv" in said
+    page = site.pages["brewcast/data/simulate.html"]
+    start = page.index('id="write_export"')
+    html = page[start : page.index("</h2>", start + 3000)]
+    text = text_of(html)
+    assert "write_export(folder, seed=7, months=60" in text
+    assert "Write globojava.csv" in text
     row = text_of(re.search(r"(?s)<tr>\s*<td><code>lines</code>.*?</tr>", html)[0])
     assert "int &#124; None" in row and "sale lines; None: in proportion" in row
     assert "dict" in text_of(re.search(r"(?s)<tr>\s*<td><strong>returns.*?</tr>", html)[0])
     assert "nbs/data/simulate.html#def-write_export" in html
 
 
-def test_every_parameter_is_listed_with_its_reason_and_who_takes_it(site):
+def test_every_parameter_is_listed_with_its_reason_and_its_stages(site):
     html = site.pages["parameters.html"]
     rows = re.findall(r"(?s)<tr>\s*<td><code>(.*?)</code></td>(.*?)</tr>", html)
     text = {name: text_of(rest) for name, rest in rows}
@@ -147,48 +150,48 @@ def test_the_picture_is_drawn_from_the_pipeline(site):
 
 
 def test_every_link_leads_somewhere_and_every_page_fits_a_phone(site, browser):
-    # given every page as a browser shows it on a phone, without the search's index, which each would read again
-    page = opened(browser, PHONE)
+    # given every page in a browser with a phone's screen, without the search index, which every page would load again
+    page = open_page(browser, PHONE)
     page.route("**/search_index.js", lambda route: route.fulfill(body=EMPTY_INDEX, content_type="text/javascript"))
-    links, places, wide = [], {}, []
+    links, anchors, too_wide = [], {}, []
     for path in site.pages:
         address = (site.folder / path).as_uri()
         page.goto(address)
-        found, ids, width = page.evaluate(
+        targets, ids, overflow = page.evaluate(
             """() => [[...document.querySelectorAll('[href],[src]')].map(e => e.getAttribute('href') || e.getAttribute('src')),
                  [...document.querySelectorAll('[id],a[name]')].map(e => e.id || e.name),
                  document.scrollingElement.scrollWidth - innerWidth]"""
         )
-        links += [(path, urljoin(address, link)) for link in found if link]
-        places[address] = set(ids)
-        wide += [(path, width)] if width > 0 else []
+        links += [(path, urljoin(address, link)) for link in targets if link]
+        anchors[address] = set(ids)
+        too_wide += [(path, overflow)] if overflow > 0 else []
 
-    # then it scrolls down only, loads nothing from elsewhere, and the console is silent
-    assert wide == []
+    # then no page scrolls sideways or loads anything from another host, and the console is silent
+    assert too_wide == []
     assert page.complaints == []
 
-    # and what it links to is there, to the very place
+    # and the target of every link exists, with its anchor
     dead = []
     for path, link in links:
         parts = urlsplit(link)
         if parts.scheme == "file":
             target = parts._replace(fragment="").geturl()
-            there = (site.folder / unquote(parts.path)).is_file()
-            there = there and (not parts.fragment or unquote(parts.fragment) in places.get(target, {parts.fragment}))
-            dead += [] if there else [(path, link)]
+            exists = (site.folder / unquote(parts.path)).is_file()
+            exists = exists and (not parts.fragment or unquote(parts.fragment) in anchors.get(target, {parts.fragment}))
+            dead += [] if exists else [(path, link)]
     assert len(links) > 1000 and dead == []
 
 
 @pytest.mark.parametrize("viewport", [PHONE, DESKTOP], ids=["phone", "desktop"])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_the_search_finds_a_word_and_leads_to_it(site, browser, viewport, scheme):
+def test_the_search_finds_a_word_and_opens_its_page(site, browser, viewport, scheme):
     # given the home page, opened as a file, without a network
-    page = opened(browser, viewport, scheme)
+    page = open_page(browser, viewport, scheme)
     page.goto((site.folder / "index.html").as_uri())
-    shown = page.evaluate("() => getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)")
-    assert (min(shown[:3]) > 200) == (scheme == "light")
+    color = page.evaluate("() => getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)")
+    assert (min(color[:3]) > 200) == (scheme == "light")
 
-    # when one looks for wape
+    # when a reader searches for wape_error
     if viewport is PHONE:
         page.click("label.md-header__button[for=__search]")
     page.locator(".md-search__input").press_sequentially("wape_error")
@@ -196,66 +199,64 @@ def test_the_search_finds_a_word_and_leads_to_it(site, browser, viewport, scheme
     page.click(".md-search-result__link >> nth=0")
     page.wait_for_url("**/brewcast/model/backtest.html*")
 
-    # then the page that it leads to speaks of it
+    # then the page that opens documents it
     assert page.locator("#wape_error").count() == 1
     assert page.complaints == []
 
 
-def test_again_changes_nothing(site):
+def test_a_second_run_changes_nothing(site):
     before = (site.folder / "index.html").stat()
     site.run("make docs")
     assert (site.folder / "index.html").stat().st_ino == before.st_ino
 
 
-def test_other_code_needs_a_build(site):
-    # given code that is not what the last build showed
+def test_changed_code_needs_a_build(site):
+    # given code that differs from that of the last build
     notebook = site.root / "nbs/model/13_features.ipynb"
-    whole = notebook.read_text()
+    content = notebook.read_text()
     try:
-        notebook.write_text(whole.replace("months.max()", "months.min()", 1))
-        said = site.run("make docs", fails=True).err
+        notebook.write_text(content.replace("months.max()", "months.min()", 1))
+        error = site.run("make docs", fails=True).err
     finally:
-        notebook.write_text(whole)
-    assert "13_features.ipynb has changed" in said and "`make build`" in said and "Traceback" not in said
+        notebook.write_text(content)
+    assert "13_features.ipynb has changed" in error and "`make build`" in error and "Traceback" not in error
 
 
-def test_prose_needs_none_and_a_dead_link_in_it_fails(site):
-    # given new prose in a stage's notebook, which has not run again, with links that lead nowhere
-    notebook, before = (
-        site.root / "nbs/model/13_features.ipynb",
-        (site.folder / "nbs/model/13_features.html").read_text(),
-    )
-    whole = notebook.read_text()
+def test_changed_prose_needs_no_build_and_a_dead_link_in_it_fails(site):
+    # given new prose with dead links in a stage's notebook, which has not run again
+    notebook = site.root / "nbs/model/13_features.ipynb"
+    before = (site.folder / "nbs/model/13_features.html").read_text()
+    content = notebook.read_text()
     dead = "## The calendar, [nowhere](nowhere.md), [no such place](11_clean.md#no-such-place)"
-    assert '"## The calendar' in whole
+    assert '"## The calendar' in content
     try:
-        notebook.write_text(whole.replace("## The calendar", dead, 1))
-        said = site.run("make docs", fails=True).err
+        notebook.write_text(content.replace("## The calendar", dead, 1))
+        error = site.run("make docs", fails=True).err
     finally:
-        notebook.write_text(whole)
+        notebook.write_text(content)
 
-    # then both are named, and the site is as it was
-    assert "13_features.md" in said and "nowhere.md" in said and "no-such-place" in said
+    # then the error names both links, and the site is unchanged
+    assert "13_features.md" in error and "nowhere.md" in error and "no-such-place" in error
     assert (site.folder / "nbs/model/13_features.html").read_text() == before
 
 
-def test_the_built_pages_are_checked_too(tmp_path):
-    # given a site with a good link of each kind and a bad one
+def test_dead_links_in_built_pages_are_reported(tmp_path):
+    # given a site with one valid and one dead link of each kind
     (tmp_path / "b").mkdir()
     (tmp_path / "b/x.html").write_text('<h2 id="here">x</h2>')
     (tmp_path / "index.html").write_text(
         '<a href="b/x.html#here"></a><a href="https://example.org"></a><img src="data:,"><svg><a href="b/y.html"/></svg>'
-        '<a href="b/x.html#gone"></a><script src="https://example.org/x.js"></script><img src="b/none.png">'
+        '<a href="b/x.html#missing"></a><script src="https://example.org/x.js"></script><img src="b/none.png">'
     )
-    wrong = checker().broken_links(tmp_path)
-    assert [re.split(r"[ :]+", line)[1] for line in wrong] == ["b/y.html", "b/x.html#gone", "https", "b/none.png"]
+    lines = load_docs_build().broken_links(tmp_path)
+    assert [re.split(r"[ :]+", line)[1] for line in lines] == ["b/y.html", "b/x.html#missing", "https", "b/none.png"]
 
 
-def test_without_a_build_it_says_what_to_do(site):
-    there = site.root / "products/simulated"
-    there.rename(there.with_name("away"))
+def test_without_a_build_the_error_names_the_command(site):
+    products = site.root / "products/simulated"
+    products.rename(products.with_name("away"))
     try:
-        said = site.run("make docs", fails=True).err
+        error = site.run("make docs", fails=True).err
     finally:
-        there.with_name("away").rename(there)
-    assert "`make run` first" in said and "Traceback" not in said
+        products.with_name("away").rename(products)
+    assert "`make run` first" in error and "Traceback" not in error

@@ -11,7 +11,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import FEWER, commands, project_environment, small_project
+from conftest import SMALL_PARAMETERS, commands, project_environment, small_project
 from test_journey import STAGES, data_products, kill_build, kill_publish, serving_state
 from toy import ENV, pause_stage, replace_in_file, resume_stages, start_build, started_stages
 from toy import STAGES as SMALL_STAGES
@@ -177,7 +177,7 @@ if FULL:
 
     def test_a_parameter_changed_while_a_killed_build_is_unfinished_and_changed_back(fresh, undisturbed):
         root, run = fresh
-        trees = f"n_estimators: {FEWER['n_estimators']}"
+        trees = f"n_estimators: {SMALL_PARAMETERS['n_estimators']}"
         replace_in_file(root / "env.yaml", trees, "n_estimators: 7")
         kill_build(root, "evaluate", {})
         replace_in_file(root / "env.yaml", "n_estimators: 7", trees)

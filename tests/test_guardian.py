@@ -107,9 +107,11 @@ def test_a_test_that_hangs_fails_and_shows_where(test, expected, tmp_path):
 
 def test_a_command_that_hangs_is_ended_with_its_processes(tmp_path):
     # given a command that has started another process with the same output
-    with pytest.raises(AssertionError, match="not done after 2 s") as error:
+    with pytest.raises(AssertionError, match="not finished after 2 s") as error:
         commands(tmp_path)("sleep 600 & echo started: $!; sleep 600", timeout=2)
     pid = int(re.search(r"started: (\d+)\n", str(error.value))[1])
     wait_until(lambda: not psutil.pid_exists(pid) or not is_running(psutil.Process(pid)), "ended")
-    with pytest.raises(AssertionError, match="not done after 1 s"):  # a timeout is not the failure that `fails` expects
+    with pytest.raises(
+        AssertionError, match="not finished after 1 s"
+    ):  # a timeout is not the failure that `fails` expects
         commands(tmp_path)("sleep 600", timeout=1, fails=True)

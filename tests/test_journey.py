@@ -50,8 +50,8 @@ def read(root: Path, product: str) -> dict:
 
 def test_make_run_shows_progress_and_sums_up(published):
     # it shows which stage runs, the progress and the time taken
-    begun = re.findall(r"(\d) of 9 +(\w+) +starts", published.err)
-    assert sorted(name for _, name in begun) == sorted(STAGES)
+    started = re.findall(r"(\d) of 9 +(\w+) +starts", published.err)
+    assert sorted(name for _, name in started) == sorted(STAGES)
     assert len(re.findall(r"of 9 +\w+ +done in +[\d.]+ s +\(\d+ s in all\)", published.err)) == 9
     # half a screen at the end: rows, errors beside the baselines, verdict, what serves, and the path of the page
     dataset, verdict = read(published.root, "ingest/dataset.json"), read(published.root, "evaluate/verdict.json")
@@ -82,11 +82,11 @@ def test_a_second_run_does_nothing_even_in_a_copied_project(project, published):
 
 
 def test_the_tools_work_at_the_root_and_change_no_build(project):
-    told = project.run(
+    result = project.run(
         ". ./activate && set -e; ploomber status; feast -c feature_repo apply; nbdev_export; nbdev_clean;"
         " papermill --no-progress-bar nbs/model/13_features.ipynb scratch/out.ipynb; bentoml build; bentoml list"
     )
-    assert "brewcast:" in told.out
+    assert "brewcast:" in result.out
     assert {path.name for path in (project.root / "scratch/features").glob("*.parquet")} >= {"history.parquet"}
     assert not (project.root / "mlflow.db").exists()
     assert "starts" not in project.run("make run").err
@@ -144,7 +144,7 @@ def second(tmp_path_factory):
     run("make build", **threads)
     for step in ["append_entry", "update_links"]:
         kill_publish(run, step)
-    return SimpleNamespace(root=root, told=run("make run", **threads))
+    return SimpleNamespace(root=root, result=run("make run", **threads))
 
 
 KILLED_IN_PUBLISH = """
@@ -168,8 +168,11 @@ def kill_build(root: Path, stage: str, threads: dict) -> None:
     process = subprocess.Popen(
         ["make", "build"], cwd=root, env=environment, stderr=subprocess.DEVNULL, start_new_session=True
     )
-    begun = lambda: notebook.exists() and '"execution_count": 1' in notebook.read_text()  # noqa: E731
-    wait_until(begun, f"in {stage}", process, patience=600)
+
+    def has_started():
+        return notebook.exists() and '"execution_count": 1' in notebook.read_text()
+
+    wait_until(has_started, f"in {stage}", process, patience=600)
     os.killpg(process.pid, signal.SIGKILL)  # its own session: kills `make` and Python, not the kernels
     assert process.wait(120) == -signal.SIGKILL
 

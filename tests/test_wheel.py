@@ -1,4 +1,4 @@
-"The wheel that is built is whole: installed elsewhere, every module is imported and the command answers."
+"The wheel is complete: in a new environment, every module can be imported and the command works."
 
 import subprocess
 import sys
@@ -17,40 +17,46 @@ for name in names:
     name.endswith("__main__") or importlib.import_module(name)
 print(brewcast.__file__, len(names))
 """
+PRINT_TEMPLATES = """
+from brewcast.common.pages import STYLE_SHEET, template_environment
+print(len(STYLE_SHEET) > 1000)
+print(template_environment("brewcast.delivery").get_template("month.html").name)
+print(template_environment("brewcast.workflow").get_template("report.html").name)
+"""
 
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory):
-    "An environment that holds the wheel and nothing else; the libraries that it needs are looked up in this one."
+    "A folder with `env`, an environment with only the wheel; it imports the required libraries from the current one."
     folder = tmp_path_factory.mktemp("wheel")
     project = copy_project(folder / "brewcast")
     build = f"{sys.executable} -m pip wheel -q --no-deps --no-build-isolation --no-index -w {folder} {project}"
     commands(folder)(build)
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder / "env"], check=True)
     python = folder / "env/bin/python"
-    ask = "import sysconfig; print(sysconfig.get_path('purelib'))"
-    site = subprocess.run([python, "-c", ask], capture_output=True, text=True, check=True).stdout.strip()
+    script = "import sysconfig; print(sysconfig.get_path('purelib'))"
+    site = subprocess.run([python, "-c", script], capture_output=True, text=True, check=True).stdout.strip()
     (wheel,) = folder.glob("brewcast-*.whl")
     commands(folder)(f"{sys.executable} -m uv pip install -q --offline --no-deps -p {python} {wheel}")
-    with open(f"{site}/libraries.pth", "w") as path:  # a folder that is named so has its own .pth files left alone
-        path.write(sysconfig.get_path("purelib") + "\n")
+    with open(f"{site}/libraries.pth", "w") as file:  # the .pth files in a folder that is added like this are not read
+        file.write(sysconfig.get_path("purelib") + "\n")
     return folder
 
 
 def run(installed, line: str) -> str:
-    "A command of that environment, from a folder that is no project."
-    place = installed / "elsewhere"
-    place.mkdir(exist_ok=True)
-    return commands(place)(f"PYTHONPATH= {installed}/env/bin/{line}").out
+    "Run a command of that environment, in a folder outside any project."
+    folder = installed / "elsewhere"
+    folder.mkdir(exist_ok=True)
+    return commands(folder)(f"PYTHONPATH= {installed}/env/bin/{line}").out
 
 
-def test_every_module_of_the_wheel_is_imported_from_it(installed):
-    file, number = run(installed, f"python -c '{IMPORT_ALL}'").split()
+def test_every_module_is_imported_from_the_wheel(installed):
+    file, n_modules = run(installed, f"python -c '{IMPORT_ALL}'").split()
     assert file.startswith(str(installed / "env"))
-    assert int(number) > len(notebooks(ROOT))
+    assert int(n_modules) > len(notebooks(ROOT))
 
 
-def test_its_command_answers(installed):
+def test_the_command_works(installed):
     assert "From till data to a served forecast." in run(installed, "brewcast --help")
     assert (
         run(installed, "brewcast --version")
@@ -59,9 +65,5 @@ def test_its_command_answers(installed):
     )
 
 
-def test_its_templates_are_in_it(installed):
-    code = (
-        "from brewcast.common.pages import STYLE_SHEET, template_environment as page; print(len(STYLE_SHEET) > 1000, "
-    )
-    code += 'page("brewcast.delivery").get_template("month.html").name, page("brewcast.workflow").get_template("report.html").name)'
-    assert run(installed, f"python -c '{code}'").split() == ["True", "month.html", "report.html"]
+def test_the_wheel_contains_the_templates(installed):
+    assert run(installed, f"python -c '{PRINT_TEMPLATES}'").split() == ["True", "month.html", "report.html"]

@@ -1,4 +1,4 @@
-"A toy project of four small stages, built by this project's own code: for the tests of builds."
+"A toy project of four small stages, built by this project's own code, for the tests of builds."
 
 import functools
 import json
@@ -28,13 +28,13 @@ PIPELINE = """\
 executor: {dotted_path: brewcast.workflow.executor.Executor, workers: 2, extra_files: {look: [settings.ini]}}
 tasks:
 """
-IMPORTS = {  # by stage: its package, and an import, each in another form
+IMPORTS = {  # by stage: its package, and its import; the imports have different forms
     "ingest": ("data", "from brewcast.data.shapes import twice"),
     "clean": ("data", "from brewcast.data.shapes import twice"),
     "look": ("data", "import brewcast.data.shapes as s"),
     "judge": ("model", "from brewcast.data import shapes"),
 }
-STAGES = {  # by stage: number, upstream, parameters, the expression that gives its product
+STAGES = {  # by stage: number, upstream, parameters, and the expression whose value is its product
     "ingest": (
         10,
         [],
@@ -52,15 +52,15 @@ STAGES = {  # by stage: number, upstream, parameters, the expression that gives 
 }
 ACT = """\
 def act(fails):
-    "Write half of the product, and fail if the parameter says so."
+    "Write half of the product; fail if parameter `fails` is true."
     write_half()
     if fails:
-        raise ValueError("the stage was asked to fail")
+        raise ValueError("parameter fails is set")
     return "whole"
 
 
 def write_half():
-    "Write an incomplete product, such as a killed stage leaves."
+    "Write an incomplete product, as a killed stage leaves it."
     Path(product["out"]).write_text("half")
 
 

@@ -1,4 +1,4 @@
-"Two builds' products: whatever differs is found and named, and what only is called otherwise is not."
+"The comparison of two builds' products reports every difference, and does not report what was only renamed."
 
 import importlib
 import json
@@ -48,23 +48,23 @@ def write_table(path: Path, table) -> None:
 
 
 def write_model(root: Path, module: str = "models", **params) -> None:
-    "Fit the toy library's model and pickle it, as a class of that module."
+    "Fit the model of the toy library, and pickle it as a class of the given module."
     (root / "shop").mkdir(exist_ok=True)
     (root / "shop/__init__.py").touch()
     (root / f"shop/{module}.py").write_text(LIBRARY)
     sys.path.insert(0, str(root))
     try:
-        made = importlib.import_module(f"shop.{module}").Rate(**params)
+        model = importlib.import_module(f"shop.{module}").Rate(**params)
         rows = pd.read_parquet(root / "products/near/train/rows.parquet")
-        joblib.dump(made.fit(rows[["recent", "season"]]), root / "products/near/train/model.joblib")
+        joblib.dump(model.fit(rows[["recent", "season"]]), root / "products/near/train/model.joblib")
     finally:
         sys.path.remove(str(root))
         for name in [name for name in sys.modules if name.split(".")[0] == "shop"]:
             del sys.modules[name]
 
 
-def refer(root: Path) -> None:
-    "Write what names files by their hashes, and the names that follow from it."
+def write_hashes(root: Path) -> None:
+    "Write the JSON products that contain hashes of other files, and the ids that depend on these hashes."
     at = root / "products/near"
     model = digest(at / "train/model.joblib")
     rows = {"rows.parquet": digest(at / "train/rows.parquet")}
@@ -103,18 +103,18 @@ def first(tmp_path_factory):
     (at / "package/bento/src/brewcast").mkdir(parents=True)
     (at / "package/bento/src/brewcast/app.py").write_text("import shop\n")
     write_model(root)
-    refer(root)
+    write_hashes(root)
     return root
 
 
 @pytest.fixture
 def second(first, tmp_path):
-    "The same once more, to be changed."
+    "A copy of the first build, for a test to change."
     return Path(shutil.copytree(first, tmp_path / "second", symlinks=True))
 
 
 def changed(path: str, old: str, new: str):
-    "A mistake in a file's text."
+    "A mistake: another text in a file."
 
     def plant(at: Path) -> None:
         text = (at / path).read_bytes()
@@ -125,11 +125,11 @@ def changed(path: str, old: str, new: str):
 
 
 def sales(change):
-    "A mistake in the sale lines."
+    "A mistake: another table of sale lines, with hashes that agree with it."
 
     def plant(at: Path) -> None:
         write_table(at / "ingest/sales.parquet", change(pq.read_table(at / "ingest/sales.parquet")))
-        refer(at.parents[1])  # what names it follows: the table itself is the first that differs
+        write_hashes(at.parents[1])  # the hashes of the table agree, so that the table itself is the first difference
 
     return plant
 
@@ -140,21 +140,21 @@ def with_column(table: pa.Table, name: str, values) -> pa.Table:
 
 def other_compression(at: Path) -> None:
     pq.write_table(pq.read_table(at / "ingest/sales.parquet"), at / "ingest/sales.parquet", compression="zstd")
-    refer(at.parents[1])
+    write_hashes(at.parents[1])
 
 
 def another_factor(at: Path) -> None:
     write_model(at.parents[1], factor=1.0000000000000002)
-    refer(at.parents[1])
+    write_hashes(at.parents[1])
 
 
 def changed_golden(at: Path) -> None:
-    "A file that a release holds is another, and the hashes follow it."
+    "A mistake: another file in a release, with hashes that agree with it."
     write_json(at / "package/release/golden.json", [{"store": "a", "forecast": 1.5}])
-    refer(at.parents[1])
+    write_hashes(at.parents[1])
 
 
-PLANTED = {  # what is wrong in the second build: (how to plant it, the file that is named, what is said of it)
+PLANTED = {  # by mistake in the second build: (function that makes it, file in the report, part of its detail)
     "a float's last digit": (
         sales(lambda t: with_column(t, "price", pa.array([0.1, float("nan"), 0.30000000000000004]))),
         "ingest/sales.parquet",
@@ -165,7 +165,7 @@ PLANTED = {  # what is wrong in the second build: (how to plant it, the file tha
         "forecast/intervals.json",
         "young/0: 0.0, now -0.0",
     ),
-    "nothing known for a number": (
+    "null in place of NaN": (
         sales(lambda t: with_column(t, "price", pa.array([0.1, None, 0.3]))),
         "ingest/sales.parquet",
         "column price, row 2: nan, now None",
@@ -175,12 +175,12 @@ PLANTED = {  # what is wrong in the second build: (how to plant it, the file tha
         "ingest/sales.parquet",
         "columns in another order",
     ),
-    "a column gone": (
+    "a column missing": (
         sales(lambda t: t.drop_columns("price")),
         "ingest/sales.parquet",
         "column 'price' is only in the first",
     ),
-    "a column more": (
+    "an additional column": (
         sales(lambda t: t.append_column("more", t["price"])),
         "ingest/sales.parquet",
         "column 'more' is only in the second",
@@ -190,7 +190,7 @@ PLANTED = {  # what is wrong in the second build: (how to plant it, the file tha
         "ingest/sales.parquet",
         "column pieces: int64, now int32",
     ),
-    "metadata of pandas": (
+    "other metadata of pandas": (
         sales(lambda t: t.replace_schema_metadata({"pandas": "{}"})),
         "ingest/sales.parquet",
         "metadata",
@@ -200,14 +200,14 @@ PLANTED = {  # what is wrong in the second build: (how to plant it, the file tha
         "ingest/sales.parquet",
         "column store, row 1: 'a', now 'b'",
     ),
-    "a row less": (sales(lambda t: t.slice(0, 2)), "ingest/sales.parquet", "3 rows, now 2"),
-    "other bytes of the same table": (other_compression, "ingest/sales.parquet", "bytes alone differ"),
+    "a missing row": (sales(lambda t: t.slice(0, 2)), "ingest/sales.parquet", "3 rows, now 2"),
+    "other bytes of the same table": (other_compression, "ingest/sales.parquet", "only the bytes differ"),
     "a whole number as a fraction": (
         changed("forecast/intervals.json", '"level": 1', '"level": 1.0'),
         "forecast/intervals.json",
         "level: 1, now 1.0",
     ),
-    "a number as a truth value": (
+    "a number as a boolean": (
         changed("forecast/intervals.json", '"level": 1', '"level": true'),
         "forecast/intervals.json",
         "level: 1, now True",
@@ -217,7 +217,7 @@ PLANTED = {  # what is wrong in the second build: (how to plant it, the file tha
         "forecast/intervals.json",
         "level: 1, now '1'",
     ),
-    "a key gone": (
+    "a key missing": (
         lambda at: write_json(at / "forecast/intervals.json", {"level": 1, "factors": {"a": 0.9}, "young": [0.0, 2.0]}),
         "forecast/intervals.json",
         "factors: key 'b' is only in the first",
@@ -236,19 +236,19 @@ PLANTED = {  # what is wrong in the second build: (how to plant it, the file tha
         "forecast/intervals.json",
         "young/0: 0.0, now 2.0",
     ),
-    "JSON laid out otherwise": (
+    "JSON with another layout": (
         lambda at: (at / "forecast/intervals.json").write_text(
             '{"factors": {"a": 0.9, "b": 1.5}, "level": 1, "young": [0.0, 2.0]}'
         ),
         "forecast/intervals.json",
-        "bytes alone differ",
+        "only the bytes differ",
     ),
     "another line ending": (
         changed("forecast/forecast.csv", "\n", "\r\n"),
         "forecast/forecast.csv",
-        "bytes alone differ",
+        "only the bytes differ",
     ),
-    "a cell written otherwise": (
+    "a number in another notation": (
         changed("forecast/forecast.csv", "a,1.0", "a,1"),
         "forecast/forecast.csv",
         "column quantity, row 1: '1.0', now '1'",
@@ -263,7 +263,7 @@ PLANTED = {  # what is wrong in the second build: (how to plant it, the file tha
         "forecast/forecast.csv",
         "is only in the first",
     ),
-    "a file more": (
+    "an additional file": (
         lambda at: write_json(at / "forecast/more.json", {}),
         "forecast/more.json",
         "is only in the second",
@@ -274,51 +274,51 @@ PLANTED = {  # what is wrong in the second build: (how to plant it, the file tha
         "is only in the first",
     ),
     "a model's parameter": (another_factor, "train/model.joblib", "factor: 1.0, now 1.0000000000000002"),
-    "a file of a release, hashes following": (
+    "another file in a release, with its hashes": (
         changed_golden,
         "package/release/golden.json",
         "0/forecast: 1.0, now 1.5",
     ),
-    "a hash that names nothing": (
+    "a hash of no file": (
         lambda at: changed("train/card.json", digest(at / "train/rows.parquet"), "0" * 64)(at),
         "train/card.json",
         "data/rows.parquet: the hash of train/rows.parquet",
     ),
-    "a hash that names another file": (
+    "the hash of another file": (
         lambda at: changed("train/card.json", digest(at / "train/rows.parquet"), digest(at / "ingest/sales.parquet"))(
             at
         ),
         "train/card.json",
         "data/rows.parquet: the hash of train/rows.parquet",
     ),
-    "a hash that is no listed field": (
+    "a hash in a field that is not listed": (
         lambda at: write_json(at / "forecast/intervals.json", {"sha256": digest(at / "train/rows.parquet")}),
         "forecast/intervals.json",
         "only in the first",
     ),
-    "another release named": (
+    "the id of another release": (
         lambda at: write_json(
             at / "package/package.json", json.loads((at / "package/package.json").read_text()) | {"release": "0" * 12}
         ),
         "package/package.json",
         "release: the release in package/release, now '000000000000'",
     ),
-    "bytes of a kind that nobody reads": (
+    "other bytes in a file without a reader": (
         lambda at: (at / "package/release/rows.npz").write_bytes(b"wors"),
         "package/release/rows.npz",
-        "bytes alone differ",
+        "only the bytes differ",
     ),
 }
 
 
 @pytest.mark.parametrize("mistake", PLANTED)
-def test_each_planted_mistake_is_found_and_named(first, second, mistake):
-    plant, file, said = PLANTED[mistake]
+def test_each_planted_mistake_is_reported_with_its_file(first, second, mistake):
+    plant, file, detail = PLANTED[mistake]
     plant(second / "products/near")
-    found = compare(Build(first, "near"), Build(second, "near"))
-    assert found and found[0].file == file
-    assert said in found[0].detail
-    assert found[0].stage == file.split("/")[0]
+    differences = compare(Build(first, "near"), Build(second, "near"))
+    assert differences and differences[0].file == file
+    assert detail in differences[0].detail
+    assert differences[0].stage == file.split("/")[0]
 
 
 def test_the_same_products_have_no_difference_and_a_page_may_differ(first, second):
@@ -327,30 +327,30 @@ def test_the_same_products_have_no_difference_and_a_page_may_differ(first, secon
     assert compare(Build(first, "near"), Build(second, "near")) == []
 
 
-def test_a_difference_is_named_in_the_pipelines_order_and_what_follows_is_counted(first, second):
+def test_differences_are_in_the_pipelines_order_and_their_hashes_are_not_counted(first, second):
     sales(lambda t: t.slice(0, 2))(second / "products/near")
     changed_golden(second / "products/near")
-    found = compare(Build(first, "near"), Build(second, "near"))
-    # what holds their hashes, or is named by one, is no difference of its own
-    assert [difference.file for difference in found] == ["ingest/sales.parquet", "package/release/golden.json"]
+    differences = compare(Build(first, "near"), Build(second, "near"))
+    # then the files that contain their hashes, or are named by one, are not reported
+    assert [difference.file for difference in differences] == ["ingest/sales.parquet", "package/release/golden.json"]
 
 
-def test_a_moved_class_is_found_without_the_map_and_nothing_is_with_it(first, second):
-    # given the same library, its module called otherwise: pickle, hashes, release and build key are others
+def test_a_moved_class_is_a_difference_without_the_map_and_none_with_it(first, second):
+    # given the same library with a renamed module: the pickle, hashes, release and build key change
     shutil.rmtree(second / "shop")
     write_model(second, module="recipes")
     (second / "products/near/package/bento/src/brewcast/app.py").write_text("import shop.recipes\n")
-    refer(second)
+    write_hashes(second)
     # when they are compared without a map, and with one
     before, after = Build(first, "near"), Build(second, "near")
-    found = compare(before, after)
-    renames = before.renames = Renames({"modules": {"shop.models": "shop.recipes", "shop.gone": "shop.lost"}})
+    differences = compare(before, after)
+    renames = before.renames = Renames({"modules": {"shop.models": "shop.recipes", "shop.unused": "shop.other"}})
     mapped = compare(before, after)
-    # then the models alone differ without it, and an entry that nothing was found for is told
-    assert [difference.file for difference in found] == ["train/model.joblib", "package/release/model.joblib"]
-    assert "shop.models.Rate, now shop.recipes.Rate" in found[0].detail.replace("'", "")
+    # then only the models differ without it, and an entry that matched nothing is reported
+    assert [difference.file for difference in differences] == ["train/model.joblib", "package/release/model.joblib"]
+    assert "shop.models.Rate, now shop.recipes.Rate" in differences[0].detail.replace("'", "")
     assert mapped == []
-    assert renames.unused() == ["modules: shop.gone: shop.lost"]
+    assert renames.unused() == ["modules: shop.unused: shop.other"]
 
 
 def test_renamed_columns_keys_and_files_are_no_difference(first, second):
@@ -359,7 +359,7 @@ def test_renamed_columns_keys_and_files_are_no_difference(first, second):
     table = pq.read_table(at / "ingest/sales.parquet")
     write_table(at / "ingest/sales.parquet", table.rename_columns(["store_id", "pieces", "price"]))
     (at / "forecast/forecast.csv").write_text("store_id,quantity\na,1.0\nb,2.5\n")
-    refer(second)
+    write_hashes(second)
     write_json(at / "forecast/intervals.json", {"level": 1, "a_factors": {"a": 0.9, "b": 1.5}, "young": [0.0, 2.0]})
     (at / "forecast").rename(at / "ahead")
     renames = {
@@ -367,7 +367,7 @@ def test_renamed_columns_keys_and_files_are_no_difference(first, second):
         "keys": {"forecast/intervals.json:factors": "a_factors"},
         "files": {"forecast": "ahead"},
     }
-    # then all of it together is no difference, and each is one without its entry
+    # then nothing differs with the whole map, and something does without any one section
     assert compare(Build(first, "near", Renames(renames)), Build(second, "near")) == []
     for section in renames:
         others = {name: entries for name, entries in renames.items() if name != section}
@@ -378,22 +378,22 @@ def test_a_renamed_column_does_not_hide_another_value(first, second):
     at = second / "products/near"
     table = pq.read_table(at / "ingest/sales.parquet").rename_columns(["store_id", "pieces", "price"])
     write_table(at / "ingest/sales.parquet", with_column(table, "pieces", pa.array([1, 2, 4])))
-    refer(second)
-    found = compare(Build(first, "near", Renames({"columns": {"store": "store_id"}})), Build(second, "near"))
-    assert found[0].detail == "column pieces, row 3: 3, now 4"
+    write_hashes(second)
+    differences = compare(Build(first, "near", Renames({"columns": {"store": "store_id"}})), Build(second, "near"))
+    assert differences[0].detail == "column pieces, row 3: 3, now 4"
 
 
-def test_a_reworded_message_is_the_same_and_another_figure_in_it_is_not(first, second):
-    # given a message in each kind of product, worded by the first commit and by the second
-    old, new = "12 rows are told apart", "{} rows are separate"
+def test_a_reworded_message_is_no_difference_but_another_figure_in_it_is(first, second):
+    # given a message in each kind of product, in the first commit's words and in the second's
+    old, new = "12 rows are quarantined", "{} rows are rejected"
     for root, text in ((first, old), (second, new.format(12))):
         at = root / "products/near/train"
         write_json(at / "notes.json", {"reason": text})
         write_table(at / "notes.parquet", {"reason": [text]})
         (at / "notes.csv").write_text(f"reason\n{text}\n")
-    renames = Renames({"texts": {r"(\d+) rows are told apart": r"\1 rows are separate"}})
+    renames = Renames({"texts": {r"(\d+) rows are quarantined": r"\1 rows are rejected"}})
     try:
-        # then they are the same, with the map only, and only while the figure is the same
+        # then they are the same only with the map, and only if the figure is the same
         assert compare(Build(first, "near", renames), Build(second, "near")) == []
         assert renames.unused() == []
         assert len(compare(Build(first, "near"), Build(second, "near"))) == 3
@@ -401,90 +401,92 @@ def test_a_reworded_message_is_the_same_and_another_figure_in_it_is_not(first, s
         write_json(at / "notes.json", {"reason": new.format(13)})
         write_table(at / "notes.parquet", {"reason": [new.format(13)]})
         (at / "notes.csv").write_text(f"reason\n{new.format(13)}\n")
-        found = compare(Build(first, "near", renames), Build(second, "near"))
-        assert [difference.detail.rpartition(": ")[2] for difference in found] == [
-            "'12 rows are told apart', now '13 rows are separate'"
+        differences = compare(Build(first, "near", renames), Build(second, "near"))
+        assert [difference.detail.rpartition(": ")[2] for difference in differences] == [
+            "'12 rows are quarantined', now '13 rows are rejected'"
         ] * 3
     finally:
         for path in (first / "products/near/train").glob("notes.*"):
             path.unlink()
 
 
-def test_a_map_that_is_wrong_is_refused(first, tmp_path):
-    wrong = tmp_path / "renames.yaml"
-    wrong.write_text("colums: {a: b}\n")
-    with pytest.raises(ValueError, match="'colums' is no section: there are columns, keys, files, modules, texts"):
-        read_renames(wrong)
+def test_an_invalid_map_is_refused(first, tmp_path):
+    path = tmp_path / "renames.yaml"
+    path.write_text("colums: {a: b}\n")
+    with pytest.raises(
+        ValueError, match="'colums' is not a section: the sections are columns, keys, files, modules, texts"
+    ):
+        read_renames(path)
     for text in ("[keys]\n", "keys: a\n", "keys: [a]\n"):
-        wrong.write_text(text)
+        path.write_text(text)
         with pytest.raises(ValueError, match="sections are expected"):
-            read_renames(wrong)
+            read_renames(path)
     for content in (b"keys: {a: b", b"\xff\xfe"):
-        wrong.write_bytes(content)
+        path.write_bytes(content)
         with pytest.raises(ValueError, match="renames.yaml, the map of renames, cannot be read"):
-            read_renames(wrong)
+            read_renames(path)
     with pytest.raises(ValueError, match="none.yaml, the map of renames, cannot be read"):
         read_renames(tmp_path / "none.yaml")
-    wrong.write_text('texts: {"(": b}\n')
+    path.write_text('texts: {"(": b}\n')
     with pytest.raises(ValueError, match="'\\(' is not a regular expression"):
-        read_renames(wrong)
-    wrong.write_text("keys: {a: 1}\n")
+        read_renames(path)
+    path.write_text("keys: {a: 1}\n")
     with pytest.raises(ValueError, match="keys: a: a name is expected, not 1"):
-        read_renames(wrong)
-    with pytest.raises(ValueError, match="gives the name 'level' to two"):
+        read_renames(path)
+    with pytest.raises(ValueError, match="gives the name 'level' to two items"):
         renames = Renames({"keys": {"young": "level"}})
         Build(first, "near", renames).readable({"young": 1, "level": 2}, "forecast/intervals.json")
 
 
-def test_the_committed_map_is_one():
-    now = read_renames(ROOT / "bench/renames.yaml").sections
-    assert not any(now[section] for section in ("columns", "files"))  # these names are the same
-    assert all(importlib.import_module(name) for name in now["modules"].values())
+def test_the_committed_map_is_valid():
+    sections = read_renames(ROOT / "bench/renames.yaml").sections
+    assert not any(sections[section] for section in ("columns", "files"))  # no name of these sections has changed
+    assert all(importlib.import_module(name) for name in sections["modules"].values())
 
 
-def test_a_hash_in_a_field_that_is_not_listed_is_compared_as_it_stands(first, second):
+def test_a_hash_in_a_field_that_is_not_listed_is_compared_as_text(first, second):
     for root, digits in ((first, "0"), (second, "1")):
         write_json(root / "products/near/train/notes.json", {"run": digits * 12})
     try:
-        found = compare(Build(first, "near"), Build(second, "near"))
+        differences = compare(Build(first, "near"), Build(second, "near"))
     finally:
         (first / "products/near/train/notes.json").unlink()
-    assert [difference.detail for difference in found] == ["run: '000000000000', now '111111111111'"]
+    assert [difference.detail for difference in differences] == ["run: '000000000000', now '111111111111'"]
 
 
-def test_the_report_names_the_first_and_counts_by_stage(first, second):
+def test_the_report_has_the_first_difference_and_the_number_by_stage(first, second):
     sales(lambda t: t.slice(0, 2))(second / "products/near")
     changed_golden(second / "products/near")
     (second / "products/near/forecast/forecast.csv").unlink()
-    found = compare(Build(first, "near"), Build(second, "near"))
-    assert same_products.report("near", found, 9).splitlines() == [
-        "near: NOT the same. It begins in ingest, with ingest/sales.parquet: 3 rows, now 2",
+    differences = compare(Build(first, "near"), Build(second, "near"))
+    assert same_products.report("near", differences, 9).splitlines() == [
+        "near: NOT the same. The first difference is in ingest, ingest/sales.parquet: 3 rows, now 2",
         "  3 products differ: ingest 1, forecast 1, package 1",
-        "  forecast/forecast.csv: the file is only in the first commit's",
+        "  forecast/forecast.csv: the file is only in the first commit",
     ]
     assert same_products.report("near", [], 9) == "near: 9 products are the same"
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("arguments", "message"),
     [
-        (["HEAD", "HEAD~no"], "HEAD~no is no commit of"),
+        (["HEAD", "HEAD~no"], "HEAD~no is not a commit of"),
         (["HEAD", "HEAD", "--source", "walmart", "--data", "nowhere"], "the data of walmart is not in nowhere"),
         (["HEAD", "HEAD", "--rename", "nowhere.yaml"], "nowhere.yaml"),
         (["HEAD"], "the following arguments are required: COMMIT"),
         (["HEAD", "HEAD", "--source", "tea"], "invalid choice: 'tea'"),
     ],
 )
-def test_misuse_is_told_before_anything_is_built(monkeypatch, capsys, words, said):
-    data = [] if "--data" in words else ["--source", "simulated"]
-    monkeypatch.setattr(sys, "argv", ["same_products.py", *words, *data])
-    with pytest.raises(SystemExit) as left:
+def test_wrong_arguments_are_reported_before_any_build(monkeypatch, capsys, arguments, message):
+    data = [] if "--data" in arguments else ["--source", "simulated"]
+    monkeypatch.setattr(sys, "argv", ["same_products.py", *arguments, *data])
+    with pytest.raises(SystemExit) as exit_info:
         same_products.main()
-    assert left.value.code == 2
-    assert said in capsys.readouterr().err
+    assert exit_info.value.code == 2
+    assert message in capsys.readouterr().err
 
 
-def test_the_committed_maps_examples_are_entries_of_every_section(tmp_path):
+def test_the_examples_in_the_committed_map_have_every_section(tmp_path):
     lines = (ROOT / "bench/renames.yaml").read_text().splitlines()
     examples = [line.removeprefix("# ") for line in lines[lines.index("#") + 1 : lines.index("")]]
     (tmp_path / "renames.yaml").write_text("\n".join(examples))

@@ -17,7 +17,7 @@ from brewcast.common.lock import end_processes, project_lock
 def test_a_second_build_prints_what_it_waits_for_and_then_has_nothing_to_do(toy):
     first = start_build_to_last_stage(toy)
     second = start_build(toy, toy / "second.log")
-    wait_until(lambda: "waiting for it" in (toy / "second.log").read_text(), "said to wait", first, second)
+    wait_until(lambda: "waiting for it" in (toy / "second.log").read_text(), "waiting", first, second)
     resume_stages(toy)
     assert (first.wait(120), second.wait(120)) == (0, 0)
     log = (toy / "second.log").read_text()
@@ -32,7 +32,7 @@ def test_a_build_that_waits_says_so_even_if_the_holder_is_unknown(toy):
     with FileLock(toy / "state/near/.lock"):
         second = start_build(toy, toy / "second.log")
         message = "near: another process holds state/near/.lock; waiting for it"
-        wait_until(lambda: message in (toy / "second.log").read_text(), "said to wait", second)
+        wait_until(lambda: message in (toy / "second.log").read_text(), "waiting", second)
     assert second.wait(120) == 0
 
 

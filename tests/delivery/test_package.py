@@ -38,7 +38,7 @@ def packaged(tmp_path_factory):
 def test_package_json_describes_the_products_and_nothing_else_is_left(packaged):
     # given a package made from the forecasts of 30 stores
     outputs, summary = packaged.outputs, packaged.summary
-    # then every store was asked for over HTTP, bad requests were refused, and no working folder is left
+    # then every store's forecast was requested over HTTP, bad requests were refused, and no working folder is left
     assert summary["smoke"]["stores_equal"] == 30
     assert set(summary["smoke"]["refused"].values()) == {400, 404}
     assert sorted(path.name for path in outputs.package.parent.iterdir()) == [

@@ -213,7 +213,7 @@ def test_a_correction_has_its_own_time_and_the_first_version_stays(corrected):
     assert set(twice.series_id) == {"S1", "S2"} and len(twice) == 2 * (12 + 1)
     assert set(twice[twice.series_id == "S1"].created.drop_duplicates(keep="last").tail(1)) == {at("2024-04-01")}
     assert twice[twice.series_id == "S2"].created.max() == at("2024-06-01", hours=1)
-    # the versions as of each time are what the source said then
+    # the versions as of each time are the source's values of that time
     key = ["series_id", "month"]
     then = store_month_as_of(versions, at("2024-03-01")).set_index(key).quantity_sold
     assert then.equals(months.set_index(key).quantity_sold.reindex(then.index))

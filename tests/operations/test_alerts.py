@@ -280,7 +280,7 @@ def test_alertmanager_has_an_alert_once_notifies_once_and_resolves_it(tmp_path, 
     # when it has ended
     assert [s["status"] for s in send_alerts(tmp_path / "state", [], "2024-05")] == ["resolved"]
     # then Alertmanager removes it and notifies its receiver
-    wait_until(lambda: not alertmanager(), "gone", patience=30)
+    wait_until(lambda: not alertmanager(), "removed", patience=30)
     wait_until(
         lambda: passed_on(receiver) == [("drift", "firing"), ("drift", "resolved")], "notified of the end", patience=30
     )

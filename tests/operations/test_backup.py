@@ -77,7 +77,7 @@ def origin(project):
     (root / f"state/{SOURCE}/runs/{made['run']}.json").unlink()
     (root / "README.md").write_text("an experiment\n")
     git(root, "add", "-A")
-    git(root, "commit", "-q", "-m", "a branch that is gone")
+    git(root, "commit", "-q", "-m", "a deleted branch")
     dirty = git(root, "rev-parse", "HEAD")
     git(root, "reset", "-q", "--hard", "HEAD~1")
     git(root, "update-ref", f"refs/brewcast/runs/20240101T080000Z-{'d' * 12}", dirty)
@@ -468,9 +468,9 @@ def test_a_backup_is_consistent_while_mlflow_writes(origin, tmp_path):
     while not written:
         time.sleep(0.01)
     try:  # when a backup is made meanwhile
-        begun = len(written)
+        n_before = len(written)
         file = backup.backup(root, SOURCE, tmp_path / "busy.tar.gz", with_data=False)["file"]
-        assert len(written) > begun
+        assert len(written) > n_before
     finally:
         stop.set()
         writer.join()
@@ -519,7 +519,7 @@ def project_with_leftovers(origin, tmp_path_factory):
         client.create_run(experiment, tags={"content_hash": "1" * 12})  # still logging
         client.create_run(experiment, tags={"who": "an analyst"})
         client.create_run(client.create_experiment("of an analyst"), tags={"content_hash": "2" * 12})
-    for left in ["releases/.x.tmp/file", "mlartifacts/gone/artifacts/file", "mlartifacts/models/m-gone/file"]:
+    for left in ["releases/.x.tmp/file", "mlartifacts/deleted/artifacts/file", "mlartifacts/models/m-deleted/file"]:
         (state / left).parent.mkdir(parents=True)
         (state / left).write_text("left")
     return root

@@ -126,7 +126,7 @@ def test_a_month_killed_after_its_publication_is_completed_and_published_once(sh
     killed = len(shop.records())
     # when it is run again
     done = shop.run("make month SOURCE=shop")
-    # then that month is completed, and no other is begun
+    # then that month is completed, and no other is started
     assert killed == 1 and done.out.startswith("2023-04  off by ")
     ledger, records = read_ledger(shop.state), shop.records()
     assert [entry["cutoff"] for entry in ledger if entry["action"] == "publish"] == ["2023-03-31", "2023-04-30"]

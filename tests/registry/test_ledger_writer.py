@@ -109,7 +109,7 @@ def test_aliases_move_with_the_entry(tmp_path, mlflow):
     # when another model serves, then the alias is at the newest version with its content
     append_entry(tmp_path, {"release": "r1"}, mlflow, {"champion": "bbb", "challenger": "aaa"})
     assert aliases(mlflow) == {"champion": 3, "challenger": 1}
-    # and a removed alias is gone, and an alias that is not named stays
+    # and a removed alias does not exist any more, and an alias that is not in the call stays
     append_entry(tmp_path, {"release": "r2"}, mlflow, {"challenger": None})
     assert aliases(mlflow) == {"champion": 3}
 

@@ -1,4 +1,4 @@
-"MLflow on a server: it follows the ledger, may be down or hang, and no output contains its password."
+"MLflow on a server: it agrees with the ledger, it may be down or hang, and no output contains its password."
 
 import base64
 import contextlib
@@ -55,10 +55,13 @@ def door(server):
             names = ("host", "authorization", "connection", "accept-encoding")
             headers = {name: value for name, value in self.headers.items() if name.lower() not in names}
             try:
-                said = requests.request(self.command, server.url + self.path, data=body, headers=headers, timeout=60)
+                response = requests.request(
+                    self.command, server.url + self.path, data=body, headers=headers, timeout=60
+                )
             except requests.RequestException:
                 return  # the server is down, so the proxy does not answer either
-            self.end(said.status_code, said.content, {"content-type": said.headers.get("content-type", "text/plain")})
+            content_type = response.headers.get("content-type", "text/plain")
+            self.end(response.status_code, response.content, {"content-type": content_type})
 
         def end(self, status, content, headers):
             with contextlib.suppress(OSError):  # the client may have given up
@@ -93,12 +96,12 @@ def shared(door, tmp_path, monkeypatch):
     return tmp_path
 
 
-def places_with_password(root, said: str) -> list:
-    "The places that contain the password: the output, and the files of the project."
-    made = [path for name in ("products", "state") for path in (root / name).rglob("*") if path.is_file()]
-    assert made
-    texts = {"what was said": said.encode()} | {path: path.read_bytes() for path in made}
-    return [path for path, text in texts.items() if any(secret.encode() in text for secret in (SECRET, QUOTED))]
+def find_password(root, output: str) -> list:
+    'Where the password is found: "the output", or paths of products and state.'
+    files = [path for name in ("products", "state") for path in (root / name).rglob("*") if path.is_file()]
+    assert files
+    contents = {"the output": output.encode()} | {path: path.read_bytes() for path in files}
+    return [name for name, text in contents.items() if any(secret.encode() in text for secret in (SECRET, QUOTED))]
 
 
 def last_entry(root) -> dict:
@@ -108,15 +111,15 @@ def last_entry(root) -> dict:
 def aliases_agree(root) -> bool:
     "Do the server's aliases agree with the ledger?"
     return read_aliases("shop", root) == {
-        name: found for name, found in expected_aliases(last_entry(root)).items() if found
+        name: content_hash for name, content_hash in expected_aliases(last_entry(root)).items() if content_hash
     }
 
 
-def test_a_server_follows_every_change_of_what_serves(shared, capfd):
+def test_a_server_follows_every_change_of_the_serving_releases(shared, capfd):
     # given a server with a login in its address
-    told = publish("shop", shared)
+    result = publish("shop", shared)
     # then the server has model and aliases, named after the source, and the project has no database
-    assert {"model", "ledger", "aliases"} <= set(told["changed"]) and told["follows"]
+    assert {"model", "ledger", "aliases"} <= set(result["changed"]) and result["follows"]
     assert experiment_name("shop", shared) == f"{shared.name}-shop"
     assert aliases_agree(shared) and not (shared / "state/shop/mlflow.db").exists()
     # when it is published again, then nothing changes
@@ -125,7 +128,7 @@ def test_a_server_follows_every_change_of_what_serves(shared, capfd):
     promotion.split("shop", 10, shared)
     assert aliases_agree(shared)
     # then no output, file or log contains the password
-    assert places_with_password(shared, "".join(capfd.readouterr())) == []
+    assert find_password(shared, "".join(capfd.readouterr())) == []
 
 
 @pytest.mark.parametrize("fault", ["hangs", "refuses", "down"])
@@ -141,13 +144,13 @@ def test_publish_and_rollback_do_not_wait_for_a_server(shared, door, monkeypatch
     if fault == "down":
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://{QUOTED}@127.0.0.1:1")
     write_products(shared, "key2", FOREST)
-    # when another model is published, then it serves, and the warning says what, where and the way out
-    told = publish("shop", shared)
-    assert last_entry(shared)["recipe"] == FOREST and "ledger" in told["changed"] and not told["follows"]
-    said = capfd.readouterr().err
-    assert re.search(r"warning: shop: what serves is as the ledger says, but MLflow is not up to date", said)
-    assert "MLflow at http://127.0.0.1:" in said and "once it answers, `brewcast publish` updates it" in said
-    assert SECRET not in said and "se%2C" not in said
+    # when another model is published, then it serves, and the warning has the problem, the address and the remedy
+    result = publish("shop", shared)
+    assert last_entry(shared)["recipe"] == FOREST and "ledger" in result["changed"] and not result["follows"]
+    warning = capfd.readouterr().err
+    assert re.search(r"warning: shop: what serves is as the ledger says, but MLflow is not up to date", warning)
+    assert "MLflow at http://127.0.0.1:" in warning and "once it answers, `brewcast publish` updates it" in warning
+    assert SECRET not in warning and "se%2C" not in warning
     # and a rollback takes effect at once too
     promotion.rollback("shop", shared)
     assert last_entry(shared)["recipe"] == SEASONAL and "is not up to date" in capfd.readouterr().err
@@ -198,11 +201,9 @@ def test_a_registered_model_of_another_project_stays_unchanged(shared, monkeypat
     monkeypatch.setenv("BREWCAST_BY", "bob@till-9")
     # when the second publishes, then it serves, and the warning says how to separate the models
     assert not publish("shop", other)["follows"]
-    said = capfd.readouterr().err
-    assert (
-        f"the registered model {shared.name}-shop belongs to another project" in said
-        and "MLFLOW_EXPERIMENT_NAME" in said
-    )
+    warning = capfd.readouterr().err
+    assert f"the registered model {shared.name}-shop belongs to another project" in warning
+    assert "MLFLOW_EXPERIMENT_NAME" in warning
     assert aliases_agree(shared)
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", f"{shared.name}-bob")
     assert publish("shop", other)["follows"] and aliases_agree(other)
@@ -217,10 +218,10 @@ def test_trace_and_prune_work_with_a_server(shared, door):
     assert link["state"] == "ok" and link["path"] == f"http://127.0.0.1:{door.port}" and "champion" in link["aliases"]
     # a server that is down gives a link that is not checked, and the trace continues
     door.refuses = "/registered-models/"
-    found = mlflow_link(at, is_serving=True)
+    link = mlflow_link(at, is_serving=True)
     door.refuses = "/model-versions/"
-    found = mlflow_link(at, is_serving=True)
-    assert found["state"] == "gone" and "not checked: MLflow at" in found["told"][0] and SECRET not in str(found)
+    link = mlflow_link(at, is_serving=True)
+    assert link["state"] == "gone" and "not checked: MLflow at" in link["told"][0] and SECRET not in str(link)
     # prune needs no server: it removes only files of the project
     door.refuses, before = "/", len(door.seen)
     assert entry["model_hash"][:12] in names_in_use(shared, "shop")["model"]
@@ -232,9 +233,9 @@ def test_a_wrong_login_is_reported_without_the_password(shared, door, monkeypatc
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{door.port}")
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "ann")
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "quite-wrong")
-    with pytest.raises(MlflowError, match="401") as told, mlflow_client("shop", shared):
+    with pytest.raises(MlflowError, match="401") as error, mlflow_client("shop", shared):
         pass
-    assert "quite-wrong" not in str(told.value)
+    assert "quite-wrong" not in str(error.value)
     # the right login in MLflow's own variables works, and the variables do not change
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", LOGIN.partition(":")[2])
     with mlflow_client("shop", shared) as (client, experiment):
@@ -254,16 +255,16 @@ def test_a_build_reports_that_its_server_is_down_and_completes_once_it_is_up(pro
     door.refuses = None
     before, database = read_ledger(state), (state / "mlflow.db").read_bytes()
     server.kill()
-    # when it is run, then it says what, where and the way out, and the current release keeps serving
-    said = project.run(command, fails=True, **variables).all
-    assert f"train failed: MlflowError: MLflow at http://127.0.0.1:{door.port} (MLFLOW_TRACKING_URI): " in said
-    assert "once it answers, run the same command again" in said
+    # when it runs, then the error has the problem, the address and the remedy, and the current release keeps serving
+    output = project.run(command, fails=True, **variables).all
+    assert f"train failed: MlflowError: MLflow at http://127.0.0.1:{door.port} (MLFLOW_TRACKING_URI): " in output
+    assert "once it answers, run the same command again" in output
     assert read_ledger(state) == before and (project.root / "products/simulated/failed/train").exists()
-    assert places_with_password(project.root, said) == []
+    assert find_password(project.root, output) == []
     # when the server is up again, then the same command logs one run of the candidate, with its errors, and the aliases
     server.start()
-    said = project.run(command, **variables).all
-    assert "train      starts" in said and "model, aliases" in said and places_with_password(project.root, said) == []
+    output = project.run(command, **variables).all
+    assert "train      starts" in output and "model, aliases" in output and find_password(project.root, output) == []
     entry = read_ledger(state)[-1]
     assert len(read_ledger(state)) == len(before) + 1 and (state / "mlflow.db").read_bytes() == database
     with pytest.MonkeyPatch.context() as patched:
@@ -278,7 +279,7 @@ def test_a_build_reports_that_its_server_is_down_and_completes_once_it_is_up(pro
 
             model = mlflow.sklearn.load_model("models:/brewcast-simulated@champion", dst_path=str(tmp_path))
             assert hasattr(model, "predict")
-    # when nothing is left to do, then it says so; with the project's own database again, that is updated
+    # when nothing is left to do, then it says so; with the project's own database again, the next run updates that
     assert "nothing to do" in project.run(command, **variables).err
     assert "published: " in project.run(command).err
     assert read_aliases("simulated", project.root) == {n: h for n, h in expected_aliases(entry).items() if h}

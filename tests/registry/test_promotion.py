@@ -106,10 +106,10 @@ def brewcast(root, *command, fails=False):
 
 def until_answered_by(running, versions):
     "Wait until an answer has these release ids, store by store."
-    begun = len(running.answers)
+    n_before = len(running.answers)
 
     def answered():
-        new = [answer for status, answer in running.answers[begun:] if status == 200]
+        new = [answer for status, answer in running.answers[n_before:] if status == 200]
         return new and [row["model_version"] for row in new[-1]] == versions
 
     wait_until(answered, f"answered by {versions}", patience=30, log=running.log)
@@ -126,7 +126,7 @@ def test_split_promote_and_rollback_take_effect_at_once_without_a_failed_request
     assert 0 < shared.count(challenger) < 12
     until_answered_by(running, shared)
     # when it is promoted, then it answers for all stores
-    brewcast(running.root, "promote", "--yes", "--reason", "the planners asked for it")
+    brewcast(running.root, "promote", "--yes", "--reason", "requested by the planners")
     until_answered_by(running, [challenger] * 12)
     # when there are two rollbacks, then the previous release serves each time, and each recipe rolled back is barred
     brewcast(running.root, "rollback")
@@ -180,7 +180,7 @@ def test_the_service_follows_a_ledger_again_after_a_temporary_damage(running):
     ledger, entry = running.root / "state/shop/ledger.db", read_ledger(running.root / "state/shop")[-1]
     good = ledger.read_bytes()
     ledger.write_bytes(os.urandom(5000))
-    wait_until(lambda: "the ledger cannot be read" in running.log.read_text(), "said", patience=30)
+    wait_until(lambda: "the ledger cannot be read" in running.log.read_text(), "logged", patience=30)
     until_answered_by(running, [entry["release"]] * 12)  # it keeps serving
     # when the ledger is complete again, then the next command takes effect
     ledger.write_bytes(good)
@@ -231,12 +231,15 @@ def test_a_rollback_never_leads_to_the_same_release():
 
 def test_history_has_author_time_and_action_and_what_served_at_a_moment(project):
     brewcast(project, "split", "10")
-    brewcast(project, "promote", "--yes", "--reason", "a planner said so")
+    brewcast(project, "promote", "--yes", "--reason", "requested by a planner")
     output = brewcast(project, "history")
     entries = json.loads(brewcast(project, "history", "--json"))
     assert [entry["action"] for entry in entries] == ["promote", "split", "publish", "publish"]
     assert all(entry["by"] and entry["at"].endswith("+00:00") for entry in entries)
-    assert entries[0]["from"] == entries[1]["release"] and "promoted by hand, a planner said so: not replayed" in output
+    assert (
+        entries[0]["from"] == entries[1]["release"]
+        and "promoted by hand, requested by a planner: not replayed" in output
+    )
     assert output.count("it is no better") == 1  # the verdict of the build is not the reason of the promotion
     day = entries[0]["at"][:10]
     (then,) = json.loads(brewcast(project, "history", day, "--json"))
@@ -338,9 +341,9 @@ def test_killed_before_any_statement_ledger_and_mlflow_agree(project, tmp_path, 
 def test_killed_at_any_moment_ledger_and_mlflow_agree(project, tmp_path):
     "The moments are close together around the commit, which SQLite makes of several writes to both files."
     shutil.copytree(project, tmp_path / "measured", symlinks=True)
-    begun = time.perf_counter()
+    start = time.perf_counter()
     promote(tmp_path / "measured")
-    took, generator, seen = time.perf_counter() - begun, random.Random(7), Counter()
+    took, generator, seen = time.perf_counter() - start, random.Random(7), Counter()
     for i in range(40):
         root = tmp_path / f"kill {i}"
         shutil.copytree(project, root, symlinks=True)

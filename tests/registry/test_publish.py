@@ -35,8 +35,10 @@ def full_state(root: Path) -> dict:
         finished = sorted(
             row[0] for row in database.execute(runs + "AND status = 'FINISHED' AND lifecycle_stage = 'active'")
         )
-        begun = database.execute("SELECT count(*) FROM runs WHERE status = 'RUNNING' AND lifecycle_stage = 'active'")
-        assert begun.fetchone() == (0,)
+        unfinished = database.execute(
+            "SELECT count(*) FROM runs WHERE status = 'RUNNING' AND lifecycle_stage = 'active'"
+        )
+        assert unfinished.fetchone() == (0,)
     files = {
         name: digest for name, digest in folder_hashes(state).items() if not name.startswith(("ml", ".lock", "ledger"))
     }
@@ -259,21 +261,24 @@ def test_a_full_disk_is_reported_with_free_and_needed_space_and_loses_nothing(
     first, undisturbed, small_disk, tmp_path, kilobytes
 ):
     # given a promotion, and too little space for it in the state
-    root, said = small_disk(first, kilobytes * 1024), tmp_path / "said"
+    root = small_disk(first, kilobytes * 1024)
+    message = tmp_path / "message"  # the error, written by the fork
     write_products(root, "key2", FOREST)
 
     def work():
         try:
             publish("shop", root)
         except DiskFullError as error:
-            said.write_text(str(error))
+            message.write_text(str(error))
 
     assert run_in_fork(work) == 0
     # then the error says where, how much and what to do, without the text of a library
     state = root / "state/shop"
-    assert re.search("publish needs more disk space.* it needs about 0|MLflow needs more disk space", said.read_text())
-    assert f" MB in {state}, " in said.read_text() and "free some space (`make prune`" in said.read_text()
-    assert "autoflush" not in said.read_text() and len(said.read_text().splitlines()) == 1
+    assert re.search(
+        "publish needs more disk space.* it needs about 0|MLflow needs more disk space", message.read_text()
+    )
+    assert f" MB in {state}, " in message.read_text() and "free some space (`make prune`" in message.read_text()
+    assert "autoflush" not in message.read_text() and len(message.read_text().splitlines()) == 1
     # and no half-written file uses the space
     assert [path for pattern in (".*.tmp", "*/.*.tmp", "*/*/*/.*.tmp") for path in state.glob(pattern)] == []
     # and with enough space the next publish gives the same state as an uninterrupted one
@@ -388,7 +393,7 @@ def test_a_broken_ledger_is_not_written_over(project):
 
 @pytest.mark.parametrize("harmed", ["current", "bentoml", "mlflow.db", "releases", "forecasts"])
 def test_what_was_deleted_or_harmed_is_made_again(project, harmed):
-    # given a state of which one part is gone
+    # given a state without one of its parts
     before, place = full_state(project), project / "state/shop" / harmed
     shutil.rmtree(place) if place.is_dir() and not place.is_symlink() else place.unlink()
     # when the same products are published

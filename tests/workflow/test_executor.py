@@ -69,7 +69,7 @@ def test_a_failure_names_stage_cell_error_and_notebook_and_the_old_products_come
     # given a stage that fails with half of its product written, and with another parameter
     (toy / "env.yaml").write_text(ENV.replace("fails: false", "fails: true").replace("12]", "6]"))
     output = brewcast("build", fails=True).err
-    assert "judge failed: ValueError: the stage was asked to fail" in output
+    assert "judge failed: ValueError: parameter fails is set" in output
     assert "cell 5 of 22_judge.ipynb" in output
     assert "partly executed notebook: products/near/failed/judge/judge.ipynb" in output
     # then its old products are back, and the incomplete ones are in failed/
@@ -80,7 +80,7 @@ def test_a_failure_names_stage_cell_error_and_notebook_and_the_old_products_come
         "out.txt",
     ]
     assert (toy / "products/near/failed/judge/out.txt").read_text() == "half"
-    assert "the stage was asked to fail" in (toy / "products/near/failed/judge/judge.ipynb").read_text()
+    assert "parameter fails is set" in (toy / "products/near/failed/judge/judge.ipynb").read_text()
     # when the parameter is changed back, then the product is the old one; Ploomber alone would keep the incomplete one
     (toy / "env.yaml").write_text(ENV)
     assert started_stages(brewcast("build").err) == ["clean"]

@@ -252,7 +252,7 @@ def test_interrupt_restart_and_end(warm):
             isinstance(second, kernels.ForkedKernel) and second.pid != first.pid and first.returncode == -signal.SIGKILL
         )
 
-        # when it is told to shut down, then it ends with status 0
+        # when it receives a shutdown request, then it ends with status 0
         manager.shutdown_wait_time = (
             60.0  # seconds before it is killed: the default, 5, is too short on a loaded machine
         )

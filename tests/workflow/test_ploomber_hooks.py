@@ -33,7 +33,7 @@ def test_parameters_on_ploomber_s_command_line_are_checked_in_the_same_way(toy, 
 def test_a_repeated_run_has_the_parameters_of_its_record_not_those_of_the_file(toy, run, tmp_path):
     # given the recorded parameters of a run, and other ones in the project's file
     record = tmp_path / "parameters.json"
-    record.write_text(json.dumps({"look": {"wins": 5}, "clean": {"lags": [3]}, "gone": {"x": 1}}))
+    record.write_text(json.dumps({"look": {"wins": 5}, "clean": {"lags": [3]}, "removed": {"x": 1}}))
     # when Ploomber builds with the recorded ones, then the stages that take them run with them
     output = run("ploomber build", BREWCAST_PARAMETERS=str(record)).err
     assert sorted(started_stages(output)) == ["clean", "judge", "look"]
@@ -51,7 +51,7 @@ def notebook(tmp_path):
         new_code_cell("raise ValueError('a lesson ran')"),
         new_markdown_cell("## Run"),
         new_code_cell("#| eval: false\nprint(open(path, 'w').write(str(twice(4))))"),
-        new_code_cell("#| eval: false\nif twice(4) == 8: raise KeyError('asked to fail')"),
+        new_code_cell("#| eval: false\nif twice(4) == 8: raise KeyError('fails on purpose')"),
     ]
     kernel = {"kernelspec": {"name": "python3", "display_name": "python3", "language": "python"}}
     nbformat.write(new_notebook(cells=cells, metadata=kernel), tmp_path / "stage.ipynb")
@@ -62,7 +62,7 @@ def test_the_engine_skips_lessons_and_saves_the_complete_notebook_at_the_end(not
     register_engine()
     product, executed_path = tmp_path / "product.txt", tmp_path / "executed.ipynb"
     # when a stage runs and its last cell fails
-    with pytest.raises(papermill.PapermillExecutionError, match="asked to fail"):
+    with pytest.raises(papermill.PapermillExecutionError, match="fails on purpose"):
         papermill.execute_notebook(
             notebook, executed_path, {"path": str(product)}, engine_name="brewcast", progress_bar=False
         )
@@ -74,7 +74,7 @@ def test_the_engine_skips_lessons_and_saves_the_complete_notebook_at_the_end(not
     assert ran["raise ValueError('a lesson ran')"] is None
     outputs = {cell.source.splitlines()[-1]: cell.outputs for cell in executed}
     assert outputs["print(open(path, 'w').write(str(twice(4))))"][0].text == "1\n"
-    assert outputs["if twice(4) == 8: raise KeyError('asked to fail')"][0].ename == "KeyError"
+    assert outputs["if twice(4) == 8: raise KeyError('fails on purpose')"][0].ename == "KeyError"
     assert "a lesson ran" not in json.dumps([cell.outputs for cell in executed])
 
 

@@ -42,7 +42,7 @@ def run_stage(root: Path, fails: bool) -> None:
         (folder / "out.txt").write_text("half")
         (folder / "pictures/new.png").write_text("new")
         if fails:
-            raise ValueError("the stage was asked to fail")
+            raise ValueError("this stage fails")
         (folder / "out.txt").write_text("new")
         stage_record_path(root, "near", "clean").write_text("new")
     except ValueError:
