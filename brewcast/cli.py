@@ -546,9 +546,10 @@ def export_command(root, args):
     from brewcast.common.params import check_parameters
     from brewcast.workflow.parameter_cells import write_parameter_cells
 
+    exported = export_notebooks(root)  # first: a mistake in env.yaml does not stop a module
     check_parameters(root, read_env(root), "env.yaml")  # before a wrong value is written to the notebooks
     written = [f"{name}: parameters cell, from env.yaml" for name in write_parameter_cells(root)]
-    print(*[*written, *export_notebooks(root)] or ["every module matches its notebook"], sep="\n" if written else " ")
+    print(*[*exported, *written] or ["every module matches its notebook"], sep="\n" if written else " ")
 
 
 def clean_command(root, args):

@@ -68,7 +68,8 @@ def read_query(
     except duckdb.Error as error:
         raise ValueError(f"{path}: {error}") from None
     if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
-        raise ValueError(f"{path}: must be one SELECT, and has {len(statements)} statements")
+        kinds = ", ".join(statement.type.name for statement in statements) or "no statement"
+        raise ValueError(f"{path}: must be one SELECT, but has {kinds}")
     return statements[0].query
 
 

@@ -912,14 +912,14 @@ def test_the_sources_sql_reads_only_its_tables(read, tmp_path, relation):
     (tmp_path / "elsewhere.csv").write_text(csv_text(*LINES))
     sql = f"{SQL} WHERE EXISTS (FROM {relation.format(tmp_path / 'elsewhere.csv')})"
     with pytest.raises(
-        ValueError, match="toy.sql: Permission Error: .*the SQL reads the tables of `files` alone: declare"
+        ValueError, match="toy.sql: Permission Error: .*the SQL may read only the tables of `files`: declare"
     ):
         read(csv_text(*LINES), sql=sql)
 
 
 @pytest.mark.parametrize("statement", ["COPY till TO 'x.csv'", "ATTACH 'x.db'", "INSTALL httpfs", "LOAD httpfs"])
 def test_the_sources_sql_may_only_select(read, statement):
-    with pytest.raises(ValueError, match="toy.sql: must hold one SELECT"):
+    with pytest.raises(ValueError, match="toy.sql: must be one SELECT"):
         read(csv_text(*LINES), sql=statement)
 
 

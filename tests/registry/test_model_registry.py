@@ -250,7 +250,7 @@ def test_a_build_reports_that_its_server_is_down_and_completes_once_it_is_up(pro
         "MLFLOW_TRACKING_URI": f"http://{QUOTED}@127.0.0.1:{door.port}",
         "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     }
-    assert "open it there" in project.run("make ui", fails=True, **variables).err
+    assert "open MLflow there" in project.run("make ui", fails=True, **variables).err
     door.hangs.clear()
     door.refuses = None
     before, database = read_ledger(state), (state / "mlflow.db").read_bytes()

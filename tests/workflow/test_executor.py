@@ -185,6 +185,8 @@ def test_a_module_edited_by_hand_is_not_overwritten(toy):
     for name in ["nbs", "brewcast"]:
         shutil.rmtree(toy / name)
         shutil.copytree(ROOT / name, toy / name)
+    for name in ["pipeline.yaml", "env.yaml"]:  # which name these notebooks
+        shutil.copy2(ROOT / name, toy / name)
     run_in_toy = commands(toy)
     command = f"{sys.executable} -m brewcast.cli export"
     run_in_toy(command)
