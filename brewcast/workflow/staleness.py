@@ -217,7 +217,11 @@ def fingerprint(
 ) -> dict:  # `code`: hash and first line of each cell; `modules`: hash by definition; `files`: hash by path
     "All that makes a stage stale when it changes, except its parameters and its upstream products."
     package = root / "brewcast"
-    code = [form for _, form in code_to_run(json.loads(Path(notebook).read_text())["cells"])]
+    cells = json.loads(Path(notebook).read_text())["cells"]
+    code = [
+        _without_passed_parameters(form, params) if _has_parameters(cells[number - 1]) else form
+        for number, form in code_to_run(cells)
+    ]
     paths = input_files(stage, params, root)
     texts = [normal_form(file.read_text()) for path in paths for file in text_files(path)]
     modules = module_closure([*code, *texts], package)
@@ -227,6 +231,16 @@ def fingerprint(
         "modules": {name: _module_hashes(name, form) for name, form in modules.items()},
         "files": {path.relative_to(root).as_posix(): _file_hash(path, hashes) for path in paths},
     }
+
+
+def _without_passed_parameters(form, params):
+    "A parameters cell without the defaults that a build replaces: they change nothing that it does."
+    body = [
+        node
+        for node in parse_python(form).body
+        if not (isinstance(node, ast.Assign) and getattr(node.targets[0], "id", None) in params)
+    ]
+    return "\n".join(ast.unparse(node) for node in body) or "pass"
 
 
 @functools.cache

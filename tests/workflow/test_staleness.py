@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from building import stale_stages
 from toy import ENV, STAGES, pause_stage, replace_in_file, resume_stages, start_build, started_stages
 from waits import wait_until
 
@@ -276,3 +277,15 @@ def test_only_files_of_the_project_are_inputs(tmp_path):
     params = {"data": "data/tea", "files": [{"outside": [str(tmp_path.parent)], "null_values": ["/"]}]}
     # then neither is an input
     assert staleness.input_files("ingest", params, tmp_path) == [tmp_path / "data" / "tea"]
+
+
+def test_a_default_that_the_pipeline_replaces_makes_no_stage_stale(toy):
+    # given the default of a parameter that pipeline.yaml passes, as `make export` writes it after a change of env.yaml
+    notebook = toy / "nbs/model/22_judge.ipynb"
+    text = notebook.read_text()
+    assert text.count("gain = 0.01") == 1
+    notebook.write_text(text.replace("gain = 0.01", "gain = 0.5"))
+    assert stale_stages(toy) == []
+    # and given a value of the stage's own, which nothing replaces
+    notebook.write_text(text.replace("gain = 0.01", "gain = 0.01\\nown = 3"))
+    assert stale_stages(toy) == ["judge"]
