@@ -61,7 +61,7 @@ def test_every_command_has_its_own_help(command, capsys):
     [
         ([], "the following arguments are required: COMMAND"),
         (["biuld"], "invalid choice: 'biuld'"),
-        (["split", "half"], "argument PERCENT: invalid"),
+        (["split", "half"], "argument PERCENT: 'half' is not a percentage"),
         (["prune", "--keep", "all"], "argument --keep: invalid int value: 'all'"),
         (["publish", "train.seed=1"], "unrecognized arguments: train.seed=1"),
         *(
