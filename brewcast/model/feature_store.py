@@ -8,7 +8,8 @@ __all__ = ['open_store', 'materialize_features', 'apply_and_materialize', 'point
 # %% ../../nbs/model/feature_store.ipynb #a4234165
 import contextlib
 import os
-from datetime import timedelta
+import sqlite3
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pandas as pd
@@ -35,6 +36,7 @@ def open_store(
         from feast.repo_config import load_repo_config
     finally:
         typeguard.typechecked = typechecked
+    _restore_sqlite_types()
     repo = find_root() / "feature_repo"
     os.environ["BREWCAST_FEATURES"] = os.path.relpath(folder, repo)
     os.environ["BREWCAST_SOURCE"] = source
@@ -45,6 +47,16 @@ def open_store(
     else:
         config.online_store.path = str(Path(online or Path(folder) / "online.db").resolve())
     return FeatureStore(config=config)
+
+
+def _restore_sqlite_types():
+    "SQLite's date formats belong to the process. nbformat, and pandas' to_sql, replace those that Feast has set."
+    from feast.infra.online_stores import sqlite
+
+    sqlite3.register_adapter(datetime, sqlite.adapt_datetime_epoch)
+    sqlite3.register_converter("date", sqlite.convert_date)
+    sqlite3.register_converter("datetime", sqlite.convert_datetime)
+    sqlite3.register_converter("timestamp", sqlite.convert_timestamp)
 
 
 def materialize_features(

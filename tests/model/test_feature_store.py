@@ -1,5 +1,9 @@
 "Feast returns the values of the tables, offline and online, and nothing that was not known yet."
 
+import contextlib
+import sqlite3
+from datetime import datetime
+
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
@@ -45,6 +49,21 @@ def test_offline_and_online_values_are_the_tables(feast_folder):
     online = online_rows(folder, "toy", sorted(table.series_id))
     pd.testing.assert_frame_equal(numbers(online), numbers(table)[numbers(online).columns], check_exact=True)
     assert set(online.series_id) == {"S0", "S1", "S2", "S3", "S4", "S5"}  # closed stores are not served
+
+
+def test_another_librarys_date_format_for_sqlite_does_not_reach_the_online_store(feast_folder, tmp_path):
+    # given a process in which nbformat was imported after Feast: it writes dates to SQLite as text
+    folder, tables = feast_folder
+    for name, table in tables.items():
+        write_parquet(table, tmp_path / f"{name}.parquet")
+    sqlite3.register_adapter(datetime, datetime.isoformat)
+    # when the online store is made there
+    materialize_features(tmp_path, "toy", tables["history"].event_timestamp.max().tz_localize(None))
+    # then its times are numbers, as Feast reads them, and the rows are the same
+    with contextlib.closing(sqlite3.connect(tmp_path / "online.db")) as online:
+        assert online.execute("SELECT DISTINCT typeof(event_ts) FROM brewcast_toy_history").fetchall() == [("integer",)]
+    series = sorted(tables["history"].series_id.unique())
+    pd.testing.assert_frame_equal(online_rows(tmp_path, "toy", series), online_rows(folder, "toy", series))
 
 
 def test_a_correction_made_after_the_decision_is_not_used(feast_folder, tmp_path):
