@@ -16,6 +16,7 @@ from notebooks import defined_names
 
 from brewcast.cli import COMMANDS, argument_parser
 from brewcast.common.parameter_types import type_in_words
+from brewcast.workflow.parameter_cells import yaml_comments
 
 MAX_CONSTANT_LINES = 12  # a longer constant is not shown; it is in its notebook
 MAX_CALL_LENGTH = 76  # characters of a signature; a longer one gets one line per parameter
@@ -168,20 +169,19 @@ def parameter_rows(
     text: str,  # a YAML file of parameters
 ) -> list[tuple[str, str, str, str]]:  # (section, parameter, value, comment), in order
     "Every parameter of a YAML file with the comment beside it. A line `# -- title` begins a section."
-    lines, rows, section = text.splitlines(), [], ""
-    sections = {number: line[5:].strip() for number, line in enumerate(lines) if line.startswith("# -- ")}
+    comments, rows, section = yaml_comments(text), [], ""
+    lines = enumerate(text.splitlines())
+    sections = {number: line[5:].strip() for number, line in lines if line.startswith("# -- ")}
 
     def walk(node, path):
         nonlocal section
         for key, value in node.value:
-            first, last = key.start_mark.line, max(key.start_mark.line, value.end_mark.line - 1)
+            first = key.start_mark.line
             section = next((title for line, title in reversed(sections.items()) if line < first), "")
             name = ".".join([*path, key.value])
             begins_below = value.start_mark.line > first
-            is_one_line = not begins_below and last == first
-            comment = re.search(r"\s# (.*)", lines[first][value.end_mark.column if is_one_line else 0 :])
             value_text = "" if begins_below else text[value.start_mark.index : value.end_mark.index]
-            rows.append((section, name, " ".join(value_text.split()), comment[1] if comment else ""))
+            rows.append((section, name, " ".join(value_text.split()), comments.get(name, "")))
             if begins_below and isinstance(value, yaml.MappingNode):
                 walk(value, [*path, key.value])
 

@@ -143,9 +143,8 @@ def text_problems(
 @functools.cache
 def _text_pattern() -> re.Pattern:
     "Matches the dotted name of a text parameter, and of every value inside it."
-    from brewcast.common.parameter_types import (
-        text_parameters,  # pydantic, which commands without parameters don't need
-    )
+    # here, since commands that read no parameters don't need pydantic
+    from brewcast.common.parameter_types import text_parameters
 
     return re.compile(rf"({'|'.join(map(re.escape, text_parameters()))})(\.|\[|$)")
 
@@ -433,7 +432,8 @@ def check_parameters(
             problems.append(f"{path} is {shown}, but must be a value like {known[path]!r}")
     problems += wrong_values.values()
     problems += _path_problems({path: value for path, value in values.items() if path not in wrong_values})
-    if "same_store" not in "".join(wrong_values) and (problem := _same_store_problem(values.get("same_store") or {})):
+    has_text_ids = not any(path.startswith("same_store") for path in wrong_values)
+    if has_text_ids and (problem := _same_store_problem(values.get("same_store") or {})):
         problems.append(problem)
     if values.get("calendar.unit") == "week" and not values.get("calendar.weekday"):
         problems.append("calendar.weekday is null, but the unit is week: which day of the week is the date of a week?")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import yaml
 
-from ..common.params import declared_parameters, read_env, read_stages
+from ..common.params import PLACEHOLDER, declared_parameters, read_env, read_stages
 from ..common.paths import write_text
 
 # %% ../../nbs/workflow/parameter_cells.ipynb #caacee1d
@@ -102,7 +102,7 @@ def parameter_cells(
     for number, task in enumerate(tasks):
         comments = {}
         for name, text in (task.get("params") or {}).items():
-            whole = re.fullmatch(r"\{\{\s*([\w.]+)\s*\}\}", str(text))
+            whole = re.fullmatch(PLACEHOLDER, str(text))
             path = whole[1] if whole else ""
             own = wiring.get(f"tasks[{number}].params.{name}") or values.get(path, "")
             below = {key.removeprefix(f"{path}."): note for key, note in values.items() if key.startswith(f"{path}.")}
