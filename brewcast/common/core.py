@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 import yaml
 
 from .paths import find_root, write_bytes
+from .records import Record
 
 # %% ../../nbs/common/core.ipynb #5530ec30
 LEVELS = {  # allowed values of categorical columns; among equally frequent values the first one listed wins
@@ -81,7 +82,7 @@ def _as_paths(files: dict) -> SimpleNamespace:
 
 # %% ../../nbs/common/core.ipynb #c2e53d08
 def write_json(
-    content: dict | list,  # Python, numpy and pandas values; NaN becomes null
+    content: Record | dict | list,  # Python, numpy and pandas values; NaN becomes null
     path: Path,  # the file to write
 ) -> Path:  # the path written
     "Write JSON with sorted keys and full precision."
@@ -91,6 +92,8 @@ def write_json(
 
 def _plain_json(value):
     "The value with Python types only: timestamps become dates as text, NaN and infinity become None."
+    if isinstance(value, Record):
+        value = value.content()
     if isinstance(value, dict):
         return {str(key): _plain_json(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -129,7 +132,7 @@ def read_parquet(
 
 # %% ../../nbs/common/core.ipynb #03987d9c
 def content_hash(
-    content: dict | list | str,  # values that `write_json` can write
+    content: Record | dict | list | str,  # values that `write_json` can write
 ) -> str:  # 12 hex digits
     "A short hash that names a version of the content."
     text = json.dumps(_plain_json(content), sort_keys=True, ensure_ascii=False)

@@ -31,6 +31,7 @@ import pandas as pd
 from scipy.stats import binom
 
 from ..common.contracts import connect
+from ..common.records import Finding
 from ..common.text import format_count, join_names
 
 # %% ../../nbs/data/quality.ipynb #df649953
@@ -58,18 +59,18 @@ def make_finding(
     month: pd.Timestamp,  # first day of the month that is checked
     text: str,  # what is wrong, with figures
     **figures,  # the same figures as values
-) -> dict:  # check, level, where, text, figures
+) -> Finding:
     "A finding. The text of a stop ends with the remedy."
     name = where.split(" ", 1)[-1] if where.startswith(("store ", "category ", "product ")) else where
     entry = f"{check}:{name}:{month:%Y-%m}"
     remedy = f"{_FIX_HINT}; if the data is right, add '{entry}' to quality.accept" if level == "stop" else ""
-    return {
-        "check": check,
-        "level": level,
-        "where": where,
-        "text": f"{month:%Y-%m}: {where}: {text}{remedy}",
-        "figures": {**figures, "month": f"{month:%Y-%m}"},
-    }
+    return Finding(
+        check=check,
+        level=level,
+        where=where,
+        text=f"{month:%Y-%m}: {where}: {text}{remedy}",
+        figures={**figures, "month": f"{month:%Y-%m}"},
+    )
 
 
 def accept_entries(
@@ -83,9 +84,9 @@ def accept_entries(
 
 
 def accept_findings(
-    findings: list[dict],  # of `make_finding`
+    findings: list[Finding],
     accept: list[str],  # entries of quality.accept: check:YYYY-MM or check:where:YYYY-MM
-) -> list[dict]:  # the same findings; accepted ones have the level note
+) -> list[Finding]:  # the same findings; accepted ones have the level note
     "Turn accepted findings into notes. Raises ValueError for an entry of another form."
     for entry in accept:
         if not re.fullmatch(rf"({'|'.join(QUALITY_CHECKS)})(:.+)?:[0-9]{{4}}-(0[1-9]|1[0-2])", str(entry)):
@@ -95,10 +96,10 @@ def accept_findings(
             )
     result = []
     for finding in findings:
-        entries = accept_entries(finding["check"], finding["where"], finding["figures"]["month"])
-        if finding["level"] != "note" and entries & set(accept):
-            text = f"{finding['text'].split(_FIX_HINT)[0]} (accepted in quality.accept)"
-            finding = {**finding, "level": "note", "text": text}
+        entries = accept_entries(finding.check, finding.where, finding.figures["month"])
+        if finding.level != "note" and entries & set(accept):
+            text = f"{finding.text.split(_FIX_HINT)[0]} (accepted in quality.accept)"
+            finding = finding.model_copy(update={"level": "note", "text": text})
         result.append(finding)
     return result
 

@@ -15,6 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
+from ..common.records import ReleaseDescription
+
 # %% ../../nbs/serving/release.ipynb #307f0200
 SERVED_FILES = [  # the files that the service reads; none of them is a pickle
     "golden.json",
@@ -26,11 +28,11 @@ SERVED_FILES = [  # the files that the service reads; none of them is a pickle
 
 
 def release_id(
-    description: dict,  # content of release.json, with or without its own name in it
+    content: dict,  # the JSON of release.json, with or without its own name in it
 ) -> str:  # 12 hex digits
     "The name of a release: the hash of its description, which includes the hash of every file."
-    content = {key: value for key, value in description.items() if key not in ("release", "model_version")}
-    text = json.dumps(content, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    named = {key: value for key, value in content.items() if key not in ("release", "model_version")}
+    text = json.dumps(named, sort_keys=True, ensure_ascii=False, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
@@ -38,25 +40,25 @@ def check_release(
     folder: Path,  # holds release.json and the files that it lists
     file_names: list[str] | None = None,  # the files to check, default all
     expected_id: str | None = None,  # the release that must be in the folder, default any
-) -> dict:  # content of release.json
+) -> ReleaseDescription:
     "Check the hashes of a release's files and return its description. Raises ValueError if a file was changed."
     folder = Path(folder)
     if not (folder / "release.json").is_file():
         raise FileNotFoundError(f"{folder / 'release.json'} is missing: `make run` makes a release")
-    description = json.loads((folder / "release.json").read_text())
-    release = description["release"]
-    if release_id(description) != release:
+    content = json.loads((folder / "release.json").read_text())
+    release = content["release"]
+    if release_id(content) != release:
         raise ValueError(f"{folder / 'release.json'} was changed: it does not match the name of release {release}")
     if expected_id not in (None, release):
         raise ValueError(f"{folder} holds release {release}, not {expected_id}: restore its own files from a backup")
-    if "model.json" not in description["files"]:
+    if "model.json" not in content["files"]:
         raise ValueError(f"{folder}: an older Brewcast made this release, so it cannot be served: `make run` makes one")
-    for name, digest in sorted(description["files"].items()):
+    for name, digest in sorted(content["files"].items()):
         if file_names is not None and name not in file_names:
             continue
         if not (folder / name).is_file() or hashlib.sha256((folder / name).read_bytes()).hexdigest() != digest:
             raise ValueError(f"{folder / name} is missing or was changed: it is not the file of release {release}")
-    return description
+    return ReleaseDescription.read(folder / "release.json")
 
 # %% ../../nbs/serving/release.ipynb #8b260e7a
 class CompiledModel:

@@ -30,6 +30,7 @@ from ..common.hashing import FileHashes, copy_with_log, files_below, is_database
 from ..common.ledger import state_files
 from ..common.params import env_file, lock_differences, read_env, read_stages
 from ..common.paths import say, write_text
+from ..common.records import LedgerEntry, RunRecord
 from ..common.text import format_count
 from .staleness import UNSTABLE_FILES, file_hashes, input_files, inputs_path
 
@@ -263,35 +264,35 @@ def current_environment(
 def read_runs(
     root: Path,  # the project
     source: str,  # a source's name
-) -> list[dict]:  # the oldest first
+) -> list[RunRecord]:  # the oldest first
     "The records of a source's builds."
-    return [json.loads(path.read_text()) for path in sorted(runs_folder(root, source).glob("*.json"))]
+    return [RunRecord.read(path) for path in sorted(runs_folder(root, source).glob("*.json"))]
 
 
 def run_of_entry(
-    entry: dict,  # of the ledger: `made_in` (a build key) and `at` (when it was published)
-    runs: list[dict],  # records, the oldest first
+    entry: LedgerEntry,
+    runs: list[RunRecord],  # the oldest first
 ) -> str | None:  # a run's name; None if no run has this build key
     "The run that made the release of a ledger entry: the last run with its build key before the entry, else the first."
-    same_key = [run for run in runs if run["build_key"] == entry["made_in"]]
-    published_at = datetime.fromisoformat(entry["at"])
-    earlier = [run for run in same_key if datetime.fromisoformat(run["built_at"]) <= published_at]
+    same_key = [run for run in runs if run.build_key == entry.made_in]
+    published_at = datetime.fromisoformat(entry.at)
+    earlier = [run for run in same_key if datetime.fromisoformat(run.built_at) <= published_at]
     if earlier:
-        return earlier[-1]["run"]
-    return same_key[0]["run"] if same_key else None
+        return earlier[-1].run
+    return same_key[0].run if same_key else None
 
 
 def find_run(
     root: Path,  # the project
     source: str,  # a source's name
     name: str = "",  # the run's name or a part of it; empty: the last run
-) -> dict:  # its record
+) -> RunRecord:
     "The record of one run. Raises ValueError if no run, or more than one, has this name."
     runs = read_runs(root, source)
-    matches = [run for run in runs if name in run["run"]] if name else runs[-1:]
+    matches = [run for run in runs if name in run.run] if name else runs[-1:]
     if len(matches) == 1:
         return matches[0]
-    last_runs = ", ".join(run["run"] for run in runs[-5:])
+    last_runs = ", ".join(run.run for run in runs[-5:])
     if not name or not runs:
         raise ValueError(f"{source} has no runs: `make run SOURCE={source}` makes one")
     raise ValueError(f"{format_count(len(matches), 'run')} of {source} match {name!r}; the last runs are {last_runs}")
