@@ -59,19 +59,19 @@ def test_a_manual_decision_stays_valid_in_the_next_builds(served):
     state = project.root / "state/simulated"
     project.run("make run train.n_estimators=21")
     last = read_ledger(state)[-1]
-    assert last["recipe"]["params"]["n_estimators"] == 20
-    assert last["challenger"]["recipe"]["params"]["n_estimators"] == 21
+    assert last.recipe.params["n_estimators"] == 20
+    assert last.challenger.recipe.params["n_estimators"] == 21
     # when it is promoted by hand, then the next build does not undo that, and the other recipe is its shadow
     project.run(". ./activate && brewcast promote --yes")
     assert "promoted by hand" in project.run("make run").out
     last = read_ledger(state)[-1]
-    assert (last["verdict"]["rule"], last["recipe"]["params"]["n_estimators"]) == ("by_hand", 21)
-    assert last["challenger"]["recipe"]["params"]["n_estimators"] == 20
+    assert (last.verdict.rule, last.recipe.params["n_estimators"]) == ("by_hand", 21)
+    assert last.challenger.recipe.params["n_estimators"] == 20
     # when it is rolled back, then no build promotes it, until `brewcast lift`
     # (more than one rollback: the last build published the same recipe again, newly fitted)
-    while read_ledger(state)[-1]["recipe"]["params"]["n_estimators"] == 21:
+    while read_ledger(state)[-1].recipe.params["n_estimators"] == 21:
         project.run(". ./activate && brewcast rollback")
     assert "barred until `brewcast lift`" in project.run("make run train.n_estimators=21").out
     last = read_ledger(state)[-1]
-    assert (last["verdict"]["rule"], last["recipe"]["params"]["n_estimators"]) == ("barred", 20)
-    assert last["barred"][0]["params"]["n_estimators"] == 21
+    assert (last.verdict.rule, last.recipe.params["n_estimators"]) == ("barred", 20)
+    assert last.barred[0].params["n_estimators"] == 21

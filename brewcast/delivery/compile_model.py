@@ -13,6 +13,7 @@ import pandas as pd
 
 from ..common.core import write_json
 from ..common.paths import write_bytes
+from ..common.records import Parity
 from ..common.text import format_count
 from ..model.recipes import CATEGORICAL_FEATURES, FEATURES
 from ..serving.release import RELATIVE_TOLERANCE, CompiledModel
@@ -88,7 +89,7 @@ def check_parity(
     compiled: CompiledModel,  # the same model, compiled
     rows: pd.DataFrame,  # feature rows to predict, with FEATURES
     tolerance: float = RELATIVE_TOLERANCE,  # largest allowed relative difference
-) -> dict:  # rows: number of compared rows; largest_difference: relative
+) -> Parity:
     "Predict with both models. Raises ValueError if the compiled model differs from the fitted one."
     numbers, categories = compiled.description["numbers"], compiled.description["categories"]
     rows = rows.reset_index(drop=True)
@@ -107,4 +108,4 @@ def check_parity(
             f"by more than {tolerance:g}: row {first} gets {predicted[first]:g} instead of {expected[first]:g}; "
             "it is not packaged"
         )
-    return {"rows": len(rows), "largest_difference": float(difference.max(initial=0.0))}
+    return Parity(rows=len(rows), largest_difference=float(difference.max(initial=0.0)))

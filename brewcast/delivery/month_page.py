@@ -7,15 +7,17 @@ __all__ = ['RECIPE_CAPTIONS', 'PAGE_SCRIPT', 'STAGE_CAPTIONS', 'VERDICT_BADGES',
            'GROUP_CAPTIONS', 'MIN_BIAS_SCALE', 'MAX_BIAS_SCALE', 'TRADE_QUESTIONS', 'SEASON_NOTES',
            'pivot_store_months', 'store_forecast_table', 'stores_without_forecast', 'without_forecast_lines',
            'headline', 'latest_plan', 'selling_weeks', 'holiday_names', 'plan_by_country', 'largest_changes',
-           'earlier_forecast', 'compare_with_previous', 'bare_recipe_name', 'serving_key', 'verdict_sentence',
-           'errors_by_month', 'model_labels', 'coverage_by_month', 'quarantine_counts', 'stores_by_country',
-           'model_error_table', 'total_error', 'trading_days_note', 'flatten_figures', 'interval_sentence', 'bias_view',
-           'error_view', 'outlook_view', 'heading_view', 'ingest_view', 'trust_view', 'planner_questions', 'month_page']
+           'earlier_forecast', 'Comparison', 'compare_with_previous', 'bare_recipe_name', 'serving_key',
+           'verdict_sentence', 'errors_by_month', 'model_labels', 'coverage_by_month', 'quarantine_counts',
+           'stores_by_country', 'model_error_table', 'total_error', 'trading_days_note', 'flatten_figures',
+           'interval_sentence', 'bias_view', 'error_view', 'outlook_view', 'heading_view', 'ingest_view', 'trust_view',
+           'planner_questions', 'month_page']
 
 # %% ../../nbs/delivery/month_page.ipynb #bce92f64
 import math
 import re
 from importlib.resources import files
+from typing import NamedTuple
 
 import holidays
 import numpy as np
@@ -23,6 +25,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from ..common.pages import STYLE_SHEET, template_environment
+from ..common.records import Decision, IntervalSummary, Verdict
 from brewcast.common.text import (
     as_sentence,
     format_count,
@@ -228,12 +231,27 @@ def earlier_forecast(
     return "", pd.DataFrame()
 
 # %% ../../nbs/delivery/month_page.ipynb #2869bded
+class Comparison(NamedTuple):
+    "The last forecast beside what came of it."
+
+    kind: str  # outcome: beside the sales; revision: beside today's forecast of the same month
+    month: pd.Timestamp  # first day of the month that was forecast
+    stores: int  # in both
+    previous: float  # total of the last forecast, units
+    current: float  # total of the sales, or of today's forecast, units
+    error: float  # sum of the stores' absolute differences, as a share of `current`
+    inside: int | None  # stores whose sales are in their interval; None without intervals
+    rows: list[dict]  # the stores with the largest differences
+    new: list[str]  # stores that the last forecast did not have
+    missing: list[str]  # stores that only the last forecast has
+
+
 def compare_with_previous(
     previous_forecast: pd.DataFrame | None,  # an archived forecast, columns as `forecast`
     table: pd.DataFrame,  # from `store_forecast_table`
     target: pd.Timestamp,  # the month of today's forecast
     max_rows: int = 5,  # stores in the table
-) -> dict | None:  # kind, month, stores, previous, current, error, inside, rows, new, missing; None without an archive
+) -> Comparison | None:  # None without an archive
     "The last forecast, compared with the sales (kind outcome) or with today's forecast (kind revision)."
     kind, previous = earlier_forecast(previous_forecast, target)
     if not kind:
@@ -245,18 +263,18 @@ def compare_with_previous(
     both["inside"] = both["current"].between(both["previous_lower"], both["previous_upper"])
     largest_first = both["difference"].abs().sort_values(ascending=False, kind="stable").index
     total = both["current"].sum()
-    return {
-        "kind": kind,
-        "month": target - pd.DateOffset(months=1) if kind == "outcome" else target,
-        "stores": len(both),
-        "previous": both["previous_forecast"].sum(),
-        "current": total,
-        "error": both["difference"].abs().sum() / total if total else math.nan,
-        "inside": int(both["inside"].sum()) if both["previous_lower"].notna().any() else None,
-        "rows": both.loc[largest_first].head(max_rows).reset_index().to_dict("records"),
-        "new": sorted(set(table["store_id"]) - set(previous.index)),
-        "missing": sorted(set(previous.index) - set(table["store_id"])),
-    }
+    return Comparison(
+        kind=kind,
+        month=target - pd.DateOffset(months=1) if kind == "outcome" else target,
+        stores=len(both),
+        previous=both["previous_forecast"].sum(),
+        current=total,
+        error=both["difference"].abs().sum() / total if total else math.nan,
+        inside=int(both["inside"].sum()) if both["previous_lower"].notna().any() else None,
+        rows=both.loc[largest_first].head(max_rows).reset_index().to_dict("records"),
+        new=sorted(set(table["store_id"]) - set(previous.index)),
+        missing=sorted(set(previous.index) - set(table["store_id"])),
+    )
 
 # %% ../../nbs/delivery/month_page.ipynb #f2c1f941
 RECIPE_CAPTIONS = {  # by the name of a recipe
@@ -270,41 +288,40 @@ RECIPE_CAPTIONS = {  # by the name of a recipe
 
 # %% ../../nbs/delivery/month_page.ipynb #47ece626
 def bare_recipe_name(
-    recipe: str | dict | None,  # as in verdict.json, or in the column `recipe` of a forecast
+    recipe: str,  # a recipe's name, or what the column `recipe` of a forecast has
 ) -> str:  # such as "forest"
     "The name of a recipe without its parameters."
-    name = recipe.get("name") if isinstance(recipe, dict) else recipe
-    return re.split(r"[(@: ]", str(name or ""))[0]
+    return re.split(r"[(@: ]", recipe)[0]
 
 # %% ../../nbs/delivery/month_page.ipynb #32c95e66
 def serving_key(
-    verdict: dict,  # verdict.json
-) -> str:  # a key of verdict["errors"]; "" if there are none
+    verdict: Verdict,
+) -> str:  # a key of verdict.errors; "" if there are none
     "Under which key of `errors` the recipe that serves stands."
-    name = bare_recipe_name(verdict.get("recipe"))
-    keys = ["candidate", "champion"] if verdict.get("promoted") else ["champion", "candidate"]
+    name = bare_recipe_name(verdict.recipe.name)
+    keys = ["candidate", "champion"] if verdict.promoted else ["champion", "candidate"]
     keys = [name, *keys] if name in BASELINES else [*keys, name]
-    return next((key for key in keys if verdict["errors"].get(key)), next(iter(verdict["errors"]), ""))
+    return next((key for key in keys if key in verdict.errors), next(iter(verdict.errors), ""))
 
 # %% ../../nbs/delivery/month_page.ipynb #24ddc4bf
 def verdict_sentence(
-    verdict: dict,  # verdict.json
+    verdict: Verdict,
     recipe: str,  # the recipe that made the forecast
 ) -> str:
     "Which recipe forecasts, and how much better it is than the best baseline."
-    errors = verdict["errors"]
-    n_months = len(verdict.get("cutoffs") or [])
+    errors = verdict.errors
+    n_months = len(verdict.cutoffs)
     name, key = bare_recipe_name(recipe), serving_key(verdict)
     caption = RECIPE_CAPTIONS.get(name, name)
     period = f" over the last {format_count(n_months, 'month')}" if n_months else ""
-    baseline_errors = {b: errors[b]["wape"] for b in BASELINES if errors.get(b) and b != name}
-    if not errors.get(key) or not baseline_errors:
+    baseline_errors = {b: errors[b].wape for b in BASELINES if b in errors and b != name}
+    if key not in errors or not baseline_errors:
         return f"The {caption} forecasts."
-    own_error = errors[key]["wape"]
-    if name in BASELINES and errors.get("candidate") and not verdict.get("promoted"):
+    own_error = errors[key].wape
+    if name in BASELINES and "candidate" in errors and not verdict.promoted:
         return (
             f"The {caption} forecasts, as before: its error{period} was {percent(own_error)}, "
-            f"the candidate's {percent(errors['candidate']['wape'])}."
+            f"the candidate's {percent(errors['candidate'].wape)}."
         )
     best = min(baseline_errors, key=baseline_errors.get)
     gain = 1 - own_error / baseline_errors[best] if baseline_errors[best] else math.nan
@@ -316,10 +333,10 @@ def verdict_sentence(
 
 # %% ../../nbs/delivery/month_page.ipynb #73c1cd27
 def errors_by_month(
-    verdict: dict,  # verdict.json
+    verdict: Verdict,
 ) -> pd.DataFrame:  # index the month of the forecast, one column per model, WAPE
     "Errors by month of every model that needs its own line in the chart."
-    rows = pd.DataFrame(verdict.get("by_month") or [], columns=["cutoff", "model", "wape"])
+    rows = pd.DataFrame(verdict.by_month, columns=["cutoff", "model", "wape"])
     if rows.empty:
         return pd.DataFrame()
     month = pd.to_datetime(rows["cutoff"]) + pd.offsets.MonthBegin(1)
@@ -334,11 +351,11 @@ def errors_by_month(
 
 # %% ../../nbs/delivery/month_page.ipynb #88ec6e10
 def model_labels(
-    verdict: dict,  # verdict.json
+    verdict: Verdict,
     recipe: str,  # the recipe that made the forecast
-) -> dict[str, str]:  # label by key of verdict["errors"]
+) -> dict[str, str]:  # label by key of verdict.errors
     "The labels of the models on the page; the one that forecasts is marked."
-    labels = {key: RECIPE_CAPTIONS.get(key, key) for key in verdict["errors"]}
+    labels = {key: RECIPE_CAPTIONS.get(key, key) for key in verdict.errors}
     labels |= {"candidate": "candidate", "champion": "champion so far"}
     name = bare_recipe_name(recipe)
     labels[serving_key(verdict)] = f"{RECIPE_CAPTIONS.get(name, name)} – forecasts"
@@ -384,7 +401,7 @@ STAGE_CAPTIONS = {  # every stage has a report beside its executed notebook; the
     "forecast": "how this forecast was made",
     "package": "the release that is served",
 }
-VERDICT_BADGES = {  # by verdict.json, "verdict"
+VERDICT_BADGES = {  # by Verdict.verdict
     "promote": "candidate promoted",
     "refuse": "candidate refused",
     "refit": "same recipe, fitted again",
@@ -410,16 +427,14 @@ def stores_by_country(
 
 # %% ../../nbs/delivery/month_page.ipynb #4af08a8b
 def model_error_table(
-    verdict: dict,  # verdict.json
+    verdict: Verdict,
     labels: dict[str, str],  # from `model_labels`
 ) -> list[dict]:  # per model: name, wape, rmsse, bias, coverage, is_serving; the lowest error first
     "The errors of all models."
     serving = serving_key(verdict)
-    rows = []
-    for key, errors in verdict["errors"].items():
-        if errors:
-            optional = {"rmsse": None, "bias": None, "coverage": None}
-            rows.append(optional | errors | {"name": labels[key], "is_serving": key == serving})
+    rows = [
+        errors.content() | {"name": labels[key], "is_serving": key == serving} for key, errors in verdict.errors.items()
+    ]
     return sorted(rows, key=lambda row: (row["wape"], row["name"]))
 
 # %% ../../nbs/delivery/month_page.ipynb #129ca642
@@ -457,7 +472,7 @@ def trading_days_note(
 
 # %% ../../nbs/delivery/month_page.ipynb #5dcadd48
 def flatten_figures(
-    figures: dict | list | None,  # decision.json, "figures"; may be nested
+    figures: dict | list | None,  # a decision's figures as JSON; may be nested
     prefix: str = "",  # the names of the levels above
 ) -> list[tuple[str, str]]:  # (name, value as text)
     "Nested figures as a flat list."
@@ -479,24 +494,23 @@ MIN_GROUP_FORECASTS = 30  # chosen, not measured: a coverage of fewer forecasts 
 
 
 def interval_sentence(
-    summary: dict,  # verdict["intervals"]: by_group, interval, constant_interval, residuals; may be empty
+    summary: IntervalSummary,
 ) -> str:  # begins with a space, or is empty
     "Coverage by length of history, and the interval score compared with that of a constant width."
     text = ""
     captions = {"young": "stores in their first year", "second_year": "in their second year", "grown": "older"}
-    by_group = (summary.get("by_group") or {}).items()
+    by_group = summary.by_group.items()
     groups = {captions[key]: group["coverage"] for key, group in by_group if group["n"] >= MIN_GROUP_FORECASTS}
     if len(groups) > 1:
         text += (
             " By length of history: " + ", ".join(f"{name} {percent(share)}" for name, share in groups.items()) + "."
         )
-    score, constant = summary.get("interval"), summary.get("constant_interval")
+    score = summary.interval
+    constant = summary.constant_interval
     if score and constant:
         gain = 1 - score / constant
         difference = f"{percent(abs(gain))} {'better' if gain >= 0 else 'worse'} than"
         text += f" The interval score is {percent(score)} of the sales, {difference} with one width for all ({percent(constant)})."
-    if summary.get("residuals") == "judged":
-        text += " The history is too short to fit all widths on other months than these."
     return text
 
 
@@ -505,10 +519,10 @@ MIN_BIAS_SCALE, MAX_BIAS_SCALE = 0.02, 0.5  # shares at the edge of the drawing:
 
 
 def bias_view(
-    verdict: dict,  # verdict.json; "bias" has one record per group: kind, group, bias, bias_low, bias_high, called ...
+    verdict: Verdict,
 ) -> dict:  # variables of the template
     "What the page says about error and bias by group. A city is shown only if it is biased (`called`)."
-    table = pd.DataFrame(verdict.get("bias") or [])
+    table = pd.DataFrame(verdict.bias)
     if table.empty:
         return {"bias_groups": [], "bias_sentence": "", "n_cities": 0}
     shown = table[(table["kind"] != "city") | table["called"]]
@@ -526,7 +540,7 @@ def bias_view(
 
 # %% ../../nbs/delivery/month_page.ipynb #eb67cb3e
 def error_view(
-    verdict: dict,  # verdict.json
+    verdict: Verdict,
     predictions: pd.DataFrame | None,  # backtest of all models
     recipe: str,  # the recipe that made the forecast
     nominal_coverage: float,  # share of outcomes that should be inside an interval
@@ -551,7 +565,7 @@ def error_view(
         view["coverage_text"] = (
             f"{percent(coverage.mean())} of outcomes were inside the interval (nominal coverage {nominal_coverage:.0%}); "
             f"{percent(coverage.min())} in the worst month, {month_name(coverage.idxmin())}."
-            f"{interval_sentence(verdict.get('intervals') or {})}"
+            f"{interval_sentence(verdict.intervals)}"
         )
         for name, width in widths:
             view[f"coverage_{name}"] = coverage_chart(coverage, nominal_coverage, width)
@@ -623,19 +637,19 @@ def ingest_view(
 
 # %% ../../nbs/delivery/month_page.ipynb #9d2f410a
 def trust_view(
-    verdict: dict,  # verdict.json
-    decision: dict,  # decision.json
+    verdict: Verdict,
+    decision: Decision,
     recipe: str,  # the recipe that made the forecast
 ) -> dict:  # variables of the template
     "What the page says about the verdict and the monitor's decision."
-    default_badge = "candidate promoted" if verdict.get("promoted") else "champion stays"
+    default_badge = "candidate promoted" if verdict.promoted else "champion stays"
     return {
         "verdict": verdict,
         "verdict_sentence": verdict_sentence(verdict, recipe),
-        "verdict_badge": VERDICT_BADGES.get(verdict.get("verdict"), default_badge),
-        "better_baseline": verdict.get("better_baseline"),
+        "verdict_badge": VERDICT_BADGES.get(verdict.verdict, default_badge),
+        "better_baseline": verdict.better_baseline,
         "decision": decision,
-        "figures": flatten_figures(decision.get("figures")),
+        "figures": flatten_figures(decision.figures.content()),
         "recipe": recipe,
     }
 
@@ -685,8 +699,8 @@ def planner_questions(
 def month_page(
     forecast: pd.DataFrame,  # one row per open series, next month
     store_month: pd.DataFrame,  # one row per series and month
-    verdict: dict,  # verdict.json
-    decision: dict,  # decision.json
+    verdict: Verdict,
+    decision: Decision,
     dataset: dict,  # dataset.json
     predictions: pd.DataFrame | None,  # backtest, columns model, series_id, month, actual, forecast, lower, upper
     previous_forecast: pd.DataFrame | None = None,  # the last archived forecast, columns as `forecast`
@@ -723,14 +737,14 @@ def month_page(
         "nominal_coverage": nominal_coverage,
         "as_of": str(as_of.date()),
         "comparison": comparison,
-        "comparison_month": month_name(comparison["month"]) if comparison else "",
+        "comparison_month": month_name(comparison.month) if comparison else "",
         "groups": stores_by_country(table),
         "n_cold_start": int(table["cold_start"].sum()),
         "questions": list(questions),
         "reasons": reasons,
         "without_forecast": without_forecast_lines(forecast, store_month, reasons),
         "is_stopped": is_stopped(decision),
-        "stop_reasons": [finding["text"] for finding in decision.get("findings", []) if finding["level"] == "stop"],
+        "stop_reasons": [finding.text for finding in decision.findings if finding.level == "stop"],
         "served_month": month_name(previous_forecast["month"].iloc[0]) if has_previous else "",
         "track_record": Markup(track_record),
         "links": links,

@@ -6,7 +6,8 @@
 __all__ = ['LINUX_MARKERS', 'TARGET_ENVIRONMENTS', 'ANSWER_FIELDS', 'NOT_SERVED', 'STOP_SECONDS', 'BAD_REQUESTS',
            'marker_applies', 'dependency_closure', 'lock_entries', 'serve_requirements', 'plan_overrides',
            'expected_answers', 'golden_rows', 'write_release', 'isolated_environment', 'build_bento', 'http_request',
-           'serve_bento', 'smoke_test', 'package', 'folder_hashes', 'bento_hashes']
+           'serve_bento', 'SmokeResult', 'smoke_test', 'BentoSummary', 'PackageSummary', 'package', 'folder_hashes',
+           'bento_hashes']
 
 # %% ../../nbs/delivery/31_package.ipynb #89379e10
 import contextlib
@@ -33,9 +34,10 @@ from packaging.markers import Marker
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from ..common.core import read_json, read_parquet, stage_paths, write_json, write_parquet
+from ..common.core import read_parquet, stage_paths, write_json, write_parquet
 from ..common.hashing import sha256
 from ..common.paths import find_root, write_bytes
+from ..common.records import FeastSource, ModelDescription, Recipe, Record, ReleaseDescription
 from ..common.text import format_count
 from .compile_model import check_parity, compile_model, feature_arrays, hard_rows
 from ..model.feature_store import feature_views, online_rows
@@ -125,12 +127,12 @@ def serve_requirements(
 
 # %% ../../nbs/delivery/31_package.ipynb #7ea59afc
 def plan_overrides(
-    recipe: dict,  # the recipe of the model
+    recipe: Recipe,  # of the model
     online: pd.DataFrame,  # the rows of the online store, one per series
 ) -> dict[str, str | None]:  # by override: why it is not possible, None if it is
     "Which parts of next month's plan a request may override."
-    if recipe["name"] != "forest":
-        return dict.fromkeys(PLAN_OVERRIDES, f"{recipe['name']} does not look at it")
+    if recipe.name != "forest":
+        return dict.fromkeys(PLAN_OVERRIDES, f"{recipe.name} does not look at it")
     columns = ["price_mean3", "price_change", "promotion_next", "holidays_next"]
     has_values = online.reindex(columns=columns).notna().any()
     return {
@@ -173,14 +175,14 @@ def write_release(
     requirements: str,  # content of requirements.txt
     golden_stores: int = 20,  # stores with known answers
     evaluation_rows: pd.DataFrame | None = None,  # feature rows on which fitted and compiled model must agree
-    feast: dict | None = None,  # Feast's project and feature views, for rows that the service reads live
-) -> dict:  # release.json
+    feast: FeastSource | None = None,  # for rows that the service reads live
+) -> ReleaseDescription:
     "Write a release. Its name is the hash of its content. Raises ValueError if the products do not fit together."
     if forecast.store_id.tolist() != online.series_id.tolist():
         raise ValueError("the online rows are not those of forecast.parquet: build features and forecast again")
-    recipe = read_json(model_folder / "recipe.json")
+    fitted = ModelDescription.read(model_folder / "recipe.json")
     model_path = model_folder / "model.joblib"
-    if sha256(model_path) != recipe["model_sha256"]:
+    if sha256(model_path) != fitted.model_sha256:
         raise ValueError(f"{model_path} is not the model of recipe.json: build the stage forecast again")
     model = joblib.load(model_path)  # safe to unpickle: its hash has just been checked
     missing = sorted({*FEATURES, "has_own_season"} - set(online))
@@ -202,20 +204,21 @@ def write_release(
     for name in ("model.joblib", "intervals.json"):
         shutil.copyfile(model_folder / name, folder / name)
     answer = expected_answers(forecast.iloc[:1])[0]
-    release = {
-        "recipe": recipe["recipe"],
-        "train_through": recipe["train_through"],
-        "month": answer["month"],
-        "cutoff": str(pd.Timestamp(forecast.cutoff.iloc[0]).date()),
-        "features_as_of": answer["features_as_of"],
-        "feature_names": FEATURES,
-        "levers": plan_overrides(recipe["recipe"], online),
-        "parity": parity,
-        "feast": feast,
-        "files": {path.name: sha256(path) for path in sorted(folder.iterdir())},
-    }
-    release["release"] = release["model_version"] = release_id(release)
-    write_json(release, folder / "release.json")
+    unnamed = ReleaseDescription(
+        release="",  # not known before all the rest is
+        recipe=fitted.recipe,
+        train_through=fitted.train_through,
+        month=answer["month"],
+        cutoff=pd.Timestamp(forecast.cutoff.iloc[0]),
+        features_as_of=answer["features_as_of"],
+        feature_names=FEATURES,
+        plan_overrides=plan_overrides(fitted.recipe, online),
+        parity=parity,
+        feast=feast,
+        files={path.name: sha256(path) for path in sorted(folder.iterdir())},
+    )
+    name = release_id(unnamed.content())
+    write_json(unnamed.model_copy(update={"release": name, "model_version": name}), folder / "release.json")
     return check_release(folder)
 
 # %% ../../nbs/delivery/31_package.ipynb #1159f377
@@ -235,7 +238,7 @@ def build_bento(
 ) -> Path:  # the Bento's folder, inside `work`
     "Build the Bento of a release. The version of the Bento is the name of the release."
     context = work / "context"
-    version = read_json(release / "release.json")["release"]
+    version = ReleaseDescription.read(release / "release.json").release
     for pattern in yaml.safe_load((root / "bentofile.yaml").read_text())["include"]:
         if pattern.startswith("release/"):
             continue  # copied below, from the given release
@@ -337,13 +340,20 @@ BAD_REQUESTS = {  # request body by what is wrong with it, and the status that t
 }
 
 
+class SmokeResult(Record):
+    "What a served Bento answered."
+
+    stores_equal: int  # stores whose answer equals forecast.parquet
+    refused: dict[str, int]  # HTTP status by bad request
+
+
 def smoke_test(
     port: int,  # of a served Bento
-    release: dict,  # release.json
+    release: ReleaseDescription,  # that it serves
     forecast: pd.DataFrame,  # forecast.parquet
-) -> dict:  # stores_equal: number of stores; refused: status by bad request
+) -> SmokeResult:
     "Ask for every store. Raises RuntimeError unless all answers equal forecast.parquet and bad requests are refused."
-    expected = [row | {"model_version": release["release"]} for row in expected_answers(forecast)]
+    expected = [row | {"model_version": release.release} for row in expected_answers(forecast)]
     for start in range(0, len(expected), MAX_STORES):
         part = expected[start : start + MAX_STORES]
         request = json.dumps({"store_ids": [row["store_id"] for row in part]}).encode()
@@ -362,7 +372,26 @@ def smoke_test(
     refused = {name: http_request(port, "POST", "/forecast", body)[0] for name, (body, _) in BAD_REQUESTS.items()}
     if refused != {name: status for name, (_, status) in BAD_REQUESTS.items()}:
         raise RuntimeError(f"the Bento does not refuse bad requests as it must; its statuses: {refused}")
-    return {"stores_equal": len(expected), "refused": refused}
+    return SmokeResult(stores_equal=len(expected), refused=refused)
+
+# %% ../../nbs/delivery/31_package.ipynb #a1d022e6
+class BentoSummary(Record):
+    "The Bento that the stage has built."
+
+    tag: str  # such as brewcast:1f0c3a9b2e4d
+    files: dict[str, str]  # from `bento_hashes`
+
+
+class PackageSummary(Record):
+    "What the stage has made, and from what: the content of package.json."
+
+    release: str  # its name
+    files: dict[str, str]  # of the release, from `folder_hashes`
+    challenger: str | None  # name of the challenger's release; None: there is no challenger
+    challenger_files: dict[str, str]
+    bento: BentoSummary
+    made_from: dict[str, str]  # SHA-256 by file name
+    smoke: SmokeResult
 
 # %% ../../nbs/delivery/31_package.ipynb #abc99d79
 def package(
@@ -374,8 +403,8 @@ def package(
     golden_stores: int = 20,  # stores with known answers
     start_within: float = 120,  # seconds that the Bento may take to become ready
     evaluation_rows: pd.DataFrame | None = None,  # feature rows on which fitted and compiled model must agree
-    feast: dict | None = None,  # Feast's project and feature views, for rows that the service reads live
-) -> dict:  # package.json
+    feast: FeastSource | None = None,  # for rows that the service reads live
+) -> PackageSummary:
     "Write the releases of champion and challenger, build and test the Bento, then move all of it into place."
     work = product_paths.package.parent / "building"
     shutil.rmtree(work, ignore_errors=True)
@@ -396,15 +425,15 @@ def package(
     bento = build_bento(root, work / "release", work)
     with serve_bento(bento, work, start_within) as port:
         smoke = smoke_test(port, release, read_parquet(forecast_path))
-    summary = {
-        "release": release["release"],
-        "files": folder_hashes(work / "release"),
-        "challenger": releases.get("challenger", {}).get("release"),
-        "challenger_files": folder_hashes(work / "challenger"),
-        "bento": {"tag": f"brewcast:{release['release']}", "files": bento_hashes(bento)},
-        "made_from": {"forecast.parquet": sha256(forecast_path), "verdict.json": sha256(verdict_path)},
-        "smoke": smoke,
-    }
+    summary = PackageSummary(
+        release=release.release,
+        files=folder_hashes(work / "release"),
+        challenger=releases["challenger"].release if "challenger" in releases else None,
+        challenger_files=folder_hashes(work / "challenger"),
+        bento=BentoSummary(tag=f"brewcast:{release.release}", files=bento_hashes(bento)),
+        made_from={"forecast.parquet": sha256(forecast_path), "verdict.json": sha256(verdict_path)},
+        smoke=smoke,
+    )
     product_paths.package.unlink(missing_ok=True)
     moves = {
         work / "release": product_paths.release,

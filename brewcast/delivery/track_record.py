@@ -19,6 +19,7 @@ from markupsafe import Markup
 
 from ..common.core import read_json
 from ..common.pages import STYLE_SHEET
+from ..common.records import Decision, GateResult, Recipe, Verdict
 from ..common.text import format_count, percent, short_month, spread_labels
 from brewcast.delivery.svg_charts import (
     LABEL_GAP,
@@ -67,7 +68,7 @@ def evaluate_served_forecast(
     judged = served[["series_id", "forecast", "lower", "upper"]].merge(outcomes, on="series_id")
     errors = {"served": wape_error(judged.actual, judged.forecast)}
     for name in BASELINES:
-        baseline_forecast = build_model({"name": name, "params": {}}).predict(judged[FEATURES])
+        baseline_forecast = build_model(Recipe(name=name, params={})).predict(judged[FEATURES])
         errors[name] = wape_error(judged.actual, baseline_forecast)
     is_inside = judged.actual.between(judged.lower, judged.upper)
     result = {
@@ -86,32 +87,31 @@ def evaluate_served_forecast(
 
 
 def is_stopped(
-    decision: dict,  # decision.json
+    decision: Decision,
 ) -> bool:  # Is the month's data not trusted, so that nothing is published from it?
     "Whether the month is stopped. A source's first month is never stopped, since no earlier forecast could serve on."
-    return decision.get("rule") == "bad_data"
+    return decision.rule == "bad_data"
 
 
 def month_record(
     month: pd.Timestamp,  # first day of the last complete month
-    decision: dict,  # decision.json
-    verdict: dict,  # verdict.json
+    decision: Decision,
+    verdict: Verdict,
     archived_forecasts: list[pd.DataFrame],  # the forecasts that served, by cutoff
     rows: pd.DataFrame,  # training rows, one per series and month: FEATURES and actual
     logged_predictions: pd.DataFrame | None = None,  # answers of the service
 ) -> dict:  # month, status, errors, bias, coverage, n, decision, verdict, findings, alarm, alarm_reason
     "The record of a month: the error of its forecast, findings in its data, decision and verdict."
     served = [forecast for forecast in archived_forecasts if pd.to_datetime(forecast.month).iloc[0] == month]
-    decision_keys = ("rule", "reason", "retrain", "train_through", "trusted")
-    verdict_keys = ("verdict", "rule", "reason", "promoted")
-    alarm_reason = decision["figures"].get("alarm") or ""
+    alarm_reason = decision.figures.alarm
+    reported = [finding for finding in decision.findings if finding.level in ("stop", "warn")]
     return {
         "month": f"{month:%Y-%m}",
         "status": "stopped" if is_stopped(decision) else "published",
         **evaluate_served_forecast(served[-1] if served else None, rows, month, logged_predictions),
-        "decision": {key: decision.get(key) for key in decision_keys},
-        "verdict": {key: verdict.get(key) for key in verdict_keys},
-        "findings": [finding for finding in decision.get("findings", []) if finding["level"] in ("stop", "warn")],
+        "decision": decision.model_dump(include={"rule", "reason", "retrain", "train_through", "trusted"}),
+        "verdict": verdict.model_dump(include=set(GateResult.model_fields)),
+        "findings": [finding.content() for finding in reported],
         "alarm": bool(alarm_reason),
         "alarm_reason": alarm_reason,
     }

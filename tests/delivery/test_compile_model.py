@@ -4,18 +4,20 @@ import joblib
 import numpy as np
 import pandas as pd
 import pytest
-from releases import FOREST, make_products
+from releases import make_products
 
+from brewcast.common.records import Parity, Recipe
 from brewcast.delivery import package as module
 from brewcast.delivery.compile_model import check_parity, compile_model, feature_arrays, hard_rows
 from brewcast.delivery.package import write_release
 from brewcast.model.recipes import BASELINES, CATEGORICAL_FEATURES, FEATURES, build_model
 from brewcast.serving.release import CompiledModel
 
+FOREST = Recipe(name="forest", params={"n_estimators": 3})
 NUMBERS = [name for name in FEATURES if name not in CATEGORICAL_FEATURES]
 
 
-def fit_model_on_toys(folder, recipe: dict, stores: int = 30):
+def fit_model_on_toys(folder, recipe: Recipe, stores: int = 30):
     "A fitted model, and rows to predict."
     products = make_products(folder, stores, recipe)
     return joblib.load(products.forecast.parent / "model.joblib"), products.online
@@ -24,27 +26,26 @@ def fit_model_on_toys(folder, recipe: dict, stores: int = 30):
 @pytest.mark.parametrize("name", BASELINES)
 def test_a_compiled_baseline_is_exactly_equal_and_has_no_trees(tmp_path, name):
     # given a baseline
-    model, rows = fit_model_on_toys(tmp_path, {"name": name, "params": {}})
+    model, rows = fit_model_on_toys(tmp_path, Recipe(name=name, params={}))
     # when it is compiled, then it predicts exactly the same, on ordinary and hard rows, and is one small file
     compiled = compile_model(model, NUMBERS, tmp_path)
     hard = hard_rows(rows[:3])
-    assert check_parity(model, compiled, pd.concat([rows, hard])) == {
-        "rows": len(rows) + len(hard),
-        "largest_difference": 0.0,
-    }
+    assert check_parity(model, compiled, pd.concat([rows, hard])) == Parity(
+        rows=len(rows) + len(hard), largest_difference=0.0
+    )
     assert not (tmp_path / "model.onnx").exists()
 
 
 @pytest.mark.parametrize("partner, weight", [("rate_seasonal", 0.5), ("rate_last", 0.3), ("rate_seasonal", 1.0)])
 def test_a_compiled_forest_predicts_the_same_on_ordinary_and_hard_rows(tmp_path, partner, weight):
     # given a forest with one of the baselines as its partner
-    params = FOREST["params"] | {"partner": partner, "weight": weight, "min_samples_leaf": 1}
-    model, rows = fit_model_on_toys(tmp_path, {"name": "forest", "params": params})
+    params = FOREST.params | {"partner": partner, "weight": weight, "min_samples_leaf": 1}
+    model, rows = fit_model_on_toys(tmp_path, Recipe(name="forest", params=params))
     compile_model(model, NUMBERS, tmp_path)
     # when it is read from its files, as the service reads it, then it predicts the same
     hard = hard_rows(rows[:3])
     parity = check_parity(model, CompiledModel(tmp_path), pd.concat([rows, hard]), tolerance=1e-6)
-    assert parity["rows"] == len(rows) + len(hard)
+    assert parity.rows == len(rows) + len(hard)
     # and the compared predictions are not all the same number
     assert len(set(model.predict(rows[FEATURES]))) > 20
 
@@ -63,15 +64,15 @@ def test_a_forest_that_was_fitted_without_a_column_is_compiled_without_it(tmp_pa
 
 def test_if_the_models_differ_the_error_names_the_row_and_both_numbers(tmp_path):
     # given a compiled baseline, and another model that differs in the fourth row
-    model, rows = fit_model_on_toys(tmp_path, {"name": "seasonal", "params": {}})
+    model, rows = fit_model_on_toys(tmp_path, Recipe(name="seasonal", params={}))
     compiled = compile_model(model, NUMBERS, tmp_path)
     last = rows.rate_seasonal.where(rows.index != 3, rows.rate_seasonal * 1.5)
-    other = build_model({"name": "last_month", "params": {}}).fit(rows)
+    other = build_model(Recipe(name="last_month", params={})).fit(rows)
     rows = rows.assign(rate_last=last)
     # then the error names this row; with a wide tolerance there is no error
     with pytest.raises(ValueError, match=r"in 1 of 30 rows by more than 1e-06: row 3 gets .* it is not packaged"):
         check_parity(other, compiled, rows)
-    assert check_parity(other, compiled, rows, tolerance=0.5)["largest_difference"] == pytest.approx(1 / 3)
+    assert check_parity(other, compiled, rows, tolerance=0.5).largest_difference == pytest.approx(1 / 3)
 
 
 def test_hard_rows_have_one_extreme_value_each_and_cover_all_features(tmp_path):

@@ -7,9 +7,14 @@ import io
 import numpy as np
 import pandas as pd
 import pytest
+from verdicts import FOREST, SEASONAL, make_card
 
 from brewcast.common.contracts import FORECAST, check_table
+from brewcast.common.core import read_json, read_parquet
+from brewcast.common.hashing import sha256
+from brewcast.common.records import ModelDescription, Recipe
 from brewcast.delivery.forecast import (
+    backtest_name,
     check_change,
     csv_bytes,
     decimals_of,
@@ -18,11 +23,10 @@ from brewcast.delivery.forecast import (
     forecast_table,
     history_table,
     no_forecast_reasons,
+    prepare_recipe,
 )
 from brewcast.model.recipes import FEATURES, RATE_FEATURES, build_model, model_bytes
 
-SEASONAL = {"name": "seasonal", "params": {}}
-FOREST = {"name": "forest", "params": {"n_estimators": 5}}
 FACTORS = {"factors": {"S2": [0.9, 1.1], "S3": [0.9, 1.1]}, "young": [0.7, 1.4]}
 
 
@@ -78,13 +82,84 @@ def test_the_order_of_the_rows_does_not_matter(online):
 def test_the_served_model_is_the_recipe_of_the_verdict():
     rows = pd.DataFrame({"month": pd.date_range("2022-01-01", periods=6, freq="MS"), **dict.fromkeys(FEATURES, 1.0)})
     rows = rows.assign(actual=100.0, rate_mean3=3.0, expected_units=30.0)
-    card = {"recipe": FOREST, "model_sha256": hashlib.sha256(b"as fitted").hexdigest()}
+    card = make_card(FOREST, hashlib.sha256(b"as fitted").hexdigest())
     assert fitted_model_bytes(FOREST, card, b"as fitted", rows, "2022-06-01") == b"as fitted"
     refused = fitted_model_bytes(SEASONAL, card, b"as fitted", rows, "2022-06-01")
     assert refused == model_bytes(build_model(SEASONAL).fit(rows[FEATURES], rows.actual))
     # a model file that is not the one that training wrote is never unpickled: the recipe is fitted again
     again = fitted_model_bytes(FOREST, card, b"altered", rows, "2022-06-01")
     assert again == model_bytes(build_model(FOREST).fit(rows[FEATURES], rows.actual))
+
+
+def test_a_recipe_is_found_in_the_backtest_by_its_role_or_its_name():
+    other = Recipe(name="forest", params={"n_estimators": 6})
+    models = {"candidate", "champion", "challenger", "seasonal", "last_month"}
+    # given a candidate, a champion, a challenger and a baseline; then each has its own errors
+    names = {
+        name: backtest_name(recipe, candidate=FOREST, champion=other, models=models)
+        for name, recipe in {
+            "candidate": FOREST,
+            "champion": other,
+            "seasonal": SEASONAL,
+            "challenger": Recipe(name="forest", params={"n_estimators": 7}),
+        }.items()
+    }
+    assert names == {name: name for name in names}
+    # and a role that was not replayed is not taken
+    assert backtest_name(FOREST, FOREST, FOREST, models - {"candidate"}) == "champion"
+
+
+@pytest.fixture
+def backtested():
+    "Training rows of three stores, and the backtest of a good candidate and a champion that errs twice as much."
+    months = pd.date_range("2021-01-01", "2023-12-01", freq="MS")
+    rows = pd.MultiIndex.from_product([["S1", "S2", "S3"], months], names=["series_id", "month"]).to_frame(index=False)
+    rows = rows.assign(**dict.fromkeys(FEATURES, 1.0), cutoff=rows.month - pd.Timedelta(days=1))
+    rows = rows.assign(actual=100.0, rate_mean3=3.0, rate_seasonal=3.0, expected_units=30.0)
+    rows = rows.assign(has_own_season=1, months_of_history=36, seasonal_forecast=100.0, judged=True)
+    backtest = [
+        rows.assign(model=model, forecast=100 * factor, lower=90.0, upper=110.0)
+        for model, factor in {"candidate": 1.1, "champion": 1.2}.items()
+    ]
+    return rows, pd.concat(backtest, ignore_index=True)
+
+
+def test_a_prepared_recipe_is_its_model_its_intervals_its_forecast_and_what_they_were_made_from(
+    tmp_path, online, backtested
+):
+    # given a card, the candidate's model file and the backtest
+    rows, predictions = backtested
+    online = online.assign(months_of_history=36)
+    model_file = model_bytes(build_model(FOREST).fit(rows[FEATURES], rows.actual))
+    digest = hashlib.sha256(model_file).hexdigest()
+    inputs = {"card": make_card(FOREST, digest), "candidate": model_file, "champion": SEASONAL}
+    inputs |= {"train_through": "2023-12-01", "rows": rows, "predictions": predictions, "online": online}
+    # when the candidate and the champion are prepared
+    made = {
+        recipe.name: prepare_recipe(recipe, tmp_path / recipe.name, coverage=0.8, **inputs)
+        for recipe in (FOREST, SEASONAL)
+    }
+    # then each folder has four files, and its recipe.json says which model was fitted from what
+    for recipe in (FOREST, SEASONAL):
+        folder = tmp_path / recipe.name
+        assert {path.name for path in folder.iterdir()} == {
+            "model.joblib",
+            "intervals.json",
+            "forecast.parquet",
+            "recipe.json",
+        }
+        assert ModelDescription.read(folder / "recipe.json") == ModelDescription(
+            recipe=recipe, train_through="2023-12-01", model_sha256=sha256(folder / "model.joblib")
+        )
+        assert read_json(folder / "recipe.json").keys() == {"recipe", "train_through", "model_sha256"}
+        written = read_parquet(folder / "forecast.parquet")
+        assert written.forecast.tolist() == made[recipe.name].forecast.tolist()
+        assert set(written.recipe) == {recipe.name}
+        assert {str(month) for month in made[recipe.name].month} == {"2023-12-01"}  # the month after the last cutoff
+    # and the candidate is not fitted again, and the champion's intervals come from its own, larger errors
+    assert (tmp_path / "forest/model.joblib").read_bytes() == model_file
+    widths = {name: read_json(tmp_path / name / "intervals.json")["factors"]["S1"][1] for name in made}
+    assert 1 < widths["forest"] < widths["seasonal"]
 
 
 @pytest.mark.parametrize("factor", [0.2, 4.0, -1.0, np.nan])

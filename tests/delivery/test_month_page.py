@@ -8,7 +8,9 @@ import subprocess
 import numpy as np
 import pandas as pd
 import pytest
+from verdicts import SEASONAL, make_decision, make_errors, make_verdict, price_finding
 
+from brewcast.common.records import BetterBaseline
 from brewcast.delivery.month_page import month_page, planner_questions, store_forecast_table, total_error
 from brewcast.delivery.track_record import track_record_section
 from brewcast.model.recipes import BASELINES
@@ -52,24 +54,10 @@ def inputs(stores: int = 6) -> dict:
     forecast["young"] = forecast["store_id"] == ODD_NAME
     predictions = past_errors(names)
     error = (predictions["actual"] - predictions["forecast"]).abs() / predictions["actual"]
-    errors = {
-        model: {"wape": wape, "rmsse": 0.7, "bias": 0.01, "n": 12}
-        for model, wape in error.groupby(predictions["model"]).mean().items()
-    }
+    errors = {model: make_errors(wape) for model, wape in error.groupby(predictions["model"]).mean().items()}
     by_month = predictions.assign(wape=error).groupby(["cutoff", "model"], as_index=False)["wape"].mean()
     by_month["cutoff"] = by_month["cutoff"].dt.strftime("%Y-%m-%d")
-    verdict = {
-        "promoted": True,
-        "verdict": "promote",
-        "rule": "better",
-        "reason": "Won 12 of 12 months.",
-        "errors": errors,
-    }
-    verdict |= {
-        "cutoffs": sorted(set(by_month["cutoff"])),
-        "by_month": by_month.to_dict("records"),
-        "recipe": {"name": "forest", "params": {}},
-    }
+    verdict = make_verdict(errors=errors, cutoffs=sorted(set(by_month["cutoff"])), by_month=by_month.to_dict("records"))
     plan = pd.DataFrame(
         {"store_id": names, "month": TARGET, "published": TARGET - pd.DateOffset(months=1), "promotion_share": 0.4}
     )
@@ -77,13 +65,7 @@ def inputs(stores: int = 6) -> dict:
         "forecast": forecast,
         "store_month": pd.concat([past, closed], ignore_index=True),
         "verdict": verdict,
-        "decision": {
-            "retrain": True,
-            "train_through": "2025-12-31",
-            "rule": "first",
-            "reason": "no model yet",
-            "figures": {"rows": 9},
-        },
+        "decision": make_decision(train_through="2025-12-31", rule="first"),
         "dataset": {
             "rows_read": 1000,
             "rows_in": 993,
@@ -98,6 +80,11 @@ def inputs(stores: int = 6) -> dict:
         "calendar": {"unit": "day", "countries": {"USA": "US", "Mexico": "MX"}},
         "links": {"ingest": "../ingest/ingest.html"},
     }
+
+
+def with_fields(record, **fields):
+    "A copy of a record with other fields."
+    return record.model_copy(update=fields)
 
 
 def text_of(page: str) -> str:
@@ -160,7 +147,7 @@ def test_one_store_one_city_and_one_month_are_written_in_the_singular(stopped):
     last = arguments["predictions"]["month"].max()
     arguments["predictions"] = arguments["predictions"][arguments["predictions"]["month"] == last]
     arguments["store_month"] = arguments["store_month"][arguments["store_month"]["store_id"] != "GONE"]
-    cutoffs = arguments["verdict"]["cutoffs"][-1:]
+    cutoffs = arguments["verdict"].cutoffs[-1:]
     city = {
         "kind": "city",
         "group": "Reno",
@@ -173,15 +160,12 @@ def test_one_store_one_city_and_one_month_are_written_in_the_singular(stopped):
         "apart_low": 0.0,
         "apart_high": 0.2,
     }
-    by_month = [row for row in arguments["verdict"]["by_month"] if row["cutoff"] in cutoffs]
-    arguments["verdict"] |= {
-        "cutoffs": cutoffs,
-        "by_month": by_month,
-        "bias": [city | {"bias_low": None, "bias_high": None}],
-    }
+    by_month = [row for row in arguments["verdict"].by_month if row["cutoff"] in cutoffs]
+    bias = [city | {"bias_low": None, "bias_high": None}]
+    arguments["verdict"] = with_fields(arguments["verdict"], cutoffs=cutoffs, by_month=by_month, bias=bias)
     arguments["dataset"] |= {"rows_read": 1, "rows_in": 0, "rows_set_aside": 1}
     arguments["quarantine"] = arguments["quarantine"].head(1)
-    arguments["decision"] |= {"rule": "bad_data" if stopped else "first"}
+    arguments["decision"] = with_fields(arguments["decision"], rule="bad_data" if stopped else "first")
     record = {"month": "2025-12", "status": "published", "errors": {"served": 0.1, "last_month": 0.2}, "n": 1}
     record |= {"coverage": 1.0, "alarm": False, "findings": [], "decision": {"retrain": True, "reason": ""}}
     record |= {"verdict": {"verdict": "first", "promoted": False, "reason": ""}}
@@ -195,8 +179,13 @@ def test_one_store_one_city_and_one_month_are_written_in_the_singular(stopped):
 
 def test_a_baseline_that_is_better_than_the_serving_model_is_named():
     arguments = inputs()
-    better = {"said": "seasonal, a baseline, was better", "gate": "refuse: no", "settings": "train.weights=[0]"}
-    arguments["verdict"] |= {"better_baseline": better}
+    better = BetterBaseline(
+        baseline="seasonal",
+        said="seasonal, a baseline, was better",
+        gate="refuse: no",
+        settings="train.weights=[0]",
+    )
+    arguments["verdict"] = with_fields(arguments["verdict"], better_baseline=better)
     text = text_of(month_page(**arguments, source_name="shop"))
     assert "seasonal, a baseline, was better. A baseline never becomes the candidate automatically" in text.replace(
         "Seasonal", "seasonal"
@@ -275,7 +264,7 @@ def test_an_input_is_not_changed():
 def test_names_are_escaped():
     # given a store, a source and a reason with HTML in them
     arguments = inputs()
-    arguments["verdict"]["reason"] = "<script>alert(1)</script>"
+    arguments["verdict"] = with_fields(arguments["verdict"], reason="<script>alert(1)</script>")
     # when
     page = month_page(**arguments, source_name="<img src=x onerror=alert(1)>", unit='"pieces"')
     # then none of it is markup
@@ -307,7 +296,7 @@ def test_a_first_month_of_a_source_with_few_columns():
     arguments["forecast"] = arguments["forecast"][["store_id", "series_id", "month", "cutoff", "forecast"]].assign(
         lower=np.nan, upper=np.nan
     )
-    arguments["verdict"]["by_month"] = []
+    arguments["verdict"] = with_fields(arguments["verdict"], by_month=[])
     # when
     text = text_of(month_page(**arguments))
     # then
@@ -319,7 +308,7 @@ def test_after_a_refusal_the_page_says_which_recipe_forecasts():
     # given a verdict after which a baseline serves on
     arguments = inputs()
     arguments["forecast"]["recipe"] = "seasonal"
-    arguments["verdict"] |= {"promoted": False, "verdict": "refuse", "recipe": {"name": "seasonal", "params": {}}}
+    arguments["verdict"] = with_fields(arguments["verdict"], promoted=False, verdict="refuse", recipe=SEASONAL)
     # when
     page = month_page(**arguments)
     # then the row of the baseline is marked
@@ -345,13 +334,15 @@ def test_weeks_are_counted_if_the_source_reports_weeks():
     assert "The month has 5 trading weeks per store; last month had 4, the same month last year 5." in text
 
 
-STOP = {"check": "unit_shift", "level": "stop", "text": "2025-12: price: 100 times what it was. Correct the <export>"}
+STOP_TEXT = "2025-12: price: 100 times what it was. Correct the <export>"
+STOP = price_finding("unit_shift", "stop", STOP_TEXT, "2025-12")
 
 
 def test_a_stopped_month_says_so_first_and_has_no_forecast():
     # given a month whose data is stopped, after a published month
     arguments = inputs()
-    arguments["decision"] |= {"rule": "bad_data", "trusted": False, "reason": "not trusted", "findings": [STOP]}
+    stopped = {"rule": "bad_data", "trusted": False, "reason": "not trusted", "findings": [STOP]}
+    arguments["decision"] = with_fields(arguments["decision"], **stopped)
     arguments["forecast"]["forecast"] = 7001.0 + np.arange(len(arguments["forecast"]))
     # when
     page = month_page(
@@ -376,7 +367,7 @@ def test_a_stopped_month_says_so_first_and_has_no_forecast():
 def test_a_first_month_without_trusted_data_is_published_with_a_warning():
     # given a source's first month, with a stop and no earlier forecast
     arguments = inputs()
-    arguments["decision"] |= {"rule": "no_model", "trusted": False, "findings": [STOP]}
+    arguments["decision"] = with_fields(arguments["decision"], rule="no_model", trusted=False, findings=[STOP])
     # when
     text = text_of(month_page(**arguments))
     # then there is a forecast, with a warning above it

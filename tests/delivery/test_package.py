@@ -14,6 +14,7 @@ from brewcast.common.hashing import sha256
 from brewcast.delivery.package import (
     LINUX_MARKERS,
     NOT_SERVED,
+    BentoSummary,
     _requirements_of,
     bento_hashes,
     folder_hashes,
@@ -39,33 +40,32 @@ def test_package_json_describes_the_products_and_nothing_else_is_left(packaged):
     # given a package made from the forecasts of 30 stores
     outputs, summary = packaged.outputs, packaged.summary
     # then every store's forecast was requested over HTTP, bad requests were refused, and no working folder is left
-    assert summary["smoke"]["stores_equal"] == 30
-    assert set(summary["smoke"]["refused"].values()) == {400, 404}
+    assert summary.smoke.stores_equal == 30
+    assert set(summary.smoke.refused.values()) == {400, 404}
     assert sorted(path.name for path in outputs.package.parent.iterdir()) == [
         "bento",
         "challenger",
         "package.json",
         "release",
     ]
-    assert read_json(outputs.package) == summary
-    assert summary["files"] == folder_hashes(outputs.release)
-    assert summary["bento"] == {"tag": f"brewcast:{summary['release']}", "files": bento_hashes(outputs.bento)}
-    assert summary["made_from"]["forecast.parquet"] == sha256(packaged.inputs.forecast)
+    assert read_json(outputs.package) == summary.content()
+    assert summary.files == folder_hashes(outputs.release)
+    assert summary.bento == BentoSummary(tag=f"brewcast:{summary.release}", files=bento_hashes(outputs.bento))
+    assert summary.made_from["forecast.parquet"] == sha256(packaged.inputs.forecast)
     assert str(ROOT) not in outputs.package.read_text() + (outputs.release / "release.json").read_text()
 
 
 def test_the_bento_contains_the_release_and_only_the_code_that_it_imports(packaged):
     # given the Bento, then it contains the release, and no code of features or training
-    files = packaged.summary["bento"]["files"]
+    files = packaged.summary.bento.files
     release = {
         name.removeprefix("src/release/"): digest for name, digest in files.items() if name.startswith("src/release/")
     }
-    assert release == {name: digest for name, digest in packaged.summary["files"].items() if name not in NOT_SERVED}
+    assert release == {name: digest for name, digest in packaged.summary.files.items() if name not in NOT_SERVED}
     code = {name.removeprefix("src/brewcast/") for name in files if name.startswith("src/brewcast/")}
     packages = {f"{name}__init__.py" for name in ("", "common/", "serving/")}
-    assert code == packages | {"common/ledger.py", "common/paths.py", "common/text.py"} | {
-        f"serving/{name}.py" for name in SERVING
-    }
+    common = {f"common/{name}.py" for name in ("ledger", "paths", "records", "text")}
+    assert code == packages | common | {f"serving/{name}.py" for name in SERVING}
 
 
 def test_every_user_can_read_the_bento(packaged, tmp_path):
@@ -93,8 +93,8 @@ def test_two_packages_of_one_forecast_are_the_same_release(packaged, tmp_path):
         requirements,
     )
     # then it has the same name and the same bytes
-    assert again["release"] == packaged.summary["release"]
-    assert folder_hashes(tmp_path / "release") == packaged.summary["files"]
+    assert again.release == packaged.summary.release
+    assert folder_hashes(tmp_path / "release") == packaged.summary.files
 
 
 def test_a_forecast_that_the_model_does_not_give_is_refused_and_the_old_package_stays(packaged, tmp_path):

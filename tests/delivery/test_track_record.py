@@ -6,8 +6,10 @@ import xml.etree.ElementTree as ET
 
 import pandas as pd
 import pytest
+from verdicts import make_decision, make_verdict
 
 from brewcast.common.core import write_json
+from brewcast.common.records import Finding
 from brewcast.delivery.track_record import (
     first_three,
     is_stopped,
@@ -153,13 +155,16 @@ SERVED = pd.DataFrame({"series_id": ["S1", "S2"], "forecast": [90.0, 119.0], "lo
 @pytest.mark.parametrize("status", ["published", "stopped"])
 def test_the_track_record_ends_with_the_month_of_its_page(records, status):
     # given a page of May 2023, whose data is stopped or not, and the archived forecasts
-    stop = STOP | {"figures": {"month": "2023-05"}}
-    decision = NOT_RETRAINED | {"figures": {"alarm": ""}, "findings": [stop, {"level": "note", "text": "fine"}]}
-    decision |= {"rule": "bad_data", "trusted": False} if status == "stopped" else {"findings": []}
+    findings = [
+        Finding(**STOP, figures={"month": "2023-05"}),
+        Finding(check="freshness", level="note", where="S1", text="fine", figures={"month": "2023-05"}),
+    ]
+    stopped = {"rule": "bad_data", "trusted": False, "findings": findings}
+    decision = make_decision(**NOT_RETRAINED | (stopped if status == "stopped" else {}))
     archived = [SERVED.assign(month=month) for month in ("2023-04-01", "2023-05-01")]
     earlier = [r for r in records if r["month"] < "2023-05"]
     # when its own month is added
-    may = month_record(pd.Timestamp("2023-05-01"), decision, REFUSED, archived, ROWS)
+    may = month_record(pd.Timestamp("2023-05-01"), decision, make_verdict(**REFUSED), archived, ROWS)
     records = track_record_through(earlier, may)
     # then it is the last one, with the error of its archived forecast
     assert records[-1]["month"] == "2023-05" and records[-1]["status"] == status == may["status"]
