@@ -1,0 +1,151 @@
+"Records: what a file lacks or has too much is an error with its name, and what was not given is not written."
+
+import datetime
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from pydantic import ValidationError
+
+from brewcast.common.core import content_hash, read_json, write_json
+from brewcast.common.records import (
+    Decision,
+    DecisionFigures,
+    Finding,
+    GateResult,
+    LedgerEntry,
+    ModelDescription,
+    Recipe,
+    ReleaseDescription,
+    RunRecord,
+)
+
+FOREST = {"name": "forest", "params": {"weight": 0.5}}
+ENTRY = {
+    "action": "publish",
+    "recipe": FOREST,
+    "release": "1f0c3a9b2e4d",
+    "train_through": "2024-05-01",
+    "cutoff": "2024-05-31",
+    "model_hash": "ab",
+    "made_in": "k1",
+    "from": None,
+    "verdict": {"promoted": True, "verdict": "promote", "rule": "better", "reason": "gain 12%"},
+}
+
+
+def refusal(kind, path, content, many=False) -> str:
+    "The message with which a file is refused."
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    with pytest.raises(ValueError) as refused:
+        kind.read_list(path) if many else kind.read(path)
+    assert "\n" not in str(refused.value)
+    return str(refused.value)
+
+
+def test_a_file_that_does_not_fit_is_refused_with_all_that_is_wrong(tmp_path):
+    path = tmp_path / "recipe.json"
+    # a missing field, a wrong type and an unknown field, all at once, with the file and the way out
+    message = refusal(Recipe, path, {"nam": "forest", "params": 5})
+    for part in (str(path), "Recipe", "name: Field required", "params: ", "nam: Extra inputs", "`make build`"):
+        assert part in message
+    # a field inside of another record, by its whole name
+    entry = ENTRY | {"recipe": {"name": "forest"}, "cutoff": "May"}
+    message = refusal(LedgerEntry, path, entry)
+    assert "recipe.params: Field required" in message and "cutoff: " in message and "`make restore`" in message
+    # a list: the position
+    finding = {"check": "ids", "level": "warn", "where": "all stores", "text": "", "figures": {}}
+    assert "1.level: Field required" in refusal(
+        Finding, path, [finding, {name: value for name, value in finding.items() if name != "level"}], many=True
+    )
+    # what is no JSON, or half of it
+    assert "Invalid JSON" in refusal(Recipe, path, '{"name": "for')
+    assert "Invalid JSON" in refusal(Recipe, path, "")
+    # no file
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        Recipe.read(tmp_path / "nowhere.json")
+
+
+def test_the_state_may_have_fields_of_another_version_and_products_may_not(tmp_path):
+    path = tmp_path / "file.json"
+    path.write_text(json.dumps(ENTRY | {"mood": "good"}))
+    assert LedgerEntry.read(path).release == "1f0c3a9b2e4d"
+    assert "mood" in refusal(ModelDescription, path, {"recipe": None, "mood": "good"})
+
+
+def test_what_was_not_given_is_not_written_and_a_file_is_written_back_as_it_was(tmp_path):
+    path, copy = tmp_path / "entry.json", tmp_path / "copy.json"
+    write_json(ENTRY, path)
+    entry = LedgerEntry.read(path)
+    write_json(entry, copy)
+    assert copy.read_bytes() == path.read_bytes()
+    # with a default, and with the name that Python does not allow for a field
+    assert entry.share == 0 and entry.barred == [] and entry.previous is None
+    assert set(entry.content()) == set(ENTRY)
+    # a change is a new record, and it is written
+    changed = entry.model_copy(update={"share": 10, "previous": "aaa"})
+    assert changed.content() == entry.content() | {"share": 10, "from": "aaa"} and entry.share == 0
+    assert content_hash(entry) == content_hash(ENTRY) != content_hash(changed)
+
+
+def test_a_record_cannot_be_changed_or_given_an_unknown_field():
+    recipe = Recipe(**FOREST)
+    with pytest.raises(ValidationError, match="frozen"):
+        recipe.name = "seasonal"
+    with pytest.raises(ValidationError, match="Extra inputs"):
+        Recipe(**FOREST, weight=1)
+
+
+def test_a_comparison_with_a_dict_is_refused_where_it_would_silently_be_false():
+    recipe = Recipe(**FOREST)
+    assert recipe == Recipe(name="forest", params={"weight": 0.5}) and recipe in [Recipe(**FOREST)]
+    assert recipe != Recipe(name="forest", params={"weight": 1.0}) and recipe != GateResult(**ENTRY["verdict"])
+    comparisons = [
+        lambda: recipe == FOREST,
+        lambda: FOREST == recipe,
+        lambda: FOREST in [recipe],
+        lambda: recipe in [FOREST],
+    ]
+    for compare in comparisons:
+        with pytest.raises(TypeError, match="a dict is compared with a Recipe"):
+            compare()
+
+
+@pytest.mark.parametrize(
+    "day", [pd.Timestamp("2024-05-31"), datetime.date(2024, 5, 31), datetime.datetime(2024, 5, 31, 9), "2024-05-31"]
+)
+def test_a_day_is_text_whatever_it_was(day):
+    assert LedgerEntry(**ENTRY | {"cutoff": day}).cutoff == "2024-05-31"
+
+
+@pytest.mark.parametrize("day", ["2024-05", "31.05.2024", "2024-05-31T09:00", 20240531, ""])
+def test_what_is_no_day_is_refused(day):
+    with pytest.raises(ValidationError, match="cutoff"):
+        LedgerEntry(**ENTRY | {"cutoff": day})
+
+
+def test_numbers_of_numpy_are_written_and_what_is_not_a_number_becomes_null(tmp_path):
+    figures = {"month": "2024-05", "stores": [np.str_("S1")], "share": np.float64("nan"), "lines": np.int64(3)}
+    finding = Finding(check="volume", level="warn", where="all stores", text="few lines", figures=figures)
+    written = read_json(write_json([finding], tmp_path / "findings.json"))
+    assert written[0]["figures"] == {"month": "2024-05", "stores": ["S1"], "share": None, "lines": 3}
+    assert Finding.read_list(tmp_path / "findings.json")[0].where == "all stores"
+
+
+def test_records_of_a_decision_and_of_a_release_have_their_names_in_the_file(tmp_path):
+    figures = DecisionFigures(age=None, alarm="", chart="", moved=None, every=1, max_age=None, on_drift=True)
+    decision = Decision(
+        retrain=True,
+        train_through=pd.Timestamp("2024-05-01"),
+        rule="no_model",
+        reason="no model serves yet",
+        trusted=True,
+        findings=[],
+        figures=figures,
+    )
+    write_json(decision, tmp_path / "decision.json")
+    assert Decision.read(tmp_path / "decision.json") == decision
+    assert read_json(tmp_path / "decision.json")["train_through"] == "2024-05-01"
+    assert ReleaseDescription.model_fields["plan_overrides"].alias == "levers"
+    assert RunRecord.remedy.startswith("restore it")
