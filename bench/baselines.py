@@ -13,7 +13,9 @@ from pathlib import Path
 import pandas as pd
 
 from brewcast.common.core import read_parquet
+from brewcast.common.parameter_types import Gate
 from brewcast.common.params import read_env
+from brewcast.common.records import Recipe
 from brewcast.model.backtest import judged_cutoffs, replay_recipe
 from brewcast.model.evaluate import p_value
 from brewcast.model.recipes import BASELINES
@@ -21,17 +23,17 @@ from brewcast.model.recipes import BASELINES
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def compete(errors: pd.DataFrame, gate: dict) -> list[str]:
+def compete(errors: pd.DataFrame, gate: Gate) -> list[str]:
     "The baseline that serves in each month but the first, when baselines compete."
     champion, champions = "seasonal", []
     for n in range(1, len(errors)):
         judged = errors.iloc[:n].tail(min(12, max(n - 1, 1)))
         best = judged.sum().idxmin()
         ours, theirs = judged[best], judged[champion]
-        has_gain = ours.sum() <= (1 - gate["min_gain"]) * theirs.sum()
-        has_months = (ours < theirs).mean() >= gate["min_months_won"]
-        is_enough = len(judged) >= gate["fewest_cutoffs"]
-        if is_enough and has_gain and has_months and p_value(ours, theirs) <= gate["max_p_value"]:
+        has_gain = ours.sum() <= (1 - gate.min_gain) * theirs.sum()
+        has_months = (ours < theirs).mean() >= gate.min_months_won
+        is_enough = len(judged) >= gate.fewest_cutoffs
+        if is_enough and has_gain and has_months and p_value(ours, theirs) <= gate.max_p_value:
             champion = best
         champions.append(champion)
     return champions
@@ -41,12 +43,12 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--products", type=Path, default=ROOT / "products")
     folder = parser.parse_args().products
-    gate = read_env(ROOT)["gate"]
+    gate = Gate(**read_env(ROOT)["gate"])
     table = {}
     for path in sorted(folder.glob("*/train/rows.parquet")):
         rows = read_parquet(path)
         cutoffs = judged_cutoffs(rows, 999)
-        forecasts = {name: replay_recipe({"name": name, "params": {}}, rows, cutoffs) for name in BASELINES}
+        forecasts = {name: replay_recipe(Recipe(name=name, params={}), rows, cutoffs) for name in BASELINES}
         absolute = {name: (f.actual - f.forecast).abs().groupby(f.cutoff).sum() for name, f in forecasts.items()}
         errors = pd.DataFrame(absolute)  # units, a row a cutoff, a column a baseline
         champions = compete(errors, gate)

@@ -8,12 +8,13 @@ The time includes downloads, except for packages in the machine's caches.
 
 import argparse
 import hashlib
-import json
 import os
 import subprocess
 import tempfile
 import time
 from pathlib import Path
+
+from brewcast.common.records import Verdict
 
 ROOT = Path(__file__).resolve().parent.parent
 ONE_THREAD = {"BREWCAST_THREADS": "1", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "LOKY_MAX_CPU_COUNT": "1"}
@@ -43,12 +44,12 @@ def data_products(folder: Path, source: str) -> dict[str, str]:
 
 def report(folder: Path, source: str) -> None:
     "Print the errors, and how much of the distance from the best baseline to the floor the candidate covers."
-    errors = json.loads((folder / "products" / source / "evaluate" / "verdict.json").read_text())["errors"]
-    for name, error in sorted(errors.items(), key=lambda pair: pair[1]["wape"]):
-        print(f"  {name:<22}{error['wape']:.4f}")
-    best = min(errors[name]["wape"] for name in ("last_month", "mean_of_3", "same_month_last_year", "seasonal"))
+    errors = Verdict.read(folder / "products" / source / "evaluate" / "verdict.json").errors
+    for name, error in sorted(errors.items(), key=lambda pair: pair[1].wape):
+        print(f"  {name:<22}{error.wape:.4f}")
+    best = min(errors[name].wape for name in ("last_month", "mean_of_3", "same_month_last_year", "seasonal"))
     if "floor" in errors:
-        share = (best - errors["candidate"]["wape"]) / (best - errors["floor"]["wape"])
+        share = (best - errors["candidate"].wape) / (best - errors["floor"].wape)
         print(f"  of the distance from the best baseline to the floor: {share:.0%}")
 
 

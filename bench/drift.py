@@ -152,7 +152,7 @@ def quality_levels(sales: Path, store_month: pd.DataFrame) -> list[str]:
     "Levels of the findings of the quality checks."
     calendar = {"unit": "day", "weekday": None, "complete_within_days": 0, "open_within_days": 10, "countries": {}}
     lacks = ["country", "city", "category", "product", "weather", "promotion", "holiday"]
-    return [finding["level"] for finding in check_data(sales, store_month, calendar, lacks, {"accept": []})]
+    return [finding.level for finding in check_data(sales, store_month, calendar, lacks, {"accept": []})]
 
 
 def months_between(first: pd.Timestamp, last: pd.Timestamp) -> int:

@@ -19,14 +19,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from brewcast.common.core import read_json, read_parquet
+from brewcast.common.core import read_parquet
 from brewcast.common.params import read_env
+from brewcast.common.records import Evidence, ModelCard, Recipe
 from brewcast.model.backtest import best_baseline, replay_recipe
 from brewcast.model.evaluate import (
     GATE_CHECKS,
-    _check_group_loss,
-    _check_p_value,
+    GateParameters,
     backtest_recipes,
+    check_group_loss,
+    check_p_value,
     compare_errors,
     decide_verdict,
     monthly_errors,
@@ -38,21 +40,22 @@ LOOKS = 12  # gate decisions a year
 WINDOW = 12  # months that the gate judges at each look
 TREES = 20  # few, since every recipe is replayed over all cutoffs
 GAINS = [0.03, 0.05, 0.1]
-GATES = {"without p-value": [c for c in GATE_CHECKS if c is not _check_p_value], "as it is": GATE_CHECKS}
-WITHOUT_GROUPS = [c for c in GATE_CHECKS if c is not _check_group_loss]
+GATES = {"without p-value": [c for c in GATE_CHECKS if c is not check_p_value], "as it is": GATE_CHECKS}
+WITHOUT_GROUPS = [c for c in GATE_CHECKS if c is not check_group_loss]
 
 
 def pair_errors(products: Path, pair: str) -> pd.DataFrame:
     "Errors of both models of a pair: a row a kind of group, group and cutoff; columns candidate, champion, sold."
-    rows, card = read_parquet(products / "train/rows.parquet"), read_json(products / "train/card.json")
+    rows = read_parquet(products / "train/rows.parquet")
+    card = ModelCard.read(products / "train/card.json")
     with_outcome = sorted(rows.cutoff[rows.actual.notna()].unique())
     cutoffs = with_outcome[max(6, len(with_outcome) - 24) :]
-    params = {k: v for k, v in card["recipe"]["params"].items() if k in ("partner", "weight", "min_samples_leaf")}
-    forest = {"name": "forest", "params": params | {"n_estimators": TREES, "seed": 0}}
-    sibling = {"name": "forest", "params": forest["params"] | {"seed": 1}}
+    params = {k: v for k, v in card.recipe.params.items() if k in ("partner", "weight", "min_samples_leaf")}
+    forest = Recipe(name="forest", params=params | {"n_estimators": TREES, "seed": 0})
+    sibling = Recipe(name="forest", params=forest.params | {"seed": 1})
     other = sibling if pair == "two forests" else best_baseline(rows, cutoffs)
     predictions = []
-    sizes = backtest_recipes({"champion": {"name": "seasonal", "params": {}}}, rows, cutoffs)
+    sizes = backtest_recipes({"champion": Recipe(name="seasonal", params={})}, rows, cutoffs)
     groups = sizes[sizes.judged][["series_id", "cutoff", "country", "size"]]
     for name, recipe in {"candidate": forest, "champion": other}.items():
         predictions.append(replay_recipe(recipe, rows, cutoffs).assign(model=name, judged=True))
@@ -79,17 +82,16 @@ def simulate_history(errors: pd.DataFrame, months: int, gain: float, rng: np.ran
     return tables[:months]
 
 
-def gate_inputs(tables: list[pd.DataFrame], start: int, is_swapped: bool) -> dict:
-    "The figures that the gate decides by at one look."
+def gate_inputs(tables: list[pd.DataFrame], start: int, is_swapped: bool) -> Evidence:
+    "What the gate decides by at one look: without coverage, because equal models have equal intervals."
     window = pd.concat(dict(enumerate(tables[start : start + WINDOW])), names=["cutoff"])
     window = window.reorder_levels(["kind", "group", "cutoff"])
     if is_swapped:
         window = window.rename(columns={"candidate": "champion", "champion": "candidate"})
-    intervals = {"coverage": None, "coverage_at_most": None}  # equal models have equal intervals
-    return compare_errors(window) | intervals | {"same_recipe": False, "unfit": {}}
+    return compare_errors(window)
 
 
-def measure(products: Path, pair: str, gate: dict, years: int) -> dict:
+def measure(products: Path, pair: str, gate: GateParameters, years: int) -> dict:
     "One row of the table: how often the gate promotes, for one source and pair."
     warnings.simplefilter("ignore")
     rng = np.random.default_rng(0)
@@ -100,12 +102,12 @@ def measure(products: Path, pair: str, gate: dict, years: int) -> dict:
     for name, checks in GATES.items():
         is_swapped, n_promoted = False, 0  # after a promotion the two models change roles
         for i in range(LOOKS * years):
-            if decide_verdict(looks[is_swapped][i], gate, checks)["promoted"]:
+            if decide_verdict(looks[is_swapped][i], gate, checks).promoted:
                 is_swapped = not is_swapped
                 n_promoted += 1
         rates[f"false per year, {name}"] = n_promoted / years
-    passed = [look for look in looks[0] if decide_verdict(look, gate, WITHOUT_GROUPS)["promoted"]]
-    is_promoted = [decide_verdict(look, gate)["promoted"] for look in passed]
+    passed = [look for look in looks[0] if decide_verdict(look, gate, WITHOUT_GROUPS).promoted]
+    is_promoted = [decide_verdict(look, gate).promoted for look in passed]
     rates["of those, refused by a group"] = 1 - np.mean(is_promoted) if passed else np.nan
     for gain in GAINS:
         hits = {name: [] for name in GATES}
@@ -113,7 +115,7 @@ def measure(products: Path, pair: str, gate: dict, years: int) -> dict:
             tables = simulate_history(errors, LOOKS + WINDOW, gain, rng)
             year = [gate_inputs(tables, i, False) for i in range(LOOKS)]
             for name, checks in GATES.items():
-                hits[name].append(any(decide_verdict(look, gate, checks)["promoted"] for look in year))
+                hits[name].append(any(decide_verdict(look, gate, checks).promoted for look in year))
         rates |= {f"{gain:.0%} better, {name}": np.mean(hit) for name, hit in hits.items()}
     return rates
 
@@ -124,7 +126,7 @@ def main() -> None:
     parser.add_argument("--years", type=int, default=24)
     args = parser.parse_args()
     start = time.monotonic()
-    gate = read_env(ROOT)["gate"] | {"coverage": 0.8}
+    gate = GateParameters(**read_env(ROOT)["gate"], coverage=0.8)
     sources = [path for path in sorted(args.products.iterdir()) if (path / "train/rows.parquet").exists()]
     tasks = [(path, pair, gate, args.years) for path in sources for pair in ("forest and baseline", "two forests")]
     with ProcessPoolExecutor(2) as pool:

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -24,11 +25,12 @@ from sklearn.base import BaseEstimator, RegressorMixin
 from brewcast.common.hashing import sha256
 from brewcast.common.params import check_environment
 from brewcast.common.paths import find_root
+from brewcast.common.records import GateVerdict, ModelCard, Recipe, StateInputs
 from brewcast.model.backtest import best_baseline, earlier_cutoffs, judged_cutoffs, wape_error
 from brewcast.model.evaluate import backtest_recipes, gate_verdict, next_challenger
 from brewcast.model.features import feature_versions, record_versions
 from brewcast.model.leakage_checks import UNFIT_RULES, feature_rows, unfit_reasons
-from brewcast.model.recipes import RECIPES, Baseline, build_model, load_model, model_bytes
+from brewcast.model.recipes import FEATURES, RECIPES, Baseline, build_model, load_model, model_bytes
 from brewcast.model.train import choose_settings, fit_environment, fit_model
 
 CALENDAR = {
@@ -115,15 +117,27 @@ def make_chain(
     )
 
 
+def make_card(
+    chain: SimpleNamespace,  # from `make_chain`
+    recipe: Recipe,
+    **fields,  # that are not those of an honest candidate
+) -> ModelCard:
+    "The card of a candidate; what no check reads is empty."
+    honest = {"environment": fit_environment(chain.lock), "chosen_on": chain.earlier, "model_sha256": ""}
+    honest |= {"train_through": chain.rows.month.max(), "rows": len(chain.rows), "features": FEATURES}
+    unread = {"content_hash": "", "data": {}, "tried": [], "importances": {}, "original_model": {}}
+    return ModelCard(recipe=recipe, **unread | honest | fields)
+
+
 def judge_candidate(
     chain: SimpleNamespace,  # from `make_chain`
-    recipe: dict,  # the candidate's
+    recipe: Recipe,  # the candidate's
     rows: pd.DataFrame | None = None,  # its training rows, default the chain's
     chosen_on: list | None = None,  # the cutoffs on its card, default the true ones
     alter: Callable | None = None,  # changes the candidate's file (a path) after it was written
     packages: dict | None = None,  # package versions on its card, default the true ones
     narrow: Callable | None = None,  # changes the intervals of the backtest's predictions
-) -> tuple[dict, dict]:  # (the gate's verdict, the verdict by its errors alone)
+) -> tuple[GateVerdict, GateVerdict]:  # (the gate's verdict, the verdict by its errors alone)
     "Judge a candidate as the evaluate stage does."
     rows = chain.rows if rows is None else rows
     judged, file = judged_cutoffs(rows, chain.max_cutoffs), chain.folder / "model.joblib"
@@ -136,13 +150,14 @@ def judge_candidate(
     if narrow:
         predictions = narrow(predictions)
     file.write_bytes(model_bytes(fit_model(recipe, rows, rows.month.max())))
-    card = {
-        "recipe": recipe,
-        "chosen_on": chain.earlier if chosen_on is None else chosen_on,
-        "model_sha256": sha256(file),
-        "environment": fit_environment(chain.lock),
-    }
-    card["environment"]["packages"] |= packages or {}
+    environment = fit_environment(chain.lock)
+    card = make_card(
+        chain,
+        recipe,
+        chosen_on=chain.earlier if chosen_on is None else chosen_on,
+        model_sha256=sha256(file),
+        environment=environment.model_copy(update={"packages": environment.packages | (packages or {})}),
+    )
     if alter:
         alter(file)
     unfit = unfit_reasons(
@@ -167,7 +182,7 @@ def more_recipes(
 class Uneven(RegressorMixin, BaseEstimator):
     "An honest model, except for some stores."
 
-    def __init__(self, recipe: dict, country: str | None = None, size: float = -np.inf, factor: float = 1.2):
+    def __init__(self, recipe: Recipe, country: str | None = None, size: float = -np.inf, factor: float = 1.2):
         self.recipe = recipe
         self.country = country  # its stores are affected
         self.size = size  # stores up to this log_size are affected
@@ -199,7 +214,7 @@ class SalesLookup(RegressorMixin, BaseEstimator):
 class BatchDependent(RegressorMixin, BaseEstimator):
     "A model whose forecast for a store depends on the other stores of the request."
 
-    def __init__(self, recipe: dict):
+    def __init__(self, recipe: Recipe):
         self.recipe = recipe
 
     def fit(self, X: pd.DataFrame, y: pd.Series) -> "BatchDependent":
@@ -285,7 +300,7 @@ def red_team_case(
 @red_team_case("worse", "the worst of the baselines", "min_gain")
 def worse(chain: SimpleNamespace) -> tuple:
     errors = {name: _error(chain, f"rate_{rate}") for name, rate in _RATES.items()}
-    return judge_candidate(chain, {"name": max(errors, key=errors.get), "params": {}})
+    return judge_candidate(chain, Recipe(name=max(errors, key=errors.get), params={}))
 
 
 @red_team_case("a leaking feature", "its lag of one month is computed from the forecast month itself", "leak")
@@ -300,19 +315,19 @@ def future_recipe(chain: SimpleNamespace) -> tuple:
     global ALL_SALES
     ALL_SALES = chain.rows.actual.copy()
     with more_recipes(sales_lookup=SalesLookup):
-        return judge_candidate(chain, {"name": "sales_lookup", "params": {}})
+        return judge_candidate(chain, Recipe(name="sales_lookup", params={}))
 
 
 @red_team_case("depends on the batch", "a store's forecast depends on the other stores of the request", "leak")
 def whole_batch(chain: SimpleNamespace) -> tuple:
     with more_recipes(batch_dependent=lambda: BatchDependent(chain.honest)):
-        return judge_candidate(chain, {"name": "batch_dependent", "params": {}})
+        return judge_candidate(chain, Recipe(name="batch_dependent", params={}))
 
 
 @red_team_case("bad for one country", "a good forest, but a fifth too high for Mexico", "max_group_loss_country")
 def bad_for_mexico(chain: SimpleNamespace) -> tuple:
     with more_recipes(uneven=lambda: Uneven(chain.honest, country="Mexico")):
-        return judge_candidate(chain, {"name": "uneven", "params": {}})
+        return judge_candidate(chain, Recipe(name="uneven", params={}))
 
 
 @red_team_case(
@@ -321,7 +336,7 @@ def bad_for_mexico(chain: SimpleNamespace) -> tuple:
 def bad_for_small(chain: SimpleNamespace) -> tuple:
     bound = float(chain.rows.log_size[chain.rows.cutoff == chain.judged[0]].quantile(1 / 3))
     with more_recipes(uneven=lambda: Uneven(chain.honest, size=bound)):
-        return judge_candidate(chain, {"name": "uneven", "params": {}})
+        return judge_candidate(chain, Recipe(name="uneven", params={}))
 
 
 @red_team_case(
@@ -376,7 +391,7 @@ def better(chain: SimpleNamespace) -> tuple:
 def tie(chain: SimpleNamespace) -> tuple:
     rate = build_model(chain.champion).rate
     with more_recipes(twin=lambda: Baseline(rate)):
-        return judge_candidate(chain, {"name": "twin", "params": {}})
+        return judge_candidate(chain, Recipe(name="twin", params={}))
 
 
 @red_team_case(
@@ -385,34 +400,49 @@ def tie(chain: SimpleNamespace) -> tuple:
 def too_few(chain: SimpleNamespace) -> tuple:
     rows = chain.rows[chain.rows.cutoff <= sorted(chain.rows.cutoff.unique())[3]]
     with more_recipes(older_forest=lambda: build_model(chain.honest)):
-        return judge_candidate(chain, {"name": "older_forest", "params": {}}, rows=rows, chosen_on=[])
+        return judge_candidate(chain, Recipe(name="older_forest", params={}), rows=rows, chosen_on=[])
 
 
 # -- the report
+
+
+class CaseResult(NamedTuple):
+    "How the gate judged a candidate."
+
+    name: str  # of the case
+    verdict: str
+    rule: str
+    reason: str
+    right: bool  # Is it the verdict that the candidate must get?
+    by_errors: str  # the rule that decides by the errors alone
+    gain: float
+    also: str | None  # of the case's other check
 
 
 def run_cases(
     chain: SimpleNamespace,  # from `make_chain`
     cases: list[Case] = CASES,
     report: Callable = lambda case, result: None,  # called with each result at once
-) -> list[dict]:  # name, verdict, rule, reason, right, by_errors (rule by the errors alone), gain, also
+) -> list[CaseResult]:
     "Judge candidates one by one."
     results = []
     for case in cases:
         verdict, by_errors = case.judge(chain)
         also = case.also(chain) if case.also else None
-        is_right = (verdict["verdict"], verdict["rule"]) == (case.verdict, case.rule) and also != ""
-        if verdict["rule"] in UNFIT_RULES:  # then it must not be a challenger either
-            names = {"recipe": chain.champion, "candidate": {"name": case.name}, "champion": chain.champion}
-            is_right &= next_challenger(verdict | names, {}, chain.champion) is None
-        result = {
-            "name": case.name,
-            **{name: verdict[name] for name in ("verdict", "rule", "reason")},
-            "right": bool(is_right),
-            "by_errors": by_errors["rule"],
-            "gain": by_errors["figures"]["gain"],
-            "also": also,
-        }
+        is_right = (verdict.verdict, verdict.rule) == (case.verdict, case.rule) and also != ""
+        if verdict.rule in UNFIT_RULES:  # then it must not be a challenger either
+            candidate, no_state = Recipe(name=case.name, params={}), StateInputs(champion=None)
+            is_right &= next_challenger(verdict, candidate, chain.champion, no_state, chain.champion) is None
+        result = CaseResult(
+            name=case.name,
+            verdict=verdict.verdict,
+            rule=verdict.rule,
+            reason=verdict.reason,
+            right=bool(is_right),
+            by_errors=by_errors.rule,
+            gain=by_errors.figures.gain,
+            also=also,
+        )
         report(case, result)
         results.append(result)
     return results
@@ -429,7 +459,7 @@ GREEN, RED, FAINT, PLAIN = "\033[32m", "\033[31m", "\033[2m", "\033[0m"  # colou
 
 def format_result(
     case: Case,
-    result: dict,  # of `run_cases`
+    result: CaseResult,
     colours: bool,  # Is it a terminal?
 ) -> str:  # two to five lines
     "The report of one case."
@@ -437,16 +467,16 @@ def format_result(
     def paint(colour: str, text: str) -> str:
         return f"{colour}{text}{PLAIN}" if colours else text
 
-    mark = paint(GREEN, "ok   ") if result["right"] else paint(RED, "WRONG")
-    verdict = f"{VERDICT_WORDS[result['verdict']]}, {result['rule']}"
-    verdict = paint(GREEN if result["right"] else RED, verdict)
-    lines = [f"{mark} {case.name}: {case.description}", f"      {verdict}: {result['reason']}"]
-    if result["rule"] in UNFIT_RULES and result["by_errors"] == "better":
-        text = f"      by its errors alone it would have been promoted, with a gain of {result['gain']:.0%}"
+    mark = paint(GREEN, "ok   ") if result.right else paint(RED, "WRONG")
+    verdict = f"{VERDICT_WORDS[result.verdict]}, {result.rule}"
+    verdict = paint(GREEN if result.right else RED, verdict)
+    lines = [f"{mark} {case.name}: {case.description}", f"      {verdict}: {result.reason}"]
+    if result.rule in UNFIT_RULES and result.by_errors == "better":
+        text = f"      by its errors alone it would have been promoted, with a gain of {result.gain:.0%}"
         lines.append(paint(FAINT, text))
-    if result["also"]:
-        lines.append(paint(FAINT, f"      {result['also']}"))
-    if not result["right"]:
+    if result.also:
+        lines.append(paint(FAINT, f"      {result.also}"))
+    if not result.right:
         lines.append(paint(RED, f"      must be: {VERDICT_WORDS[case.verdict]}, {case.rule}"))
     return "\n".join(lines)
 
@@ -470,11 +500,11 @@ def main(
         print(
             f"A simulated chain: {size['stores']} stores in three countries, {size['months']} months, "
             f"{len(chain.judged)} of them judged.\n"
-            f"Champion: {chain.champion['name']}. The candidates:\n",
+            f"Champion: {chain.champion.name}. The candidates:\n",
             flush=True,
         )
         results = run_cases(chain, cases, lambda case, result: print(format_result(case, result, colours), flush=True))
-    n_right = sum(result["right"] for result in results)
+    n_right = sum(result.right for result in results)
     print(f"\n{n_right} of {len(results)} verdicts are right, in {time.monotonic() - start:.0f} s")
     return int(n_right < len(results))
 

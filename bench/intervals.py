@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from brewcast.common.core import read_parquet
+from brewcast.common.records import Recipe
 from brewcast.model.backtest import interval_error, replay_recipe
 from brewcast.model.intervals import (
     HISTORY_GROUPS,
@@ -43,7 +44,7 @@ def walk_forward(rows: pd.DataFrame, name: str) -> pd.DataFrame:
     cutoffs = sorted(rows.cutoff[rows.actual.notna()].unique())
     columns = rows[["series_id", "cutoff", "has_own_season", "months_of_history"]]
     columns = columns.assign(seasonal_forecast=rows.rate_seasonal * rows.expected_units)
-    forecasts = replay_recipe({"name": name, "params": RECIPES[name]}, rows, cutoffs)
+    forecasts = replay_recipe(Recipe(name=name, params=RECIPES[name]), rows, cutoffs)
     forecasts = forecasts.merge(columns, on=["series_id", "cutoff"])
     return forecasts[forecasts.actual.notna()]
 

@@ -12,6 +12,7 @@ import math
 import numpy as np
 import pandas as pd
 
+from ..common.records import Recipe
 from .recipes import BASELINES, FEATURES, build_model
 
 # %% ../../nbs/model/backtest.ipynb #b0f7d446
@@ -78,7 +79,7 @@ def rows_known_at(
 
 
 def replay_recipe(
-    recipe: dict,  # {"name": ..., "params": {...}}
+    recipe: Recipe,
     rows: pd.DataFrame,  # series_id, cutoff, month, actual (NaN where the outcome is not known) and FEATURES
     cutoffs: list,  # month ends to forecast from
 ) -> pd.DataFrame:  # series_id, cutoff, month, actual, forecast; one row for each open series and cutoff
@@ -128,16 +129,16 @@ def best_baseline(
     rows: pd.DataFrame,  # series_id, cutoff, month, actual, FEATURES
     cutoffs: list,  # cutoffs to choose on, all before the judged ones
     min_cutoffs: int = 3,  # cutoffs with known seasons that the choice needs: with fewer, chance decides
-) -> dict:  # recipe of the best baseline; the seasonal one where there are fewer such cutoffs
+) -> Recipe:  # of the best baseline; the seasonal one where there are fewer such cutoffs
     "The baseline with the lowest error: the first champion of a source."
     seasons = rows[rows.cutoff.isin(cutoffs)].groupby("cutoff").has_own_season.mean()
     has_enough_seasons = (seasons >= 0.5).sum() >= min_cutoffs
     errors = {}
     for name in BASELINES if has_enough_seasons else []:
-        predictions = replay_recipe({"name": name, "params": {}}, rows, cutoffs)
+        predictions = replay_recipe(Recipe(name=name, params={}), rows, cutoffs)
         if len(predictions):
             errors[name] = wape_error(predictions.actual, predictions.forecast)
-    return {"name": min(errors, key=errors.get) if errors else "seasonal", "params": {}}
+    return Recipe(name=min(errors, key=errors.get) if errors else "seasonal", params={})
 
 # %% ../../nbs/model/backtest.ipynb #b4b5d972
 def scores(

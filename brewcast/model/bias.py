@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['AGE_GROUPS', 'MIN_STORES_FOR_OWN_SPREAD', 'MIN_STORES', 'MIN_MONTHS', 'MIN_BIAS_DIFFERENCE', 'DIFFERENCE_COLUMNS',
-           'BIAS_COLUMNS', 'age_group', 'bias_table', 'bias_text']
+           'BIAS_COLUMNS', 'age_group', 'RatioContributions', 'bias_table', 'bias_text']
 
 # %% ../../nbs/model/bias.ipynb #984090c8
 import math
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -28,14 +29,25 @@ def age_group(
 MIN_STORES_FOR_OWN_SPREAD = 5  # stores: with fewer, a group's own spread is too uncertain
 
 
+class RatioContributions(NamedTuple):
+    "A group's ratio of error to sales, and what each store, month and row adds to the ratio's own error."
+
+    ratio: float
+    rows: float  # sum of the rows' squared contributions
+    by_month: np.ndarray  # contribution of each month, shape (n_months,)
+    share: np.ndarray  # of the group's sales, shape (n_stores_of_group,)
+    by_store: np.ndarray  # contribution of each store, shape (n_stores_of_group,)
+    n: np.ndarray  # rows of each store, shape (n_stores_of_group,)
+
+
 def _ratio_contributions(
     error: np.ndarray,  # units, one per row
     sold: np.ndarray,  # units, same shape
     store: np.ndarray,  # store number, same shape
     month: np.ndarray,  # month number, same shape
     is_member: np.ndarray,  # bool, same shape: Does the row belong to the group?
-) -> dict:  # ratio, rows, by_month, share, by_store, n
-    "A group's ratio of error to sales, and what each store, month and row adds to the ratio's own error."
+) -> RatioContributions:
+    "The contributions of the rows that belong to a group."
     n_stores, n_months = store.max() + 1, month.max() + 1  # numbers are those of all groups
     error, sold = error[is_member], sold[is_member]
     store, month = store[is_member], month[is_member]
@@ -45,36 +57,36 @@ def _ratio_contributions(
     share_of_sales = np.bincount(store, sold / total, n_stores)
     by_store = np.bincount(store, contribution, n_stores)
     has_sales = share_of_sales > 0
-    return {
-        "ratio": ratio,
-        "rows": float((contribution**2).sum()),
-        "by_month": np.bincount(month, contribution, n_months),
-        "share": share_of_sales[has_sales],
-        "by_store": by_store[has_sales],
-        "n": np.bincount(store, minlength=n_stores)[has_sales],
-    }
+    return RatioContributions(
+        ratio=ratio,
+        rows=float((contribution**2).sum()),
+        by_month=np.bincount(month, contribution, n_months),
+        share=share_of_sales[has_sales],
+        by_store=by_store[has_sales],
+        n=np.bincount(store, minlength=n_stores)[has_sales],
+    )
 
 
 def _clustered_variance(
-    sides: list[dict],  # `_ratio_contributions` of one group, or of a group and of the rest
+    sides: list[RatioContributions],  # of one group, or of a group and of the rest
 ) -> tuple[float, float]:  # (variance, degrees of freedom)
     "The variance of a ratio, or of the difference of two, clustered by store and by month."
-    own = np.concatenate([side["by_store"] / side["share"] for side in sides])
-    n = np.concatenate([side["n"] for side in sides])
+    own = np.concatenate([side.by_store / side.share for side in sides])
+    n = np.concatenate([side.n for side in sides])
     degrees = len(own) - len(sides)
     spread = (n * own**2).sum() / n.sum() * len(own) / degrees  # of a store's ratio; longer histories weigh more
     by_store = 0.0
     for side in sides:
-        stores = len(side["share"])
-        from_all_stores = spread * (side["share"] ** 2).sum()
+        stores = len(side.share)
+        from_all_stores = spread * (side.share**2).sum()
         from_own_stores = 0.0
         if stores >= MIN_STORES_FOR_OWN_SPREAD:
-            from_own_stores = (side["by_store"] ** 2).sum() * stores / (stores - 1)
+            from_own_stores = (side.by_store**2).sum() * stores / (stores - 1)
         by_store += max(from_all_stores, from_own_stores)
-    monthly = sides[0]["by_month"] - (sides[1]["by_month"] if len(sides) == 2 else 0.0)
-    months = int((sum(np.abs(side["by_month"]) for side in sides) > 0).sum())
+    monthly = sides[0].by_month - (sides[1].by_month if len(sides) == 2 else 0.0)
+    months = int((sum(np.abs(side.by_month) for side in sides) > 0).sum())
     by_month = (monthly**2).sum() * months / max(months - 1, 1)
-    counted_twice = sum(side["rows"] for side in sides)
+    counted_twice = sum(side.rows for side in sides)
     variance = max(by_store + by_month - counted_twice, by_store, by_month)
     if not variance > 0 or months < 2:
         return math.nan, math.nan
@@ -144,8 +156,8 @@ def _group_errors(data: tuple, is_member: np.ndarray, alpha: float) -> dict:
             side = _ratio_contributions(values, sold, store, month, is_member)
             low, high = math.nan, math.nan
             if row["stores"] > 1:
-                low, high, _ = _interval_and_p_value(side["ratio"], [side], alpha)
-            row[name] = side["ratio"]
+                low, high, _ = _interval_and_p_value(side.ratio, [side], alpha)
+            row[name] = side.ratio
             row[f"{name}_low"] = max(low, 0.0) if name == "wape" else low
             row[f"{name}_high"] = high
     return row
@@ -159,11 +171,11 @@ def _difference_from_rest(data: tuple, is_member: np.ndarray, is_rest: np.ndarra
     if stores < MIN_STORES or len(np.unique(month[is_member])) < MIN_MONTHS:
         return [math.nan] * len(DIFFERENCE_COLUMNS)
     sides = [_ratio_contributions(*data, rows) for rows in (is_member, is_rest)]
-    difference = sides[0]["ratio"] - sides[1]["ratio"]
+    difference = sides[0].ratio - sides[1].ratio
     return [difference, *_interval_and_p_value(difference, sides, alpha)]
 
 
-def _interval_and_p_value(estimate: float, sides: list[dict], alpha: float) -> tuple[float, float, float]:
+def _interval_and_p_value(estimate: float, sides: list[RatioContributions], alpha: float) -> tuple[float, float, float]:
     "(low, high, p) of an estimate, by the t distribution; p is two-sided against zero."
     variance, degrees = _clustered_variance(sides)
     standard_error = math.sqrt(variance)

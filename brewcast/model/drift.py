@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtri, stdtr
 
+from ..common.records import Verdict
 from ..common.text import format_count
 from .backtest import bias_error, wape_error
 
@@ -72,11 +73,11 @@ def baseline_errors(
 
 # %% ../../nbs/model/drift.ipynb #1d0559af
 def replayed_errors(
-    verdict: dict,  # verdict.json
+    verdict: Verdict,
 ) -> list[dict]:  # month (such as 2024-05), bias, wape: of the recipe that serves from now on
     "The errors that the gate saw of the winning recipe, month by month, for the month's record."
-    model = "candidate" if verdict.get("promoted") else "champion"
-    rows = [row for row in verdict.get("by_month", []) if row["model"] == model]
+    model = "candidate" if verdict.promoted else "champion"
+    rows = [row for row in verdict.by_month if row["model"] == model]
     months = [f"{pd.Timestamp(row['cutoff']) + pd.Timedelta(days=1):%Y-%m}" for row in rows]
     return [{"month": month, "bias": row["bias"], "wape": row["wape"]} for month, row in zip(months, rows, strict=True)]
 

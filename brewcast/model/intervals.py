@@ -17,6 +17,7 @@ import math
 import numpy as np
 import pandas as pd
 
+from ..common.records import IntervalSummary
 from .backtest import interval_error
 
 # %% ../../nbs/model/intervals.ipynb #c70b65b2
@@ -289,7 +290,7 @@ def constant_intervals(
 def interval_summary(
     predictions: pd.DataFrame,  # one recipe's, of `replay_intervals`, with lower and upper
     coverage: float = 0.8,  # share of outcomes that the intervals promise to contain
-) -> dict:  # for verdict.json and the month's page
+) -> IntervalSummary:
     "Coverage and score of the intervals in the judged months, beside intervals of constant width."
 
     def judged_rows(table):
@@ -300,16 +301,14 @@ def interval_summary(
     constant = judged_rows(constant_intervals(predictions, coverage))
     is_inside = rows.actual.between(rows.lower, rows.upper)
     by_group = is_inside.groupby(history_group(rows)).agg(["mean", "size"])
-    return {
-        "asked": coverage,
-        "coverage": float(is_inside.mean()) if len(is_inside) else math.nan,
-        "interval": interval_error(rows, coverage),
-        "constant_coverage": float(constant.actual.between(constant.lower, constant.upper).mean()),
-        "constant_interval": interval_error(constant, coverage),
-        "by_group": {
-            HISTORY_GROUPS[g]: {"coverage": float(share), "n": int(n)} for g, share, n in by_group.itertuples()
-        },
-    }
+    return IntervalSummary(
+        asked=coverage,
+        coverage=float(is_inside.mean()) if len(is_inside) else math.nan,
+        interval=interval_error(rows, coverage),
+        constant_coverage=float(constant.actual.between(constant.lower, constant.upper).mean()),
+        constant_interval=interval_error(constant, coverage),
+        by_group={HISTORY_GROUPS[g]: {"coverage": float(share), "n": int(n)} for g, share, n in by_group.itertuples()},
+    )
 
 # %% ../../nbs/model/intervals.ipynb #f9091c07
 def interval_factors(

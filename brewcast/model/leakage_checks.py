@@ -15,6 +15,7 @@ import pandas as pd
 from packaging.requirements import Requirement
 
 from ..common.hashing import sha256
+from ..common.records import ModelCard, Recipe
 from ..common.text import format_count
 from .backtest import earlier_cutoffs, replay_recipe
 from .features import decision_time, feature_tables, store_month_as_of
@@ -60,7 +61,7 @@ def feature_leak(
 
 # %% ../../nbs/model/leakage_checks.ipynb #56ce53ba
 def recipe_leak(
-    recipe: dict,  # {"name": ..., "params": {...}}
+    recipe: Recipe,
     rows: pd.DataFrame,  # training rows: series_id, cutoff, month, actual, FEATURES
     predictions: pd.DataFrame,  # series_id, cutoff, forecast: the recipe's forecasts that the gate judges
     cutoffs: list,  # month ends to check: the first with a changed future, the last with the other changes
@@ -105,20 +106,21 @@ def _change_future(rows: pd.DataFrame, cutoff: pd.Timestamp) -> pd.DataFrame:
 
 # %% ../../nbs/model/leakage_checks.ipynb #a5ff4644
 def tuning_leak(
-    card: dict,  # card.json of the candidate: recipe, chosen_on
+    card: ModelCard,  # of the candidate
     rows: pd.DataFrame,  # training rows: series_id, cutoff, month, actual, FEATURES
     judged: list,  # cutoffs, oldest first
     choices: dict,  # forest, partners, weights, fewest_cutoffs: arguments of `brewcast.model.train.choose_settings`
 ) -> str | None:  # what is wrong; None where nothing is
     "Whether the candidate's settings were chosen on the cutoffs that judge it."
-    leaked = [day for day in card["chosen_on"] if pd.Timestamp(day) >= judged[0]]
+    leaked = [day for day in card.chosen_on if pd.Timestamp(day) >= judged[0]]
     if leaked:
         cutoffs = format_count(len(leaked), "judged cutoff")
         return f"its settings were chosen on {cutoffs}, from {pd.Timestamp(leaked[0]):%Y-%m-%d} on"
-    if card["recipe"]["name"] != "forest":
+    if card.recipe.name != "forest":
         return None  # the other recipes have no settings
     recipe, _ = choose_settings(rows, earlier_cutoffs(rows, judged), **choices)
-    expected, actual = recipe["params"], card["recipe"]["params"]
+    expected = recipe.params
+    actual = card.recipe.params
     names = sorted(name for name in {*expected, *actual} if expected.get(name) != actual.get(name))
     if not names:
         return None
@@ -128,14 +130,17 @@ def tuning_leak(
 
 def file_mismatch(
     file: Path,  # the candidate's model file
-    card: dict,  # card.json of the candidate: model_sha256
+    card: ModelCard,  # of the candidate
 ) -> str | None:  # what is wrong; None where nothing is
     "Whether the candidate's file is the file that training wrote. The file is hashed, never unpickled."
     digest = sha256(file)
-    if digest == card["model_sha256"]:
+    if digest == card.model_sha256:
         return None
     name = Path(file).name
-    return f"{name} is not the file that training wrote: its sha256 is {digest[:12]}..., card.json has {card['model_sha256'][:12]}..."
+    return (
+        f"{name} is not the file that training wrote: its sha256 is {digest[:12]}..., "
+        f"card.json has {card.model_sha256[:12]}..."
+    )
 
 
 def locked_versions(
@@ -153,12 +158,12 @@ def locked_versions(
 
 
 def environment_mismatch(
-    card: dict,  # card.json of the candidate: environment
+    card: ModelCard,  # of the candidate
     lock: Path,  # requirements.lock
 ) -> str | None:  # what is wrong; None where nothing is
     "Whether the candidate was fitted with other library versions than requirements.lock has."
     locked = locked_versions(Path(lock).read_text(), FIT_LIBRARIES)
-    used = card["environment"]["packages"]
+    used = card.environment.packages
     differences = [
         f"{name} {used.get(name)}, locked {locked.get(name)}"
         for name in FIT_LIBRARIES
@@ -173,7 +178,7 @@ UNFIT_RULES = ["file", "environment", "leak", "tuned_on_judged"]  # such a candi
 
 
 def unfit_reasons(
-    card: dict,  # card.json of the candidate
+    card: ModelCard,  # of the candidate
     file: Path,  # the candidate's model file
     lock: Path,  # requirements.lock
     rows: pd.DataFrame,  # training rows: series_id, cutoff, month, actual, FEATURES
@@ -191,7 +196,7 @@ def unfit_reasons(
     leak = None
     if cutoffs:
         leak = feature_leak(rows, versions, plan, calendar, cutoffs)
-        leak = leak or recipe_leak(card["recipe"], rows, of_candidate, cutoffs)
+        leak = leak or recipe_leak(card.recipe, rows, of_candidate, cutoffs)
     reasons = {
         "file": file_mismatch(file, card),
         "environment": environment_mismatch(card, lock),

@@ -22,6 +22,8 @@ from sklearn.impute import SimpleImputer
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
+from ..common.records import Recipe
+
 # %% ../../nbs/model/recipes.ipynb #802d7b3a
 NUMERIC_FEATURES = [
     *["log_lag_1", "log_lag_2", "log_lag_3", "log_lag_12", "log_own_season", "log_pooled_season", "log_growth"],
@@ -165,14 +167,14 @@ RECIPES = {recipe.__name__: recipe for recipe in [last_month, mean_of_3, same_mo
 
 
 def build_model(
-    recipe: dict,  # {"name": one of RECIPES, "params": its arguments}
+    recipe: Recipe,  # its name is one of RECIPES, its params are the arguments
 ) -> Baseline | CombinedForest:  # unfitted
     "The estimator of a recipe. Raises ValueError for an unknown recipe."
-    if recipe["name"] not in RECIPES:
+    if recipe.name not in RECIPES:
         raise ValueError(
-            f"recipe {recipe['name']!r} is not in brewcast.model.recipes; known recipes: {', '.join(RECIPES)}"
+            f"recipe {recipe.name!r} is not in brewcast.model.recipes; known recipes: {', '.join(RECIPES)}"
         )
-    return RECIPES[recipe["name"]](**recipe["params"])
+    return RECIPES[recipe.name](**recipe.params)
 
 # %% ../../nbs/model/recipes.ipynb #8f4d70d4
 def model_bytes(

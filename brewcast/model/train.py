@@ -14,9 +14,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from ..common.core import read_json, read_parquet, stage_paths, target_month, write_json, write_parquet
+from ..common.core import read_parquet, stage_paths, target_month, write_json, write_parquet
 from ..common.hashing import sha256
 from ..common.paths import find_root, write_bytes
+from ..common.records import Decision, FitEnvironment, ModelCard, Recipe, StateInputs
 from .backtest import earlier_cutoffs, judged_cutoffs, replay_recipe, rows_known_at, wape_error
 from .feature_store import point_in_time_join
 from brewcast.model.recipes import (
@@ -54,13 +55,13 @@ def choose_settings(
     partners: list[str],  # rates that it may be combined with, the default first
     weights: list[float],  # of the forest, the default first
     fewest_cutoffs: int = 3,  # with fewer the defaults are used
-) -> tuple[dict, pd.DataFrame]:  # (recipe, WAPE by partner and weight: in total and by cutoff)
+) -> tuple[Recipe, pd.DataFrame]:  # (recipe, WAPE by partner and weight: in total and by cutoff)
     "The partner and the weight with the lowest error on the given cutoffs."
     defaults = {"partner": partners[0], "weight": weights[0], **forest}
-    forest_alone = {"name": "forest", "params": defaults | {"weight": 1.0}}
+    forest_alone = Recipe(name="forest", params=defaults | {"weight": 1.0})
     predictions = replay_recipe(forest_alone, rows, cutoffs)
     if predictions.cutoff.nunique() < fewest_cutoffs:
-        return {"name": "forest", "params": defaults}, pd.DataFrame(columns=["partner", "weight", "wape"])
+        return Recipe(name="forest", params=defaults), pd.DataFrame(columns=["partner", "weight", "wape"])
     columns = ["series_id", "cutoff", "expected_units", *partners]
     predictions = predictions.merge(rows[columns], on=["series_id", "cutoff"])
     tried = []
@@ -75,11 +76,11 @@ def choose_settings(
     table = pd.DataFrame(tried)
     best = table.loc[table.wape.idxmin()]
     chosen = {"partner": best.partner, "weight": float(best.weight)}
-    return {"name": "forest", "params": defaults | chosen}, table
+    return Recipe(name="forest", params=defaults | chosen), table
 
 # %% ../../nbs/model/21_train.ipynb #e97c8583
 def fit_model(
-    recipe: dict,  # {"name": ..., "params": {...}}
+    recipe: Recipe,
     rows: pd.DataFrame,  # of `training_rows`: series_id, cutoff, month, actual, FEATURES, ...
     through: pd.Timestamp,  # the last month whose outcome may be learned from
 ):  # a fitted estimator
@@ -106,7 +107,7 @@ FEATURE_GROUPS = {
 
 
 def group_importances(
-    recipe: dict,  # {"name": "forest", "params": {...}}
+    recipe: Recipe,  # a forest
     rows: pd.DataFrame,  # of `training_rows`: series_id, cutoff, month, actual, FEATURES, ...
     held_out: list,  # cutoffs to measure on, oldest first; the model is fitted on what was known at the first
     repeats: int = 5,  # shuffles of each group
@@ -156,9 +157,10 @@ FIT_LIBRARIES = ["joblib", "numpy", "pandas", "pyarrow", "scikit-learn", "scipy"
 
 def fit_environment(
     lock: Path,  # requirements.lock
-) -> dict:  # lock (its sha256), packages (version by name)
+) -> FitEnvironment:
     "The environment of a fit, for the model's card."
-    return {"lock": sha256(lock), "packages": {name: importlib.metadata.version(name) for name in FIT_LIBRARIES}}
+    packages = {name: importlib.metadata.version(name) for name in FIT_LIBRARIES}
+    return FitEnvironment(lock=sha256(lock), packages=packages)
 
 # %% ../../nbs/model/21_train.ipynb #91abafde
 def original_errors(

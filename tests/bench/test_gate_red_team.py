@@ -38,7 +38,7 @@ def chain(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def results(chain):
-    return {result["name"]: result for result in run_cases(chain)}
+    return {result.name: result for result in run_cases(chain)}
 
 
 def one(chain, name):
@@ -47,18 +47,16 @@ def one(chain, name):
 
 
 def test_every_case_gets_the_right_verdict(results):
-    assert {name: result["rule"] for name, result in results.items()} == EXPECTED
-    assert all(result["right"] for result in results.values())
-    assert [name for name, result in results.items() if result["verdict"] == "promote"] == ["truly better"]
-    assert results["too few months"]["verdict"] == "insufficient_evidence"
+    assert {name: result.rule for name, result in results.items()} == EXPECTED
+    assert all(result.right for result in results.values())
+    assert [name for name, result in results.items() if result.verdict == "promote"] == ["truly better"]
+    assert results["too few months"].verdict == "insufficient_evidence"
 
 
 def test_each_reason_has_its_figures(results):
-    assert all(re.search(r"\d", result["reason"]) for result in results.values())
+    assert all(re.search(r"\d", result.reason) for result in results.values())
     for name in ("a leaking feature", "tuned on judged months"):
-        assert (
-            results[name]["by_errors"] == "better" and results[name]["gain"] > 0.2
-        )  # the errors alone do not show the leak
+        assert results[name].by_errors == "better" and results[name].gain > 0.2  # the errors alone do not show the leak
 
 
 def test_the_recipes_of_the_cases_are_removed(results):
@@ -76,16 +74,16 @@ def test_the_recipes_of_the_cases_are_removed(results):
 def test_without_the_leakage_check_the_candidate_is_promoted(chain, monkeypatch, name, check):
     monkeypatch.setattr(leakage_checks, check, lambda *args: None)
     result = one(chain, name)
-    assert (result["verdict"], result["right"]) == ("promote", False)
+    assert (result.verdict, result.right) == ("promote", False)
 
 
 @pytest.mark.parametrize("name", ["bad for one country", "intervals too narrow"])
 def test_without_the_gate_check_the_candidate_is_promoted(chain, monkeypatch, name):
-    remaining = [check for check in GATE_CHECKS if check.__name__ not in ("_check_group_loss", "_check_coverage")]
+    remaining = [check for check in GATE_CHECKS if check.__name__ not in ("check_group_loss", "check_coverage")]
     gate_verdict = gate_red_team.gate_verdict
     monkeypatch.setattr(gate_red_team, "gate_verdict", lambda *args: gate_verdict(*args, checks=remaining))
     result = one(chain, name)
-    assert (result["verdict"], result["right"]) == ("promote", False)
+    assert (result.verdict, result.right) == ("promote", False)
 
 
 def test_the_exit_status_is_1_after_a_wrong_verdict(chain, monkeypatch, capsys):
@@ -102,6 +100,6 @@ def test_a_terminal_has_colours(results):
     coloured = format_result(CASES[1], results["a leaking feature"], colours=True)
     assert "\033[32m" in coloured and "by its errors alone it would have been promoted" in coloured
     assert set(UNFIT_RULES) >= {
-        results[name]["rule"]
+        results[name].rule
         for name in ("a leaking feature", "an altered file", "another environment", "tuned on judged months")
     }

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from brewcast.common.records import Recipe
 from brewcast.model.backtest import (
     best_baseline,
     bias_error,
@@ -54,7 +55,8 @@ def test_rows_without_an_outcome_are_not_scored():
 
 
 def test_a_replay_uses_no_later_data():
-    rows, recipe = make_rows(), {"name": "forest", "params": {"n_estimators": 10, "weight": 1.0}}
+    rows = make_rows()
+    recipe = Recipe(name="forest", params={"n_estimators": 10, "weight": 1.0})
     cutoffs = judged_cutoffs(rows, 6)
     forecasts = replay_recipe(recipe, rows, cutoffs[:3])
     changed = rows.assign(actual=rows.actual.mask(rows.month > cutoffs[2], 9999.0))
@@ -81,11 +83,11 @@ def test_the_first_champion_is_the_best_baseline_of_the_earlier_cutoffs():
     rows = make_rows()
     judged = judged_cutoffs(rows, 12)
     last_month_best = rows.assign(rate_last=np.where(rows.cutoff.isin(judged), rows.actual / 30, 1.0), has_own_season=1)
-    assert best_baseline(last_month_best, earlier_cutoffs(last_month_best, judged))["name"] == "mean_of_3"
+    assert best_baseline(last_month_best, earlier_cutoffs(last_month_best, judged)).name == "mean_of_3"
     # and it is the seasonal one where too few cutoffs have seasons: another would not be good for a year
-    assert best_baseline(rows, [])["name"] == "seasonal"
+    assert best_baseline(rows, []).name == "seasonal"
     few_seasons = last_month_best.assign(has_own_season=(rows.month >= judged[0] - pd.DateOffset(months=1)).astype(int))
-    assert best_baseline(few_seasons, earlier_cutoffs(few_seasons, judged))["name"] == "seasonal"
+    assert best_baseline(few_seasons, earlier_cutoffs(few_seasons, judged)).name == "seasonal"
 
 
 def test_a_store_without_an_outcome_is_not_forecast_once_its_month_is_complete():
@@ -94,7 +96,7 @@ def test_a_store_without_an_outcome_is_not_forecast_once_its_month_is_complete()
     last, before = sorted(rows.cutoff.unique())[-1], sorted(rows.cutoff.unique())[-2]
     is_gap = (rows.cutoff == before) & (rows.series_id == "S2")
     rows = rows.assign(actual=rows.actual.mask(is_gap | (rows.cutoff == last)))
-    forecasts = replay_recipe({"name": "seasonal", "params": {}}, rows, [before, last])
+    forecasts = replay_recipe(Recipe(name="seasonal", params={}), rows, [before, last])
     # then the complete month has no forecast of that store, and the other month has all forecasts
     complete = forecasts[forecasts.cutoff == before]
     assert sorted(complete.series_id) == ["S0", "S1", "S3", "S4"]

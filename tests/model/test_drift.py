@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from brewcast.common.records import Verdict
 from brewcast.model.drift import (
     MIN_REFERENCE_MONTHS,
     baseline_errors,
@@ -161,9 +162,11 @@ def test_the_reference_is_the_first_replay_that_is_long_enough():
         for month in baseline.month[:8]:
             cutoff = f"{month - pd.Timedelta(days=1):%Y-%m-%d}"
             by_month.append({"model": model, "cutoff": cutoff, "bias": bias, "wape": 0.1})
-    promoted, refused = (replayed_errors({"promoted": won, "by_month": by_month}) for won in (True, False))
+    verdict = Verdict.model_construct(promoted=True, by_month=by_month)  # without the fields that are not read here
+    promoted = replayed_errors(verdict)
+    refused = replayed_errors(verdict.model_copy(update={"promoted": False}))
     assert {row["bias"] for row in promoted} == {0.01} and {row["bias"] for row in refused} == {0.02}
-    assert promoted[0]["month"] == "2020-01" and replayed_errors({}) == []
+    assert promoted[0]["month"] == "2020-01" and replayed_errors(verdict.model_copy(update={"by_month": []})) == []
     records = [{"replayed": promoted[:3]}, {}, {"replayed": None}, {"replayed": refused}, {"replayed": promoted}]
     assert set(reference_errors(records, baseline).bias) == {0.02}
     assert reference_errors(records[:3], baseline).equals(baseline)

@@ -4,15 +4,25 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from brewcast.common.records import Evidence, GateResult, GateVerdict, Recipe, ServingModel, StateInputs
 from brewcast.model.backtest import judged_cutoffs, scores
 from brewcast.model.evaluate import (
+    DEFAULT_GATE,
+    MANUAL_REASONS,
+    GateParameters,
     add_floor,
+    apply_manual_rule,
     backtest_recipes,
     better_baseline,
+    champion_recipe,
+    check_p_value,
     gate_verdict,
+    manual_rule,
     naive_scale,
     next_challenger,
     p_value,
+    recipes_to_replay,
+    winning_recipe,
 )
 from brewcast.model.leakage_checks import UNFIT_RULES
 from brewcast.model.recipes import BASELINES, FEATURES, build_model
@@ -38,7 +48,9 @@ def rows():
     return table.assign(actual=truth * 30, has_own_season=1)
 
 
-NAMED = {name: {"name": name, "params": {}} for name in BASELINES}
+NAMED = {name: Recipe(name=name, params={}) for name in BASELINES}
+FOREST, OTHER, BEST = Recipe(name="forest", params={"weight": 0.5}), NAMED["mean_of_3"], NAMED["seasonal"]
+NO_STATE = StateInputs(champion=None)
 
 
 def backtest(rows, candidate="seasonal", champion="last_month"):
@@ -59,8 +71,8 @@ def test_all_are_scored_on_the_same_rows_of_twelve_cutoffs(rows):
 
 def test_a_better_candidate_is_promoted(rows):
     verdict = gate_verdict(backtest(rows), same_recipe=False)
-    assert verdict["promoted"] and verdict["rule"] == "better"
-    assert verdict["figures"]["gain"] > 0.5 and verdict["figures"]["months_won"] == 12
+    assert verdict.promoted and verdict.rule == "better"
+    assert verdict.figures.gain > 0.5 and verdict.figures.months_won == 12
 
 
 def test_a_gap_of_one_store_leaves_its_month_to_the_others(rows):
@@ -73,9 +85,7 @@ def test_a_gap_of_one_store_leaves_its_month_to_the_others(rows):
     # then the verdict is the same as without that row, over as many months
     row = (table.series_id == "S03") & (table.cutoff == judged_cutoffs(rows)[5])
     without = gate_verdict(table[~row], same_recipe=False)
-    assert verdict["figures"]["months"] == 12 and verdict["figures"]["gain"] == pytest.approx(
-        without["figures"]["gain"]
-    )
+    assert verdict.figures.months == 12 and verdict.figures.gain == pytest.approx(without.figures.gain)
     # and a month without any outcome is not judged
     no_outcome = rows.assign(actual=rows.actual.mask(rows.cutoff == judged_cutoffs(rows)[5]))
     assert judged_cutoffs(rows)[5] not in judged_cutoffs(no_outcome) and len(judged_cutoffs(no_outcome)) == 12
@@ -83,18 +93,18 @@ def test_a_gap_of_one_store_leaves_its_month_to_the_others(rows):
 
 def test_a_worse_candidate_is_refused(rows):
     verdict = gate_verdict(backtest(rows, "last_month", "seasonal"), same_recipe=False)
-    assert not verdict["promoted"] and (verdict["verdict"], verdict["rule"]) == ("refuse", "min_gain")
-    assert ": gain -" in verdict["reason"]
+    assert not verdict.promoted and (verdict.verdict, verdict.rule) == ("refuse", "min_gain")
+    assert ": gain -" in verdict.reason
 
 
 def test_a_tie_keeps_the_champion(rows):
     verdict = gate_verdict(backtest(rows, "seasonal", "seasonal"), same_recipe=False)
-    assert not verdict["promoted"] and verdict["rule"] == "min_gain" and verdict["figures"]["gain"] == 0
+    assert not verdict.promoted and verdict.rule == "min_gain" and verdict.figures.gain == 0
 
 
 def test_the_same_recipe_is_refitted(rows):
     verdict = gate_verdict(backtest(rows, "seasonal", "seasonal"), same_recipe=True)
-    assert (verdict["verdict"], verdict["promoted"]) == ("refit", False)
+    assert (verdict.verdict, verdict.promoted) == ("refit", False)
 
 
 def alter(table, where, factor, model="candidate"):
@@ -110,25 +120,25 @@ def test_one_good_month_promotes_no_candidate(rows):
         alter(one_month, one_month.cutoff == one_month[one_month.judged].cutoff.max(), 1.5, "champion"),
         same_recipe=False,
     )
-    assert verdict["rule"] == "min_months_won" and verdict["figures"]["gain"] > 0.01
+    assert verdict.rule == "min_months_won" and verdict.figures.gain > 0.01
 
 
 @pytest.mark.parametrize(("kind", "group"), [("country", "Mexico"), ("size", "small")])
 def test_a_candidate_that_is_worse_for_a_group_is_refused(rows, kind, group):
     table = backtest(rows)
     worse = alter(table, (table[kind] == group) & (table.cutoff.dt.month % 2 == 0), 1.25)
-    verdict = gate_verdict(worse, same_recipe=False, min_gain=0.0, min_months_won=0.0)
-    if verdict["figures"]["gain"] < 0:
+    verdict = gate_verdict(worse, same_recipe=False, gate=GateParameters(min_gain=0.0, min_months_won=0.0))
+    if verdict.figures.gain < 0:
         pytest.fail("the change is too large: the candidate is worse in total")
-    assert verdict["rule"] == f"max_group_loss_{kind}" and f"error of {kind} {group} rises by" in verdict["reason"]
+    assert verdict.rule == f"max_group_loss_{kind}" and f"error of {kind} {group} rises by" in verdict.reason
 
 
 def test_too_few_months_are_insufficient_evidence(rows):
     short = rows[rows.month < "2022-05-01"]
     verdict = gate_verdict(backtest(short), same_recipe=False)
-    assert verdict["verdict"] == "insufficient_evidence" and not verdict["promoted"]
+    assert verdict.verdict == "insufficient_evidence" and not verdict.promoted
     fewer = gate_verdict(backtest(rows[rows.month < "2022-09-01"]), same_recipe=False)
-    assert fewer["promoted"] and "only 7 months could be judged" in fewer["reason"]
+    assert fewer.promoted and "only 7 months could be judged" in fewer.reason
 
 
 def test_a_closed_store_stays_in(rows):
@@ -158,9 +168,9 @@ def test_a_gain_that_may_be_chance_is_no_evidence(rows):
     )
     slightly_better = alter(slightly_better, slightly_better.cutoff > "2000", 1.075, "champion")
     verdict = gate_verdict(slightly_better, same_recipe=False)
-    assert (verdict["verdict"], verdict["rule"], verdict["promoted"]) == ("insufficient_evidence", "max_p_value", False)
-    assert ", p = 0." in verdict["reason"] and verdict["figures"]["gain"] > 0.04
-    assert gate_verdict(slightly_better, same_recipe=False, max_p_value=0.5)["promoted"]
+    assert (verdict.verdict, verdict.rule, verdict.promoted) == ("insufficient_evidence", "max_p_value", False)
+    assert ", p = 0." in verdict.reason and verdict.figures.gain > 0.04
+    assert gate_verdict(slightly_better, same_recipe=False, gate=GateParameters(max_p_value=0.5)).promoted
 
 
 def test_a_country_of_one_store_is_not_refused_for_a_loss_by_chance(rows):
@@ -169,10 +179,10 @@ def test_a_country_of_one_store_is_not_refused_for_a_loss_by_chance(rows):
     months = sorted(table[table.judged].cutoff.unique())
     two_bad_months = alter(table, (table.country == "Canada") & table.cutoff.isin(months[:2]), 1.6)
     verdict = gate_verdict(two_bad_months, same_recipe=False)
-    group = next(g for g in verdict["figures"]["groups"] if g["group"] == "Canada")
-    assert group["loss"] > 0.1 and group["p_value"] > 0.2 and verdict["rule"] == "better"
+    group = next(group for group in verdict.figures.groups if group.group == "Canada")
+    assert group.loss > 0.1 and group.p_value > 0.2 and verdict.rule == "better"
     always = gate_verdict(alter(table, table.country == "Canada", 1.3), same_recipe=False)
-    assert always["rule"] == "max_group_loss_country" and "error of country Canada rises by" in always["reason"]
+    assert always.rule == "max_group_loss_country" and "error of country Canada rises by" in always.reason
 
 
 def test_intervals_that_are_too_narrow_are_refused_and_one_bad_month_is_not(rows):
@@ -182,28 +192,117 @@ def test_intervals_that_are_too_narrow_are_refused_and_one_bad_month_is_not(rows
     narrow = table.assign(
         lower=table.lower.mask(mine, table.forecast * 0.999), upper=table.upper.mask(mine, table.forecast * 1.001)
     )
-    assert gate_verdict(bad_month, same_recipe=False)["rule"] == "better"
+    assert gate_verdict(bad_month, same_recipe=False).rule == "better"
     verdict = gate_verdict(narrow, same_recipe=False)
-    assert (verdict["verdict"], verdict["rule"]) == ("refuse", "coverage") and "80% is promised" in verdict["reason"]
+    assert (verdict.verdict, verdict.rule) == ("refuse", "coverage") and "80% is promised" in verdict.reason
     of_champion = table.assign(upper=table.upper.mask(table.model == "champion", 0.0))
     assert (
-        gate_verdict(of_champion, same_recipe=False)["rule"] == "better"
+        gate_verdict(of_champion, same_recipe=False).rule == "better"
     )  # the candidate's intervals are judged, not the champion's
 
 
 @pytest.mark.parametrize("same_recipe", [False, True])
 def test_an_unfit_candidate_is_refused_before_all_other_checks(rows, same_recipe):
     verdict = gate_verdict(backtest(rows), same_recipe, unfit={"leak": "it uses the future", "file": "it was altered"})
-    assert (verdict["verdict"], verdict["rule"], verdict["reason"]) == ("refuse", "file", "it was altered")
+    assert (verdict.verdict, verdict.rule, verdict.reason) == ("refuse", "file", "it was altered")
 
 
 @pytest.mark.parametrize("rule", UNFIT_RULES)
 def test_an_unfit_candidate_does_not_become_the_challenger(rule):
-    forest, other, best = ({"name": name, "params": {}} for name in ("forest", "mean_of_3", "seasonal"))
-    verdict = {"rule": rule, "recipe": best, "candidate": forest, "champion": best}
-    assert next_challenger(verdict, {"challenger": other}, best) == other
-    assert next_challenger(verdict, {"challenger": forest}, best) is None
-    assert next_challenger(verdict | {"rule": "min_gain"}, {"challenger": other}, best) == forest
+    verdict = decided("refuse", rule)
+    before = StateInputs(champion=None, challenger=OTHER)
+    assert next_challenger(verdict, FOREST, BEST, before, BEST) == OTHER
+    assert next_challenger(verdict, FOREST, BEST, StateInputs(champion=None, challenger=FOREST), BEST) is None
+    assert next_challenger(decided("refuse", "min_gain"), FOREST, BEST, before, BEST) == FOREST
+
+
+def decided(verdict, rule):
+    return GateResult(promoted=verdict == "promote", verdict=verdict, rule=rule, reason="")
+
+
+def test_the_loser_becomes_the_challenger_and_a_refit_keeps_the_one_before():
+    before = StateInputs(champion=None, challenger=OTHER)
+    assert next_challenger(decided("promote", "better"), FOREST, BEST, before, BEST) == BEST
+    assert next_challenger(decided("insufficient_evidence", "max_p_value"), FOREST, BEST, before, BEST) == FOREST
+    assert next_challenger(decided("refuse", "by_hand"), FOREST, BEST, before, BEST) == FOREST
+    # where nothing was compared, the challenger stays; without one it is the best baseline
+    assert next_challenger(decided("refit", "same_recipe"), FOREST, FOREST, before, BEST) == OTHER
+    assert next_challenger(decided("refit", "same_recipe"), FOREST, FOREST, NO_STATE, BEST) == BEST
+    # but never the recipe that serves, nor a barred one
+    assert next_challenger(decided("refit", "same_recipe"), BEST, BEST, NO_STATE, BEST) is None
+    barred = StateInputs(champion=None, challenger=OTHER, barred=[FOREST, OTHER])
+    assert next_challenger(decided("refuse", "barred"), FOREST, BEST, barred, BEST) is None
+
+
+@pytest.mark.parametrize(
+    ("verdict", "winner"),
+    [("promote", FOREST), ("refit", FOREST), ("refuse", BEST), ("insufficient_evidence", BEST)],
+)
+def test_the_candidate_serves_after_a_promotion_and_a_refit_only(verdict, winner):
+    assert winning_recipe(decided(verdict, "any"), FOREST, BEST) == winner
+
+
+def test_the_champion_is_what_serves_and_the_best_baseline_before_anything_serves():
+    serving = ServingModel(recipe=FOREST, release="1f0c3a9b2e4d", train_through="2024-05-01", cutoff="2024-05-31")
+    assert champion_recipe(StateInputs(champion=serving), BEST) == FOREST
+    assert champion_recipe(NO_STATE, BEST) == BEST
+
+
+def test_a_challenger_is_replayed_where_no_other_role_has_its_recipe():
+    roles = ["candidate", "champion", *BASELINES]
+    assert list(recipes_to_replay(FOREST, BEST, NO_STATE)) == roles
+    for recipe in (FOREST, BEST, OTHER):  # the candidate's, the champion's and a baseline's
+        assert list(recipes_to_replay(FOREST, BEST, StateInputs(champion=None, challenger=recipe))) == roles
+    older = Recipe(name="forest", params={"weight": 0.75})
+    recipes = recipes_to_replay(FOREST, BEST, StateInputs(champion=None, challenger=older))
+    assert list(recipes) == [*roles, "challenger"] and recipes["challenger"] == older
+    assert (recipes["candidate"], recipes["champion"], recipes["seasonal"]) == (FOREST, BEST, BEST)
+
+
+MAY = pd.Timestamp("2024-05-31")
+EVIDENCE = Evidence(gain=0.1, p_value=0.05, months_won=9, months=12, wape_candidate=0.09, wape_champion=0.1, groups=[])
+PROMOTED = GateVerdict(promoted=True, verdict="promote", rule="better", reason="gain 10.0%", figures=EVIDENCE)
+
+
+@pytest.mark.parametrize(
+    ("state", "champion", "rule"),
+    [
+        ({"barred": [FOREST]}, BEST, "barred"),
+        ({"barred": [FOREST], "by_hand": "2024-05-31"}, BEST, "barred"),
+        ({"barred": [OTHER], "by_hand": "2024-05-31"}, BEST, "by_hand"),
+        ({"by_hand": "2024-05-31"}, FOREST, None),  # the candidate has the recipe that was promoted by hand
+        ({"by_hand": "2024-04-30"}, BEST, None),  # a month of evidence has come since
+        ({}, BEST, None),
+    ],
+)
+def test_a_decision_by_hand_overrules_the_gate(state, champion, rule):
+    inputs = StateInputs(champion=None, **state)
+    assert manual_rule(FOREST, champion, inputs, MAY) == rule
+    verdict = apply_manual_rule(PROMOTED, FOREST, champion, inputs, MAY)
+    if rule is None:
+        assert verdict == PROMOTED
+    else:
+        expected = {"promoted": False, "verdict": "refuse", "rule": rule, "reason": MANUAL_REASONS[rule]}
+        assert verdict == PROMOTED.model_copy(update=expected)
+
+
+@pytest.mark.parametrize("rule", ["same_recipe", *UNFIT_RULES])
+def test_a_refit_and_an_unfit_candidate_are_not_overruled(rule):
+    verdict = PROMOTED.model_copy(update={"promoted": False, "verdict": "refuse", "rule": rule})
+    barred = StateInputs(champion=None, barred=[FOREST], by_hand="2024-05-31")
+    assert apply_manual_rule(verdict, FOREST, BEST, barred, MAY) == verdict
+
+
+def test_an_objection_has_the_figures_and_the_limit():
+    doubtful = EVIDENCE.model_copy(update={"p_value": 0.234})
+    assert check_p_value(EVIDENCE, DEFAULT_GATE) is None
+    assert check_p_value(doubtful, GateParameters(max_p_value=0.3)) is None
+    objection = check_p_value(doubtful, DEFAULT_GATE)
+    assert (objection.verdict, objection.rule) == ("insufficient_evidence", "max_p_value")
+    assert objection.reason == (
+        "WAPE 0.0900, the champion's is 0.1000, better in 9 of 12 months: gain 10.0%, "
+        "p = 0.23 (one-sided, by month), at most 0.10 is allowed"
+    )
 
 
 def test_the_p_value_holds_between_equal_recipes():
@@ -217,15 +316,15 @@ def test_the_p_value_holds_between_equal_recipes():
 
 def test_a_better_baseline_is_reported_with_what_the_gate_would_decide(rows):
     # given a champion that is worse than three baselines
-    report = better_baseline(backtest(rows, "last_month", "last_month"), "champion", {})
+    report = better_baseline(backtest(rows, "last_month", "last_month"), "champion", DEFAULT_GATE)
     # then the report has the best baseline, its gain, since when, the gate's verdict and the settings for a candidate
-    assert (report["baseline"], report["gate"]) == ("seasonal", "promote")
-    assert "the baseline seasonal was better than the serving recipe" in report["said"]
-    assert report["said"].endswith("% less; better in 12 of 12 months, and in every month since 2023-03")
-    assert report["settings"] == "'train.weights=[0]' 'train.partners=[rate_seasonal]'"
+    assert (report.baseline, report.gate) == ("seasonal", "promote")
+    assert "the baseline seasonal was better than the serving recipe" in report.said
+    assert report.said.endswith("% less; better in 12 of 12 months, and in every month since 2023-03")
+    assert report.settings == "'train.weights=[0]' 'train.partners=[rate_seasonal]'"
     # and there is no report where the best baseline serves, or is not better
-    assert better_baseline(backtest(rows, "last_month", "seasonal"), "champion", {}) is None
-    assert better_baseline(backtest(rows, "seasonal", "last_month"), "candidate", {}) is None
+    assert better_baseline(backtest(rows, "last_month", "seasonal"), "champion", DEFAULT_GATE) is None
+    assert better_baseline(backtest(rows, "seasonal", "last_month"), "candidate", DEFAULT_GATE) is None
 
 
 def test_a_baseline_that_is_hardly_better_is_refused_and_its_last_run_is_reported(rows):
@@ -234,18 +333,18 @@ def test_a_baseline_that_is_hardly_better_is_refused_and_its_last_run_is_reporte
     last = sorted(table[table.judged].cutoff.unique())[-3]
     served = table.model == "champion"
     worse = table.actual + (table.forecast - table.actual) * np.where(table.cutoff == last, 0.5, 1.001)
-    report = better_baseline(table.assign(forecast=table.forecast.where(~served, worse)), "champion", {})
+    report = better_baseline(table.assign(forecast=table.forecast.where(~served, worse)), "champion", DEFAULT_GATE)
     # with half of its error in one month, the champion is better
     assert report is None
     worse = table.actual + (table.forecast - table.actual) * np.where(table.cutoff == last, 0.99, 1.005)
-    report = better_baseline(table.assign(forecast=table.forecast.where(~served, worse)), "champion", {})
-    assert report["said"].endswith("better in 11 of 12 months, and in every month since 2024-01")
-    assert report["gate"].startswith("refuse: ") and "at least 1.0% is required" in report["gate"]
+    report = better_baseline(table.assign(forecast=table.forecast.where(~served, worse)), "champion", DEFAULT_GATE)
+    assert report.said.endswith("better in 11 of 12 months, and in every month since 2024-01")
+    assert report.gate.startswith("refuse: ") and "at least 1.0% is required" in report.gate
 
 
 def test_a_baseline_is_a_forest_of_weight_0(rows):
     # the settings of `better_baseline` make a forest that equals the baseline
     rows = rows.assign(rate_mean3=5.0)
     params = {"weight": 0.0, "partner": "rate_seasonal", "n_estimators": 3}
-    model = build_model({"name": "forest", "params": params}).fit(rows[FEATURES], rows.actual)
+    model = build_model(Recipe(name="forest", params=params)).fit(rows[FEATURES], rows.actual)
     np.testing.assert_allclose(model.predict(rows[FEATURES]), rows.rate_seasonal * rows.expected_units)

@@ -57,8 +57,8 @@ def test_intervals_contain_four_of_five_outcomes_in_every_group():
 
 def test_the_interval_score_is_better_than_that_of_a_constant_width():
     summary = interval_summary(replay_intervals(walked(cold_start=12)), 0.8)
-    assert summary["interval"] < 0.9 * summary["constant_interval"]
-    assert set(summary["by_group"]) == set(HISTORY_GROUPS)
+    assert summary.interval < 0.9 * summary.constant_interval
+    assert set(summary.by_group) == set(HISTORY_GROUPS)
 
 
 def test_an_interval_uses_only_what_its_cutoff_knew():

@@ -3,9 +3,10 @@
 import numpy as np
 import pandas as pd
 import pytest
-from gate_red_team import CALENDAR, make_chain, make_sales, more_recipes
+from gate_red_team import CALENDAR, make_card, make_chain, make_sales, more_recipes
 
 from brewcast.common.hashing import sha256
+from brewcast.common.records import Recipe
 from brewcast.model.backtest import replay_recipe
 from brewcast.model.features import record_versions
 from brewcast.model.leakage_checks import (
@@ -16,10 +17,10 @@ from brewcast.model.leakage_checks import (
     recipe_leak,
     tuning_leak,
 )
-from brewcast.model.train import FIT_LIBRARIES, fit_environment
+from brewcast.model.train import FIT_LIBRARIES
 
 pytestmark = pytest.mark.filterwarnings("ignore")
-SEASONAL = {"name": "seasonal", "params": {}}
+SEASONAL = Recipe(name="seasonal", params={})
 
 
 @pytest.fixture(scope="module")
@@ -76,24 +77,25 @@ def test_forecasts_that_were_made_with_other_outcomes_are_found(chain):
 
 
 def test_settings_must_be_those_chosen_on_earlier_cutoffs(chain):
-    card = {"recipe": chain.honest, "chosen_on": [str(cutoff.date()) for cutoff in chain.earlier]}
+    card = make_card(chain, chain.honest)
     assert tuning_leak(card, chain.rows, chain.judged, chain.choices) is None
-    late = card | {"chosen_on": [*card["chosen_on"], str(chain.judged[2].date())]}
+    late = card.model_copy(update={"chosen_on": [*card.chosen_on, str(chain.judged[2].date())]})
     assert "chosen on 1 judged cutoff," in tuning_leak(late, chain.rows, chain.judged, chain.choices)
-    other = card | {"recipe": {"name": "forest", "params": chain.honest["params"] | {"seed": 7}}}
+    other = make_card(chain, Recipe(name="forest", params=chain.honest.params | {"seed": 7}))
     assert "seed 7 instead of 0" in tuning_leak(other, chain.rows, chain.judged, chain.choices)
-    assert tuning_leak(card | {"recipe": SEASONAL}, chain.rows, chain.judged, chain.choices) is None
+    assert tuning_leak(make_card(chain, SEASONAL), chain.rows, chain.judged, chain.choices) is None
 
 
-def test_a_file_is_compared_and_never_unpickled(tmp_path):
+def test_a_file_is_compared_and_never_unpickled(chain, tmp_path):
     file = tmp_path / "model.joblib"
     file.write_bytes(b"no pickle at all")
-    assert file_mismatch(file, {"model_sha256": sha256(file)}) is None
-    assert "model.joblib is not the file that training wrote" in file_mismatch(file, {"model_sha256": "0" * 64})
+    assert file_mismatch(file, make_card(chain, SEASONAL, model_sha256=sha256(file))) is None
+    altered = file_mismatch(file, make_card(chain, SEASONAL, model_sha256="0" * 64))
+    assert "model.joblib is not the file that training wrote" in altered
 
 
 def test_the_lock_is_compared_by_version(chain, tmp_path):
-    card = {"environment": fit_environment(chain.lock)}
+    card = make_card(chain, SEASONAL)
     assert environment_mismatch(card, chain.lock) is None
     lock = tmp_path / "requirements.lock"
     lock.write_text(chain.lock.read_text() + "\nleft-pad==1.0 \\\n")
@@ -114,7 +116,7 @@ def test_a_recipe_whose_forecast_depends_on_the_run_is_found(chain):
         def predict(self, X: pd.DataFrame) -> np.ndarray:
             return (X.rate_mean3 * X.expected_units).to_numpy() * draw.lognormal(0, 0.1, len(X))
 
-    cutoffs, recipe = [chain.judged[0], chain.judged[3]], {"name": "random", "params": {}}
+    cutoffs, recipe = [chain.judged[0], chain.judged[3]], Recipe(name="random", params={})
     with more_recipes(random=RandomModel):
         assert recipe_leak(recipe, chain.rows, replay_recipe(recipe, chain.rows, cutoffs), cutoffs)
 

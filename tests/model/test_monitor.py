@@ -4,6 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from brewcast.common.parameter_types import TrainingPolicy
+from brewcast.common.records import Finding, Recipe, ServingModel
 from brewcast.data.quality import accept_findings
 from brewcast.model.drift import control_chart
 from brewcast.model.monitor import (
@@ -56,27 +58,24 @@ def test_broken_data_is_found(store_month, broken, check, level, where):
     else:
         table = store_month.assign(price=store_month.price.mask(last & (store_month.series_id < "S3")))
     (finding,) = quality_findings(quality_report(table), LAST)
-    assert (finding["check"], finding["level"], finding["where"]) == (check, level, where)
-    assert finding["text"].startswith(f"2024-06: {where}: ") and finding["figures"] == {"month": "2024-06"}
+    assert (finding.check, finding.level, finding.where) == (check, level, where)
+    assert finding.text.startswith(f"2024-06: {where}: ") and finding.figures == {"month": "2024-06"}
     # and a stop says how to accept it, and can be accepted
     if level == "stop":
         name = f"{check}:2024-06"
-        assert (
-            f"{check}:all stores:2024-06" in finding["text"]
-            and accept_findings([finding], [name])[0]["level"] == "note"
-        )
+        assert f"{check}:all stores:2024-06" in finding.text
+        assert accept_findings([finding], [name])[0].level == "note"
 
 
 def test_a_season_is_no_drift_and_a_shift_is(store_month):
     current, reference = current_and_reference(store_month)
-    assert drifted_columns(drift_report(current, reference))["share"] == 0
+    assert drifted_columns(drift_report(current, reference)).share == 0
     spring = store_month[store_month.month.isin(pd.date_range("2024-01-01", periods=3, freq="MS"))]
-    assert drifted_columns(drift_report(current, spring.assign(rate=spring.quantity_sold / 30)))["columns"]["rate"][
-        "drifted"
-    ]
+    drift = drifted_columns(drift_report(current, spring.assign(rate=spring.quantity_sold / 30)))
+    assert drift.columns["rate"].drifted
     raised = current.assign(rate=current.rate * 1.3, price=current.price * 1.2)
     drift = drifted_columns(drift_report(raised, reference))
-    assert drift["columns"]["rate"]["drifted"] and drift["columns"]["price"]["drifted"] and drift["share"] == 0.5
+    assert drift.columns["rate"].drifted and drift.columns["price"].drifted and drift.share == 0.5
 
 
 def test_a_young_source_has_no_reference(store_month):
@@ -117,22 +116,23 @@ def test_a_stopped_month_is_left_out_until_it_is_corrected():
     january = pd.Timestamp("2024-01-01")
     assert stopped_months(records, [], LAST) == (january,)
     assert stopped_months(records, [STOP], LAST) == (january, LAST)
-    assert stopped_months(records, [STOP | {"level": "warn"}], LAST) == (january,)
-    earlier = STOP | {"figures": {"month": "2024-05"}}
+    assert stopped_months(records, [WARNING], LAST) == (january,)
+    earlier = STOP.model_copy(update={"figures": {"month": "2024-05"}})
     assert stopped_months([], [earlier], LAST) == (pd.Timestamp("2024-05-01"),)
     # and this month counts by today's findings, not by those of its last run
     assert stopped_months([{"month": "2024-06", "status": "stopped"}], [], LAST) == ()
 
 
 LAST = pd.Timestamp("2024-06-01")
-STOP = {
-    "check": "completeness",
-    "level": "stop",
-    "where": "2024-06",
-    "text": "few stores",
-    "figures": {"month": "2024-06"},
-}
-POLICY = {"every": 1, "on_drift": True, "max_age": 12}
+STOP = Finding(check="completeness", level="stop", where="2024-06", text="few stores", figures={"month": "2024-06"})
+WARNING = STOP.model_copy(update={"level": "warn"})
+POLICY = TrainingPolicy(every=1, on_drift=True, max_age=12)
+
+
+def trained_through(day):
+    "A serving model."
+    recipe = Recipe(name="forest", params={})
+    return ServingModel(recipe=recipe, release="1f0c3a9b2e4d", train_through=day, cutoff="2024-05-31")
 
 
 def chart_of(drift: bool):
@@ -151,7 +151,7 @@ def chart_of(drift: bool):
         (None, [STOP], True, {}, "no_model"),
         ("2024-05-01", [STOP], True, {}, "bad_data"),
         ("2022-05-01", [STOP], True, {}, "bad_data"),
-        ("2024-05-01", [STOP | {"level": "warn"}], False, {}, "calendar"),
+        ("2024-05-01", [WARNING], False, {}, "calendar"),
         ("2024-05-01", [], True, {}, "drift"),
         ("2024-05-01", [], True, {"on_drift": False}, "calendar"),
         ("2024-05-01", [], True, {"on_drift": False, "every": None}, "unchanged"),
@@ -165,38 +165,49 @@ def chart_of(drift: bool):
     ],
 )
 def test_the_first_rule_that_applies_decides(through, findings, drift, policy, rule):
-    champion = through and {"train_through": through}
-    decision = decide_training(champion, LAST, findings, chart_of(drift), ["rate"], POLICY | policy)
+    champion = through and trained_through(through)
+    decision = decide_training(champion, LAST, findings, chart_of(drift), ["rate"], POLICY.model_copy(update=policy))
     retrain = rule not in ("bad_data", "unchanged")
-    assert (decision["rule"], decision["retrain"]) == (rule, retrain) and decision["reason"]
-    assert decision["train_through"] == (LAST if retrain else pd.Timestamp(through))
-    assert decision["trusted"] == (STOP not in findings) and decision["findings"] == findings
+    assert (decision.rule, decision.retrain) == (rule, retrain) and decision.reason
+    assert decision.train_through == ("2024-06-01" if retrain else through)
+    assert decision.trusted == (STOP not in findings) and decision.findings == findings
     # an alarm is reported whatever the decision, until a model was trained through its month
-    assert bool(decision["figures"]["alarm"]) == (drift and through not in (None, "2024-06-01"))
+    assert bool(decision.figures.alarm) == (drift and through not in (None, "2024-06-01"))
 
 
 def test_a_drift_is_reported_with_its_figures_and_the_drifted_inputs():
-    decision = decide_training({"train_through": "2024-05-01"}, LAST, [], chart_of(True), ["rate", "price"], POLICY)
+    champion, chart = trained_through("2024-05-01"), chart_of(True)
+    decision = decide_training(champion, LAST, [], chart, ["rate", "price"], POLICY)
     for text in ["forecasts too high", "since 2024-06", "+25.0%", "WAPE 9.0%", "is usual", "rate, price"]:
-        assert text in decision["reason"], text
-    assert (
-        "no input has drifted"
-        in decide_training({"train_through": "2024-05-01"}, LAST, [], chart_of(True), [], POLICY)["reason"]
-    )
-    assert (
-        "no month of the year before"
-        in decide_training({"train_through": "2024-05-01"}, LAST, [], chart_of(True), None, POLICY)["reason"]
-    )
+        assert text in decision.reason, text
+    assert "no input has drifted" in decide_training(champion, LAST, [], chart, [], POLICY).reason
+    assert "no month of the year before" in decide_training(champion, LAST, [], chart, None, POLICY).reason
+
+
+def test_a_decision_has_the_figures_and_the_policy_in_the_order_of_the_report():
+    policy = TrainingPolicy(max_age=None, on_drift=False, every=2)
+    decision = decide_training(trained_through("2024-05-01"), LAST, [], chart_of(False), None, policy)
+    figures = decision.content()["figures"]
+    assert list(figures) == ["age", "alarm", "chart", "moved", "every", "max_age", "on_drift"]
+    assert [figures[name] for name in ("age", "alarm", "moved", "every", "max_age", "on_drift")] == [
+        1,
+        "",
+        None,
+        2,
+        None,
+        False,
+    ]
 
 
 def test_an_alarm_is_not_lost_while_the_next_month_is_stopped():
     # given an alarm in June, and a July whose data is stopped at first
     table, july = chart_of(True), pd.Timestamp("2024-07-01")
-    assert decide_training({"train_through": "2024-05-01"}, july, [STOP], table, [], POLICY)["rule"] == "bad_data"
+    champion = trained_through("2024-05-01")
+    assert decide_training(champion, july, [STOP], table, [], POLICY).rule == "bad_data"
     # when July is corrected
-    decision = decide_training({"train_through": "2024-05-01"}, july, [], table, [], POLICY)
+    decision = decide_training(champion, july, [], table, [], POLICY)
     # then the alarm still counts
-    assert decision["rule"] == "drift" and decision["train_through"] == july
+    assert decision.rule == "drift" and decision.train_through == "2024-07-01"
 
 
 def test_forecasts_are_not_scored_by_untrusted_data(store_month):

@@ -12,6 +12,7 @@ from sklearn.ensemble import RandomForestRegressor
 from sklearn.pipeline import Pipeline
 
 import brewcast.models
+from brewcast.common.records import Recipe
 from brewcast.model.recipes import (
     BASELINES,
     CATEGORICAL_FEATURES,
@@ -42,7 +43,7 @@ def sold(rows: pd.DataFrame) -> pd.Series:
 def test_every_recipe_can_be_built_from_plain_json_and_forecasts():
     rows = make_rows()
     for name in RECIPES:
-        model = build_model({"name": name, "params": {}}).fit(rows, sold(rows))
+        model = build_model(Recipe(name=name, params={})).fit(rows, sold(rows))
         forecast = model.predict(rows)
         assert forecast.shape == (len(rows),) and np.isfinite(forecast).all() and (forecast > 0).all()
 
@@ -51,12 +52,12 @@ def test_an_unknown_recipe_is_an_error():
     with pytest.raises(
         ValueError, match="recipe 'prophet' is not in brewcast.model.recipes; known recipes: last_month"
     ):
-        build_model({"name": "prophet", "params": {}})
+        build_model(Recipe(name="prophet", params={}))
 
 
 def test_the_forest_is_one_pipeline_and_learns_from_the_plan():
     rows, fresh = make_rows(), make_rows(seed=1)
-    model = build_model({"name": "forest", "params": {"weight": 1.0}}).fit(rows, sold(rows))
+    model = build_model(Recipe(name="forest", params={"weight": 1.0})).fit(rows, sold(rows))
     assert isinstance(model.pipeline_, Pipeline) and isinstance(model.pipeline_[-1], RandomForestRegressor)
     error = (np.abs(model.predict(fresh) - sold(fresh)).sum()) / sold(fresh).sum()
     naive = np.abs(fresh.rate_mean3 * 30 - sold(fresh)).sum() / sold(fresh).sum()
@@ -65,7 +66,7 @@ def test_the_forest_is_one_pipeline_and_learns_from_the_plan():
 
 def test_missing_numbers_and_new_categories_are_no_error():
     rows = make_rows()
-    model = build_model({"name": "forest", "params": {"n_estimators": 10}}).fit(rows, sold(rows))
+    model = build_model(Recipe(name="forest", params={"n_estimators": 10})).fit(rows, sold(rows))
     incomplete = rows.assign(**dict.fromkeys(NUMERIC_FEATURES, np.nan), city="a new city")
     assert np.isfinite(model.predict(incomplete)).all()
 
@@ -74,7 +75,7 @@ def test_weight_is_the_forests_share_in_a_geometric_mean():
     rows = make_rows()
     params = {"n_estimators": 10, "partner": "rate_seasonal"}
     full, half, none = (
-        build_model({"name": "forest", "params": params | {"weight": weight}}).fit(rows, sold(rows)).predict(rows)
+        build_model(Recipe(name="forest", params=params | {"weight": weight})).fit(rows, sold(rows)).predict(rows)
         for weight in (1.0, 0.5, 0.0)
     )
     np.testing.assert_allclose(half, np.sqrt(full * none))
@@ -85,7 +86,7 @@ def test_the_same_rows_give_the_same_bytes_whatever_the_threads():
     rows = make_rows()
     files = []
     for threads in (1, 2):
-        model = build_model({"name": "forest", "params": {"n_estimators": 20}})
+        model = build_model(Recipe(name="forest", params={"n_estimators": 20}))
         model.pipeline.set_params(forest__n_jobs=threads)
         model.fit(rows, sold(rows))
         model.pipeline.set_params(forest__n_jobs=None)
@@ -123,7 +124,7 @@ for model in (load_model(folder / "model.joblib", digest), skops.io.load(folder 
 
 def test_a_model_pickled_under_the_old_import_path_is_loaded(tmp_path, monkeypatch):
     # given a model pickled, and stored in MLflow, when its classes were in brewcast.models
-    model = build_model({"name": "forest", "params": {"n_estimators": 5}}).fit(make_rows(), sold(make_rows()))
+    model = build_model(Recipe(name="forest", params={"n_estimators": 5})).fit(make_rows(), sold(make_rows()))
     for kind in (Baseline, CombinedForest):
         assert getattr(brewcast.models, kind.__name__) is kind
         monkeypatch.setattr(kind, "__module__", "brewcast.models")

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from brewcast.common.hashing import sha256
+from brewcast.common.records import Recipe
 from brewcast.model.recipes import CATEGORICAL_FEATURES, FEATURES, NUMERIC_FEATURES, model_bytes
 from brewcast.model.train import (
     FEATURE_GROUPS,
@@ -41,7 +42,7 @@ def rows():
 def test_settings_are_chosen_by_the_error_on_the_cutoffs_given(rows):
     cutoffs = sorted(rows.cutoff.unique())
     recipe, tried = choose_settings(rows, cutoffs[6:12], SMALL, ["rate_seasonal", "rate_last"], [0.5, 1.0])
-    assert recipe["params"]["weight"] == 1.0  # the partner knows nothing of promotions
+    assert recipe.params["weight"] == 1.0  # the partner knows nothing of promotions
     assert tried.wape.min() == tried[tried.weight == 1.0].wape.min()
     assert [name for name in tried if name.startswith("wape_")] == [f"wape_{c:%Y-%m}" for c in cutoffs[6:12]]
 
@@ -56,11 +57,11 @@ def test_settings_do_not_depend_on_later_outcomes(rows):
 def test_with_too_few_cutoffs_the_defaults_are_used(rows):
     cutoffs = sorted(rows.cutoff.unique())
     recipe, tried = choose_settings(rows, cutoffs[:2], SMALL, ["rate_seasonal", "rate_last"], [0.5, 1.0])
-    assert (recipe["params"]["partner"], recipe["params"]["weight"], len(tried)) == ("rate_seasonal", 0.5, 0)
+    assert (recipe.params["partner"], recipe.params["weight"], len(tried)) == ("rate_seasonal", 0.5, 0)
 
 
 def test_the_fit_learns_through_the_decisions_month_only(rows):
-    recipe = {"name": "forest", "params": SMALL}
+    recipe = Recipe(name="forest", params=SMALL)
     through = pd.Timestamp("2023-06-01")
     changed = rows.assign(actual=rows.actual.mask(rows.month > through, 1.0))
     assert model_bytes(fit_model(recipe, rows, through)) == model_bytes(fit_model(recipe, changed, through))
@@ -76,7 +77,7 @@ def test_importances_find_what_the_sales_depend_on(rows):
         NUMERIC_FEATURES + CATEGORICAL_FEATURES
     )
     table = group_importances(
-        {"name": "forest", "params": SMALL | {"weight": 1.0}}, rows, sorted(rows.cutoff.unique())[-3:]
+        Recipe(name="forest", params=SMALL | {"weight": 1.0}), rows, sorted(rows.cutoff.unique())[-3:]
     )
     assert table.permutation.idxmax() == "promotion" and table.forest.idxmax() == "promotion"
     assert table.permutation.drop("promotion").abs().max() < 0.02 < 0.1 < table.permutation["promotion"]
@@ -107,5 +108,5 @@ def test_the_card_has_the_versions_of_the_libraries(tmp_path):
     lock = tmp_path / "requirements.lock"
     lock.write_text("numpy==1.0\n")
     environment = fit_environment(lock)
-    assert sorted(environment["packages"]) == FIT_LIBRARIES and environment["packages"]["numpy"] == np.__version__
-    assert environment["lock"] == sha256(lock)
+    assert sorted(environment.packages) == FIT_LIBRARIES and environment.packages["numpy"] == np.__version__
+    assert environment.lock == sha256(lock)
