@@ -37,7 +37,8 @@ def append_entry(
     expected_last_entry: int | None = None,  # number of the entry that the decision is based on, default any
 ) -> LedgerEntry:  # as written
     "Append an entry and move MLflow's aliases, both or neither. Raises ValueError if another entry came in between."
-    fields = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "by": ledger_author()} | entry.content()
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    fields = entry.content() | {"at": entry.at or now, "by": entry.by or ledger_author()}
     fields.pop("n", None)  # of the entry that it was copied from
     Path(state).mkdir(parents=True, exist_ok=True)
     with contextlib.closing(sqlite3.connect(Path(state) / LEDGER_FILE, isolation_level=None, timeout=30)) as ledger:
