@@ -36,6 +36,7 @@ sys.path.insert(0, str(ROOT / "bench" / "peers" / "serving"))
 
 from process import SERVE, Service, free_port, link_project, pin_to_core, prepare_files  # noqa: E402
 
+from brewcast.common.records import LedgerEntry, ReleaseDescription  # noqa: E402
 from brewcast.common.text import format_count  # noqa: E402
 
 PY = sys.executable
@@ -197,16 +198,16 @@ class Project:
         self.root, self.source, self.state = root, source, root / "state" / source
         self.environment = shell(PYTHONPATH=str(root), BREWCAST_ROOT=str(root), BREWCAST_BY="soak")
         sys.path.insert(0, str(root))
-        pairs = [entry for entry in self.ledger() if entry.get("challenger") and self.has_releases(entry)]
+        pairs = [entry for entry in self.ledger() if entry.challenger and self.has_releases(entry)]
         if not pairs:
             raise SystemExit(f"{source} never had a challenger: a build creates one when it compares two recipes")
         self.first_entry = pairs[-1]
         self.publish_challenger()
 
-    def has_releases(self, entry: dict) -> bool:
-        return all((self.state / "releases" / one["release"]).exists() for one in (entry, entry["challenger"]))
+    def has_releases(self, entry: LedgerEntry) -> bool:
+        return all((self.state / "releases" / one.release).exists() for one in (entry, entry.challenger))
 
-    def ledger(self) -> list[dict]:
+    def ledger(self) -> list[LedgerEntry]:
         from brewcast.common.ledger import read_ledger
 
         return read_ledger(self.state)
@@ -215,15 +216,16 @@ class Project:
         "Write the ledger entry of a `publish`: the newest champion that had a challenger, and that challenger."
         from brewcast.registry.ledger_writer import append_entry
 
-        fields = {name: value for name, value in self.first_entry.items() if name not in ("n", "at", "by")}
-        append_entry(self.state, fields | {"action": "publish", "share": 0, "barred": []})
+        changed = {"at": None, "by": None, "action": "publish", "share": 0, "barred": []}
+        append_entry(self.state, self.first_entry.model_copy(update=changed))
 
-    def may_refuse_plans(self, entries: list[dict]) -> bool:
+    def may_refuse_plans(self, entries: list[LedgerEntry]) -> bool:
         "Does a model of these entries use no plan?"
-        names = [entry["release"] for entry in entries]
-        names += [entry["challenger"]["release"] for entry in entries if entry.get("share") and entry.get("challenger")]
-        releases = [json.loads((self.state / "releases" / name / "release.json").read_text()) for name in set(names)]
-        return any(why for release in releases for why in release["levers"].values())
+        names = [entry.release for entry in entries]
+        names += [entry.challenger.release for entry in entries if entry.share and entry.challenger]
+        files = [self.state / "releases" / name / "release.json" for name in set(names)]
+        releases = [ReleaseDescription.read(path) for path in files]
+        return any(why for release in releases for why in release.plan_overrides.values())
 
     async def run(self, words: list[str]) -> tuple[int, str]:
         "Run a command; its exit status and output."
@@ -248,25 +250,25 @@ async def measure_command(project: Project, checks: AnswerChecks, words: list[st
     status, output = await project.run(words)
     returned, after = time.monotonic(), project.ledger()[-1]
     await asyncio.sleep(min(2.0, settle))
-    checks.is_split = bool(after.get("share") and after.get("challenger"))
+    checks.is_split = bool(after.share and after.challenger)
     checks.may_refuse_plans = project.may_refuse_plans([after])
     await asyncio.sleep(max(0.0, settle - 2.0))
     result = {
         "command": name,
         "took": returned - start,
-        "from": before["release"],
-        "to": after["release"],
+        "from": before.release,
+        "to": after.release,
         "stores": len(checks.new_at),
         "status": status,
         "output": output,
     }
-    if status or after["n"] == before["n"]:
+    if status or after.n == before.n:
         checks.fail(f"{name} failed", output)
     if checks.new_at:
         first_new = min(checks.new_at.values())
         result |= {"seen_from_start": first_new - start, "seen_from_return": first_new - returned}
         result["old_until_from_return"] = checks.last_old_answer() - returned
-    elif before["release"] != after["release"]:
+    elif before.release != after.release:
         checks.fail(f"{name} had no effect on the answers", output)
     answers = zip(checks.times, checks.durations, strict=True)
     meanwhile = [duration for at, duration in answers if start < at < returned + 2]
@@ -277,7 +279,7 @@ async def soak(
     project: Project, service: Service, requests: list, minutes: float
 ) -> tuple[AnswerChecks, list[dict], list]:
     "Load, commands and memory for some minutes: (checks, results of the commands, samples of memory)."
-    checks = AnswerChecks({project.first_entry["release"], project.first_entry["challenger"]["release"]})
+    checks = AnswerChecks({project.first_entry.release, project.first_entry.challenger.release})
     checks.may_refuse_plans = project.may_refuse_plans([project.first_entry])
     ended, memory, results = asyncio.Event(), [], []
     clients = [asyncio.create_task(run_client(service.port, requests, checks, i, ended)) for i in range(CONNECTIONS)]

@@ -87,9 +87,9 @@ def publish_source(
     from brewcast.registry.publish import publish as publish_products
 
     result = publish_products(source, root)
-    say(result["message"])
+    say(result.message)
     copy_release(root, source)
-    if not result["follows"]:  # MLflow does not answer: the next `publish` tries again
+    if not result.follows:  # MLflow does not answer: the next `publish` tries again
         return
     state_hash = build_state_hash(root, source, stages)
     if state_hash and not any(current_reasons(root, source, stages).values()):
@@ -440,42 +440,43 @@ def promote_command(root, args):
     from brewcast.registry.champion_test import promotion_evidence
 
     evidence = promotion_evidence(args.source, root)
-    print(evidence["message"], flush=True)
+    print(evidence.message, flush=True)
     if not args.yes and not confirm("promote the challenger? [y/N] ", "brewcast promote --yes"):
         say("not promoted: production is unchanged")
         return 1
-    print(promotion.promote(args.source, root, args.reason, evidence["challenger"])["message"])
+    print(promotion.promote(args.source, root, args.reason, evidence.challenger).message)
 
 
 def split_command(root, args):
     from brewcast.registry import promotion
 
-    print(promotion.split(args.source, args.share, root)["message"])
+    print(promotion.split(args.source, args.share, root).message)
 
 
 def rollback_command(root, args):
     from brewcast.registry import promotion
 
-    print(promotion.rollback(args.source, root, args.reason)["message"])
+    print(promotion.rollback(args.source, root, args.reason).message)
 
 
 def lift_command(root, args):
     from brewcast.registry import promotion
 
-    print(promotion.lift_restrictions(args.source, root)["message"])
+    print(promotion.lift_restrictions(args.source, root).message)
 
 
 def history_command(root, args):
     from brewcast.registry import promotion
 
     history = promotion.serving_history(args.source, root, args.when)
-    print(json.dumps(history["entries"], indent=1) if args.json else history["message"])
+    entries = [promotion.entry_content(entry) for entry in history.entries]
+    print(json.dumps(entries, indent=1) if args.json else history.message)
 
 
 def compare_command(root, args):
     from brewcast.registry.champion_test import challenger_report
 
-    report = challenger_report(args.source, root, args.gain, args.alpha)
+    report = challenger_report(args.source, root, args.gain, args.alpha).content()
     message = report.pop("message")
     print(json.dumps(report, indent=1) if args.json else message)
 
@@ -484,8 +485,8 @@ def forecast_command(root, args):
     from brewcast.serving.batch import forecast_file
 
     result = forecast_file(args.source, args.file, args.to, root)
-    print(result["message"])
-    return 3 if result["rejected"] else 0
+    print(result.message)
+    return 3 if result.rejected else 0
 
 
 def key_command(root, args):

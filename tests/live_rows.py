@@ -49,7 +49,7 @@ def pushed_server(live_project, server):
     "The server with June's rows, whatever an earlier test did to them."
     with contextlib.closing(open_rows(server.url, "brewcast_toy", {}, timeout=20)) as writer:
         write_pushed_hash(writer, None)  # so that the push writes all rows again
-    assert push_online(live_project, "toy", server.url)["changed"]
+    assert push_online(live_project, "toy", server.url).changed
     return server
 
 

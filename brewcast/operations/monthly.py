@@ -302,7 +302,7 @@ def _publish_corrections(root, source, last_complete):
     if last_complete != last_published_month(state_folder(source, root)):
         return {}
     try:
-        return {"restated": "ledger" in publish(source, root)["changed"]}
+        return {"restated": "ledger" in publish(source, root).changed}
     except UntrustedDataError as error:
         return {"restated": False, "not_trusted": str(error)}
 

@@ -4,21 +4,23 @@
 
 # %% auto #0
 __all__ = ['ROLES', 'FIRST_LOOK', 'SIMULATED_HISTORIES', 'month_errors', 'look_statistics', 'boundary', 'detectable_effects',
-           'months_to_detect', 'results_by_look', 'compare_monthly_errors', 'plot_comparison', 'read_forecast_pairs',
-           'challenger_report', 'replay_spread', 'promotion_evidence', 'last_gate_result', 'replay_summary',
-           'live_result_lines']
+           'months_to_detect', 'results_by_look', 'Conclusion', 'Comparison', 'compare_monthly_errors',
+           'plot_comparison', 'read_forecast_pairs', 'challenger_report', 'replay_spread', 'PromotionEvidence',
+           'promotion_evidence', 'last_gate_result', 'replay_summary', 'live_result_lines']
 
 # %% ../../nbs/registry/champion_test.ipynb #2773d4bc
 import math
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from scipy.special import ndtr, ndtri, stdtr, stdtrit
 
-from ..common.core import read_json, read_parquet
+from ..common.core import read_parquet
 from ..common.ledger import archived_forecast_path, read_ledger, state_folder
+from ..common.records import LedgerEntry, LedgerRelease, Recipe, Record, ServingModel, Verdict
 from ..common.text import format_count
 from .promotion import current_challenger, published_ledger, recipe_label
 
@@ -154,6 +156,46 @@ def results_by_look(
     return months.join(pd.DataFrame(figures, index=looks.index)).fillna({"verdict": "not yet"})
 
 # %% ../../nbs/registry/champion_test.ipynb #96b9c459
+class Conclusion(Record):
+    "The first look that said better or worse."
+
+    month: str  # first day, such as 2024-05-01
+    verdict: str  # better or worse
+
+
+class Comparison(Record):
+    "What the months say about challenger and champion: the content of `brewcast compare --json`, and its message."
+
+    months: int  # tested
+    months_after_horizon: int  # not tested
+    left_out: dict[str, int]  # rows by reason
+    stores: int
+    alpha: float
+    horizon: int
+    power: float
+    gain: float
+    verdict: str  # of the challenger: better, worse or not yet
+    months_won: int  # by the challenger
+    wape_champion: float | None  # mean of the months; None without a month
+    wape_challenger: float | None
+    difference: float | None  # champion - challenger
+    interval: list[float] | None  # of the difference; None before the first look
+    p: float | None
+    threshold: float | None  # of p at this look
+    concluded: Conclusion | None
+    autocorrelation: float | None  # of one month's difference with the next month's; None with too few months
+    spread: float | None  # standard deviation of month differences, share of the champion's error
+    spread_from: str | None  # the months so far, the gate's replay, or given
+    months_needed: int | None  # to find a gain of size `gain`
+    smallest_gain: float | None  # that the horizon allows to find
+    unknown: str | None  # why `months_needed` is not known
+    by_month: list[dict]  # rows of `results_by_look`
+    message: str = ""
+    source: str | None = None
+    champion: Recipe | None = None
+    challenger: Recipe | None = None
+
+
 def compare_monthly_errors(
     pairs: pd.DataFrame,  # series_id, month, actual, champion, challenger; store_id if a store has several series
     gain: float = 0.02,  # share of the champion's error: the size of gain that `months_needed` is about
@@ -162,28 +204,28 @@ def compare_monthly_errors(
     power: float = 0.8,  # share of tests that find a gain of this size within `months_needed`
     spread: float
     | None = None,  # standard deviation of month differences, share of the champion's error; until month 3
-) -> dict:  # verdict of the challenger: "better", "worse" or "not yet"; figures, by_month and message
+) -> Comparison:
     "Compare two models month by month. Raises ValueError for an invalid table or setting."
     _check_test_settings(gain, alpha, horizon, power)
     months, left_out = month_errors(pairs)
     table = results_by_look(months, boundary(horizon, alpha))
     is_used = pairs[["actual", *ROLES]].notna().all(axis=1) & pd.to_datetime(pairs.month).isin(table.month)
     store_column = "store_id" if "store_id" in pairs else "series_id"
-    result = {
-        "months": len(table),
-        "months_after_horizon": len(months) - len(table),
-        "left_out": left_out,
-        "stores": int(pairs[store_column][is_used].nunique()),
-        "alpha": alpha,
-        "horizon": horizon,
-        "power": power,
-        "gain": gain,
+    by_month = table.assign(month=table.month.dt.strftime("%Y-%m-%d")).astype(object)
+    result = Comparison(
+        months=len(table),
+        months_after_horizon=len(months) - len(table),
+        left_out=left_out,
+        stores=int(pairs[store_column][is_used].nunique()),
+        alpha=alpha,
+        horizon=horizon,
+        power=power,
+        gain=gain,
         **_evidence(table),
         **_required_months(table, gain, spread, detectable_effects(horizon, alpha, power)),
-    }
-    by_month = table.assign(month=table.month.dt.strftime("%Y-%m-%d")).astype(object)
-    result["by_month"] = by_month.where(by_month.notna(), None).to_dict("records")  # JSON has no NaN
-    return result | {"message": _comparison_message(result)}
+        by_month=by_month.where(by_month.notna(), None).to_dict("records"),  # JSON has no NaN
+    )
+    return result.model_copy(update={"message": _comparison_message(result)})
 
 
 def _check_test_settings(gain: float, alpha: float, horizon: int, power: float) -> None:
@@ -195,7 +237,7 @@ def _check_test_settings(gain: float, alpha: float, horizon: int, power: float) 
 
 # %% ../../nbs/registry/champion_test.ipynb #daad84df
 def _evidence(table: pd.DataFrame) -> dict:
-    "Figures of the last look; None where there are too few months for one."
+    "Fields of a `Comparison`: figures of the last look; None where there are too few months for one."
     evidence = {
         "verdict": "not yet",
         "months_won": int((table.difference > 0).sum()),
@@ -206,7 +248,7 @@ def _evidence(table: pd.DataFrame) -> dict:
         "p": None,
         "threshold": None,
         "concluded": None,
-        "autocorrelation": None,  # of one month's difference with the next month's
+        "autocorrelation": None,
     }
     if table.empty:
         return evidence
@@ -225,12 +267,12 @@ def _evidence(table: pd.DataFrame) -> dict:
     conclusive = table[table.verdict != "not yet"]
     if len(conclusive):
         first = conclusive.iloc[0]
-        evidence["concluded"] = {"month": f"{first.month:%Y-%m-%d}", "verdict": first.verdict}
+        evidence["concluded"] = Conclusion(month=f"{first.month:%Y-%m-%d}", verdict=first.verdict)
     return evidence
 
 # %% ../../nbs/registry/champion_test.ipynb #332cecec
 def _required_months(table: pd.DataFrame, gain: float, spread: float | None, detectable: np.ndarray) -> dict:
-    "Months needed for a gain of this size, and the smallest gain that the horizon allows to find."
+    "Fields of a `Comparison`: months needed for a gain of this size, and the smallest gain that can be found."
     champion_error = table.champion.mean()
     spread_from = "given"
     if len(table) >= FIRST_LOOK:
@@ -253,60 +295,58 @@ def _required_months(table: pd.DataFrame, gain: float, spread: float | None, det
     return {"spread": spread, "spread_from": None, "months_needed": None, "smallest_gain": None, "unknown": reason}
 
 # %% ../../nbs/registry/champion_test.ipynb #e81e0e35
-def _comparison_message(result: dict) -> str:
+def _comparison_message(result: Comparison) -> str:
     lines = [_verdict_line(result)]
-    if result["p"] is not None:
-        lower, upper = result["interval"]
-        interval = f"{1 - result['alpha']:.0%} interval {lower:.2%} to {upper:.2%}, valid at every monthly look"
-        threshold = f"p = {result['p']:.2g}, threshold of this look {result['threshold']:.2g}"
-        lines.append(f"gain {result['difference']:.2%} of sales ({interval}); {threshold}")
-    concluded = result["concluded"]
-    if concluded and concluded["verdict"] != result["verdict"]:
+    if result.p is not None:
+        lower, upper = result.interval
+        interval = f"{1 - result.alpha:.0%} interval {lower:.2%} to {upper:.2%}, valid at every monthly look"
+        threshold = f"p = {result.p:.2g}, threshold of this look {result.threshold:.2g}"
+        lines.append(f"gain {result.difference:.2%} of sales ({interval}); {threshold}")
+    concluded = result.concluded
+    if concluded and concluded.verdict != result.verdict:
+        lines.append(f"the verdict was {concluded.verdict} in {concluded.month[:7]}; later months did not confirm it")
+    largest_by_chance = 2 / math.sqrt(max(result.months, 1))  # two standard errors (Bartlett)
+    if (result.autocorrelation or 0) > largest_by_chance:
         lines.append(
-            f"the verdict was {concluded['verdict']} in {concluded['month'][:7]}; later months did not confirm it"
-        )
-    largest_by_chance = 2 / math.sqrt(max(result["months"], 1))  # two standard errors (Bartlett)
-    if (result["autocorrelation"] or 0) > largest_by_chance:
-        lines.append(
-            f"the month differences are autocorrelated ({result['autocorrelation']:.2f}): the error rate of the test is"
-            f" above {result['alpha']:.0%}; check whether one of the models has gone stale"
+            f"the month differences are autocorrelated ({result.autocorrelation:.2f}): the error rate of the test is"
+            f" above {result.alpha:.0%}; check whether one of the models has gone stale"
         )
     lines.append(_required_months_line(result))
-    left_out = {reason: rows for reason, rows in result["left_out"].items() if rows}
+    left_out = {reason: rows for reason, rows in result.left_out.items() if rows}
     if left_out:
         lines.append(
             "left out: " + ", ".join(f"{format_count(rows, 'row')} {reason}" for reason, rows in left_out.items())
         )
-    if result["months_after_horizon"]:
-        months = format_count(result["months_after_horizon"], "month")
-        lines.append(f"{months} after the horizon of {result['horizon']} not tested: the error rate holds up to there")
+    if result.months_after_horizon:
+        months = format_count(result.months_after_horizon, "month")
+        lines.append(f"{months} after the horizon of {result.horizon} not tested: the error rate holds up to there")
     return "\n".join(lines)
 
 
-def _verdict_line(result: dict) -> str:
-    if not result["months"]:
+def _verdict_line(result: Comparison) -> str:
+    if not result.months:
         return "not yet: no month has an outcome and a forecast of both models"
-    errors = f"the challenger's error is {result['wape_challenger']:.2%} of sales, the champion's "
-    errors += f"{result['wape_champion']:.2%}, over {format_count(result['stores'], 'store')}"
-    months = f"{result['months_won']} of {format_count(result['months'], 'month')}"
-    return f"{result['verdict']}: {errors}; the challenger was better in {months}"
+    errors = f"the challenger's error is {result.wape_challenger:.2%} of sales, the champion's "
+    errors += f"{result.wape_champion:.2%}, over {format_count(result.stores, 'store')}"
+    months = f"{result.months_won} of {format_count(result.months, 'month')}"
+    return f"{result.verdict}: {errors}; the challenger was better in {months}"
 
 
-def _required_months_line(result: dict) -> str:
-    gain = f"a gain of {result['gain']:.1%} of the champion's error"
-    needed = result["months_needed"]
+def _required_months_line(result: Comparison) -> str:
+    gain = f"a gain of {result.gain:.1%} of the champion's error"
+    needed = result.months_needed
     if needed is None:
-        return f"how many months it takes to detect {gain} is unknown: {result['unknown']}"
+        return f"how many months it takes to detect {gain} is unknown: {result.unknown}"
     line = f"to detect {gain} takes about {format_count(needed, 'month')}"
-    if needed > result["horizon"]:
-        return f"{line}; within {result['horizon']} months, a gain of {result['smallest_gain']:.1%} can be detected"
-    if needed > result["months"] and result["verdict"] == "not yet":
-        return f"{line}, {needed - result['months']} more"
+    if needed > result.horizon:
+        return f"{line}; within {result.horizon} months, a gain of {result.smallest_gain:.1%} can be detected"
+    if needed > result.months and result.verdict == "not yet":
+        return f"{line}, {needed - result.months} more"
     return line
 
 # %% ../../nbs/registry/champion_test.ipynb #f2e896e3
 def plot_comparison(
-    result: dict,  # as `compare_monthly_errors` returns it
+    result: Comparison,
     axis=None,  # a matplotlib axis, default a new one
 ):  # the axis
     "Month by month, how much smaller the challenger's error was."
@@ -315,7 +355,7 @@ def plot_comparison(
     if axis is None:
         _, axis = plt.subplots(figsize=(9, 3.5), layout="constrained")
     columns = ["difference", "mean", "lower", "upper"]
-    table = pd.DataFrame(result["by_month"]).astype({name: float for name in columns})
+    table = pd.DataFrame(result.by_month).astype({name: float for name in columns})
     month = pd.to_datetime(table.month)
     percent = table[columns] * 100
     colours = np.where(percent.difference > 0, "#6f4e37", "#c8a27c")
@@ -323,7 +363,7 @@ def plot_comparison(
     axis.plot(month, percent["mean"], color="#2e7d32", linewidth=2, label="mean so far")
     axis.fill_between(month, percent.lower, percent.upper, color="#2e7d32", alpha=0.15, label="interval of the mean")
     limit = 1.5 * percent.difference.abs().max() or 1.0  # the intervals of the first looks are far wider: cut them
-    axis.set(title=f"Challenger: {result['verdict']}", ylabel="less error (% of sales)", ylim=(-limit, limit))
+    axis.set(title=f"Challenger: {result.verdict}", ylabel="less error (% of sales)", ylim=(-limit, limit))
     axis.axhline(0, color="#444444", linewidth=0.8)
     axis.spines[["top", "right"]].set_visible(False)
     axis.legend(frameon=False, ncols=3, fontsize=8)
@@ -333,7 +373,8 @@ def plot_comparison(
 def read_forecast_pairs(
     source: str,  # the source's name
     root: Path,  # the project
-    recipes: tuple[dict, dict] | None = None,  # of champion and challenger, default those of the ledger's last entry
+    recipes: tuple[Recipe, Recipe]
+    | None = None,  # of champion and challenger, default those of the ledger's last entry
 ) -> pd.DataFrame:  # store_id, series_id, cutoff, month, actual, champion, challenger; complete months only
     "The archived forecasts of both recipes beside the outcomes. Raises ValueError if there is no challenger."
     root = Path(root)
@@ -355,30 +396,31 @@ def read_forecast_pairs(
     return table[columns].sort_values(["month", "series_id"], ignore_index=True)
 
 # %% ../../nbs/registry/champion_test.ipynb #079c1b78
-def _last_recipes(source: str, root: Path) -> tuple[dict, dict]:
+def _last_recipes(source: str, root: Path) -> tuple[Recipe, Recipe]:
     "The recipes of the champion and the challenger in the ledger's last entry."
     last = published_ledger(source, root)[-1]
-    if not last.get("challenger"):
+    if not last.challenger:
         raise ValueError(f"{source}: there is no challenger; a build that compares two recipes adds one")
-    return last["recipe"], last["challenger"]["recipe"]
+    return last.recipe, last.challenger.recipe
 
 
-def _shared_cutoffs(ledger: list[dict], recipes: tuple[dict, dict]) -> dict[str, list[dict]]:
+def _shared_cutoffs(
+    ledger: list[LedgerEntry], recipes: tuple[Recipe, Recipe]
+) -> dict[str, tuple[LedgerRelease, LedgerRelease]]:
     "The releases of the two recipes, in their order, by cutoff. Of several entries with both, the last one counts."
     shared = {}
     for entry in ledger:
-        challenger = entry.get("challenger")
-        if not challenger or challenger["cutoff"] != entry["cutoff"]:
+        challenger = entry.challenger
+        if not challenger or challenger.cutoff != entry.cutoff:
             continue
-        releases = [{name: each[name] for name in ("recipe", "release", "cutoff")} for each in (entry, challenger)]
-        for pair in (releases, releases[::-1]):
-            if [release["recipe"] for release in pair] == list(recipes):
-                shared[entry["cutoff"]] = pair
+        for pair in ((entry, challenger), (challenger, entry)):
+            if (pair[0].recipe, pair[1].recipe) == tuple(recipes):
+                shared[entry.cutoff] = pair
                 break
     return dict(sorted(shared.items()))
 
 
-def _read_both_forecasts(state: Path, releases: list[dict]) -> pd.DataFrame:
+def _read_both_forecasts(state: Path, releases: tuple[ServingModel, ServingModel]) -> pd.DataFrame:
     keys = ["store_id", "series_id", "cutoff", "month"]
     tables = []
     for role, release in zip(ROLES, releases, strict=True):
@@ -398,30 +440,30 @@ def challenger_report(
     root: Path,  # the project
     gain: float = 0.02,  # share of the champion's error: the size of gain that `months_needed` is about
     alpha: float = 0.05,  # probability that any look says better or worse although the two models are equal
-) -> dict:  # the result of `compare_monthly_errors`, with source, champion and challenger (recipes)
+) -> Comparison:  # with source, champion and challenger
     "What `brewcast compare` prints. Raises ValueError or FileNotFoundError with the way out."
     recipes = _last_recipes(source, root)
     spread = replay_spread(source, root, recipes)
     result = compare_monthly_errors(read_forecast_pairs(source, root, recipes), gain, alpha, spread=spread)
-    if result["spread_from"] == "given" and spread:
-        result["spread_from"] = "the gate's replay"
     champion, challenger = recipes
     title = f"{source}: {recipe_label(challenger)} challenges {recipe_label(champion)}"
-    result["message"] = f"{title}\n{result['message']}"
-    return result | {"source": source, "champion": champion, "challenger": challenger}
+    more = {"message": f"{title}\n{result.message}", "source": source, "champion": champion, "challenger": challenger}
+    if result.spread_from == "given" and spread:
+        more["spread_from"] = "the gate's replay"
+    return result.model_copy(update=more)
 
 
 def replay_spread(
     source: str,  # the source's name
     root: Path,  # the project
-    recipes: tuple[dict, dict],  # of champion and challenger
+    recipes: tuple[Recipe, Recipe],  # of champion and challenger
 ) -> float | None:  # standard deviation of month differences, share of the champion's error; None if not replayed
     "Spread of the month differences in the last build's replay of the two recipes."
     folder = Path(root) / "products" / source / "evaluate"
     if not (folder / "verdict.json").exists() or not (folder / "predictions.parquet").exists():
         return None
-    verdict = read_json(folder / "verdict.json")
-    replayed = {name: verdict.get(name) for name in ("champion", "candidate")}
+    verdict = Verdict.read(folder / "verdict.json")
+    replayed = {"champion": verdict.champion, "candidate": verdict.candidate}
     if sorted(map(repr, replayed.values())) != sorted(map(repr, recipes)) or recipes[0] == recipes[1]:
         return None
     role_of_model = {name: ROLES[list(recipes).index(recipe)] for name, recipe in replayed.items()}
@@ -432,19 +474,27 @@ def replay_spread(
     return float(months.difference.std() / months.champion.mean()) if len(months) >= FIRST_LOOK else None
 
 # %% ../../nbs/registry/champion_test.ipynb #ce5a0002
+class PromotionEvidence(NamedTuple):
+    "What speaks for and against the challenger."
+
+    challenger: str  # its release id
+    reason: str  # for the ledger
+    message: str
+
+
 def promotion_evidence(
     source: str,  # the source's name
     root: Path,  # the project
-) -> dict:  # challenger (its release id), reason (for the ledger), message
+) -> PromotionEvidence:
     "The evidence for and against the challenger. Raises ValueError if no challenger may be promoted."
     ledger = published_ledger(source, root)
     last = ledger[-1]
     challenger = current_challenger(last, source)
-    recipes = (last["recipe"], challenger["recipe"])
+    recipes = (last.recipe, challenger.recipe)
     replay = replay_summary(source, root, recipes)
     first_live_line, *more_live_lines = live_result_lines(source, root)
-    new = f"{recipe_label(recipes[1])} ({challenger['release']})"
-    old = f"{recipe_label(recipes[0])} ({last['release']})"
+    new = f"{recipe_label(recipes[1])} ({challenger.release})"
+    old = f"{recipe_label(recipes[0])} ({last.release})"
     lines = [
         f"{source}: promote {new} in place of {old}",
         f"gate       {last_gate_result(ledger, recipes)}",
@@ -454,37 +504,37 @@ def promotion_evidence(
     ]
     replayed = replay if replay[0].isdigit() else f"not replayed ({replay})"
     reason = f"{replayed}; live: {first_live_line}"
-    return {"challenger": challenger["release"], "reason": reason, "message": "\n".join(lines)}
+    return PromotionEvidence(challenger.release, reason, message="\n".join(lines))
 
 
 def last_gate_result(
-    ledger: list[dict],  # entries, the oldest first
-    recipes: tuple[dict, dict],  # of champion and challenger
+    ledger: list[LedgerEntry],  # the oldest first
+    recipes: tuple[Recipe, Recipe],  # of champion and challenger
 ) -> str:
     "Which of the two recipes the gate chose when they were last published together, and why."
     for entry in reversed(ledger):
-        published = [entry["recipe"], (entry.get("challenger") or {}).get("recipe")]
-        if entry["action"] == "publish" and recipes[0] in published and recipes[1] in published:
-            verdict = entry["verdict"]
+        published = [entry.recipe, entry.challenger.recipe if entry.challenger else None]
+        if entry.action == "publish" and recipes[0] in published and recipes[1] in published:
+            verdict = entry.verdict
             loser = "the challenger" if published[1] == recipes[1] else "the champion"
             outcomes = {"promote": "lost", "refit": "was not judged"}
-            outcome = outcomes.get(verdict["verdict"], "was not promoted")
-            return f"{loser} {outcome} ({verdict['verdict']}): {verdict['reason']}"
+            outcome = outcomes.get(verdict.verdict, "was not promoted")
+            return f"{loser} {outcome} ({verdict.verdict}): {verdict.reason}"
     return "no build has compared the two recipes"
 
 
 def replay_summary(
     source: str,  # the source's name
     root: Path,  # the project
-    recipes: tuple[dict, dict],  # of champion and challenger
+    recipes: tuple[Recipe, Recipe],  # of champion and challenger
 ) -> str:  # begins with a digit if both were replayed, otherwise says what is missing
     "Both errors on the same months of the last build's replay."
     path = Path("products") / source / "evaluate" / "verdict.json"
     if not (Path(root) / path).exists():
         return f"{path} is missing: `make run SOURCE={source}` writes it"
-    verdict = read_json(Path(root) / path)
+    verdict = Verdict.read(Path(root) / path)
     names = [_replayed_model_name(verdict, recipe) for recipe in recipes]
-    rows = [row for row in verdict.get("by_month", []) if row["model"] in names]
+    rows = [row for row in verdict.by_month if row["model"] in names]
     if None in names or not rows:
         return f"the last build did not replay both: `make run SOURCE={source}` does"
     champion, challenger = names
@@ -492,18 +542,19 @@ def replay_summary(
     months = (pd.to_datetime(table.index) + pd.Timedelta(days=1)).strftime("%Y-%m")
     n_better = int((table[challenger] < table[champion]).sum())
     period = f"{format_count(len(table), 'month')} of replay, {months[0]} to {months[-1]}"
-    challenger_error = f"the challenger's error is {verdict['errors'][challenger]['wape']:.2%} of sales"
-    champion_error = f"the champion's {verdict['errors'][champion]['wape']:.2%}"
+    challenger_error = f"the challenger's error is {verdict.errors[challenger].wape:.2%} of sales"
+    champion_error = f"the champion's {verdict.errors[champion].wape:.2%}"
     return f"{period}: {challenger_error}, {champion_error}; the challenger was better in {n_better}"
 
 
-def _replayed_model_name(verdict: dict, recipe: dict) -> str | None:
+def _replayed_model_name(verdict: Verdict, recipe: Recipe) -> str | None:
     "The name of a recipe in verdict.json: candidate, champion, or the baseline's own; None if it was not replayed."
-    for name in ("candidate", "champion"):
-        if verdict.get(name) == recipe:
-            return name
-    is_baseline = recipe["name"] in verdict.get("errors", {}) and not recipe["params"]
-    return recipe["name"] if is_baseline else None
+    if recipe == verdict.candidate:
+        return "candidate"
+    if recipe == verdict.champion:
+        return "champion"
+    is_baseline = recipe.name in verdict.errors and not recipe.params
+    return recipe.name if is_baseline else None
 
 
 def live_result_lines(
@@ -515,6 +566,6 @@ def live_result_lines(
         result = challenger_report(source, root, gain=0.1)
     except (ValueError, FileNotFoundError) as error:
         return [f"not yet: {str(error).removeprefix(f'{source}: ')}"]
-    _, first, *more = result["message"].splitlines()  # without the title
-    months = [row["month"][:7] for row in result["by_month"]]
+    _, first, *more = result.message.splitlines()  # without the title
+    months = [row["month"][:7] for row in result.by_month]
     return [f"{first} ({months[0]} to {months[-1]})" if months else first, *more]

@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ..common.ledger import LEDGER_FILE, REGISTERED_MODEL
+from ..common.records import LedgerEntry
 
 # %% ../../nbs/registry/ledger_writer.ipynb #2cb5bfc7
 NOT_NEXT_ENTRY = "NEW.n <> (SELECT coalesce(max(n), 0) + 1 FROM entry)"
@@ -30,13 +31,15 @@ LEDGER_SCHEMA = [
 # %% ../../nbs/registry/ledger_writer.ipynb #f47b9665
 def append_entry(
     state: Path,  # state/<source>
-    entry: dict,  # the fields of the entry; number, time and author are added
+    entry: LedgerEntry,  # its number is added, and time and author if it has none
     mlflow_database: Path | None = None,  # MLflow's database, if it is a file
     aliases: dict[str, str | None] | None = None,  # alias -> content hash of a registered version; None removes it
     expected_last_entry: int | None = None,  # number of the entry that the decision is based on, default any
-) -> dict:  # the entry as written
+) -> LedgerEntry:  # as written
     "Append an entry and move MLflow's aliases, both or neither. Raises ValueError if another entry came in between."
-    entry = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "by": ledger_author()} | entry
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    fields = entry.content() | {"at": entry.at or now, "by": entry.by or ledger_author()}
+    fields.pop("n", None)  # of the entry that it was copied from
     Path(state).mkdir(parents=True, exist_ok=True)
     with contextlib.closing(sqlite3.connect(Path(state) / LEDGER_FILE, isolation_level=None, timeout=30)) as ledger:
         ledger.execute("PRAGMA synchronous = EXTRA")  # the entry survives a power failure
@@ -51,14 +54,14 @@ def append_entry(
             raise ValueError(
                 f"{state}: another command wrote entry {n - 1} meanwhile; check the ledger and decide again"
             )
-        content = json.dumps(entry, sort_keys=True, ensure_ascii=False, allow_nan=False)
+        content = json.dumps(fields, sort_keys=True, ensure_ascii=False, allow_nan=False)
         ledger.execute("INSERT INTO entry VALUES (?, ?)", [n, content])
         if mlflow_database:
             for alias, content_hash in (aliases or {}).items():
                 ledger.execute(DELETE_ALIAS_SQL, [REGISTERED_MODEL, alias])
                 ledger.execute(SET_ALIAS_SQL, [alias, REGISTERED_MODEL, content_hash])
         ledger.execute("COMMIT")
-    return {"n": n} | entry
+    return LedgerEntry.model_validate(fields | {"n": n})
 
 
 DELETE_ALIAS_SQL = "DELETE FROM mlflow.registered_model_aliases WHERE name = ? AND alias = ?"

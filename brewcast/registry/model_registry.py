@@ -21,17 +21,18 @@ from brewcast.common.mlflow import (
     project_database,
 )
 from ..common.paths import say
+from ..common.records import LedgerEntry
 from ..serving.release import check_release
 
 # %% ../../nbs/registry/model_registry.ipynb #b1d20006
 def expected_aliases(
-    entry: dict,  # an entry of the ledger
+    entry: LedgerEntry,
 ) -> dict[str, str | None]:  # alias -> content hash of its model; None: no model has this alias
     "The aliases that MLflow must have after an entry."
-    challenger = entry["challenger"]
+    challenger = entry.challenger
     return {
-        "champion": entry["model_hash"][:12],
-        "challenger": challenger["model_hash"][:12] if challenger else None,
+        "champion": entry.model_hash[:12],
+        "challenger": challenger.model_hash[:12] if challenger else None,
     }
 
 
@@ -96,8 +97,8 @@ def ensure_registered(
     release: Path,  # the folder of a stored release
 ) -> bool:  # Did this register or log anything?
     "Ensure that MLflow has a registered version of the release's model. Log the model if training did not."
-    manifest = check_release(release, expected_id=release.name)
-    content_hash = manifest["files"]["model.joblib"][:12]
+    description = check_release(release, expected_id=release.name)
+    content_hash = description.files["model.joblib"][:12]
     if content_hash in read_aliases(source, root).values():
         return False
     name = experiment_name(source, root)
@@ -108,8 +109,8 @@ def ensure_registered(
             return True
     import joblib
 
-    recipe = manifest["recipe"]
-    params = {"recipe": recipe["name"], **recipe["params"], "train_through": manifest["train_through"]}
+    recipe = description.recipe
+    params = {"recipe": recipe.name, **recipe.params, "train_through": description.train_through}
     model = joblib.load(release / "model.joblib")  # safe to unpickle: `check_release` has compared its hash
     log_model_run(model, content_hash, params, metrics={}, tags={}, artifacts=[], root=root, source=source)
     with mlflow_client(source, root) as (client, experiment):
@@ -120,7 +121,7 @@ def ensure_registered(
 def sync_aliases(
     source: str,  # the source's name
     root: Path,  # the project
-    entry: dict,  # the ledger's last entry
+    entry: LedgerEntry,  # the ledger's last
 ) -> bool:  # Did this change an alias?
     "Set MLflow's aliases as the ledger has them: on a server, or after somebody moved them by hand."
     expected = {alias: content_hash for alias, content_hash in expected_aliases(entry).items() if content_hash}
@@ -152,7 +153,7 @@ def sync_mlflow_server(
     if project_database(source, root) or not (ledger := read_ledger(state)):
         return []
     entry = ledger[-1]
-    releases = [each["release"] for each in (entry, entry["challenger"]) if each]
+    releases = [each.release for each in (entry, entry.challenger) if each]
     changed = []
     try:
         claim_registered_model(source, root, ledger[0])
@@ -173,11 +174,11 @@ def sync_mlflow_server(
 def claim_registered_model(
     source: str,  # the source's name
     root: Path,  # the project
-    first_entry: dict,  # the ledger's first entry: it identifies the project
+    first_entry: LedgerEntry,  # the ledger's first: it identifies the project
 ):
     "Create the registered model, or check that it belongs to this project. Raises MlflowError if it does not."
     name = experiment_name(source, root)
-    owner = f"{first_entry['at']} {first_entry['by']}"
+    owner = f"{first_entry.at} {first_entry.by}"
     with mlflow_client(source, root) as (client, _):
         models = client.search_registered_models(f"name = '{name}'")
         if not models:

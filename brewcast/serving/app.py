@@ -154,10 +154,10 @@ def roles_for_plan(
 ) -> dict[str, str]:  # the role that answers each store
     "If the challenger does not support the plan, the champion answers. Raises RequestError (409) if neither does."
     for name in plan:
-        if reason := serving.champion.description["levers"][name]:
+        if reason := serving.champion.description.plan_overrides[name]:
             fields = {f"plan.{name}": f"{reason} (release {serving.champion.name})"}
             raise RequestError(409, "this plan cannot be forecast", fields)
-    if serving.share and any(serving.challenger.description["levers"][name] for name in plan):
+    if serving.share and any(serving.challenger.description.plan_overrides[name] for name in plan):
         return dict.fromkeys(serving.roles, "champion")
     return serving.roles
 
@@ -178,7 +178,7 @@ def forecast_stores(
         positions = [release.position[store_id] for store_id in role_stores]
         numbers = release.numbers[positions]
         categories = release.categories[positions].astype(object)
-        release_dates = {"month": release.month, "features_as_of": release.description["features_as_of"]}
+        release_dates = {"month": release.month, "features_as_of": release.description.features_as_of}
         dates = [release_dates] * len(role_stores)
         if live_rows:
             _insert_live_rows(release, role_stores, live_rows, numbers, categories, dates)
@@ -206,7 +206,7 @@ def _insert_live_rows(release, store_ids, live_rows, numbers, categories, dates)
         if row is None:
             continue
         last_day = row["event_timestamp"].date()
-        if last_day.isoformat() < release.description["features_as_of"]:
+        if last_day.isoformat() < release.description.features_as_of:
             continue  # the row was pushed for an older release
         numbers[i] = [np.nan if row.get(name) is None else row[name] for name in release.model.column_index]
         categories[i] = [row.get(name) or "" for name in release.model.description["categories"]]
@@ -302,11 +302,11 @@ class Application:
     ):
         "Update metrics and log, and open the online store for live rows."
         self.metrics.set_serving(serving)
-        feast = serving.champion.description.get("feast")
+        feast = serving.champion.description.feast
         if self.settings["online_store"] and feast and feast != self.views:
             from brewcast.serving.online_store import open_rows
 
-            self.live_rows = open_rows(self.settings["online_store"], feast["project"], feast["views"])
+            self.live_rows = open_rows(self.settings["online_store"], feast.project, feast.views)
             self.views = feast
         self.log_event("info", "serves", champion=serving.champion.name, share=serving.share, entry=serving.entry)
         gc.collect()
@@ -536,7 +536,7 @@ class Application:
     def read_live_rows(self, serving, store_ids):
         "Rows of the online store by store; None if it does not answer as it should, which is counted."
         try:
-            as_of = datetime.fromisoformat(serving.champion.description["features_as_of"]).replace(tzinfo=UTC)
+            as_of = datetime.fromisoformat(serving.champion.description.features_as_of).replace(tzinfo=UTC)
             return self.live_rows.read(store_ids, as_of=as_of)
         except (OSError, ValueError) as error:
             self.metrics.live_rows_failed.inc()
@@ -552,7 +552,7 @@ class Application:
             for store_id in store_ids
             if store_id in serving.challenger.position and serving.roles[store_id] == "champion"
         ]
-        if not shadowed or any(serving.challenger.description["levers"][name] for name in plan):
+        if not shadowed or any(serving.challenger.description.plan_overrides[name] for name in plan):
             return []
         with suppress(RequestError):
             roles = dict.fromkeys(shadowed, "shadow")
@@ -584,7 +584,8 @@ def describe_serving(
     description = {"entry": serving.entry, "share": serving.share, "month": serving.champion.month}
     names = ("release", "recipe", "train_through", "cutoff", "features_as_of")
     for role, release in {"champion": serving.champion, "challenger": serving.challenger}.items():
-        description[role] = release and {name: release.description.get(name) for name in names}
+        content = release and release.description.content()
+        description[role] = content and {name: content[name] for name in names}
     return description
 
 

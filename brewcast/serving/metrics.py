@@ -64,6 +64,6 @@ class Metrics:
         for release, role in [(serving.champion, "champion"), (serving.challenger, challenger_role)]:
             if release:
                 self.release_info.labels(release.name, role).set(1)
-                last_day = datetime.fromisoformat(release.description["features_as_of"]).replace(tzinfo=UTC)
+                last_day = datetime.fromisoformat(release.description.features_as_of).replace(tzinfo=UTC)
                 end = last_day.timestamp() + 86_400  # the end of that day, in seconds since 1970
                 self.feature_age.labels(release.name).set_function(lambda end=end: max(0.0, time.time() - end))

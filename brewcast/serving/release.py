@@ -163,8 +163,8 @@ class Release:
     ):
         folder = Path(folder)
         self.description = check_release(folder, SERVED_FILES, expected_id)
-        self.name = self.description["release"]
-        self.month = self.description["month"]
+        self.name = self.description.release
+        self.month = self.description.month
         self.model = CompiledModel(folder)
         with np.load(folder / "rows.npz", allow_pickle=False) as rows:
             self.ids = rows["series_id"].tolist()
@@ -213,7 +213,7 @@ class Release:
             "lower": lower,
             "upper": upper,
             "model_version": self.name,
-            "features_as_of": self.description["features_as_of"],
+            "features_as_of": self.description.features_as_of,
         }
 
     def _check_forecasts(self, golden: list[dict]) -> None:

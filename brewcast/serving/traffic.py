@@ -16,7 +16,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from ..common.ledger import LEDGER_FILE
+from ..common.records import LedgerEntry, field_problems
 from .prediction_log import line_prefix
 from .release import Release
 
@@ -132,24 +135,28 @@ class Follower(threading.Thread):
                 logging.getLogger(__name__).warning("not ready: %s", error)
             self.problem = str(error)
             return
-        except KeyError as error:
-            problem = f"the ledger's entry has no key {error}"
+        except ValidationError as error:
+            problem = f"the ledger's entry is not valid: {field_problems(error)}"
         except (OSError, ValueError) as error:
             problem = str(error)
         self._set_problem(problem)
         self.retry_at = time.monotonic() + self.retry_seconds
 
-    def _serve_entry(self, entry):  # returns why the challenger was not loaded, or None
+    def _serve_entry(
+        self, entry: LedgerEntry | None
+    ) -> str | None:  # returns why the challenger was not loaded, or None
         problem = None
-        champion, challenger = self._load(entry["release"]), entry.get("challenger")
+        champion = self._load(entry.release if entry else str(self.folder))
+        challenger = None
         try:
-            challenger = challenger and self._load(challenger["release"])
+            if entry and entry.challenger:
+                challenger = self._load(entry.challenger.release)
         except (OSError, ValueError) as error:  # the champion serves alone
-            challenger, problem = None, str(error)
-        share = entry.get("share", 0) if challenger else 0
+            problem = str(error)
+        share = entry.share if challenger else 0
         entry_and_challenger = entry, bool(challenger)  # not the number alone: a restored ledger may be as long
         if not self.serving or entry_and_challenger != self.current_entry:
-            self.serving = ServingState(champion, challenger, share, entry.get("n"))
+            self.serving = ServingState(champion, challenger, share, entry and entry.n)
             self.current_entry = entry_and_challenger
             self.on_change(self.serving)
         return problem
@@ -177,16 +184,16 @@ class Follower(threading.Thread):
             self.connection = inode, sqlite3.connect(uri, uri=True, timeout=5, check_same_thread=False)
         return inode, self.connection[1].execute("PRAGMA data_version").fetchone()[0]
 
-    def _read_entry(self):
+    def _read_entry(self) -> LedgerEntry | None:  # None: one release serves without a ledger
         if self.state is None:
-            return {"release": str(self.folder)}
+            return None
         if not (self.state / LEDGER_FILE).exists():
             raise NothingPublished(f"{self.state / LEDGER_FILE} is missing: nothing is published yet")
         query = "SELECT n, content FROM entry ORDER BY n DESC LIMIT 1"
         row = self.connection[1].execute(query).fetchone()
         if not row:
             raise NothingPublished(f"{self.state / LEDGER_FILE} has no entry: nothing is published yet")
-        return {"n": row[0]} | json.loads(row[1])
+        return LedgerEntry.model_validate(json.loads(row[1]) | {"n": row[0]})
 
     def _load(self, name):
         release = self.loaded.pop(name, None)

@@ -123,7 +123,7 @@ def no_panel_reason(
     release,  # as `open_release` returns it
 ) -> str:  # a sentence, empty if another plan can be tried
     "Why another plan cannot be tried."
-    reason = release.description["levers"]["promotion_share"]
+    reason = release.description.plan_overrides["promotion_share"]
     return f"The share of promotion days cannot be changed here: {reason}." if reason else ""
 
 

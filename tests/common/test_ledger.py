@@ -9,6 +9,7 @@ import sys
 
 import pytest
 from conftest import ROOT
+from releases import FOREST, SEASONAL, ledger_entry, ledger_release
 
 from brewcast.common.ledger import (
     archived_forecast_path,
@@ -21,18 +22,16 @@ from brewcast.common.ledger import (
     state_folder,
     store_month_versions_path,
 )
+from brewcast.common.records import LedgerEntry, Recipe, ServingModel, StateInputs
 from brewcast.registry.ledger_writer import append_entry
 
-SEASONAL, FOREST = {"name": "seasonal", "params": {}}, {"name": "forest", "params": {"n_estimators": 3}}
+
+def entry(release: str, cutoff: str, build_key: str, recipe: Recipe = SEASONAL, **more) -> LedgerEntry:
+    "An entry of a build."
+    return ledger_entry(release, recipe, cutoff, build_key=build_key, **more)
 
 
-def entry(release: str, cutoff: str, build_key: str, recipe: dict = SEASONAL, **more) -> dict:
-    "An entry as `publish` writes it, with the keys that a build reads."
-    values = {"release": release, "cutoff": cutoff, "train_through": cutoff, "recipe": recipe, "build_key": build_key}
-    return {"action": "publish", "challenger": None, "barred": []} | values | more
-
-
-def serve(state, entry: dict) -> dict:
+def serve(state, entry: LedgerEntry) -> LedgerEntry:
     "Write an entry and its archived forecast."
     path = state / archived_forecast_path(entry)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -48,15 +47,15 @@ def project(tmp_path):
 
 
 def test_before_the_first_release_there_is_no_champion(tmp_path):
-    assert resolve_inputs("shop", tmp_path, "k") == {
-        "champion": None,
-        "archived_forecasts": [],
-        "barred": [],
-        "by_hand": None,
-        "challenger": None,
-        "known": None,
-        "months": [],
-    }
+    assert resolve_inputs("shop", tmp_path, "k") == StateInputs(
+        champion=None,
+        archived_forecasts=[],
+        barred=[],
+        by_hand=None,
+        challenger=None,
+        known=None,
+        months=[],
+    )
 
 
 def test_the_last_archived_forecast_of_each_cutoff_is_listed(project):
@@ -65,14 +64,14 @@ def test_the_last_archived_forecast_of_each_cutoff_is_listed(project):
     first = read_ledger(state)[0]
     for release, cutoff, key in [("r2", "2024-05-31", "k2"), ("r3", "2024-05-31", "k3"), ("r4", "2024-06-30", "k4")]:
         changed = {"release": release, "cutoff": cutoff, "build_key": key}
-        append_entry(state, {k: v for k, v in first.items() if k != "n"} | changed)
+        append_entry(state, first.model_copy(update=changed))
         (state / f"forecasts/{cutoff}-{release}.parquet").touch()
     # then a build of a later month gets one of each cutoff, relative to the root
-    listed = resolve_inputs("shop", project, "k5")["archived_forecasts"]
-    names = [f"2024-04-30-{first['release']}", "2024-05-31-r3", "2024-06-30-r4"]
+    listed = resolve_inputs("shop", project, "k5").archived_forecasts
+    names = [f"2024-04-30-{first.release}", "2024-05-31-r3", "2024-06-30-r4"]
     assert listed == [f"state/shop/forecasts/{name}.parquet" for name in names]
     # and the build of the last entry does not get its own forecast
-    assert resolve_inputs("shop", project, "k4")["archived_forecasts"] == listed[:2]
+    assert resolve_inputs("shop", project, "k4").archived_forecasts == listed[:2]
     # and a missing forecast is an error, not a shorter history
     (state / "forecasts/2024-05-31-r3.parquet").unlink()
     with pytest.raises(FileNotFoundError, match="2024-05-31-r3.parquet is missing"):
@@ -83,7 +82,7 @@ def test_a_build_reads_earlier_decisions_and_ignores_its_own_entries(project):
     # given a promotion of a forest by hand, and then a build that published twice, with a challenger
     state = state_folder("shop", project)
     serve(state, entry("r2", "2024-04-30", "k1", FOREST, action="promote", barred=[SEASONAL]))
-    challenger = {"recipe": SEASONAL, "release": "r0", "cutoff": "2024-05-31"}
+    challenger = ledger_release("r0", SEASONAL, "2024-05-31")
     for release in ("r3", "r4"):
         serve(state, entry(release, "2024-05-31", "k2", FOREST, challenger=challenger))
     (state / "known").mkdir()
@@ -91,13 +90,14 @@ def test_a_build_reads_earlier_decisions_and_ignores_its_own_entries(project):
         (state / store_month_versions_path(each)).touch()
     # then the same build, repeated, sees the promotion by hand and what was published before
     own = resolve_inputs("shop", project, "k2")
-    assert own["champion"] == {"recipe": FOREST, "release": "r2", "train_through": "2024-04-30", "cutoff": "2024-04-30"}
-    assert (own["by_hand"], own["barred"], own["challenger"]) == ("2024-04-30", [SEASONAL], None)
-    assert own["known"] == "state/shop/known/2024-04-30-r1.parquet"
-    assert own["archived_forecasts"] == ["state/shop/forecasts/2024-04-30-r2.parquet"]
+    champion = ServingModel(recipe=FOREST, release="r2", train_through="2024-04-30", cutoff="2024-04-30")
+    assert own.champion == champion
+    assert (own.by_hand, own.barred, own.challenger) == ("2024-04-30", [SEASONAL], None)
+    assert own.known == "state/shop/known/2024-04-30-r1.parquet"
+    assert own.archived_forecasts == ["state/shop/forecasts/2024-04-30-r2.parquet"]
     # and the next build sees the entries of this build
     later = resolve_inputs("shop", project, "k3")
-    assert (later["champion"]["release"], later["challenger"], later["by_hand"]) == ("r4", SEASONAL, None)
+    assert (later.champion.release, later.challenger, later.by_hand) == ("r4", SEASONAL, None)
     assert state_files(later) == [
         "state/shop/forecasts/2024-04-30-r2.parquet",
         "state/shop/forecasts/2024-05-31-r4.parquet",
@@ -119,7 +119,8 @@ def test_a_split_after_a_build_does_not_change_what_the_build_reads(project):
 
 def test_production_is_found_by_day_and_by_moment_in_any_time_zone():
     # given two changes on one day
-    ledger = [{"n": 1, "at": "2025-03-14T09:30:00+00:00"}, {"n": 2, "at": "2025-03-14T18:00:00+00:00"}]
+    times = ["2025-03-14T09:30:00+00:00", "2025-03-14T18:00:00+00:00"]
+    ledger = [ledger_entry(f"r{n}", n=n, at=at) for n, at in enumerate(times, 1)]
     # then a day means its end, and a moment means that moment
     for when, n in {
         "2025-03-14": 2,
@@ -129,7 +130,7 @@ def test_production_is_found_by_day_and_by_moment_in_any_time_zone():
         "2025-03-14T19:30+01:00": 2,
         "2030-01-01": 2,
     }.items():
-        assert production_entry(ledger, when)["n"] == n, when
+        assert production_entry(ledger, when).n == n, when
     # and before the first release, without any release and for a wrong date the error says what to do
     with pytest.raises(ValueError, match="the first release was published 2025-03-14T09:30:00"):
         production_entry(ledger, "2025-03-13")

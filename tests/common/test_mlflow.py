@@ -53,7 +53,7 @@ def test_a_logged_model_predicts_the_same_as_its_file_also_after_a_move(project,
     products = make_products(tmp_path / "products", 12, recipe)
     file = products.forecast.parent / "model.joblib"
     model, content_hash = joblib.load(file), sha256(file)[:12]
-    run = log_model_run(model, content_hash, {"recipe": recipe["name"]}, {}, {}, [], project, "shop")
+    run = log_model_run(model, content_hash, {"recipe": recipe.name}, {}, {}, [], project, "shop")
     # when the project is moved
     shutil.copytree(project, tmp_path / "elsewhere")
     with mlflow_client("shop", tmp_path / "elsewhere") as (client, _):

@@ -6,9 +6,11 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+from releases import SEASONAL, ledger_entry, ledger_release, make_verdict
 from scipy.special import stdtr
 
 from brewcast.common.core import write_json, write_parquet
+from brewcast.common.records import GateResult, LedgerRelease, ModelErrors, Recipe
 from brewcast.registry.champion_test import (
     boundary,
     challenger_report,
@@ -24,8 +26,8 @@ from brewcast.registry.champion_test import (
 from brewcast.registry.ledger_writer import append_entry
 from brewcast.registry.promotion import promote
 
-FOREST = {"name": "forest", "params": {"partner": "rate_seasonal", "weight": 0.5}}
-SEASONAL, LAST = {"name": "seasonal", "params": {}}, {"name": "last_month", "params": {}}
+FOREST = Recipe(name="forest", params={"partner": "rate_seasonal", "weight": 0.5})
+LAST = Recipe(name="last_month", params={})
 HORIZON, STORES = 24, 40
 
 
@@ -142,7 +144,7 @@ def test_a_table_and_an_array_give_the_same_result():
         table = frame(actual[n], [forecast[n] for forecast in forecasts])
         # when each is compared
         result = compare_monthly_errors(table)
-        table_of_looks = pd.DataFrame(result["by_month"])
+        table_of_looks = pd.DataFrame(result.by_month)
         # then the verdict of each look is the array's
         t = mean[n] / error[n]
         critical_t = boundary(HORIZON, 0.05)
@@ -151,8 +153,8 @@ def test_a_table_and_an_array_give_the_same_result():
         assert table_of_looks.verdict.tolist() == ["not yet"] * 2 + verdicts.tolist()
         # and a shorter history gives the same result for its last month
         early = compare_monthly_errors(table[table.month < "2023-11-01"])
-        assert early["verdict"] == table_of_looks.verdict[9]
-        assert early["interval"] == pytest.approx(table_of_looks.loc[9, ["lower", "upper"]].tolist())
+        assert early.verdict == table_of_looks.verdict[9]
+        assert early.interval == pytest.approx(table_of_looks.loc[9, ["lower", "upper"]].tolist())
 
 
 # -- how long it takes
@@ -198,12 +200,12 @@ def test_months_needed_holds_on_simulated_outcomes():
 def test_months_needed_depends_on_the_requested_gain():
     table = history(model=(0.12, 0.08), months=12, seed=2)
     result = {gain: compare_monthly_errors(table, gain=gain) for gain in (0.02, 0.1, 0.5)}
-    needed = [each["months_needed"] for each in result.values()]
+    needed = [each.months_needed for each in result.values()]
     assert needed == sorted(needed, reverse=True) and needed[0] > 10 * needed[1]
     months, _ = month_errors(table)
-    assert result[0.1]["spread"] == pytest.approx(months.difference.std() / months.champion.mean())
-    smallest = compare_monthly_errors(table, gain=result[0.02]["smallest_gain"])["months_needed"]
-    assert smallest == HORIZON and "takes about" in result[0.02]["message"]
+    assert result[0.1].spread == pytest.approx(months.difference.std() / months.champion.mean())
+    smallest = compare_monthly_errors(table, gain=result[0.02].smallest_gain).months_needed
+    assert smallest == HORIZON and "takes about" in result[0.02].message
 
 
 # -- verdicts
@@ -213,20 +215,20 @@ def test_a_swapped_pair_gives_the_opposite_verdict():
     table = history(model=(0.2, 0.02), seed=4)
     turned = table.rename(columns={"champion": "challenger", "challenger": "champion"})
     better, worse = compare_monthly_errors(table), compare_monthly_errors(turned)
-    assert (better["verdict"], worse["verdict"]) == ("better", "worse")
-    assert better["difference"] == pytest.approx(-worse["difference"]) and better["p"] == pytest.approx(worse["p"])
-    assert better["months_won"] + worse["months_won"] == HORIZON
-    assert better["message"].startswith("better: ") and worse["message"].startswith("worse: ")
+    assert (better.verdict, worse.verdict) == ("better", "worse")
+    assert better.difference == pytest.approx(-worse.difference) and better.p == pytest.approx(worse.p)
+    assert better.months_won + worse.months_won == HORIZON
+    assert better.message.startswith("better: ") and worse.message.startswith("worse: ")
 
 
 def test_a_result_is_plain_json_and_does_not_depend_on_the_order_of_rows():
     table = history(months=8)
     before = table.copy()
     result = compare_monthly_errors(table)
-    assert json.loads(json.dumps(result, allow_nan=False)) == result
+    assert json.loads(json.dumps(result.content(), allow_nan=False)) == result.content()
     assert compare_monthly_errors(table.sample(frac=1, random_state=0)) == result
     pd.testing.assert_frame_equal(table, before)
-    assert (result["months"], result["stores"], result["alpha"], result["horizon"]) == (8, STORES, 0.05, HORIZON)
+    assert (result.months, result.stores, result.alpha, result.horizon) == (8, STORES, 0.05, HORIZON)
 
 
 def test_the_first_conclusion_is_reported_though_later_months_did_not_confirm_it():
@@ -235,16 +237,16 @@ def test_the_first_conclusion_is_reported_though_later_months_did_not_confirm_it
     table = pd.DataFrame({"series_id": "S", "month": months, "actual": 100.0, "champion": 110.0})
     table["challenger"] = np.where(np.arange(16) < 8, 102.0, 125.0) + np.arange(16) % 3
     result = compare_monthly_errors(table)
-    assert result["verdict"] == "not yet" and result["concluded"]["verdict"] == "better"
-    assert "later months did not confirm it" in result["message"]
+    assert result.verdict == "not yet" and result.concluded.verdict == "better"
+    assert "later months did not confirm it" in result.message
 
 
 def test_months_after_the_horizon_are_not_tested():
     table = history(model=(0.1, 0.06), months=30, seed=6)
     result, short = compare_monthly_errors(table), compare_monthly_errors(table[table.month < "2025-01-01"])
-    assert result["months_after_horizon"] == 6 and "6 months after the horizon" in result["message"]
-    assert (result["verdict"], result["interval"]) == (short["verdict"], short["interval"])
-    assert compare_monthly_errors(table, horizon=36)["months"] == 30
+    assert result.months_after_horizon == 6 and "6 months after the horizon" in result.message
+    assert (result.verdict, result.interval) == (short.verdict, short.interval)
+    assert compare_monthly_errors(table, horizon=36).months == 30
 
 
 def test_autocorrelated_months_give_a_warning():
@@ -254,8 +256,8 @@ def test_autocorrelated_months_give_a_warning():
     table = pd.DataFrame({"series_id": "S", "month": months, "actual": 100.0, "champion": 120.0})
     table["challenger"] = 120 + 10 * turn
     result = compare_monthly_errors(table)
-    assert result["autocorrelation"] > 0.7 and "are autocorrelated" in result["message"]
-    assert "are autocorrelated" not in compare_monthly_errors(history())["message"]
+    assert result.autocorrelation > 0.7 and "are autocorrelated" in result.message
+    assert "are autocorrelated" not in compare_monthly_errors(history()).message
 
 
 # -- bad and thin input
@@ -264,25 +266,25 @@ def test_autocorrelated_months_give_a_warning():
 def test_one_month_is_too_few_but_a_given_spread_tells_how_long_the_test_takes():
     table = history(months=1)
     alone, planned = compare_monthly_errors(table), compare_monthly_errors(table, gain=0.2, spread=0.2)
-    assert alone["verdict"] == "not yet" and alone["interval"] is alone["p"] is alone["months_needed"] is None
-    assert "can be estimated after 3 months" in alone["unknown"] and alone["unknown"] in alone["message"]
-    assert planned["months_needed"] == months_to_detect(1.0, detectable_effects()) and planned["spread_from"] == "given"
+    assert alone.verdict == "not yet" and alone.interval is alone.p is alone.months_needed is None
+    assert "can be estimated after 3 months" in alone.unknown and alone.unknown in alone.message
+    assert planned.months_needed == months_to_detect(1.0, detectable_effects()) and planned.spread_from == "given"
 
 
 def test_without_any_month_the_verdict_is_not_yet():
     result = compare_monthly_errors(history(months=2).assign(actual=np.nan), spread=0.2)
-    assert (result["verdict"], result["months"], result["by_month"]) == ("not yet", 0, [])
-    assert "no month has an outcome" in result["message"] and "80 rows without an outcome" in result["message"]
-    assert result["months_needed"] > 100 and json.dumps(result, allow_nan=False)
+    assert (result.verdict, result.months, result.by_month) == ("not yet", 0, [])
+    assert "no month has an outcome" in result.message and "80 rows without an outcome" in result.message
+    assert result.months_needed > 100 and json.dumps(result.content(), allow_nan=False)
 
 
 def test_two_equal_models_are_never_better():
     table = history(months=10)
     result = compare_monthly_errors(table.assign(challenger=table.champion))
-    assert (result["verdict"], result["p"], result["months_won"]) == ("not yet", 1.0, 0)
-    assert result["months_needed"] is None and "the same in every month" in result["unknown"]
+    assert (result.verdict, result.p, result.months_won) == ("not yet", 1.0, 0)
+    assert result.months_needed is None and "the same in every month" in result.unknown
     perfect = compare_monthly_errors(table.assign(challenger=table.actual, champion=table.actual))
-    assert perfect["verdict"] == "not yet" and perfect["unknown"] == "the champion made no error"
+    assert perfect.verdict == "not yet" and perfect.unknown == "the champion made no error"
 
 
 def test_rows_that_cannot_be_evaluated_are_left_out_and_counted():
@@ -295,11 +297,11 @@ def test_rows_that_cannot_be_evaluated_are_left_out_and_counted():
     table.loc[table.series_id == "S02", "champion"] = np.nan
     result, alone = compare_monthly_errors(table), compare_monthly_errors(usable)
     # then the result is the same as without these rows
-    assert (result["months"], result["stores"]) == (7, STORES - 3)
-    assert result["by_month"] == alone["by_month"]
+    assert (result.months, result.stores) == (7, STORES - 3)
+    assert result.by_month == alone.by_month
     expected = {"of one model only": 16, "without an outcome": 8, "in months without sales": STORES - 3}
-    assert result["left_out"] == expected
-    assert "left out: 16 rows of one model only, 8 rows without an outcome" in result["message"]
+    assert result.left_out == expected
+    assert "left out: 16 rows of one model only, 8 rows without an outcome" in result.message
 
 
 @pytest.mark.parametrize(
@@ -346,14 +348,15 @@ def state(tmp_path):
     folder = tmp_path / "state" / "toy"
     forecasts = {"seasonal": table.champion, "forest": table.challenger, "last_month": table.champion * 1.2}
 
-    def archive(cutoff, recipe):
-        forecast = table[["store_id", "series_id", "cutoff", "month"]].assign(forecast=forecasts[recipe["name"]])
-        write_parquet(forecast[forecast.cutoff == cutoff], folder / "forecasts" / f"{cutoff}-{recipe['name']}.parquet")
-        return {"release": recipe["name"], "recipe": recipe, "cutoff": cutoff}
+    def archive(cutoff, recipe) -> LedgerRelease:
+        forecast = table[["store_id", "series_id", "cutoff", "month"]].assign(forecast=forecasts[recipe.name])
+        write_parquet(forecast[forecast.cutoff == cutoff], folder / "forecasts" / f"{cutoff}-{recipe.name}.parquet")
+        return ledger_release(recipe.name, recipe, cutoff)
 
     def publish(cutoff, champion, challenger, other=None):
-        entry = archive(cutoff, champion) | {"challenger": archive(cutoff, challenger) if challenger else None}
-        append_entry(folder, {"action": "publish", "build_key": None, "share": 0} | entry | (other or {}))
+        archive(cutoff, champion)
+        fields = {"challenger": archive(cutoff, challenger) if challenger else None} | (other or {})
+        append_entry(folder, ledger_entry(champion.name, champion, cutoff, **fields))
 
     write_parquet(table[["series_id", "month", "actual"]], tmp_path / "products/toy/features/outcomes.parquet")
     publish.root, publish.table = tmp_path, table
@@ -375,10 +378,10 @@ def test_pairs_are_the_archived_forecasts_with_the_outcomes(state):
     assert list(table.columns) == ["store_id", "series_id", "cutoff", "month", "actual", "champion", "challenger"]
     # and the report compares them
     result = challenger_report("toy", state.root, gain=0.1)
-    assert result["by_month"] == compare_monthly_errors(table, gain=0.1)["by_month"] and result["verdict"] == "better"
-    assert (result["champion"], result["challenger"], result["source"]) == (SEASONAL, FOREST, "toy")
+    assert result.by_month == compare_monthly_errors(table, gain=0.1).by_month and result.verdict == "better"
+    assert (result.champion, result.challenger, result.source) == (SEASONAL, FOREST, "toy")
     title = "toy: forest partner=rate_seasonal weight=0.5 challenges seasonal\nbetter: "
-    assert result["message"].startswith(title) and json.dumps(result, allow_nan=False)
+    assert result.message.startswith(title) and json.dumps(result.content(), allow_nan=False)
 
 
 def test_all_months_of_a_pair_of_recipes_count_in_either_role(state):
@@ -399,7 +402,7 @@ def test_all_months_of_a_pair_of_recipes_count_in_either_role(state):
 
 
 def test_a_recipe_with_other_parameters_is_another_recipe(state):
-    other = {"name": "forest", "params": {"partner": "rate_seasonal", "weight": 1.0}}
+    other = Recipe(name="forest", params={"partner": "rate_seasonal", "weight": 1.0})
     state(state.cutoffs[0], SEASONAL, other)
     state(state.cutoffs[1], SEASONAL, FOREST)
     assert read_forecast_pairs("toy", state.root).cutoff.nunique() == 1
@@ -407,7 +410,7 @@ def test_a_recipe_with_other_parameters_is_another_recipe(state):
 
 def test_a_challenger_of_another_cutoff_is_not_compared(state):
     state(state.cutoffs[0], SEASONAL, FOREST)
-    stale = {"release": "x", "recipe": FOREST, "cutoff": state.cutoffs[1]}
+    stale = ledger_release("x", FOREST, state.cutoffs[1])
     state(state.cutoffs[2], SEASONAL, None, {"challenger": stale})
     assert read_forecast_pairs("toy", state.root).cutoff.nunique() == 1
 
@@ -417,7 +420,7 @@ def test_a_store_with_one_forecast_only_is_counted_as_left_out(state):
         state(cutoff, SEASONAL, FOREST)
     path = state.root / "state/toy/forecasts" / f"{state.cutoffs[0]}-forest.parquet"
     write_parquet(pd.read_parquet(path).iloc[1:], path)
-    assert challenger_report("toy", state.root)["left_out"]["of one model only"] == 1
+    assert challenger_report("toy", state.root).left_out["of one model only"] == 1
 
 
 def test_before_the_first_outcome_the_replay_gives_the_spread(state):
@@ -429,20 +432,20 @@ def test_before_the_first_outcome_the_replay_gives_the_spread(state):
         folder / "features/outcomes.parquet",
     )
     unknown = challenger_report("toy", state.root)
-    assert unknown["months"] == 0 and unknown["months_needed"] is None
+    assert unknown.months == 0 and unknown.months_needed is None
     replayed = state.table.melt(["series_id", "month", "actual"], ["champion", "challenger"], "model", "forecast")
     replayed = replayed.assign(model=replayed.model.replace("challenger", "candidate"), judged=True)
     write_parquet(replayed, folder / "evaluate/predictions.parquet")
-    write_json({"champion": SEASONAL, "candidate": FOREST}, folder / "evaluate/verdict.json")
+    write_json(make_verdict(SEASONAL, candidate=FOREST), folder / "evaluate/verdict.json")
     # when it is compared
     result = challenger_report("toy", state.root, gain=0.1)
     # then the months needed come from the replay
     known = compare_monthly_errors(state.table, gain=0.1)
-    assert result["verdict"] == "not yet" and result["spread_from"] == "the gate's replay"
-    assert result["months_needed"] == known["months_needed"]
+    assert result.verdict == "not yet" and result.spread_from == "the gate's replay"
+    assert result.months_needed == known.months_needed
     # and a replay of other recipes is not used
-    write_json({"champion": LAST, "candidate": FOREST}, folder / "evaluate/verdict.json")
-    assert challenger_report("toy", state.root)["months_needed"] is None
+    write_json(make_verdict(LAST, candidate=FOREST), folder / "evaluate/verdict.json")
+    assert challenger_report("toy", state.root).months_needed is None
 
 
 def test_missing_inputs_are_named_with_the_way_out(state):
@@ -463,30 +466,38 @@ def test_missing_inputs_are_named_with_the_way_out(state):
 
 
 REFUSED = {
-    "verdict": {"verdict": "refuse", "rule": "min_gain", "reason": "gain -7.3%, at least 1.0% is required"},
+    "verdict": GateResult(
+        promoted=False, verdict="refuse", rule="min_gain", reason="gain -7.3%, at least 1.0% is required"
+    ),
     "barred": [],
 }
+
+
+def errors_of(**wapes: float) -> dict[str, ModelErrors]:
+    "The errors in a verdict, by model."
+    unknown = dict.fromkeys(["rmsse", "bias", "coverage", "interval"])
+    return {model: ModelErrors(wape=wape, n=100, **unknown) for model, wape in wapes.items()}
 
 
 def test_the_promotion_evidence_has_both_errors_their_months_and_the_gates_result(state):
     # given a challenger that the gate refused, that was better on live months, and a later manual entry
     for cutoff in state.cutoffs:
         state(cutoff, SEASONAL, FOREST, REFUSED)
-    other = {"verdict": {"verdict": "split", "reason": "forest answers 10% of the stores"}, "action": "split"}
-    state(state.cutoffs[-1], SEASONAL, FOREST, REFUSED | other)
+    split = GateResult(promoted=False, verdict="split", rule="by_hand", reason="forest answers 10% of the stores")
+    state(state.cutoffs[-1], SEASONAL, FOREST, REFUSED | {"verdict": split, "action": "split"})
     # and a last replay of the two, in which the challenger was better in two of three months
     ends = ["2022-12-31", "2023-01-31", "2023-02-28"]
     months = [{"cutoff": end, "model": "candidate", "wape": 0.09 + 0.01 * (end == ends[1])} for end in ends]
     months += [{"cutoff": row["cutoff"], "model": "champion", "wape": 0.095} for row in months]
-    verdict = {"champion": SEASONAL, "candidate": FOREST, "by_month": months}
-    verdict["errors"] = {"champion": {"wape": 0.0846}, "candidate": {"wape": 0.0912}, "last_month": {"wape": 0.2}}
+    errors = errors_of(champion=0.0846, candidate=0.0912, last_month=0.2)
+    verdict = make_verdict(SEASONAL, candidate=FOREST, by_month=months, errors=errors)
     write_json(verdict, state.root / "products/toy/evaluate/verdict.json")
     # when a person is about to promote it
     evidence = promotion_evidence("toy", state.root)
     # then the message has all of that
-    lines = evidence["message"].splitlines()
+    lines = evidence.message.splitlines()
     named = "promote forest partner=rate_seasonal weight=0.5 (forest) in place of seasonal (seasonal)"
-    assert lines[0] == f"toy: {named}" and evidence["challenger"] == "forest"
+    assert lines[0] == f"toy: {named}" and evidence.challenger == "forest"
     assert lines[1] == "gate       the challenger was not promoted (refuse): gain -7.3%, at least 1.0% is required"
     assert lines[2].startswith(
         "replay     3 months of replay, 2023-01 to 2023-03: the challenger's error is 9.12% of sales, "
@@ -495,7 +506,7 @@ def test_the_promotion_evidence_has_both_errors_their_months_and_the_gates_resul
     assert lines[3].startswith("live       better: the challenger's error is ") and "of 8 months" in lines[3]
     assert lines[3].endswith(f"({state.table.month.min():%Y-%m} to {state.table.month.max():%Y-%m})")
     # and the reason for the ledger sums it up
-    assert evidence["reason"].startswith("3 months of replay") and "; live: better: " in evidence["reason"]
+    assert evidence.reason.startswith("3 months of replay") and "; live: better: " in evidence.reason
 
 
 def test_missing_evidence_is_reported_and_another_challenger_is_refused(state):
@@ -510,20 +521,23 @@ def test_missing_evidence_is_reported_and_another_challenger_is_refused(state):
     # given a challenger without a replay and without live months
     state(state.cutoffs[-1], SEASONAL, FOREST, REFUSED | {"action": "split"})
     (state.root / "products/toy/features/outcomes.parquet").unlink()
-    lines = promotion_evidence("toy", state.root)["message"].splitlines()
+    lines = promotion_evidence("toy", state.root).message.splitlines()
     assert "was not promoted" in lines[1]
     assert lines[2] == "replay     products/toy/evaluate/verdict.json is missing: `make run SOURCE=toy` writes it"
     assert lines[3].startswith("live       not yet: products/toy/features/outcomes.parquet is missing")
     # a replay of other recipes is not used, and a baseline is found by its name
-    verdict = {"champion": LAST, "candidate": FOREST, "by_month": [], "errors": {}}
+    verdict = make_verdict(LAST, candidate=FOREST)
     write_json(verdict, state.root / "products/toy/evaluate/verdict.json")
-    assert "did not replay both" in promotion_evidence("toy", state.root)["message"]
+    assert "did not replay both" in promotion_evidence("toy", state.root).message
     months = [{"cutoff": "2023-01-31", "model": model, "wape": 0.1} for model in ("candidate", "seasonal")]
-    verdict |= {"by_month": months, "errors": {"candidate": {"wape": 0.1}, "seasonal": {"wape": 0.12}}}
-    write_json(verdict, state.root / "products/toy/evaluate/verdict.json")
+    errors = errors_of(candidate=0.1, seasonal=0.12)
+    write_json(
+        verdict.model_copy(update={"by_month": months, "errors": errors}),
+        state.root / "products/toy/evaluate/verdict.json",
+    )
     assert (
         "1 month of replay, 2023-02 to 2023-02: the challenger's error is 10.00%"
-        in promotion_evidence("toy", state.root)["message"]
+        in promotion_evidence("toy", state.root).message
     )
     with pytest.raises(ValueError, match=r"name the challenger to confirm: promote\(..., challenger='forest'\)"):
         promote("toy", state.root)
@@ -538,4 +552,4 @@ def test_thousands_of_stores_are_compared():
         actual, [actual * random.lognormal(0, 0.2, actual.shape), actual * random.lognormal(0, 0.1, actual.shape)]
     )
     result = compare_monthly_errors(table)
-    assert (result["verdict"], result["stores"]) == ("better", stores)
+    assert (result.verdict, result.stores) == ("better", stores)

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 from conftest import ROOT
+from releases import VERDICTS, ledger_entry
 
 from brewcast.common.ledger import REGISTERED_MODEL, read_ledger
 from brewcast.registry.ledger_writer import append_entry, ledger_author
@@ -16,17 +17,19 @@ APPEND = """
 import sys
 from pathlib import Path
 from brewcast.registry.ledger_writer import append_entry
+from releases import ledger_entry
 print("ready", flush=True)
 sys.stdin.readline()
 for i in range(25):
-    append_entry(Path(sys.argv[1]), {"release": f"{sys.argv[2]}{i}"})
+    append_entry(Path(sys.argv[1]), ledger_entry(f"{sys.argv[2]}{i}"))
 """
 
 
 def test_parallel_writers_lose_no_entry_and_number_each_once(tmp_path):
     # given three processes that start at the same time, without a ledger
     command = [sys.executable, "-c", APPEND, tmp_path / "state"]
-    options = {"cwd": ROOT, "stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
+    options = {"cwd": ROOT, "env": environment, "stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     writers = [subprocess.Popen([*command, name], **options) for name in "abc"]
     assert [writer.stdout.readline() for writer in writers] == ["ready\n"] * 3
     for writer in writers:
@@ -37,21 +40,23 @@ def test_parallel_writers_lose_no_entry_and_number_each_once(tmp_path):
     assert [writer.returncode for writer in writers] == [0, 0, 0]
     # then every entry is there once, those of a process in its order, with consecutive numbers
     ledger = read_ledger(tmp_path / "state")
-    assert [entry["n"] for entry in ledger] == list(range(1, 76))
+    assert [entry.n for entry in ledger] == list(range(1, 76))
     for name in "abc":
-        assert [e["release"] for e in ledger if e["release"][0] == name] == [f"{name}{i}" for i in range(25)]
+        assert [e.release for e in ledger if e.release[0] == name] == [f"{name}{i}" for i in range(25)]
 
 
 def test_an_entry_has_time_and_author_and_reads_back_unchanged(tmp_path, monkeypatch):
     monkeypatch.setenv("BREWCAST_BY", "the nightly job")
-    written = append_entry(tmp_path, {"release": "r1", "reason": "Orléans “first”"})
+    verdict = VERDICTS["promote"].model_copy(update={"reason": "Orléans “first”"})
+    written = append_entry(tmp_path, ledger_entry("r1", verdict=verdict))
     assert read_ledger(tmp_path) == [written]
-    assert written["by"] == "the nightly job" and written["at"].endswith("+00:00") and written["n"] == 1
+    assert written.by == "the nightly job" and written.at.endswith("+00:00") and written.n == 1
+    assert written.verdict == verdict
     # and without the name of a job, the author is the user and the machine
     monkeypatch.delenv("BREWCAST_BY")
     user, machine = ledger_author().split("@")
     assert user and machine == os.uname().nodename
-    assert append_entry(tmp_path, {"release": "r2"})["by"] == ledger_author()
+    assert append_entry(tmp_path, ledger_entry("r2")).by == ledger_author()
 
 
 @pytest.mark.parametrize(
@@ -66,24 +71,24 @@ def test_an_entry_has_time_and_author_and_reads_back_unchanged(tmp_path, monkeyp
 )
 def test_no_program_can_change_or_delete_an_entry(tmp_path, statement, message):
     for release in ("r1", "r2"):
-        append_entry(tmp_path, {"release": release})
+        append_entry(tmp_path, ledger_entry(release))
     before = read_ledger(tmp_path)
     with contextlib.closing(sqlite3.connect(tmp_path / "ledger.db")) as ledger:
         with pytest.raises(sqlite3.IntegrityError, match=message):
             ledger.execute(statement)
     assert read_ledger(tmp_path) == before
-    assert append_entry(tmp_path, {"release": "r3"})["n"] == 3
+    assert append_entry(tmp_path, ledger_entry("r3")).n == 3
 
 
 def test_an_entry_based_on_an_outdated_ledger_is_refused(tmp_path):
     # given two commands that read entry 1, of which one writes
-    append_entry(tmp_path, {"release": "r1"}, expected_last_entry=0)
-    append_entry(tmp_path, {"release": "r2"}, expected_last_entry=1)
+    append_entry(tmp_path, ledger_entry("r1"), expected_last_entry=0)
+    append_entry(tmp_path, ledger_entry("r2"), expected_last_entry=1)
     # when the other writes too, then it is refused, and nothing stays locked
     with pytest.raises(ValueError, match="another command wrote entry 2 meanwhile; check the ledger and decide again"):
-        append_entry(tmp_path, {"release": "another"}, expected_last_entry=1)
-    assert append_entry(tmp_path, {"release": "r3"}, expected_last_entry=2)["n"] == 3
-    assert [entry["release"] for entry in read_ledger(tmp_path)] == ["r1", "r2", "r3"]
+        append_entry(tmp_path, ledger_entry("another"), expected_last_entry=1)
+    assert append_entry(tmp_path, ledger_entry("r3"), expected_last_entry=2).n == 3
+    assert [entry.release for entry in read_ledger(tmp_path)] == ["r1", "r2", "r3"]
 
 
 @pytest.fixture
@@ -107,27 +112,27 @@ def aliases(mlflow) -> dict:
 
 def test_aliases_move_with_the_entry(tmp_path, mlflow):
     # when another model serves, then the alias is at the newest version with its content
-    append_entry(tmp_path, {"release": "r1"}, mlflow, {"champion": "bbb", "challenger": "aaa"})
+    append_entry(tmp_path, ledger_entry("r1"), mlflow, {"champion": "bbb", "challenger": "aaa"})
     assert aliases(mlflow) == {"champion": 3, "challenger": 1}
     # and a removed alias does not exist any more, and an alias that is not in the call stays
-    append_entry(tmp_path, {"release": "r2"}, mlflow, {"challenger": None})
+    append_entry(tmp_path, ledger_entry("r2"), mlflow, {"challenger": None})
     assert aliases(mlflow) == {"champion": 3}
 
 
 @pytest.mark.parametrize("harm", ["DROP TABLE model_version_tags", "DROP TABLE registered_model_aliases"])
 def test_if_an_alias_cannot_move_no_entry_is_written(tmp_path, mlflow, harm):
-    append_entry(tmp_path, {"release": "r1"}, mlflow, {"champion": "aaa"})
+    append_entry(tmp_path, ledger_entry("r1"), mlflow, {"champion": "aaa"})
     with contextlib.closing(sqlite3.connect(mlflow)) as database, database:
         database.execute(harm)
     before = mlflow.read_bytes()
     with pytest.raises(sqlite3.OperationalError, match="no such table"):
-        append_entry(tmp_path, {"release": "r2"}, mlflow, {"champion": "bbb"})
-    assert [entry["release"] for entry in read_ledger(tmp_path)] == ["r1"]
+        append_entry(tmp_path, ledger_entry("r2"), mlflow, {"champion": "bbb"})
+    assert [entry.release for entry in read_ledger(tmp_path)] == ["r1"]
     assert mlflow.read_bytes() == before
 
 
 def test_an_entry_that_is_not_valid_json_is_not_written(tmp_path):
-    append_entry(tmp_path, {"release": "r1"})
+    append_entry(tmp_path, ledger_entry("r1"))
     with pytest.raises(ValueError, match="not JSON compliant"):
-        append_entry(tmp_path, {"release": "r2", "wape": float("nan")})
-    assert len(read_ledger(tmp_path)) == 1 and append_entry(tmp_path, {"release": "r2"})["n"] == 2
+        append_entry(tmp_path, ledger_entry("r2", share=float("nan")))
+    assert len(read_ledger(tmp_path)) == 1 and append_entry(tmp_path, ledger_entry("r2")).n == 2

@@ -17,6 +17,7 @@ from servers import MlflowServer
 
 from brewcast.common.ledger import read_ledger, state_folder
 from brewcast.common.mlflow import MlflowError, experiment_name, mlflow_client
+from brewcast.common.records import LedgerEntry
 from brewcast.operations.backup import names_in_use, prunable_items
 from brewcast.operations.lineage import mlflow_link
 from brewcast.registry import promotion
@@ -104,7 +105,7 @@ def find_password(root, output: str) -> list:
     return [name for name, text in contents.items() if any(secret.encode() in text for secret in (SECRET, QUOTED))]
 
 
-def last_entry(root) -> dict:
+def last_entry(root) -> LedgerEntry:
     return read_ledger(state_folder("shop", root))[-1]
 
 
@@ -119,11 +120,11 @@ def test_a_server_follows_every_change_of_the_serving_releases(shared, capfd):
     # given a server with a login in its address
     result = publish("shop", shared)
     # then the server has model and aliases, named after the source, and the project has no database
-    assert {"model", "ledger", "aliases"} <= set(result["changed"]) and result["follows"]
+    assert {"model", "ledger", "aliases"} <= set(result.changed) and result.follows
     assert experiment_name("shop", shared) == f"{shared.name}-shop"
     assert aliases_agree(shared) and not (shared / "state/shop/mlflow.db").exists()
     # when it is published again, then nothing changes
-    assert publish("shop", shared)["changed"] == []
+    assert publish("shop", shared).changed == []
     # when the split changes, then MLflow agrees
     promotion.split("shop", 10, shared)
     assert aliases_agree(shared)
@@ -146,14 +147,14 @@ def test_publish_and_rollback_do_not_wait_for_a_server(shared, door, monkeypatch
     write_products(shared, "key2", FOREST)
     # when another model is published, then it serves, and the warning has the problem, the address and the remedy
     result = publish("shop", shared)
-    assert last_entry(shared)["recipe"] == FOREST and "ledger" in result["changed"] and not result["follows"]
+    assert last_entry(shared).recipe == FOREST and "ledger" in result.changed and not result.follows
     warning = capfd.readouterr().err
     assert re.search(r"warning: shop: what serves is as the ledger says, but MLflow is not up to date", warning)
     assert "MLflow at http://127.0.0.1:" in warning and "once it answers, `brewcast publish` updates it" in warning
     assert SECRET not in warning and "se%2C" not in warning
     # and a rollback takes effect at once too
     promotion.rollback("shop", shared)
-    assert last_entry(shared)["recipe"] == SEASONAL and "is not up to date" in capfd.readouterr().err
+    assert last_entry(shared).recipe == SEASONAL and "is not up to date" in capfd.readouterr().err
     # when it answers again, then the next publish updates it, though the products are from before the rollback
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://{QUOTED}@127.0.0.1:{door.port}")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "60")
@@ -181,8 +182,8 @@ def test_a_server_that_fails_between_two_calls_of_a_publish_is_updated_later(sha
         patched.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "60")
         patched.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
         patched.setattr(MlflowClient, "create_model_version", last_call)
-        assert not publish("shop", shared)["follows"]
-    assert "is not up to date" in capfd.readouterr().err and last_entry(shared)["recipe"] == SEASONAL
+        assert not publish("shop", shared).follows
+    assert "is not up to date" in capfd.readouterr().err and last_entry(shared).recipe == SEASONAL
     # when it is up again, then the same command completes: each model once, and the aliases
     door.hangs.clear()
     publish("shop", shared)
@@ -200,13 +201,13 @@ def test_a_registered_model_of_another_project_stays_unchanged(shared, monkeypat
     write_products(other, "key1", FOREST)
     monkeypatch.setenv("BREWCAST_BY", "bob@till-9")
     # when the second publishes, then it serves, and the warning says how to separate the models
-    assert not publish("shop", other)["follows"]
+    assert not publish("shop", other).follows
     warning = capfd.readouterr().err
     assert f"the registered model {shared.name}-shop belongs to another project" in warning
     assert "MLFLOW_EXPERIMENT_NAME" in warning
     assert aliases_agree(shared)
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", f"{shared.name}-bob")
-    assert publish("shop", other)["follows"] and aliases_agree(other)
+    assert publish("shop", other).follows and aliases_agree(other)
 
 
 def test_trace_and_prune_work_with_a_server(shared, door):
@@ -224,7 +225,7 @@ def test_trace_and_prune_work_with_a_server(shared, door):
     assert link["state"] == "gone" and "not checked: MLflow at" in link["told"][0] and SECRET not in str(link)
     # prune needs no server: it removes only files of the project
     door.refuses, before = "/", len(door.seen)
-    assert entry["model_hash"][:12] in names_in_use(shared, "shop")["model"]
+    assert entry.model_hash[:12] in names_in_use(shared, "shop")["model"]
     assert [item for item in prunable_items(shared, "shop", 0) if item["kind"] in ("model", "leftover")] == []
     assert len(door.seen) == before
 

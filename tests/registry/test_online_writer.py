@@ -35,11 +35,11 @@ def test_a_push_removes_closed_stores_updates_corrected_rows_and_repeats_without
     march = reader.read([*OPEN_STORES, CLOSED_STORE], as_of=MARCH)
     assert list(march) == [*OPEN_STORES, CLOSED_STORE]
     set_cutoff(root, JUNE)
-    assert push_online(root, "toy", server.url)["removed"] == 1
+    assert push_online(root, "toy", server.url).removed == 1
     june = reader.read([*OPEN_STORES, CLOSED_STORE], as_of=JUNE)
     assert list(june) == OPEN_STORES
     # given the same rows, then nothing changes
-    assert not push_online(root, "toy", server.url)["changed"]
+    assert not push_online(root, "toy", server.url).changed
     assert reader.read(OPEN_STORES, as_of=JUNE) == june
     # given another value for the same cutoff, then it is served
     history = read_parquet(folder / "history.parquet")
@@ -57,7 +57,7 @@ def test_a_push_removes_closed_stores_updates_corrected_rows_and_repeats_without
     for name in ("history", "ahead", "profile"):
         table = read_parquet(folder / f"{name}.parquet")
         write_parquet(table[(table.series_id != "S2") | (table.event_timestamp != JUNE)], folder / f"{name}.parquet")
-    assert push_online(root, "toy", server.url)["removed"] == 1
+    assert push_online(root, "toy", server.url).removed == 1
     assert list(reader.read(OPEN_STORES, as_of=JUNE)) == [series_id for series_id in OPEN_STORES if series_id != "S2"]
     reader.close()
 
@@ -75,14 +75,14 @@ def test_a_push_that_was_killed_is_repeated(live_project, rows, pushed_server, m
         push_online(live_project, "toy", pushed_server.url)
     assert read_pushed_hash(rows) is None
     monkeypatch.undo()
-    assert push_online(live_project, "toy", pushed_server.url)["changed"]
+    assert push_online(live_project, "toy", pushed_server.url).changed
     assert read_pushed_hash(rows) == expected_hash
 
 
 def test_a_push_with_nothing_to_do_does_not_import_feast(live_project, pushed_server):
     script = (
         "import sys; from brewcast.registry.online_writer import push_online\n"
-        "print(push_online(sys.argv[1], 'toy', sys.argv[2])['changed'], 'feast' in sys.modules)"
+        "print(push_online(sys.argv[1], 'toy', sys.argv[2]).changed, 'feast' in sys.modules)"
     )
     done = subprocess.run(
         [sys.executable, "-c", script, live_project, pushed_server.url], capture_output=True, text=True, cwd=ROOT
@@ -91,7 +91,7 @@ def test_a_push_with_nothing_to_do_does_not_import_feast(live_project, pushed_se
 
 
 def test_rows_of_another_project_in_the_same_redis_stay(live_project, rows):
-    if rows.location["kind"] != "redis":
+    if rows.location.kind != "redis":
         return  # a table of its own
     others = [entity_key("S1") + b"old_brewcast_toy", b"a key of someone else's"]
     for key in others:

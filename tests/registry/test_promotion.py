@@ -17,10 +17,11 @@ from types import SimpleNamespace
 
 import pytest
 from clients import run_service
-from releases import FOREST, ROOT, SEASONAL, write_products, write_settings
+from releases import FOREST, ROOT, SEASONAL, ledger_entry, write_products, write_settings
 from waits import wait_until
 
 from brewcast.common.ledger import read_ledger
+from brewcast.common.records import LedgerEntry, LedgerRelease, Recipe
 from brewcast.delivery.package import http_request, isolated_environment
 from brewcast.registry import promotion
 from brewcast.registry.ledger_writer import append_entry
@@ -37,7 +38,7 @@ STORES = [f"STORE{101 + i}" for i in range(12)]
 def published(tmp_path_factory):
     "A project in which the seasonal baseline serves, a forest is its shadow, and `last_month` served before."
     root = tmp_path_factory.mktemp("shop")
-    write_products(root, "key1", {"name": "last_month", "params": {}})
+    write_products(root, "key1", Recipe(name="last_month", params={}))
     publish("shop", root)
     write_products(root, "key2", SEASONAL, "refuse", challenger=FOREST)
     publish("shop", root)
@@ -51,12 +52,12 @@ def project(published, tmp_path):
     return tmp_path / "project"
 
 
-def agree(root) -> dict:
+def agree(root) -> LedgerEntry:
     "The ledger's last entry, with which MLflow's aliases agree."
     entry = read_ledger(root / "state/shop")[-1]
-    expected = {"champion": entry["model_hash"][:12]}
-    if entry["challenger"]:
-        expected["challenger"] = entry["challenger"]["model_hash"][:12]
+    expected = {"champion": entry.model_hash[:12]}
+    if entry.challenger:
+        expected["challenger"] = entry.challenger.model_hash[:12]
     assert read_aliases("shop", root) == expected
     return entry
 
@@ -118,7 +119,7 @@ def until_answered_by(running, versions):
 def test_split_promote_and_rollback_take_effect_at_once_without_a_failed_request(running):
     # given a champion and its shadow under load
     first, entry = read_ledger(running.root / "state/shop")
-    champion, challenger, before = entry["release"], entry["challenger"]["release"], first["release"]
+    champion, challenger, before = entry.release, entry.challenger.release, first.release
     until_answered_by(running, [champion] * 12)
     # when the challenger gets a share of the stores, then it answers for these and the champion for the rest
     assert "answers 40% of the stores" in brewcast(running.root, "split", "40")
@@ -150,28 +151,28 @@ def test_split_promote_and_rollback_take_effect_at_once_without_a_failed_request
     shadows = table[(table.role == "shadow") & (table.version == challenger)]
     assert len(shadows) and set(shadows.store_id) <= set(STORES)
     entry = agree(running.root)
-    assert [recipe["name"] for recipe in entry["barred"]] == ["forest", "seasonal"]
+    assert [recipe.name for recipe in entry.barred] == ["forest", "seasonal"]
 
 
 def test_a_damaged_release_is_not_loaded_and_the_old_one_keeps_serving(running):
     # given a damaged file in the release that served before
     first, entry = read_ledger(running.root / "state/shop")
-    with open(running.root / "state/shop/releases" / first["release"] / "rows.npz", "ab") as rows:
+    with open(running.root / "state/shop/releases" / first.release / "rows.npz", "ab") as rows:
         rows.write(b" ")
     # when a rollback to it is requested, then the command refuses and writes nothing
     assert "rows.npz is missing or was changed" in brewcast(running.root, "rollback", fails=True)
     assert read_ledger(running.root / "state/shop")[-1] == entry == agree(running.root)
     # and when the entry is written anyway, then the service keeps the old release and logs it
-    back = {name: first[name] for name in ("release", "recipe", "cutoff", "train_through", "model_hash", "made_in")}
-    harmed = {name: value for name, value in entry.items() if name not in ("n", "at", "by")} | back
-    append_entry(running.root / "state/shop", harmed | {"challenger": None})
+    back = {name: getattr(first, name) for name in LedgerRelease.model_fields}
+    harmed = entry.model_copy(update=back | {"at": None, "by": None, "challenger": None})
+    append_entry(running.root / "state/shop", harmed)
     refused = lambda: b"brewcast_release_refused_total 1.0" in http_request(running.port, "GET", "/metrics")[1]  # noqa: E731
     wait_until(refused, "refused", patience=30, log=running.log)
     assert "a release does not serve" in running.log.read_text()
-    until_answered_by(running, [entry["release"]] * 12)
+    until_answered_by(running, [entry.release] * 12)
     # and a rollback repairs it, without a restart
     brewcast(running.root, "rollback")
-    until_answered_by(running, [entry["release"]] * 12)
+    until_answered_by(running, [entry.release] * 12)
     assert Counter(status for status, _ in running.answers).keys() == {200}
 
 
@@ -181,11 +182,11 @@ def test_the_service_follows_a_ledger_again_after_a_temporary_damage(running):
     good = ledger.read_bytes()
     ledger.write_bytes(os.urandom(5000))
     wait_until(lambda: "the ledger cannot be read" in running.log.read_text(), "logged", patience=30)
-    until_answered_by(running, [entry["release"]] * 12)  # it keeps serving
+    until_answered_by(running, [entry.release] * 12)  # it keeps serving
     # when the ledger is complete again, then the next command takes effect
     ledger.write_bytes(good)
     brewcast(running.root, "promote", "--yes")
-    until_answered_by(running, [entry["challenger"]["release"]] * 12)
+    until_answered_by(running, [entry.challenger.release] * 12)
     assert Counter(status for status, _ in running.answers).keys() == {200}
 
 
@@ -193,10 +194,10 @@ def test_a_rollback_to_a_folder_with_another_releases_files_is_refused(project):
     # given the folder of the previous release with the files of the current one
     state = project / "state/shop"
     first, entry = read_ledger(state)
-    shutil.rmtree(state / "releases" / first["release"])
-    shutil.copytree(state / "releases" / entry["release"], state / "releases" / first["release"])
+    shutil.rmtree(state / "releases" / first.release)
+    shutil.copytree(state / "releases" / entry.release, state / "releases" / first.release)
     # when a rollback is requested, then it is refused, and nothing is written
-    with pytest.raises(ValueError, match=f"holds release {entry['release']}, not {first['release']}"):
+    with pytest.raises(ValueError, match=f"holds release {entry.release}, not {first.release}"):
         promotion.rollback("shop", project)
     assert read_ledger(state) == [first, entry]
 
@@ -204,16 +205,16 @@ def test_a_rollback_to_a_folder_with_another_releases_files_is_refused(project):
 def test_a_rollback_does_not_return_to_a_release_that_was_rolled_back(project):
     # given a release that served, was replaced by hand, served again after a build, and was rolled back
     brewcast(project, "promote", "--yes")
-    promoted, old = agree(project)["release"], read_ledger(project / "state/shop")[1]["release"]
+    promoted, old = agree(project).release, read_ledger(project / "state/shop")[1].release
     write_products(project, "key3", SEASONAL, "refuse")
     publish("shop", project)
-    assert agree(project)["release"] == old
+    assert agree(project).release == old
     brewcast(project, "rollback", "--reason", "bad orders")
-    assert agree(project)["release"] == promoted
+    assert agree(project).release == promoted
     brewcast(project, "lift")
     # then the next rollback returns to an older release
     brewcast(project, "rollback")
-    assert agree(project)["release"] == read_ledger(project / "state/shop")[0]["release"]
+    assert agree(project).release == read_ledger(project / "state/shop")[0].release
 
 
 # --- the ledger
@@ -221,12 +222,12 @@ def test_a_rollback_does_not_return_to_a_release_that_was_rolled_back(project):
 
 def test_a_rollback_never_leads_to_the_same_release():
     # given two releases that served in turn, of which one was rolled back
-    served = [{"action": "publish", "release": name, "from": None} for name in ("r1", "r2", "r1", "r2")]
-    ledger = [*served, {"action": "rollback", "release": "r1", "from": "r2"}]
+    served = [ledger_entry(name) for name in ("r1", "r2", "r1", "r2")]
+    ledger = [*served, ledger_entry("r1", action="rollback", previous="r2")]
     # then no release is left to return to, however often both served
-    assert [entry["release"] for entry in promotion.rollback_stack(ledger)] == ["r1"]
-    again = [*ledger, {"action": "promote", "release": "r2", "from": "r1"}]
-    assert [entry["release"] for entry in promotion.rollback_stack(again)] == ["r1", "r2"]
+    assert [entry.release for entry in promotion.rollback_stack(ledger)] == ["r1"]
+    again = [*ledger, ledger_entry("r2", action="promote", previous="r1")]
+    assert [entry.release for entry in promotion.rollback_stack(again)] == ["r1", "r2"]
 
 
 def test_history_has_author_time_and_action_and_what_served_at_a_moment(project):
@@ -277,8 +278,8 @@ def test_promote_shows_the_evidence_and_asks_before_it_changes_anything(project)
     assert read_ledger(project / "state/shop") == before
     # when the user confirms, then the challenger serves
     status, output = run_at_terminal(project, "y")
-    assert status == 0 and f"{before[-1]['challenger']['release']} serves" in output
-    assert agree(project)["release"] == before[-1]["challenger"]["release"]
+    assert status == 0 and f"{before[-1].challenger.release} serves" in output
+    assert agree(project).release == before[-1].challenger.release
 
 
 def test_an_invalid_share_and_a_barred_challenger_are_refused(project):
@@ -291,8 +292,8 @@ def test_an_invalid_share_and_a_barred_challenger_are_refused(project):
     assert "no recipe is barred" in brewcast(project, "lift", fails=True)
 
 
-def promote(root) -> dict:
-    return promotion.promote("shop", root, challenger=read_ledger(root / "state/shop")[-1]["challenger"]["release"])
+def promote(root) -> promotion.ServingChange:
+    return promotion.promote("shop", root, challenger=read_ledger(root / "state/shop")[-1].challenger.release)
 
 
 def die_before(root, statement: int, action: str) -> int:
@@ -329,7 +330,7 @@ def test_killed_before_any_statement_ledger_and_mlflow_agree(project, tmp_path, 
         shutil.copytree(project, root, symlinks=True)
         status = die_before(root, at, action)
         entry = agree(root)
-        seen.append(entry["n"] > before["n"])
+        seen.append(entry.n > before.n)
         if status == 0:
             break
         assert status == -signal.SIGKILL
@@ -356,7 +357,7 @@ def test_killed_at_any_moment_ledger_and_mlflow_agree(project, tmp_path):
         time.sleep(took * generator.uniform(0.3, 1.1))
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
-        seen[agree(root)["action"]] += 1  # reading repairs a half-written transaction: SQLite rolls back a hot journal
+        seen[agree(root).action] += 1  # reading repairs a half-written transaction: SQLite rolls back a hot journal
         promotion.rollback("shop", root)  # and the ledger can still be written
         agree(root)
         shutil.rmtree(root)

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 from killing import die_before_effect, run_in_fork
-from releases import FOREST, ROOT, SEASONAL, VERDICTS, make_products, write_products
+from releases import FOREST, ROOT, SEASONAL, VERDICTS, make_decision, make_products, write_products
 
 from brewcast.common.core import read_json, write_json, write_parquet
 from brewcast.common.hashing import sha256
-from brewcast.common.ledger import CHAMPION_KEYS, archived_forecast_path, read_ledger, resolve_inputs
+from brewcast.common.ledger import archived_forecast_path, read_ledger, resolve_inputs, serving_model
 from brewcast.common.lock import project_lock
 from brewcast.common.paths import DiskFullError
 from brewcast.delivery.package import bento_hashes, build_bento, folder_hashes, isolated_environment
@@ -42,7 +42,7 @@ def full_state(root: Path) -> dict:
     files = {
         name: digest for name, digest in folder_hashes(state).items() if not name.startswith(("ml", ".lock", "ledger"))
     }
-    ledger = [{k: v for k, v in entry.items() if k not in ("at", "by")} for entry in read_ledger(state)]
+    ledger = [entry.model_copy(update={"at": None, "by": None}) for entry in read_ledger(state)]
     named = read_aliases("shop", root)
     return {"ledger": ledger, "files": files, "current": os.readlink(state / "current"), "aliases": named} | {
         "versions": versions,
@@ -72,12 +72,12 @@ def test_the_first_publish_writes_everything(first):
     release = read_json(first / "products/shop/package/release/release.json")
     state = full_state(first)
     # then the ledger says what serves and why, and everything else agrees with it
-    assert entry["n"] == 1 and entry["from"] is None and entry["action"] == "publish" and entry["build_key"] == "key1"
-    assert (entry["release"], entry["recipe"], entry["cutoff"]) == (release["release"], SEASONAL, "2024-04-30")
-    assert entry["train_through"] == "2024-04-30" and entry["verdict"] == VERDICTS["promote"]
-    assert entry["model_hash"] == sha256(first / "products/shop/forecast/model.joblib")
+    assert entry.n == 1 and entry.previous is None and entry.action == "publish" and entry.build_key == "key1"
+    assert (entry.release, entry.recipe, entry.cutoff) == (release["release"], SEASONAL, "2024-04-30")
+    assert entry.train_through == "2024-04-30" and entry.verdict == VERDICTS["promote"]
+    assert entry.model_hash == sha256(first / "products/shop/forecast/model.joblib")
     assert state["current"] == f"releases/{release['release']}"
-    assert state["aliases"] == {"champion": entry["model_hash"][:12]}
+    assert state["aliases"] == {"champion": entry.model_hash[:12]}
     assert folder_hashes(first / "state/shop/current") == folder_hashes(first / "products/shop/package/release")
     assert f"forecasts/2024-04-30-{release['release']}.parquet" in state["files"]
 
@@ -85,14 +85,14 @@ def test_the_first_publish_writes_everything(first):
 def test_publishing_again_changes_nothing_and_says_so(project):
     before = full_state(project), (project / "state/shop/ledger.db").read_bytes()
     again = publish("shop", project)
-    assert again["changed"] == [] and "nothing to publish" in again["message"]
+    assert again.changed == [] and "nothing to publish" in again.message
     assert (full_state(project), (project / "state/shop/ledger.db").read_bytes()) == before
 
 
 def test_the_same_release_from_another_build_adds_no_entry(project):
     # given the same products from a build with another key: its code changed, its results did not
     write_products(project, "key2", SEASONAL)
-    assert publish("shop", project)["changed"] == []
+    assert publish("shop", project).changed == []
     assert len(read_ledger(project / "state/shop")) == 1
 
 
@@ -103,14 +103,14 @@ def test_a_promotion_moves_everything_and_keeps_earlier_files(project):
     # when it is published
     done = publish("shop", project)
     # then every part has moved, and the earlier files still exist
-    assert done["changed"] == ["release", "bento", "forecast", "known", "model", "ledger", "current"]
+    assert done.changed == ["release", "bento", "forecast", "known", "model", "ledger", "current"]
     new = full_state(project)
     kept = {name: digest for name, digest in old["files"].items() if not name.endswith("latest")}
     assert kept.items() <= new["files"].items()
-    assert new["ledger"][:1] == old["ledger"] and new["ledger"][1]["from"] == old["ledger"][0]["release"]
+    assert new["ledger"][:1] == old["ledger"] and new["ledger"][1].previous == old["ledger"][0].release
     assert new["aliases"] == {"champion": sha256(folder / "forecast/model.joblib")[:12]}
     assert len(new["versions"]) == 2
-    assert (project / "state/shop/bentoml/bentos/brewcast/latest").read_text() == done["release"]
+    assert (project / "state/shop/bentoml/bentos/brewcast/latest").read_text() == done.release
 
 
 def test_a_refused_candidate_is_the_challenger_and_a_refit_is_an_entry(project):
@@ -120,17 +120,15 @@ def test_a_refused_candidate_is_the_challenger_and_a_refit_is_an_entry(project):
     publish("shop", project)
     # then the champion's recipe serves with a new release, and the candidate is registered and stored as challenger
     there, state = full_state(project), project / "state/shop"
-    assert [entry["recipe"] for entry in there["ledger"]] == [SEASONAL, SEASONAL]
+    assert [entry.recipe for entry in there["ledger"]] == [SEASONAL, SEASONAL]
     last = there["ledger"][1]
-    assert last["verdict"]["reason"] == "it is no better"
-    assert (last["challenger"]["recipe"], last["share"]) == (FOREST, 0)
+    assert last.verdict.reason == "it is no better"
+    assert (last.challenger.recipe, last.share) == (FOREST, 0)
     content_hash = sha256(folder / "forecast/challenger/model.joblib")[:12]
-    assert there["aliases"] == {"champion": last["model_hash"][:12], "challenger": content_hash}
-    assert folder_hashes(state / "releases" / last["challenger"]["release"]) == folder_hashes(
-        folder / "package/challenger"
-    )
-    assert (state / archived_forecast_path(last["challenger"])).exists()
-    assert publish("shop", project)["changed"] == []
+    assert there["aliases"] == {"champion": last.model_hash[:12], "challenger": content_hash}
+    assert folder_hashes(state / "releases" / last.challenger.release) == folder_hashes(folder / "package/challenger")
+    assert (state / archived_forecast_path(last.challenger)).exists()
+    assert publish("shop", project).changed == []
     # and when the next build promotes without a challenger, the alias is removed
     write_products(project, "key3", FOREST)
     publish("shop", project)
@@ -144,11 +142,11 @@ def test_a_challengers_share_stays_for_the_same_recipes_and_ends_for_others(proj
     promotion.split("shop", 10, project)
     write_products(project, "key3", SEASONAL, "refuse", stores=14, challenger=FOREST)
     publish("shop", project)
-    assert read_ledger(project / "state/shop")[-1]["share"] == 10
+    assert read_ledger(project / "state/shop")[-1].share == 10
     # when the recipes change, then the new challenger starts as a shadow
     write_products(project, "key4", FOREST, stores=14, challenger=SEASONAL)
     publish("shop", project)
-    assert read_ledger(project / "state/shop")[-1]["share"] == 0
+    assert read_ledger(project / "state/shop")[-1].share == 0
 
 
 def test_products_built_before_a_rollback_do_not_undo_it(project):
@@ -160,8 +158,8 @@ def test_products_built_before_a_rollback_do_not_undo_it(project):
     with pytest.raises(ValueError, match="what serves has changed since the products were built"):
         publish("shop", project)
     left = resolve_inputs("shop", project, "key2")
-    assert (left["champion"]["recipe"], left["barred"]) == (SEASONAL, [FOREST])
-    assert full_state(project)["aliases"] == {"champion": read_ledger(project / "state/shop")[0]["model_hash"][:12]}
+    assert (left.champion.recipe, left.barred) == (SEASONAL, [FOREST])
+    assert full_state(project)["aliases"] == {"champion": read_ledger(project / "state/shop")[0].model_hash[:12]}
 
 
 # --- killed at any point
@@ -207,7 +205,7 @@ def killed_and_healed(first: Path, root: Path, at: int, client_call: str | None 
     status = run_and_die(root, at, client_call)
     assert status in (0, 9)
     # a build still sees the earlier champion, whatever publish has already written
-    assert resolve_inputs("shop", root, "key2")["champion"]["recipe"] == SEASONAL
+    assert resolve_inputs("shop", root, "key2").champion.recipe == SEASONAL
     assert run_and_die(root, 10**9) == 0
     return status, full_state(root)
 
@@ -296,28 +294,28 @@ def test_a_build_does_not_read_its_own_entry(project):
     publish("shop", project)
     one, two = read_ledger(project / "state/shop")
     # then each reads the entry before its own, and a third build reads the last entry
-    assert resolve_inputs("shop", project, "key3")["champion"] == {name: two[name] for name in CHAMPION_KEYS}
-    assert resolve_inputs("shop", project, "key2")["champion"] == {name: one[name] for name in CHAMPION_KEYS}
+    assert resolve_inputs("shop", project, "key3").champion == serving_model(two)
+    assert resolve_inputs("shop", project, "key2").champion == serving_model(one)
     # with a later build in between, going back to the old data is a new build, which reads the newer champion
-    assert resolve_inputs("shop", project, "key1")["champion"]["recipe"] == FOREST
+    assert resolve_inputs("shop", project, "key1").champion.recipe == FOREST
 
 
 def test_untrusted_data_is_not_published_if_a_release_serves(tmp_path):
     # given a first release from untrusted data: it is published, since no release serves yet
     decision = write_products(tmp_path, "k1", SEASONAL) / "monitor/decision.json"
-    write_json({"trusted": False, "reason": "prices are in cents"}, decision)
+    write_json(make_decision(trusted=False, reason="prices are in cents"), decision)
     publish("shop", tmp_path)
     # when the next month's data is not trusted
     decision = write_products(tmp_path, "k2", FOREST) / "monitor/decision.json"
-    write_json({"trusted": False, "reason": "prices are in cents"}, decision)
+    write_json(make_decision(trusted=False, reason="prices are in cents"), decision)
     before = read_ledger(tmp_path / "state/shop")
     with pytest.raises(UntrustedDataError, match="prices are in cents; the current release keeps serving"):
         publish("shop", tmp_path)
     # then the current release keeps serving
     assert read_ledger(tmp_path / "state/shop") == before and len(before) == 1
     # and corrected data is published
-    write_json({"trusted": True}, decision)
-    assert publish("shop", tmp_path)["entry"]["n"] == 2
+    write_json(make_decision(), decision)
+    assert publish("shop", tmp_path).entry.n == 2
 
 
 # --- refused products
@@ -408,7 +406,7 @@ def test_a_newer_code_s_bento_of_the_same_release_replaces_the_older(project):
     package = read_json(folder / "package/package.json")
     package["bento"]["files"] = bento_hashes(folder / "package/bento")
     write_json(package, folder / "package/package.json")
-    assert publish("shop", project)["changed"] == ["bento"]
+    assert publish("shop", project).changed == ["bento"]
     stored = project / "state/shop/bentoml/bentos/brewcast" / package["release"] / "src/service.py"
     assert stored.read_text() == "# newer\n"
 
@@ -439,7 +437,7 @@ def test_publish_waits_for_the_lock(project):
     publish("shop", project)
     assert holder.poll() is not None or holder.wait(120) == 0
     with project_lock(project, "shop", "ourselves"):
-        assert publish("shop", project)["changed"] == []
+        assert publish("shop", project).changed == []
 
 
 def test_bentoml_finds_the_published_bento(tmp_path):
@@ -457,4 +455,4 @@ def test_bentoml_finds_the_published_bento(tmp_path):
     environment = isolated_environment(tmp_path / "state/shop/bentoml")
     command = [sys.executable, "-m", "bentoml", "get", "brewcast:latest", "-o", "json"]
     shown = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
-    assert json.loads(shown.stdout)["version"] == done["release"]
+    assert json.loads(shown.stdout)["version"] == done.release

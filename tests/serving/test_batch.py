@@ -8,7 +8,7 @@ import sys
 
 import pytest
 from clients import post, run_application
-from releases import FOREST, ROOT, SEASONAL, add_release, write_settings
+from releases import FOREST, ROOT, SEASONAL, add_release, ledger_entry, ledger_release, write_settings
 
 from brewcast.registry.ledger_writer import append_entry
 from brewcast.serving.batch import PLAN_TYPES, forecast_file
@@ -24,7 +24,7 @@ def shop(tmp_path_factory):
     root = tmp_path_factory.mktemp("shop")
     state = root / "state/shop"
     champion, challenger = add_release(state, FOREST), add_release(state, SEASONAL)
-    append_entry(state, {"release": champion, "challenger": {"release": challenger}, "share": 40})
+    append_entry(state, ledger_entry(champion, FOREST, challenger=ledger_release(challenger), share=40))
     write_settings(root)
     return root
 
@@ -36,7 +36,7 @@ def forecast(shop, tmp_path):
     def run(content: str | bytes, to=None) -> list[dict]:
         path = tmp_path / "stores.csv"
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
-        with forecast_file("shop", path, to, shop)["file"].open(newline="") as file:
+        with forecast_file("shop", path, to, shop).file.open(newline="") as file:
             return list(csv.DictReader(file))
 
     run.path = tmp_path / "stores.csv"
@@ -151,16 +151,16 @@ def test_wrong_lines_are_rejected_and_the_others_are_answered(forecast, shop, mo
     # and the file of rejects has line, column, value and reason; the message counts lines
     forecast.path.write_text(GOOD + more, newline="")
     result = forecast_file("shop", forecast.path, None, shop)
-    with result["rejects"].open(newline="") as file:
+    with result.rejects.open(newline="") as file:
         rejects = [(int(row["line"]), row["column"], row["value"], row["reason"]) for row in csv.DictReader(file)]
     assert [row[:3] for row in rejects] == [row[:3] for row in expected]
     assert [row[3].startswith(reason) for row, (*_, reason) in zip(rejects, expected, strict=True)] == [True] * len(
         expected
     )
     count = len(rejected_lines)
-    assert (result["lines"], result["rejected"]) == (len(answered), count)
-    assert f"{count} of {len(answered) + count} lines rejected, first in line {expected[0][0]}: " in result["message"]
-    assert str(result["rejects"]) in result["message"]
+    assert (result.lines, result.rejected) == (len(answered), count)
+    assert f"{count} of {len(answered) + count} lines rejected, first in line {expected[0][0]}: " in result.message
+    assert str(result.rejects) in result.message
 
 
 def test_a_batch_without_an_answer_is_an_error_and_old_forecasts_stay(forecast):

@@ -59,7 +59,7 @@ def promtool():
 def service():
     "The service's metrics after some requests, with a challenger that answers a tenth of the stores."
     metrics = Metrics()
-    description = {"features_as_of": "2024-04-30"}
+    description = SimpleNamespace(features_as_of="2024-04-30")
     champion, challenger = (SimpleNamespace(name=name, description=description) for name in ("0123abcd", "4567cdef"))
     metrics.set_serving(SimpleNamespace(champion=champion, challenger=challenger, share=10))
     for status in ("200", "422", "500", "503"):

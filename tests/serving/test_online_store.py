@@ -107,7 +107,7 @@ def test_the_maximum_age_is_that_of_the_views(live_project):
 
 def test_a_row_that_is_half_written_is_missing(rows):
     "Given a row with a view of another cutoff, and a row without a feature. The next push repairs both."
-    if rows.location["kind"] == "redis":
+    if rows.location.kind == "redis":
         key = entity_key("S1") + b"brewcast_toy"
         rows.client.hset(key, "_ts:ahead", b"\x08\x80\x01")
         assert list(rows.read(["S1", "S2"], as_of=JUNE)) == ["S2"]
@@ -151,7 +151,7 @@ def test_a_killed_server_is_an_error_and_the_reader_reconnects(rows, pushed_serv
 def test_a_read_from_a_server_that_hangs_times_out(rows, pushed_server):
     before = read_again(rows)
     pids = [pushed_server.process.pid]
-    if rows.location["kind"] == "postgresql":
+    if rows.location.kind == "postgresql":
         pids += [connection.info.backend_pid for connection in rows.idle]
     impatient = open_rows(pushed_server.url, rows.project, rows.views, timeout=0.2)
     for pid in pids:
@@ -165,7 +165,7 @@ def test_a_read_from_a_server_that_hangs_times_out(rows, pushed_server):
                 reader.read(OPEN_STORES, as_of=JUNE)
             caught.append(str(error.value))
 
-        for reader in [*([rows] if rows.location["kind"] == "postgresql" else []), impatient]:
+        for reader in [*([rows] if rows.location.kind == "postgresql" else []), impatient]:
             thread = threading.Thread(target=read, args=[reader], daemon=True)
             thread.start()
             thread.join(60)  # the read ends long before that, or never
@@ -204,7 +204,7 @@ def test_no_error_and_no_file_has_a_password(live_project, pushed_server, rows, 
 
 
 def test_damaged_bytes_are_an_error_not_a_value(rows):
-    if rows.location["kind"] == "redis":
+    if rows.location.kind == "redis":
         rows.client.hset(entity_key("S1") + b"brewcast_toy", rows.fields[0], b"\x29\x01")
     else:
         with rows.borrow_connection(20) as connection:
@@ -216,7 +216,7 @@ def test_damaged_bytes_are_an_error_not_a_value(rows):
 def test_a_store_without_a_push_is_empty_or_an_error(server, live_project):
     options = feature_views(live_project / "products/toy/features", "toy")
     reader = open_rows(server.url, "brewcast_other", options["views"], timeout=20)
-    if reader.location["kind"] == "redis":
+    if reader.location.kind == "redis":
         assert reader.read(["S1"], as_of=JUNE) == {}
     else:
         with pytest.raises(OnlineStoreError, match="brewcast_other_ahead.*does not exist"):

@@ -2,11 +2,13 @@
 
 import json
 import shutil
+import sqlite3
 
 import pytest
-from releases import FOREST, SEASONAL, add_release
+from releases import FOREST, SEASONAL, add_release, ledger_entry, ledger_release
 from waits import wait_until
 
+from brewcast.common.records import LedgerEntry, Recipe
 from brewcast.registry.ledger_writer import append_entry
 from brewcast.serving.release import Release
 from brewcast.serving.traffic import MAX_LOADED_RELEASES, Follower, ServingState, traffic_bucket
@@ -17,7 +19,7 @@ def releases(tmp_path_factory):
     "A state without a ledger, with four releases: a forest, two baselines, and one with fewer stores."
     state = tmp_path_factory.mktemp("state")
     names = {"forest": add_release(state, FOREST), "seasonal": add_release(state, SEASONAL)}
-    names["last_month"] = add_release(state, {"name": "last_month", "params": {}})
+    names["last_month"] = add_release(state, Recipe(name="last_month", params={}))
     names["few"] = add_release(state, SEASONAL, stores=5)
     return state, names
 
@@ -93,9 +95,10 @@ def test_a_store_unknown_to_the_challenger_is_answered_by_the_champion_without_a
 # --- following the ledger
 
 
-def entry(names, champion: str, challenger: str | None = None, share: float = 0) -> dict:
+def entry(names, champion: str, challenger: str | None = None, share: float = 0) -> LedgerEntry:
     "An entry of the ledger."
-    return {"release": names[champion], "challenger": challenger and {"release": names[challenger]}, "share": share}
+    shadow = ledger_release(names[challenger]) if challenger else None
+    return ledger_entry(names[champion], challenger=shadow, share=share)
 
 
 def test_before_the_first_publication_nothing_serves_and_the_problem_says_why(shop):
@@ -175,6 +178,26 @@ def test_a_folder_with_the_files_of_another_release_does_not_serve(shop, how):
     assert f"holds release {names['last_month']}, not {names['forest']}" in follower.problem
     # when its own files are back, then it serves
     shutil.copytree(own, folder, dirs_exist_ok=True)
+    follower.poll()
+    assert follower.serving.champion.name == names["forest"] and follower.problem is None
+
+
+def test_an_entry_that_is_not_valid_is_reported_with_its_fields_and_the_old_release_serves(shop):
+    # given a follower, and an entry that another program wrote, without a recipe
+    state, names = shop
+    append_entry(state, entry(names, "seasonal"))
+    refused = []
+    follower = Follower(state, retry_seconds=0, on_refused=lambda: refused.append(1))
+    follower.poll()
+    incomplete = {name: value for name, value in entry(names, "forest").content().items() if name != "recipe"}
+    with sqlite3.connect(state / "ledger.db") as ledger:
+        ledger.execute("INSERT INTO entry VALUES (2, ?)", [json.dumps(incomplete)])
+    # when it polls twice, then the old release serves, and the problem is reported once
+    follower.poll(), follower.poll()
+    assert follower.serving.champion.name == names["seasonal"] and len(refused) == 1
+    assert follower.problem == "the ledger's entry is not valid: recipe: Field required"
+    # when a valid entry follows, then its release serves
+    append_entry(state, entry(names, "forest"))
     follower.poll()
     assert follower.serving.champion.name == names["forest"] and follower.problem is None
 

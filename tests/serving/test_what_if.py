@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 from brewcast.common.core import write_json
+from brewcast.common.records import ModelDescription, Recipe
 from brewcast.delivery.forecast import forecast_next_month
 from brewcast.delivery.package import write_release
 from brewcast.model.features import feature_tables
@@ -60,7 +61,7 @@ def feature_rows(next_share: float) -> pd.DataFrame:
     return rows.merge(outcomes[["series_id", "cutoff", "actual"]], on=["series_id", "cutoff"], how="left")
 
 
-def publish(root, recipe: dict) -> tuple:
+def publish(root, recipe: Recipe) -> tuple:
     """Publish a release for the source `toy`. Returns the path of a product and the forecast."""
     rows = feature_rows(0.3)
     past, online = rows[rows["actual"].notna()], rows[rows["cutoff"] == CUTOFF]
@@ -73,7 +74,8 @@ def publish(root, recipe: dict) -> tuple:
     (models / "model.joblib").write_bytes(model_bytes(model))
     write_json(FACTORS, models / "intervals.json")
     digest = hashlib.sha256((models / "model.joblib").read_bytes()).hexdigest()
-    write_json({"recipe": recipe, "train_through": "2025-12-01", "model_sha256": digest}, models / "recipe.json")
+    description = ModelDescription(recipe=recipe, train_through="2025-12-01", model_sha256=digest)
+    write_json(description, models / "recipe.json")
     write_release(folder, forecast, online, models, "")
     (root / "state/toy/current").symlink_to("releases/one")
     return root / "products/toy/clean/store_month.parquet", forecast
@@ -83,7 +85,7 @@ def publish(root, recipe: dict) -> tuple:
 def served(tmp_path_factory):
     """A source with promotions, and a forest that serves it."""
     root = tmp_path_factory.mktemp("served")
-    product, forecast = publish(root, {"name": "forest", "params": {"n_estimators": 30, "weight": 1.0}})
+    product, forecast = publish(root, Recipe(name="forest", params={"n_estimators": 30, "weight": 1.0}))
     model = joblib.load(root / "models/model.joblib")
     return SimpleNamespace(root=root, product=product, forecast=forecast, release=open_release(product), model=model)
 
@@ -147,7 +149,7 @@ def test_without_a_panel_the_cell_shows_the_reason(served, tmp_path, monkeypatch
     product = tmp_path / "products/toy/clean/store_month.parquet"
     assert "`make run SOURCE=toy`" in what_if_panel(product, months, "cups").data
     # given a recipe that uses no plan
-    product, _ = publish(tmp_path, {"name": "seasonal", "params": {}})
+    product, _ = publish(tmp_path, Recipe(name="seasonal", params={}))
     assert (
         "The share of promotion days cannot be changed here: seasonal does not look at it"
         in what_if_panel(product, months, "cups").data
