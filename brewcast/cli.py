@@ -409,16 +409,16 @@ def trace_command(root, args):
 
     if args.file:
         result = trace_file(root, args.source, args.file)
-        print(json.dumps(result, indent=1, default=str) if args.json else file_trace_report(result))
+        print(json.dumps(result.content(), indent=1, default=str) if args.json else file_trace_report(result))
         return 0
     if not args.store:
         raise ValueError("name a store: `brewcast trace STORE [MONTH]`, or a source file: `brewcast trace --file FILE`")
     if args.month:
         check_month(args.month)
     result = trace_forecast(root, args.source, args.store, args.month)
-    print(json.dumps(result, indent=1, default=str) if args.json else trace_report(result))
+    print(json.dumps(result.content(), indent=1, default=str) if args.json else trace_report(result))
     say(f"picture: {os.path.relpath(write_trace_svg(result, args.picture, root))}")
-    return 1 if result["broken"] else 0
+    return 1 if result.broken else 0
 
 
 def backup_command(root, args):
