@@ -424,7 +424,7 @@ def trace_command(root, args):
 def backup_command(root, args):
     from brewcast.operations.backup import backup
 
-    print(backup(root, args.source, args.to, not args.without_data)["message"])
+    print(backup(root, args.source, args.to, not args.without_data).message)
 
 
 def restore_command(root, args):
@@ -432,7 +432,7 @@ def restore_command(root, args):
 
     if not args.file:
         raise ValueError("name a backup file: `make restore FILE=backups/...`")
-    print(restore(root, args.file, args.replace)["message"])
+    print(restore(root, args.file, args.replace).message)
 
 
 def promote_command(root, args):
@@ -539,7 +539,7 @@ def replay_command(root, args):
 def prune_command(root, args):
     from brewcast.operations.backup import prune
 
-    print(prune(root, args.source, args.keep, args.dry_run)["message"])
+    print(prune(root, args.source, args.keep, args.dry_run).message)
 
 
 def export_command(root, args):
