@@ -533,7 +533,7 @@ def replay_command(root, args):
         check_month(month)
     export_notebooks(root)
     result = replay(root, args.source, args.since, args.through, args.overrides)
-    print("\n".join(["", *result["told"], f"page      {result['page'].as_uri()}"]))
+    print("\n".join(["", *result.sentences, f"page      {result.page.as_uri()}"]))
 
 
 def prune_command(root, args):
