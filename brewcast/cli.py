@@ -409,22 +409,22 @@ def trace_command(root, args):
 
     if args.file:
         result = trace_file(root, args.source, args.file)
-        print(json.dumps(result, indent=1, default=str) if args.json else file_trace_report(result))
+        print(json.dumps(result.content(), indent=1, default=str) if args.json else file_trace_report(result))
         return 0
     if not args.store:
         raise ValueError("name a store: `brewcast trace STORE [MONTH]`, or a source file: `brewcast trace --file FILE`")
     if args.month:
         check_month(args.month)
     result = trace_forecast(root, args.source, args.store, args.month)
-    print(json.dumps(result, indent=1, default=str) if args.json else trace_report(result))
+    print(json.dumps(result.content(), indent=1, default=str) if args.json else trace_report(result))
     say(f"picture: {os.path.relpath(write_trace_svg(result, args.picture, root))}")
-    return 1 if result["broken"] else 0
+    return 1 if result.broken else 0
 
 
 def backup_command(root, args):
     from brewcast.operations.backup import backup
 
-    print(backup(root, args.source, args.to, not args.without_data)["message"])
+    print(backup(root, args.source, args.to, not args.without_data).message)
 
 
 def restore_command(root, args):
@@ -432,7 +432,7 @@ def restore_command(root, args):
 
     if not args.file:
         raise ValueError("name a backup file: `make restore FILE=backups/...`")
-    print(restore(root, args.file, args.replace)["message"])
+    print(restore(root, args.file, args.replace).message)
 
 
 def promote_command(root, args):
@@ -534,13 +534,13 @@ def replay_command(root, args):
         check_month(month)
     export_notebooks(root)
     result = replay(root, args.source, args.since, args.through, args.overrides)
-    print("\n".join(["", *result["told"], f"page      {result['page'].as_uri()}"]))
+    print("\n".join(["", *result.sentences, f"page      {result.page.as_uri()}"]))
 
 
 def prune_command(root, args):
     from brewcast.operations.backup import prune
 
-    print(prune(root, args.source, args.keep, args.dry_run)["message"])
+    print(prune(root, args.source, args.keep, args.dry_run).message)
 
 
 def export_command(root, args):

@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from brewcast.common.records import Verdict
+
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared" / "data"
 
@@ -46,6 +48,10 @@ def read_product(project, source: str, name: str):
     return json.loads((project.root / "products" / source / name).read_text())
 
 
+def read_verdict(project, source: str) -> Verdict:
+    return Verdict.read(project.root / "products" / source / "evaluate/verdict.json")
+
+
 def test_a_new_source_is_added_as_the_readme_says(project, tmp_path):
     # given the two files of the README, and data as it describes
     n_lines = write_tea_sales(tmp_path / "my tea")
@@ -56,11 +62,11 @@ def test_a_new_source_is_added_as_the_readme_says(project, tmp_path):
     result = project.run(f"make run SOURCE=tea DATA='{tmp_path / 'my tea'}'")
     # then it is forecast and published, bad lines are in quarantine, and no other source has changed
     dataset = read_product(project, "tea", "ingest/dataset.json")
-    verdict = read_product(project, "tea", "evaluate/verdict.json")
+    verdict = read_verdict(project, "tea")
     assert dataset["rows_read"] == n_lines == dataset["rows_in"] + dataset["rows_set_aside"]
     quarantine = pd.read_parquet(project.root / "products/tea/ingest/quarantine.parquet")
     assert set(quarantine.file) == {"sales_2025.csv"} and sorted(quarantine.line) == [2192, 2193, 2194]
-    assert len(verdict["cutoffs"]) == 12 and "3 stores" in result.out
+    assert len(verdict.cutoffs) == 12 and "3 stores" in result.out
     forecast = pd.read_parquet(project.root / "products/tea/forecast/forecast.parquet")
     assert sorted(forecast.store_id) == ["North", "Quai d'Orsay", "South"]
     assert (project.root / "state/tea/ledger.db").exists()
@@ -80,13 +86,13 @@ def test_real_data_runs_from_files_to_forecast(project, source):
         pytest.skip(f"no data: {SHARED / source} is missing")
     result = project.run(f"make run SOURCE={source} DATA='{SHARED / source}'")
     dataset = read_product(project, source, "ingest/dataset.json")
-    verdict = read_product(project, source, "evaluate/verdict.json")
+    verdict = read_verdict(project, source)
     assert dataset["rows_read"] == dataset["rows_in"] + dataset["rows_set_aside"]
     # the verdict agrees with the errors
-    errors, gain = verdict["errors"], verdict["figures"]["gain"]
+    errors, gain = verdict.errors, verdict.figures.gain
     assert {"candidate", "champion", "last_month", "mean_of_3", "same_month_last_year", "seasonal"} <= set(errors)
-    assert len({error["n"] for error in errors.values()}) == 1
-    assert gain == pytest.approx(1 - errors["candidate"]["wape"] / errors["champion"]["wape"])
-    assert verdict["promoted"] == (verdict["recipe"] == verdict["candidate"] != verdict["champion"])
-    assert not verdict["promoted"] or gain > 0
-    assert f"verdict   {verdict['verdict']}" in result.out
+    assert len({error.n for error in errors.values()}) == 1
+    assert gain == pytest.approx(1 - errors["candidate"].wape / errors["champion"].wape)
+    assert verdict.promoted == (verdict.recipe == verdict.candidate != verdict.champion)
+    assert not verdict.promoted or gain > 0
+    assert f"verdict   {verdict.verdict}" in result.out

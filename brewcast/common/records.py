@@ -319,7 +319,7 @@ class ReleaseDescription(StateRecord):
     cutoff: DateText
     features_as_of: DateText
     feature_names: list[str]
-    plan_overrides: dict[str, str | None] = Field(alias="levers")  # why an override is not possible; None: it is
+    plan_overrides: dict[str, str | None] = Field({}, alias="levers")  # why an override is not possible; None: it is
     parity: Parity | None = None
     feast: FeastSource | None = None
     files: dict[str, str]  # sha256 by file name

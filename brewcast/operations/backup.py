@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ['TEMPORARY_NAME', 'CODE_BUNDLE', 'MANIFEST_NAME', 'MANIFEST_FORMAT', 'MAX_MANIFEST_BYTES', 'DAY_MS', 'iter_files',
            'snapshot_database', 'is_sqlite', 'bundle_code', 'describe_member', 'write_archive', 'unpacked_bytes',
-           'check_backup', 'collect_files', 'backup', 'restore', 'extract_backup', 'restore_data', 'restore_code',
-           'names_in_use', 'logged_models', 'leftover_paths', 'prunable_items', 'prune', 'delete_models', 'remove_path']
+           'check_backup', 'collect_files', 'BackupResult', 'backup', 'RestoreResult', 'restore', 'extract_backup',
+           'restore_data', 'restore_code', 'names_in_use', 'logged_models', 'leftover_paths', 'PrunableItem',
+           'prunable_items', 'PruneResult', 'prune', 'delete_models', 'remove_path']
 
 # %% ../../nbs/operations/backup.ipynb #e1942b97
 import contextlib
@@ -26,6 +27,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 import duckdb
 
@@ -37,6 +39,7 @@ from ..common.mlflow import mlflow_client, project_database
 from ..common.params import env_file, read_env
 from ..common.paths import megabytes
 from ..common.progress import CountedFile, Step
+from ..common.records import LedgerEntry, LedgerRelease, ReleaseDescription, RunRecord
 from ..common.text import format_count
 from ..registry.model_registry import read_aliases
 from ..workflow.runs import RUN_REFS, is_repository, read_runs, run_git, run_of_entry
@@ -105,11 +108,11 @@ CODE_BUNDLE = "code.bundle"
 
 def bundle_code(
     root: Path,  # the project
-    runs: list[dict],  # run records, the oldest first
+    runs: list[RunRecord],  # the oldest first
     folder: Path,  # an empty folder for the bundle
 ) -> tuple[Path | None, list[str]]:  # the bundle, and what is not in it
     "Bundle the commits that run records name, with their history."
-    commits = {run["run"]: run["code"]["commit"] for run in runs if run["code"]["commit"]}
+    commits = {run.run: run.code.commit for run in runs if run.code.commit}
     available = {
         run: commit for run, commit in commits.items() if run_git(root, "cat-file", "-e", f"{commit}^{{commit}}") == ""
     }
@@ -362,12 +365,22 @@ def _checkpointed_copy(database: Path, target: Path) -> Path:
     return target
 
 
+class BackupResult(NamedTuple):
+    "A backup that was written."
+
+    file: Path
+    members: dict[str, dict]  # of the manifest
+    bytes: int  # of all members, unpacked
+    left_out: list[str]  # sentences
+    message: str  # a few lines for people
+
+
 def backup(
     root: Path,  # the project
     source: str,  # the source's name
     to: Path | None = None,  # a file or a folder, default backups/
     with_data: bool = True,  # Include the source's input files?
-) -> dict:  # file, members, bytes, left_out, message
+) -> BackupResult:
     "Write a source's state, and what it refers to, to one file. It is read back before it appears in its place."
     root = Path(root).resolve()
     now = datetime.now(UTC)
@@ -411,7 +424,7 @@ def backup(
     summary = f"{source}: {format_count(len(members), 'file')}, {megabytes(size)}"
     lines = [f"{summary}, in {target} ({archive_size}), read back"]
     lines += [f"  left out: {text}" for text in left_out]
-    return {"file": target, "members": members, "bytes": size, "left_out": left_out, "message": "\n".join(lines)}
+    return BackupResult(target, members, size, left_out, message="\n".join(lines))
 
 
 def _check_target(target: Path, root: Path) -> None:
@@ -421,13 +434,13 @@ def _check_target(target: Path, root: Path) -> None:
         raise ValueError(f"{target} is in a folder that Brewcast backs up or rebuilds: name another path with TO=")
 
 
-def _changed_inputs(runs: list[dict], members: dict[str, dict]) -> list[str]:
+def _changed_inputs(runs: list[RunRecord], members: dict[str, dict]) -> list[str]:
     "The input files that changed since the last build: the backup does not have the version that the build read."
     if not runs:
         return []
     return [
         f"{name}: the version that the last build read; the file has changed since then"
-        for name, sha256_read in runs[-1]["data"].items()
+        for name, sha256_read in runs[-1].data.items()
         if members.get(name, {}).get("sha256") != sha256_read
     ]
 
@@ -450,11 +463,20 @@ def _explain_failure(what):
         raise error_type(f"{what}: {error}") from None
 
 # %% ../../nbs/operations/backup.ipynb #40afba5f
+class RestoreResult(NamedTuple):
+    "A backup that was restored."
+
+    source: str  # the source's name
+    notes: list[str]  # what was put in place, and what is missing
+    old_state: Path | None  # where the earlier state is now, if there was one
+    message: str  # a few lines for people
+
+
 def restore(
     root: Path,  # the project
     file: Path,  # a backup
     replace: bool = False,  # Move an existing state aside?
-) -> dict:  # source, notes, old_state (its path, or None), message
+) -> RestoreResult:
     "Put a backup in place: the whole state, and the data and commits that are missing."
     root = Path(root).resolve()
     file = Path(file)
@@ -495,7 +517,7 @@ def restore(
     serve = "make serve" if env_file(root, source) == "env.yaml" else f"make serve SOURCE={source}"
     summary = f"{source}: restored as of {manifest['made_at']}, all hashes match; `{serve}` serves it"
     message = "\n".join([summary, *(f"  {note}" for note in notes)])
-    return {"source": source, "notes": notes, "old_state": old_state if has_state else None, "message": message}
+    return RestoreResult(source, notes, old_state if has_state else None, message)
 
 
 def extract_backup(
@@ -574,21 +596,21 @@ def names_in_use(
     products = root / "products" / source
     runs = read_runs(root, source)
     entries = read_ledger(state)
-    entries += [entry | entry["challenger"] for entry in entries if entry["challenger"]]
-    releases = {entry["release"] for entry in entries} | _linked_releases(state) | _packaged_releases(products)
-    models = {entry["model_hash"][:12] for entry in entries}
+    entries += [_challenger_entry(entry) for entry in entries if entry.challenger]
+    releases = {entry.release for entry in entries} | _linked_releases(state) | _packaged_releases(products)
+    models = {entry.model_hash[:12] for entry in entries}
     for name in releases:
         manifest = state / "releases" / name / "release.json"
         if manifest.exists():
-            models.add(read_json(manifest)["files"]["model.joblib"][:12])
+            models.add(ReleaseDescription.read(manifest).files["model.joblib"][:12])
     trained = products / "train/model.joblib"
     if trained.exists():
         models.add(sha256(trained)[:12])
     database = project_database(source, root)
     if database and database.exists():
         models |= set(read_aliases(source, root).values())
-    records = {run_of_entry(entry, runs) for entry in entries} | {run["run"] for run in runs[-1:]}
-    inputs = {Path(path).name for run in runs if run["run"] in records for path in run["state"]}
+    records = {run_of_entry(entry, runs) for entry in entries} | {run.run for run in runs[-1:]}
+    inputs = {Path(path).name for run in runs if run.run in records for path in run.state}
     return {
         "release": releases,
         "bento": releases,
@@ -597,6 +619,11 @@ def names_in_use(
         "record": records,
         "model": models,
     }
+
+
+def _challenger_entry(entry: LedgerEntry) -> LedgerEntry:
+    "The entry as it would be if its challenger were the champion."
+    return entry.model_copy(update={name: getattr(entry.challenger, name) for name in LedgerRelease.model_fields})
 
 
 def _linked_releases(state: Path) -> set[str]:
@@ -667,11 +694,21 @@ def _query_database(database, query, values=()):
 DAY_MS = 86_400_000  # an unfinished run younger than this may still be logging
 
 
+class PrunableItem(NamedTuple):
+    "Something in the state that nothing refers to."
+
+    kind: str  # record, release, forecast, known, bento, model or leftover
+    name: str
+    paths: list[Path]  # its files and folders
+    bytes: int  # on the disk
+    model: dict | None = None  # of a model in MLflow: what `logged_models` says of it
+
+
 def prunable_items(
     root: Path,  # the project
     source: str,  # the source's name
     keep: int,  # of each kind, how many of the newest stay although nothing refers to them
-) -> list[dict]:  # kind, name, paths, bytes; for a model also run, models and versions
+) -> list[PrunableItem]:
     "What `prune` would remove, in its order."
     state = root / "state" / source
     in_use = names_in_use(root, source)
@@ -690,10 +727,11 @@ def prunable_items(
             key=lambda path, kind=kind: (path.name if kind == "record" else _last_written(path), path.name),
             reverse=True,
         )
-        items += [{"kind": kind, "name": path.name, "paths": [path]} for path in unused[keep:]]
-    items += [model | {"kind": "model"} for model in _prunable_models(root, source, keep, in_use["model"])]
-    items += [{"kind": "leftover", "name": path.name, "paths": [path]} for path in leftover_paths(root, source)]
-    return [item | {"bytes": sum(map(_disk_bytes, item["paths"]))} for item in items]
+        items += [PrunableItem(kind, path.name, [path], _disk_bytes(path)) for path in unused[keep:]]
+    for model in _prunable_models(root, source, keep, in_use["model"]):
+        items.append(PrunableItem("model", model["name"], model["paths"], sum(map(_disk_bytes, model["paths"])), model))
+    leftovers = leftover_paths(root, source)
+    return items + [PrunableItem("leftover", path.name, [path], _disk_bytes(path)) for path in leftovers]
 
 
 def _item_name(kind: str, path: Path) -> str:
@@ -720,12 +758,20 @@ def _disk_bytes(path):
     return sum(p.lstat().st_size for p in [path, *path.rglob("*")] if not p.is_dir() or p.is_symlink())
 
 # %% ../../nbs/operations/backup.ipynb #870fb5e0
+class PruneResult(NamedTuple):
+    "What was removed, or would be."
+
+    items: list[PrunableItem]
+    bytes: int  # of all items
+    message: str  # a line for each item
+
+
 def prune(
     root: Path,  # the project
     source: str,  # the source's name
     keep: int = 10,  # of each kind, how many of the newest stay although nothing refers to them
     dry_run: bool = False,  # Only report what would be removed?
-) -> dict:  # items (kind, name, bytes of each), bytes, message
+) -> PruneResult:
     "Remove what nothing refers to, but for the newest of each kind."
     root = Path(root).resolve()
     if keep < 0:
@@ -734,18 +780,17 @@ def prune(
     with project_lock(root, source, "prune"):
         items = prunable_items(root, source, keep)
         if not dry_run:
-            delete_models(root, source, [item for item in items if item["kind"] == "model"])
+            delete_models(root, source, [item.model for item in items if item.model])
             for item in items:
-                if item["kind"] == "record" and is_repository(root):
-                    run_git(root, "update-ref", "-d", f"{RUN_REFS}/{Path(item['name']).stem}")
-                for path in item["paths"]:
+                if item.kind == "record" and is_repository(root):
+                    run_git(root, "update-ref", "-d", f"{RUN_REFS}/{Path(item.name).stem}")
+                for path in item.paths:
                     remove_path(path)
-    removed = [{name: item[name] for name in ("kind", "name", "bytes")} for item in items]
-    total = sum(item["bytes"] for item in items)
+    total = sum(item.bytes for item in items)
     action = "would remove" if dry_run else "removed"
     lines = [f"{source}: {action} {format_count(len(items), 'item')}, {megabytes(total)}"]
-    lines += [f"  {item['kind']:<9} {item['name']}  {megabytes(item['bytes'])}" for item in removed]
-    return {"items": removed, "bytes": total, "message": "\n".join(lines)}
+    lines += [f"  {item.kind:<9} {item.name}  {megabytes(item.bytes)}" for item in items]
+    return PruneResult(items, total, message="\n".join(lines))
 
 
 def delete_models(

@@ -4,12 +4,15 @@
 
 # %% auto #0
 __all__ = ['MIN_HASH_CHARACTERS', 'BOX_WIDTH', 'BOX_GAP', 'TOP_MARGIN', 'LINE_HEIGHT', 'LETTER_WIDTH', 'STATE_COLORS',
-           'MODEL_COLUMN', 'published_entries', 'entry_of_month', 'hashes_from_products', 'read_product',
-           'read_json_if_present', 'ingested_files', 'read_build_record', 'check_file', 'check_product', 'read_rows',
-           'forecast_link', 'compare_with_release', 'release_links', 'registered_version', 'mlflow_link',
-           'training_rows_link', 'feature_links', 'feature_table_link', 'is_same_value', 'short_value', 'sale_links',
-           'month_span', 'plan_lines', 'source_file_links', 'trace_forecast', 'trace_report', 'file_versions',
-           'trace_file', 'file_trace_report', 'make_box', 'arrange_boxes', 'trace_svg', 'write_trace_svg']
+           'MODEL_COLUMN', 'forecast_month', 'entry_of_month', 'hashes_from_products', 'read_product',
+           'read_json_if_present', 'read_record_if_present', 'latest_build_key', 'IngestedFile', 'ingested_files',
+           'BuildRecord', 'read_build_record', 'Link', 'RowLink', 'check_file', 'check_product', 'read_rows',
+           'forecast_link', 'compare_with_release', 'release_links', 'registered_version', 'MlflowLink', 'mlflow_link',
+           'TrainingRowsLink', 'FeatureTableLink', 'training_rows_link', 'feature_links', 'feature_table_link',
+           'is_same_value', 'short_value', 'SalesLink', 'sale_links', 'month_span', 'plan_lines', 'SourceFileLink',
+           'source_file_links', 'Trace', 'trace_forecast', 'trace_report', 'file_versions', 'StoreLines',
+           'DependentForecast', 'FileVersion', 'FileTrace', 'trace_file', 'file_trace_report', 'Box', 'make_box',
+           'arrange_boxes', 'place_boxes', 'trace_svg', 'write_trace_svg']
 
 # %% ../../nbs/operations/lineage.ipynb #1dbfefcb
 import contextlib
@@ -19,7 +22,7 @@ import sqlite3
 import textwrap
 from html import escape
 from pathlib import Path
-from types import SimpleNamespace
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -32,6 +35,7 @@ from ..common.ledger import REGISTERED_MODEL, archived_forecast_path
 from ..common.mlflow import MlflowError, experiment_name, mlflow_client, mlflow_uri, project_database
 from ..common.params import env_file, read_env
 from ..common.paths import write_text
+from ..common.records import LedgerEntry, ModelCard, Record, ReleaseDescription, StateInputs
 from ..common.text import format_count, hide_passwords
 from ..registry.promotion import published_ledger
 from ..serving.release import RELATIVE_TOLERANCE, Release, release_id
@@ -39,27 +43,23 @@ from ..workflow.runs import read_runs, run_of_entry
 from ..workflow.staleness import read_stage_record
 
 # %% ../../nbs/operations/lineage.ipynb #6a898e64
-def published_entries(
-    root: Path,  # the project
-    source: str,  # the source's name
-) -> list[dict]:  # the ledger's entries, the oldest first, each with the `month` that it forecasts, such as 2024-05
-    "Everything that served. Raises ValueError if nothing was published yet."
+def forecast_month(
+    entry: LedgerEntry,
+) -> str:  # such as 2024-05
+    "The month that an entry's release forecasts."
     next_day = pd.Timedelta(days=1)  # a cutoff is the last day of a month, so the next day is in the forecast's month
-    return [
-        entry | {"month": f"{pd.Timestamp(entry['cutoff']) + next_day:%Y-%m}"}
-        for entry in published_ledger(source, root)
-    ]
+    return f"{pd.Timestamp(entry.cutoff) + next_day:%Y-%m}"
 
 
 def entry_of_month(
-    entries: list[dict],  # as `published_entries` returns them
+    entries: list[LedgerEntry],  # at least one, the oldest first
     month: str | None = None,  # such as 2024-05, default the month that serves
-) -> dict:  # the month's last entry
+) -> LedgerEntry:  # the month's last entry
     "The entry of a month. Raises ValueError with the months that were published."
-    month = (month or entries[-1]["month"])[:7]
-    matches = [entry for entry in entries if entry["month"] == month]
+    month = (month or forecast_month(entries[-1]))[:7]
+    matches = [entry for entry in entries if forecast_month(entry) == month]
     if not matches:
-        published = ", ".join(sorted({entry["month"] for entry in entries})[-24:])
+        published = ", ".join(sorted({forecast_month(entry) for entry in entries})[-24:])
         raise ValueError(f"no forecast of {month} was published; the published months are {published}")
     return matches[-1]
 
@@ -75,7 +75,8 @@ def hashes_from_products(
     for key, value in read_product(root, source, "ingest/dataset.json").items():
         if key.endswith("_sha256"):
             hashes[f"ingest/{key.removesuffix('_sha256')}.parquet"] = value
-    for name, digest in read_product(root, source, "train/card.json").get("data", {}).items():
+    card = read_record_if_present(ModelCard, root / "products" / source / "train/card.json")
+    for name, digest in (card.data if card else {}).items():
         stage = "train" if name == "rows.parquet" else "features"
         hashes[f"{stage}/{name}"] = digest
     for name, digest in read_product(root, source, "package/package.json").get("made_from", {}).items():
@@ -101,12 +102,39 @@ def read_json_if_present(
     return {}
 
 
+def read_record_if_present(
+    kind: type[Record],  # the class of the record
+    path: Path,  # its file
+) -> Record | None:  # an instance of the class; None if the file is missing or does not fit
+    "A record, if there is a good one: what a damaged file would have said is then not checked."
+    with contextlib.suppress(OSError, ValueError):
+        return kind.read(path)
+    return None
+
+
+def latest_build_key(
+    root: Path,  # the project
+    source: str,  # the source's name
+) -> str | None:  # None without products
+    "The key of the build that made the current products."
+    inputs = read_record_if_present(StateInputs, root / "products" / source / "inputs.json")
+    return inputs.build_key if inputs else None
+
+
+class IngestedFile(NamedTuple):
+    "A source file, as the last ingest read it."
+
+    file: str  # its name in lineage.parquet
+    table: str
+    plan: bool  # Is it part of the plan?
+    rows_in: int
+    sha256: str
+
+
 def ingested_files(
     root: Path,  # the project
     source: str,  # the source's name
-) -> dict[
-    str, dict
-]:  # path relative to the project -> file (its name in lineage.parquet), table, plan, rows_in, sha256
+) -> dict[str, IngestedFile]:  # by path relative to the project
     "The source files that the last ingest read, from dataset.json."
     env = read_env(root, env_file(root, source))
     dataset = read_product(root, source, "ingest/dataset.json")
@@ -125,55 +153,86 @@ def ingested_files(
             name = file.removesuffix(suffixes.get(table, ""))
             is_data_itself = name == data.name and not (root / data).is_dir()
             path = data if is_data_itself else data / name
-            files[path.as_posix()] = {
-                "file": file,
-                "table": table,
-                "plan": table in plan_tables,
-                "rows_in": facts["rows_in"],
-                "sha256": facts["sha256"],
-            }
+            files[path.as_posix()] = IngestedFile(
+                file=file,
+                table=table,
+                plan=table in plan_tables,
+                rows_in=facts["rows_in"],
+                sha256=facts["sha256"],
+            )
     return files
 
 # %% ../../nbs/operations/lineage.ipynb #659df87f
+class BuildRecord(NamedTuple):
+    "What is recorded of the build behind an entry of the ledger, and of the latest build."
+
+    root: Path  # the project
+    source: str  # the source's name
+    entry: LedgerEntry
+    release_folder: str  # of the entry's release, relative to the project
+    release: ReleaseDescription | None  # None if release.json is missing or damaged
+    run: str | None  # name of the build's run; None if there is no record of it
+    recorded: dict[str, str | None]  # sha256 by `stage/file` or source path, as the build made or read them
+    latest: dict[str, str]  # the same of the latest build
+
+
 def read_build_record(
     root: Path,  # the project
     source: str,  # the source's name
-    entry: dict,  # an entry of the ledger
-) -> (
-    SimpleNamespace
-):  # root, source, entry, release_folder, release (release.json), run (name or None), recorded, latest
-    "What is recorded of the build behind an entry, and of the latest build: each sha256 by `stage/file` or source path."
+    entry: LedgerEntry,
+) -> BuildRecord:
+    "Collect what is recorded of the build behind an entry, and of the latest build."
     runs = read_runs(root, source)
     name = run_of_entry(entry, runs)
-    matching_runs = [run for run in runs if run["run"] == name]
+    matching_runs = [run for run in runs if run.run == name]
     latest = hashes_from_products(root, source)
-    latest |= {path: file["sha256"] for path, file in ingested_files(root, source).items()}
-    is_latest_build = read_product(root, source, "inputs.json").get("build_key") == entry["made_in"]
+    latest |= {path: file.sha256 for path, file in ingested_files(root, source).items()}
+    is_latest_build = latest_build_key(root, source) == entry.made_in
     recorded = dict(latest) if is_latest_build else {}
     for run in matching_runs[-1:]:
-        for stage, products in run["products"].items():
+        for stage, products in run.products.items():
             recorded |= {f"{stage}/{product}": digest for product, digest in products.items()}
-        recorded |= run["data"]
-    release_folder = f"state/{source}/releases/{entry['release']}"
-    return SimpleNamespace(
+        recorded |= run.data
+    release_folder = f"state/{source}/releases/{entry.release}"
+    return BuildRecord(
         root=root,
         source=source,
         entry=entry,
         release_folder=release_folder,
-        release=read_json_if_present(root / release_folder / "release.json"),
-        run=matching_runs[-1]["run"] if matching_runs else None,
+        release=read_record_if_present(ReleaseDescription, root / release_folder / "release.json"),
+        run=matching_runs[-1].run if matching_runs else None,
         recorded=recorded,
         latest=latest,
     )
 
 # %% ../../nbs/operations/lineage.ipynb #44c2422d
+class Link(Record):
+    "Something that a forecast is based on, and whether it is still the same."
+
+    link: str  # its name, such as "training rows"
+    state: str  # ok, changed, gone or since
+    path: str  # relative to the project
+    sha256: str | None  # what it is now; None: gone
+    recorded: str | None  # what it was; None if nothing recorded it
+    told: list[str]  # lines of text
+    brief: list[str]  # short lines for the picture
+
+
+class RowLink(Link):
+    "A link to a table with one row for each store."
+
+    values: dict  # the store's row: value by column; empty if it has none
+
+
 def check_file(
-    record: SimpleNamespace,  # as `read_build_record` returns it
+    record: BuildRecord,
     link: str,  # the link's name
     path: str,  # relative to the project
     recorded: str | None,  # the expected sha256, None if nothing recorded it
     latest: str | None = None,  # the sha256 that the latest build recorded
-) -> dict:  # link, state, path, sha256, recorded, told (lines of text), brief (short lines for the picture)
+    kind: type[Link] = Link,  # the link's class
+    **fields,  # the fields that only this class has
+) -> Link:  # without a text yet
     "A link to a file, and whether the file is still the one that the forecast is based on."
     file = record.root / path
     current = sha256(file) if file.is_file() else None
@@ -183,25 +242,19 @@ def check_file(
         state = "ok"
     else:
         state = "since" if current == latest else "changed"
-    return {
-        "link": link,
-        "state": state,
-        "path": path,
-        "sha256": current,
-        "recorded": recorded,
-        "told": [],
-        "brief": [],
-    }
+    return kind(link=link, state=state, path=path, sha256=current, recorded=recorded, told=[], brief=[], **fields)
 
 
 def check_product(
-    record: SimpleNamespace,  # as `read_build_record` returns it
+    record: BuildRecord,
     link: str,  # the link's name
     name: str,  # such as train/rows.parquet
-) -> dict:  # a link, as `check_file` returns it
+    kind: type[Link] = Link,  # the link's class
+    **fields,  # the fields that only this class has
+) -> Link:  # without a text yet
     "A link to a product of a build."
     path = f"products/{record.source}/{name}"
-    return check_file(record, link, path, record.recorded.get(name), record.latest.get(name))
+    return check_file(record, link, path, record.recorded.get(name), record.latest.get(name), kind, **fields)
 
 
 def read_rows(
@@ -218,103 +271,108 @@ def read_rows(
 
 # %% ../../nbs/operations/lineage.ipynb #eea0cedd
 def forecast_link(
-    record: SimpleNamespace,  # as `read_build_record` returns it
+    record: BuildRecord,
     store: str,  # a store's id
-) -> dict:  # a link, with `values`: the store's row
+) -> RowLink:
     "The archived forecast. Raises ValueError for an unknown store, with the nearest store ids."
     path = f"state/{record.source}/{archived_forecast_path(record.entry)}"
     recorded = record.recorded.get("forecast/forecast.parquet")
-    link = check_file(record, "forecast", path, recorded) | {"values": {}}
+    link = check_file(record, "forecast", path, recorded, kind=RowLink, values={})
     rows = read_rows(record.root / path, "store_id", store)
     if len(rows):
         values = rows.iloc[0].to_dict()
         unit = read_env(record.root, env_file(record.root, record.source)).get("unit", "")
         forecast = f"{values['forecast']:,.1f} {unit}"
         interval = f"{values['lower']:,.1f} to {values['upper']:,.1f}"
-        link["values"] = values
-        link["brief"] = [forecast, interval]
-        link["told"] = [f"{forecast}, interval {interval}; recipe {values['recipe']}"]
-        return link if link["recorded"] else compare_with_release(record, link)
-    if link["state"] == "ok":
+        told = [f"{forecast}, interval {interval}; recipe {values['recipe']}"]
+        link = link.model_copy(update={"told": told, "brief": [forecast, interval], "values": values})
+        return link if link.recorded else compare_with_release(record, link)
+    if link.state == "ok":
         stores = read_rows(record.root / path, columns=["store_id"]).store_id.tolist()
         nearest = ", ".join(difflib.get_close_matches(store, stores, 3, 0))
         raise ValueError(
-            f"no store {store!r} among the {format_count(len(stores), 'store')} of {record.entry['month']};"
+            f"no store {store!r} among the {format_count(len(stores), 'store')} of {forecast_month(record.entry)};"
             f" the nearest are {nearest}"
         )
     return link
 
 
 def compare_with_release(
-    record: SimpleNamespace,  # as `read_build_record` returns it
-    link: dict,  # as `forecast_link` makes it
-) -> dict:  # the link, with its state and one more line
+    record: BuildRecord,
+    link: RowLink,  # as `forecast_link` makes it
+) -> RowLink:  # with its state and one more line
     "Compare a forecast without a recorded hash with the answer of its release."
-    values = link["values"]
+    values = link.values
     with contextlib.suppress(ValueError, OSError):  # if the release is damaged, the links of the release say so
-        release = Release(record.root / record.release_folder, record.entry["release"])
+        release = Release(record.root / record.release_folder, record.entry.release)
         answer = release.store_forecasts[release.position[values["series_id"]]]
         forecast = [values[name] for name in ("forecast", "lower", "upper")]
         is_equal = np.allclose(answer, forecast, rtol=RELATIVE_TOLERANCE, atol=0)
         line = "equals the answer of its release" if is_equal else "differs from the answer of its release"
-        return link | {"state": "ok" if is_equal else "changed", "told": [*link["told"], line]}
+        state = "ok" if is_equal else "changed"
+        return link.model_copy(update={"state": state, "told": [*link.told, line]})
     return link
 
 # %% ../../nbs/operations/lineage.ipynb #ba10e3d0
 def release_links(
-    record: SimpleNamespace,  # as `read_build_record` returns it
-) -> list[dict]:  # the links ledger, release and model
+    record: BuildRecord,
+) -> list[Link]:  # ledger, release and model
     "What served: the ledger's entry, the release that it names, and the release's model."
     return [_ledger_link(record), _release_link(record), _model_link(record)]
 
 
-def _ledger_link(record: SimpleNamespace) -> dict:
-    entry, verdict = record.entry, record.entry["verdict"]
-    link = check_file(record, "ledger", f"state/{record.source}/ledger.db", None)
-    link["sha256"] = content_hash(entry)
+def _ledger_link(record: BuildRecord) -> Link:
+    entry, release = record.entry, record.release
     different = []
-    files = record.release.get("files", {})
-    if files:
-        release = record.release | {"model_hash": files.get("model.joblib")}
-        fields = ("cutoff", "recipe", "train_through", "model_hash")
-        different = [name for name in fields if entry[name] != release.get(name)]
-    link["state"] = "changed" if different else "ok"
-    link["brief"] = [f"entry {entry['n']}", entry["at"][:10], verdict["verdict"]]
-    link["told"] = [
-        f"entry {entry['n']}, {entry['at'][:19]}, build {entry['made_in']}",
-        f"{verdict['verdict']}: {verdict['reason']}",
-        *(f"its {name} differs from the release's" for name in different),
-    ]
-    return link
+    if release:
+        of_release = {
+            "cutoff": release.cutoff,
+            "recipe": release.recipe,
+            "train_through": release.train_through,
+            "model_hash": release.files.get("model.joblib"),
+        }
+        different = [name for name, value in of_release.items() if getattr(entry, name) != value]
+    return Link(
+        link="ledger",
+        state="changed" if different else "ok",
+        path=f"state/{record.source}/ledger.db",
+        sha256=content_hash(entry.content() | {"month": forecast_month(entry)}),
+        recorded=None,
+        told=[
+            f"entry {entry.n}, {entry.at[:19]}, build {entry.made_in}",
+            f"{entry.verdict.verdict}: {entry.verdict.reason}",
+            *(f"its {name} differs from the release's" for name in different),
+        ],
+        brief=[f"entry {entry.n}", entry.at[:10], entry.verdict.verdict],
+    )
 
 
-def _release_link(record: SimpleNamespace) -> dict:
-    link = check_file(record, "release", f"{record.release_folder}/release.json", None)
-    link["recorded"] = record.entry["release"]
-    if not link["sha256"]:
+def _release_link(record: BuildRecord) -> Link:
+    path = f"{record.release_folder}/release.json"
+    link = check_file(record, "release", path, None).model_copy(update={"recorded": record.entry.release})
+    if not link.sha256:
         return link
-    link["sha256"] = release_id(record.release)  # of its content without its own name
-    files = record.release.get("files", {})
+    name_now = release_id(read_json_if_present(record.root / path))  # of its content without its own name
+    files = record.release.files if record.release else {}
     problems = []
     for name in sorted({*files} - {"model.joblib", "online.parquet"}):  # these two have their own links
-        state = check_file(record, "", f"{record.release_folder}/{name}", files[name])["state"]
+        state = check_file(record, "", f"{record.release_folder}/{name}", files[name]).state
         if state != "ok":
             problems.append(f"{name} is {state}")
-    link["state"] = "ok" if link["sha256"] == record.entry["release"] and not problems else "changed"
-    link["told"] = problems or [format_count(len(files), "file")]
-    link["brief"] = [format_count(len(files), "file")]
-    return link
+    n_files = format_count(len(files), "file")
+    state = "ok" if name_now == record.entry.release and not problems else "changed"
+    return link.model_copy(
+        update={"state": state, "sha256": name_now, "told": problems or [n_files], "brief": [n_files]}
+    )
 
 
-def _model_link(record: SimpleNamespace) -> dict:
-    recipe, train_through = record.entry["recipe"], record.entry["train_through"][:7]
-    link = check_file(record, "model", f"{record.release_folder}/model.joblib", record.entry["model_hash"])
-    link["brief"] = [recipe["name"], f"through {train_through}"]
-    line = f"{recipe['name']}, trained through {train_through}"
-    if recipe["params"]:
-        line += "; " + ", ".join(f"{name} {value}" for name, value in recipe["params"].items())
-    link["told"] = [line]
-    return link
+def _model_link(record: BuildRecord) -> Link:
+    recipe, train_through = record.entry.recipe, record.entry.train_through[:7]
+    link = check_file(record, "model", f"{record.release_folder}/model.joblib", record.entry.model_hash)
+    line = f"{recipe.name}, trained through {train_through}"
+    if recipe.params:
+        line += "; " + ", ".join(f"{name} {value}" for name, value in recipe.params.items())
+    return link.model_copy(update={"told": [line], "brief": [recipe.name, f"through {train_through}"]})
 
 # %% ../../nbs/operations/lineage.ipynb #cb6c4d43
 def registered_version(
@@ -370,13 +428,31 @@ def _version_on_server(root: Path, source: str, content_hash: str) -> dict:
         }
 
 
+class MlflowLink(Link):
+    "A link to MLflow, with what it says of the registered version, if there is one."
+
+    version: int | str | None = None  # a number; MLflow's client gives it as text
+    run_id: str | None = None
+    run: str | None = None  # the run's name
+    status: str | None = None  # of the run
+    content_hash: str | None = None  # of the model that the run logged
+    aliases: list[str] = []
+    data: dict[str, str] = {}  # sha256 by name of the data set
+
+    def content(self) -> dict:
+        "The fields that were given. `told` is the last of them, unlike that of other links, as it always was."
+        content = super().content()
+        told = content.pop("told")
+        return content | {"told": told}
+
+
 def mlflow_link(
-    record: SimpleNamespace,  # with root, source and entry
+    record: BuildRecord,
     is_serving: bool,  # Does the entry serve now?
-) -> dict:  # a link, with the fields of `registered_version`
+) -> MlflowLink:
     "The registered version and the run that logged it."
     root, source = record.root, record.source
-    expected = record.entry["model_hash"][:12]
+    expected = record.entry.model_hash[:12]
     is_local = project_database(source, root)
     link = {
         "link": "MLflow",
@@ -385,88 +461,108 @@ def mlflow_link(
         "sha256": None,
         "recorded": expected,
         "brief": [],
-    }
+    }  # of a link that cannot be checked
     try:
         version = registered_version(root, source, expected)
     except MlflowError as error:
-        return link | {"told": [f"not checked: {error}"]}
+        return MlflowLink(**link, told=[f"not checked: {error}"])
     if not version:
-        return link | {"told": ["no registered version has this model: `make publish` registers it"]}
-    link |= version
-    link["sha256"] = version["content_hash"]
+        return MlflowLink(**link, told=["no registered version has this model: `make publish` registers it"])
     label = f"version {version['version']}"
     if version["aliases"]:
         label += f" ({', '.join(version['aliases'])})"
-    link["brief"] = [label, version["run_id"][:12]]
-    link["told"] = [f"{experiment_name(source, root)} {label}, run {version['run']} {version['run_id']}"]
     problems = []
     if version["content_hash"] != expected:
         problems.append("its run logged another model")
     if is_serving and "champion" not in version["aliases"]:
         problems.append("it serves but is not the champion: `make publish` sets the alias")
-    link["told"] += problems
     link["state"] = "changed" if problems else "ok"
-    return link
+    link["sha256"] = version["content_hash"]
+    link["brief"] = [label, version["run_id"][:12]]
+    line = f"{experiment_name(source, root)} {label}, run {version['run']} {version['run_id']}"
+    return MlflowLink(**link, **version, told=[line, *problems])
 
 # %% ../../nbs/operations/lineage.ipynb #7f2199dc
+class TrainingRowsLink(Link):
+    "A link to the training rows. Its own fields are not given if the file cannot be read."
+
+    rows: int = 0  # with an outcome
+    own_rows: int = 0  # of this series
+    cutoffs: list[str] = []
+
+
+class FeatureTableLink(Link):
+    "A link to a table of the features stage. Its own field is not given if the table cannot be read."
+
+    other: list[str] = []  # features that have another value in the table
+
+
 def training_rows_link(
-    record: SimpleNamespace,  # as `read_build_record` returns it
+    record: BuildRecord,
     series: str,  # a series' id
-) -> dict:  # a link, with rows, own_rows (of this series), cutoffs
+) -> TrainingRowsLink:
     "The training rows."
-    link = check_product(record, "training rows", "train/rows.parquet")
-    rows = read_rows(record.root / link["path"])
+    link = check_product(record, "training rows", "train/rows.parquet", TrainingRowsLink)
+    rows = read_rows(record.root / link.path)
     if rows.empty:
         return link
-    train_through = pd.Timestamp(record.entry["train_through"])
+    train_through = pd.Timestamp(record.entry.train_through)
     training = rows[rows.actual.notna() & (rows.month <= train_through)]
     cutoffs = sorted(f"{cutoff:%Y-%m-%d}" for cutoff in training.cutoff.unique())
     own_rows = int((training.series_id == series).sum())
     n_rows, n_cutoffs = format_count(len(training), "row"), format_count(len(cutoffs), "cutoff")
     last = f", the last {cutoffs[-1]}" if cutoffs else ""
-    link["brief"] = [n_rows, n_cutoffs, f"{own_rows} of this store"]
-    link["told"] = [f"{n_rows} with an outcome, of {n_cutoffs}{last}; {own_rows} of this store"]
-    return link | {"rows": len(training), "own_rows": own_rows, "cutoffs": cutoffs}
+    return link.model_copy(
+        update={
+            "told": [f"{n_rows} with an outcome, of {n_cutoffs}{last}; {own_rows} of this store"],
+            "brief": [n_rows, n_cutoffs, f"{own_rows} of this store"],
+            "rows": len(training),
+            "own_rows": own_rows,
+            "cutoffs": cutoffs,
+        }
+    )
 
 
 def feature_links(
-    record: SimpleNamespace,  # as `read_build_record` returns it
+    record: BuildRecord,
     series: str,  # a series' id
-) -> list[dict]:  # links: the release's row (with `values`), then the tables of the features stage
+) -> list[Link]:  # the release's row, then the tables of the features stage
     "The feature values that the model received, and the tables that they came from."
-    digest = record.release.get("files", {}).get("online.parquet")
-    link = check_file(record, "features", f"{record.release_folder}/online.parquet", digest)
-    row = read_rows(record.root / link["path"], "series_id", series)
-    link["values"] = {}
-    if len(row):
-        link["values"] = {name: row[name].iloc[0] for name in record.release.get("feature_names", [])}
-    texts = [f"{name} {short_value(value)}" for name, value in link["values"].items()]
-    link["brief"] = texts[:6]
+    release = record.release
+    digest = release.files.get("online.parquet") if release else None
+    path = f"{record.release_folder}/online.parquet"
+    row = read_rows(record.root / path, "series_id", series)
+    values = {}
+    if len(row) and release:
+        values = {name: row[name].iloc[0] for name in release.feature_names}
+    texts = [f"{name} {short_value(value)}" for name, value in values.items()]
+    brief = texts[:6]
     if len(texts) > 6:
-        link["brief"].append(f"and {len(texts) - 6} more")
+        brief.append(f"and {len(texts) - 6} more")
     more = " ..." if len(texts) > 4 else ""
-    link["told"] = [f"{format_count(len(texts), 'value')} as of {record.entry['cutoff']}: {', '.join(texts[:4])}{more}"]
+    line = f"{format_count(len(texts), 'value')} as of {record.entry.cutoff}: {', '.join(texts[:4])}{more}"
+    link = check_file(record, "features", path, digest, kind=RowLink, values=values)
     names = {*record.recorded, *record.latest}
     tables = sorted(name for name in names if re.fullmatch(r"features/\w+\.parquet", name))
     not_inputs = ("features/outcomes.parquet", "features/known.parquet")  # the model does not receive these
     return [
-        link,
-        *(feature_table_link(record, name, series, link["values"]) for name in tables if name not in not_inputs),
+        link.model_copy(update={"told": [line], "brief": brief}),
+        *(feature_table_link(record, name, series, values) for name in tables if name not in not_inputs),
     ]
 
 
 def feature_table_link(
-    record: SimpleNamespace,  # as `read_build_record` returns it
+    record: BuildRecord,
     name: str,  # such as features/history.parquet
     series: str,  # a series' id
     values: dict,  # feature -> the value that the model received
-) -> dict:  # a link, with `other`: the features with another value in the table
+) -> FeatureTableLink:
     "A table of the features stage, and whether its row of the cutoff has the values that the model received."
-    link = check_product(record, "feature table", name)
-    rows = read_rows(record.root / link["path"], "series_id", series)
+    link = check_product(record, "feature table", name, FeatureTableLink)
+    rows = read_rows(record.root / link.path, "series_id", series)
     if "event_timestamp" not in rows:
         return link
-    versions = rows[rows.event_timestamp.dt.strftime("%Y-%m-%d") == record.entry["cutoff"]]
+    versions = rows[rows.event_timestamp.dt.strftime("%Y-%m-%d") == record.entry.cutoff]
     shared = [feature for feature in values if feature in rows]
     differences = [
         [feature for feature in shared if not is_same_value(values[feature], row[feature])]
@@ -483,7 +579,7 @@ def feature_table_link(
         if len(versions) > 1:
             known_since = versions.created.iloc[differences.index(different)]
             lines.append(f"the version known from {known_since:%Y-%m-%d %H:%M} on; the row was restated")
-    return link | {"told": lines, "other": different}
+    return link.model_copy(update={"told": lines, "other": different})
 
 
 def is_same_value(
@@ -501,10 +597,16 @@ def short_value(
     return f"{value:.4g}" if isinstance(value, int | float | np.number) else str(value)
 
 # %% ../../nbs/operations/lineage.ipynb #c8967114
+class SalesLink(Link):
+    "A link to a table of sales."
+
+    months: list[dict]  # of the lineage: a row for each month and file; of the other tables empty
+
+
 def sale_links(
-    record: SimpleNamespace,  # as `read_build_record` returns it
+    record: BuildRecord,
     store: str,  # a store's id
-) -> list[dict]:  # links: store-months, sale lines, and lineage with `months` (a row for each month and file)
+) -> list[SalesLink]:  # store-months, sale lines and lineage
     "The store's months up to the cutoff, their sale lines, and the files that those came from."
     tables = {
         "store-months": "clean/store_month.parquet",
@@ -513,30 +615,35 @@ def sale_links(
     }
     links, sums = {}, {}
     for name, table in tables.items():
-        link = check_product(record, name, table) | {"months": []}
-        links[name] = link
+        links[name] = check_product(record, name, table, SalesLink, months=[])
         columns = ["date", "quantity_sold"] if name == "sale lines" else None  # the largest table: read two columns
-        rows = read_rows(record.root / link["path"], "store_id", store, columns)
+        rows = read_rows(record.root / links[name].path, "store_id", store, columns)
         if rows.empty:
             continue
-        rows = _rows_up_to_cutoff(rows, record.entry["cutoff"])
+        rows = _rows_up_to_cutoff(rows, record.entry.cutoff)
         sums[name] = rows.groupby("month")[["lines", "quantity_sold"]].sum()
         total = sums[name].sum()
         lines = [format_count(int(total.lines), "line"), f"{total.quantity_sold:,.10g} in all"]
         months = month_span(rows.month)
-        link["told"] = [", ".join([*lines, *months])]
-        link["brief"] = lines if name == "sale lines" else months
+        text = {"told": [", ".join([*lines, *months])], "brief": lines if name == "sale lines" else months}
+        links[name] = links[name].model_copy(update=text)
         if name == "lineage" and len(rows):
-            link["months"] = _row_dicts(rows.assign(month=rows.month.dt.strftime("%Y-%m")))
-    store_months, sales = links["store-months"], links["sale lines"]
+            month_rows = _row_dicts(rows.assign(month=rows.month.dt.strftime("%Y-%m")))
+            links[name] = links[name].model_copy(update={"months": month_rows})
     if "store-months" in sums and "sale lines" in sums:
         expected = sums["sale lines"].reindex(sums["store-months"].index)
         if not np.allclose(sums["store-months"], expected, rtol=1e-12):
-            store_months["told"].append("differs from the sum of the sale lines")
-            # without a recorded hash of the store-months, the sale lines are the evidence
-            if store_months["recorded"] is None and sales["state"] == "ok":
-                store_months["state"] = "changed"
+            links["store-months"] = _differing_months(links["store-months"], links["sale lines"])
     return list(links.values())
+
+
+def _differing_months(store_months: SalesLink, sales: SalesLink) -> SalesLink:
+    "The link of store-months that are not the sum of the sale lines."
+    changes = {"told": [*store_months.told, "differs from the sum of the sale lines"]}
+    # without a recorded hash of the store-months, the sale lines are the evidence
+    if store_months.recorded is None and sales.state == "ok":
+        changes["state"] = "changed"
+    return store_months.model_copy(update=changes)
 
 
 def _rows_up_to_cutoff(rows: pd.DataFrame, cutoff: str) -> pd.DataFrame:
@@ -572,7 +679,7 @@ def plan_lines(
     through: str | None = None,  # the last planned month, such as 2024-05, default all months
 ) -> pd.DataFrame:  # store_id, month, lines, file (None if the plan has several files), first_line and last_line (None)
     "How many lines the plan has for each store and month."
-    files = [file["file"] for file in ingested_files(root, source).values() if file["plan"]]
+    files = [file.file for file in ingested_files(root, source).values() if file.plan]
     path = root / "products" / source / "ingest/plan.parquet"
     rows = read_rows(path, "store_id" if store else None, store, ["store_id", "month"])
     rows = rows.astype({"month": "datetime64[ns]"})
@@ -582,32 +689,38 @@ def plan_lines(
     return lines.assign(file=files[0] if len(files) == 1 else None, first_line=None, last_line=None)
 
 
+class SourceFileLink(Link):
+    "A link to a source file."
+
+    table: str
+    plan: bool  # Is it part of the plan?
+    own_lines: int  # of the store
+
+
 def source_file_links(
-    record: SimpleNamespace,  # as `read_build_record` returns it
+    record: BuildRecord,
     store: str,  # a store's id
     months: list[dict],  # the `months` of the lineage link
-) -> list[dict]:  # one link for each source file, those with lines of the store first; with table, plan, own_lines
+) -> list[SourceFileLink]:  # those with lines of the store first
     "The source files, and whether their content is unchanged."
-    planned = plan_lines(record.root, record.source, store, record.entry["month"]).to_dict("records")
+    planned = plan_lines(record.root, record.source, store, forecast_month(record.entry)).to_dict("records")
     links = []
     for path, file in ingested_files(record.root, record.source).items():
-        own_rows = [row for row in (planned if file["plan"] else months) if row["file"] == file["file"]]
+        own_rows = [row for row in (planned if file.plan else months) if row["file"] == file.file]
         own_lines = sum(row["lines"] for row in own_rows)
-        link = check_file(record, "source file", path, record.recorded.get(path), file["sha256"])
-        link |= {"table": file["table"], "plan": file["plan"], "own_lines": own_lines}
+        brief = [Path(path).name]
         if own_rows:
             line = _own_lines_text(own_rows, store)
-        elif file["plan"] and planned:  # the plan does not say which of its files a line came from
+            brief.append(format_count(own_lines, "line"))
+        elif file.plan and planned:  # the plan does not say which of its files a line came from
             n_lines = format_count(sum(row["lines"] for row in planned), "line")
             line = f"one of the plan's files, which have {n_lines} of {store}"
         else:
-            line = f"table {file['table']}, no {'line' if file['plan'] else 'sale line'} of {store}"
-        link["told"].insert(0, line)
-        link["brief"] = [Path(path).name]
-        if own_rows:
-            link["brief"].append(format_count(own_lines, "line"))
-        links.append(link)
-    return sorted(links, key=lambda link: (-link["own_lines"], link["plan"], link["path"]))
+            line = f"table {file.table}, no {'line' if file.plan else 'sale line'} of {store}"
+        own = {"table": file.table, "plan": file.plan, "own_lines": own_lines}
+        link = check_file(record, "source file", path, record.recorded.get(path), file.sha256, SourceFileLink, **own)
+        links.append(link.model_copy(update={"told": [line], "brief": brief}))
+    return sorted(links, key=lambda link: (-link.own_lines, link.plan, link.path))
 
 
 def _own_lines_text(rows: list[dict], store: str) -> str:
@@ -621,20 +734,37 @@ def _own_lines_text(rows: list[dict], store: str) -> str:
     return text
 
 # %% ../../nbs/operations/lineage.ipynb #eb657bd0
+class Trace(Record):
+    "What a forecast is based on."
+
+    source: str
+    store_id: str
+    month: str  # such as 2024-05
+    serves: bool  # Does the forecast serve now?
+    entry: int  # number of the ledger's entry
+    run: str | None  # name of the run; None: no record of it
+    links: list[Link]
+    broken: str | None  # the first changed or missing link
+
+    def content(self) -> dict:
+        "The fields by their names in JSON, with all that the links have."
+        return super().content() | {"links": [link.content() for link in self.links]}
+
+
 def trace_forecast(
     root: Path,  # the project
     source: str,  # the source's name
     store: str,  # a store's id
     month: str | None = None,  # such as 2024-05, default the month that serves
-) -> dict:  # source, store_id, month, serves, entry, run, links, broken (the first changed or missing link, or None)
+) -> Trace:
     "Trace one forecast back to the files that it is based on."
     root = Path(root)
-    entries = published_entries(root, source)
+    entries = published_ledger(source, root)
     entry = entry_of_month(entries, month)
     is_serving = entry is entries[-1]
     record = read_build_record(root, source, entry)
     forecast = forecast_link(record, store)
-    series = forecast["values"].get("series_id", store)
+    series = forecast.values.get("series_id", store)
     sales = sale_links(record, store)
     links = [
         forecast,
@@ -643,60 +773,60 @@ def trace_forecast(
         training_rows_link(record, series),
         *feature_links(record, series),
         *sales,
-        *source_file_links(record, store, months=sales[-1]["months"]),
+        *source_file_links(record, store, months=sales[-1].months),
     ]
-    broken = [f"{link['link']} {link['path']}" for link in links if link["state"] in ("changed", "gone")]
-    return {
-        "source": source,
-        "store_id": store,
-        "month": entry["month"],
-        "serves": is_serving,
-        "entry": entry["n"],
-        "run": record.run,
-        "links": links,
-        "broken": broken[0] if broken else None,
-    }
+    broken = [f"{link.link} {link.path}" for link in links if link.state in ("changed", "gone")]
+    return Trace(
+        source=source,
+        store_id=store,
+        month=forecast_month(entry),
+        serves=is_serving,
+        entry=entry.n,
+        run=record.run,
+        links=links,
+        broken=broken[0] if broken else None,
+    )
 
 
 def trace_report(
-    trace: dict,  # as `trace_forecast` returns it
+    trace: Trace,
     width: int = 100,  # characters a line
 ) -> str:  # about one screen
     "A trace as text for people."
-    serving = "serves now" if trace["serves"] else "served earlier"
-    run = f"run {trace['run']}" if trace["run"] else "run not recorded"
-    lines = [f"{trace['store_id']}, {trace['month']}: {serving} ({trace['source']}, {run})", ""]
-    for link in trace["links"]:
+    serving = "serves now" if trace.serves else "served earlier"
+    run = f"run {trace.run}" if trace.run else "run not recorded"
+    lines = [f"{trace.store_id}, {trace.month}: {serving} ({trace.source}, {run})", ""]
+    for link in trace.links:
         lines += _link_lines(link, width)
     return "\n".join([*lines, "", _conclusion(trace)])
 
 
-def _link_lines(link: dict, width: int) -> list[str]:
-    head = f"{link['path']}  {(link['sha256'] or 'gone')[:12]}"
-    if link["state"] != "ok":
-        head += f" (was {(link['recorded'] or 'not recorded')[:12]})"
-    texts = [head, *link["told"]]
+def _link_lines(link: Link, width: int) -> list[str]:
+    head = f"{link.path}  {(link.sha256 or 'gone')[:12]}"
+    if link.state != "ok":
+        head += f" (was {(link.recorded or 'not recorded')[:12]})"
+    texts = [head, *link.told]
     if sum(len(text) for text in texts[:2]) + 25 <= width:
         texts[:2] = ["  ".join(texts[:2])]  # a short text fits beside its path
     lines = []
     for i, text in enumerate(texts):
-        label = f"{link['link']:<14}{link['state']:<9}" if i == 0 else " " * 23
+        label = f"{link.link:<14}{link.state:<9}" if i == 0 else " " * 23
         lines += textwrap.wrap(text, width, initial_indent=label, subsequent_indent=" " * 25)
     return lines
 
 
-def _conclusion(trace: dict) -> str:
+def _conclusion(trace: Trace) -> str:
     "Whether the chain is broken, and the commands that repair it."
-    not_ok = [link for link in trace["links"] if link["state"] != "ok"]
-    text = f"broken at the {trace['broken']}" if trace["broken"] else "no link is broken"
-    n_since = sum(link["state"] == "since" for link in not_ok)
+    not_ok = [link for link in trace.links if link.state != "ok"]
+    text = f"broken at the {trace.broken}" if trace.broken else "no link is broken"
+    n_since = sum(link.state == "since" for link in not_ok)
     if n_since:
         text += f"; {format_count(n_since, 'file was', 'files were')} written by a later build since then"
-    folders = {link["path"].split("/")[0] for link in not_ok}
+    folders = {link.path.split("/")[0] for link in not_ok}
     if "state" in folders:
         text += "; `make restore` restores the state from a backup"
-    if trace["run"] and folders - {"state"}:
-        text += f"; `brewcast verify {trace['run']}` builds this forecast's own files again"
+    if trace.run and folders - {"state"}:
+        text += f"; `brewcast verify {trace.run}` builds this forecast's own files again"
     return text
 
 # %% ../../nbs/operations/lineage.ipynb #47f3d2d0
@@ -710,11 +840,11 @@ def file_versions(
     "The versions of a source file, and the builds that read them. Raises ValueError for a file that no build has read."
     versions: dict[str, dict[str, set]] = {}  # path -> sha256 -> build keys
     for run in read_runs(root, source):
-        for path, digest in run["data"].items():
-            versions.setdefault(path, {}).setdefault(digest, set()).add(run["build_key"])
-    latest_key = read_product(root, source, "inputs.json").get("build_key")
+        for path, digest in run.data.items():
+            versions.setdefault(path, {}).setdefault(digest, set()).add(run.build_key)
+    latest_key = latest_build_key(root, source)
     for path, known in ingested_files(root, source).items():
-        versions.setdefault(path, {}).setdefault(known["sha256"], set()).add(latest_key)
+        versions.setdefault(path, {}).setdefault(known.sha256, set()).add(latest_key)
     location = (Path.cwd() / file).resolve()
     by_name = [path for path in versions if file in (path, Path(path).name) or location == (root / path).resolve()]
     hash_start = file.lower()
@@ -737,104 +867,144 @@ def file_versions(
 MIN_HASH_CHARACTERS = 7  # of a sha256; fewer could match by accident, as with git's short hashes
 
 
+class StoreLines(Record):
+    "The lines of one store in a source file."
+
+    lines: int
+    months: list[str]  # such as 2024-05
+
+
+class DependentForecast(Record):
+    "A forecast that is based on a version of a source file."
+
+    n: int  # number of the ledger's entry
+    month: str  # such as 2024-05
+    release: str
+    at: str
+    path: str  # of the archived forecast, relative to the project
+    stores: int  # in the forecast; 0 if its archive is missing
+    own_stores: int | None  # of them with lines in the file; None: unknown
+
+
+class FileVersion(Record):
+    "A version of a source file."
+
+    sha256: str
+    now: bool  # Is it the current one?
+    stores: dict[str, StoreLines] | None  # None: unknown, the current products were built from another version
+    runs: list[str]  # names of the runs that read it
+    forecasts: list[DependentForecast]
+
+
+class FileTrace(Record):
+    "What is based on a source file."
+
+    source: str
+    path: str  # relative to the project
+    plan: bool  # Is it part of the plan?
+    serving: int  # number of the entry that serves
+    versions: list[FileVersion]  # the oldest first
+    unknown: list[int]  # entries whose builds have no run record
+
+
 def trace_file(
     root: Path,  # the project
     source: str,  # the source's name
     file: str,  # a path, a file name, or the beginning of a sha256
-) -> dict:  # source, path, plan (is it one?), serving (entry), versions (sha256, now, stores, runs, forecasts), unknown (entries)
-    "Trace a source file forward to the forecasts that are based on it. `unknown` are entries without a run record."
+) -> FileTrace:
+    "Trace a source file forward to the forecasts that are based on it."
     root = Path(root)
     path, hashes = file_versions(root, source, file)
     current = sha256(root / path) if (root / path).is_file() else None
-    latest = ingested_files(root, source).get(path, {})
-    entries = published_entries(root, source)
+    latest = ingested_files(root, source).get(path)
+    entries = published_ledger(source, root)
     runs = read_runs(root, source)
     versions = []
     for digest, keys in hashes.items():
-        is_latest = digest == latest.get("sha256")
+        is_latest = latest is not None and digest == latest.sha256
         stores = _lines_by_store(root, source, latest) if is_latest else None  # unknown for any other version
+        dependent = [entry for entry in entries if entry.made_in in keys]
         versions.append(
-            {
-                "sha256": digest,
-                "now": digest == current,
-                "stores": stores,
-                "runs": [run["run"] for run in runs if run["build_key"] in keys and run["data"].get(path) == digest],
-                "forecasts": [
-                    _dependent_forecast(root, source, entry, stores) for entry in entries if entry["made_in"] in keys
-                ],
-            }
+            FileVersion(
+                sha256=digest,
+                now=digest == current,
+                stores=stores,
+                runs=[run.run for run in runs if run.build_key in keys and run.data.get(path) == digest],
+                forecasts=[_dependent_forecast(root, source, entry, stores) for entry in dependent],
+            )
         )
-    known_keys = {run["build_key"] for run in runs}.union(*hashes.values())
-    return {
-        "source": source,
-        "path": path,
-        "plan": latest.get("plan", False),
-        "serving": entries[-1]["n"],
-        "versions": versions,
-        "unknown": [entry["n"] for entry in entries if entry["made_in"] not in known_keys],
-    }
+    known_keys = {run.build_key for run in runs}.union(*hashes.values())
+    return FileTrace(
+        source=source,
+        path=path,
+        plan=latest is not None and latest.plan,
+        serving=entries[-1].n,
+        versions=versions,
+        unknown=[entry.n for entry in entries if entry.made_in not in known_keys],
+    )
 
 
-def _lines_by_store(root: Path, source: str, file: dict) -> dict[str, dict]:
-    "Store -> number of lines in the file, and their months."
-    if file["plan"]:
+def _lines_by_store(root: Path, source: str, file: IngestedFile) -> dict[str, StoreLines]:
+    if file.plan:
         rows = plan_lines(root, source)
-        rows = rows[rows.file == file["file"]]
+        rows = rows[rows.file == file.file]
     else:
-        rows = read_rows(root / "products" / source / "ingest/lineage.parquet", "file", file["file"])
+        rows = read_rows(root / "products" / source / "ingest/lineage.parquet", "file", file.file)
     if rows.empty:
         return {}
     return {
-        store: {"lines": int(own.lines.sum()), "months": [f"{month:%Y-%m}" for month in own.month]}
+        store: StoreLines(lines=int(own.lines.sum()), months=[f"{month:%Y-%m}" for month in own.month])
         for store, own in rows.groupby("store_id")
     }
 
 
-def _dependent_forecast(root: Path, source: str, entry: dict, stores: dict | None) -> dict:
+def _dependent_forecast(
+    root: Path, source: str, entry: LedgerEntry, stores: dict[str, StoreLines] | None
+) -> DependentForecast:
     path = f"state/{source}/{archived_forecast_path(entry)}"
     store_ids = read_rows(root / path, columns=["store_id"]).store_id
-    return {
-        "n": entry["n"],
-        "month": entry["month"],
-        "release": entry["release"],
-        "at": entry["at"],
-        "path": path,
-        "stores": len(store_ids),
-        "own_stores": None if stores is None else int(store_ids.isin(list(stores)).sum()),
-    }
+    return DependentForecast(
+        n=entry.n,
+        month=forecast_month(entry),
+        release=entry.release,
+        at=entry.at,
+        path=path,
+        stores=len(store_ids),
+        own_stores=None if stores is None else int(store_ids.isin(list(stores)).sum()),
+    )
 
 # %% ../../nbs/operations/lineage.ipynb #d04da41a
 def file_trace_report(
-    trace: dict,  # as `trace_file` returns it
+    trace: FileTrace,
     width: int = 100,  # characters a line
 ) -> str:  # a few lines for each version of the file
     "A file's trace as text for people."
-    lines = [f"{trace['path']} ({trace['source']})"]
-    for version in trace["versions"]:
-        label = "the current version" if version["now"] else "an earlier version"
-        lines += ["", f"{version['sha256'][:12]}  {label}"]
-        stores = _stores_text(version["stores"], trace["plan"])
+    lines = [f"{trace.path} ({trace.source})"]
+    for version in trace.versions:
+        label = "the current version" if version.now else "an earlier version"
+        lines += ["", f"{version.sha256[:12]}  {label}"]
+        stores = _stores_text(version.stores, trace.plan)
         rows = [("contains", textwrap.shorten(stores, 4 * width, placeholder=" ..."))]
-        rows += [("run", run) for run in version["runs"]]
-        rows += [("forecasts", _forecast_text(each, trace["serving"])) for each in version["forecasts"]]
-        if not version["forecasts"]:
+        rows += [("run", run) for run in version.runs]
+        rows += [("forecasts", _forecast_text(each, trace.serving)) for each in version.forecasts]
+        if not version.forecasts:
             rows.append(("forecasts", "none is based on this version"))
         for name, text in rows:
             lines += textwrap.wrap(text, width, initial_indent=f"  {name:<12}", subsequent_indent=" " * 16)
-    if trace["unknown"]:
-        entries = ", ".join(map(str, trace["unknown"]))
+    if trace.unknown:
+        entries = ", ".join(map(str, trace.unknown))
         lines.append(f"\nunknown for entries {entries}: their builds have no run record")
     return "\n".join(lines)
 
 
-def _stores_text(stores: dict[str, dict] | None, is_plan: bool) -> str:
+def _stores_text(stores: dict[str, StoreLines] | None, is_plan: bool) -> str:
     "The lines of a file's version, with their stores and months."
     if stores is None:
         return "lines unknown: the current products were built from another version"
     if not stores:
         return "no line of its own: the file is joined to others, or is one of several files of the plan"
-    n_lines = sum(store["lines"] for store in stores.values())
-    months = [month for store in stores.values() for month in store["months"]]
+    n_lines = sum(store.lines for store in stores.values())
+    months = [month for store in stores.values() for month in store.months]
     singular, plural = (
         ("line of the plan for", "lines of the plan for") if is_plan else ("sale line of", "sale lines of")
     )
@@ -842,13 +1012,13 @@ def _stores_text(stores: dict[str, dict] | None, is_plan: bool) -> str:
     return f"{lines}, {', '.join(month_span(months))}: {', '.join(stores)}"
 
 
-def _forecast_text(forecast: dict, serving: int) -> str:
-    serves = ", serves now" if forecast["n"] == serving else ""
-    stores = format_count(forecast["stores"], "store") if forecast["stores"] else "its archived forecast is missing"
-    if forecast["own_stores"]:
-        stores += f", {forecast['own_stores']} of them with lines in the file"
-    name = f"{forecast['month']}, entry {forecast['n']}, release {forecast['release']}"
-    return f"{name}{serves}: {stores}; {forecast['path']}"
+def _forecast_text(forecast: DependentForecast, serving: int) -> str:
+    serves = ", serves now" if forecast.n == serving else ""
+    stores = format_count(forecast.stores, "store") if forecast.stores else "its archived forecast is missing"
+    if forecast.own_stores:
+        stores += f", {forecast.own_stores} of them with lines in the file"
+    name = f"{forecast.month}, entry {forecast.n}, release {forecast.release}"
+    return f"{name}{serves}: {stores}; {forecast.path}"
 
 # %% ../../nbs/operations/lineage.ipynb #a5b6b880
 # pixels
@@ -860,38 +1030,53 @@ LETTER_WIDTH = 6.7  # of the monospace font, 11 pixels high
 STATE_COLORS = {"ok": "#6f4e37", "since": "#767676", "gone": "#b3261e", "changed": "#b3261e"}  # the worst state last
 
 
+class Box(NamedTuple):
+    "A box of the picture."
+
+    title: str  # its heading
+    state: str  # the worst of its links
+    lines: list[str]  # they fit the box
+    path: str
+    x: int = 0  # pixels, of its left side
+    y: int = 0  # pixels, of its upper side
+
+    @property
+    def height(self) -> int:  # pixels
+        return 32 + LINE_HEIGHT * len(self.lines)
+
+
 def make_box(
     title: str,  # the box's heading
-    links: list[dict],  # the links that the box stands for
+    links: list[Link],  # the links that the box stands for
     lines: list[str] | None = None,  # the box's text, default the short lines and the hash of the first link
-) -> dict:  # title, state (the worst of its links), lines that fit the box, path
+) -> Box:  # without a place yet
     "A box of the picture."
     first = links[0]
-    states = [link["state"] for link in links]
+    states = [link.state for link in links]
     worst = max(states, key=list(STATE_COLORS).index)
     if lines is None:
-        if first["state"] in ("since", "gone"):
-            digest = f"was {(first['recorded'] or '?')[:12]}"
+        if first.state in ("since", "gone"):
+            digest = f"was {(first.recorded or '?')[:12]}"
         else:
-            digest = first["sha256"][:12]
-        lines = [*first["brief"], digest]
+            digest = first.sha256[:12]
+        lines = [*first.brief, digest]
     max_characters = int((BOX_WIDTH - 18) / LETTER_WIDTH)
     wrapped = [part for line in lines for part in textwrap.wrap(line, max_characters)]
-    return {"title": title, "state": worst, "lines": wrapped, "path": first["path"]}
+    return Box(title, worst, wrapped, first.path)
 
 
 def arrange_boxes(
-    trace: dict,  # as `trace_forecast` returns it
+    trace: Trace,
     max_files: int = 5,  # source files with a box of their own
-) -> list[list[dict]]:  # columns from left to right, each with its boxes from top to bottom
+) -> list[list[Box]]:  # columns from left to right, each with its boxes from top to bottom
     "The boxes of the picture, in columns."
     links = {}
-    for link in trace["links"]:
-        box_name = {"feature table": "features", "lineage": "sale lines"}.get(link["link"], link["link"])
+    for link in trace.links:
+        box_name = {"feature table": "features", "lineage": "sale lines"}.get(link.link, link.link)
         links.setdefault(box_name, []).append(link)
     source_files = links.get("source file", [])
-    files = [link for link in source_files if not link["plan"]]
-    plans = [link for link in source_files if link["plan"]]
+    files = [link for link in source_files if not link.plan]
+    plans = [link for link in source_files if link.plan]
     more = files[max_files:] + plans[1:]
     first_column = [make_box("source file", [link]) for link in files[:max_files]]
     first_column += [make_box("plan", [link]) for link in plans[:1]]
@@ -911,21 +1096,30 @@ def arrange_boxes(
 MODEL_COLUMN = 4  # training rows, model, MLflow: lower than the others, below the arrow from features to release
 
 
-def trace_svg(
-    trace: dict,  # as `trace_forecast` returns it
-) -> str:  # SVG
-    "The trace as a picture."
-    columns = arrange_boxes(trace)
+def place_boxes(
+    columns: list[list[Box]],  # of `arrange_boxes`
+) -> list[list[Box]]:  # the same, each with its place
+    "Place the boxes: below one another in a column, and the columns side by side."
+    placed = []
     for i, column in enumerate(columns):
+        placed.append([])
         y = TOP_MARGIN + (50 if i == MODEL_COLUMN else 0)
         for box in column:
-            box |= {"x": 16 + i * (BOX_WIDTH + BOX_GAP), "y": y, "h": 32 + LINE_HEIGHT * len(box["lines"])}
-            y += box["h"] + 22
-    bottoms = [max((box["y"] + box["h"] for box in column), default=TOP_MARGIN) for column in columns]
+            placed[i].append(box._replace(x=16 + i * (BOX_WIDTH + BOX_GAP), y=y))
+            y += box.height + 22
+    return placed
+
+
+def trace_svg(
+    trace: Trace,
+) -> str:  # SVG
+    "The trace as a picture."
+    columns = place_boxes(arrange_boxes(trace))
+    bottoms = [max((box.y + box.height for box in column), default=TOP_MARGIN) for column in columns]
     plan_arrow_y = max(bottoms[1:4]) + 20  # the plan's arrow passes below sale lines, store-months and features
     width = 2 + len(columns) * (BOX_WIDTH + BOX_GAP)
     height = max(*bottoms, plan_arrow_y) + 46
-    title = f"{trace['store_id']}, {trace['month']}: {', '.join(trace['links'][0]['brief'])}"
+    title = f"{trace.store_id}, {trace.month}: {', '.join(trace.links[0].brief)}"
     elements = [_draw_text(16, 32, title, 16, True), *_draw_arrows(columns, plan_arrow_y)]
     elements += [_draw_box(box) for column in columns for box in column]
     elements.append(_draw_text(16, height - 14, _LEGEND, 11))
@@ -948,16 +1142,16 @@ def _draw_text(x, y, text, size=11, bold=False, end=False, fill="#222"):
 
 
 def _draw_box(box):
-    x, y, color = box["x"], box["y"], STATE_COLORS[box["state"]]
-    dash = ' stroke-dasharray="5 3"' if box["state"] in ("since", "gone") else ""
-    size = f'width="{BOX_WIDTH}" height="{box["h"]}"'
+    x, y, color = box.x, box.y, STATE_COLORS[box.state]
+    dash = ' stroke-dasharray="5 3"' if box.state in ("since", "gone") else ""
+    size = f'width="{BOX_WIDTH}" height="{box.height}"'
     shape = f'<rect x="{x}" y="{y}" {size} rx="6" fill="#fdfaf7" stroke="{color}"{dash}/>'
     texts = [
-        _draw_text(x + 9, y + 19, box["title"], bold=True),
-        _draw_text(x + BOX_WIDTH - 9, y + 19, box["state"], end=True, fill=color),
+        _draw_text(x + 9, y + 19, box.title, bold=True),
+        _draw_text(x + BOX_WIDTH - 9, y + 19, box.state, end=True, fill=color),
     ]
-    texts += [_draw_text(x + 9, y + 36 + LINE_HEIGHT * i, line) for i, line in enumerate(box["lines"])]
-    return "\n".join([f"<g><title>{escape(box['path'])}</title>", shape, *texts, "</g>"])
+    texts += [_draw_text(x + 9, y + 36 + LINE_HEIGHT * i, line) for i, line in enumerate(box.lines)]
+    return "\n".join([f"<g><title>{escape(box.path)}</title>", shape, *texts, "</g>"])
 
 
 def _draw_arrows(columns, plan_arrow_y):
@@ -966,17 +1160,17 @@ def _draw_arrows(columns, plan_arrow_y):
     (sales,), (months,), (features,), (rows, model, mlflow), (release, ledger), (forecast,) = columns[1:]
     paths = []
     for left, right in [(sales, months), (months, features), (features, release), (release, forecast)]:
-        paths.append(f"M{left['x'] + BOX_WIDTH},{TOP_MARGIN + 15} H{right['x']}")
-    paths.append(f"M{features['x'] + BOX_WIDTH},{rows['y'] + 15} H{rows['x']}")
-    paths.append(_curve_path(model, model["y"] + 15, release, release["y"] + release["h"] - 12))
+        paths.append(f"M{left.x + BOX_WIDTH},{TOP_MARGIN + 15} H{right.x}")
+    paths.append(f"M{features.x + BOX_WIDTH},{rows.y + 15} H{rows.x}")
+    paths.append(_curve_path(model, model.y + 15, release, release.y + release.height - 12))
     for upper, lower in [(rows, model), (model, mlflow), (release, ledger)]:
-        paths.append(f"M{upper['x'] + BOX_WIDTH / 2},{upper['y'] + upper['h']} V{lower['y']}")
+        paths.append(f"M{upper.x + BOX_WIDTH / 2},{upper.y + upper.height} V{lower.y}")
     for file in files:
-        middle = file["y"] + file["h"] / 2
-        if file["title"] == "plan":
-            turn_x = file["x"] + BOX_WIDTH + BOX_GAP / 2
-            features_bottom = f"H{features['x'] + BOX_WIDTH / 2} V{features['y'] + features['h']}"
-            start = f"M{file['x'] + BOX_WIDTH},{middle}"
+        middle = file.y + file.height / 2
+        if file.title == "plan":
+            turn_x = file.x + BOX_WIDTH + BOX_GAP / 2
+            features_bottom = f"H{features.x + BOX_WIDTH / 2} V{features.y + features.height}"
+            start = f"M{file.x + BOX_WIDTH},{middle}"
             paths.append(f"{start} H{turn_x} V{max(plan_arrow_y, middle)} {features_bottom}")
         else:
             paths.append(_curve_path(file, middle, sales, TOP_MARGIN + 15))
@@ -984,16 +1178,16 @@ def _draw_arrows(columns, plan_arrow_y):
 
 
 def _curve_path(left, y, right, end_y):
-    start_x = left["x"] + BOX_WIDTH
+    start_x = left.x + BOX_WIDTH
     middle_x = start_x + BOX_GAP / 2
-    return f"M{start_x},{y} C{middle_x},{y} {middle_x},{end_y} {right['x']},{end_y}"
+    return f"M{start_x},{y} C{middle_x},{y} {middle_x},{end_y} {right.x},{end_y}"
 
 
 def write_trace_svg(
-    trace: dict,  # as `trace_forecast` returns it
+    trace: Trace,
     path: Path | None = None,  # the file, default in scratch/trace
     root: Path = Path(),  # the project
 ) -> Path:  # the path written
     "Write the picture of a trace."
-    name = re.sub(r"[^\w.-]", "_", f"{trace['source']}-{trace['store_id']}-{trace['month']}.svg")
+    name = re.sub(r"[^\w.-]", "_", f"{trace.source}-{trace.store_id}-{trace.month}.svg")
     return write_text(Path(path or Path(root) / "scratch" / "trace" / name), trace_svg(trace))

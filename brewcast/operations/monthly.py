@@ -6,7 +6,7 @@
 __all__ = ['CRITICAL_RULES', 'MAX_SUBJECT_CHARACTERS', 'MAX_ALERT_PLACES', 'MIN_LIBRARY_CHARACTERS', 'MAX_REASON_CHARACTERS',
            'EXCLUDED_FROM_REPLAY', 'EXIT_STATUS', 'last_published_month', 'later_month', 'check_month',
            'next_month_to_run', 'month_alerts', 'archive_reports', 'run_month', 'write_month_record', 'stage_seconds',
-           'run_months', 'month_line', 'prepare_replay', 'replay']
+           'run_months', 'month_line', 'prepare_replay', 'ReplayResult', 'replay']
 
 # %% ../../nbs/operations/monthly.ipynb #88b529c4
 import json
@@ -19,6 +19,7 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 
@@ -28,6 +29,7 @@ from ..common.ledger import month_record_paths, read_ledger, state_folder
 from ..common.lock import project_lock
 from ..common.params import env_file, read_env, read_stages
 from ..common.paths import say, write_text
+from ..common.records import Decision, StateInputs, Verdict
 from ..common.text import hide_passwords
 from brewcast.delivery.track_record import (
     first_three,
@@ -36,6 +38,7 @@ from brewcast.delivery.track_record import (
     track_record_page,
     track_record_sentences,
 )
+from .alerts import Alert, SentMessage, send_alerts
 from ..workflow.executor import build
 from ..workflow.notebooks import notebooks
 from ..workflow.runs import run_command_in, source_data_files
@@ -46,8 +49,8 @@ def last_published_month(
     state: Path,  # state/<source>
 ) -> str | None:  # such as "2012-10"; None if nothing was published yet
     "The last month of data in the last publication."
-    publications = [entry for entry in read_ledger(state) if entry["action"] == "publish"]
-    return publications[-1]["cutoff"][:7] if publications else None
+    publications = [entry for entry in read_ledger(state) if entry.action == "publish"]
+    return publications[-1].cutoff[:7] if publications else None
 
 
 def later_month(
@@ -90,55 +93,70 @@ MAX_ALERT_PLACES = 20  # chosen, not measured: places listed in an alert's figur
 def month_alerts(
     source: str,  # the source's name
     month: str,  # such as "2012-10"
-    decision: dict,  # decision.json
-    verdict: dict,  # verdict.json; empty if the month was stopped for its data
+    decision: Decision,
+    verdict: Verdict | None,  # None if the month was stopped for its data
     links: dict[str, str],  # page, quality, drift -> the path of the report
-) -> list[dict]:  # name, severity, source, month, subject, reason, figures, link
+) -> list[Alert]:
     "The alerts of a month: untrusted data, drift, an invalid candidate, bias, a new champion."
-    alerts = [*_data_quality_alerts(decision, links.get("quality"))]
-    alarm = decision.get("figures", {}).get("alarm")  # the sentence of the drift chart
-    if alarm:
-        alerts.append(_alert("drift", "warning", "forecast error", alarm, {}, links.get("drift")))
-    page = links.get("page")
-    figures = verdict.get("figures", {})
-    if verdict.get("verdict") == "refuse" and verdict["rule"] in CRITICAL_RULES:
-        alerts.append(_alert("candidate_refused", "critical", verdict["rule"], verdict["reason"], figures, page))
-    if verdict.get("promoted"):
-        alerts.append(_alert("promoted", "info", month, verdict["reason"], figures, page))
-    for group in verdict.get("bias", []):
+    alerts = _data_quality_alerts(source, month, decision, links.get("quality"))
+    if decision.figures.alarm:
+        drift = Alert(
+            name="drift",
+            severity="warning",
+            source=source,
+            month=month,
+            subject="forecast error",
+            reason=decision.figures.alarm,
+            figures={},
+            link=links.get("drift"),
+        )
+        alerts.append(drift)
+    if verdict:
+        alerts += _verdict_alerts(source, month, verdict, links.get("page"))
+    return alerts
+
+
+def _data_quality_alerts(source: str, month: str, decision: Decision, link: str | None) -> list[Alert]:
+    "One alert for each check and level with findings."
+    groups: dict[tuple, list] = {}
+    for finding in decision.findings:
+        if finding.level in ("stop", "warn"):
+            groups.setdefault((finding.check, finding.level), []).append(finding)
+    alerts = []
+    for (check, level), findings in groups.items():
+        places = ", ".join(sorted({finding.where for finding in findings}))
+        alert = Alert(
+            name="data_quality",
+            severity="critical" if level == "stop" else "warning",
+            source=source,
+            month=month,
+            subject=f"{check} {level}: {places}"[:MAX_SUBJECT_CHARACTERS],
+            reason=first_three([finding.text for finding in findings]),
+            figures={"where": [finding.where for finding in findings][:MAX_ALERT_PLACES]},
+            link=link,
+        )
+        alerts.append(alert)
+    return alerts
+
+
+def _verdict_alerts(source: str, month: str, verdict: Verdict, link: str | None) -> list[Alert]:
+    "An invalid candidate, a new champion, and each group of stores with a bias of its own."
+    alerts = []
+    of_month = {"source": source, "month": month, "link": link}
+    evidence = verdict.figures.content()
+    if verdict.verdict == "refuse" and verdict.rule in CRITICAL_RULES:
+        refused = {"name": "candidate_refused", "severity": "critical", "subject": verdict.rule}
+        alerts.append(Alert(**of_month, **refused, reason=verdict.reason, figures=evidence))
+    if verdict.promoted:
+        promoted = {"name": "promoted", "severity": "info", "subject": month}
+        alerts.append(Alert(**of_month, **promoted, reason=verdict.reason, figures=evidence))
+    for group in verdict.bias:
         if group.get("called"):
             name = f"{group['kind']} {group['group']}"
             difference = f"{group['apart']:+.1%} of sales"
             reason = f"the bias of {name} differs from that of all others by {difference}, more than chance explains"
-            alerts.append(_alert("bias", "warning", name, reason, {}, page))
-    return [{"source": source, "month": month} | alert for alert in alerts]
-
-
-def _alert(name: str, severity: str, subject: str, reason: str, figures: dict, link: str | None) -> dict:
-    return {
-        "name": name,
-        "severity": severity,
-        "subject": subject,
-        "reason": reason,
-        "figures": figures,
-        "link": link,
-    }
-
-
-def _data_quality_alerts(decision: dict, link: str | None) -> list[dict]:
-    "One alert for each check and level with findings."
-    groups: dict[tuple, list] = {}
-    for finding in decision.get("findings", []):
-        if finding["level"] in ("stop", "warn"):
-            groups.setdefault((finding["check"], finding["level"]), []).append(finding)
-    alerts = []
-    for (check, level), findings in groups.items():
-        severity = "critical" if level == "stop" else "warning"
-        places = ", ".join(sorted({finding["where"] for finding in findings}))
-        subject = f"{check} {level}: {places}"[:MAX_SUBJECT_CHARACTERS]
-        reason = first_three([finding["text"] for finding in findings])
-        figures = {"where": [finding["where"] for finding in findings][:MAX_ALERT_PLACES]}
-        alerts.append(_alert("data_quality", severity, subject, reason, figures, link))
+            bias = {"name": "bias", "severity": "warning", "subject": name}
+            alerts.append(Alert(**of_month, **bias, reason=reason, figures={}))
     return alerts
 
 # %% ../../nbs/operations/monthly.ipynb #9b36090c
@@ -225,35 +243,35 @@ def write_month_record(
 
     state = state_folder(source, root)
     products = root / "products" / source
-    inputs = read_json(products / "inputs.json")
-    decision = read_json(products / "monitor/decision.json")
-    verdict = read_json(products / "evaluate/verdict.json")
+    inputs = StateInputs.read(products / "inputs.json")
+    decision = Decision.read(products / "monitor/decision.json")
+    verdict = Verdict.read(products / "evaluate/verdict.json")
     is_published = status == "published"
     reports = archive_reports(products / "monitor", state, month)
     links = {name: f"state/{source}/{path}" for name, path in reports.items()}
     links["page"] = f"products/{source}/forecast/month.html"
-    alerts = month_alerts(source, month, decision, verdict if is_published else {}, links)
+    alerts = month_alerts(source, month, decision, verdict if is_published else None, links)
     # a stopped month checks nothing but its data, so it closes no other alert
     sent = _send_month_alerts(root, source, alerts, month, close_others=is_published)
-    archived = [read_parquet(root / path) for path in inputs["archived_forecasts"]]
+    archived = [read_parquet(root / path) for path in inputs.archived_forecasts]
     training_rows = read_parquet(products / "train/rows.parquet")
     predictions = read_predictions(state / "predictions")
     record = month_record(pd.Timestamp(f"{month}-01"), decision, verdict, archived, training_rows, predictions)
-    entry = (read_ledger(state) or [{}])[-1]
+    ledger = read_ledger(state)
     record |= {
         "status": status,
-        "build_key": inputs["build_key"],
+        "build_key": inputs.build_key,
         "at": _utc_now(),
-        "release": entry.get("release"),
-        "recipe": entry.get("recipe", {}).get("name"),
+        "release": ledger[-1].release if ledger else None,
+        "recipe": ledger[-1].recipe.name if ledger else None,
         "replayed": replayed_errors(verdict) if is_published else [],
         "reports": links,
-        "alerts": sent,
+        "alerts": [message.content() for message in sent],
         "stages": stage_seconds(root, source),
         **duration,
     }
     text = json.dumps(record, indent=1, sort_keys=True, default=str) + "\n"
-    write_text(state / "months" / f"{month}-{inputs['build_key']}.json", text)
+    write_text(state / "months" / f"{month}-{inputs.build_key}.json", text)
     return record
 
 
@@ -280,9 +298,9 @@ def _utc_now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def _send_month_alerts(root, source, alerts, month, close_others=True):
-    from brewcast.operations.alerts import send_alerts
-
+def _send_month_alerts(
+    root: Path, source: str, alerts: list[Alert], month: str | None, close_others: bool = True
+) -> list[SentMessage]:
     return send_alerts(state_folder(source, root), alerts, month=month, close_others=close_others)
 
 
@@ -291,8 +309,16 @@ MAX_REASON_CHARACTERS = 500  # chosen, not measured: the whole error is in the f
 
 def _build_failed_alert(source, month, error):
     reason = hide_passwords(str(error).strip())[:MAX_REASON_CHARACTERS] or type(error).__name__
-    alert = _alert("build_failed", "critical", f"build {month}", reason, {}, f"products/{source}/failed")
-    return {"source": source, "month": month or ""} | alert
+    return Alert(
+        name="build_failed",
+        severity="critical",
+        source=source,
+        month=month or "",
+        subject=f"build {month}",
+        reason=reason,
+        figures={},
+        link=f"products/{source}/failed",
+    )
 
 
 def _publish_corrections(root, source, last_complete):
@@ -311,8 +337,16 @@ def _waiting_record(root, source, month, last_complete, clean):
     "Send an alert that the month's data is late. Returns the record of a month that waits."
     cause = clean["incomplete_months"].get(month, f"the data ends on {str(clean['last_date'])[:10]}")
     reason = f"the sale lines of {month} are not complete: {cause}; {last_complete} is the last complete month"
-    link = f"products/{source}/ingest/ingest.html"
-    alert = {"source": source, "month": month} | _alert("data_late", "warning", "freshness", reason, {}, link)
+    alert = Alert(
+        name="data_late",
+        severity="warning",
+        source=source,
+        month=month,
+        subject="freshness",
+        reason=reason,
+        figures={},
+        link=f"products/{source}/ingest/ingest.html",
+    )
     _send_month_alerts(root, source, [alert], month, close_others=False)
     return {"month": month, "status": "waiting", "reason": reason}
 
@@ -425,13 +459,21 @@ def _replay_key(root: Path, env: dict, since: str, overrides: list[str]) -> str:
     return digest([code, list(overrides), since, data_files])
 
 
+class ReplayResult(NamedTuple):
+    "A history that was run again."
+
+    page: Path  # a report
+    records: list[dict]  # of the months
+    sentences: list[str]  # a summary
+
+
 def replay(
     root: Path,  # the project; the source must be built
     source: str,  # the source's name
     since: str | None = None,  # first month, default the third complete one: two are needed to train and to evaluate
     through: str | None = None,  # last month, default the last complete one
     overrides: list[str] = (),  # parameters, such as "train.seed=1"
-) -> dict:  # page (path), records, told (lines of the summary)
+) -> ReplayResult:
     "Run a history as if each month had just ended. Raises RuntimeError if a month fails twice."
     clean_path = root / "products" / source / "clean/clean.json"
     if not clean_path.exists():
@@ -453,7 +495,7 @@ def replay(
         return os.path.relpath(folder / path, output)
 
     write_text(output / "replay.html", track_record_page(records, f"{source}: a replay", relative_link))
-    return {"page": output / "replay.html", "records": records, "told": track_record_sentences(records)}
+    return ReplayResult(output / "replay.html", records, track_record_sentences(records))
 
 
 def _run_replay_through(folder: Path, source: str, month: str, overrides: list[str]) -> None:

@@ -14,12 +14,26 @@ from servers import free_port
 from waits import wait_until
 
 from brewcast.operations import alerts as module
-from brewcast.operations.alerts import alert_path, read_alerts, send_alerts
+from brewcast.operations.alerts import Alert, alert_path, read_alerts, send_alerts
 
 TOKEN = "s3cret-t0ken"
-DRIFT = {"name": "drift", "severity": "warning", "source": "toy", "month": "2024-03", "subject": "forecast error"}
-DRIFT |= {"reason": "forecasts too high since 2024-02", "figures": {"wape": 0.21}, "link": "reports/2024-03/drift.html"}
-STOPPED = DRIFT | {"name": "data_quality", "severity": "critical", "subject": "completeness", "reason": "few stores"}
+DRIFT = Alert(
+    name="drift",
+    severity="warning",
+    source="toy",
+    month="2024-03",
+    subject="forecast error",
+    reason="forecasts too high since 2024-02",
+    figures={"wape": 0.21},
+    link="reports/2024-03/drift.html",
+)
+
+
+def changed(alert: Alert, **fields) -> Alert:
+    return alert.model_copy(update=fields)
+
+
+STOPPED = changed(DRIFT, name="data_quality", severity="critical", subject="completeness", reason="few stores")
 
 
 class Receiver:
@@ -80,16 +94,17 @@ def test_without_a_channel_alerts_are_only_files(tmp_path, monkeypatch):
     monkeypatch.delenv("BREWCAST_ALERTMANAGER", raising=False)
     assert send_alerts(tmp_path, [DRIFT, STOPPED]) == []
     content = json.loads(alert_path(tmp_path, DRIFT).read_text())
-    assert content.items() >= DRIFT.items() and content["status"] == "firing" and len(read_alerts(tmp_path)) == 2
+    assert (
+        content.items() >= DRIFT.content().items() and content["status"] == "firing" and len(read_alerts(tmp_path)) == 2
+    )
 
 
 def test_the_webhook_receives_one_message_at_the_begin_and_one_at_the_end(tmp_path, hook):
     # given an alert that stays open for three months
-    assert [(s["status"], s["error"]) for s in send_alerts(tmp_path, [DRIFT])] == [("firing", None)]
+    assert [(s.status, s.error) for s in send_alerts(tmp_path, [DRIFT])] == [("firing", None)]
     assert send_alerts(tmp_path, [DRIFT]) == []
-    assert (
-        send_alerts(tmp_path, [DRIFT | {"month": "2024-04", "reason": "still"}, STOPPED | {"month": "2024-04"}]) != []
-    )
+    still, stopped = changed(DRIFT, month="2024-04", reason="still"), changed(STOPPED, month="2024-04")
+    assert send_alerts(tmp_path, [still, stopped]) != []
     # when a later month raises neither
     assert send_alerts(tmp_path, [], "2024-05", close_others=False) == []
     send_alerts(tmp_path, [], "2024-05")
@@ -99,19 +114,17 @@ def test_the_webhook_receives_one_message_at_the_begin_and_one_at_the_end(tmp_pa
         [(name, status) for name in ("drift", "data_quality") for status in ("firing", "resolved")]
     )
     first = hook.messages[0]
-    assert first.body["reason"] == DRIFT["reason"] and first.body["figures"] == {"wape": 0.21}
-    assert first.body["link"] == DRIFT["link"] and "forecasts too high" in first.body["text"]
+    assert first.body["reason"] == DRIFT.reason and first.body["figures"] == {"wape": 0.21}
+    assert first.body["link"] == DRIFT.link and "forecasts too high" in first.body["text"]
     assert first.headers["Authorization"] == f"Bearer {TOKEN}" and first.path == "/secret-path"
     # and an alert that comes back is sent again
-    send_alerts(tmp_path, [DRIFT | {"month": "2025-01"}])
-    assert (
-        hook.notifications[-1] == ("drift", "firing") and read_alerts(tmp_path)[1]["earlier"][0]["ended"] == "2024-05"
-    )
+    send_alerts(tmp_path, [changed(DRIFT, month="2025-01")])
+    assert hook.notifications[-1] == ("drift", "firing") and read_alerts(tmp_path)[1].earlier[0].ended == "2024-05"
 
 
 def test_an_alert_with_another_severity_is_another_alert(tmp_path, hook):
     send_alerts(tmp_path, [DRIFT])
-    send_alerts(tmp_path, [DRIFT | {"severity": "critical"}], "2024-04")
+    send_alerts(tmp_path, [changed(DRIFT, severity="critical")], "2024-04")
     assert sorted(hook.notifications) == [("drift", "firing"), ("drift", "firing"), ("drift", "resolved")]
 
 
@@ -124,11 +137,11 @@ def test_a_webhook_that_is_down_receives_the_messages_later(tmp_path, hook, down
         hook.close()
     # when alerts are sent, and one of them ends meanwhile
     results = send_alerts(tmp_path, [DRIFT, STOPPED])
-    assert len(results) == 1 and results[0]["error"] in (
+    assert len(results) == 1 and results[0].error in (
         "the channel answered 503",
         "the channel could not be reached (ConnectionRefusedError)",
     )
-    assert send_alerts(tmp_path, [DRIFT], "2024-04")[0]["error"]
+    assert send_alerts(tmp_path, [DRIFT], "2024-04")[0].error
     back = hook
     if down == "refuses":
         hook.answer = 200
@@ -136,7 +149,7 @@ def test_a_webhook_that_is_down_receives_the_messages_later(tmp_path, hook, down
     else:
         back = Receiver(hook.port)
     # then both messages reach it once it is up again
-    assert {(s["name"], s["status"], s["error"]) for s in send_alerts(tmp_path, [DRIFT], "2024-04")} == {
+    assert {(s.name, s.status, s.error) for s in send_alerts(tmp_path, [DRIFT], "2024-04")} == {
         ("drift", "firing", None),
         ("data_quality", "resolved", None),
     }
@@ -154,7 +167,7 @@ def test_a_webhook_that_hangs_does_not_delay_the_month(tmp_path, monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setenv("BREWCAST_ALERT_WEBHOOK", f"http://127.0.0.1:{silent.getsockname()[1]}/")
         monkeypatch.setattr(module, "TIMEOUT_SECONDS", 0.2)
-        assert send_alerts(tmp_path, [DRIFT, STOPPED])[0]["error"] == "the channel could not be reached (TimeoutError)"
+        assert send_alerts(tmp_path, [DRIFT, STOPPED])[0].error == "the channel could not be reached (TimeoutError)"
 
 
 @pytest.mark.parametrize(
@@ -163,12 +176,12 @@ def test_a_webhook_that_hangs_does_not_delay_the_month(tmp_path, monkeypatch):
 def test_an_invalid_address_is_reported(tmp_path, monkeypatch, address):
     monkeypatch.setenv("BREWCAST_ALERT_WEBHOOK", address)
     results = send_alerts(tmp_path, [DRIFT])
-    assert results[0]["error"] and address not in results[0]["error"]
+    assert results[0].error and address not in results[0].error
 
 
 def test_a_redirect_does_not_receive_the_token(tmp_path, hook):
     hook.answer = 302
-    assert send_alerts(tmp_path, [DRIFT])[0]["error"] == "the channel answered 302"
+    assert send_alerts(tmp_path, [DRIFT])[0].error == "the channel answered 302"
     assert [message.path for message in hook.messages] == ["/secret-path"]
 
 
@@ -177,7 +190,7 @@ def test_a_process_killed_while_sending_sends_again(tmp_path, hook, monkeypatch)
     write = module._write_alert
 
     def dies(state, alert):
-        if alert["delivered"].get("webhook") == "firing":
+        if alert.delivered.get("webhook") == "firing":
             raise KeyboardInterrupt
         write(state, alert)
 
@@ -195,7 +208,7 @@ def test_a_damaged_file_is_written_again(tmp_path, hook):
     send_alerts(tmp_path, [DRIFT])
     alert_path(tmp_path, DRIFT).write_text("{")
     assert read_alerts(tmp_path) == [] and len(send_alerts(tmp_path, [DRIFT])) == 1
-    assert read_alerts(tmp_path)[0]["status"] == "firing"
+    assert read_alerts(tmp_path)[0].status == "firing"
 
 
 def test_a_new_channel_does_not_receive_alerts_that_ended_before(tmp_path, hook, monkeypatch):
@@ -212,7 +225,7 @@ def test_no_file_and_no_message_contains_a_secret(tmp_path, hook):
         hook.answer = answer
         results = send_alerts(tmp_path, [DRIFT])
         for secret in (TOKEN, "secret-path", str(hook.port)):
-            assert secret not in all_text(tmp_path) and secret not in json.dumps(results)
+            assert secret not in all_text(tmp_path) and secret not in str(results)
 
 
 # -- Alertmanager
@@ -263,8 +276,8 @@ def passed_on(receiver):
 
 def test_alertmanager_has_an_alert_once_notifies_once_and_resolves_it(tmp_path, receiver, alertmanager):
     # given an alert that is sent twice
-    assert send_alerts(tmp_path / "state", [DRIFT])[0]["error"] is None
-    assert send_alerts(tmp_path / "state", [DRIFT | {"month": "2024-04"}]) == []
+    assert send_alerts(tmp_path / "state", [DRIFT])[0].error is None
+    assert send_alerts(tmp_path / "state", [changed(DRIFT, month="2024-04")]) == []
     # then Alertmanager has it once, with reason, figures and link, and notifies its receiver once
     open_alerts = alertmanager()
     assert set(open_alerts) == {"drift"} and open_alerts["drift"]["labels"] == {
@@ -274,11 +287,11 @@ def test_alertmanager_has_an_alert_once_notifies_once_and_resolves_it(tmp_path, 
         "subject": "forecast error",
     }
     annotations = open_alerts["drift"]["annotations"]
-    assert annotations["description"] == DRIFT["reason"] and json.loads(annotations["figures"]) == {"wape": 0.21}
-    assert annotations["link"] == DRIFT["link"] and "2024-04" in annotations["summary"]
+    assert annotations["description"] == DRIFT.reason and json.loads(annotations["figures"]) == {"wape": 0.21}
+    assert annotations["link"] == DRIFT.link and "2024-04" in annotations["summary"]
     wait_until(lambda: passed_on(receiver) == [("drift", "firing")], "notified", patience=30)
     # when it has ended
-    assert [s["status"] for s in send_alerts(tmp_path / "state", [], "2024-05")] == ["resolved"]
+    assert [s.status for s in send_alerts(tmp_path / "state", [], "2024-05")] == ["resolved"]
     # then Alertmanager removes it and notifies its receiver
     wait_until(lambda: not alertmanager(), "removed", patience=30)
     wait_until(
@@ -289,6 +302,6 @@ def test_alertmanager_has_an_alert_once_notifies_once_and_resolves_it(tmp_path, 
 def test_an_alertmanager_that_was_down_receives_the_alerts_later(tmp_path, alertmanager, monkeypatch):
     with monkeypatch.context() as down:
         down.setenv("BREWCAST_ALERTMANAGER", f"http://127.0.0.1:{free_port()}")
-        assert "could not be reached" in send_alerts(tmp_path / "state", [DRIFT, STOPPED])[0]["error"]
-    assert {s["name"] for s in send_alerts(tmp_path / "state", [DRIFT, STOPPED])} == {"drift", "data_quality"}
+        assert "could not be reached" in send_alerts(tmp_path / "state", [DRIFT, STOPPED])[0].error
+    assert {s.name for s in send_alerts(tmp_path / "state", [DRIFT, STOPPED])} == {"drift", "data_quality"}
     assert set(alertmanager()) == {"drift", "data_quality"}

@@ -27,6 +27,7 @@ from conftest import commands, project_environment
 from brewcast.common.hashing import sha256
 from brewcast.common.ledger import REGISTERED_MODEL, read_ledger, resolve_inputs
 from brewcast.common.mlflow import log_model_run, mlflow_client
+from brewcast.common.records import CodeSnapshot, RunRecord
 from brewcast.model.recipes import Baseline
 from brewcast.operations import backup
 from brewcast.registry.model_registry import read_aliases
@@ -54,14 +55,16 @@ def hashes_and_links(folder: Path) -> dict:
     }
 
 
-def add_record(root: Path, run: str, key: str, commit: str | None, ref: str | None) -> Path:
+def add_record(root: Path, like: RunRecord, run: str, key: str, commit: str, ref: str | None) -> None:
     "One more run record, of a build with the key."
-    known = read_runs(root, SOURCE)[-1]
-    content = known | {"run": run, "build_key": key, "code": {"commit": commit, "ref": ref, "dirty": bool(ref)}}
-    content["built_at"] = f"{run[:4]}-{run[4:6]}-{run[6:8]}T{run[9:11]}:00:00Z"
+    changes = {
+        "run": run,
+        "build_key": key,
+        "built_at": f"{run[:4]}-{run[4:6]}-{run[6:8]}T{run[9:11]}:00:00Z",
+        "code": CodeSnapshot(commit=commit, ref=ref, dirty=bool(ref)),
+    }
     path = root / f"state/{SOURCE}/runs/{run}.json"
-    path.write_text(json.dumps(content))
-    return path
+    path.write_text(json.dumps(like.model_copy(update=changes).content()))
 
 
 @pytest.fixture(scope="module")
@@ -73,8 +76,8 @@ def origin(project):
     git(root, "add", "-A")
     git(root, "commit", "-q", "-m", "as cloned")
     made = read_runs(root, SOURCE)[-1]
-    key = made["build_key"]
-    (root / f"state/{SOURCE}/runs/{made['run']}.json").unlink()
+    key = made.build_key
+    (root / f"state/{SOURCE}/runs/{made.run}.json").unlink()
     (root / "README.md").write_text("an experiment\n")
     git(root, "add", "-A")
     git(root, "commit", "-q", "-m", "a deleted branch")
@@ -85,10 +88,8 @@ def origin(project):
         (f"20240101T080000Z-{'d' * 12}", dirty),
         (f"20240102T080000Z-{key}", git(root, "rev-parse", "HEAD")),
     ]:
-        path = root / f"state/{SOURCE}/runs/{run}.json"
         ref = f"refs/brewcast/runs/{run}" if commit == dirty else None
-        content = made | {"run": run, "built_at": f"{run[:4]}-{run[4:6]}-{run[6:8]}T08:00:00Z", "build_key": run[17:]}
-        path.write_text(json.dumps(content | {"code": {"commit": commit, "ref": ref, "dirty": bool(ref)}}))
+        add_record(root, made, run, run[17:], commit, ref)
     return root
 
 
@@ -115,7 +116,7 @@ def restored(origin, backup_result, tmp_path_factory):
     hidden = origin.with_name("hidden")
     origin.rename(hidden)
     try:
-        result = backup.restore(place, hidden / backup_result["file"].relative_to(origin))
+        result = backup.restore(place, hidden / backup_result.file.relative_to(origin))
     finally:
         hidden.rename(origin)
     return SimpleNamespace(root=place, result=result)
@@ -123,11 +124,11 @@ def restored(origin, backup_result, tmp_path_factory):
 
 def test_a_backup_has_a_manifest_and_is_reproducible(origin, backup_result, tmp_path):
     # given a backup, whose first member is the manifest
-    with tarfile.open(backup_result["file"]) as tar:
+    with tarfile.open(backup_result.file) as tar:
         names = tar.getnames()
         manifest = json.load(tar.extractfile(names[0]))
     assert names == ["manifest.json", *sorted(manifest["members"])]
-    assert backup_result["file"].parent == origin / "backups" and "read back" in backup_result["message"]
+    assert backup_result.file.parent == origin / "backups" and "read back" in backup_result.message
     # then it has the whole state and the data, with their hashes, and no products
     state = hashes_and_links(origin / "state" / SOURCE)
     result = {n.removeprefix(f"state/{SOURCE}/"): k.get("sha256") or k["link"] for n, k in manifest["members"].items()}
@@ -135,12 +136,12 @@ def test_a_backup_has_a_manifest_and_is_reproducible(origin, backup_result, tmp_
         "mlflow.db",
         "ledger.db",
     }
-    data = read_runs(origin, SOURCE)[-1]["data"]
+    data = read_runs(origin, SOURCE)[-1].data
     assert data and {name: manifest["members"][name]["sha256"] for name in data} == data
     assert not any(name.startswith(("products/", ".git")) or ".lock" in name for name in names)
-    assert backup_result["left_out"] == []
+    assert backup_result.left_out == []
     # and a second backup differs only in its time
-    again = backup.backup(origin, SOURCE, tmp_path)["file"]
+    again = backup.backup(origin, SOURCE, tmp_path).file
     other = backup.check_backup(again)
     bundle = {member for member in manifest["members"] if member.endswith(".bundle")}  # git does not pack reproducibly
     assert len(bundle) == 1
@@ -160,7 +161,7 @@ def test_a_backup_replaces_only_another_backup(origin, backup_result, tmp_path):
     # given another file, a folder of the project, and a backup
     precious, older = tmp_path / "precious.txt", tmp_path / "older.tar.gz"
     precious.write_text("mine")
-    shutil.copy2(backup_result["file"], older)
+    shutil.copy2(backup_result.file, older)
     # then the first two are refused, and the backup is replaced
     with pytest.raises(FileExistsError, match="precious.txt exists and is not a backup, so it is not replaced: name"):
         backup.backup(origin, SOURCE, precious)
@@ -169,17 +170,15 @@ def test_a_backup_replaces_only_another_backup(origin, backup_result, tmp_path):
     ):
         backup.backup(origin, SOURCE, origin / "state" / SOURCE / "b.tar.gz")
     assert precious.read_text() == "mine"
-    assert backup.backup(origin, SOURCE, older, with_data=False)["file"] == older
+    assert backup.backup(origin, SOURCE, older, with_data=False).file == older
 
 
 def test_data_that_is_left_out_is_reported(origin, tmp_path):
     result = backup.backup(origin, SOURCE, tmp_path / "small.tar.gz", with_data=False)
-    assert (
-        result["left_out"] == ["data/simulated: left out as requested"] and "left out as requested" in result["message"]
-    )
-    assert not any(name.startswith("data/") for name in backup.check_backup(result["file"])["members"])
+    assert result.left_out == ["data/simulated: left out as requested"] and "left out as requested" in result.message
+    assert not any(name.startswith("data/") for name in backup.check_backup(result.file)["members"])
     place = clone(origin, tmp_path / "clone")
-    assert "data/simulated is not in the backup" in backup.restore(place, result["file"])["message"]
+    assert "data/simulated is not in the backup" in backup.restore(place, result.file).message
 
 
 def test_data_that_changed_since_the_build_is_reported(origin, tmp_path):
@@ -188,7 +187,7 @@ def test_data_that_changed_since_the_build_is_reported(origin, tmp_path):
     with open(root / "data/simulated/globojava_plan.csv", "a") as file:
         file.write("\n")
     result = backup.backup(root, SOURCE, tmp_path / "changed.tar.gz")
-    assert result["left_out"] == [
+    assert result.left_out == [
         "data/simulated/globojava_plan.csv: the version that the last build read; the file has changed since then"
     ]
 
@@ -204,7 +203,7 @@ def test_folders_linked_to_another_disk_are_in_the_backup(origin, tmp_path):
         (root / name).symlink_to(moved)
     # then the backup has the same members
     result = backup.backup(root, SOURCE, tmp_path / "linked.tar.gz")
-    assert result["members"].keys() == backup.backup(origin, SOURCE, tmp_path / "plain.tar.gz")["members"].keys()
+    assert result.members.keys() == backup.backup(origin, SOURCE, tmp_path / "plain.tar.gz").members.keys()
 
 
 def test_a_file_name_that_is_not_utf8_is_refused(tmp_path):
@@ -221,7 +220,7 @@ def test_a_restored_clone_serves_the_same_forecasts_without_a_build(origin, rest
         status, answers = post(service.port, {"store_ids": forecast.store_id.tolist()})
     assert status == 200 and [answer["store_id"] for answer in answers] == forecast.store_id.tolist()
     for answer, row in zip(answers, forecast.itertuples(), strict=True):
-        assert answer["model_version"] == read_ledger(origin / "state" / SOURCE)[-1]["release"]
+        assert answer["model_version"] == read_ledger(origin / "state" / SOURCE)[-1].release
         for name in ["forecast", "lower", "upper"]:
             assert answer[name] == pytest.approx(getattr(row, name), rel=1e-6)
 
@@ -232,9 +231,9 @@ def test_a_restored_clone_has_the_same_state_champion_and_data(origin, restored)
         del ours[database], theirs[database]
     assert read_ledger(origin / "state" / SOURCE) == read_ledger(restored.root / "state" / SOURCE)
     assert ours == theirs and hashes_and_links(origin / "data") == hashes_and_links(restored.root / "data")
-    for key in ["another", read_ledger(origin / "state" / SOURCE)[-1]["build_key"]]:
+    for key in ["another", read_ledger(origin / "state" / SOURCE)[-1].build_key]:
         assert resolve_inputs(SOURCE, restored.root, key) == resolve_inputs(SOURCE, origin, key)
-    assert resolve_inputs(SOURCE, restored.root, "another")["champion"]
+    assert resolve_inputs(SOURCE, restored.root, "another").champion
     assert sorted(path.name for path in (restored.root / "state").iterdir()) == [SOURCE]  # no temporary folder is left
     assert not (restored.root / f"state/{SOURCE}/.lock.holder").exists()
 
@@ -257,10 +256,10 @@ def test_mlflow_finds_the_champion_at_the_new_path(origin, restored):
 
 def test_a_restored_clone_has_the_code_of_every_run(origin, restored, tmp_path):
     runs = read_runs(restored.root, SOURCE)
-    assert len(runs) == 2 and "code of 2 runs" in restored.result["message"]
-    assert git(restored.root, "show", f"{runs[0]['code']['ref']}:README.md") == "an experiment"
+    assert len(runs) == 2 and "code of 2 runs" in restored.result.message
+    assert git(restored.root, "show", f"{runs[0].code.ref}:README.md") == "an experiment"
     for run in runs:  # everything that `verify` needs is available
-        place = tmp_path / run["run"]
+        place = tmp_path / run.run
         assert [text for text in check_out_run(run, restored.root, place) if "lock" not in text] == []
     assert git(restored.root, "status", "--porcelain") == ""
 
@@ -274,15 +273,15 @@ def test_an_existing_state_is_moved_aside_only_on_request(origin, backup_result,
     before = hashes_and_links(place)
     # then the restore is refused, with the way out
     with pytest.raises(OSError, match="state/simulated exists.*--replace"):
-        backup.restore(place, backup_result["file"])
+        backup.restore(place, backup_result.file)
     assert hashes_and_links(place) == before
     # or the state is moved aside; data is never overwritten
-    result = backup.restore(place, backup_result["file"], replace=True)
-    assert hashes_and_links(result["old_state"]) == {"ledger.db": before[f"state/{SOURCE}/ledger.db"]}
+    result = backup.restore(place, backup_result.file, replace=True)
+    assert hashes_and_links(result.old_state) == {"ledger.db": before[f"state/{SOURCE}/ledger.db"]}
     assert (place / "data/simulated/globojava.csv").read_text() == "ours"
     assert (
-        "data/simulated was left as it is: 4 files differ from the backup" in result["message"]
-        and result["old_state"].name in result["message"]
+        "data/simulated was left as it is: 4 files differ from the backup" in result.message
+        and result.old_state.name in result.message
     )
     assert read_ledger(place / "state" / SOURCE) == read_ledger(origin / "state" / SOURCE)
 
@@ -290,9 +289,9 @@ def test_an_existing_state_is_moved_aside_only_on_request(origin, backup_result,
 def test_a_missing_repository_is_reported(origin, backup_result, tmp_path):
     place = clone(origin, tmp_path / "clone")
     shutil.rmtree(place / ".git")
-    assert "the project is not a git repository" in backup.restore(place, backup_result["file"])["message"]
+    assert "the project is not a git repository" in backup.restore(place, backup_result.file).message
     result = backup.backup(place, SOURCE, tmp_path)
-    assert "code: the project is not a git repository" in result["message"]
+    assert "code: the project is not a git repository" in result.message
 
 
 def rewritten(file: Path, place: Path, change) -> Path:
@@ -360,9 +359,7 @@ DAMAGED = {
 @pytest.mark.parametrize("how", DAMAGED)
 def test_a_changed_backup_is_refused_and_nothing_is_written(origin, backup_result, tmp_path, how):
     change, message = DAMAGED[how]
-    refused(
-        clone(origin, tmp_path / "clone"), rewritten(backup_result["file"], tmp_path / "bad.tar.gz", change), message
-    )
+    refused(clone(origin, tmp_path / "clone"), rewritten(backup_result.file, tmp_path / "bad.tar.gz", change), message)
 
 
 def refused(place: Path, file: Path, message: str) -> None:
@@ -373,7 +370,7 @@ def refused(place: Path, file: Path, message: str) -> None:
 
 
 def test_a_damaged_file_is_refused_and_nothing_is_written(origin, backup_result, tmp_path):
-    place, whole, bad = clone(origin, tmp_path / "clone"), backup_result["file"].read_bytes(), tmp_path / "bad.tar.gz"
+    place, whole, bad = clone(origin, tmp_path / "clone"), backup_result.file.read_bytes(), tmp_path / "bad.tar.gz"
     for share in [0.001, 0.3, 0.7, 0.999]:  # cut short, or one bit changed, in each part of the file
         at = int(len(whole) * share)
         bad.write_bytes(whole[:at])
@@ -396,7 +393,7 @@ def test_an_unknown_source_is_named(origin, backup_result, tmp_path):
         m.name, m.pax_headers = m.name.replace("state/simulated", "state/elsewhere"), {}
         return [(m, c.replace(b"state/simulated", b"state/elsewhere").replace(b'"source": "simulated"', b'"source": "elsewhere"') if m.name == "manifest.json" else c)]  # fmt: skip
 
-    file = rewritten(backup_result["file"], tmp_path / "other.tar.gz", of_another)
+    file = rewritten(backup_result.file, tmp_path / "other.tar.gz", of_another)
     refused(clone(origin, tmp_path / "clone"), file, "no source is called 'elsewhere'.*env.elsewhere.yaml")
 
 
@@ -442,7 +439,7 @@ def test_a_stopped_backup_leaves_no_partial_backup(origin, tmp_path, sent):
     left = [path.name for path in (root / "backups").iterdir()]
     assert len(left) == (sent == "SIGKILL") and all(name.endswith(".tmp") for name in left)
     result = backup.backup(root, SOURCE)  # the next backup removes it
-    assert list((root / "backups").iterdir()) == [result["file"]]
+    assert list((root / "backups").iterdir()) == [result.file]
 
 
 def test_a_backup_is_consistent_while_mlflow_writes(origin, tmp_path):
@@ -469,7 +466,7 @@ def test_a_backup_is_consistent_while_mlflow_writes(origin, tmp_path):
         time.sleep(0.01)
     try:  # when a backup is made meanwhile
         n_before = len(written)
-        file = backup.backup(root, SOURCE, tmp_path / "busy.tar.gz", with_data=False)["file"]
+        file = backup.backup(root, SOURCE, tmp_path / "busy.tar.gz", with_data=False).file
         assert len(written) > n_before
     finally:
         stop.set()
@@ -494,10 +491,11 @@ def project_with_leftovers(origin, tmp_path_factory):
     shutil.copytree(origin, root, symlinks=True, ignore=shutil.ignore_patterns("backups"))
     state = root / "state" / SOURCE
     head, release = git(root, "rev-parse", "HEAD"), (state / "current").resolve()
+    last_run = read_runs(root, SOURCE)[-1]
     for n in range(REST):
         run, name = f"2024020{n + 1}T080000Z-{n:012x}", f"{n + 1:012x}"
         git(root, "update-ref", f"refs/brewcast/runs/{run}", head)
-        add_record(root, run, f"{n:012x}", head, f"refs/brewcast/runs/{run}")
+        add_record(root, last_run, run, f"{n:012x}", head, f"refs/brewcast/runs/{run}")
         for kept_in in ["releases", "bentoml/bentos/brewcast"]:
             shutil.copytree(state / kept_in / release.name, state / kept_in / name)
             for file in (state / kept_in / name).iterdir():
@@ -507,8 +505,8 @@ def project_with_leftovers(origin, tmp_path_factory):
         log_model_run(
             Baseline(), name, {"recipe": "seasonal"}, {"wape": 0.1}, {}, [release / "golden.json"], root, SOURCE
         )
-    newest = read_ledger(state)[-1]["build_key"]
-    add_record(root, f"20240301T080000Z-{newest}", newest, head, None)  # the last build
+    newest = read_ledger(state)[-1].build_key
+    add_record(root, last_run, f"20240301T080000Z-{newest}", newest, head, None)  # the last build
     with mlflow_client(SOURCE, root) as (client, experiment):
         for n in range(REST):  # registered, as for a challenger
             (run,) = client.search_runs([experiment], f"tags.content_hash = '{n + 1:012x}'")
@@ -530,9 +528,13 @@ def copied(root: Path, place: Path) -> Path:
     return place
 
 
-def counts(result: dict) -> dict:
-    kinds = [item["kind"] for item in result["items"]]
+def counts(result: backup.PruneResult) -> dict[str, int]:
+    kinds = [item.kind for item in result.items]
     return {kind: kinds.count(kind) for kind in kinds}
+
+
+def names_and_sizes(result: backup.PruneResult) -> list[tuple[str, str, int]]:
+    return [(item.kind, item.name, item.bytes) for item in result.items]
 
 
 def still_works(root: Path, origin: Path) -> None:
@@ -541,16 +543,15 @@ def still_works(root: Path, origin: Path) -> None:
 
     state = root / "state" / SOURCE
     entry = read_ledger(state)[-1]
-    assert check_release(state / "current")["release"] == entry["release"]
-    assert (state / "bentoml/bentos/brewcast" / entry["release"] / "bento.yaml").exists()
+    assert check_release(state / "current").release == entry.release
+    assert (state / "bentoml/bentos/brewcast" / entry.release / "bento.yaml").exists()
     assert resolve_inputs(SOURCE, root, "another") == resolve_inputs(SOURCE, origin, "another")
     assert read_aliases(SOURCE, root) == read_aliases(SOURCE, origin)
     with mlflow_client(SOURCE, root) as (client, _):
         assert mlflow.sklearn.load_model(f"models:/{REGISTERED_MODEL}@champion")
         assert client.list_artifacts(client.get_model_version_by_alias(REGISTERED_MODEL, "champion").run_id)
-    (made,) = [
-        run for run in read_runs(root, SOURCE) if run["run"] == backup.run_of_entry(entry, read_runs(root, SOURCE))
-    ]
+    runs = read_runs(root, SOURCE)
+    (made,) = [run for run in runs if run.run == backup.run_of_entry(entry, runs)]
     missing = check_out_run(made, root, root.with_name("laid out"))
     assert [text for text in missing if "lock" not in text] == []
 
@@ -560,22 +561,20 @@ def test_a_dry_run_reports_the_items_and_changes_nothing(project_with_leftovers)
     result = backup.prune(project_with_leftovers, SOURCE, keep=1, dry_run=True)
     assert (hashes_and_links(project_with_leftovers / "state"), git(project_with_leftovers, "for-each-ref")) == before
     assert counts(result) == {"record": 4, "release": 2, "forecast": 2, "bento": 2, "model": 3, "leftover": 3}
-    assert result["bytes"] == sum(item["bytes"] for item in result["items"]) > 1e6
-    assert (
-        all(item["name"] in result["message"] for item in result["items"])
-        and "would remove 16 items" in result["message"]
-    )
+    assert result.bytes == sum(item.bytes for item in result.items) > 1e6
+    assert all(item.name in result.message for item in result.items) and "would remove 16 items" in result.message
 
 
 def test_the_newest_unused_items_stay(project_with_leftovers, tmp_path):
     root = copied(project_with_leftovers, tmp_path / "project")
     result = backup.prune(root, SOURCE, keep=1)
-    assert result["items"] == backup.prune(project_with_leftovers, SOURCE, keep=1, dry_run=True)["items"]
+    before = backup.prune(project_with_leftovers, SOURCE, keep=1, dry_run=True)
+    assert names_and_sizes(result) == names_and_sizes(before)
     state, entry = root / "state" / SOURCE, read_ledger(root / "state" / SOURCE)[-1]
-    both = {entry["release"], *([entry["challenger"]["release"]] if entry["challenger"] else [])}
+    both = {entry.release, *([entry.challenger.release] if entry.challenger else [])}
     assert {path.name for path in state.glob("releases/*")} == {*both, f"{REST:012x}"}
     assert {m["hash"] for m in backup.logged_models(root, SOURCE)} >= {f"{REST:012x}", "1" * 12}
-    assert backup.prune(root, SOURCE, keep=1)["items"] == []  # nothing is left to remove
+    assert backup.prune(root, SOURCE, keep=1).items == []  # nothing is left to remove
     still_works(root, project_with_leftovers)
 
 
@@ -585,7 +584,7 @@ def test_with_keep_0_everything_in_use_still_works(project_with_leftovers, tmp_p
     result = backup.prune(root, SOURCE, keep=0)
     assert counts(result) == {"record": 5, "release": 3, "forecast": 3, "bento": 3, "model": 4, "leftover": 3}
     # the space is free, and the runs of other programs stay
-    assert size - backup._disk_bytes(root / "state" / SOURCE) == result["bytes"]
+    assert size - backup._disk_bytes(root / "state" / SOURCE) == result.bytes
     still_works(root, project_with_leftovers)
     assert backup.leftover_paths(root, SOURCE) == []
     with contextlib.closing(sqlite3.connect(root / f"state/{SOURCE}/mlflow.db")) as database:
@@ -594,7 +593,7 @@ def test_with_keep_0_everything_in_use_still_works(project_with_leftovers, tmp_p
     assert {("who", "an analyst"), ("content_hash", "2" * 12), ("content_hash", "1" * 12)} <= tags
     assert not {value for _, value in tags} & {"0" * 12, *(f"{n + 1:012x}" for n in range(REST))}
     # and the refs of removed records are removed
-    removed = {run["run"] for run in before} - {run["run"] for run in read_runs(root, SOURCE)}
+    removed = {run.run for run in before} - {run.run for run in read_runs(root, SOURCE)}
     refs = git(root, "for-each-ref", "--format=%(refname)", "refs/brewcast")
     assert removed and not any(run in refs for run in removed)
 
@@ -603,9 +602,24 @@ def test_without_a_state_there_is_nothing_to_back_up_or_prune(origin, tmp_path):
     place = clone(origin, tmp_path / "clone")
     with pytest.raises(FileNotFoundError, match="state/simulated is empty.*make run"):
         backup.backup(place, SOURCE)
-    assert backup.prune(place, SOURCE)["items"] == []
+    assert backup.prune(place, SOURCE).items == []
     with pytest.raises(ValueError, match="keep is -1"):
         backup.prune(place, SOURCE, keep=-1)
+
+
+def test_a_release_of_an_older_brewcast_is_in_use(tmp_path):
+    # given a state that serves a release from before plan overrides, and no ledger
+    (tmp_path / "env.yaml").write_text("source: shop\ndata: data/shop\n")
+    release = tmp_path / "state/shop/releases/0123456789ab"
+    older = {"recipe": {"name": "seasonal", "params": {}}, "train_through": "2023-04-01", "month": "2023-05-01"}
+    older |= {"cutoff": "2023-04-30", "features_as_of": "2023-04-30", "feature_names": ["rate_last"]}
+    older |= {"files": {"model.joblib": "ab" * 32}, "release": release.name, "model_version": release.name}
+    release.mkdir(parents=True)
+    (release / "release.json").write_text(json.dumps(older))
+    (tmp_path / "state/shop/current").symlink_to(f"releases/{release.name}")
+    # then prune knows it and its model
+    in_use = backup.names_in_use(tmp_path, "shop")
+    assert release.name in in_use["release"] and in_use["model"] == {"abababababab"}
 
 
 def rows(root: Path) -> list:

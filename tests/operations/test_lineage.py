@@ -21,13 +21,17 @@ from brewcast.common.core import write_json, write_parquet
 from brewcast.common.hashing import sha256
 from brewcast.common.ledger import read_ledger, resolve_inputs
 from brewcast.common.params import read_env
+from brewcast.common.records import GateResult, LedgerEntry, Recipe, Verdict
 from brewcast.data.ingest import ingest
 from brewcast.delivery.package import bento_hashes, folder_hashes, write_release
 from brewcast.operations import lineage as module
 from brewcast.operations.lineage import (
     BOX_WIDTH,
+    BuildRecord,
+    IngestedFile,
+    Link,
+    Trace,
     file_trace_report,
-    published_entries,
     registered_version,
     source_file_links,
     trace_file,
@@ -36,6 +40,7 @@ from brewcast.operations.lineage import (
     trace_svg,
     write_trace_svg,
 )
+from brewcast.registry.promotion import published_ledger
 from brewcast.registry.publish import publish
 
 ENV = """
@@ -101,17 +106,19 @@ def later(shop, tmp_path_factory):
     release.mkdir(parents=True)
     described = write_release(release, made.table, made.online, made.forecast.parent, "numpy\n")
     shutil.copytree(release, bento / "src/release")
-    package = {"release": described["release"], "files": folder_hashes(release), "smoke": {}}
-    package["bento"] = {"tag": f"brewcast:{described['release']}", "files": bento_hashes(bento)}
-    verdict = {"promoted": True, "verdict": "promote", "rule": "gain", "reason": "it is better", "recipe": FOREST}
+    package = {"release": described.release, "files": folder_hashes(release), "smoke": {}}
+    package["bento"] = {"tag": f"brewcast:{described.release}", "files": bento_hashes(bento)}
+    decided = {"promoted": True, "verdict": "promote", "rule": "gain", "reason": "it is better"}
+    decided["recipe"] = Recipe.model_validate(FOREST)
+    verdict = Verdict.read(products / "evaluate/verdict.json").model_copy(update=decided)
     verdict = write_json(verdict, products / "evaluate/verdict.json")
     package["made_from"] = {path.name: sha256(path) for path in (made.forecast, verdict)}
     write_json(package, products / "package/package.json")
     (products / "package/challenger").mkdir()
     package |= {"challenger": None, "challenger_files": {}}
     write_json(package, products / "package/package.json")
-    left = resolve_inputs("split", root, "a month later")
-    write_json({"build_key": "a month later"} | left, products / "inputs.json")
+    inputs = resolve_inputs("split", root, "a month later").model_copy(update={"build_key": "a month later"})
+    write_json(inputs, products / "inputs.json")
     publish("split", root)
     return at(root)
 
@@ -124,8 +131,8 @@ def digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def by_name(result: dict) -> dict:
-    return {Path(link["path"]).name if link["link"] != "MLflow" else "MLflow": link for link in result["links"]}
+def by_name(result: Trace) -> dict[str, Link]:
+    return {Path(link.path).name if link.link != "MLflow" else "MLflow": link for link in result.links}
 
 
 def test_every_link_has_the_hash_of_its_file(shop):
@@ -133,44 +140,48 @@ def test_every_link_has_the_hash_of_its_file(shop):
     result = trace_forecast(shop.root, "split", STORE)
     links = by_name(result)
     # then the links are in order, and each hash is that of the file
-    assert [link["link"] for link in result["links"]] == (
+    assert [link.link for link in result.links] == (
         ["forecast", "ledger", "release", "model", "MLflow", "training rows", "features", *["feature table"] * 3]
         + ["store-months", "sale lines", "lineage", *["source file"] * 3]
     )
-    assert {link["state"] for link in result["links"]} == {"ok"} and result["broken"] is None
-    for link in result["links"]:
-        if link["link"] not in ("ledger", "release", "MLflow"):
-            assert link["sha256"] == link["recorded"] == digest(shop.root / link["path"]), link
+    assert {link.state for link in result.links} == {"ok"} and result.broken is None
+    for link in result.links:
+        if link.link not in ("ledger", "release", "MLflow"):
+            assert link.sha256 == link.recorded == digest(shop.root / link.path), link
     # and ledger, release, MLflow and run record agree
     entry = read_ledger(shop.state)[-1]
-    assert links["release.json"]["sha256"] == entry["release"] == (shop.state / "current").resolve().name
-    assert links["model.joblib"]["sha256"] == entry["model_hash"]
+    assert links["release.json"].sha256 == entry.release == (shop.state / "current").resolve().name
+    assert links["model.joblib"].sha256 == entry.model_hash
     with contextlib.closing(sqlite3.connect(shop.state / "mlflow.db")) as db:
-        run = db.execute(
-            "SELECT run_uuid FROM tags WHERE key = 'content_hash' AND value = ?", [entry["model_hash"][:12]]
-        )
-        assert links["MLflow"]["run_id"] == run.fetchone()[0]
-    assert (
-        links["MLflow"]["aliases"] == ["champion"]
-        and links["MLflow"]["data"]["rows.parquet"] == links["rows.parquet"]["sha256"]
-    )
-    assert (result["serves"], result["month"], result["entry"]) == (True, "2024-04", 1)
-    assert (shop.state / "runs" / f"{result['run']}.json").exists() and result["run"].endswith(entry["made_in"])
+        run = db.execute("SELECT run_uuid FROM tags WHERE key = 'content_hash' AND value = ?", [entry.model_hash[:12]])
+        assert links["MLflow"].run_id == run.fetchone()[0]
+    assert links["MLflow"].aliases == ["champion"]
+    assert links["MLflow"].data["rows.parquet"] == links["rows.parquet"].sha256
+    assert (result.serves, result.month, result.entry) == (True, "2024-04", 1)
+    assert (shop.state / "runs" / f"{result.run}.json").exists() and result.run.endswith(entry.made_in)
+    # and the JSON has what each kind of link knows
+    fields = {each["link"]: list(each) for each in result.content()["links"]}
+    common = ["link", "state", "path", "sha256", "recorded"]
+    assert fields["model"] == [*common, "told", "brief"]
+    assert fields["forecast"] == fields["features"] == [*common, "told", "brief", "values"]
+    version = ["version", "run_id", "run", "status", "content_hash", "aliases", "data"]
+    assert fields["MLflow"] == [*common, "brief", *version, "told"]
+    assert fields["source file"] == [*common, "told", "brief", "table", "plan", "own_lines"]
 
 
 def test_every_link_has_the_values_of_the_store(shop):
     links = by_name(trace_forecast(shop.root, "split", STORE))
     with open(shop.made / "forecast/forecast.csv", newline="", encoding="utf-8-sig") as file:
         row = next(row for row in csv.DictReader(file) if row["kind"] == "forecast" and row["store_id"] == STORE)
-    forecast = next(link for link in links.values() if link["link"] == "forecast")
-    assert round(forecast["values"]["forecast"]) == int(row["quantity"])
+    forecast = next(link for link in links.values() if link.link == "forecast")
+    assert round(forecast.values["forecast"]) == int(row["quantity"])
     rows = pd.read_parquet(shop.made / "train/rows.parquet")
     known = rows[rows.actual.notna()]
     link = links["rows.parquet"]
-    assert (link["rows"], link["own_rows"]) == (len(known), (known.series_id == STORE).sum())
-    assert (len(link["cutoffs"]), link["cutoffs"][-1]) == (known.cutoff.nunique(), "2024-02-29")
+    assert (link.rows, link.own_rows) == (len(known), (known.series_id == STORE).sum())
+    assert (len(link.cutoffs), link.cutoffs[-1]) == (known.cutoff.nunique(), "2024-02-29")
     own = rows[(rows.series_id == STORE) & (rows.cutoff == "2024-03-31")].iloc[0]
-    values = links["online.parquet"]["values"]
+    values = links["online.parquet"].values
     assert len(values) == 35 and all(module.is_same_value(value, own[name]) for name, value in values.items())
 
 
@@ -187,11 +198,11 @@ def test_the_lineage_agrees_with_the_lines_of_the_files(shop):
                 first.setdefault(month, number)
                 last[month] = number
     # then the lineage agrees for each month, and the file's link has the total
-    recorded = links["lineage.parquet"]["months"]
+    recorded = links["lineage.parquet"].months
     assert [
         (r["month"], r["file"], r["lines"], r["first_line"], r["last_line"], r["quantity_sold"]) for r in recorded
     ] == [(month, "till_odd.csv", lines[month], first[month], last[month], pieces[month]) for month in sorted(lines)]
-    assert links["till_odd.csv"]["own_lines"] == lines.total() and links["till_even.csv"]["own_lines"] == 0
+    assert links["till_odd.csv"].own_lines == lines.total() and links["till_even.csv"].own_lines == 0
     # and the totals agree with sales.parquet and dataset.json
     lineage, sales = (pd.read_parquet(shop.made / f"ingest/{name}.parquet") for name in ("lineage", "sales"))
     months = pd.to_datetime(sales.date).dt.strftime("%Y-%m-01")
@@ -263,15 +274,15 @@ def test_damage_is_found_at_the_damaged_link(shop, link):
     path = shop.root / name.format(release=(shop.state / "current").resolve().name)
     with damaged(path, change):
         result = trace_forecast(shop.root, "split", STORE)
-    changed = [each for each in result["links"] if each["state"] != "ok"]
-    assert [(each["link"], each["state"]) for each in changed] == [(link, "changed")]
-    assert result["broken"] == f"{link} {changed[0]['path']}"
-    assert f"broken at the {result['broken']}" in trace_report(result)
+    changed = [each for each in result.links if each.state != "ok"]
+    assert [(each.link, each.state) for each in changed] == [(link, "changed")]
+    assert result.broken == f"{link} {changed[0].path}"
+    assert f"broken at the {result.broken}" in trace_report(result)
     assert ("make restore" if name.startswith("state") else "brewcast verify") in trace_report(result).splitlines()[-1]
     if path.suffix in (".parquet", ".csv") and link != "forecast":
         with damaged(path):
             result = trace_forecast(shop.root, "split", STORE)
-        assert [(each["link"], each["state"]) for each in result["links"] if each["state"] != "ok"] == [(link, "gone")]
+        assert [(each.link, each.state) for each in result.links if each.state != "ok"] == [(link, "gone")]
         trace_svg(result)
 
 
@@ -284,12 +295,12 @@ def test_another_alias_in_the_registry_is_found(shop):
 
     with damaged(path, other_champion):
         result = trace_forecast(shop.root, "split", STORE)
-    assert result["broken"] == "MLflow state/split/mlflow.db"
+    assert result.broken == "MLflow state/split/mlflow.db"
 
 
 def test_mlflows_client_and_its_database_agree(shop):
-    for entry in published_entries(shop.root, "split"):
-        digest = entry["model_hash"][:12]
+    for entry in published_ledger("split", shop.root):
+        digest = entry.model_hash[:12]
         from_database, from_client = (
             registered_version(shop.root, "split", digest),
             module._version_on_server(shop.root, "split", digest),
@@ -307,24 +318,20 @@ def test_a_trace_of_an_earlier_forecast_names_files_of_later_builds(shop, later)
         by_name(trace_forecast(shop.root, "split", STORE)),
     )
     links = by_name(result)
-    assert (
-        not result["serves"]
-        and result["broken"] is None
-        and trace_forecast(later.root, "split", STORE)["month"] == "2024-05"
-    )
+    assert not result.serves and result.broken is None and trace_forecast(later.root, "split", STORE).month == "2024-05"
     # then files that a later build wrote have the state `since`, with the hash that was recorded for the forecast
     since = ["sales.parquet", "lineage.parquet", "till_odd.csv", "till_even.csv"]
-    assert [name for name, link in links.items() if link["state"] == "since"] == since
+    assert [name for name, link in links.items() if link.state == "since"] == since
     for name, link in links.items():
-        assert (link["recorded"], link["state"]) == (before[name]["recorded"], "since" if name in since else "ok")
-        assert (link["sha256"] != before[name]["sha256"]) == (name in since), name
-    assert links["lineage.parquet"]["months"][-1]["month"] == "2024-03"
+        assert (link.recorded, link.state) == (before[name].recorded, "since" if name in since else "ok")
+        assert (link.sha256 != before[name].sha256) == (name in since), name
+    assert links["lineage.parquet"].months[-1]["month"] == "2024-03"
     report = trace_report(result)
-    assert f"{links['till_odd.csv']['sha256'][:12]} (was {before['till_odd.csv']['sha256'][:12]})" in report
-    assert f"4 files were written by a later build since then; `brewcast verify {result['run']}` builds" in report
+    assert f"{links['till_odd.csv'].sha256[:12]} (was {before['till_odd.csv'].sha256[:12]})" in report
+    assert f"4 files were written by a later build since then; `brewcast verify {result.run}` builds" in report
     # and a file of neither build is changed
     with damaged(later.made / "ingest/sales.parquet", another_value("quantity_sold")):
-        assert trace_forecast(later.root, "split", STORE, "2024-04")["broken"].startswith("sale lines")
+        assert trace_forecast(later.root, "split", STORE, "2024-04").broken.startswith("sale lines")
 
 
 def test_without_a_run_record_a_forecast_is_compared_with_its_release(later):
@@ -332,11 +339,11 @@ def test_without_a_run_record_a_forecast_is_compared_with_its_release(later):
     folder.rename(later.state / "kept")
     try:
         result = trace_forecast(later.root, "split", STORE, "2024-04")
-        assert result["broken"] is None and result["run"] is None
-        assert "equals the answer of its release" in result["links"][0]["told"]
-        with damaged(later.root / result["links"][0]["path"], another_value("forecast", 0)):
-            assert trace_forecast(later.root, "split", STORE, "2024-04")["broken"].startswith("forecast")
-        assert trace_file(later.root, "split", "till_odd.csv")["unknown"] == [1]
+        assert result.broken is None and result.run is None
+        assert "equals the answer of its release" in result.links[0].told
+        with damaged(later.root / result.links[0].path, another_value("forecast", 0)):
+            assert trace_forecast(later.root, "split", STORE, "2024-04").broken.startswith("forecast")
+        assert trace_file(later.root, "split", "till_odd.csv").unknown == [1]
     finally:
         (later.state / "kept").rename(folder)
 
@@ -356,30 +363,30 @@ def test_unknown_stores_months_and_files_are_refused_with_the_known_ones(shop):
 
 def test_forward_finds_the_stores_of_a_file_and_the_forecasts_on_it(shop, monkeypatch):
     result = trace_file(shop.root, "split", "data/split/till_odd.csv")
-    (version,) = result["versions"]
+    (version,) = result.versions
     # exactly the stores with odd numbers, with their lines
     text = (shop.root / "data/split/till_odd.csv").read_text().splitlines()[1:]
     quarantine = pd.read_parquet(shop.made / "ingest/quarantine.parquet")
     bad = set(quarantine[quarantine.file == "till_odd.csv"].line)
     lines = Counter(line.split(",")[0] for n, line in enumerate(text, start=2) if n not in bad)
-    assert {store: facts["lines"] for store, facts in version["stores"].items()} == lines and len(lines) == 6
+    assert {store: facts.lines for store, facts in version.stores.items()} == lines and len(lines) == 6
     # the run that read the file, and the forecast that is based on it
-    (forecast,) = version["forecasts"]
-    served = pd.read_parquet(shop.root / forecast["path"]).store_id
-    assert (forecast["n"], forecast["month"], forecast["stores"]) == (1, "2024-04", len(served))
-    assert forecast["own_stores"] == served.isin(lines).sum()
-    assert version["now"] and version["runs"] == [path.stem for path in (shop.state / "runs").glob("*.json")]
+    (forecast,) = version.forecasts
+    served = pd.read_parquet(shop.root / forecast.path).store_id
+    assert (forecast.n, forecast.month, forecast.stores) == (1, "2024-04", len(served))
+    assert forecast.own_stores == served.isin(lines).sum()
+    assert version.now and version.runs == [path.stem for path in (shop.state / "runs").glob("*.json")]
     # the file can be given by its name, the target of a link, a relative path, or its hash
     monkeypatch.chdir(shop.root / "nbs")
     for name in ("till_odd.csv", str(shop.root / "offices/till_odd.csv"), "../data/split/till_odd.csv"):
         assert trace_file(shop.root, "split", name) == result
-    assert trace_file(shop.root, "split", version["sha256"][:12]) == result
+    assert trace_file(shop.root, "split", version.sha256[:12]) == result
     assert "serves now" in file_trace_report(result) and max(map(len, file_trace_report(result).splitlines())) <= 100
     # a plan has its own lines, and the forecast is based on it too
     result = trace_file(shop.root, "split", "globojava_plan.csv")
-    (plan,) = result["versions"]
-    assert {store: facts["lines"] for store, facts in plan["stores"].items()} == lines_of_plan(shop)
-    assert len(plan["forecasts"]) == 1 and "lines of the plan for 12 stores" in file_trace_report(result)
+    (plan,) = result.versions
+    assert {store: facts.lines for store, facts in plan.stores.items()} == lines_of_plan(shop)
+    assert len(plan.forecasts) == 1 and "lines of the plan for 12 stores" in file_trace_report(result)
 
 
 def lines_of_plan(shop: SimpleNamespace, through: str = "9999") -> Counter:
@@ -393,8 +400,24 @@ def test_the_plans_link_has_the_lines_of_the_store(shop):
     expected = lines_of_plan(shop, "2024-04")[STORE]
     link = by_name(trace_forecast(shop.root, "split", STORE))["globojava_plan.csv"]
     # then its link has their number
-    assert link["own_lines"] == expected > 12
-    assert link["told"][0].startswith(f"{expected} lines of {STORE}, {expected} months, ")
+    assert link.own_lines == expected > 12
+    assert link.told[0].startswith(f"{expected} lines of {STORE}, {expected} months, ")
+
+
+def record_of_cutoff(root: Path, cutoff: str) -> BuildRecord:
+    "What is recorded of the source `toy` if no build has left a record of a release with this cutoff."
+    entry = LedgerEntry(
+        action="publish",
+        recipe=Recipe(name="seasonal", params={}),
+        release="0" * 12,
+        train_through=cutoff,
+        cutoff=cutoff,
+        model_hash="0" * 64,
+        made_in=None,
+        verdict=GateResult(promoted=True, verdict="promote", rule="better", reason="it is better"),
+    )
+    folder = f"state/toy/releases/{entry.release}"
+    return BuildRecord(root, "toy", entry, release_folder=folder, release=None, run=None, recorded={}, latest={})
 
 
 @pytest.mark.parametrize("files", [["plan.csv"], ["plan_2023.csv", "plan_2024.csv"]])
@@ -408,29 +431,28 @@ def test_the_lines_of_a_plan_are_counted_in_one_file_or_several(tmp_path, files)
     write_json({"tables": tables, "lines_of": {"sales": ["till"], "plan": ["plan"]}}, made / "dataset.json")
     months = pd.date_range("2019-06-01", periods=61, freq="MS")
     write_parquet(pd.DataFrame({"store_id": "S1", "month": months}), made / "plan.parquet")
-    entry = {"month": "2024-03"}
-    at = SimpleNamespace(root=tmp_path, source="toy", entry=entry, recorded={})
+    record = record_of_cutoff(tmp_path, "2024-02-29")
     # when
-    links = {Path(link["path"]).name: link for link in source_file_links(at, "S1", [])}
+    links = {Path(link.path).name: link for link in source_file_links(record, "S1", [])}
     # then a single file has all lines; for two files it is unknown which one has which, and the text says so
     if len(files) == 1:
-        assert links["plan.csv"]["own_lines"] == 58
-        assert links["plan.csv"]["told"][0] == "58 lines of S1, 58 months, 2019-06 to 2024-03"
+        assert links["plan.csv"].own_lines == 58
+        assert links["plan.csv"].told[0] == "58 lines of S1, 58 months, 2019-06 to 2024-03"
     else:
-        assert {links[name]["told"][0] for name in files} == {"one of the plan's files, which have 58 lines of S1"}
-    assert links["till.csv"]["told"][0] == "table till, no sale line of S1"
+        assert {links[name].told[0] for name in files} == {"one of the plan's files, which have 58 lines of S1"}
+    assert links["till.csv"].told[0] == "table till, no sale line of S1"
     # and a store that is not in the plan has no lines
-    links = {Path(link["path"]).name: link for link in source_file_links(at, "S2", [])}
-    assert links[files[0]]["told"][0] == "table plan, no line of S2"
+    links = {Path(link.path).name: link for link in source_file_links(record, "S2", [])}
+    assert links[files[0]].told[0] == "table plan, no line of S2"
 
 
 def test_forward_from_a_file_that_changed_later(shop, later):
     with damaged(later.root / "data/split/till_odd.csv", one_more(b"\n")):
-        old, new, now = trace_file(later.root, "split", "till_odd.csv")["versions"]
+        old, new, now = trace_file(later.root, "split", "till_odd.csv").versions
     # the earlier version, with unknown lines; the version of the last build; the current version, which no build read
-    assert (old["sha256"], old["stores"]) == (digest(shop.root / "data/split/till_odd.csv"), None)
-    assert [[each["month"] for each in v["forecasts"]] for v in (old, new, now)] == [["2024-04"], ["2024-05"], []]
-    assert [version["now"] for version in (old, new, now)] == [False, False, True] and len(new["stores"]) == 6
+    assert (old.sha256, old.stores) == (digest(shop.root / "data/split/till_odd.csv"), None)
+    assert [[each.month for each in v.forecasts] for v in (old, new, now)] == [["2024-04"], ["2024-05"], []]
+    assert [version.now for version in (old, new, now)] == [False, False, True] and len(new.stores) == 6
 
 
 def test_a_database_is_a_source_file(tmp_path):
@@ -447,7 +469,8 @@ def test_a_database_is_a_source_file(tmp_path):
     (tmp_path / "data/shop.duckdb").rmdir()
     (tmp_path / "data/shop.duckdb").write_bytes(b"DUCK")
     (file,) = module.ingested_files(tmp_path, "db").items()
-    assert file == ("data/shop.duckdb", {"file": "shop.duckdb:tills", "table": "till", "plan": False, **facts})
+    expected = IngestedFile(file="shop.duckdb:tills", table="till", plan=False, **facts)
+    assert file == ("data/shop.duckdb", expected)
 
 
 def test_the_text_fits_a_screen(later):
@@ -481,6 +504,6 @@ def test_the_picture_fits_every_text_and_loads_nothing(shop):
     for i, (x, y, wide, high) in enumerate(places):
         assert not any(abs(x - a) < wide and (y < b + h and b < y + high) for a, b, _, h in places[i + 1 :])
     words = " ".join(text.text for text in svg.iter() if text.tag.endswith("}text"))
-    for link in result["links"]:
-        assert link["link"] in ("feature table", "lineage") or link["sha256"][:12] in words
+    for link in result.links:
+        assert link.link in ("feature table", "lineage") or link.sha256[:12] in words
     assert "till_odd.csv" in words and "plan" in words

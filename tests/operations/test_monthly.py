@@ -17,6 +17,7 @@ from waits import wait_until
 from brewcast.common.core import read_json, read_parquet
 from brewcast.common.ledger import month_record_paths, read_ledger
 from brewcast.common.params import read_env
+from brewcast.common.records import Decision
 from brewcast.delivery.track_record import read_track_record
 from brewcast.model.features import decision_time, open_series, store_month_as_of
 from brewcast.operations.monthly import next_month_to_run
@@ -105,7 +106,7 @@ def test_the_first_month(shop):
     done = shop.run("make month SOURCE=shop THROUGH=2023-03", timeout=900)
     assert re.search(r"(?m)^2023-03  no forecast of this month had served; ", done.out)
     (entry,), (record,) = read_ledger(shop.state), shop.records()
-    assert entry["cutoff"] == "2023-03-31" and record["status"] == "published"
+    assert entry.cutoff == "2023-03-31" and record["status"] == "published"
     # no data from the future was read
     assert read_parquet(shop.root / "products/shop/ingest/sales.parquet").date.max() == pd.Timestamp("2023-03-31")
     assert shop.read("ingest/dataset.json")["rows_not_yet"] > 0
@@ -129,9 +130,9 @@ def test_a_month_killed_after_its_publication_is_completed_and_published_once(sh
     # then that month is completed, and no other is started
     assert killed == 1 and done.out.startswith("2023-04  off by ")
     ledger, records = read_ledger(shop.state), shop.records()
-    assert [entry["cutoff"] for entry in ledger if entry["action"] == "publish"] == ["2023-03-31", "2023-04-30"]
+    assert [entry.cutoff for entry in ledger if entry.action == "publish"] == ["2023-03-31", "2023-04-30"]
     assert [record["month"] for record in records] == ["2023-03", "2023-04"]
-    assert records[1]["build_key"] == ledger[1]["build_key"] and not (shop.state / "months/.doing").exists()
+    assert records[1]["build_key"] == ledger[1].build_key and not (shop.state / "months/.doing").exists()
     # and its record has the error of the served forecast, beside each baseline
     assert set(records[1]["errors"]) == {"served", "last_month", "mean_of_3", "same_month_last_year", "seasonal"}
     assert 0 < records[1]["errors"]["served"] < 1 and records[1]["n"] > 5
@@ -149,9 +150,7 @@ def test_a_correction_is_known_from_its_ingest_on_and_served(shop):
     assert not store_month_as_of(known).equals(store_month_as_of(known, noticed))
     # the forecast of March was made without it, and the feature tables still have its rows
     history = read_parquet(features / "history.parquet")
-    first, last = (
-        shop.state / "releases" / entry["release"] / "online.parquet" for entry in read_ledger(shop.state)[:2]
-    )
+    first, last = (shop.state / "releases" / entry.release / "online.parquet" for entry in read_ledger(shop.state)[:2])
 
     def row(release: Path, event: str, version: int) -> tuple[float, float]:
         rows = history[(history.series_id == "STORE101") & (history.event_timestamp == pd.Timestamp(event, tz="UTC"))]
@@ -177,8 +176,9 @@ def test_bad_data_is_stopped_and_the_current_release_keeps_serving(shop):
     assert done.status == 3 and "shop: stopped, status 3 (" in done.err
     assert "2023-05  " in done.out and "STOPPED, nothing was published" in done.out
     assert read_ledger(shop.state) == before
-    decision, record = shop.read("monitor/decision.json"), shop.records()[-1]
-    assert decision["rule"] == "bad_data" and not decision["retrain"] and not decision["trusted"]
+    decision = Decision.read(shop.root / "products/shop/monitor/decision.json")
+    record = shop.records()[-1]
+    assert decision.rule == "bad_data" and not decision.retrain and not decision.trusted
     stops = {finding["check"] for finding in record["findings"] if finding["level"] == "stop"}
     assert record["status"] == "stopped" and "unit_shift" in stops and not record["alarm"]
     assert [a["severity"] for a in shop.alerts() if a["name"] == "data_quality" and a["status"] == "firing"] == [
@@ -215,7 +215,7 @@ def test_corrected_data_is_published_and_the_page_has_the_track_record(shop):
 def test_an_incomplete_month_waits_and_corrections_are_served(shop):
     # given a correction of May, while June is missing
     served = read_ledger(shop.state)[-1]
-    assert served["cutoff"] == "2023-05-31"
+    assert served.cutoff == "2023-05-31"
     shop.till.write(corrected_may_without_june)
     # when June is requested
     done = shop.run(f"{MONTH} --source shop --through 2023-06", fails=True)
@@ -225,8 +225,8 @@ def test_an_incomplete_month_waits_and_corrections_are_served(shop):
     assert "corrected sale lines of the month before are published" in done.out
     assert [a["subject"] for a in shop.alerts() if a["name"] == "data_late"] == ["freshness"]
     now = read_ledger(shop.state)[-1]
-    assert (now["cutoff"], now["release"] != served["release"]) == ("2023-05-31", True)
-    old, new = (read_parquet(shop.state / "releases" / e["release"] / "online.parquet") for e in (served, now))
+    assert (now.cutoff, now.release != served.release) == ("2023-05-31", True)
+    old, new = (read_parquet(shop.state / "releases" / e.release / "online.parquet") for e in (served, now))
     old, new = (table.set_index("series_id").rate_last for table in (old, new))
     assert new["STORE102"] == pytest.approx(2 * old["STORE102"]) and new["STORE101"] == old["STORE101"]
     # and the next run can start

@@ -216,17 +216,17 @@ def test_trace_and_prune_work_with_a_server(shared, door):
     at = SimpleNamespace(root=shared, source="shop", entry=entry)
     # a trace names the server's version and run, without the login
     link = mlflow_link(at, is_serving=True)
-    assert link["state"] == "ok" and link["path"] == f"http://127.0.0.1:{door.port}" and "champion" in link["aliases"]
+    assert link.state == "ok" and link.path == f"http://127.0.0.1:{door.port}" and "champion" in link.aliases
     # a server that is down gives a link that is not checked, and the trace continues
     door.refuses = "/registered-models/"
     link = mlflow_link(at, is_serving=True)
     door.refuses = "/model-versions/"
     link = mlflow_link(at, is_serving=True)
-    assert link["state"] == "gone" and "not checked: MLflow at" in link["told"][0] and SECRET not in str(link)
+    assert link.state == "gone" and "not checked: MLflow at" in link.told[0] and SECRET not in str(link)
     # prune needs no server: it removes only files of the project
     door.refuses, before = "/", len(door.seen)
     assert entry.model_hash[:12] in names_in_use(shared, "shop")["model"]
-    assert [item for item in prunable_items(shared, "shop", 0) if item["kind"] in ("model", "leftover")] == []
+    assert [item for item in prunable_items(shared, "shop", 0) if item.kind in ("model", "leftover")] == []
     assert len(door.seen) == before
 
 
