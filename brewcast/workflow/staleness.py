@@ -25,6 +25,7 @@ from ..common.ledger import resolve_inputs
 from ..common.mlflow import experiment_name, mlflow_uri
 from ..common.params import env_file, executor_settings, read_env, read_stages, upstream_of
 from ..common.paths import write_text
+from ..common.records import StateInputs
 
 # %% ../../nbs/workflow/staleness.ipynb #88e787d9
 # Two threads in ast.parse at once fail with "AST constructor recursion depth mismatch" (Python 3.11).
@@ -319,11 +320,11 @@ def resolve_state(
     root: Path,  # the project
     source: str,  # the source to build
     key: str,  # the build's key
-) -> dict:  # `build_key`, `champion`, `archived_forecasts`, `barred`, ...
+) -> StateInputs:  # with the build key
     "What this build reads of the state. A build that repeats an earlier one gets the inputs of that one."
-    if path := os.environ.get("BREWCAST_INPUTS"):
-        return {**json.loads(Path(path).read_text()), "build_key": key}
-    return {**resolve_inputs(source, root, key), "build_key": key}
+    path = os.environ.get("BREWCAST_INPUTS")
+    inputs = StateInputs.read(Path(path)) if path else resolve_inputs(source, root, key)
+    return inputs.model_copy(update={"build_key": key})
 
 
 def inputs_path(
@@ -406,26 +407,27 @@ def read_visible_state(
     source: str,  # a source's name
     stage: str,  # a stage's name
     params: dict,  # its parameters
-) -> dict | None:  # value by dotted name; None if the stage reads nothing of it, or there is no inputs.json
+) -> dict | None:  # plain JSON by dotted name; None if the stage reads nothing of it, or there is no inputs.json
     "The part of inputs.json that a stage reads."
     path = inputs_path(root, source)
     if not path.exists():
         return None
     names = executor_settings(root)["state_inputs"].get(stage)
-    return visible_state(json.loads(path.read_text()), params, names)
+    return visible_state(StateInputs.read(path), params, names)
 
 
 def visible_state(
-    state: dict,  # the content of inputs.json
+    state: StateInputs,
     params: dict,  # a stage's parameters
     names: list[str] | None = None,  # what the stage reads, such as "champion.recipe"; None: all but the build key
-) -> dict | None:  # value by dotted name; None if the stage reads nothing of it
+) -> dict | None:  # plain JSON by dotted name; None if the stage reads nothing of it
     "The part of the inputs from the state that a stage reads."
     if STATE_PARAMETER not in params:
         return None
+    content = state.content()
     visible = {}
-    for name in names or [name for name in state if name != "build_key"]:
-        value = state
+    for name in names or sorted(content.keys() - {"build_key"}):
+        value = content
         for key in name.split("."):
             value = (value or {}).get(key)
         visible[name] = value
