@@ -29,7 +29,7 @@ def data_products(root: Path) -> dict:
 
 def ledger(root: Path) -> list[dict]:
     entries = read_ledger(root / "state/simulated")
-    return [{k: v for k, v in entry.items() if k not in ("at", "by")} for entry in entries]
+    return [{k: v for k, v in entry.content().items() if k not in ("at", "by")} for entry in entries]
 
 
 def serving_state(root: Path) -> dict:
