@@ -51,7 +51,8 @@ def apply_parameters(
     if path := os.environ.get("BREWCAST_PARAMETERS"):  # `make verify` repeats a run with its parameters
         overrides = json.loads(Path(path).read_text())
     if getattr(dag, "brewcast_lab", False):
-        overrides = {stage: (read_stage_record(root, source, stage) or {}).get("params", {}) for stage in stages}
+        records = {stage: read_stage_record(root, source, stage) for stage in stages}
+        overrides = {stage: record.params for stage, record in records.items() if record}
     for name, task in dag.items():
         for key in set(task.params.to_dict()) & set(overrides.get(name, {})):
             task.params._setitem(key, overrides[name][key])

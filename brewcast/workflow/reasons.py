@@ -16,6 +16,7 @@ from ..common.hashing import FileHashes, digest
 from ..common.params import executor_settings, upstream_of
 from ..common.records import Record, StateInputs
 from brewcast.workflow.staleness import (
+    Fingerprint,
     build_key,
     code_to_run,
     data_products_hash,
@@ -54,7 +55,7 @@ def stage_reasons(
     stages: dict[str, dict],  # `source`, `params` and `product` by stage, as `read_stages` gives them
     hashes: FileHashes,  # cache of file hashes
     state: StateInputs | None = None,  # what the next build reads of the state; default: inputs.json
-    current_fingerprint: dict | None = None,  # the stage's fingerprint; default: computed here
+    current_fingerprint: Fingerprint | None = None,  # default: computed here
 ) -> list[Reason]:  # empty: up to date
     "Why a stage has to run again: its own changes, and changed products of its upstream."
     wiring = stages[stage]
@@ -66,25 +67,25 @@ def stage_reasons(
         text = "did not finish" if len(missing) < len(products) else "has not run yet"
         return [Reason(kind="never", name=stage, text=text)]
     now = current_fingerprint or fingerprint(stage, notebook, wiring["params"], root, hashes)
-    before = record["fingerprint"]
+    before = record.fingerprint
     reasons = [Reason(kind="product", name=name, text=f"{name} is missing") for name in missing]
     for name, product_hash in products.items():
-        if product_hash and product_hash != record["products"].get(name):
+        if product_hash and product_hash != record.products.get(name):
             text = f"{name} was changed by hand after the stage wrote it"
             reasons.append(Reason(kind="product", name=name, text=text))
-    reasons += code_changes(before["code"], now["code"], notebook)
-    reasons += parameter_changes(record["params"], json.loads(json.dumps(wiring["params"], default=str)))
-    reasons += module_changes(before["modules"], now["modules"], notebook, wiring, root, stage)
-    reasons += file_changes(before["files"], now["files"])
+    reasons += code_changes(before.code, now.code, notebook)
+    reasons += parameter_changes(record.params, json.loads(json.dumps(wiring["params"], default=str)))
+    reasons += module_changes(before.modules, now.modules, notebook, wiring, root, stage)
+    reasons += file_changes(before.files, now.files)
     if state:
         names = executor_settings(root)["state_inputs"].get(stage)
         state_now = visible_state(state, wiring["params"], names)
     else:
         state_now = read_visible_state(root, source, stage, wiring["params"])
     if state_now is not None:
-        reasons += state_changes(record["state"], state_now)
+        reasons += state_changes(record.state, state_now)
     for name in upstream_of(notebook):
-        if data_products_hash(product_hashes(stages[name], root, hashes)) != record["upstream"].get(name):
+        if data_products_hash(product_hashes(stages[name], root, hashes)) != record.upstream.get(name):
             text = f"the products of {name} differ from those of the last run"
             reasons.append(Reason(kind="upstream", name=name, text=text))
     return reasons
@@ -95,7 +96,7 @@ def reasons_by_stage(
     source: str,  # the source to build
     stages: dict[str, dict],  # `source`, `params` and `product` by stage, as `read_stages` gives them for this build
     state: StateInputs | None = None,  # what the next build reads of the state; default: inputs.json
-    fingerprint_by_stage: dict[str, dict] | None = None,  # default: computed here
+    fingerprint_by_stage: dict[str, Fingerprint] | None = None,  # default: computed here
 ) -> dict[str, list[Reason]]:  # by stage, in the pipeline's order; an empty list: up to date
     "Which stages are stale, and why."
     hashes = file_hashes(root, source)

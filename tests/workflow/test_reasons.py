@@ -182,14 +182,14 @@ def test_only_the_part_of_the_state_that_a_stage_reads_is_a_reason(project):
 
 def test_changed_new_and_removed_cells_are_named(project):
     # given a notebook with two changed cells
-    before = read_stage_record(project, "near", "clean")["fingerprint"]["code"]
+    before = read_stage_record(project, "near", "clean").fingerprint.code
     first, second, third, fourth = CELLS["clean"]
     now = [first, "x = twice(2)  # a comment", third, "z = 3"]
     notebook = write_notebook(project, "clean", now)
     hashes = FileHashes(project / "hashes.json")
 
     def texts() -> list[str]:
-        code = fingerprint("clean", notebook, WIRINGS["clean"]["params"], project, hashes)["code"]
+        code = fingerprint("clean", notebook, WIRINGS["clean"]["params"], project, hashes).code
         return [reason.text for reason in code_changes(before, code, notebook)]
 
     assert texts() == ["cell 4 of clean.ipynb, `x = twice(2)`, changed", "cell 6 of clean.ipynb, `z = 3`, changed"]

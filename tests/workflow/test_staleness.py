@@ -216,7 +216,7 @@ def test_input_files_are_found_in_any_folder(tmp_path):
     def file_fingerprints():
         hashes = staleness.FileHashes(tmp_path / "hashes.json")
         write_text(tmp_path / "nbs/10_one.ipynb", '{"cells": []}')
-        return staleness.fingerprint("one", tmp_path / "nbs/10_one.ipynb", params, tmp_path, hashes)["files"]
+        return staleness.fingerprint("one", tmp_path / "nbs/10_one.ipynb", params, tmp_path, hashes).files
 
     # then all of these are inputs, but the products of a build are not
     before = file_fingerprints()
