@@ -50,7 +50,7 @@ def find_commit(
 ) -> str:
     "The hash of a commit. Raises ValueError if there is no such commit."
     commit = (
-        snapshot_code(ROOT)["commit"]
+        snapshot_code(ROOT).commit
         if name == "."
         else run_git(ROOT, "rev-parse", "-q", "--verify", f"{name}^{{commit}}")
     )

@@ -33,9 +33,11 @@ from .common.lock import project_lock
 from .common.mlflow import mlflow_uri
 from .common.params import env_file, env_files, environment, parameters, read_env, read_stages
 from .common.paths import explain_disk_full, find_root, say, write_text
+from .common.records import Decision, Verdict
 from .common.text import format_count
 from .workflow.executor import build, current_reasons, is_build_complete
 from .workflow.notebooks import clean_notebooks, export_notebooks
+from .workflow.reasons import Reason
 from .workflow.staleness import build_state_hash, build_state_path
 
 # %% ../nbs/cli.ipynb #db285e00
@@ -130,8 +132,8 @@ def stopped_report(
     month: str,  # the month without a forecast, such as 2025-07
 ) -> str:  # about ten lines
     "The summary of a build whose data was stopped. Its first line says that there is no forecast."
-    decision = json.loads((products / "monitor" / "decision.json").read_text())
-    stops = [finding["text"] for finding in decision["findings"] if finding["level"] == "stop"]
+    decision = Decision.read(products / "monitor" / "decision.json")
+    stops = [finding.text for finding in decision.findings if finding.level == "stop"]
     lines = [
         f"{source}: STOPPED. THERE IS NO FORECAST FOR {month}: the data is not trusted, nothing was published from it",
         "",
@@ -150,15 +152,15 @@ def stopped_report(
 
 
 def better_baseline_lines(
-    verdict: dict,  # verdict.json
+    verdict: Verdict,
     source_option: str,  # for `make`: " SOURCE=shop"; empty for the default source
 ) -> list[str]:  # lines; empty if no baseline is better than the champion
     "How much better a baseline is than the champion, the gate's verdict on it, and the command to try it."
-    better = verdict.get("better_baseline")
+    better = verdict.better_baseline
     if not better:
         return []
-    remedy = f"`make run{source_option} {better['settings']}` makes it the candidate"
-    return [f"baseline  {better['said']}", f"          the gate's verdict would be {better['gate']}; {remedy}"]
+    remedy = f"`make run{source_option} {better.settings}` makes it the candidate"
+    return [f"baseline  {better.said}", f"          the gate's verdict would be {better.gate}; {remedy}"]
 
 
 def build_summary(
@@ -172,7 +174,7 @@ def build_summary(
     months = _forecast_months(products)
     if months["stopped"]:
         return stopped_report(products, source, months["stopped"][0])
-    verdict = json.loads((products / "evaluate" / "verdict.json").read_text())
+    verdict = Verdict.read(products / "evaluate" / "verdict.json")
     source_option = "" if source == "simulated" else f" SOURCE={source}"
     return "\n".join(
         [
@@ -180,7 +182,7 @@ def build_summary(
             "",
             *_error_lines(verdict),
             "",
-            f"verdict   {verdict['verdict']}: {verdict['reason']}",
+            f"verdict   {verdict.verdict}: {verdict.reason}",
             *better_baseline_lines(verdict, source_option),
             _forecast_line(months),
             f"serves    make serve{source_option}",
@@ -216,12 +218,12 @@ def _data_lines(products: Path, source: str) -> list[str]:
     ]
 
 
-def _error_lines(verdict: dict) -> list[str]:
+def _error_lines(verdict: Verdict) -> list[str]:
     "The error of each model, the best one first."
-    errors = {name: error["wape"] for name, error in verdict["errors"].items() if error}
+    errors = {name: error.wape for name, error in verdict.errors.items()}
     ordered = sorted(errors.items(), key=lambda pair: float("inf") if pair[1] is None else pair[1])
     return [
-        f"error one month ahead, over {format_count(len(verdict['cutoffs']), 'cutoff')} (WAPE, share of sales)",
+        f"error one month ahead, over {format_count(len(verdict.cutoffs), 'cutoff')} (WAPE, share of sales)",
         *(f"  {name:<21}{'unknown' if wape is None else f'{wape:.4f}'}" for name, wape in ordered),
     ]
 
@@ -262,13 +264,13 @@ def run_source(
 
 # %% ../nbs/cli.ipynb #44c5e0e3
 def staleness_report(
-    reasons: dict[str, list[dict]],  # stage -> reasons, each with `text`; empty if the stage is up to date
+    reasons: dict[str, list[Reason]],  # by stage; an empty list: up to date
 ) -> str:  # one line for each stage and one for each reason
     "The state of each stage: stale with its reasons, follows from a stale stage, or up to date."
     lines = []
     for stage, stage_reasons in reasons.items():
-        own = [reason["text"] for reason in stage_reasons if not reason["text"].endswith("runs again")]
-        stale_upstream = [reason["name"] for reason in stage_reasons if reason["text"].endswith("runs again")]
+        own = [reason.text for reason in stage_reasons if not reason.text.endswith("runs again")]
+        stale_upstream = [reason.name for reason in stage_reasons if reason.text.endswith("runs again")]
         if own:
             state = "is stale"
         elif stale_upstream:
@@ -387,7 +389,11 @@ def why_command(root, args):
         say(f"error: {error}")
         status = 1
     reasons = current_reasons(root, args.source, stages)
-    print(json.dumps(reasons, indent=1, default=str) if args.json else staleness_report(reasons))
+    if args.json:
+        content = {stage: [reason.content() for reason in of_stage] for stage, of_stage in reasons.items()}
+        print(json.dumps(content, indent=1, default=str))
+    else:
+        print(staleness_report(reasons))
     return status
 
 
@@ -395,12 +401,12 @@ def verify_command(root, args):
     from brewcast.workflow.runs import verify_report, verify_run
 
     result = verify_run(root, args.source, args.run, args.keep)
-    print(json.dumps(result, indent=1) if args.json else verify_report(result))
-    if result["missing"]:
+    print(json.dumps(result.content(), indent=1) if args.json else verify_report(result))
+    if result.missing:
         return 2
-    if result["differs"]:
+    if result.differs:
         return 1
-    return 3 if result["altered"] else 0
+    return 3 if result.altered else 0
 
 
 def trace_command(root, args):

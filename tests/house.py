@@ -43,6 +43,21 @@ def all_nodes(code: str) -> list[ast.AST]:
     return list(ast.walk(ast.parse(re.sub(r"(?m)^(\s*)[%!].*", r"\1pass", code))))
 
 
+def is_read_of_inputs(node: ast.AST) -> bool:
+    return isinstance(node, ast.Call) and ast.unparse(node.func) == "StateInputs.read"
+
+
+def state_fields_read(code: str) -> set[str]:
+    "The attributes of StateInputs that code takes: of a parameter, of a variable, or right after it is read."
+    nodes = all_nodes(code)
+    parameters = [node for node in nodes if isinstance(node, ast.arg) and node.annotation]
+    variables = [node for node in nodes if isinstance(node, ast.Assign) and is_read_of_inputs(node.value)]
+    holders = {node.arg for node in parameters if "StateInputs" in ast.unparse(node.annotation)}
+    holders |= {ast.unparse(node.targets[0]) for node in variables}
+    attributes = [node for node in nodes if isinstance(node, ast.Attribute)]
+    return {node.attr for node in attributes if ast.unparse(node.value) in holders or is_read_of_inputs(node.value)}
+
+
 def imported_modules(code: str) -> set[str]:
     "Modules of brewcast that code imports, or has as a string, for example as an argument of `files` or `find_spec`."
     found = set()

@@ -28,6 +28,18 @@ from brewcast.cli import (
     prepare_data,
     staleness_report,
 )
+from brewcast.common.records import (
+    BetterBaseline,
+    Decision,
+    DecisionFigures,
+    Evidence,
+    Finding,
+    IntervalSummary,
+    ModelErrors,
+    Recipe,
+    Verdict,
+)
+from brewcast.workflow.reasons import Reason
 
 CLI = [sys.executable, "-m", "brewcast.cli"]
 
@@ -101,7 +113,8 @@ def test_why_gives_the_same_reasons_as_json_and_as_text(toy, brewcast):
     assert (own["kind"], own["name"], own["old"], own["new"]) == ("parameter", "lags", [1, 12], [1, 6])
     # and the text has the same reason, once
     text = brewcast("why").out
-    assert text == staleness_report(reasons) + "\n"
+    records = {stage: [Reason(**reason) for reason in of_stage] for stage, of_stage in reasons.items()}
+    assert text == staleness_report(records) + "\n"
     assert text.splitlines() == [
         "ingest     is up to date",
         "clean      is stale",
@@ -301,17 +314,57 @@ def test_the_source_of_the_last_build_is_the_one_with_the_newest_inputs(project)
     assert last_built_source(project) == "shop"
 
 
+def toy_errors(wape: float | None) -> ModelErrors:
+    "The scores of a model; only the WAPE matters here."
+    return ModelErrors(wape=wape, rmsse=None, bias=None, coverage=None, interval=None, n=1)
+
+
+def toy_verdict(**fields) -> Verdict:
+    "A verdict of the gate, with these fields."
+    recipe = Recipe(name="forest", params={})
+    evidence = Evidence(gain=0, p_value=1, months_won=0, months=1, wape_candidate=0.1, wape_champion=0.1, groups=[])
+    intervals = dict.fromkeys(["coverage", "interval", "constant_coverage", "constant_interval"])
+    tables = dict.fromkeys(["by_month", "by_country", "by_size", "bias"], [])
+    others = {
+        "promoted": False,
+        "rule": "min_gain",
+        "figures": evidence,
+        "recipe": recipe,
+        "candidate": recipe,
+        "champion": recipe,
+        "challenger": None,
+        "better_baseline": None,
+        "errors": {},
+        "first_champion": False,
+        "coverage_asked": 0.8,
+        "intervals": IntervalSummary(asked=0.8, by_group={}, **intervals),
+    }
+    return Verdict(**tables | others | fields)
+
+
+def toy_finding(level: str, text: str) -> Finding:
+    return Finding(check="price_scale", level=level, where="all stores", text=text, figures={"month": "2024-05"})
+
+
+def toy_decision(**fields) -> Decision:
+    "A decision not to train, because of the data."
+    figures = DecisionFigures(age=1, alarm="", chart="", moved=None, every=None, max_age=None, on_drift=True)
+    others = {"rule": "bad_data", "reason": "the data is not trusted", "trusted": False, "figures": figures}
+    return Decision(retrain=False, train_through="2024-04-01", **others | fields)
+
+
 def test_a_summary_has_the_results_of_the_products_and_needs_them(project):
     # given no products, then the error names the command that builds them
     with pytest.raises(FileNotFoundError, match="products/shop is not built: `make run SOURCE=shop` builds it"):
         build_summary(project, "shop")
-    # given the products of a build, with one unknown error and one model without a score
-    errors = {"candidate": {"wape": 0.0512}, "season": {"wape": None}, "champion": {"wape": 0.04}, "floor": None}
-    verdict = {"verdict": "refuse", "reason": "it is no better", "errors": errors, "cutoffs": ["a", "b"]}
+    # given the products of a build, with one unknown error
+    errors = {name: toy_errors(wape) for name, wape in [("candidate", 0.0512), ("season", None), ("champion", 0.04)]}
+    cutoffs = ["2024-04-30", "2024-05-31"]
+    verdict = toy_verdict(verdict="refuse", reason="it is no better", errors=errors, cutoffs=cutoffs)
     for name, content in {
         "ingest/dataset.json": {"rows_in": 12345, "rows_set_aside": 6},
         "clean/clean.json": {"incomplete_months": {"2024-06": "ends on the 3rd"}, "gaps": {"2024-02": "no store has"}},
-        "evaluate/verdict.json": verdict,
+        "evaluate/verdict.json": verdict.content(),
         "features/features.json": {"unlisted_countries": {"Norway": '"Norway": "NO"'}},
     }.items():
         (project / "products/shop" / name).parent.mkdir(parents=True)
@@ -339,12 +392,17 @@ def test_a_summary_has_the_results_of_the_products_and_needs_them(project):
 
 def test_a_summary_of_one_store_and_one_month_has_no_plurals_and_names_the_baseline_that_is_better(project):
     # given a source of one store and one row, whose champion a baseline beats
-    better = {"said": "seasonal, a baseline, was better", "gate": "refuse: too little", "settings": "train.weights=[0]"}
-    verdict = {"verdict": "first", "reason": "no champion", "errors": {}, "cutoffs": ["a"], "better_baseline": better}
+    better = BetterBaseline(
+        baseline="seasonal",
+        said="seasonal, a baseline, was better",
+        gate="refuse: too little",
+        settings="train.weights=[0]",
+    )
+    verdict = toy_verdict(verdict="first", reason="no champion", cutoffs=["2024-05-31"], better_baseline=better)
     for name, content in {
         "ingest/dataset.json": {"rows_in": 1, "rows_set_aside": 0},
         "clean/clean.json": {"incomplete_months": {}},
-        "evaluate/verdict.json": verdict,
+        "evaluate/verdict.json": verdict.content(),
         "forecast/forecast.csv": None,
     }.items():
         (project / "products/shop" / name).parent.mkdir(parents=True)
@@ -364,11 +422,11 @@ def test_a_summary_of_one_store_and_one_month_has_no_plurals_and_names_the_basel
 
 def test_the_summary_of_a_stopped_month_says_so_first_and_has_no_quantities(project):
     # given a build whose data was stopped
-    stop = {"level": "stop", "text": "2024-05: price: 100 times what it was. Mend the export"}
-    decision = {"findings": [stop, {"level": "warn", "text": "fewer lines"}]}
+    stop = toy_finding("stop", "2024-05: price: 100 times what it was. Mend the export")
+    decision = toy_decision(findings=[stop, toy_finding("warn", "fewer lines")])
     for name in ("ingest/dataset.json", "clean/clean.json", "evaluate/verdict.json", "monitor/decision.json"):
         (project / "products/shop" / name).parent.mkdir(parents=True)
-        (project / "products/shop" / name).write_text(json.dumps(decision if "decision" in name else {}))
+        (project / "products/shop" / name).write_text(json.dumps(decision.content() if "decision" in name else {}))
     (project / "products/shop/forecast").mkdir()
     rows = ["store_id,month,kind,quantity", "S1,2024-05-01,actual,812", "S1,2024-06-01,stopped,"]
     (project / "products/shop/forecast/forecast.csv").write_text("\n".join(rows) + "\n")

@@ -12,7 +12,14 @@ from pathlib import Path
 import pytest
 import yaml
 from conftest import ROOT, commands
-from house import CONTRACTS, forbidden_imports, handwritten_file_problems, module_of, names_in_two_modules
+from house import (
+    CONTRACTS,
+    forbidden_imports,
+    handwritten_file_problems,
+    module_of,
+    names_in_two_modules,
+    state_fields_read,
+)
 from planted import IN_MODULES, IN_NOTEBOOKS, IN_OTHER_FILES, SECOND_NAMES, STAGES_NAMED
 
 from brewcast.common.params import env_files, read_env, read_stages, upstream_of
@@ -287,20 +294,30 @@ def test_ruff_checks_every_package_and_no_generated_file(tmp_path):
     }
 
 
+@pytest.mark.parametrize(
+    "code",
+    [
+        "def f(before: StateInputs | None):\n    return before.known",
+        "x = StateInputs.read(path)\nx.known.name",
+        "StateInputs.read(find_root() / inputs).known",
+    ],
+)
+def test_an_input_that_code_reads_is_found_in_each_form(code):
+    assert state_fields_read(code) == {"known"}
+
+
 def test_a_stage_reads_the_inputs_from_the_state_that_pipeline_yaml_declares():
-    # given the inputs that a build resolves, the declared ones, and those that each stage's code reads by name
+    # given the inputs that a build resolves, the declared ones, and those that each stage's code reads
     from brewcast.common.ledger import resolve_inputs
     from brewcast.common.params import executor_settings
 
-    resolved = {*resolve_inputs("nobody", ROOT, "k1"), "known"}
+    resolved = resolve_inputs("nobody", ROOT, "k1").model_fields_set
     declared_inputs = executor_settings(ROOT)["state_inputs"]
     for stage, wiring in WIRINGS.items():
         has_inputs = "inputs" in wiring["params"]
         assert has_inputs == (stage in declared_inputs), stage
         cells = [cell for cell in read(ROOT / wiring["source"])["cells"] if cell["cell_type"] == "code"]
-        code = "\n".join("".join(cell["source"]) for cell in cells)
-        pattern = r"""(?:state_inputs|inputs\))(?:\[|\.get\()["'](\w+)["']"""
-        names = set(re.findall(pattern, code)) if has_inputs else set()
+        names = state_fields_read("\n".join("".join(cell["source"]) for cell in cells))
         # then the code reads exactly the declared ones: a change of these makes the stage stale
         assert names <= resolved
         assert names == {name.split(".")[0] for name in declared_inputs.get(stage, [])}, stage

@@ -16,6 +16,7 @@ from conftest import commands, project_environment, small_project
 from waits import wait_until
 
 from brewcast.common.ledger import read_ledger
+from brewcast.common.records import Verdict
 
 STAGES = ["ingest", "clean", "explore", "features", "monitor", "train", "evaluate", "forecast", "package"]
 
@@ -29,7 +30,7 @@ def data_products(root: Path) -> dict:
 
 def ledger(root: Path) -> list[dict]:
     entries = read_ledger(root / "state/simulated")
-    return [{k: v for k, v in entry.items() if k not in ("at", "by")} for entry in entries]
+    return [{k: v for k, v in entry.content().items() if k not in ("at", "by")} for entry in entries]
 
 
 def serving_state(root: Path) -> dict:
@@ -54,15 +55,16 @@ def test_make_run_shows_progress_and_sums_up(published):
     assert sorted(name for _, name in started) == sorted(STAGES)
     assert len(re.findall(r"of 9 +\w+ +done in +[\d.]+ s +\(\d+ s in all\)", published.err)) == 9
     # half a screen at the end: rows, errors beside the baselines, verdict, what serves, and the path of the page
-    dataset, verdict = read(published.root, "ingest/dataset.json"), read(published.root, "evaluate/verdict.json")
+    dataset = read(published.root, "ingest/dataset.json")
+    verdict = Verdict.read(published.root / "products/simulated/evaluate/verdict.json")
     lines = published.out.splitlines()
     assert lines[0] == f"simulated: {dataset['rows_in']:,} rows accepted, {dataset['rows_set_aside']:,} quarantined"
     assert dataset["rows_in"] + dataset["rows_set_aside"] == dataset["rows_read"]
     names = ["candidate", "champion", "last_month", "mean_of_3", "same_month_last_year", "seasonal", "floor"]
-    assert set(names) <= set(verdict["errors"]) and len(verdict["cutoffs"]) == 12
+    assert set(names) <= set(verdict.errors) and len(verdict.cutoffs) == 12
     for name in names:
-        assert re.search(rf"(?m)^  {name} +{verdict['errors'][name]['wape']:.4f}$", published.out)
-    assert verdict["reason"] in published.out and "make serve" in published.out
+        assert re.search(rf"(?m)^  {name} +{verdict.errors[name].wape:.4f}$", published.out)
+    assert verdict.reason in published.out and "make serve" in published.out
     page = (published.root / "products/simulated/forecast/month.html").resolve()
     assert lines[-1].split()[-1] == page.as_uri() and page.exists()
     assert len(lines) <= 20

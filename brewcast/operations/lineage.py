@@ -70,7 +70,8 @@ def hashes_from_products(
 ) -> dict[str, str]:  # sha256 by `stage/file`
     "The hashes that the current products record of one another."
     hashes = {}
-    for name, digest in (read_stage_record(root, source, "clean") or {}).get("products", {}).items():
+    record = read_stage_record(root, source, "clean")
+    for name, digest in (record.products if record else {}).items():
         hashes[f"clean/{name}"] = digest
     for key, value in read_product(root, source, "ingest/dataset.json").items():
         if key.endswith("_sha256"):

@@ -27,7 +27,7 @@ from ..common.params import TELEMETRY_OFF, check_environment, parameters, read_s
 from ..common.progress import PROGRESS_FOLDER_VARIABLE, read_progress_lines
 from .ploomber_hooks import hook_ploomber
 from .products import failed_folder
-from .reasons import resolve_reasons, stage_reasons
+from .reasons import Reason, resolve_reasons, stage_reasons
 from .staleness import build_state_hash, build_state_path, file_hashes
 
 # %% ../../nbs/workflow/executor.ipynb #66c7d2b2
@@ -229,7 +229,7 @@ def is_up_to_date(
 ) -> bool:  # Is there nothing to do after all?
     "Whether a stage that was stale only because of its upstream now gets the same inputs as in its last run."
     context = task.dag.brewcast
-    if context.forced or any(reason["kind"] != "upstream" for reason in context.reasons[task.name]):
+    if context.forced or any(reason.kind != "upstream" for reason in context.reasons[task.name]):
         return False
     hashes = file_hashes(context.root, context.source)
     reasons = stage_reasons(task.name, context.root, context.source, context.stages, hashes, context.state)
@@ -340,7 +340,7 @@ def current_reasons(
     root: Path,  # the project
     source: str,  # the source to build
     stages: dict[str, dict],  # `source`, `params` and `product` by stage, as `read_stages` gives them for this build
-) -> dict[str, list[dict]]:  # reasons by stage: `kind`, `name`, `text`; an empty list: up to date
+) -> dict[str, list[Reason]]:  # by stage; an empty list: up to date
     "Which stages a build would run now, and why."
     _, reasons = resolve_reasons(root, source, stages)
     return reasons

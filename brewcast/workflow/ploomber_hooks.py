@@ -51,7 +51,8 @@ def apply_parameters(
     if path := os.environ.get("BREWCAST_PARAMETERS"):  # `make verify` repeats a run with its parameters
         overrides = json.loads(Path(path).read_text())
     if getattr(dag, "brewcast_lab", False):
-        overrides = {stage: (read_stage_record(root, source, stage) or {}).get("params", {}) for stage in stages}
+        records = {stage: read_stage_record(root, source, stage) for stage in stages}
+        overrides = {stage: record.params for stage, record in records.items() if record}
     for name, task in dag.items():
         for key in set(task.params.to_dict()) & set(overrides.get(name, {})):
             task.params._setitem(key, overrides[name][key])
@@ -128,7 +129,7 @@ def hook_ploomber():
             raise DAGRenderError(str(error)) from None
         state, reasons = resolve_reasons(root, source, stages)
         if getattr(thread, "is_building", False):
-            write_text(inputs_path(root, source), json.dumps(state, indent=1, sort_keys=True) + "\n")
+            write_text(inputs_path(root, source), json.dumps(state.content(), indent=1, sort_keys=True) + "\n")
         dag.brewcast = SimpleNamespace(
             root=root, source=source, stages=stages, state=state, reasons=reasons, forced=force
         )
@@ -179,7 +180,7 @@ def hook_ploomber():
 
     def has_reason(product, is_upstream):
         reasons = product.task.dag.brewcast.reasons[product.task.name]
-        return any((reason["kind"] == "upstream") == is_upstream for reason in reasons)
+        return any((reason.kind == "upstream") == is_upstream for reason in reasons)
 
     DAG._render_current = render
     DAG._build = lambda dag, *args, **kwargs: with_lock(build_and_record, dag, dag, *args, **kwargs)

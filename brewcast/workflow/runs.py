@@ -7,7 +7,8 @@ __all__ = ['VARYING_PATTERNS', 'TIMESTAMPED_FILES', 'NOT_COMPARED', 'RUN_REFS', 
            'comparison_hashes', 'run_git', 'is_repository', 'git_problem', 'snapshot_code', 'runs_folder',
            'source_data_files', 'record_run', 'current_environment', 'read_runs', 'run_of_entry', 'find_run',
            'check_out_run', 'regenerate_hint', 'set_up_environment', 'run_command_in', 'rebuild_run',
-           'product_differences', 'first_difference', 'altered_products', 'verify_run', 'verify_report']
+           'ProductDifference', 'AlteredProduct', 'Verification', 'product_differences', 'first_difference',
+           'altered_products', 'verify_run', 'verify_report']
 
 # %% ../../nbs/workflow/runs.ipynb #bfcee08f
 import ast
@@ -30,7 +31,7 @@ from ..common.hashing import FileHashes, copy_with_log, files_below, is_database
 from ..common.ledger import state_files
 from ..common.params import env_file, lock_differences, read_env, read_stages
 from ..common.paths import say, write_text
-from ..common.records import LedgerEntry, RunRecord
+from ..common.records import BuildEnvironment, CodeSnapshot, LedgerEntry, Record, RunRecord, StateInputs
 from ..common.text import format_count
 from .staleness import UNSTABLE_FILES, file_hashes, input_files, inputs_path
 
@@ -175,13 +176,13 @@ RUN_REFS = "refs/brewcast/runs"  # git references below it keep the commits of r
 
 def snapshot_code(
     root: Path,  # the project
-) -> dict:  # `commit` (a hash) and `dirty` (bool); both None, and `why` a sentence, if git cannot keep the code
+) -> CodeSnapshot:  # without a commit, but with the reason, if git cannot keep the code
     "A commit with the code as it is now, without ignored files."
     if why := git_problem(root):
-        return {"commit": None, "dirty": None, "why": why}
+        return CodeSnapshot(commit=None, dirty=None, why=why)
     head = run_git(root, "rev-parse", "-q", "--verify", "HEAD")
     if head and run_git(root, "status", "--porcelain") == "":
-        return {"commit": head, "dirty": False}
+        return CodeSnapshot(commit=head, dirty=False)
     with tempfile.TemporaryDirectory() as folder:
         # a temporary index: the user's own staged changes stay as they are
         index = {"GIT_INDEX_FILE": f"{folder}/index"}
@@ -193,7 +194,7 @@ def snapshot_code(
     author = {f"GIT_{role}_{field}": "brewcast" for role in ("AUTHOR", "COMMITTER") for field in ("NAME", "EMAIL")}
     parent = ["-p", head] if head else []
     commit = run_git(root, "commit-tree", tree, *parent, "-m", "as it was built", **author)
-    return {"commit": commit, "dirty": True}
+    return CodeSnapshot(commit=commit, dirty=True)
 
 # %% ../../nbs/workflow/runs.ipynb #40c2b13b
 def runs_folder(
@@ -220,45 +221,46 @@ def record_run(
     root: Path,  # the project
     source: str,  # the source that was built
     stages: dict[str, dict],  # `source`, `params` and `product` by stage, with the parameters of the build
-    code: dict,  # `commit`, `dirty` and maybe `why`, from `snapshot_code` before the build
+    code: CodeSnapshot,  # from before the build
 ) -> Path:  # the record
     "Record what a build was made from, and keep its code in git."
-    inputs = json.loads(inputs_path(root, source).read_text())
+    inputs = StateInputs.read(inputs_path(root, source))
     hashes = file_hashes(root, source)
     now = datetime.now(UTC)
-    run = f"{now:%Y%m%dT%H%M%S}Z-{inputs['build_key']}"
-    ref = f"{RUN_REFS}/{run}" if code["commit"] else None
+    run = f"{now:%Y%m%dT%H%M%S}Z-{inputs.build_key}"
+    ref = f"{RUN_REFS}/{run}" if code.commit else None
     if ref:
-        run_git(root, "update-ref", ref, code["commit"])
+        run_git(root, "update-ref", ref, code.commit)
     else:
-        last_problem = [past["code"].get("why") for past in read_runs(root, source)[-1:]]
-        if last_problem != [code["why"]]:  # say it once, not in each build
-            say(f"git does not keep the code of this build, so `make verify` cannot build it again: {code['why']}")
-    record = {
-        "run": run,
-        "built_at": f"{now:%Y-%m-%dT%H:%M:%SZ}",
-        "source": source,
-        "build_key": inputs["build_key"],
-        "params": {stage: wiring["params"] for stage, wiring in stages.items()},
-        "inputs": inputs,
-        "code": {**code, "ref": ref},
-        "data": {path.relative_to(root).as_posix(): hashes.of(path) for path in source_data_files(root, stages)},
-        "state": {path: hashes.of(root / path) for path in state_files(inputs)},
-        "environment": current_environment(root),
-        "products": comparison_hashes(root, source, stages),
-    }
+        last_problem = [past.code.why for past in read_runs(root, source)[-1:]]
+        if last_problem != [code.why]:  # say it once, not in each build
+            say(f"git does not keep the code of this build, so `make verify` cannot build it again: {code.why}")
+    record = RunRecord(
+        run=run,
+        built_at=f"{now:%Y-%m-%dT%H:%M:%SZ}",
+        source=source,
+        build_key=inputs.build_key,
+        params={stage: wiring["params"] for stage, wiring in stages.items()},
+        inputs=inputs.content(),
+        code=code.model_copy(update={"ref": ref}),
+        data={path.relative_to(root).as_posix(): hashes.of(path) for path in source_data_files(root, stages)},
+        state={path: hashes.of(root / path) for path in state_files(inputs)},
+        environment=current_environment(root),
+        products=comparison_hashes(root, source, stages),
+    )
     hashes.save()
     path = runs_folder(root, source) / f"{run}.json"
-    write_text(path, json.dumps(record, indent=1, sort_keys=True, default=str) + "\n")
+    write_text(path, json.dumps(record.content(), indent=1, sort_keys=True, default=str) + "\n")
     return path
 
 
 def current_environment(
     root: Path,  # the project
-) -> dict[str, str]:  # `lock` (sha256 of requirements.lock), `python` (version), `platform`
+) -> BuildEnvironment:
     "The environment of a build. The lock names all libraries, and no build runs with other ones installed."
     lock = hashlib.sha256((root / "requirements.lock").read_bytes()).hexdigest()
-    return {"lock": lock, "python": platform.python_version(), "platform": f"{platform.system()}-{platform.machine()}"}
+    system = f"{platform.system()}-{platform.machine()}"
+    return BuildEnvironment(lock=lock, python=platform.python_version(), platform=system)
 
 
 def read_runs(
@@ -299,14 +301,14 @@ def find_run(
 
 # %% ../../nbs/workflow/runs.ipynb #ebe1ed6c
 def check_out_run(
-    run: dict,  # a record
+    run: RunRecord,
     root: Path,  # the project
     folder: Path,  # an empty folder
 ) -> list[str]:  # sentences about files that are missing or changed; empty if all could be copied
     "Put the code, data and state of a run into a folder."
-    commit = run["code"]["commit"]
+    commit = run.code.commit
     if not commit:
-        why = run["code"].get("why", "the project is not in a git repository")
+        why = run.code.why or "the project is not in a git repository"
         return [f"git did not keep its code; the reason at that time: {why}"]
     if why := git_problem(root):
         return [f"its code cannot be read: {why}"]
@@ -314,10 +316,10 @@ def check_out_run(
         return [f"its code is missing: git has no commit {commit[:12]}"]
     subprocess.run(["git", "clone", "-q", "--no-checkout", str(root), str(folder)], check=True, capture_output=True)
     if run_git(folder, "cat-file", "-e", commit) is None:
-        run_git(folder, "fetch", "-q", str(root), run["code"]["ref"])
+        run_git(folder, "fetch", "-q", str(root), run.code.ref)
     run_git(folder, "checkout", "-q", "--detach", commit)
     problems = []
-    for name, recorded_hash in {**run["data"], **run["state"]}.items():
+    for name, recorded_hash in {**run.data, **run.state}.items():
         path = root / name
         if not path.is_file():
             problems.append(f"{name} is missing{regenerate_hint(name)}")
@@ -326,10 +328,10 @@ def check_out_run(
         else:
             copy_with_log(path, folder / name)
     lock = hashlib.sha256((folder / "requirements.lock").read_bytes()).hexdigest()
-    if lock != run["environment"]["lock"]:
+    if lock != run.environment.lock:
         problems.append("the run used another requirements.lock than its commit has, and that file is lost")
-    if platform.python_version() != run["environment"]["python"]:
-        problems.append(f"it ran with Python {run['environment']['python']}, and this is {platform.python_version()}")
+    if platform.python_version() != run.environment.python:
+        problems.append(f"it ran with Python {run.environment.python}, and this is {platform.python_version()}")
     return problems
 
 
@@ -372,20 +374,48 @@ def run_command_in(
 
 
 def rebuild_run(
-    run: dict,  # a record
+    run: RunRecord,
     folder: Path,  # where `check_out_run` has put it
 ) -> dict[str, dict[str, str]]:  # hash by product, by stage
     "Build a run again in its folder."
     params_path, inputs_copy = folder / ".parameters.json", folder / ".inputs.json"
-    params_path.write_text(json.dumps(run["params"]))
-    inputs_copy.write_text(json.dumps(run["inputs"]))
+    params_path.write_text(json.dumps(run.params))
+    inputs_copy.write_text(json.dumps(run.inputs))
     variables = {"BREWCAST_PARAMETERS": str(params_path), "BREWCAST_INPUTS": str(inputs_copy)}
-    command = ["build", "--source", run["source"]]
+    command = ["build", "--source", run.source]
     result = run_command_in(folder, command, variables, stderr=subprocess.PIPE, text=True)
     if result.returncode:
         raise RuntimeError(f"the run cannot be built again: {result.stderr.strip()[-2000:]}")
-    env = read_env(folder, env_file(folder, run["source"]))
-    return comparison_hashes(folder, run["source"], read_stages(folder, env))
+    env = read_env(folder, env_file(folder, run.source))
+    return comparison_hashes(folder, run.source, read_stages(folder, env))
+
+# %% ../../nbs/workflow/runs.ipynb #586ddea3
+class ProductDifference(Record):
+    "A product that differs when a run is built again."
+
+    stage: str
+    product: str  # its file name
+    detail: str | None  # the first difference; None if the run's own product is lost
+
+
+class AlteredProduct(Record):
+    "A product on disk that is not as the last run made it."
+
+    product: str  # path, relative to the project
+    state: str  # altered or gone
+    files: list[str]  # the altered files of a folder; empty if they are not known
+
+
+class Verification(Record):
+    "What came of building a run again. `brewcast verify --json` prints its fields."
+
+    run: str  # its name
+    missing: list[str]  # sentences why it cannot be built again
+    differs: list[ProductDifference]  # those of the first stage first
+    altered: list[AlteredProduct]
+    not_looked_at: str | None  # why the products on disk were not compared
+    compared: int  # number of products
+    not_compared: list[str]  # products that differ in each build, such as clean/clean.ipynb
 
 # %% ../../nbs/workflow/runs.ipynb #100e3784
 def product_differences(
@@ -434,17 +464,17 @@ def _first_table_difference(before, now):
 
 def altered_products(
     root: Path,  # the project
-    run: dict,  # the record of the source's last run
+    run: RunRecord,  # the source's last one
     rebuilt: Path | None = None,  # products/<source> of the same run, built again; to name the files of a folder
-) -> list[dict]:  # `product` (a path), `state` ("gone" or "altered"), `files` of a folder, if `rebuilt` is given
+) -> list[AlteredProduct]:
     "The products on disk that are not as the last run made them. Raises ValueError if another build has begun since."
-    source = run["source"]
+    source = run.source
     inputs = inputs_path(root, source)
-    if inputs.exists() and json.loads(inputs.read_text())["build_key"] != run["build_key"]:
+    if inputs.exists() and StateInputs.read(inputs).build_key != run.build_key:
         raise ValueError(f"a later build has started to replace products/{source} and has not finished")
     hashes = file_hashes(root, source)
     altered = []
-    for stage, products in run["products"].items():
+    for stage, products in run.products.items():
         for name, recorded_hash in products.items():
             product = Path("products") / source / stage / name
             path = root / product
@@ -456,7 +486,7 @@ def altered_products(
                 if _hash_or_unreadable(original, FileHashes(original.parent / ".h")) == recorded_hash:
                     files = _differing_files(path, original)
             state = "altered" if path.exists() else "gone"
-            altered.append({"product": product.as_posix(), "state": state, "files": files})
+            altered.append(AlteredProduct(product=product.as_posix(), state=state, files=files))
     return altered
 
 
@@ -481,12 +511,8 @@ def verify_run(
     source: str,  # a source's name
     name: str = "",  # the run's name or a part of it; empty: the last run
     build_folder: Path | None = None,  # build there and keep it; default: a temporary folder
-) -> dict:  # keys: `run`, `missing`, `differs`, `altered`, `not_looked_at`, `compared`, `not_compared`
-    """Build a run again in an empty folder and compare every product. For the last run, check the products on disk, too.
-
-    `run` is its name; `missing` has sentences why it cannot be built again; `differs` has `stage`, `product` and
-    `detail` of each difference; `altered` has what `altered_products` found on disk, and `not_looked_at` why it could
-    not look; `compared` is a number of products, and `not_compared` names the others."""
+) -> Verification:
+    "Build a run again in an empty folder and compare every product. For the last run, check the products on disk, too."
     run = find_run(root, source, name)
     rebuilt_hashes, altered, reason_not_checked = {}, [], None
     with contextlib.ExitStack() as stack:
@@ -505,74 +531,72 @@ def verify_run(
             reason_not_checked = str(error)
         differs = _described_differences(run, root, folder, rebuilt_hashes) if rebuilt_hashes else []
     hash_by_product = {
-        f"{stage}/{product}": value
-        for stage, products in run["products"].items()
-        for product, value in products.items()
+        f"{stage}/{product}": value for stage, products in run.products.items() for product, value in products.items()
     }
     not_compared = [product for product, value in hash_by_product.items() if value == NOT_COMPARED]
-    return {
-        "run": run["run"],
-        "missing": missing,
-        "differs": differs,
-        "altered": altered,
-        "not_looked_at": reason_not_checked,
-        "compared": len(hash_by_product) - len(not_compared),
-        "not_compared": not_compared,
-    }
+    return Verification(
+        run=run.run,
+        missing=missing,
+        differs=differs,
+        altered=altered,
+        not_looked_at=reason_not_checked,
+        compared=len(hash_by_product) - len(not_compared),
+        not_compared=not_compared,
+    )
 
 
 def _described_differences(run, root, folder, rebuilt_hashes):
-    "`stage`, `product` and `detail` of each difference. No detail if the run's own file on disk has changed since."
-    source = run["source"]
+    "The differences of a run that was built again. No detail if the run's own file on disk has changed since."
+    source = run.source
     hashes = file_hashes(root, source)
     described = []
-    for stage, product in product_differences(run["products"], rebuilt_hashes, list(run["products"])):
+    for stage, product in product_differences(run.products, rebuilt_hashes, list(run.products)):
         before, now = (project / "products" / source / stage / product for project in (root, folder))
         detail = None
         if before.is_file() and now.is_file():
-            if comparison_hash(before, hashes) == run["products"][stage].get(product):
+            if comparison_hash(before, hashes) == run.products[stage].get(product):
                 detail = first_difference(before, now)
-        described.append({"stage": stage, "product": product, "detail": detail})
+        described.append(ProductDifference(stage=stage, product=product, detail=detail))
     return described
 
 
 def verify_report(
-    result: dict,  # of `verify_run`
+    result: Verification,
 ) -> str:  # a few lines
     "The result of building a run again, and the products on disk that were altered."
     return "\n".join([*_rebuild_lines(result), *_disk_lines(result)])
 
 
 def _rebuild_lines(result):
-    run = result["run"]
-    if result["missing"]:
-        return [f"{run} cannot be built again:", *(f"  - {text}" for text in result["missing"])]
-    if not result["differs"]:
+    run = result.run
+    if result.missing:
+        return [f"{run} cannot be built again:", *(f"  - {text}" for text in result.missing)]
+    if not result.differs:
         return [
-            f"{run}: all {format_count(result['compared'], 'product')} are the same, byte for byte; "
-            f"not compared, because they contain the time of day: {', '.join(result['not_compared'])}"
+            f"{run}: all {format_count(result.compared, 'product')} are the same, byte for byte; "
+            f"not compared, because they contain the time of day: {', '.join(result.not_compared)}"
         ]
-    first = result["differs"][0]
-    detail = f": {first['detail']}" if first["detail"] else ""
-    lines = [f"{run}: NOT the same. The first difference is in {first['stage']}, {first['product']}{detail}"]
-    if others := len(result["differs"]) - 1:
-        differing_stages = ", ".join(dict.fromkeys(difference["stage"] for difference in result["differs"]))
+    first = result.differs[0]
+    detail = f": {first.detail}" if first.detail else ""
+    lines = [f"{run}: NOT the same. The first difference is in {first.stage}, {first.product}{detail}"]
+    if others := len(result.differs) - 1:
+        differing_stages = ", ".join(dict.fromkeys(difference.stage for difference in result.differs))
         count = format_count(others, "more product differs", "more products differ")
         lines.append(f"  {count}, in {differing_stages}")
     return lines
 
 
 def _disk_lines(result):
-    if result["not_looked_at"]:
-        return [f"the products on disk were not compared: {result['not_looked_at']}"]
-    if not result["altered"]:
+    if result.not_looked_at:
+        return [f"the products on disk were not compared: {result.not_looked_at}"]
+    if not result.altered:
         return []
-    count = format_count(len(result["altered"]), "product differs", "products differ")
+    count = format_count(len(result.altered), "product differs", "products differ")
     lines = [f"ON DISK {count} from what the run made; `make build` makes the run's products again:"]
-    for altered in result["altered"]:
-        line = f"  {altered['product']}: {'missing' if altered['state'] == 'gone' else altered['state']}"
-        if altered["files"]:
-            more = ", ..." if len(altered["files"]) > 3 else ""
-            line += f" ({', '.join(altered['files'][:3])}{more})"
+    for altered in result.altered:
+        line = f"  {altered.product}: {'missing' if altered.state == 'gone' else altered.state}"
+        if altered.files:
+            more = ", ..." if len(altered.files) > 3 else ""
+            line += f" ({', '.join(altered.files[:3])}{more})"
         lines.append(line)
     return lines

@@ -5,10 +5,11 @@
 # %% auto #0
 __all__ = ['PARSE_LOCK', 'IGNORED_PACKAGES', 'STATE_PARAMETER', 'HUMAN_READABLE_SUFFIXES', 'UNSTABLE_FILES', 'parse_python',
            'normal_form', 'lesson_flags', 'code_to_run', 'module_path', 'local_modules', 'module_closure',
-           'module_code_and_imports', 'package_data_files', 'input_files', 'fingerprint', 'definition_hashes',
-           'text_files', 'build_key', 'file_hashes', 'resolve_state', 'inputs_path', 'stage_record_path',
-           'product_hashes', 'data_products_hash', 'write_stage_record', 'read_stage_record', 'read_visible_state',
-           'visible_state', 'fingerprints', 'build_state_hash', 'state_hashes', 'package_files', 'build_state_path']
+           'module_code_and_imports', 'package_data_files', 'input_files', 'Fingerprint', 'fingerprint',
+           'definition_hashes', 'text_files', 'build_key', 'file_hashes', 'resolve_state', 'inputs_path', 'StageRecord',
+           'stage_record_path', 'product_hashes', 'data_products_hash', 'write_stage_record', 'read_stage_record',
+           'read_visible_state', 'visible_state', 'fingerprints', 'build_state_hash', 'state_hashes', 'package_files',
+           'build_state_path']
 
 # %% ../../nbs/workflow/staleness.ipynb #49183b9d
 import ast
@@ -25,6 +26,7 @@ from ..common.ledger import resolve_inputs
 from ..common.mlflow import experiment_name, mlflow_uri
 from ..common.params import env_file, executor_settings, read_env, read_stages, upstream_of
 from ..common.paths import write_text
+from ..common.records import Record, StateInputs
 
 # %% ../../nbs/workflow/staleness.ipynb #88e787d9
 # Two threads in ast.parse at once fail with "AST constructor recursion depth mismatch" (Python 3.11).
@@ -208,14 +210,22 @@ def _leaves(value):
         yield value
 
 # %% ../../nbs/workflow/staleness.ipynb #ae644de2
+class Fingerprint(Record):
+    "All that makes a stage stale when it changes, except its parameters and its upstream products."
+
+    code: list[str]  # hash and first line of each cell
+    modules: dict[str, dict[str, str]]  # hash by definition, by module
+    files: dict[str, str | None]  # hash by path
+
+
 def fingerprint(
     stage: str,  # a stage's name
     notebook: Path,  # the stage's notebook
     params: dict,  # its parameters
     root: Path,  # the project
     hashes: FileHashes,  # cache of file hashes
-) -> dict:  # `code`: hash and first line of each cell; `modules`: hash by definition; `files`: hash by path
-    "All that makes a stage stale when it changes, except its parameters and its upstream products."
+) -> Fingerprint:
+    "What a stage depends on now."
     package = root / "brewcast"
     cells = json.loads(Path(notebook).read_text())["cells"]
     code = [
@@ -226,11 +236,11 @@ def fingerprint(
     texts = [normal_form(file.read_text()) for path in paths for file in text_files(path)]
     modules = module_closure([*code, *texts], package)
     paths = [*paths, *package_data_files(modules, code, package)]
-    return {
-        "code": [f"{digest(cell)} {cell.splitlines()[0]}" for cell in code],
-        "modules": {name: _module_hashes(name, form) for name, form in modules.items()},
-        "files": {path.relative_to(root).as_posix(): _file_hash(path, hashes) for path in paths},
-    }
+    return Fingerprint(
+        code=[f"{digest(cell)} {cell.splitlines()[0]}" for cell in code],
+        modules={name: _module_hashes(name, form) for name, form in modules.items()},
+        files={path.relative_to(root).as_posix(): _file_hash(path, hashes) for path in paths},
+    )
 
 
 def _without_passed_parameters(form, params):
@@ -284,7 +294,7 @@ def build_key(
     root: Path,  # the project
     source: str,  # the source to build
     params: dict[str, dict] | None = None,  # parameters by stage; default: those of pipeline.yaml and the source
-    fingerprint_by_stage: dict[str, dict] | None = None,  # default: computed here
+    fingerprint_by_stage: dict[str, Fingerprint] | None = None,  # default: computed here
 ) -> str:  # 12 hex digits
     "The hash of a build's data, code and parameters."
     root = Path(root)
@@ -302,7 +312,7 @@ def build_key(
         stage_fingerprint = (fingerprint_by_stage or {}).get(stage)
         if not stage_fingerprint:
             stage_fingerprint = fingerprint(stage, root / stages[stage]["source"], values, root, hashes)
-        parts[stage] = [values, stage_fingerprint]
+        parts[stage] = [values, stage_fingerprint.content()]
     hashes.save()
     return digest(parts)
 
@@ -319,11 +329,11 @@ def resolve_state(
     root: Path,  # the project
     source: str,  # the source to build
     key: str,  # the build's key
-) -> dict:  # `build_key`, `champion`, `archived_forecasts`, `barred`, ...
+) -> StateInputs:  # with the build key
     "What this build reads of the state. A build that repeats an earlier one gets the inputs of that one."
-    if path := os.environ.get("BREWCAST_INPUTS"):
-        return {**json.loads(Path(path).read_text()), "build_key": key}
-    return {**resolve_inputs(source, root, key), "build_key": key}
+    path = os.environ.get("BREWCAST_INPUTS")
+    inputs = StateInputs.read(Path(path)) if path else resolve_inputs(source, root, key)
+    return inputs.model_copy(update={"build_key": key})
 
 
 def inputs_path(
@@ -336,6 +346,16 @@ def inputs_path(
 # %% ../../nbs/workflow/staleness.ipynb #c01e76e8
 HUMAN_READABLE_SUFFIXES = {".ipynb", ".html"}
 UNSTABLE_FILES = {"registry.db"}  # Feast writes times and random numbers into it; its definitions are hashed instead
+
+
+class StageRecord(Record):
+    "What a stage was built from."
+
+    fingerprint: Fingerprint
+    state: dict | None  # what it read of inputs.json, from `visible_state`
+    params: dict
+    products: dict[str, str | None]  # hash by file name
+    upstream: dict[str, str]  # hash of the products that it may have read, by stage
 
 
 def stage_record_path(
@@ -372,32 +392,32 @@ def write_stage_record(
     source: str,  # a source's name
     stage: str,  # the stage that has just run
     stages: dict[str, dict],  # `source`, `params` and `product` by stage, with the parameters of this run
-    fingerprint_before: dict | None = None,  # from before the run: the stage may not have read later changes
+    fingerprint_before: Fingerprint | None = None,  # from before the run: the stage may not have read later changes
 ):
     "Record what a stage was built from."
     wiring = stages[stage]
     notebook = root / wiring["source"]
     hashes = file_hashes(root, source)
     upstream = upstream_of(notebook)
-    record = {
-        "fingerprint": fingerprint_before or fingerprint(stage, notebook, wiring["params"], root, hashes),
-        "state": read_visible_state(root, source, stage, wiring["params"]),
-        "params": wiring["params"],
-        "products": product_hashes(wiring, root, hashes),
-        "upstream": {name: data_products_hash(product_hashes(stages[name], root, hashes)) for name in upstream},
-    }
+    record = StageRecord(
+        fingerprint=fingerprint_before or fingerprint(stage, notebook, wiring["params"], root, hashes),
+        state=read_visible_state(root, source, stage, wiring["params"]),
+        params=wiring["params"],
+        products=product_hashes(wiring, root, hashes),
+        upstream={name: data_products_hash(product_hashes(stages[name], root, hashes)) for name in upstream},
+    )
     hashes.save()
-    write_text(stage_record_path(root, source, stage), json.dumps(record, indent=1, default=str))
+    write_text(stage_record_path(root, source, stage), json.dumps(record.content(), indent=1, default=str))
 
 
 def read_stage_record(
     root: Path,  # the project
     source: str,  # a source's name
     stage: str,  # a stage's name
-) -> dict | None:  # None if the stage has never finished, or runs now
-    "What a stage was built from: `fingerprint`, `state`, `params`, `products` and `upstream`."
+) -> StageRecord | None:  # None if the stage has never finished, or runs now
+    "What a stage was built from. The record of another version of Brewcast, with other fields, is as good as none."
     with contextlib.suppress(OSError, ValueError):
-        return json.loads(stage_record_path(root, source, stage).read_text())
+        return StageRecord.read(stage_record_path(root, source, stage))
     return None
 
 
@@ -406,26 +426,27 @@ def read_visible_state(
     source: str,  # a source's name
     stage: str,  # a stage's name
     params: dict,  # its parameters
-) -> dict | None:  # value by dotted name; None if the stage reads nothing of it, or there is no inputs.json
+) -> dict | None:  # plain JSON by dotted name; None if the stage reads nothing of it, or there is no inputs.json
     "The part of inputs.json that a stage reads."
     path = inputs_path(root, source)
     if not path.exists():
         return None
     names = executor_settings(root)["state_inputs"].get(stage)
-    return visible_state(json.loads(path.read_text()), params, names)
+    return visible_state(StateInputs.read(path), params, names)
 
 
 def visible_state(
-    state: dict,  # the content of inputs.json
+    state: StateInputs,
     params: dict,  # a stage's parameters
     names: list[str] | None = None,  # what the stage reads, such as "champion.recipe"; None: all but the build key
-) -> dict | None:  # value by dotted name; None if the stage reads nothing of it
+) -> dict | None:  # plain JSON by dotted name; None if the stage reads nothing of it
     "The part of the inputs from the state that a stage reads."
     if STATE_PARAMETER not in params:
         return None
+    content = state.content()
     visible = {}
-    for name in names or [name for name in state if name != "build_key"]:
-        value = state
+    for name in names or sorted(content.keys() - {"build_key"}):
+        value = content
         for key in name.split("."):
             value = (value or {}).get(key)
         visible[name] = value
@@ -436,7 +457,7 @@ def fingerprints(
     root: Path,  # the project
     source: str,  # a source's name
     stages: dict[str, dict],  # `source`, `params` and `product` by stage, as `read_stages` gives them for this build
-) -> dict[str, dict]:  # by stage
+) -> dict[str, Fingerprint]:  # by stage
     "The fingerprint of every stage."
     hashes = file_hashes(root, source)
     by_stage = {

@@ -31,15 +31,19 @@ def test_a_change_of_the_state_makes_a_stage_stale_and_another_build_key_does_no
         "known": None,
         "months": [],
     }
+    champion = {"recipe": {"name": "x", "params": {}}, "release": "r1"}
+    champion |= {"train_through": "2024-04-01", "cutoff": "2024-05-31"}
     # when the state has another champion, the stages with the parameter `inputs` are stale
     (toy / "brewcast/common/ledger.py").write_text(
+        "from brewcast.common.records import ServingModel, StateInputs\n"
+        f"CHAMPION = ServingModel.model_validate({champion})\n"
         "def resolve_inputs(source, root, key):\n"
-        "    return {'champion': {'name': 'x'}, 'archived_forecasts': [], 'barred': []}\n"
+        "    return StateInputs(champion=CHAMPION, archived_forecasts=[], barred=[])\n"
         "def state_files(inputs):\n"
         "    return []\n"
     )
     assert started_stages(run(BUILD).err) == ["judge"]
-    assert json.loads(inputs.read_text())["champion"] == {"name": "x"}
+    assert json.loads(inputs.read_text())["champion"] == champion
     # and the same champion under another build key is no change
     (toy / "env.yaml").write_text(ENV.replace("wins: 7", "wins: 8"))
     assert started_stages(run(BUILD).err) == ["look"]

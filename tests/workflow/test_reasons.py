@@ -9,7 +9,9 @@ from toy import cell, replace_in_file, started_stages
 
 from brewcast.common.hashing import FileHashes
 from brewcast.common.paths import write_text
+from brewcast.common.records import Recipe, ServingModel, StateInputs
 from brewcast.workflow.reasons import (
+    Reason,
     code_changes,
     import_chain,
     parameter_changes,
@@ -42,6 +44,10 @@ def test_why_shows_what_a_parameter_of_one_run_would_make_stale(brewcast):
 
 # --- two stages, with files in place of real products
 
+CHAMPION = ServingModel(
+    recipe=Recipe(name="forest", params={}), release="r1", train_through="2024-04-01", cutoff="2024-05-31"
+)
+INPUTS = StateInputs(champion=CHAMPION, barred=[], build_key="k1")
 FILES = {
     "pipeline.yaml": "tasks: []\n",
     "brewcast/__init__.py": "",
@@ -51,7 +57,7 @@ FILES = {
     "brewcast/data/shapes.py": "from ..common.areas import area\n\n\ndef twice(x):\n    return 2 * area(x)\n",
     "brewcast/data/others.py": "from .shapes import twice\n",
     "sql/near.sql": "SELECT 1",
-    "products/near/inputs.json": '{"champion": {"release": "r1"}, "barred": [], "build_key": "k1"}',
+    "products/near/inputs.json": json.dumps(INPUTS.content()),
 }
 CELLS = {  # by stage: the code cells below the parameters
     "clean": ["from brewcast.data.others import twice", "x = twice(1)", "y = x", "print(y)"],
@@ -97,7 +103,7 @@ def project(tmp_path):
 
 def reason_texts(root: Path) -> dict[str, list[str]]:
     reasons = reasons_by_stage(root, "near", WIRINGS)
-    return {stage: [reason["text"] for reason in own] for stage, own in reasons.items()}
+    return {stage: [reason.text for reason in own] for stage, own in reasons.items()}
 
 
 FOLLOWS = ["clean runs again"]
@@ -138,7 +144,7 @@ def test_changed_products_of_the_upstream_are_a_reason(project):
     text = "the products of clean differ from those of the last run"
     assert reason_texts(project) == {"clean": [], "judge": [text]}
     (reason,) = stage_reasons("judge", project, "near", WIRINGS, FileHashes(project / "hashes.json"))
-    assert reason == {"kind": "upstream", "name": "clean", "text": text}
+    assert reason == Reason(kind="upstream", name="clean", text=text)
     # and a changed notebook of the upstream is no reason: no stage reads it
     (project / "products/near/clean/out.txt").write_text("clean")
     (project / "products/near/clean/clean.ipynb").write_text("at another time of day")
@@ -147,9 +153,10 @@ def test_changed_products_of_the_upstream_are_a_reason(project):
 
 
 def test_the_current_state_counts_before_inputs_json(project):
-    now = {"champion": {"release": "r2"}, "barred": [], "by_hand": "2024-05-31", "months": []}
+    champion = CHAMPION.model_copy(update={"release": "r2"})
+    now = StateInputs(champion=champion, barred=[], by_hand="2024-05-31", months=[])
     reasons = reasons_by_stage(project, "near", WIRINGS, now)
-    names = {stage: [reason["name"] for reason in own] for stage, own in reasons.items()}
+    names = {stage: [reason.name for reason in own] for stage, own in reasons.items()}
     assert names == {"clean": [], "judge": ["by_hand", "champion", "months"]}
     assert state_changes(None, None) == [] == state_changes({"a": (1, 2)}, {"a": [1, 2]})
 
@@ -161,29 +168,29 @@ def test_only_the_part_of_the_state_that_a_stage_reads_is_a_reason(project):
     write_stage_record(project, "near", "judge", WIRINGS)
 
     def texts(**now) -> list[str]:
-        reasons = reasons_by_stage(project, "near", WIRINGS, {"champion": {"release": "r1"}} | now)
-        return [reason["text"] for reason in reasons["judge"]]
+        reasons = reasons_by_stage(project, "near", WIRINGS, INPUTS.model_copy(update=now))
+        return [reason.text for reason in reasons["judge"]]
 
     # then a change of what it does not read is no reason
-    assert texts(champion={"release": "r1", "cutoff": "2024-06-30"}, months=["june"], barred=[]) == []
-    assert texts(champion={"release": "r2"}, barred=["forest"]) == [
+    assert texts(champion=CHAMPION.model_copy(update={"cutoff": "2024-06-30"}), months=["june"]) == []
+    assert texts(champion=CHAMPION.model_copy(update={"release": "r2"}), barred=[CHAMPION.recipe]) == [
         "state: barred changed",
         "state: champion.release changed",
     ]
-    assert texts(champion=None, barred=[]) == ["state: champion.release changed"]
+    assert texts(champion=None) == ["state: champion.release changed"]
 
 
 def test_changed_new_and_removed_cells_are_named(project):
     # given a notebook with two changed cells
-    before = read_stage_record(project, "near", "clean")["fingerprint"]["code"]
+    before = read_stage_record(project, "near", "clean").fingerprint.code
     first, second, third, fourth = CELLS["clean"]
     now = [first, "x = twice(2)  # a comment", third, "z = 3"]
     notebook = write_notebook(project, "clean", now)
     hashes = FileHashes(project / "hashes.json")
 
     def texts() -> list[str]:
-        code = fingerprint("clean", notebook, WIRINGS["clean"]["params"], project, hashes)["code"]
-        return [reason["text"] for reason in code_changes(before, code, notebook)]
+        code = fingerprint("clean", notebook, WIRINGS["clean"]["params"], project, hashes).code
+        return [reason.text for reason in code_changes(before, code, notebook)]
 
     assert texts() == ["cell 4 of clean.ipynb, `x = twice(2)`, changed", "cell 6 of clean.ipynb, `z = 3`, changed"]
     write_notebook(project, "clean", [first, "z = 3", second, third, fourth])
@@ -203,15 +210,15 @@ def test_changed_parameters_are_named_with_old_and_new_value():
     before = {"lags": [1, 12], "gate": {"gain": 0.01, "wins": 7, "old": 3}, "unit": "day"}
     now = {"lags": [1, 12], "gate": {"gain": 0.02, "wins": 7}, "unit": {"a": 1}, "new": True}
     reasons = parameter_changes(before, now)
-    assert [reason["text"] for reason in reasons] == [
+    assert [reason.text for reason in reasons] == [
         "parameter gate.gain: 0.01 -> 0.02",
         "parameter gate.old was removed: it was 3",
         'parameter unit: "day" -> {"a": 1}',
         "parameter new is new: true",
     ]
-    assert (reasons[0]["name"], reasons[0]["old"], reasons[0]["new"]) == ("gate.gain", 0.01, 0.02)
+    assert (reasons[0].name, reasons[0].old, reasons[0].new) == ("gate.gain", 0.01, 0.02)
     # a null is not the same as a missing parameter
-    assert [reason["text"] for reason in parameter_changes({"floor": None}, {})] == [
+    assert [reason.text for reason in parameter_changes({"floor": None}, {})] == [
         "parameter floor was removed: it was null"
     ]
     assert parameter_changes(before, json.loads(json.dumps(before))) == []

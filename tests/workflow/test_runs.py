@@ -11,7 +11,15 @@ from conftest import commands
 from toy import BUILD, ENV, FORKS, replace_in_file, started_stages
 
 from brewcast.common.hashing import FileHashes
-from brewcast.workflow.runs import altered_products, comparison_hash, read_runs, run_command_in, source_data_files
+from brewcast.common.records import CodeSnapshot, RunRecord
+from brewcast.workflow.runs import (
+    AlteredProduct,
+    altered_products,
+    comparison_hash,
+    read_runs,
+    run_command_in,
+    source_data_files,
+)
 
 GIT = "git -c user.name=a -c user.email=a@example.com"
 
@@ -34,7 +42,7 @@ def toy(committed, tmp_path):
     return Path(shutil.copytree(committed, tmp_path / "toy"))
 
 
-def last_run(root: Path) -> dict:
+def last_run(root: Path) -> RunRecord:
     return read_runs(root, "near")[-1]
 
 
@@ -49,17 +57,17 @@ def change_record(root: Path, change) -> None:
 def test_a_build_records_its_inputs_and_products_and_the_commit_of_its_code(toy, run, brewcast):
     record = last_run(toy)
     head = run("git rev-parse HEAD").out.strip()
-    ref = f"refs/brewcast/runs/{record['run']}"
-    assert record["code"] == {"commit": head, "dirty": False, "ref": ref}
+    ref = f"refs/brewcast/runs/{record.run}"
+    assert record.code == CodeSnapshot(commit=head, dirty=False, ref=ref)
     assert run(f"git rev-parse {ref}").out.strip() == head
-    assert record["run"].endswith(record["build_key"]) and re.fullmatch(r"\d{8}T\d{6}Z-[0-9a-f]{12}", record["run"])
-    assert record["params"]["clean"] == {"lags": [1, 12]}
-    assert record["inputs"] == json.loads((toy / "products/near/inputs.json").read_text())
-    for name, recorded_hash in record["data"].items():
+    assert record.run.endswith(record.build_key) and re.fullmatch(r"\d{8}T\d{6}Z-[0-9a-f]{12}", record.run)
+    assert record.params["clean"] == {"lags": [1, 12]}
+    assert record.inputs == json.loads((toy / "products/near/inputs.json").read_text())
+    for name, recorded_hash in record.data.items():
         assert run(f"sha256sum {name}").out.split()[0] == recorded_hash
-    assert list(record["data"]) == ["data/near/till.csv"]
-    assert run("sha256sum requirements.lock").out.split()[0] == record["environment"]["lock"]
-    assert run("sha256sum products/near/judge/out.txt").out.split()[0] == record["products"]["judge"]["out.txt"]
+    assert list(record.data) == ["data/near/till.csv"]
+    assert run("sha256sum requirements.lock").out.split()[0] == record.environment.lock
+    assert run("sha256sum products/near/judge/out.txt").out.split()[0] == record.products["judge"]["out.txt"]
     # and a build with nothing to do leaves no new record
     brewcast("build")
     assert len(read_runs(toy, "near")) == 1
@@ -91,8 +99,8 @@ def test_uncommitted_code_is_kept_and_built_again_after_it_has_changed(toy, run,
     replace_in_file(toy / "nbs/data/11_clean.ipynb", "import twice", "import twice\\nfrom brewcast.extra import thrice")
     (toy / "brewcast/extra.py").write_text("def thrice(x):\n    return 3 * x\n")
     brewcast("build")
-    code = last_run(toy)["code"]
-    assert code["dirty"] and code["ref"] == f"refs/brewcast/runs/{last_run(toy)['run']}"
+    code = last_run(toy).code
+    assert code.dirty and code.ref == f"refs/brewcast/runs/{last_run(toy).run}"
     # when the changes are undone and git has collected its garbage
     run("git checkout -q . && rm brewcast/extra.py && git gc -q --prune=now")
     # then the run can still be built again
@@ -103,11 +111,11 @@ def test_parameters_of_one_run_are_recorded_with_it(toy, run, brewcast):
     assert started_stages(brewcast("build 'lags=[2]'").err) == ["clean", "judge"]
     brewcast("build")  # with the parameters of the file again
     first = read_runs(toy, "near")[1]
-    assert first["params"]["clean"] == {"lags": [2]}
-    output = brewcast(f"verify {first['run']}").out
+    assert first.params["clean"] == {"lags": [2]}
+    output = brewcast(f"verify {first.run}").out
     assert "all 8 products are the same" in output
     assert "the products on disk were not compared: products/near are from a later run" in output
-    assert "2 runs" not in brewcast(f"verify {last_run(toy)['run'][:16]}").out
+    assert "2 runs" not in brewcast(f"verify {last_run(toy).run[:16]}").out
 
 
 def test_a_changed_parameter_is_found_in_its_stage(toy, run, brewcast):
@@ -144,7 +152,7 @@ def test_an_altered_product_on_disk_is_named(toy, change, expected):
     assert altered_products(toy, last_run(toy)) == []
     change(toy / "products/near")
     altered = altered_products(toy, last_run(toy))
-    states = {product["product"].removeprefix("products/near/"): product["state"] for product in altered}
+    states = {each.product.removeprefix("products/near/"): each.state for each in altered}
     assert states == expected
 
 
@@ -165,7 +173,7 @@ def test_verify_names_altered_products_on_disk_although_the_rebuilt_ones_are_the
 
 
 def test_products_of_an_unfinished_build_do_not_count_as_altered(toy):
-    replace_in_file(toy / "products/near/inputs.json", last_run(toy)["build_key"], "0123456789ab")
+    replace_in_file(toy / "products/near/inputs.json", last_run(toy).build_key, "0123456789ab")
     with pytest.raises(ValueError, match="a later build has started to replace products/near and has not finished"):
         altered_products(toy, last_run(toy))
 
@@ -184,8 +192,8 @@ def test_the_altered_files_of_a_folder_are_named(toy):
         folder.mkdir(parents=True)
         for name in ("a", "b", "c"):
             (folder / name).write_text(name)
-    run = last_run(toy)
-    run["products"] = {"look": {"made": comparison_hash(own, FileHashes(toy / "none"))}}
+    products = {"look": {"made": comparison_hash(own, FileHashes(toy / "none"))}}
+    run = last_run(toy).model_copy(update={"products": products})
     assert altered_products(toy, run, toy / "again") == []
     # when one file is altered, one is missing, one is new, and there is a file that is not compared
     (own / "a").write_text("other")
@@ -193,7 +201,7 @@ def test_the_altered_files_of_a_folder_are_named(toy):
     (own / "d").write_text("new")
     (own / "x.pyc").write_text("compiled")
     (altered,) = altered_products(toy, run, toy / "again")
-    assert altered == {"product": "products/near/look/made", "state": "altered", "files": ["a", "b", "d"]}
+    assert altered == AlteredProduct(product="products/near/look/made", state="altered", files=["a", "b", "d"])
 
 
 @pytest.mark.parametrize(
@@ -217,7 +225,7 @@ def test_a_run_that_cannot_be_built_again_says_why(toy, run, brewcast, change, p
 
 def test_the_message_about_an_unknown_run_names_the_last_runs(toy, run, brewcast):
     output = brewcast("verify 1999", fails=True).err
-    assert "0 runs of near match '1999'; the last runs are " in output and last_run(toy)["run"] in output
+    assert "0 runs of near match '1999'; the last runs are " in output and last_run(toy).run in output
 
 
 def test_without_git_a_build_says_once_that_its_code_is_not_kept(toy, run, brewcast):
@@ -226,7 +234,7 @@ def test_without_git_a_build_says_once_that_its_code_is_not_kept(toy, run, brewc
     output = brewcast("build").err
     why = "the project is not in a git repository: run `git init`, or use a clone"
     message = f"git does not keep the code of this build, so `make verify` cannot build it again: {why}"
-    assert last_run(toy)["code"] == {"commit": None, "dirty": None, "ref": None, "why": why}
+    assert last_run(toy).code == CodeSnapshot(commit=None, dirty=None, ref=None, why=why)
     assert output.splitlines().count(message) == 1
     # and the next build does not repeat it
     (toy / "env.yaml").write_text(ENV.replace("wins: 7", "wins: 9"))
@@ -243,7 +251,7 @@ def test_a_project_inside_another_repository_is_not_kept_in_that_one(toy, run, b
     # when it is built, then the message says why git does not keep its code, and the other repository is unchanged
     output = brewcast("build").err
     why = f"the project is a folder of another git repository, {toy.parent}: run `git init` in the project, or use a clone"
-    assert why in output and last_run(toy)["code"]["why"] == why
+    assert why in output and last_run(toy).code.why == why
     now = run("git -C .. status --porcelain --untracked-files=no && git -C .. for-each-ref").out
     assert now.split() == before.split() or now.split() == ["AM", "toy/env.yaml"]
     assert why in brewcast("verify", fails=True).out

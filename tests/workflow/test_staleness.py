@@ -10,6 +10,7 @@ from toy import ENV, STAGES, pause_stage, replace_in_file, resume_stages, start_
 from waits import wait_until
 
 from brewcast.common.paths import write_text
+from brewcast.common.records import StateInputs
 from brewcast.workflow import staleness
 
 
@@ -171,6 +172,24 @@ def test_why_names_the_reasons_and_the_stale_stages_run(toy, brewcast, case):
     assert stale(toy) == []
 
 
+def test_what_a_stage_sees_of_the_state_is_plain_json_by_dotted_name():
+    # given inputs from the state, of which some fields were not given
+    champion = {"recipe": {"name": "forest", "params": {"weight": 0.5}}, "release": "r1"}
+    champion |= {"train_through": "2024-04-01", "cutoff": "2024-05-31"}
+    state = StateInputs.model_validate({"champion": champion, "barred": [champion["recipe"]], "build_key": "k1"})
+
+    def seen(*names: str) -> dict:
+        return staleness.visible_state(state, {staleness.STATE_PARAMETER: "inputs.json"}, list(names) or None)
+
+    # then a stage sees what it names, with null in place of what is not there
+    assert seen("champion.recipe", "barred") == {"champion.recipe": champion["recipe"], "barred": [champion["recipe"]]}
+    assert seen("known", "champion.release") == {"known": None, "champion.release": "r1"}
+    # and a stage that names nothing sees all that was given, but not the build key
+    assert list(seen().items()) == [("barred", [champion["recipe"]]), ("champion", champion)]
+    # and a stage without the parameter sees nothing
+    assert staleness.visible_state(state, {}, ["known"]) is None
+
+
 def test_an_unstable_product_of_feast_counts_only_as_present_or_missing(tmp_path):
     # given a product into which Feast writes the time of day
     wiring = {"product": {"registry": "products/near/features/registry.db"}}
@@ -197,7 +216,7 @@ def test_input_files_are_found_in_any_folder(tmp_path):
     def file_fingerprints():
         hashes = staleness.FileHashes(tmp_path / "hashes.json")
         write_text(tmp_path / "nbs/10_one.ipynb", '{"cells": []}')
-        return staleness.fingerprint("one", tmp_path / "nbs/10_one.ipynb", params, tmp_path, hashes)["files"]
+        return staleness.fingerprint("one", tmp_path / "nbs/10_one.ipynb", params, tmp_path, hashes).files
 
     # then all of these are inputs, but the products of a build are not
     before = file_fingerprints()
