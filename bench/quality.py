@@ -25,7 +25,9 @@ import pandas as pd
 
 from brewcast.common.contracts import connect
 from brewcast.common.core import read_json
+from brewcast.common.parameter_types import Calendar
 from brewcast.common.params import read_env
+from brewcast.common.records import Finding
 from brewcast.data.clean import clean, excluded_months, incomplete_months
 from brewcast.data.ingest import Query, ingest, largest_lines, repeated_between_files
 from brewcast.data.quality import (
@@ -151,7 +153,8 @@ def simulate(seed: int, folder: Path) -> Path:
     product_paths.sales.parent.mkdir()
     keys = "source sql plan_sql files lacks key categories returns max_bad_share".split()
     ingest(data=folder / "data", **{key: env[key] for key in keys}, product_paths=product_paths)
-    store_month, _ = clean(connect().read_parquet(product_paths.sales), env["lacks"], env["calendar"])
+    calendar = Calendar.model_validate(env["calendar"])
+    store_month, _ = clean(connect().read_parquet(product_paths.sales), env["lacks"], calendar)
     (folder / "clean").mkdir()
     months = pd.DataFrame({"month": store_month["month"].to_pylist()})
     months.to_parquet(folder / "clean/store_month.parquet")
@@ -184,10 +187,10 @@ HISTORY_FAULTS = {  # faults in the whole history: the change, the check that mu
 }
 
 
-def check_history(store: pd.DataFrame, month: pd.Timestamp, calendar: dict) -> dict[str, str]:
+def check_history(store: pd.DataFrame, month: pd.Timestamp, calendar: Calendar) -> dict[str, str]:
     "By check: the level of its finding when the month is the last. `month`: lost, if it is no longer complete."
     units = store.groupby(["month", "store_id"], as_index=False).units.sum().rename(columns={"units": "quantity_sold"})
-    levels = {f["check"]: f["level"] for f in check_similar_ids(store, month) + check_totals(units, month)}
+    levels = {f.check: f.level for f in check_similar_ids(store, month) + check_totals(units, month)}
     reasons, lone, _ = excluded_months(store[["store_id", "date", "lines"]].reset_index(drop=True), calendar)
     if len(lone):
         levels["dates"] = "warn"
@@ -198,13 +201,15 @@ def check_history(store: pd.DataFrame, month: pd.Timestamp, calendar: dict) -> d
     return levels
 
 
-def find_false_alarms(tables: dict, months: list, calendar: dict, dataset: dict, largest: pd.DataFrame) -> list[dict]:
+def find_false_alarms(
+    tables: dict, months: list, calendar: Calendar, dataset: dict, largest: pd.DataFrame
+) -> list[Finding]:
     "Stops and warnings on the data as it is, with each month checked as the last."
     history = build_history(tables, months[-1])
     all_months = check_all_months(tables["store"], pd.DatetimeIndex(months), calendar)
     all_months += check_large_lines(largest, tables["store"])
     findings = [f for month in months for f in check_month_data(history, month, all_months, dataset)]
-    return [finding for finding in findings if finding["level"] != "note"]
+    return [finding for finding in findings if finding.level != "note"]
 
 
 def largest_of(db, table: str) -> pd.DataFrame:
@@ -229,7 +234,7 @@ class Source(NamedTuple):
     tables: dict[str, pd.DataFrame]  # from `summarize_lines`
     largest: pd.DataFrame  # from `largest_of`
     db: ibis.BaseBackend  # DuckDB with a table `lines`
-    calendar: dict
+    calendar: Calendar
     lacks: list[str]
 
 
@@ -258,7 +263,7 @@ def choose_places(source: Source, month: pd.Timestamp, rng: np.random.Generator)
 def is_impossible(source: Source, fault: str, place: str, by: str | None) -> bool:
     "Can this fault not be planted in this source?"
     needs_dates = "date" in fault or "early" in fault or "week" in fault
-    if source.calendar["unit"] == "month" and needs_dates:
+    if source.calendar.unit == "month" and needs_dates:
         return True
     return ("price" in source.lacks and "cents" in fault) or (place == "group" and not by)
 
@@ -291,11 +296,11 @@ def level_of_fault(source: Source, month: pd.Timestamp, fault: str, rng: np.rand
     since = month + pd.DateOffset(months=12 if "year ago" in fault else 0)
     levels = []
     for finding in (mark_left_out(finding, since) for finding in findings):
-        is_named = any(name in finding["where"] for name in names)
-        is_listed = place == "store" and places["store"] in finding["figures"].get("stores", [])
-        if finding["check"] == check and (is_named or is_listed):
+        is_named = any(name in finding.where for name in names)
+        is_listed = place == "store" and places["store"] in finding.figures.get("stores", [])
+        if finding.check == check and (is_named or is_listed):
             # a fault in an older month stops nothing, and counts as found when it is left out
-            levels.append("stop" if "left_out" in finding["figures"] else finding["level"])
+            levels.append("stop" if "left_out" in finding.figures else finding.level)
     return next((level for level in ("stop", "warn", "note") if level in levels), "missed")
 
 
@@ -311,16 +316,16 @@ def read_source(name: str, products: Path) -> tuple[Source, dict, list[pd.Timest
         dataset = read_json(next(folder.glob("**/dataset.json")))
         months = sorted(pd.to_datetime(pd.read_parquet(folder / "clean/store_month.parquet").month.unique()))
     tables = summarize_lines(db.table("lines"), env["lacks"])
-    source = Source(tables, largest_of(db, "lines"), db, env["calendar"], env["lacks"])
+    source = Source(tables, largest_of(db, "lines"), db, Calendar.model_validate(env["calendar"]), env["lacks"])
     return source, dataset, months
 
 
-def measure(name: str, products: Path, n_months: int) -> tuple[dict, list[dict]]:
+def measure(name: str, products: Path, n_months: int) -> tuple[dict, list[Finding]]:
     "One column of the table, and the false alarms."
     source, dataset, months = read_source(name, products)
     store = source.tables["store"]
     alarms = find_false_alarms(source.tables, months, source.calendar, dataset, source.largest)
-    levels = Counter(finding["level"] for finding in alarms)
+    levels = Counter(finding.level for finding in alarms)
     column = {"false stops": f"{levels['stop']}", "false warnings": f"{levels['warn']} in {len(months)} months"}
     levels = Counter()
     for month in months:
@@ -357,7 +362,7 @@ def main() -> None:
         for name, (column, alarms) in zip(names, results, strict=True):
             table[name] = column
             for finding in alarms:
-                print(f"{name}: false {finding['level']}: {finding['check']}: {finding['text']}", flush=True)
+                print(f"{name}: false {finding.level}: {finding.check}: {finding.text}", flush=True)
     print(pd.DataFrame(table).to_string())
 
 

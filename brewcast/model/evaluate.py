@@ -16,6 +16,7 @@ import pandas as pd
 from scipy.special import stdtr, stdtrit
 
 from ..common.core import read_json, read_parquet, stage_paths, write_json, write_parquet
+from ..common.parameter_types import Calendar
 from ..common.paths import find_root
 from ..common.text import format_count, percent
 from .backtest import best_baseline, earlier_cutoffs, judged_cutoffs, replay_recipe, scores, wape_error

@@ -554,7 +554,7 @@ def test_an_integer_with_three_decimals_is_unclear_until_separators_are_declared
         'may have decimals or \'.\' between thousands: declare `decimal: "."` or `thousands: "."` under files'
     }
     findings = check_unused_columns(read.last.dataset, pd.Timestamp("2022-01-01"))
-    assert ["3 rows were set aside" in f["text"] for f in findings if f["level"] == "warn"] == [True]
+    assert ["3 rows were set aside" in f.text for f in findings if f.level == "warn"] == [True]
     # then each is read as it is declared
     assert read_pieces(read, "1.000", "12.000", decimal=".") == [1, 12]
     assert read_pieces(read, "1.000", "12.000", "5", thousands=".") == [1000, 12000, 5]
@@ -606,9 +606,7 @@ def test_decimals_that_may_have_thousands_separators_are_reported(read):
     # given weights with three decimals, none of them below one
     def notes():
         return [
-            f["text"]
-            for f in check_unused_columns(read.last.dataset, pd.Timestamp("2022-01-01"))
-            if f["level"] == "warn"
+            f.text for f in check_unused_columns(read.last.dataset, pd.Timestamp("2022-01-01")) if f.level == "warn"
         ]
 
     assert read_pieces(read, "1.250", "7", kind="decimal") == [Decimal("1.25"), 7]

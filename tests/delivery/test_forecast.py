@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from brewcast.common.contracts import FORECAST, check_table
+from brewcast.common.parameter_types import Calendar
 from brewcast.delivery.forecast import (
     check_change,
     csv_bytes,
@@ -98,7 +99,7 @@ def test_a_total_far_from_the_seasonal_baseline_is_refused(online, factor):
 
 
 MAY = pd.Timestamp("2024-05-31")
-CALENDAR = {"unit": "day", "open_within_days": None}
+CALENDAR = Calendar(unit="day", hemisphere="north", countries={}, decided_after_days=2)
 
 
 def months_of(store, quantity, first="2023-01-01", last="2024-05-01", city="Reno"):
