@@ -41,6 +41,7 @@ from brewcast.data.quality import (
     summarize_lines,
 )
 from brewcast.data.simulate import write_export
+from brewcast.data.source_files import source_tables
 
 ROOT = Path(__file__).resolve().parent.parent
 ALL_LINES = "SELECT * REPLACE ({}) FROM month"
@@ -152,6 +153,7 @@ def simulate(seed: int, folder: Path) -> Path:
     )
     product_paths.sales.parent.mkdir()
     keys = "source sql plan_sql files lacks key categories returns max_bad_share".split()
+    env["files"] = source_tables(env["files"])
     ingest(data=folder / "data", **{key: env[key] for key in keys}, product_paths=product_paths)
     calendar = Calendar.model_validate(env["calendar"])
     store_month, _ = clean(connect().read_parquet(product_paths.sales), env["lacks"], calendar)

@@ -31,6 +31,7 @@ from brewcast.data.clean import (
 )
 from brewcast.data.ingest import ingest
 from brewcast.data.simulate import write_export
+from brewcast.data.source_files import source_tables
 
 ORDER = {"weather": LEVELS["weather"], "promotion": [True, False], "holiday": [True, False]}
 DAILY = Calendar(unit="day", hemisphere="north", countries={}, complete_within_days=0, decided_after_days=2)
@@ -130,6 +131,7 @@ def simulated(tmp_path_factory):
         **{name: folder / f"{name}.parquet" for name in ("sales", "lineage", "largest", "plan", "quarantine")}
     )
     outputs.dataset = folder / "dataset.json"
+    env["files"] = source_tables(env["files"])
     ingest(data=folder, **{name: env[name] for name in names}, product_paths=outputs)
     return SimpleNamespace(sales=outputs.sales, env=env)
 
