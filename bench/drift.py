@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from brewcast.common.parameter_types import Calendar, QualitySettings
 from brewcast.data.quality import check_data
 from brewcast.model.drift import control_chart, draw_chart
 from brewcast.model.features import baseline_rates
@@ -150,9 +151,10 @@ def write_sale_lines(
 
 def quality_levels(sales: Path, store_month: pd.DataFrame) -> list[str]:
     "Levels of the findings of the quality checks."
-    calendar = {"unit": "day", "weekday": None, "complete_within_days": 0, "open_within_days": 10, "countries": {}}
+    calendar = Calendar(unit="day", hemisphere="north", countries={}, decided_after_days=2)
+    settings = QualitySettings(accept=[], months=3)
     lacks = ["country", "city", "category", "product", "weather", "promotion", "holiday"]
-    return [finding.level for finding in check_data(sales, store_month, calendar, lacks, {"accept": []})]
+    return [finding.level for finding in check_data(sales, store_month, calendar, lacks, settings)]
 
 
 def months_between(first: pd.Timestamp, last: pd.Timestamp) -> int:

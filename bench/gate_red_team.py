@@ -23,6 +23,7 @@ import pandas as pd
 from sklearn.base import BaseEstimator, RegressorMixin
 
 from brewcast.common.hashing import sha256
+from brewcast.common.parameter_types import Calendar
 from brewcast.common.params import check_environment
 from brewcast.common.paths import find_root
 from brewcast.common.records import GateVerdict, ModelCard, Recipe, StateInputs
@@ -33,14 +34,7 @@ from brewcast.model.leakage_checks import UNFIT_RULES, feature_rows, unfit_reaso
 from brewcast.model.recipes import FEATURES, RECIPES, Baseline, build_model, load_model, model_bytes
 from brewcast.model.train import choose_settings, fit_environment, fit_model
 
-CALENDAR = {
-    "unit": "day",
-    "decided_after_days": 2,
-    "open_within_days": 10,
-    "hemisphere": "north",
-    "countries": {},
-    "weekday": None,
-}
+CALENDAR = Calendar(unit="day", hemisphere="north", countries={}, open_within_days=10, decided_after_days=2)
 
 
 def make_sales(

@@ -25,6 +25,7 @@ import pandas as pd
 
 from brewcast.common.contracts import connect
 from brewcast.common.core import read_json
+from brewcast.common.parameter_types import Calendar
 from brewcast.common.params import read_env
 from brewcast.common.records import Finding
 from brewcast.data.clean import clean, excluded_months, incomplete_months
@@ -40,6 +41,7 @@ from brewcast.data.quality import (
     summarize_lines,
 )
 from brewcast.data.simulate import write_export
+from brewcast.data.source_files import source_tables
 
 ROOT = Path(__file__).resolve().parent.parent
 ALL_LINES = "SELECT * REPLACE ({}) FROM month"
@@ -151,8 +153,10 @@ def simulate(seed: int, folder: Path) -> Path:
     )
     product_paths.sales.parent.mkdir()
     keys = "source sql plan_sql files lacks key categories returns max_bad_share".split()
+    env["files"] = source_tables(env["files"])
     ingest(data=folder / "data", **{key: env[key] for key in keys}, product_paths=product_paths)
-    store_month, _ = clean(connect().read_parquet(product_paths.sales), env["lacks"], env["calendar"])
+    calendar = Calendar.model_validate(env["calendar"])
+    store_month, _ = clean(connect().read_parquet(product_paths.sales), env["lacks"], calendar)
     (folder / "clean").mkdir()
     months = pd.DataFrame({"month": store_month["month"].to_pylist()})
     months.to_parquet(folder / "clean/store_month.parquet")
@@ -185,7 +189,7 @@ HISTORY_FAULTS = {  # faults in the whole history: the change, the check that mu
 }
 
 
-def check_history(store: pd.DataFrame, month: pd.Timestamp, calendar: dict) -> dict[str, str]:
+def check_history(store: pd.DataFrame, month: pd.Timestamp, calendar: Calendar) -> dict[str, str]:
     "By check: the level of its finding when the month is the last. `month`: lost, if it is no longer complete."
     units = store.groupby(["month", "store_id"], as_index=False).units.sum().rename(columns={"units": "quantity_sold"})
     levels = {f.check: f.level for f in check_similar_ids(store, month) + check_totals(units, month)}
@@ -200,7 +204,7 @@ def check_history(store: pd.DataFrame, month: pd.Timestamp, calendar: dict) -> d
 
 
 def find_false_alarms(
-    tables: dict, months: list, calendar: dict, dataset: dict, largest: pd.DataFrame
+    tables: dict, months: list, calendar: Calendar, dataset: dict, largest: pd.DataFrame
 ) -> list[Finding]:
     "Stops and warnings on the data as it is, with each month checked as the last."
     history = build_history(tables, months[-1])
@@ -232,7 +236,7 @@ class Source(NamedTuple):
     tables: dict[str, pd.DataFrame]  # from `summarize_lines`
     largest: pd.DataFrame  # from `largest_of`
     db: ibis.BaseBackend  # DuckDB with a table `lines`
-    calendar: dict
+    calendar: Calendar
     lacks: list[str]
 
 
@@ -261,7 +265,7 @@ def choose_places(source: Source, month: pd.Timestamp, rng: np.random.Generator)
 def is_impossible(source: Source, fault: str, place: str, by: str | None) -> bool:
     "Can this fault not be planted in this source?"
     needs_dates = "date" in fault or "early" in fault or "week" in fault
-    if source.calendar["unit"] == "month" and needs_dates:
+    if source.calendar.unit == "month" and needs_dates:
         return True
     return ("price" in source.lacks and "cents" in fault) or (place == "group" and not by)
 
@@ -314,7 +318,7 @@ def read_source(name: str, products: Path) -> tuple[Source, dict, list[pd.Timest
         dataset = read_json(next(folder.glob("**/dataset.json")))
         months = sorted(pd.to_datetime(pd.read_parquet(folder / "clean/store_month.parquet").month.unique()))
     tables = summarize_lines(db.table("lines"), env["lacks"])
-    source = Source(tables, largest_of(db, "lines"), db, env["calendar"], env["lacks"])
+    source = Source(tables, largest_of(db, "lines"), db, Calendar.model_validate(env["calendar"]), env["lacks"])
     return source, dataset, months
 
 

@@ -7,17 +7,18 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from brewcast.common.parameter_types import Calendar
 from brewcast.data.clean import clean
 from brewcast.model.features import decision_time, feature_versions, record_versions
 
-CALENDAR = {
-    "unit": "day",
-    "weekday": None,
-    "countries": {"USA": "US", "Canada": "CA", "Mexico": "MX"},
-    "complete_within_days": 0,
-    "open_within_days": 10,
-    "decided_after_days": 2,
-}
+CALENDAR = Calendar(
+    unit="day",
+    hemisphere="north",
+    countries={"USA": "US", "Canada": "CA", "Mexico": "MX"},
+    complete_within_days=0,
+    open_within_days=10,
+    decided_after_days=2,
+)
 
 
 def make_lines(seed: int = 0) -> pd.DataFrame:

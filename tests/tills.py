@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from brewcast.data.ingest import ingest
+from brewcast.data.source_files import source_tables
 
 HEADER = "STORE,DATE,CITY,CATEGORY,PIECES,PRICE,TOTAL,WEATHER,PROMOTION,HOLIDAY"
 LINES = [
@@ -106,7 +107,9 @@ def make_reader(tmp_path: Path):
             "max_bad_share": 0.9,
         }
         paths = ingest_paths(tmp_path / "out")
-        dataset = ingest(**(defaults | arguments), product_paths=paths)
+        arguments = defaults | arguments
+        arguments["files"] = source_tables(arguments["files"])
+        dataset = ingest(**arguments, product_paths=paths)
         sales, quarantine, lineage = (
             pq.read_table(path).to_pylist() for path in (paths.sales, paths.quarantine, paths.lineage)
         )

@@ -25,6 +25,7 @@ from brewcast.common.core import (
     write_json,
     write_parquet,
 )
+from ..common.parameter_types import Calendar, QualitySettings
 from ..common.text import format_count, join_names
 from .quality import check_data, is_untrusted, untrusted_store_months
 
@@ -139,31 +140,31 @@ def aggregate_by_month(
 # %% ../../nbs/data/11_clean.ipynb #238bed8a
 def planned_span(
     month: pd.Timestamp,  # first day of a month
-    calendar: dict,  # `unit`: day, week or month; `weekday` of a week's date
+    calendar: Calendar,
 ) -> tuple[pd.Timestamp, pd.Timestamp]:  # the first and last date in this month on which the source plans to report
     "First and last planned date of a month."
     days = pd.date_range(month, month + pd.offsets.MonthEnd(0))
-    if calendar["unit"] == "week":
-        days = days[days.strftime("%a").str.upper() == calendar["weekday"]]
+    if calendar.unit == "week":
+        days = days[days.strftime("%a").str.upper() == calendar.weekday]
         if not len(days):
-            raise ValueError(f"calendar: weekday {calendar['weekday']!r} is none of MON, TUE, WED, THU, FRI, SAT, SUN")
+            raise ValueError(f"calendar: weekday {calendar.weekday!r} is none of MON, TUE, WED, THU, FRI, SAT, SUN")
     return days[0], days[-1]
 
 
 def completeness_tolerance(
-    calendar: dict,  # `complete_within_days`, or None for the default of its `unit`
+    calendar: Calendar,
 ) -> int:  # days
     "How early a complete month may end, in days. A monthly line may have any date of its month."
-    days = calendar.get("complete_within_days")
+    days = calendar.complete_within_days
     if days is not None:
         return days
-    return 31 if calendar["unit"] == "month" else 0
+    return 31 if calendar.unit == "month" else 0
 
 
 def incomplete_months(
     first_date: pd.Timestamp,  # the source's first date
     last_date: pd.Timestamp,  # the source's last date
-    calendar: dict,  # `unit`, `weekday`, `complete_within_days`
+    calendar: Calendar,
 ) -> dict[str, str]:  # by month as YYYY-MM: why it is incomplete
     "The source's first and last month, where it begins too late or ends too early."
     tolerance = pd.Timedelta(days=completeness_tolerance(calendar))
@@ -196,7 +197,7 @@ def is_lone_date(
 # %% ../../nbs/data/11_clean.ipynb #e60a94c8
 def underreported_months(
     dates: pd.DataFrame,  # store_id, date: one row a store and date with lines, without lone dates
-    calendar: dict,  # `unit`, `weekday`, `complete_within_days`
+    calendar: Calendar,
 ) -> dict[str, str]:  # by month as YYYY-MM: why it is incomplete
     "The last months, while fewer than half of the expected stores report nearly to the end of the month."
     month = dates.date.dt.to_period("M").dt.to_timestamp().rename("month")
@@ -240,7 +241,7 @@ def expected_stores(
 # %% ../../nbs/data/11_clean.ipynb #1be4d6f7
 def excluded_months(
     day: pd.DataFrame,  # store_id, date, lines: one row a store and date
-    calendar: dict,  # `unit`, `weekday`, `complete_within_days`
+    calendar: Calendar,
     lineage: pd.DataFrame | None = None,  # lineage.parquet of ingest: store_id, month, file, first_line, last_line
 ) -> tuple[
     dict, pd.DataFrame, tuple
@@ -369,7 +370,7 @@ def describe_gaps(
 def clean(
     sales: ibis.Table,  # a row is a sale line
     lacks: list[str],  # columns that the source does not have
-    calendar: dict,  # `unit`, `weekday`, `hemisphere`, `complete_within_days`
+    calendar: Calendar,
     plan: pd.DataFrame | None = None,  # one row a store and month, may be empty
     zero_means: str | None = None,  # a month without lines is a "value", a "gap", or None for the default rule
     lineage: pd.DataFrame | None = None,  # lineage.parquet of ingest: where lone lines come from
@@ -383,7 +384,7 @@ def clean(
     dates = day.select("store_id", "date", "lines").order_by("store_id", "date").to_pandas()
     dates = dates.assign(date=pd.to_datetime(dates.date))
     reasons, lone, (first, last) = excluded_months(dates, calendar, lineage)
-    by_month = aggregate_by_month(fill_missing(day, columns_to_fill), calendar.get("hemisphere", "north"))
+    by_month = aggregate_by_month(fill_missing(day, columns_to_fill), calendar.hemisphere)
     months = check_table(by_month.to_pyarrow(), STORE_MONTH)
     is_complete = pa.array([f"{month:%Y-%m}" not in reasons for month in months["month"].to_pylist()], pa.bool_())
     complete = months.filter(is_complete)
@@ -405,7 +406,7 @@ def clean(
         "incomplete_months": reasons,
         "gaps": describe_gaps(silent),
         "lines_filled_in": n_filled,
-        "unit": calendar["unit"],
+        "unit": calendar.unit,
     }
     if len(lone):
         report["lone_lines"] = lone.to_dict("records")

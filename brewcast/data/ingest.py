@@ -41,10 +41,12 @@ from brewcast.common.contracts import (
 )
 from ..common.core import read_json, read_parquet, stage_paths, write_json, write_parquet
 from ..common.hashing import sha256
+from ..common.parameter_types import ReadLimits, SourceTable
 from ..common.paths import find_root
 from ..common.text import format_count
 from brewcast.data.source_files import (
-    Limits,
+    DEFAULT_LIMITS,
+    LoadedFile,
     describe_values,
     duckdb_error_text,
     load_table,
@@ -55,6 +57,7 @@ from brewcast.data.source_files import (
     quote_name,
     refuse_changed_file,
     restrict_file_access,
+    source_tables,
     time_limit,
 )
 
@@ -224,7 +227,7 @@ def _drop_later_rows(con: duckdb.DuckDBPyConnection, table: str, column: str, th
 
 def drop_later_lines(
     con: duckdb.DuckDBPyConnection,  # has the staged and the checked tables
-    files: list[dict],  # the tables' settings
+    files: list[SourceTable],
     queries: list[Query],  # from `check_query_rows`
     through: str | None,  # the last month to read; None: all
 ) -> int:  # number of deleted rows
@@ -234,9 +237,9 @@ def drop_later_lines(
     deleted = 0
     last_day = quote_literal(_last_day(through))
     for query in queries:
-        for spec in [spec for spec in files if spec["name"] in query.tables]:
-            staged = quote_name(f"_staged_{spec['name']}")
-            dates = [quote_name(column) for column, kind in spec["columns"].items() if kind.removesuffix("?") == "date"]
+        for spec in [spec for spec in files if spec.name in query.tables]:
+            staged = quote_name(f"_staged_{spec.name}")
+            dates = [quote_name(column) for column, kind in spec.columns.items() if kind.removesuffix("?") == "date"]
             is_later = f"(_file, _line) IN (SELECT (_file, _line) FROM _later_judged_{query.name})"
             if dates:
                 is_later += f" OR least({', '.join(dates)}) > {last_day}::DATE"
@@ -415,16 +418,16 @@ def quarantine_rows(
 # %% ../../nbs/data/10_ingest.ipynb #1f4f2f41
 def quarantine_table(
     con: duckdb.DuckDBPyConnection,  # has `_quarantine`
-    table_files: dict[str, dict],  # by table and file: what `load_table` returns, here the path
-    files: list[dict],  # the tables' settings
+    table_files: dict[str, dict[str, LoadedFile]],  # by table and file
+    files: list[SourceTable],
 ) -> pa.Table:  # as `QUARANTINE`, sorted
     "The quarantined rows with their own text."
     con.execute("CREATE TABLE _texts (file VARCHAR, line BIGINT, row VARCHAR)")
     for spec in files:
-        for file, info in table_files[spec["name"]].items():
+        for file, info in table_files[spec.name].items():
             bad_lines = con.execute("SELECT line FROM _quarantine WHERE file = ?", [file]).to_arrow_table()
             if len(bad_lines):
-                columns, header = open_raw(con, info["path"], spec, [])
+                columns, header = open_raw(con, info.path, spec, [])
                 values = ", ".join(f"coalesce({quote_name(column)}, '')" for column in columns)
                 text = "text" if header else f"array_to_string([{values}], ',')"
                 # chr(0) begins what stands for bytes, and chr(65535) is the mark of source_files for undecodable bytes
@@ -440,7 +443,7 @@ def quarantine_table(
 # %% ../../nbs/data/10_ingest.ipynb #e734da9f
 def count_rows(
     con: duckdb.DuckDBPyConnection,  # has the staged and the checked tables, `_quarantine` and `_filtered`
-    table_files: dict[str, dict],  # by table and file: what `load_table` returns
+    table_files: dict[str, dict[str, LoadedFile]],  # by table and file
     queries: list[Query],  # a query without _file and _line counts as a table of its own
 ) -> dict[str, dict]:  # by table and file: rows_read, rows_in, rows_set_aside; rows_left_out_by_query, if any
     "Count the rows read, in the result, in quarantine and left out. Raises RuntimeError if they do not add up."
@@ -492,17 +495,18 @@ def _counts_by_file(con: duckdb.DuckDBPyConnection, query: str) -> dict[str, int
 # %% ../../nbs/data/10_ingest.ipynb #34623253
 def quarantine_reasons(
     quarantine: pa.Table,  # from `quarantine_table`
-    table_files: dict[str, dict],  # by table and file: what `load_table` returns, here the columns
-    files: list[dict],  # the tables' settings
+    table_files: dict[str, dict[str, LoadedFile]],  # by table and file
+    files: list[SourceTable],
 ) -> dict[str, Counter]:  # by table: number of rows by a sentence with file, column and reason
     "Why rows are in quarantine, with two example values if a column is the problem."
-    delimiters = {spec["name"]: spec.get("delimiter", ",") for spec in files}
+    delimiters = {spec.name: spec.delimiter or "," for spec in files}
     counts: dict[str, Counter] = {}
     values: dict[tuple, list[str]] = {}
     for row in quarantine.to_pylist():
         problem = (row["file"], row["column"], row["reason"])
         counts.setdefault(row["table"], Counter())[problem] += 1
-        columns = table_files.get(row["table"], {}).get(row["file"], {}).get("columns", [])
+        info = table_files.get(row["table"], {}).get(row["file"])
+        columns = info.columns if info else []
         has_value = row["column"] in columns and row["row"]
         if has_value and len(values.get(problem, [])) < 100:  # enough to describe the values
             fields = next(csv.reader(io.StringIO(row["row"], newline=""), delimiter=delimiters[row["table"]]), [])
@@ -557,17 +561,17 @@ def _refuse_bad_share(
 def rows_by_month(
     con: duckdb.DuckDBPyConnection,  # has the staged and the checked tables, `_quarantine` and `_filtered`
     query: Query,  # of the sale lines
-    files: list[dict],  # the tables' settings
+    files: list[SourceTable],
 ) -> dict[str, dict]:  # by month as YYYY-MM, or "unknown": rows_in, rows_set_aside; rows_left_out_by_query, if any
     "Count rows by month. Rows without a readable date are counted as unknown."
     judged = f"_judged_{query.name}"
     parts = [f"SELECT strftime(date, '%Y-%m') AS month, 'in' AS kind FROM {judged} WHERE _reason IS NULL"]
     if query.is_one_to_many:  # a line has many months: the bad sale lines are counted by their own month
         parts.append(f"SELECT strftime(date, '%Y-%m'), '_quarantine' FROM {judged} WHERE _reason IS NOT NULL")
-    for spec in [spec for spec in files if spec["name"] in query.tables]:
+    for spec in [spec for spec in files if spec.name in query.tables]:
         date_column = _date_column(spec)
         month = f"strftime({date_column}, '%Y-%m')" if date_column else "NULL"
-        staged = quote_name(f"_staged_{spec['name']}")
+        staged = quote_name(f"_staged_{spec.name}")
         for kind in ("_quarantine", "_filtered"):
             lines = f"SELECT {month}, '{kind}' FROM {staged} SEMI JOIN {kind} ON file = _file AND line = _line"
             if query.is_one_to_many:
@@ -591,11 +595,11 @@ MIN_LOST_SHARE = 0.02  # their share of the store's rows, in one month or in all
 def rows_by_store(
     con: duckdb.DuckDBPyConnection,  # has the staged and the checked tables and `_quarantine`
     query: Query,  # of the sale lines
-    files: list[dict],  # the tables' settings
+    files: list[SourceTable],
 ) -> dict[str, dict]:  # by store and month: rows_in, rows_set_aside; only stores that lost many rows
     "Count the rows of stores that lost many, if a column identifies the store of a bad row."
     lost: dict[str, Counter] = {}  # by store: number of rows by month
-    for spec in [spec for spec in files if spec["name"] in query.tables]:
+    for spec in [spec for spec in files if spec.name in query.tables]:
         for store, month, n in _lost_rows_by_store(con, query, spec):
             lost.setdefault(store, Counter())[month] += n
     lost = {store: months for store, months in lost.items() if months.total() >= MIN_LOST_ROWS}
@@ -620,9 +624,9 @@ def _has_many_lost_rows(months: dict[str, dict]) -> bool:
     return False
 
 
-def _lost_rows_by_store(con: duckdb.DuckDBPyConnection, query: Query, spec: dict) -> list[tuple[str, str, int]]:
+def _lost_rows_by_store(con: duckdb.DuckDBPyConnection, query: Query, spec: SourceTable) -> list[tuple[str, str, int]]:
     "The number of a table's quarantined rows: (store, month, rows). Empty if no column identifies the store."
-    staged = quote_name(f"_staged_{spec['name']}")
+    staged = quote_name(f"_staged_{spec.name}")
     lost = f"FROM {staged} AS s SEMI JOIN _quarantine ON file = _file AND line = _line"
     if con.execute(f"SELECT count(*) {lost}").fetchone()[0] < MIN_LOST_ROWS:
         return []
@@ -640,17 +644,17 @@ def _lost_rows_by_store(con: duckdb.DuckDBPyConnection, query: Query, spec: dict
         ON _value = {store_column} WHERE {date_column} IS NOT NULL GROUP BY ALL""").fetchall()
 
 # %% ../../nbs/data/10_ingest.ipynb #f3a4b6d9
-def _date_column(spec: dict) -> str | None:
+def _date_column(spec: SourceTable) -> str | None:
     "The first date column of a table, quoted."
-    return next((quote_name(str(c)) for c, kind in spec["columns"].items() if kind.removesuffix("?") == "date"), None)
+    return next((quote_name(c) for c, kind in spec.columns.items() if kind.removesuffix("?") == "date"), None)
 
 
-def _store_column(con: duckdb.DuckDBPyConnection, spec: dict) -> str | None:
+def _store_column(con: duckdb.DuckDBPyConnection, spec: SourceTable) -> str | None:
     """The column that identifies the store in all rows of `_good_sample`, quoted.
 
     A column with the store id itself comes first, then the column with the fewest values.
     """
-    names = [quote_name(str(c)) for c, kind in spec["columns"].items() if kind.removesuffix("?") in ("text", "integer")]
+    names = [quote_name(c) for c, kind in spec.columns.items() if kind.removesuffix("?") in ("text", "integer")]
     expressions = ["count(*)"]
     for name in names:
         expressions += [
@@ -766,7 +770,7 @@ def ingest(
     data: str | Path,  # a folder, or one database file; relative to the project's root
     sql: str | Path,  # the query for sale lines
     plan_sql: str | Path | None,  # the query for the plan, None if there is no plan
-    files: list[dict],  # the tables' settings
+    files: list[SourceTable],
     lacks: list[str],  # sale-line columns that the source does not have
     key: list[str] | None,  # columns that identify a sale line
     categories: list[str] | None,  # allowed categories, None for any
@@ -775,16 +779,13 @@ def ingest(
     product_paths: SimpleNamespace,  # sales, lineage, largest, plan, quarantine, dataset: where to write
     through: str | None = None,  # the last month to read, such as "2012-10"; None: all
     same_store: dict[str, str] | None = None,  # id in the data: id to use instead
-    limits: dict | None = None,  # gigabytes, rows, minutes: the largest of a file, table or query
+    limits: ReadLimits = DEFAULT_LIMITS,
 ) -> dict:  # the content of dataset.json
     "Read a source, quarantine bad rows, and write the rest. Raises ValueError if the input cannot be used."
     root = find_root()
     db = connect()
     con = db.con
-    if not isinstance(files, list) or not all(isinstance(spec, dict) for spec in files):
-        raise ValueError("files: must be a list of tables, each with a name, a path and columns (see env.yaml)")
     restrict_file_access(con, root / data, files)
-    limits = Limits(**limits or {})
     with tempfile.TemporaryDirectory() as snapshot_folder:
         table_files = _load_tables(con, root / data, files, Path(snapshot_folder), limits)
         table_by_file = {file: table for table, paths in table_files.items() for file in paths}
@@ -840,13 +841,13 @@ def ingest(
 
 
 def _load_tables(
-    con: duckdb.DuckDBPyConnection, data: Path, files: list[dict], snapshot_folder: Path, limits: Limits
-) -> dict[str, dict]:
-    "By table and file: what `load_table` returns. Raises ValueError if two tables have the same name or file."
+    con: duckdb.DuckDBPyConnection, data: Path, files: list[SourceTable], snapshot_folder: Path, limits: ReadLimits
+) -> dict[str, dict[str, LoadedFile]]:
+    "The files of each table, read. Raises ValueError if two tables have the same name or file."
     path_to_read: dict[Path, Path] = {}
     table_files = {}
     for spec in files:
-        table_files[spec.get("name")] = load_table(con, data, spec, snapshot_folder, path_to_read, limits)
+        table_files[spec.name] = load_table(con, data, spec, snapshot_folder, path_to_read, limits)
     file_names = [file for paths in table_files.values() for file in paths]
     if len(set(file_names)) < len(file_names) or len(table_files) < len(files):
         raise ValueError(
@@ -878,7 +879,7 @@ def empty_table(
 
 def dataset_summary(
     source: str,  # the source's name
-    table_files: dict[str, dict],  # by table and file: what `load_table` returns
+    table_files: dict[str, dict[str, LoadedFile]],  # by table and file
     counts_by_table: dict[str, dict],  # from `count_rows`
     query: Query,  # of the sale lines
     sales: pa.Table,  # the sale lines
@@ -892,10 +893,10 @@ def dataset_summary(
     tables = {table: {file: dict(rows) for file, rows in by_file.items()} for table, by_file in counts_by_table.items()}
     for table, paths in table_files.items():
         for file, info in paths.items():
-            tables[table][file]["sha256"] = info["sha256"]
-            tables[table][file]["columns_not_used"] = info["not_used"]
-            if info["unclear"]:
-                tables[table][file]["unclear_numbers"] = info["unclear"]
+            tables[table][file]["sha256"] = info.sha256
+            tables[table][file]["columns_not_used"] = info.not_used
+            if info.unclear:
+                tables[table][file]["unclear_numbers"] = info.unclear
     if query.is_one_to_many:
         counted = "lines of the files, each of several sale lines"
     elif query.tables:

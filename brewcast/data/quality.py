@@ -31,6 +31,7 @@ import pandas as pd
 from scipy.stats import binom
 
 from ..common.contracts import connect
+from ..common.parameter_types import Calendar, QualitySettings
 from ..common.records import Finding
 from ..common.text import format_count, join_names
 
@@ -172,7 +173,7 @@ def check_missing_stores(
     store: pd.DataFrame,  # one row a store and date, from `summarize_lines`
     months: pd.DatetimeIndex,  # the months to check, sorted
     unit: str,  # of the calendar: day, week or month
-) -> list[dict]:  # findings; each month is compared only with months before it
+) -> list[Finding]:  # each month is compared only with months before it
     "Stores without lines, with lines on too few dates, or without lines at the end of the month."
     all_months = pd.date_range(store.month.min(), months[-1], freq="MS")
     dates = store.groupby(["month", "store_id"]).date
@@ -222,16 +223,16 @@ def _holiday_dates(countries: Iterable[str], years: range) -> pd.DatetimeIndex:
 def check_missing_dates(
     store: pd.DataFrame,  # one row a store and date, from `summarize_lines`
     months: pd.DatetimeIndex,  # the months to check, sorted
-    calendar: dict,  # unit, weekday, countries
-) -> list[dict]:  # findings; each month is compared with the 18 months up to it
+    calendar: Calendar,
+) -> list[Finding]:  # each month is compared with the 18 months up to it
     "Dates without lines in nearly all stores, on a weekday on which they usually trade."
-    if calendar["unit"] == "month":
+    if calendar.unit == "month":
         return []
-    is_daily = calendar["unit"] == "day"
-    freq = "D" if is_daily else f"W-{calendar['weekday']}"
+    is_daily = calendar.unit == "day"
+    freq = "D" if is_daily else f"W-{calendar.weekday}"
     stores_by_date = store.groupby("date").size()
     stores_by_month = store.groupby("month").store_id.nunique()
-    countries = {code for code in (calendar.get("countries") or {}).values() if code and is_daily}
+    countries = {code for code in calendar.countries.values() if code and is_daily}
     holiday_dates = _holiday_dates(countries, range(store.date.min().year, months[-1].year + 2))
     findings = []
     for month in months:
@@ -282,7 +283,7 @@ def line_counts(
 def check_repeated_lines(
     counts: dict[str, pd.DataFrame],  # from `line_counts`
     month: pd.Timestamp,  # the month to check
-) -> list[dict]:  # findings
+) -> list[Finding]:
     "Stores and dates whose lines were delivered twice."
     findings = []
     for by, table in counts.items():
@@ -322,7 +323,7 @@ def _copied_shares(sums: pd.DataFrame, n_rows: pd.Series, month: pd.Timestamp) -
 def check_copied_months(
     store: pd.DataFrame,  # one row a store and date, from `summarize_lines`
     months: pd.DatetimeIndex,  # the months to check, sorted
-) -> list[dict]:  # findings
+) -> list[Finding]:
     "Is a month a copy of an earlier one? The n-th date of a store is compared with the n-th date of each month before."
     rows = store.assign(prices=store.prices.fillna(0), nth=store.groupby(["store_id", "month"]).cumcount())
     rows["sums"] = rows.groupby(["lines", "units", "prices"]).ngroup()  # number of the triple; -1: no units, no match
@@ -349,7 +350,7 @@ def check_copied_months(
 def check_repeated_files(
     dataset: dict,  # dataset.json of ingest
     month: pd.Timestamp,  # the month to check
-) -> list[dict]:  # findings
+) -> list[Finding]:
     "Lines of the month that are in two files."
     findings = []
     for overlap in dataset.get("repeated", []):
@@ -461,18 +462,18 @@ DISTORTING_CHECKS = {"duplicates", "unit_shift", "volume", "jump"}  # their faul
 
 def trusted_history(
     history: SalesHistory,  # what the month was compared with
-    findings: list[dict],  # findings of the month; accepted ones are notes
+    findings: list[Finding],  # findings of the month; accepted ones are notes
 ) -> SalesHistory:  # the same, without the values that a stop is about
     "The history for later months. Without the stopped values, a fault that lasts is found in each month."
     store, deviations, counts = history
     deviations = dict(deviations)
     tables = {by for by, _ in deviations} | {"store"}
     for finding in findings:
-        if finding["level"] != "stop" or finding["check"] not in DISTORTING_CHECKS:
+        if finding.level != "stop" or finding.check not in DISTORTING_CHECKS:
             continue
-        kind, _, name = finding["where"].partition(" ")
-        month = pd.Timestamp(finding["figures"]["month"])
-        stores = finding["figures"].get("stores")
+        kind, _, name = finding.where.partition(" ")
+        month = pd.Timestamp(finding.figures["month"])
+        stores = finding.figures.get("stores")
         names = stores or [name]
         by = kind if kind in tables else "store"
         is_whole_month = kind not in tables and not stores
@@ -482,7 +483,7 @@ def trusted_history(
                 columns = slice(None) if is_whole_month else logs.columns.intersection(names)
                 logs.loc[logs.index == month, columns] = np.nan
                 deviations[key] = log_deviations(logs)
-        if finding["check"] == "duplicates":
+        if finding.check == "duplicates":
             is_affected = (store.month == month) & (store.store_id.isin(names) | (is_whole_month or by != "store"))
             store = store.assign(distinct=store.distinct.mask(is_affected))
             counts = line_counts(store)
@@ -512,7 +513,7 @@ def _unit_shifts_of(history: SalesHistory, month: pd.Timestamp, column: str) -> 
 def check_unit_shifts(
     history: SalesHistory,  # what the month is compared with
     month: pd.Timestamp,  # the month to check
-) -> list[dict]:  # findings
+) -> list[Finding]:
     "Prices or quantities in another unit."
     findings = []
     for column in ("price", "quantity_sold"):
@@ -543,7 +544,7 @@ MIN_JUMP = {
 def check_volumes(
     history: SalesHistory,  # what the month is compared with
     month: pd.Timestamp,  # the month to check
-) -> list[dict]:  # findings
+) -> list[Finding]:
     "Stores that doubled or halved, and a total that jumped."
     rates = {name: history.deviations["rate", name] for name in ("lines", "units")}
     if month not in rates["lines"].logs.index[5:]:
@@ -589,7 +590,7 @@ def check_large_lines(
     largest: pd.DataFrame,  # largest.parquet of ingest: the five largest lines of each store-month
     store: pd.DataFrame,  # one row a store and date, from `summarize_lines`
     accept: list[str] = (),  # entries of quality.accept; accepted lines raise the limit for later months
-) -> list[dict]:  # findings of every month
+) -> list[Finding]:  # of every month
     "Lines that are very large for their store, with file, line and date."
     units_sold = store.groupby(["month", "store_id"]).units.sum().to_dict()
     dates = {name: pd.to_datetime(largest[name]) for name in ("month", "date")}
@@ -598,7 +599,7 @@ def check_large_lines(
     months: dict[pd.Timestamp, dict[str, list]] = {}
     for line in rows.itertuples(index=False):
         months.setdefault(line.month, {}).setdefault(line.store_id, []).append(line)
-    findings: list[dict] = []
+    findings: list[Finding] = []
     history: dict[str, list[_StoreMonth]] = {}
     for month, stores in months.items():
         others = _largest_of_other_stores(history, stores)
@@ -644,7 +645,7 @@ def _largest_before(past: list[_StoreMonth]) -> float:
     return max(trusted + flagged[:-1], default=0.0)
 
 
-def _large_line_finding(month: pd.Timestamp, store: str, lines: list, largest_before: float, units: float) -> dict:
+def _large_line_finding(month: pd.Timestamp, store: str, lines: list, largest_before: float, units: float) -> Finding:
     places = []
     for row in lines:
         place = row.file or "a line"
@@ -691,7 +692,7 @@ def check_similar_ids(
     month: pd.Timestamp,  # the month to check
     same_store: dict[str, int] | None = None,  # by name under `same_store` in the source's YAML: number of lines
     planned_ids: Iterable[str] = (),  # store ids of the plan
-) -> list[dict]:  # findings
+) -> list[Finding]:
     "Stores whose ids look alike, with the line for the YAML; and names under `same_store` that no line has."
     same_store = same_store or {}
     last_date = store.groupby("store_id").date.max()
@@ -738,7 +739,7 @@ def check_spellings(
     lines: ibis.Table,  # sale lines
     lacks: list[str],  # columns that the source does not have
     month: pd.Timestamp,  # the month to check
-) -> list[dict]:  # findings
+) -> list[Finding]:
     "Countries, cities, categories and products in two spellings."
     findings = []
     for column, level in {"country": "warn", "city": "warn", "category": "note", "product": "note"}.items():
@@ -789,7 +790,7 @@ def find_totals(
 def check_totals(
     store_month: pd.DataFrame,  # one row a store and month
     month: pd.Timestamp,  # the month to check
-) -> list[dict]:  # findings
+) -> list[Finding]:
     "A store that is the total of all others, or of those of its country or city; and stores with equal units."
     units = store_month.pivot_table(index="month", columns="store_id", values="quantity_sold", aggfunc="first")
     groups = {"all other stores": list(units)}
@@ -825,7 +826,7 @@ def _next_total(units: pd.DataFrame, groups: dict[str, list[str]]) -> tuple[str,
 def check_identical_stores(
     units: pd.DataFrame,  # one row a month, one column a store; NaN where it did not trade
     month: pd.Timestamp,  # the month to check
-) -> list[dict]:  # findings
+) -> list[Finding]:
     "Stores with equal units in every month: a copy, or the total of a single store."
     if len(units) < 3:
         return []
@@ -841,7 +842,7 @@ def check_identical_stores(
 def check_lone_lines(
     cleaned: dict,  # clean.json
     month: pd.Timestamp,  # the month to check
-) -> list[dict]:  # findings
+) -> list[Finding]:
     "Lone lines, which `clean` has left out."
     rows = cleaned.get("lone_lines", [])
     first, last = (str(cleaned.get(name))[:10] for name in ("first_date", "last_date"))
@@ -864,7 +865,7 @@ def check_identities(
     dataset: dict | None,  # dataset.json of ingest
     cleaned: dict | None,  # clean.json
     planned_ids: Iterable[str] = (),  # store ids of the plan
-) -> list[dict]:  # findings, all of the last month
+) -> list[Finding]:  # all of the last month
     "The checks of the whole history: ids, spellings, lone lines and totals."
     last = store_month.month.max()
     findings = check_similar_ids(tables["store"], last, (dataset or {}).get("same_store"), planned_ids)
@@ -897,7 +898,7 @@ def check_quarantined_rows(
     dataset: dict,  # dataset.json of ingest
     month: pd.Timestamp,  # the month to check
     newest: bool = True,  # Is it the last complete month? Then later months, and rows without a date, are checked too
-) -> list[dict]:  # findings
+) -> list[Finding]:
     "A month with a larger share of quarantined rows than any month before it."
     counts = pd.DataFrame(dataset.get("months", {})).T.reindex(columns=["rows_in", "rows_set_aside"]).fillna(0)
     months = counts.drop("unknown", errors="ignore")
@@ -930,7 +931,7 @@ def check_filtered_rows(
     dataset: dict,  # dataset.json of ingest
     month: pd.Timestamp,  # the month to check
     newest: bool = True,  # Is it the last complete month? Then later months are checked too
-) -> list[dict]:  # findings
+) -> list[Finding]:
     "A month of which the source's SQL left out a larger share of rows than of any month before it."
     counts = pd.DataFrame(dataset.get("months", {})).T.drop("unknown", errors="ignore").fillna(0)
     if "rows_left_out_by_query" not in counts:
@@ -954,7 +955,7 @@ def check_filtered_rows(
 def check_quarantine_by_store(
     dataset: dict,  # dataset.json of ingest
     month: pd.Timestamp,  # the month to check
-) -> list[dict]:  # findings
+) -> list[Finding]:
     "Stores with a larger share of quarantined rows than other stores, in the month or in the twelve months up to it."
     this_month = [f"{month:%Y-%m}"]
     year = list(pd.period_range(end=month.to_period("M"), periods=12, freq="M").strftime("%Y-%m"))
@@ -991,7 +992,7 @@ def _quarantined(rows: dict[str, dict], months: list[str]) -> tuple[float, int]:
 def check_unused_columns(
     dataset: dict,  # dataset.json of ingest
     month: pd.Timestamp,  # the month to check
-) -> list[dict]:  # findings
+) -> list[Finding]:
     "Columns that are not read, and numbers that can be read in two ways."
     findings = []
     for table, contents in dataset["tables"].items():
@@ -1013,28 +1014,30 @@ def check_unused_columns(
 
 # %% ../../nbs/data/quality.ipynb #58d0a7e1
 def mark_left_out(
-    finding: dict,  # of `make_finding`
+    finding: Finding,
     since: pd.Timestamp,  # the first month in which a stop holds
-) -> dict:  # a stop has `left_out` in its figures: stores, or "all"; before `since` its level is warn
+) -> Finding:  # a stop has `left_out` in its figures: stores, or "all"; before `since` its level is warn
     "Write down which store-months a stop leaves out. Other findings stay as they are."
-    if finding["level"] != "stop":
+    if finding.level != "stop":
         return finding
-    figures = finding["figures"]
-    where = finding["where"]
+    figures = finding.figures
+    where = finding.where
     one_store = [where.split(" ", 1)[1]] if where.startswith("store ") else None
-    finding = {**finding, "figures": {**figures, "left_out": figures.get("stores") or one_store or "all"}}
+    left_out = figures.get("stores") or one_store or "all"
+    finding = finding.model_copy(update={"figures": {**figures, "left_out": left_out}})
     if pd.Timestamp(figures["month"]) >= since:
         return finding
     reason = ". The month is older than quality.months: it is left out, and stops nothing"
-    return {**finding, "level": "warn", "text": finding["text"].replace(_FIX_HINT, reason + _FIX_HINT)}
+    text = finding.text.replace(_FIX_HINT, reason + _FIX_HINT)
+    return finding.model_copy(update={"level": "warn", "text": text})
 
 
 def untrusted_store_months(
-    findings: list[dict],  # findings.json of clean
+    findings: list[Finding],  # of `check_data`
 ) -> pd.DataFrame:  # month, store_id (None: all stores), sorted
     "The store-months that are not trusted."
     rows = set()
-    for figures in (finding["figures"] for finding in findings):
+    for figures in (finding.figures for finding in findings):
         if figures.get("left_out"):
             stores = [None] if figures["left_out"] == "all" else figures["left_out"]
             rows |= {(pd.Timestamp(figures["month"]), store) for store in stores}
@@ -1057,10 +1060,10 @@ def is_untrusted(
 def check_all_months(
     store: pd.DataFrame,  # one row a store and date, from `summarize_lines`
     months: pd.DatetimeIndex,  # the months to check, sorted
-    calendar: dict,  # unit, weekday, countries
-) -> list[dict]:  # findings of every month
+    calendar: Calendar,
+) -> list[Finding]:  # of every month
     "The checks that do not depend on the stops of other months, for all months at once."
-    findings = check_missing_stores(store, months, calendar["unit"])
+    findings = check_missing_stores(store, months, calendar.unit)
     findings += check_missing_dates(store, months, calendar)
     return findings + check_copied_months(store, months)
 
@@ -1068,48 +1071,45 @@ def check_all_months(
 def check_month_data(
     history: SalesHistory,  # what the month is compared with
     month: pd.Timestamp,  # the month to check
-    all_months_findings: list[dict],  # findings of every month, from `check_all_months` and `check_large_lines`
+    all_months_findings: list[Finding],  # findings of every month, from `check_all_months` and `check_large_lines`
     dataset: dict | None = None,  # dataset.json of ingest
-) -> list[dict]:  # findings of the month
+) -> list[Finding]:  # of the month
     "All checks of one month against the months before. What a more general finding explains is not repeated."
-    of_month = [each for each in all_months_findings if each["figures"]["month"] == f"{month:%Y-%m}"]
-    large = [finding for finding in of_month if finding["check"] == "large_line"]
-    copied = [finding for finding in of_month if finding["check"] == "duplicates"]
+    of_month = [each for each in all_months_findings if each.figures["month"] == f"{month:%Y-%m}"]
+    large = [finding for finding in of_month if finding.check == "large_line"]
+    copied = [finding for finding in of_month if finding.check == "duplicates"]
     overlaps = check_repeated_files(dataset or {}, month)
-    findings = [finding for finding in of_month if finding["check"] not in ("large_line", "duplicates")]
+    findings = [finding for finding in of_month if finding.check not in ("large_line", "duplicates")]
     findings += overlaps or copied or check_repeated_lines(history.counts, month)
     shifted = check_unit_shifts(history, month)
     findings += shifted
     explained = {
-        finding["where"]
+        finding.where
         for finding in findings
-        if finding["check"] in ("duplicates", "unit_shift") and finding["level"] == "stop"
+        if finding.check in ("duplicates", "unit_shift") and finding.level == "stop"
     }
     if not overlaps:
-        findings += [each for each in check_volumes(history, month) if each["where"] not in explained]
-    shifted_stores = {finding["where"] for finding in shifted if finding["where"].startswith("store ")}
-    is_store_shift = [finding["where"].startswith("store ") for finding in shifted]
+        findings += [each for each in check_volumes(history, month) if each.where not in explained]
+    shifted_stores = {finding.where for finding in shifted if finding.where.startswith("store ")}
+    is_store_shift = [finding.where.startswith("store ") for finding in shifted]
     if all(is_store_shift):  # a shift of all stores, or of a category, explains large lines everywhere
-        findings += [finding for finding in large if finding["where"] not in shifted_stores]
+        findings += [finding for finding in large if finding.where not in shifted_stores]
     return findings
 
 
 def check_data(
     sales: Path,  # sales.parquet
     store_month: pd.DataFrame,  # of clean: complete months; all are checked, and the last has all kinds of findings
-    calendar: dict,  # unit, weekday, countries
+    calendar: Calendar,
     lacks: list[str],  # columns that the source does not have
-    settings: dict,  # accept: entries; months: how many of the last months must be free of stops
+    settings: QualitySettings,
     dataset: dict | None = None,  # dataset.json of ingest
     largest: pd.DataFrame | None = None,  # largest.parquet of ingest
     cleaned: dict | None = None,  # clean.json
     planned_ids: Iterable[str] = (),  # store ids of the plan
-) -> list[dict]:  # stops first, then warnings, then notes; `left_out` in the figures says which data is not trusted
+) -> list[Finding]:  # stops first, then warnings, then notes; `left_out` in the figures says which data is not trusted
     "All findings of the last month, and the stops of the months before it."
-    unknown = sorted(set(settings) - {"accept", "months"})
-    if unknown:
-        raise ValueError(f"quality: unknown settings {unknown}; known are accept and months")
-    accept = settings.get("accept") or []
+    accept = settings.accept
     cleaned = cleaned or {}
     lines = drop_lone_lines(connect().read_parquet(sales), cleaned)
     tables = summarize_lines(lines, lacks)
@@ -1126,11 +1126,11 @@ def check_data(
             of_month += check_quarantined_rows(dataset, month, newest=month == last)
         of_month = accept_findings(of_month, accept)
         history = trusted_history(history, of_month)
-        findings += [finding for finding in of_month if month == last or finding["level"] == "stop"]
+        findings += [finding for finding in of_month if month == last or finding.level == "stop"]
     of_history = check_identities(lines, tables, store_month, lacks, dataset, cleaned, planned_ids)
     if dataset:
         of_history += check_unused_columns(dataset, last)
     findings += accept_findings(of_history, accept)
-    since = months[-settings.get("months", 3) :][0]
+    since = months[-settings.months :][0]
     findings = [mark_left_out(finding, since) for finding in findings]
-    return sorted(findings, key=lambda finding: ["stop", "warn", "note"].index(finding["level"]))
+    return sorted(findings, key=lambda finding: ["stop", "warn", "note"].index(finding.level))

@@ -20,6 +20,7 @@ import pandas as pd
 from ..common.contracts import FORECAST, check_table
 from ..common.core import read_json, read_parquet, stage_paths, target_month, write_json, write_parquet
 from ..common.hashing import sha256
+from ..common.parameter_types import Calendar
 from ..common.paths import find_root, write_bytes
 from ..common.records import Decision, ModelCard, ModelDescription, Recipe, StateInputs, Verdict
 from ..common.text import escape_formula, format_count, month_name
@@ -159,7 +160,7 @@ def no_forecast_reasons(
     plan: pd.DataFrame,  # one row per store, month and publication date; may be empty
     closures: list[dict],  # features.json, "trade": series_id, and does ("closed", "reopens", "may_be_closed" ...)
     stores: list[str],  # every store with a sale line, also in a month that is not complete
-    calendar: dict,  # the source's calendar, as in env.yaml
+    calendar: Calendar,
 ) -> dict[str, str]:  # reason by store_id, only for stores with no forecast or a forecast of 0
     "Why a store has no forecast, or a forecast of 0."
     target = pd.Timestamp(forecast.month.iloc[0])

@@ -25,6 +25,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from ..common.pages import STYLE_SHEET, template_environment
+from ..common.parameter_types import Calendar
 from ..common.records import Decision, IntervalSummary, Verdict
 from brewcast.common.text import (
     as_sentence,
@@ -136,13 +137,13 @@ def latest_plan(
 # %% ../../nbs/delivery/month_page.ipynb #6cff1aa2
 def selling_weeks(
     target: pd.Timestamp,  # the month of the forecast
-    calendar: dict | None,  # the source's calendar, as in env.yaml
+    calendar: Calendar | None,
 ) -> float:  # weeks whose date is in the month; NaN if the source reports days
     "How many of a source's weeks belong to a month."
-    if not calendar or calendar.get("unit") != "week" or not calendar.get("weekday"):
+    if not calendar or calendar.unit != "week" or not calendar.weekday:
         return math.nan
     days = pd.date_range(target, target + pd.offsets.MonthEnd(0))
-    return float((days.day_name().str[:3].str.upper() == calendar["weekday"]).sum())
+    return float((days.day_name().str[:3].str.upper() == calendar.weekday).sum())
 
 # %% ../../nbs/delivery/month_page.ipynb #be264f94
 def holiday_names(
@@ -162,10 +163,10 @@ def plan_by_country(
     store_month: pd.DataFrame,  # one row per series and month
     plans: pd.DataFrame,  # from `latest_plan`
     target: pd.Timestamp,  # the month of the forecast
-    calendar: dict | None = None,  # the source's calendar, as in env.yaml
+    calendar: Calendar | None = None,
 ) -> list[dict]:  # per country: name, holidays; promotion_share and trading_days as [target, last month, last year]
     "Promotion, trading days and holidays of the month, beside those of last month and last year."
-    countries = (calendar or {}).get("countries") or {}
+    countries = calendar.countries if calendar else {}
     past = store_month.reindex(columns=["store_id", "month", "promotion_share", "trading_days"])
     lines = []
     for country, stores in table.groupby("country"):
@@ -578,11 +579,11 @@ def outlook_view(
     store_month: pd.DataFrame,  # one row per series and month
     plans: pd.DataFrame,  # from `latest_plan`
     target: pd.Timestamp,  # the month of the forecast
-    calendar: dict | None,  # the source's calendar, as in env.yaml
+    calendar: Calendar | None,
 ) -> dict:  # variables of the template
     "What the page says about plan, calendar and the largest changes."
     lines = plan_by_country(table, store_month, plans, target, calendar)
-    period = "weeks" if (calendar or {}).get("unit") == "week" else "days"
+    period = "weeks" if calendar and calendar.unit == "week" else "days"
     has = {c: any(np.isfinite(line[c][0]) for line in lines) for c in ["promotion_share", "trading_days"]}
     has["holidays"] = any(line["holidays"] for line in lines)
     last_month = store_month[store_month["month"] == target - pd.DateOffset(months=1)]
@@ -709,7 +710,7 @@ def month_page(
     source_name: str = "Sales",  # for the heading
     unit: str = "units",  # unit of quantity_sold, in the plural
     quarantine: pd.DataFrame | None = None,  # one row per quarantined row: table, column, reason
-    calendar: dict | None = None,  # the source's calendar, as in env.yaml
+    calendar: Calendar | None = None,
     nominal_coverage: float = 0.8,  # share of outcomes that should be inside an interval
     track_record: str = "",  # HTML of the months before, from `track_record_section`
     questions: list[str] = (),  # from `planner_questions`

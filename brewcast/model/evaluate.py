@@ -21,7 +21,7 @@ import pandas as pd
 from scipy.special import stdtr, stdtrit
 
 from ..common.core import read_parquet, stage_paths, write_json, write_parquet
-from ..common.parameter_types import Count, Gate, NotNegative, Share
+from ..common.parameter_types import Calendar, Count, Gate, NotNegative, Share
 from ..common.paths import find_root
 from brewcast.common.records import (
     BetterBaseline,

@@ -19,8 +19,10 @@ import holidays
 import numpy as np
 import pandas as pd
 
-from ..common.core import LEVELS, cutoff_of, read_json, read_parquet, stage_paths, write_json, write_parquet
+from ..common.core import LEVELS, cutoff_of, read_parquet, stage_paths, write_json, write_parquet
+from ..common.parameter_types import Calendar
 from ..common.paths import find_root
+from ..common.records import Finding, StateInputs
 from ..data.clean import months_without_lines
 from ..data.quality import is_untrusted, untrusted_store_months
 from .feature_store import materialize_features, online_rows
@@ -29,18 +31,18 @@ from .recipes import RATE_FEATURES
 # %% ../../nbs/model/13_features.ipynb #0fdaf6a4
 def trading_dates(
     months: pd.DatetimeIndex,  # first days of consecutive months
-    calendar: dict,  # unit: day, week or month; weekday: MON .. SUN, the date of a week
+    calendar: Calendar,
 ) -> pd.DatetimeIndex:  # every planned trading date in these months
     "The dates on which the source plans to report sales."
     first = months.min()
     last = months.max() + pd.offsets.MonthEnd(0)
-    frequency = {"day": "D", "week": f"W-{calendar.get('weekday')}", "month": "MS"}[calendar["unit"]]
+    frequency = {"day": "D", "week": f"W-{calendar.weekday}", "month": "MS"}[calendar.unit]
     return pd.date_range(first, last, freq=frequency)
 
 
 def planned_units(
     months: pd.DatetimeIndex,  # first days of consecutive months
-    calendar: dict,  # unit, weekday; see `trading_dates`
+    calendar: Calendar,
 ) -> pd.Series:  # number of planned trading days, weeks or months, by month
     "How many trading units each month has."
     return _count_by_month(trading_dates(months, calendar), months)
@@ -54,15 +56,15 @@ def _count_by_month(dates: pd.DatetimeIndex, months: pd.DatetimeIndex) -> pd.Ser
 def public_holidays(
     months: pd.DatetimeIndex,  # first days of consecutive months
     country: str | None,  # ISO code of the country, None where the source has none
-    calendar: dict,  # unit, weekday; see `trading_dates`
+    calendar: Calendar,
 ) -> pd.Series:  # number of public holidays, by month
     "Public holidays reported in each month, from the package `holidays`."
     if not country:
         return pd.Series(0, months)
     years = range(months.min().year, months.max().year + 2)
     days = pd.DatetimeIndex(sorted(holidays.country_holidays(country, years=years, observed=False)))
-    if calendar["unit"] == "week":
-        days = days + pd.offsets.Week(0, weekday=_WEEKDAYS.index(calendar["weekday"]))
+    if calendar.unit == "week":
+        days = days + pd.offsets.Week(0, weekday=_WEEKDAYS.index(calendar.weekday))
     return _count_by_month(days, months)
 
 
@@ -71,22 +73,22 @@ _WEEKDAYS = ["MON", "TUE", "WED", "THU", "FRI", "SAT", "SUN"]
 
 def weekend_share(
     months: pd.DatetimeIndex,  # first days of consecutive months
-    calendar: dict,  # unit, weekday; see `trading_dates`
+    calendar: Calendar,
 ) -> pd.Series:  # share in [0, 1], by month; 0 where the unit is not a day
     "Share of Saturdays and Sundays among each month's planned trading days."
     dates = trading_dates(months, calendar)
-    is_weekend = pd.Series((dates.weekday >= 5) & (calendar["unit"] == "day"), dates.to_period("M").to_timestamp())
+    is_weekend = pd.Series((dates.weekday >= 5) & (calendar.unit == "day"), dates.to_period("M").to_timestamp())
     return is_weekend.astype(float).groupby(level=0).mean().reindex(months, fill_value=0.0)
 
 # %% ../../nbs/model/13_features.ipynb #5d0c41ae
 def unlisted_countries(
     country: pd.Series,  # of stores, None where the source has none
-    calendar: dict,  # countries: ISO code (or null) by country as in the data, "*" for all others
+    calendar: Calendar,
 ) -> dict[str, str]:  # by country as in the data ("*" where there is none): the line to add to `calendar.countries`
     "Countries without an entry in the calendar. A country without public holidays has an entry with null."
     from holidays.registry import COUNTRIES
 
-    codes = calendar.get("countries") or {}
+    codes = calendar.countries
     if "*" in codes:
         return {}
     missing = {name if isinstance(name, str) else "*" for name in country.unique()} - set(codes)
@@ -101,7 +103,7 @@ def unlisted_countries(
 def month_grid(
     store_month: pd.DataFrame,  # one row a series and month, complete months only
     plan: pd.DataFrame,  # one row a store, month and publication date; may be empty
-    calendar: dict,  # unit, weekday; see `trading_dates`
+    calendar: Calendar,
 ) -> pd.DataFrame:  # by (series_id, month), through one month after the last
     "Every series in every month, with its rate and its plan."
     months = pd.date_range(store_month.month.min(), store_month.month.max() + pd.offsets.MonthBegin(1), freq="MS")
@@ -111,7 +113,7 @@ def month_grid(
     for column in ["store_id", "country", "city"]:
         grid[column] = grid[column].groupby("series_id").transform("first")
     grid["units"] = planned_units(months, calendar).reindex(months).loc[month].to_numpy()
-    traded = grid.trading_days if calendar["unit"] != "month" else grid.trading_days.clip(upper=1)
+    traded = grid.trading_days if calendar.unit != "month" else grid.trading_days.clip(upper=1)
     grid["rate"] = (grid.quantity_sold / traded).where(grid.quantity_sold > 0)
     is_first = grid.trading_days.groupby(level="series_id").shift(1).isna()  # opened in mid-month, perhaps: no habit
     grid["share_traded"] = (traded / grid.units).clip(upper=1).mask(is_first | grid.quantity_sold.isna())
@@ -133,18 +135,18 @@ def _latest_plan(plan: pd.DataFrame) -> pd.DataFrame:
 # %% ../../nbs/model/13_features.ipynb #a5cdfccf
 def open_window_days(
     month_end: pd.DatetimeIndex,  # last days of months
-    calendar: dict,  # unit; open_within_days, None: the default of the unit
+    calendar: Calendar,
 ) -> np.ndarray:  # days, one per month end
     "A store is open when it traded in this many days before the month's end. Monthly data may have any date of the month."
-    days = calendar.get("open_within_days")
+    days = calendar.open_within_days
     if days is not None:
         return np.asarray(np.full(len(month_end), days))
-    return np.asarray(month_end.day if calendar["unit"] == "month" else np.full(len(month_end), 10))
+    return np.asarray(month_end.day if calendar.unit == "month" else np.full(len(month_end), 10))
 
 
 def is_open_at_cutoff(
     grid: pd.DataFrame,  # of `month_grid`, by (series_id, month)
-    calendar: dict,  # unit, open_within_days
+    calendar: Calendar,
 ) -> pd.Series:  # bool by (series_id, month): was the series open at the end of that month?
     "Which series are open at each month's end: they traded lately, and no closing is planned for the next month."
     month_end = grid.index.get_level_values("month") + pd.offsets.MonthEnd(0)
@@ -347,7 +349,7 @@ MIN_CLOSED_MONTHS = 6  # of 24: with fewer, a closed month was a gap in the data
 
 def seasonal_closures(
     grid: pd.DataFrame,  # of `month_grid`, by (series_id, month)
-    calendar: dict,  # unit, open_within_days
+    calendar: Calendar,
 ) -> pd.DataFrame:  # bool by (series_id, target month): closed, reopens, may_be_closed
     "Which series close or reopen in a month, by what they did in the last two years or by the plan."
     has_lines = grid.trading_days.notna()
@@ -406,7 +408,7 @@ def fill_reopening_rates(
 def ahead_features(
     grid: pd.DataFrame,  # of `month_grid`, by (series_id, month)
     history: pd.DataFrame,  # of `history_features`, same index
-    calendar: dict,  # unit, weekday, countries, hemisphere, open_within_days
+    calendar: Calendar,
     closures: pd.DataFrame | None = None,  # default `seasonal_closures`
 ) -> pd.DataFrame:  # by (series_id, target month)
     "What is known of the target month itself: its calendar and its plan."
@@ -416,7 +418,7 @@ def ahead_features(
     padded = pd.date_range(months.min() - pd.DateOffset(months=15), months.max(), freq="MS")
 
     # holidays by months back, and their mean in the three months before the target, this year and last year
-    codes = calendar.get("countries") or {}
+    codes = calendar.countries
     country_code = grid.country.map(lambda name: codes.get(name, codes.get("*")) or "")
     by_code = {code: public_holidays(padded, code, calendar) for code in sorted(set(country_code))}
     holiday = {back: _holiday_counts(by_code, country_code, month, back) for back in (0, 1, 2, 3, 12, 13, 14, 15)}
@@ -436,7 +438,7 @@ def ahead_features(
     table["expected_units"] = grid.planned_days.fillna(usual_units)
     table["may_be_closed"] = closures.may_be_closed.astype("int64")
     table["month_of_year"] = month.month.astype("int64")
-    half_a_year = 6 if calendar.get("hemisphere") == "south" else 0
+    half_a_year = 6 if calendar.hemisphere == "south" else 0
     table["season_next"] = [LEVELS["season"][(m + half_a_year) % 12 // 3] for m in month.month]
     table["holidays_next"] = holiday[0].astype(float)
     table["holidays_change"] = holiday[0] - before
@@ -465,7 +467,7 @@ def _holiday_counts(by_code: dict, country_code: pd.Series, month: pd.DatetimeIn
 def feature_tables(
     store_month: pd.DataFrame,  # one row a series and month, complete months only
     plan: pd.DataFrame,  # one row a store and month, may be empty
-    calendar: dict,  # unit, weekday, countries, hemisphere, open_within_days, decided_after_days
+    calendar: Calendar,
 ) -> dict[str, pd.DataFrame]:  # history, ahead and profile: series_id, event_timestamp, created, features
     "All features of every cutoff."
     grid = month_grid(store_month, plan, calendar)
@@ -506,11 +508,11 @@ def last_cutoff(
     return last
 
 
-def _add_timestamps(table: pd.DataFrame, calendar: dict) -> pd.DataFrame:
+def _add_timestamps(table: pd.DataFrame, calendar: Calendar) -> pd.DataFrame:
     "Replace the target month by event_timestamp (the cutoff) and created (the decision)."
     table = table.reset_index()
     cutoff = (table.pop("month") - pd.Timedelta(days=1)).dt.tz_localize("UTC").astype("datetime64[us, UTC]")
-    created = cutoff + pd.Timedelta(days=calendar["decided_after_days"])
+    created = cutoff + pd.Timedelta(days=calendar.decided_after_days)
     table.insert(1, "event_timestamp", cutoff)
     table.insert(2, "created", created.astype("datetime64[us, UTC]"))
     return table.sort_values(["series_id", "event_timestamp"], ignore_index=True)
@@ -518,10 +520,10 @@ def _add_timestamps(table: pd.DataFrame, calendar: dict) -> pd.DataFrame:
 # %% ../../nbs/model/13_features.ipynb #f714037c
 def decision_time(
     month: pd.Series,  # first days of months
-    calendar: dict,  # decided_after_days
+    calendar: Calendar,
 ) -> pd.Series:  # UTC
     "When a month's data is complete and the next month's forecast is made."
-    last = pd.to_datetime(month) + pd.offsets.MonthEnd(0) + pd.Timedelta(days=calendar["decided_after_days"])
+    last = pd.to_datetime(month) + pd.offsets.MonthEnd(0) + pd.Timedelta(days=calendar.decided_after_days)
     return last.dt.tz_localize("UTC").astype("datetime64[us, UTC]")
 
 
@@ -531,7 +533,7 @@ SERIES_MONTH = ["series_id", "month"]
 def record_versions(
     store_month: pd.DataFrame,  # one row a series and month, as the source says now
     previous: pd.DataFrame | None,  # the result of the build before; None the first time
-    calendar: dict,  # decided_after_days
+    calendar: Calendar,
 ) -> pd.DataFrame:  # every version of each row: created (UTC), late (not the first version), gone (removed)
     "Add to the recorded versions what is new, corrected or removed since the last build."
     now = store_month.assign(created=decision_time(store_month.month, calendar), late=False, gone=False)
@@ -592,7 +594,7 @@ FEATURE_TABLES = ["history", "ahead", "profile"]
 def feature_versions(
     versions: pd.DataFrame,  # store-months, of `record_versions`
     plan: pd.DataFrame,  # one row a store and month, may be empty
-    calendar: dict,  # unit, weekday, countries, hemisphere, open_within_days, decided_after_days
+    calendar: Calendar,
     zero_means: str | None = None,  # a month without lines is a value, a gap, or (None) what its other months say
 ) -> dict[str, pd.DataFrame]:  # FEATURE_TABLES, with more than one row for a corrected event; and outcomes
     "Every feature as it was known at its decision, and as it was corrected since."
@@ -611,11 +613,11 @@ def _append_corrections(
     before: pd.DataFrame,  # a feature table, with the corrections made before
     now: pd.DataFrame,  # the same table, computed from the corrected store-months
     time: pd.Timestamp,  # when the correction was known
-    calendar: dict,  # decided_after_days
+    calendar: Calendar,
 ) -> pd.DataFrame:  # both, with one more row for each event that the correction changes
     "Add a correction to a feature table."
     event = ["series_id", "event_timestamp"]
-    decided_at = before.event_timestamp + pd.Timedelta(days=calendar["decided_after_days"])
+    decided_at = before.event_timestamp + pd.Timedelta(days=calendar.decided_after_days)
     after = now[now.created >= time]  # decisions after the correction knew it from the start
     before = before[decided_at < time]
     old = before.drop_duplicates(event, keep="last").set_index(event).drop(columns="created")
@@ -649,7 +651,7 @@ def mask_untrusted_outcomes(
     return outcomes.assign(**{name: outcomes[name].mask(is_unknown) for name in ("actual", "actual_first")})
 
 
-def _outcome_table(history: pd.DataFrame, versions: pd.DataFrame, calendar: dict) -> pd.DataFrame:
+def _outcome_table(history: pd.DataFrame, versions: pd.DataFrame, calendar: Calendar) -> pd.DataFrame:
     "series_id, cutoff, month, actual, actual_first, known_from: one row for each feature row with a complete month."
     table = history[["series_id", "event_timestamp"]].drop_duplicates()
     cutoff = table.pop("event_timestamp").dt.tz_localize(None)
@@ -668,7 +670,7 @@ def _outcome_table(history: pd.DataFrame, versions: pd.DataFrame, calendar: dict
     table["actual_first"] = table["first"].mask(table.late.eq(True), np.nan).mask(has_no_lines, 0.0)
     table["actual"] = table.actual.mask(has_no_lines, 0.0)  # stays empty where the lines are not trusted
     is_corrected = table.actual.ne(table.actual_first)
-    since = table.created.dt.tz_localize(None) - pd.Timedelta(days=calendar["decided_after_days"])
+    since = table.created.dt.tz_localize(None) - pd.Timedelta(days=calendar.decided_after_days)
     known_from = (since.dt.ceil("D") + pd.offsets.MonthEnd(0)).where(is_corrected)
     table["known_from"] = known_from.astype("datetime64[us]")
     columns = ["series_id", "cutoff", "month", "actual", "actual_first", "known_from"]
@@ -678,7 +680,7 @@ def _outcome_table(history: pd.DataFrame, versions: pd.DataFrame, calendar: dict
 def closure_report(
     store_month: pd.DataFrame,  # one row a series and month, complete months only
     plan: pd.DataFrame,  # one row a store and month, may be empty
-    calendar: dict,  # unit, weekday, open_within_days
+    calendar: Calendar,
 ) -> list[dict]:  # series_id, does ("closed", "reopens", "may_be_closed" or "may_reopen"), sorted
     "The series that `seasonal_closures` expects to close or reopen in the month after the last."
     grid = month_grid(store_month, plan, calendar)
@@ -697,7 +699,7 @@ MIN_REPORTED_LOG_RATIO = math.log(1.1)  # a season that changes by less than 10 
 def outlier_season_report(
     store_month: pd.DataFrame,  # one row a series and month, complete months only
     plan: pd.DataFrame,  # one row a store and month, may be empty
-    calendar: dict,  # unit, weekday
+    calendar: Calendar,
 ) -> list[dict]:  # series_id, month (such as 2024-05), kind, ratio (season used), otherwise (the other one), sorted
     """Seasons of the next month that a single unusual month changes.
 

@@ -15,6 +15,7 @@ import pandas as pd
 from packaging.requirements import Requirement
 
 from ..common.hashing import sha256
+from ..common.parameter_types import Calendar
 from ..common.records import ModelCard, Recipe
 from ..common.text import format_count
 from .backtest import earlier_cutoffs, replay_recipe
@@ -39,7 +40,7 @@ def feature_leak(
     rows: pd.DataFrame,  # training rows: series_id, cutoff, FEATURES
     versions: pd.DataFrame,  # store-months in all versions: series_id, month, created, late, gone, ...
     plan: pd.DataFrame,  # one row a store and month, may be empty
-    calendar: dict,  # env.yaml's calendar: unit, weekday, countries, decided_after_days, ...
+    calendar: Calendar,
     cutoffs: list,  # month ends to check
 ) -> str | None:  # what differs; None where nothing does
     "Which features change when everything that came after their cutoff is removed."
@@ -186,7 +187,7 @@ def unfit_reasons(
     judged: list,  # cutoffs, oldest first
     versions: pd.DataFrame,  # store-months in all versions: series_id, month, created, late, gone, ...
     plan: pd.DataFrame,  # one row a store and month, may be empty
-    calendar: dict,  # env.yaml's calendar: unit, weekday, countries, decided_after_days, ...
+    calendar: Calendar,
     choices: dict | None = None,  # arguments of `choose_settings`; None where the candidate has the champion's recipe
 ) -> dict[str, str]:  # by rule (of UNFIT_RULES): the reason; empty where the candidate may be judged
     "Why the candidate's errors must not be trusted."

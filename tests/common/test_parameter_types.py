@@ -7,6 +7,7 @@ from conftest import ROOT
 
 from brewcast.common.parameter_types import (
     PARTNERS,
+    ParameterGroup,
     Parameters,
     free_key_parameters,
     leaf_types,
@@ -29,6 +30,24 @@ def test_the_values_of_every_source_have_their_types(source):
     env = read_env(ROOT, env_files(ROOT)[source])
     assert value_problems(env) == {}
     assert Parameters.model_validate(env).calendar.unit == env["calendar"]["unit"]
+
+
+def defaults_of(group: type[ParameterGroup]) -> dict:
+    "The defaults of a group's fields, and of the groups in it, by name."
+    defaults = {}
+    for name, field in group.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, ParameterGroup):
+            defaults |= {f"{name}.{inner}": value for inner, value in defaults_of(field.annotation).items()}
+        elif not field.is_required():
+            defaults[name] = field.get_default(call_default_factory=True)
+    return defaults
+
+
+def test_every_default_of_a_type_is_that_of_the_parameters():
+    defaults = defaults_of(Parameters)
+    values = flatten_parameters(read_env(ROOT), parameter_defaults(ROOT))
+    assert "calendar.weekday" in defaults
+    assert defaults == {name: values[name] for name in defaults}
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from tables import months_at, plan_of
 
 from brewcast.common.contracts import DECIMAL, STORE_MONTH, check_table, connect, sales_schema
 from brewcast.common.core import LEVELS, SALE_LINE_COLUMNS, write_parquet
+from brewcast.common.parameter_types import Calendar
 from brewcast.common.params import read_env
 from brewcast.data.clean import (
     aggregate_by_month,
@@ -30,9 +31,10 @@ from brewcast.data.clean import (
 )
 from brewcast.data.ingest import ingest
 from brewcast.data.simulate import write_export
+from brewcast.data.source_files import source_tables
 
 ORDER = {"weather": LEVELS["weather"], "promotion": [True, False], "holiday": [True, False]}
-DAILY = {"unit": "day", "weekday": None, "complete_within_days": 0}
+DAILY = Calendar(unit="day", hemisphere="north", countries={}, complete_within_days=0, decided_after_days=2)
 
 
 def random_sales(seed: int, lines: int = 800, stores: int = 4) -> pd.DataFrame:
@@ -129,13 +131,16 @@ def simulated(tmp_path_factory):
         **{name: folder / f"{name}.parquet" for name in ("sales", "lineage", "largest", "plan", "quarantine")}
     )
     outputs.dataset = folder / "dataset.json"
+    env["files"] = source_tables(env["files"])
     ingest(data=folder, **{name: env[name] for name in names}, product_paths=outputs)
     return SimpleNamespace(sales=outputs.sales, env=env)
 
 
 def test_equal_value_for_value_to_plain_pandas_on_the_simulated_export(simulated):
     sales = pq.read_table(simulated.sales).to_pandas(types_mapper={pa.bool_(): pd.BooleanDtype()}.get)
-    table, report = clean(connect().read_parquet(simulated.sales), [], simulated.env["calendar"])
+    table, report = clean(
+        connect().read_parquet(simulated.sales), [], Calendar.model_validate(simulated.env["calendar"])
+    )
     assert table.to_pylist() == plain_pandas(sales, [])
     assert report["incomplete_months"] == {} and report["store_months"] == len(table) > 100
 
@@ -183,8 +188,8 @@ def test_the_same_expressions_compile_for_other_engines(engine):  # databricks: 
     assert "SELECT" in str(query)
 
 
-WEEKS = {"unit": "week", "weekday": "WED", "complete_within_days": 0}
-MONTHS = {"unit": "month", "complete_within_days": 1}
+WEEKS = DAILY.model_copy(update={"unit": "week", "weekday": "WED"})
+MONTHS = DAILY.model_copy(update={"unit": "month", "complete_within_days": 1})
 
 
 @pytest.mark.parametrize(
@@ -192,18 +197,18 @@ MONTHS = {"unit": "month", "complete_within_days": 1}
     [
         (DAILY, "2024-01-01", "2024-02-29", []),
         (DAILY, "2024-01-02", "2024-02-28", ["2024-01", "2024-02"]),
-        (DAILY | {"complete_within_days": 1}, "2024-01-02", "2024-02-28", []),
+        (DAILY.model_copy(update={"complete_within_days": 1}), "2024-01-02", "2024-02-28", []),
         (WEEKS, "1990-06-20", "1992-10-07", ["1990-06", "1992-10"]),
         (WEEKS, "1990-06-06", "1992-10-28", []),
         (MONTHS, "1997-01-01", "1998-12-30", []),
         (MONTHS, "1997-01-01", "1998-12-29", ["1998-12"]),
-        (MONTHS | {"complete_within_days": 0}, "1997-01-01", "1998-12-30", ["1998-12"]),
+        (MONTHS.model_copy(update={"complete_within_days": 0}), "1997-01-01", "1998-12-30", ["1998-12"]),
         # nothing declared, so by the unit: a monthly line may have the first or the last date of its month
-        (MONTHS | {"complete_within_days": None}, "2023-01-01", "2024-02-01", []),
-        (MONTHS | {"complete_within_days": None}, "2023-01-31", "2024-02-29", []),
-        (DAILY | {"complete_within_days": None}, "2024-01-02", "2024-02-28", ["2024-01", "2024-02"]),
-        (WEEKS | {"complete_within_days": None}, "1990-06-06", "1992-10-28", []),
-        (WEEKS | {"complete_within_days": None}, "1990-06-13", "1992-10-21", ["1990-06", "1992-10"]),
+        (MONTHS.model_copy(update={"complete_within_days": None}), "2023-01-01", "2024-02-01", []),
+        (MONTHS.model_copy(update={"complete_within_days": None}), "2023-01-31", "2024-02-29", []),
+        (DAILY.model_copy(update={"complete_within_days": None}), "2024-01-02", "2024-02-28", ["2024-01", "2024-02"]),
+        (WEEKS.model_copy(update={"complete_within_days": None}), "1990-06-06", "1992-10-28", []),
+        (WEEKS.model_copy(update={"complete_within_days": None}), "1990-06-13", "1992-10-21", ["1990-06", "1992-10"]),
     ],
 )
 def test_which_months_are_complete(calendar, first, last, incomplete):
@@ -239,7 +244,7 @@ INCOMPLETE = {  # the dates of the stores, the calendar, and the incomplete mont
         with_dates(trade(), *map(str, pd.date_range("2025-06-13", "2025-06-30"))), DAILY, ["2025-06"]
     ),
     "a week ahead": (with_dates(WEDNESDAYS, "2025-08-27"), WEEKS, ["2025-06", "2025-08"]),
-    "a month ahead": (with_dates(ONE_A_MONTH, "2025-08-01"), MONTHS | {"complete_within_days": 30}, ["2025-08"]),
+    "a month ahead": (with_dates(ONE_A_MONTH, "2025-08-01"), MONTHS.model_copy(update={"complete_within_days": 30}), ["2025-08"]),
     "a line before the first date": (with_dates(trade(last="2025-06-30"), "2022-03-01"), DAILY, ["2022-03"]),
     "a line before a late first date": (
         with_dates(trade(first="2023-01-20", last="2025-06-30"), "2023-01-01"), DAILY, ["2023-01"]
@@ -284,7 +289,7 @@ COMPLETE = {  # the dates of the stores, and the calendar: only the last month o
     ),
     "kiosks pause, as a year ago": (kiosks(), DAILY),
     "five days a month": (seldom(0), DAILY),
-    "all stores are closed on Sundays": (trade(last="2025-06-30").query("date.dt.weekday < 6"), DAILY | {"complete_within_days": 1}),
+    "all stores are closed on Sundays": (trade(last="2025-06-30").query("date.dt.weekday < 6"), DAILY.model_copy(update={"complete_within_days": 1})),
     "all were closed until yesterday": (CHRISTMAS.query("date < '2024-12-24' or date > '2025-01-01'"), DAILY),
     "a pilot store began a year before the others": (
         pd.concat([trade(1, "2025-06-30", "2022-01-01"), trade(6, "2025-06-30")]).drop_duplicates(), DAILY

@@ -12,6 +12,7 @@ from brewcast.common.core import read_json
 from brewcast.common.hashing import sha256
 from brewcast.common.params import read_env
 from brewcast.data.ingest import ingest
+from brewcast.data.source_files import source_tables
 
 SHARED = ROOT.parent / "shared" / "data"
 
@@ -355,6 +356,7 @@ def test_the_real_sources(source, tmp_path):
     env = read_env(ROOT, f"env.{source}.yaml")
     names = "source sql plan_sql files lacks key categories returns max_bad_share".split()
     paths = ingest_paths(tmp_path)
+    env["files"] = source_tables(env["files"])
     ingest(data=SHARED / source, **{name: env[name] for name in names}, product_paths=paths)
     dataset = read_json(paths.dataset)
     lineage = pd.read_parquet(paths.lineage)

@@ -6,6 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from brewcast.common.parameter_types import Calendar, QualitySettings
+from brewcast.common.records import Finding
 from brewcast.data.quality import (
     accept_findings,
     check_data,
@@ -15,7 +17,8 @@ from brewcast.data.quality import (
     untrusted_store_months,
 )
 
-CALENDAR = {"unit": "day", "weekday": None, "countries": {"USA": "US"}}
+CALENDAR = Calendar(unit="day", hemisphere="north", countries={"USA": "US"}, decided_after_days=2)
+ONE_MONTH = QualitySettings(accept=[], months=1)
 MONTH = pd.Timestamp("2023-04-01")
 LEVELS = ["stop", "warn", "note"]
 
@@ -47,10 +50,10 @@ def run_checks(tmp_path):
     def run(lines: pd.DataFrame, calendar=CALENDAR, dataset=None, largest=None, **settings) -> SimpleNamespace:
         lines.to_parquet(tmp_path / "sales.parquet")
         months = pd.DataFrame({"month": sorted(lines.date.dt.to_period("M").dt.to_timestamp().unique())})
-        settings = {"months": 1} | settings
+        settings = QualitySettings(**{"accept": [], "months": 1} | settings)
         findings = check_data(tmp_path / "sales.parquet", months, calendar, [], settings, dataset, largest=largest)
-        assert all(set(f) == {"check", "level", "where", "text", "figures"} for f in findings)
-        by_level = {level: [(f["check"], f["where"]) for f in findings if f["level"] == level] for level in LEVELS}
+        assert all(set(f.content()) == {"check", "level", "where", "text", "figures"} for f in findings)
+        by_level = {level: [(f.check, f.where) for f in findings if f.level == level] for level in LEVELS}
         return SimpleNamespace(findings=findings, **by_level)
 
     return run
@@ -130,15 +133,15 @@ def test_a_fault_is_found_under_its_name(run_checks, change, check, where, level
     result = run_checks(with_fault(sale_lines(), change))
     # then the right check names the right place, at this level or a higher one
     levels = LEVELS[: LEVELS.index(level) + 1]
-    matches = [f for f in result.findings if f["check"] == check and where in f["where"] and f["level"] in levels]
+    matches = [f for f in result.findings if f.check == check and where in f.where and f.level in levels]
     assert matches, result.findings
-    assert matches[0]["figures"]["month"] == "2023-04" and "2023-04" in matches[0]["text"]
+    assert matches[0].figures["month"] == "2023-04" and "2023-04" in matches[0].text
 
 
 def test_a_month_that_is_an_earlier_one_again(run_checks):
     result = run_checks(copy_march_to_april(sale_lines()))
     assert ("duplicates", "all stores") in result.stop
-    assert next(f for f in result.findings if f["check"] == "duplicates")["figures"]["copy_of"] == "2023-03"
+    assert next(f for f in result.findings if f.check == "duplicates").figures["copy_of"] == "2023-03"
 
 
 @pytest.mark.parametrize(
@@ -160,7 +163,7 @@ def test_a_public_holiday_may_be_closed(run_checks):
     # given stores that close on a public holiday for the first time
     lines = sale_lines()
     result = run_checks(lines[(lines.date < "2023-02-01") & (lines.date != "2023-01-16")])  # Martin Luther King Day
-    assert not [f for f in result.findings if f["check"] == "completeness" and f["level"] == "stop"]
+    assert not [f for f in result.findings if f.check == "completeness" and f.level == "stop"]
 
 
 def test_a_source_with_three_months_is_not_stopped(run_checks):
@@ -174,7 +177,7 @@ def test_a_fault_that_is_not_fixed_stops_the_next_month_too(run_checks):
     lines, march = sale_lines(), pd.Timestamp("2023-03-01")
     lines.loc[(lines.date >= march) & (lines.date < MONTH), "price"] *= 100
     result = run_checks(lines, months=3)
-    assert result.stop == [("unit_shift", "all stores")] and result.findings[0]["figures"]["month"] == "2023-03"
+    assert result.stop == [("unit_shift", "all stores")] and result.findings[0].figures["month"] == "2023-03"
     # when only the last month counts, or March is accepted / then nothing is stopped
     assert run_checks(lines, months=1).stop == []
     assert run_checks(lines, months=3, accept=["unit_shift:2023-03"]).stop == []
@@ -201,16 +204,14 @@ def test_an_unknown_form_is_refused(entry):
 
 
 def test_an_unknown_setting_is_refused(run_checks):
-    with pytest.raises(ValueError, match=r"quality: unknown settings \['acept'\]"):
+    with pytest.raises(ValueError, match=r"acept\n.*not permitted"):
         run_checks(sale_lines(), acept=[])
 
 
 def test_the_entry_in_the_text_is_accepted(run_checks):
     lines = with_fault(sale_lines(), lambda m: times("price", 100, store_id="S5")(m[m.date != "2023-04-20"]))
     result = run_checks(lines)
-    entries = [
-        f["text"].split("add '")[1].split("' to quality.accept")[0] for f in result.findings if f["level"] == "stop"
-    ]
+    entries = [f.text.split("add '")[1].split("' to quality.accept")[0] for f in result.findings if f.level == "stop"]
     assert len(entries) == len(result.stop) > 1
     assert run_checks(lines, accept=entries).stop == []
 
@@ -241,7 +242,7 @@ def dataset(last: dict, **files) -> dict:
 )
 def test_quarantined_rows_in_the_last_months(last, level):
     findings = check_quarantined_rows(dataset(last), pd.Timestamp("2023-01-01"))
-    assert [f["level"] for f in findings] == ([level] if level else [])
+    assert [f.level for f in findings] == ([level] if level else [])
 
 
 @pytest.mark.parametrize("left_out, level", [(80, None), (150, None), (600, "warn")])
@@ -252,8 +253,8 @@ def test_a_query_that_leaves_out_many_more_rows_is_a_finding(left_out, level):
     months["2023-01"] = {"rows_in": 1000 - left_out, "rows_set_aside": 0, "rows_left_out_by_query": left_out}
     findings = check_quarantined_rows(dataset({}) | {"months": months}, pd.Timestamp("2023-01-01"))
     # then it is a warning, with the figures
-    assert [(f["level"], f["where"]) for f in findings] == ([(level, "the query")] if level else [])
-    assert not level or "left out 600 rows, 60.0%; the usual share is at most 8.0%" in findings[0]["text"]
+    assert [(f.level, f.where) for f in findings] == ([(level, "the query")] if level else [])
+    assert not level or "left out 600 rows, 60.0%; the usual share is at most 8.0%" in findings[0].text
 
 
 def quarantined(last: int, year: int) -> dict:
@@ -283,8 +284,8 @@ def quarantined(last: int, year: int) -> dict:
 def test_a_store_with_more_quarantined_rows_than_others_is_a_finding(stores, level, text):
     report = dataset({"2023-01": {"rows_in": 1000, "rows_set_aside": 5}}) | {"stores_set_aside": stores, "stores": 6}
     findings = check_quarantined_rows(report, pd.Timestamp("2023-01-01"))
-    assert [(f["level"], f["where"]) for f in findings] == ([(level, "store S5")] if level else [])
-    assert not level or text in findings[0]["text"]
+    assert [(f.level, f.where) for f in findings] == ([(level, "store S5")] if level else [])
+    assert not level or text in findings[0].text
 
 
 def test_a_month_with_quarantined_rows_is_stopped_in_the_months_after_too(run_checks):
@@ -314,14 +315,14 @@ def test_new_columns_are_noted_with_the_file_that_has_them(run_checks):
     files = {"till_1.csv": {"columns_not_used": ["TILL"]}, "till_2.csv": {"columns_not_used": ["TILL", "LOYALTY"]}}
     result = run_checks(sale_lines(), dataset=dataset({}, **files))
     assert [n for n in result.note if n[0] == "columns"] == [("columns", "till_2.csv"), ("columns", "till")]
-    assert "LOYALTY" in result.findings[-2]["text"] and "TILL" not in result.findings[-2]["text"].replace("till", "")
+    assert "LOYALTY" in result.findings[-2].text and "TILL" not in result.findings[-2].text.replace("till", "")
 
 
 DATASET = {"months": {"2023-04": {"rows_in": 1, "rows_set_aside": 0}}, "tables": {}}
 
 
-def places(findings: list[dict], check: str) -> list[tuple]:
-    return [(f["level"], f["where"]) for f in findings if f["check"] == check]
+def places(findings: list[Finding], check: str) -> list[tuple]:
+    return [(f.level, f.where) for f in findings if f.check == check]
 
 
 @pytest.mark.parametrize(
@@ -351,7 +352,7 @@ def test_ids_that_lost_their_zeros_are_a_warning_with_the_line_for_same_store(ru
     findings = run_checks(lines, dataset=DATASET).findings
     # then one warning names them, with the line for the YAML: the id in use is kept
     assert places(findings, "ids") == [("warn", "7 stores")]  # one store closed before 2023
-    text = next(f["text"] for f in findings if f["check"] == "ids")
+    text = next(f.text for f in findings if f.check == "ids")
     assert "under two names" in text and 'same_store: {"000": "0", "001": "1"' in text
     # and with that line there is no finding, except for a name that no line has
     one = lines.assign(store_id=lines.store_id.where(lines.store_id.str.len() < 3, lines.store_id.str[-1]))
@@ -364,7 +365,7 @@ def test_two_stores_that_sell_in_the_same_months_are_perhaps_two(run_checks):
     lines["store_id"] = lines.store_id.replace({"S7": "s6"})
     findings = run_checks(lines).findings
     assert places(findings, "ids") in ([("warn", "store s6")], [("warn", "store S6")])
-    text = next(f["text"] for f in findings if f["check"] == "ids")
+    text = next(f.text for f in findings if f.check == "ids")
     assert "perhaps two stores, since both sell in the same months" in text
     assert 'if not: same_store: {"' in text
     # and when they are declared as two, there is no finding
@@ -376,19 +377,17 @@ def test_another_id_in_the_plan_is_a_warning(run_checks, tmp_path):
     # given lines of S0 to S7, and a plan of S01 and of a store that has not opened
     run_checks(sale_lines())
     months = pd.DataFrame({"month": [MONTH]})
-    findings = check_data(
-        tmp_path / "sales.parquet", months, CALENDAR, [], {"months": 1}, planned_ids=["S01", "S2", "S99"]
-    )
+    findings = check_data(tmp_path / "sales.parquet", months, CALENDAR, [], ONE_MONTH, planned_ids=["S01", "S2", "S99"])
     # then the id with lines is kept
     assert places(findings, "ids") == [("warn", "store S1")]
-    assert 'same_store: {"S01": "S1"}' in next(f["text"] for f in findings if f["check"] == "ids")
+    assert 'same_store: {"S01": "S1"}' in next(f.text for f in findings if f.check == "ids")
 
 
 def test_a_country_in_two_spellings_is_a_warning(run_checks):
     lines = sale_lines().assign(country="USA", city="Boston")
     lines.loc[lines.store_id == "S3", "country"] = "Usa"
     findings = run_checks(lines).findings
-    assert places(findings, "ids") == [("warn", "country")] and "'USA' and 'Usa'" in findings[0]["text"]
+    assert places(findings, "ids") == [("warn", "country")] and "'USA' and 'Usa'" in findings[0].text
 
 
 def months_of(stores: int = 6, months: int = 15, seed: int = 0) -> pd.DataFrame:
@@ -409,7 +408,7 @@ def test_a_total_is_a_stop_with_the_sql_that_excludes_it():
     total = units.assign(Total=units.sum(axis=1))
     findings = check_totals(rows(total), MONTH)
     assert places(findings, "total") == [("stop", "store Total")]
-    assert "WHERE store_id <> 'Total'" in findings[0]["text"] and "total:Total:2023-04" in findings[0]["text"]
+    assert "WHERE store_id <> 'Total'" in findings[0].text and "total:Total:2023-04" in findings[0].text
     # three months are enough, two are not
     assert places(check_totals(rows(total.tail(3)), MONTH), "total") == [("stop", "store Total")]
     assert check_totals(rows(total.tail(2)), MONTH) == []
@@ -430,8 +429,8 @@ def test_subtotals_and_the_total_are_all_found():
     summed["Total"] = units.sum(axis=1)
     country = {store: name for name, stores in parts.items() for store in [*stores, f"Sum {name}"]}
     findings = check_totals(rows(summed, country=country), MONTH)
-    assert sorted(f["where"] for f in findings) == ["store Sum North", "store Sum South", "store Total"]
-    assert {f["level"] for f in findings} == {"stop"}
+    assert sorted(f.where for f in findings) == ["store Sum North", "store Sum South", "store Total"]
+    assert {f.level for f in findings} == {"stop"}
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -453,11 +452,11 @@ def test_a_lone_line_is_a_warning_with_its_place_and_is_in_no_comparison(run_che
     lone = {"store_id": "S3", "date": "2023-07-20T00:00:00", "lines": 1, "place": " (till.csv, line 9)"}
     cleaned = {"first_date": "2022-01-01", "last_date": "2023-04-30", "lone_lines": [lone]}
     months = pd.DataFrame({"month": sorted(lines.date.dt.to_period("M").dt.to_timestamp().unique())})
-    findings = check_data(tmp_path / "sales.parquet", months, CALENDAR, [], {"months": 1}, cleaned=cleaned)
+    findings = check_data(tmp_path / "sales.parquet", months, CALENDAR, [], ONE_MONTH, cleaned=cleaned)
     # then it is a warning with file and line, and the other findings are the same as without it
     assert places(findings, "dates") == [("warn", "store S3")]
-    assert "1 lone line on 2023-07-20 (till.csv, line 9)" in findings[0]["text"]
-    assert [f for f in findings if f["check"] != "dates"] == run_checks(lines).findings
+    assert "1 lone line on 2023-07-20 (till.csv, line 9)" in findings[0].text
+    assert [f for f in findings if f.check != "dates"] == run_checks(lines).findings
 
 
 def test_every_month_of_a_first_import_is_checked_and_an_old_one_is_left_out(run_checks):
@@ -474,7 +473,7 @@ def test_every_month_of_a_first_import_is_checked_and_an_old_one_is_left_out(run
         and ("unit_shift", "all stores") in result.warn
         and ("completeness", "4 stores") in result.warn
     )
-    assert all("older than quality.months: it is left out, and stops nothing" in f["text"] for f in result.findings)
+    assert all("older than quality.months: it is left out, and stops nothing" in f.text for f in result.findings)
     out = untrusted_store_months(result.findings)
     assert set(out.month) == {october, december} and out.store_id[out.month == october].tolist() == [None]
     assert out.store_id[out.month == december].tolist() == ["S0", "S1", "S3", "S4"]  # S2 closed before
@@ -505,11 +504,11 @@ def test_lines_in_two_files_are_a_stop_with_month_and_files(run_checks):
     result = run_checks(lines, dataset=report)
     assert (
         result.stop == [("duplicates", "a.csv and b.csv")]
-        and "2023-04: a.csv and b.csv: 800 lines" in result.findings[0]["text"]
+        and "2023-04: a.csv and b.csv: 800 lines" in result.findings[0].text
     )
     assert untrusted_store_months(result.findings).store_id.tolist() == ["S0", "S5"]
     # and the entry in its text is accepted
-    entry = result.findings[0]["text"].split("add '")[1].split("' to quality.accept")[0]
+    entry = result.findings[0].text.split("add '")[1].split("' to quality.accept")[0]
     assert run_checks(lines, dataset=report, accept=[entry]).stop == []
 
 
@@ -542,13 +541,13 @@ def test_a_very_large_line_is_found_with_its_place(run_checks, quantity, month, 
     lines = with_lines(sale_lines(), quantity, month, n)
     # when they are checked
     result = run_checks(lines, months=3, largest=largest(lines))
-    large = [f for f in result.findings if f["check"] == "large_line"]
+    large = [f for f in result.findings if f.check == "large_line"]
     # then the finding has store, month, file, line, quantity, date and the largest line before
-    assert [(f["where"], f["figures"]["month"]) for f in large] == ([("store S5", month)] if is_found else [])
+    assert [(f.where, f.figures["month"]) for f in large] == ([("store S5", month)] if is_found else [])
     row = lines[lines.quantity_sold == quantity].iloc[-1]
     place = f"a.csv, line {row.name + 2}: {quantity:,} of {row['product']} on {row.date:%Y-%m-%d}, price {row.price:g}"
-    assert all(place in "; ".join(f["figures"]["lines"]) and "The largest line before was" in f["text"] for f in large)
-    assert [f["level"] for f in large] == (["stop" if month == "2023-04" else "warn"] if is_found else [])
+    assert all(place in "; ".join(f.figures["lines"]) and "The largest line before was" in f.text for f in large)
+    assert [f.level for f in large] == (["stop" if month == "2023-04" else "warn"] if is_found else [])
     left_out = untrusted_store_months(result.findings).values.tolist()
     assert left_out == ([[pd.Timestamp(f"{month}-01"), "S5"]] if is_found else [])
 
@@ -556,7 +555,7 @@ def test_a_very_large_line_is_found_with_its_place(run_checks, quantity, month, 
 def test_no_line_of_a_good_history_is_large(run_checks):
     for seed in range(3):
         lines = sale_lines(seed)
-        assert not [f for f in run_checks(lines, largest=largest(lines)).findings if f["check"] == "large_line"]
+        assert not [f for f in run_checks(lines, largest=largest(lines)).findings if f.check == "large_line"]
 
 
 def test_a_large_line_does_not_raise_the_limit_unless_it_is_accepted(run_checks):
@@ -565,7 +564,7 @@ def test_a_large_line_does_not_raise_the_limit_unless_it_is_accepted(run_checks)
 
     def months(**settings) -> list[str]:
         result = run_checks(lines, months=3, largest=largest(lines), **settings)
-        return [f["figures"]["month"] for f in result.findings if f["level"] in ("stop", "warn")]
+        return [f.figures["month"] for f in result.findings if f.level in ("stop", "warn")]
 
     # when nobody accepts the first one / then both are found
     assert sorted(months()) == ["2022-09", "2023-03"]
@@ -579,7 +578,7 @@ def test_a_store_that_is_larger_than_all_others_has_no_large_line(run_checks):
     lines = lines[(lines.store_id != "S5") | (lines.date >= "2023-02-01")]
     lines["quantity_sold"] *= np.where(lines.store_id == "S5", 30, 1)
     result = run_checks(lines, months=3, largest=largest(lines))
-    assert not [f for f in result.findings if f["check"] == "large_line"]
+    assert not [f for f in result.findings if f.check == "large_line"]
 
 
 def test_pieces_for_cases_are_one_finding_and_not_one_for_each_line(run_checks):
@@ -604,10 +603,10 @@ def test_a_fault_that_lasts_does_not_become_usual(run_checks, fault, stores):
     result = run_checks(lines, months=3)
     out = untrusted_store_months(result.findings)
     assert sorted(set(out.month)) == [*pd.date_range(since, "2023-04-01", freq="MS")]
-    assert {f["figures"]["month"] for f in result.findings if f["level"] == "stop"} == {"2023-02", "2023-03", "2023-04"}
+    assert {f.figures["month"] for f in result.findings if f.level == "stop"} == {"2023-02", "2023-03", "2023-04"}
     assert stores is None or set(out.store_id) == {stores}
     # and an accepted fault becomes usual for the months after it
-    entries = sorted({f"{f['check']}:2022-11" for f in result.findings if f["figures"]["month"] == "2022-11"})
+    entries = sorted({f"{f.check}:2022-11" for f in result.findings if f.figures["month"] == "2022-11"})
     assert untrusted_store_months(run_checks(lines, months=3, accept=entries).findings).empty
 
 
@@ -621,7 +620,7 @@ def test_a_unit_shift_of_another_store_hides_no_large_line(run_checks):
 def test_a_large_line_with_its_return_is_no_finding(run_checks):
     lines = with_lines(sale_lines(), 3000, "2023-04", 1)
     lines = pd.concat([lines, lines[lines.quantity_sold == 3000].assign(quantity_sold=-2990.0)], ignore_index=True)
-    assert not [f for f in run_checks(lines, largest=largest(lines)).findings if f["check"] == "large_line"]
+    assert not [f for f in run_checks(lines, largest=largest(lines)).findings if f.check == "large_line"]
 
 
 @pytest.mark.parametrize("date", ["2023-07-20", "2021-03-05"])
@@ -632,6 +631,6 @@ def test_a_lone_line_is_no_large_line(tmp_path, date):
     lone = {"store_id": "S7", "date": f"{date}T00:00:00", "lines": 1, "place": " (till.csv, line 9)"}
     cleaned = {"first_date": "2022-01-01", "last_date": "2023-04-30", "lone_lines": [lone]}
     months = pd.DataFrame({"month": sorted(lines.date.dt.to_period("M").dt.to_timestamp().unique())})
-    arguments = (tmp_path / "sales.parquet", months, CALENDAR, [], {"months": 1})
+    arguments = (tmp_path / "sales.parquet", months, CALENDAR, [], ONE_MONTH)
     findings = check_data(*arguments, largest=largest(mixed), cleaned=cleaned)
     assert places(findings, "dates") == [("warn", "store S7")] and not places(findings, "large_line")

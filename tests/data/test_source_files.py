@@ -20,9 +20,11 @@ from conftest import ROOT
 from tills import COLUMNS, HEADER, LINES, SQL, assert_only_bad_line_is_lost, assert_refused, csv_text, make_reader
 
 from brewcast.common.hashing import sha256
+from brewcast.common.parameter_types import ReadLimits
+from brewcast.common.params import read_env
 from brewcast.data import source_files
 from brewcast.data.quality import check_unused_columns
-from brewcast.data.source_files import describe_values, numbered_lines
+from brewcast.data.source_files import DEFAULT_LIMITS, describe_values, numbered_lines, source_tables
 
 
 @pytest.fixture
@@ -269,6 +271,48 @@ REFUSED = {  # content, arguments of `read`, and a part of the error message
 @pytest.mark.parametrize("content, arguments, message", REFUSED.values(), ids=REFUSED)
 def test_an_unusable_file_or_setting_is_refused_with_the_reason(read, content, arguments, message):
     assert_refused(read, content, arguments, message)
+
+
+TILL = {"name": "till", "path": "till.csv", "columns": {"STORE": "text"}}
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({"till": TILL}, "files: must be a list of tables, each with a name, a path and columns"),
+        ([TILL, "plan"], "files: must be a list of tables"),
+        ([{"name": "till", "path": "till.csv"}], "files: till: declare its `columns`, a map of column names to types"),
+        ([TILL | {"columns": {}}], "files: till: declare its `columns`, a map of column names to types"),
+        (
+            [TILL | {"columns": {"STORE": 3}}],
+            "files: till: columns must be a map, such as {shop: text, day: date}, not",
+        ),
+        ([{"columns": {"STORE": "text"}}], "files: '' is not a valid table name: it must begin with a letter"),
+        ([TILL, TILL | {"name": "_plan"}], "files: '_plan' is not a valid table name: it must begin with a letter"),
+        ([TILL | {"path": "."}], "files: till: path must be a text, not '.'"),
+        ([TILL | {"encoding": ""}], "files: till: encoding must be a text, not ''"),
+        ([TILL | {"delimiter": ""}], "files: till: delimiter must be a text, not ''"),
+        ([TILL | {"decimal": 1}], "files: till: decimal must be a text, not 1"),
+        ([TILL | {"skip_lines": True}], "files: till: skip_lines must be a number of lines, not True"),
+        ([TILL | {"key": ["STORE", 7]}], "files: till: key must be a list of columns, not ['STORE', 7]"),
+        ([TILL | {"renamed": ["SHOP"]}], "files: till: renamed must be a map, {new: old}, not ['SHOP']"),
+        # a misspelled setting comes first, since the right one is then missing
+        (
+            [{"name": "till", "colums": {"STORE": "text"}}],
+            "files: till: unknown settings ['colums']; the settings are [",
+        ),
+    ],
+)
+def test_a_wrong_setting_is_named_with_its_table_and_what_it_must_be(files, message):
+    with pytest.raises(ValueError) as error:
+        source_tables(files)
+    assert str(error.value).startswith(message)
+
+
+def test_tables_that_are_checked_stay_as_they_are():
+    (till,) = source_tables([TILL | {"skip_lines": 2.0, "delimiter": None}])
+    assert till.skip_lines == 2 and till.delimiter is None and till.columns == {"STORE": "text"}
+    assert source_tables([till]) == [till]
 
 
 def test_several_files_are_one_table_and_each_is_counted(read):
@@ -554,7 +598,7 @@ def test_an_integer_with_three_decimals_is_unclear_until_separators_are_declared
         'may have decimals or \'.\' between thousands: declare `decimal: "."` or `thousands: "."` under files'
     }
     findings = check_unused_columns(read.last.dataset, pd.Timestamp("2022-01-01"))
-    assert ["3 rows were set aside" in f["text"] for f in findings if f["level"] == "warn"] == [True]
+    assert ["3 rows were set aside" in f.text for f in findings if f.level == "warn"] == [True]
     # then each is read as it is declared
     assert read_pieces(read, "1.000", "12.000", decimal=".") == [1, 12]
     assert read_pieces(read, "1.000", "12.000", "5", thousands=".") == [1000, 12000, 5]
@@ -606,9 +650,7 @@ def test_decimals_that_may_have_thousands_separators_are_reported(read):
     # given weights with three decimals, none of them below one
     def notes():
         return [
-            f["text"]
-            for f in check_unused_columns(read.last.dataset, pd.Timestamp("2022-01-01"))
-            if f["level"] == "warn"
+            f.text for f in check_unused_columns(read.last.dataset, pd.Timestamp("2022-01-01")) if f.level == "warn"
         ]
 
     assert read_pieces(read, "1.250", "7", kind="decimal") == [Decimal("1.25"), 7]
@@ -813,14 +855,16 @@ def test_the_machines_time_zone_has_no_effect(read, zone):
     code = """import sys
 from pathlib import Path
 from brewcast.common.contracts import connect
+from brewcast.common.parameter_types import SourceTable
 from brewcast.data.source_files import load_table, open_raw
 con, data = connect().con, Path(sys.argv[1])
 till = {"name": "till", "path": "till.csv", "date_format": "%Y-%m-%d %H:%M:%S %z"}
-load_table(con, data, till | {"columns": {"day": "date", "n": "integer"}})
+load_table(con, data, SourceTable(**till, columns={"day": "date", "n": "integer"}))
 other = {"name": "other", "path": "till.parquet", "date_format": "%Y-%m-%d", "timezone": "America/New_York"}
-load_table(con, data, other | {"columns": {"DATE": "date"}})
+load_table(con, data, SourceTable(**other, columns={"DATE": "date"}))
 print(con.sql("FROM _staged_till ORDER BY _line").fetchall(), con.sql("FROM other").fetchall())
-print(open_raw(con, data / "till.parquet", {"name": "x", "columns": {}}, []), con.sql("FROM _raw").fetchall())"""
+instants = SourceTable(name="x", columns={"DATE": "text"})
+print(open_raw(con, data / "till.parquet", instants, []), con.sql("FROM _raw").fetchall())"""
     output = {}
     for name in ("UTC", zone):
         env = os.environ | {"TZ": name, "PYTHONPATH": str(ROOT)}
@@ -1011,6 +1055,15 @@ def test_a_file_name_that_is_not_utf8_is_refused_with_a_printable_message(read, 
 # -- limits
 
 
+def limits(**values) -> ReadLimits:
+    "Limits as in env.yaml, except for some, which may be lower than a source can declare."
+    return DEFAULT_LIMITS.model_copy(update=values)
+
+
+def test_the_default_limits_are_those_of_the_parameters():
+    assert DEFAULT_LIMITS == ReadLimits.model_validate(read_env(ROOT)["limits"])
+
+
 def test_a_gzip_file_above_the_limit_is_refused_before_it_is_read(read):
     # given lines that unpack to many times their bytes, in three members
     content = csv_text() + "\n".join(LINES) + "\n"
@@ -1019,8 +1072,8 @@ def test_a_gzip_file_above_the_limit_is_refused_before_it_is_read(read):
     message = f"till.csv: {len(packed):,} bytes of gzip unpack to more than {(unpacked - 1) / 1e9:g} GB: download the file again"
     # when the limit is one byte lower / then it is refused
     with pytest.raises(ValueError, match=re.escape(message)):
-        read(packed, limits={"gigabytes": (unpacked - 1) / 1e9})
-    assert len(read(packed, limits={"gigabytes": unpacked / 1e9}).sales) == 4 * 4001
+        read(packed, limits=limits(gigabytes=(unpacked - 1) / 1e9))
+    assert len(read(packed, limits=limits(gigabytes=unpacked / 1e9)).sales) == 4 * 4001
 
 
 @pytest.mark.parametrize("kind", ["csv", "parquet", "duckdb", "sqlite"])
@@ -1030,8 +1083,8 @@ def test_more_rows_than_the_limit_are_refused(read, kind):
         (csv_text(*LINES), "till.csv", {}) if kind == "csv" else write_as(read.data, till_frame(), kind)
     )
     with pytest.raises(ValueError, match="has more than 3 rows: .* or raise limits.rows in the source's YAML"):
-        read(content, name, settings=settings, limits={"rows": 3})
-    assert len(read(content, name, settings=settings, limits={"rows": 4}).sales) == 4
+        read(content, name, settings=settings, limits=limits(rows=3))
+    assert len(read(content, name, settings=settings, limits=limits(rows=4)).sales) == 4
 
 
 ENDLESS = {  # the end of a query with endless recursion: it gives rows forever, or no row ever
@@ -1054,10 +1107,10 @@ def test_a_view_that_never_ends_is_stopped(read, kind, end):
     )
     settings = {"table": "till", "columns": {"STORE": "text", "PIECES": "integer"}}
     with pytest.raises(ValueError, match=message):
-        read(None, name=database.name, settings=settings, limits={"minutes": 0.02})
+        read(None, name=database.name, settings=settings, limits=limits(minutes=0.02))
 
 
 def test_a_query_that_never_ends_is_stopped(read):
     sql = f"WITH RECURSIVE r(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM r) {SQL} JOIN r ON n < 0"
     with pytest.raises(ValueError, match="^running .*toy.sql: did not finish in 0.02 minutes: "):
-        read(csv_text(*LINES), sql=sql, limits={"minutes": 0.02})
+        read(csv_text(*LINES), sql=sql, limits=limits(minutes=0.02))

@@ -12,6 +12,7 @@ from verdicts import FOREST, SEASONAL, make_card
 from brewcast.common.contracts import FORECAST, check_table
 from brewcast.common.core import read_json, read_parquet
 from brewcast.common.hashing import sha256
+from brewcast.common.parameter_types import Calendar
 from brewcast.common.records import ModelDescription, Recipe
 from brewcast.delivery.forecast import (
     backtest_name,
@@ -173,7 +174,7 @@ def test_a_total_far_from_the_seasonal_baseline_is_refused(online, factor):
 
 
 MAY = pd.Timestamp("2024-05-31")
-CALENDAR = {"unit": "day", "open_within_days": None}
+CALENDAR = Calendar(unit="day", hemisphere="north", countries={}, decided_after_days=2)
 
 
 def months_of(store, quantity, first="2023-01-01", last="2024-05-01", city="Reno"):

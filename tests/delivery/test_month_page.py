@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from verdicts import SEASONAL, make_decision, make_errors, make_verdict, price_finding
 
+from brewcast.common.parameter_types import Calendar
 from brewcast.common.records import BetterBaseline
 from brewcast.delivery.month_page import month_page, planner_questions, store_forecast_table, total_error
 from brewcast.delivery.track_record import track_record_section
@@ -19,6 +20,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 FLAGS = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking".split()
 FLAGS += ["--disable-component-update", "--disable-sync", "--enable-logging=stderr", "--virtual-time-budget=2000"]
 TARGET = pd.Timestamp("2026-01-01")
+CALENDAR = Calendar(unit="day", hemisphere="north", countries={"USA": "US", "Mexico": "MX"}, decided_after_days=2)
 ODD_NAME = "Café <b>№ 7</b> & 'Co' \"" + "long" * 40
 
 
@@ -77,7 +79,7 @@ def inputs(stores: int = 6) -> dict:
         "previous_forecast": forecast.assign(month=TARGET - pd.DateOffset(months=1)),
         "plan": plan.assign(trading_days=29, price=4.0),
         "quarantine": pd.DataFrame({"table": "till", "column": "PRICE", "reason": ["is not a number"] * 7}),
-        "calendar": {"unit": "day", "countries": {"USA": "US", "Mexico": "MX"}},
+        "calendar": CALENDAR,
         "links": {"ingest": "../ingest/ingest.html"},
     }
 
@@ -329,7 +331,8 @@ def test_weeks_are_counted_if_the_source_reports_weeks():
     arguments["store_month"]["trading_days"] = np.where(arguments["store_month"]["month"] == "2025-12-01", 4, 5)
     arguments["plan"] = None
     # when
-    text = text_of(month_page(**arguments | {"calendar": {"unit": "week", "weekday": "FRI", "countries": {"*": "US"}}}))
+    weekly = CALENDAR.model_copy(update={"unit": "week", "weekday": "FRI", "countries": {"*": "US"}})
+    text = text_of(month_page(**arguments | {"calendar": weekly}))
     # then
     assert "The month has 5 trading weeks per store; last month had 4, the same month last year 5." in text
 
@@ -378,7 +381,7 @@ def test_a_first_month_without_trusted_data_is_published_with_a_warning():
 def test_holidays_of_a_country_outside_the_calendar_are_not_known():
     # given stores in the USA, a calendar without the USA, and one that says that the USA has no holidays
     arguments = inputs()
-    calendars = [{"unit": "day", "countries": countries} for countries in ({"Mexico": "MX"}, {"USA": None})]
+    calendars = [CALENDAR.model_copy(update={"countries": codes}) for codes in ({"Mexico": "MX"}, {"USA": None})]
     unlisted, without = (text_of(month_page(**arguments | {"calendar": calendar})) for calendar in calendars)
     # then the page shows the difference
     assert "USA not known, because calendar.countries does not list it" in unlisted

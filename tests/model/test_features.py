@@ -158,27 +158,27 @@ def test_a_planned_closing_is_known(world):
 
 def test_weeks_are_counted_by_their_weekday():
     months = pd.date_range("2012-08-01", "2012-10-01", freq="MS")
-    friday = {"unit": "week", "weekday": "FRI"}
+    friday = CALENDAR.model_copy(update={"unit": "week", "weekday": "FRI"})
     assert features.planned_units(months, friday).tolist() == [5, 4, 4]
     labor_day = features.public_holidays(months, "US", friday)  # Monday 3 September, in the week of Friday the 7th
     assert labor_day.tolist() == [0, 1, 1]
 
 
 @pytest.mark.parametrize(
-    ("calendar", "units"),
+    ("settings", "units"),
     [
         ({"unit": "month"}, [1.0, 0.0, 0.5, 1.0]),
         ({"unit": "week", "weekday": "FRI"}, [5.0, 0.0, 2.5, 1.0]),
         ({"unit": "day"}, [30.0, 0.0, 15.0, 1.0]),
     ],
 )
-def test_a_plan_s_days_count_in_the_source_s_unit(calendar, units):
+def test_a_plan_s_days_count_in_the_source_s_unit(settings, units):
     # given a plan of June (30 days, five Fridays, or one month), in days, or in units where the number allows it
     stores, june = ["S1", "S2", "S3", "S4"], pd.Timestamp("2023-06-01")
     plan = pd.DataFrame({"store_id": stores, "month": june, "trading_days": [30.0, 0.0, 15.0, 1.0]})
     plan = plan.assign(published=june - pd.Timedelta(days=9), price=1.0, promotion_share=0.0)
     table = months_at({name: [5.0] * 17 for name in stores})
-    grid = month_grid(table, plan, CALENDAR | calendar)
+    grid = month_grid(table, plan, CALENDAR.model_copy(update=settings))
     assert grid.planned_days.xs(june, level="month").tolist() == units
 
 
@@ -489,7 +489,7 @@ def test_features_of_gaps_habits_and_outliers_use_no_later_data():
 @pytest.mark.parametrize("dated", ["first", "last"])
 def test_a_monthly_source_needs_no_settings_of_days(dated):
     # given a line a month, dated on its first or its last day; S1 sold nothing in the last month
-    calendar = CALENDAR | {"unit": "month", "complete_within_days": None, "open_within_days": None}
+    calendar = CALENDAR.model_copy(update={"unit": "month", "complete_within_days": None, "open_within_days": None})
     lines, plan = make_lines().head(1), make_plan().iloc[:0]
     ends = pd.date_range("2022-01-31", "2024-06-30", freq="ME")
     dates = ends if dated == "last" else ends.to_period("M").to_timestamp()
@@ -504,22 +504,23 @@ def test_a_monthly_source_needs_no_settings_of_days(dated):
     assert open_series(history, pd.Timestamp("2024-05-31")) == ["S0", "S1"]
     assert open_series(history, pd.Timestamp("2024-06-30")) == ["S0"]
     # and a declared setting counts, whatever the unit
-    strict = calendar | {"open_within_days": 0}
+    strict = calendar.model_copy(update={"open_within_days": 0})
     assert feature_versions(record_versions(store_month, None, strict), plan, strict)["history"].empty
 
 
 def test_a_country_without_an_entry_is_listed_and_one_with_null_has_no_holidays():
     # given stores of three countries, one of which is not in the calendar
     countries = pd.Series(["USA", "Norway", "Mexico", "USA"])
-    calendar = CALENDAR | {"countries": {"USA": "US", "Mexico": None}}
+    calendar = CALENDAR.model_copy(update={"countries": {"USA": "US", "Mexico": None}})
     assert unlisted_countries(countries, calendar) == {"Norway": '"Norway": "NO"'}
-    assert unlisted_countries(countries, calendar | {"countries": {"*": "US"}}) == {}
+    everywhere = CALENDAR.model_copy(update={"countries": {"*": "US"}})
+    assert unlisted_countries(countries, everywhere) == {}
     assert unlisted_countries(pd.Series(["Atlantis"]), calendar) == {"Atlantis": '"Atlantis": "<ISO 3166 code>"'}
     # a source without countries, and no entry for all stores
     assert unlisted_countries(pd.Series([None, None]), calendar) == {"*": '"*": "<ISO 3166 code>"'}
     # and a country with null has no holidays, although there is an entry for all others
     lines = make_lines()
-    calendar = CALENDAR | {"countries": {"*": "US", "Mexico": None}}
+    calendar = CALENDAR.model_copy(update={"countries": {"*": "US", "Mexico": None}})
     ahead = feature_tables(months_of(lines), make_plan(), calendar)["ahead"].groupby("series_id").holidays_next.sum()
     assert ahead["S2"] == 0 < ahead["S0"]
 

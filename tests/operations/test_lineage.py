@@ -23,6 +23,7 @@ from brewcast.common.ledger import read_ledger, resolve_inputs
 from brewcast.common.params import read_env
 from brewcast.common.records import GateResult, LedgerEntry, Recipe, Verdict
 from brewcast.data.ingest import ingest
+from brewcast.data.source_files import source_tables
 from brewcast.delivery.package import bento_hashes, folder_hashes, write_release
 from brewcast.operations import lineage as module
 from brewcast.operations.lineage import (
@@ -98,6 +99,7 @@ def later(shop, tmp_path_factory):
         gives = SimpleNamespace(**{name: products / f"ingest/{name}.parquet" for name in names})
         gives.dataset = products / "ingest/dataset.json"
         names = "source data sql plan_sql files lacks key categories returns max_bad_share".split()
+        env["files"] = source_tables(env["files"])
         ingest(**{name: env[name] for name in names}, product_paths=gives)
     shutil.copytree(made.forecast.parent, products / "forecast", dirs_exist_ok=True)
     shutil.copy(made.forecast.parent / "model.joblib", products / "train")

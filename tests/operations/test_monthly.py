@@ -16,6 +16,7 @@ from waits import wait_until
 
 from brewcast.common.core import read_json, read_parquet
 from brewcast.common.ledger import month_record_paths, read_ledger
+from brewcast.common.parameter_types import Calendar
 from brewcast.common.params import read_env
 from brewcast.common.records import Decision
 from brewcast.delivery.track_record import read_track_record
@@ -140,7 +141,8 @@ def test_a_month_killed_after_its_publication_is_completed_and_published_once(sh
 
 
 def test_a_correction_is_known_from_its_ingest_on_and_served(shop):
-    features, calendar = shop.root / "products/shop/features", read_env(shop.root, "env.shop.yaml")["calendar"]
+    features = shop.root / "products/shop/features"
+    calendar = Calendar.model_validate(read_env(shop.root, "env.shop.yaml")["calendar"])
     known = read_parquet(features / "known.parquet")
     versions = known[(known.series_id == "STORE101") & (known.month == "2022-11-01")]
     noticed = decision_time(pd.Series([pd.Timestamp("2023-04-01")]), calendar)[0]

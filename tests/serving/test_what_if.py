@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 from brewcast.common.core import write_json
+from brewcast.common.parameter_types import Calendar
 from brewcast.common.records import ModelDescription, Recipe
 from brewcast.delivery.forecast import forecast_next_month
 from brewcast.delivery.package import write_release
@@ -26,7 +27,7 @@ from brewcast.serving.what_if import (
     what_if_text,
 )
 
-CALENDAR = {"unit": "day", "countries": {"USA": "US"}, "open_within_days": 10, "decided_after_days": 2}
+CALENDAR = Calendar(unit="day", hemisphere="north", countries={"USA": "US"}, open_within_days=10, decided_after_days=2)
 CUTOFF = pd.Timestamp("2025-12-31")
 FACTORS = {"factors": {f"S{i}": [0.9 - i / 100, 1.2 + i / 100] for i in range(6)}, "young": [0.8, 1.5]}
 
