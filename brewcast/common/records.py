@@ -51,57 +51,9 @@ class Record(BaseModel):
         return self.model_dump(by_alias=True, exclude_unset=True)
 
     def __eq__(self, other: object) -> bool:
-        if isinstance(other, dict):  # TRANSITION
-            self._warn("==")
-            return json.loads(json.dumps(self.content())) == other
+        if isinstance(other, dict):  # otherwise `{...} == record` and `{...} in records` would silently be False
+            raise TypeError(f"a dict is compared with a {type(self).__name__}: make it a record first")
         return super().__eq__(other)
-
-    # TRANSITION: access like a dict, until every caller uses fields
-    def _warn(self, what):
-        import warnings
-
-        warnings.warn(f"{type(self).__name__} used like a dict: {what}", FutureWarning, stacklevel=3)
-
-    def _field(self, key):
-        for name, field in type(self).model_fields.items():
-            if key in (name, field.alias):
-                return name
-        raise KeyError(key)
-
-    def __getitem__(self, key):
-        self._warn(key)
-        name = self._field(key)
-        if name not in self.model_fields_set:
-            raise KeyError(key)
-        return getattr(self, name)
-
-    def get(self, key, default=None):
-        self._warn(f"get {key}")
-        try:
-            name = self._field(key)
-        except KeyError:
-            return default
-        return getattr(self, name) if name in self.model_fields_set else default
-
-    def __contains__(self, key):
-        self._warn(f"in {key}")
-        return key in self.content()
-
-    def keys(self):
-        self._warn("keys")
-        return list(self.content())
-
-    def items(self):
-        self._warn("items")
-        return [(name, getattr(self, self._field(name))) for name in self.content()]
-
-    def __or__(self, other):
-        self._warn("|")
-        return dict(self.items()) | dict(other)
-
-    def __ror__(self, other):
-        self._warn("|")
-        return dict(other) | dict(self.items())
 
 
 class StateRecord(Record):

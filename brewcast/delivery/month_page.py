@@ -7,7 +7,7 @@ __all__ = ['RECIPE_CAPTIONS', 'PAGE_SCRIPT', 'STAGE_CAPTIONS', 'VERDICT_BADGES',
            'GROUP_CAPTIONS', 'MIN_BIAS_SCALE', 'MAX_BIAS_SCALE', 'TRADE_QUESTIONS', 'SEASON_NOTES',
            'pivot_store_months', 'store_forecast_table', 'stores_without_forecast', 'without_forecast_lines',
            'headline', 'latest_plan', 'selling_weeks', 'holiday_names', 'plan_by_country', 'largest_changes',
-           'earlier_forecast', 'Comparison', 'compare_with_previous', 'bare_recipe_name', 'serving_key',
+           'earlier_forecast', 'PreviousComparison', 'compare_with_previous', 'bare_recipe_name', 'serving_key',
            'verdict_sentence', 'errors_by_month', 'model_labels', 'coverage_by_month', 'quarantine_counts',
            'stores_by_country', 'model_error_table', 'total_error', 'trading_days_note', 'flatten_figures',
            'interval_sentence', 'bias_view', 'error_view', 'outlook_view', 'heading_view', 'ingest_view', 'trust_view',
@@ -232,7 +232,7 @@ def earlier_forecast(
     return "", pd.DataFrame()
 
 # %% ../../nbs/delivery/month_page.ipynb #2869bded
-class Comparison(NamedTuple):
+class PreviousComparison(NamedTuple):
     "The last forecast beside what came of it."
 
     kind: str  # outcome: beside the sales; revision: beside today's forecast of the same month
@@ -252,7 +252,7 @@ def compare_with_previous(
     table: pd.DataFrame,  # from `store_forecast_table`
     target: pd.Timestamp,  # the month of today's forecast
     max_rows: int = 5,  # stores in the table
-) -> Comparison | None:  # None without an archive
+) -> PreviousComparison | None:  # None without an archive
     "The last forecast, compared with the sales (kind outcome) or with today's forecast (kind revision)."
     kind, previous = earlier_forecast(previous_forecast, target)
     if not kind:
@@ -264,7 +264,7 @@ def compare_with_previous(
     both["inside"] = both["current"].between(both["previous_lower"], both["previous_upper"])
     largest_first = both["difference"].abs().sort_values(ascending=False, kind="stable").index
     total = both["current"].sum()
-    return Comparison(
+    return PreviousComparison(
         kind=kind,
         month=target - pd.DateOffset(months=1) if kind == "outcome" else target,
         stores=len(both),

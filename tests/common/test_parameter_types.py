@@ -83,6 +83,11 @@ def test_every_default_of_a_type_is_that_of_the_parameters():
         ("monitor.false_alarms_a_year", 0, "monitor.false_alarms_a_year is 0, but must be above 0"),
         ("policy.every", 0, "policy.every is 0, but must be at least 1"),
         ("quality.months", -1, "quality.months is -1, but must be at least 1"),
+        (
+            "files",
+            [{"name": "till", "columns": {"STORE": "text"}, "encoding": ""}],
+            "files[0].encoding is '', but must be a text that is not empty",
+        ),
         ("package.start_within", 0, "package.start_within is 0, but must be at least 1"),
     ],
 )
