@@ -75,7 +75,9 @@ def baseline_errors_of(table: pd.DataFrame, reported: pd.DataFrame | None = None
     rates = baseline_rates(grid.rate, grid.country)
     forecasts = grid.assign(forecast=rates.rate_seasonal * grid.trading_days, lower=np.nan, upper=np.nan)
     forecasts = forecasts[rates.has_own_season == 1].dropna(subset=["forecast"]).reset_index()
-    return realised_errors([part for _, part in forecasts.groupby("month")], table if reported is None else reported)
+    sold = table if reported is None else reported
+    outcomes = sold[["series_id", "month"]].assign(actual=sold.quantity_sold)
+    return realised_errors([part for _, part in forecasts.groupby("month")], outcomes, sold)
 
 
 def chart_alarms(errors: pd.DataFrame, rate: float, excluded: tuple = ()) -> list:

@@ -38,6 +38,7 @@ from brewcast.common.text import (
 )
 from .svg_charts import coverage_chart, line_chart, sparkline, total_chart, whisker
 from .track_record import is_stopped
+from ..model.backtest import served_errors, served_rows
 from ..model.bias import bias_text
 from ..model.recipes import BASELINES
 
@@ -221,14 +222,13 @@ def largest_changes(
 def earlier_forecast(
     previous_forecast: pd.DataFrame | None,  # an archived forecast, columns as `forecast`
     target: pd.Timestamp,  # the month of today's forecast
-) -> tuple[str, pd.DataFrame]:  # outcome, revision or ""; by store: previous_forecast, previous_lower, previous_upper
+) -> tuple[str, pd.DataFrame]:  # outcome, revision or ""; its rows of one month
     "The archived forecast of the month that has ended, or else an earlier one of the same month."
     if previous_forecast is not None:
         for kind, month in {"outcome": target - pd.DateOffset(months=1), "revision": target}.items():
             rows = previous_forecast[previous_forecast["month"] == month]
             if len(rows):
-                by_store = rows.groupby("store_id")[["forecast", "lower", "upper"]].sum(min_count=1)
-                return kind, by_store.add_prefix("previous_")
+                return kind, rows
     return "", pd.DataFrame()
 
 # %% ../../nbs/delivery/month_page.ipynb #2869bded
@@ -237,7 +237,7 @@ class PreviousComparison(NamedTuple):
 
     kind: str  # outcome: beside the sales; revision: beside today's forecast of the same month
     month: pd.Timestamp  # first day of the month that was forecast
-    stores: int  # in both
+    stores: int  # with both
     previous: float  # total of the last forecast, units
     current: float  # total of the sales, or of today's forecast, units
     error: float  # sum of the stores' absolute differences, as a share of `current`
@@ -249,6 +249,7 @@ class PreviousComparison(NamedTuple):
 
 def compare_with_previous(
     previous_forecast: pd.DataFrame | None,  # an archived forecast, columns as `forecast`
+    outcomes: pd.DataFrame,  # series_id, month, actual (0: nothing sold; NaN: not known)
     table: pd.DataFrame,  # from `store_forecast_table`
     target: pd.Timestamp,  # the month of today's forecast
     max_rows: int = 5,  # stores in the table
@@ -257,24 +258,30 @@ def compare_with_previous(
     kind, previous = earlier_forecast(previous_forecast, target)
     if not kind:
         return None
-    by_store = table.set_index("store_id")
-    current = by_store["last_month" if kind == "outcome" else "forecast"].rename("current")
-    both = previous.join(current, how="inner").join(by_store["city"]).dropna(subset=["current", "previous_forecast"])
+    now = table.set_index("store_id")
+    columns = ["forecast", "lower", "upper"]
+    if kind == "outcome":
+        rows = served_rows(previous, outcomes)
+        by_store = rows.groupby("store_id")[[*columns, "actual"]].sum(min_count=1)
+    else:
+        by_store = previous.groupby("store_id")[columns].sum(min_count=1)
+        by_store = by_store.join(now["forecast"].rename("actual"), how="inner").dropna(subset=["forecast", "actual"])
+    both = by_store.rename(columns={"actual": "current"} | {name: f"previous_{name}" for name in columns})
+    both = both.assign(city=now["city"].reindex(both.index).fillna(""))  # a store without a forecast has none here
     both = both.assign(difference=both["current"] - both["previous_forecast"])
     both["inside"] = both["current"].between(both["previous_lower"], both["previous_upper"])
     largest_first = both["difference"].abs().sort_values(ascending=False, kind="stable").index
-    total = both["current"].sum()
     return PreviousComparison(
         kind=kind,
         month=target - pd.DateOffset(months=1) if kind == "outcome" else target,
         stores=len(both),
         previous=both["previous_forecast"].sum(),
-        current=total,
-        error=both["difference"].abs().sum() / total if total else math.nan,
+        current=both["current"].sum(),
+        error=served_errors(by_store).wape,
         inside=int(both["inside"].sum()) if both["previous_lower"].notna().any() else None,
         rows=both.loc[largest_first].head(max_rows).reset_index().to_dict("records"),
-        new=sorted(set(table["store_id"]) - set(previous.index)),
-        missing=sorted(set(previous.index) - set(table["store_id"])),
+        new=sorted(set(table["store_id"]) - set(previous["store_id"])),
+        missing=sorted(set(previous["store_id"]) - set(table["store_id"])),
     )
 
 # %% ../../nbs/delivery/month_page.ipynb #f2c1f941
@@ -705,6 +712,7 @@ def month_page(
     dataset: dict,  # dataset.json
     predictions: pd.DataFrame | None,  # backtest, columns model, series_id, month, actual, forecast, lower, upper
     previous_forecast: pd.DataFrame | None = None,  # the last archived forecast, columns as `forecast`
+    outcomes: pd.DataFrame | None = None,  # series_id, month, actual: what the last forecast is compared with
     plan: pd.DataFrame | None = None,  # one row per store, month and publication date
     links: dict[str, str] | None = None,  # relative address by stage or label
     source_name: str = "Sales",  # for the heading
@@ -722,7 +730,9 @@ def month_page(
     target = forecast["month"].iloc[0]
     recipe = str(forecast.get("recipe", pd.Series(["unknown"])).iloc[0])
     as_of = forecast.reindex(columns=["cutoff", "features_as_of"]).apply(pd.to_datetime).max().max()
-    comparison = compare_with_previous(previous_forecast, table, target)
+    if outcomes is None:
+        outcomes = pd.DataFrame(columns=["series_id", "month", "actual"])
+    comparison = compare_with_previous(previous_forecast, outcomes, table, target)
     outlook = outlook_view(table, store_month, latest_plan(plan, target, as_of), target, calendar)
     errors = error_view(verdict, predictions, recipe, nominal_coverage)
     outlook["has"]["coverage"] = any(row["coverage"] is not None for row in errors["errors"])

@@ -31,7 +31,7 @@ from brewcast.delivery.svg_charts import (
     ticks,
     y_axis,
 )
-from ..model.backtest import bias_error, wape_error
+from ..model.backtest import served_errors, served_rows, wape_error
 from ..model.recipes import BASELINES, FEATURES, build_model
 
 # %% ../../nbs/delivery/track_record.ipynb #dc5955b2
@@ -65,17 +65,14 @@ def evaluate_served_forecast(
     outcomes = rows[(rows.month == month) & rows.actual.notna()]
     if served is None or outcomes.empty:
         return {"errors": None, "n": 0}
-    judged = served[["series_id", "forecast", "lower", "upper"]].merge(outcomes, on="series_id")
-    errors = {"served": wape_error(judged.actual, judged.forecast)}
+    judged = served_rows(served[["series_id", "month", "forecast", "lower", "upper"]], outcomes)
+    judged = judged.merge(outcomes[["series_id", *FEATURES]], on="series_id")
+    of_served = served_errors(judged)
+    errors = {"served": of_served.wape}
     for name in BASELINES:
         baseline_forecast = build_model(Recipe(name=name, params={})).predict(judged[FEATURES])
         errors[name] = wape_error(judged.actual, baseline_forecast)
-    is_inside = judged.actual.between(judged.lower, judged.upper)
-    result = {
-        "errors": errors,
-        "bias": bias_error(judged.actual, judged.forecast),
-        "coverage": float(is_inside.mean()),
-    }
+    result = {"errors": errors, "bias": of_served.bias, "coverage": of_served.coverage}
     if logged_predictions is not None:
         log = logged_predictions
         answers = log[(log.month == month) & (log.role == "champion")]
@@ -83,7 +80,7 @@ def evaluate_served_forecast(
             last = answers[answers.plan.isna()].drop_duplicates("store_id", keep="last")  # without plan overrides
             answered = last[["store_id", "forecast"]].merge(outcomes, left_on="store_id", right_on="series_id")
             result["answered"] = {"stores": len(answered), "wape": wape_error(answered.actual, answered.forecast)}
-    return result | {"n": len(judged)}
+    return result | {"n": of_served.n}
 
 
 def is_stopped(

@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['wape_error', 'bias_error', 'rmsse_error', 'interval_error', 'rows_known_at', 'replay_recipe', 'judged_cutoffs',
-           'earlier_cutoffs', 'best_baseline', 'scores']
+           'earlier_cutoffs', 'best_baseline', 'scores', 'served_rows', 'ServedErrors', 'served_errors']
 
 # %% ../../nbs/model/backtest.ipynb #50f24dac
 import math
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -162,3 +163,33 @@ def scores(
         row["n"] = len(part)
         rows.append(row)
     return pd.DataFrame(rows)
+
+# %% ../../nbs/model/backtest.ipynb #ef979f2b
+def served_rows(
+    forecast: pd.DataFrame,  # as it was published: series_id, month, forecast, lower, upper, ...
+    outcomes: pd.DataFrame,  # series_id, month, actual (0: nothing sold; NaN: not known)
+) -> pd.DataFrame:  # the forecast's rows whose outcome is known, with `actual`
+    "A served forecast beside its outcomes."
+    known = outcomes.loc[outcomes.actual.notna(), ["series_id", "month", "actual"]]
+    return forecast.assign(month=pd.to_datetime(forecast.month)).merge(known, on=["series_id", "month"])
+
+
+class ServedErrors(NamedTuple):
+    "The scores of a served forecast."
+
+    wape: float  # share of the sales; NaN where nothing was sold
+    bias: float  # share of the sales, positive when the forecast was too high
+    coverage: float  # share of outcomes inside their interval
+    n: int  # rows with an outcome
+
+
+def served_errors(
+    rows: pd.DataFrame,  # of `served_rows`
+) -> ServedErrors:
+    "How far a served forecast was from its outcomes."
+    return ServedErrors(
+        wape=wape_error(rows.actual, rows.forecast),
+        bias=bias_error(rows.actual, rows.forecast),
+        coverage=float(rows.actual.between(rows.lower, rows.upper).mean()),
+        n=len(rows),
+    )

@@ -18,7 +18,7 @@ from ..common.paths import find_root
 from ..common.records import Decision, DecisionFigures, Finding, Record, ServingModel, StateInputs
 from ..common.text import format_count
 from ..data.quality import accept_findings, make_finding
-from .backtest import bias_error, wape_error
+from .backtest import served_errors, served_rows, wape_error
 from .drift import baseline_errors, chart_sentence, control_chart, draw_chart, reference_errors
 from .features import unify_store_ids
 
@@ -143,31 +143,22 @@ def drifted_columns(
 # %% ../../nbs/model/20_monitor.ipynb #948962ae
 def realised_errors(
     archived: list[pd.DataFrame],  # forecasts as they were published: series_id, month, forecast, lower, upper
+    outcomes: pd.DataFrame,  # series_id, month, actual (0: nothing sold; NaN: not known, so not scored)
     store_month: pd.DataFrame,  # one row a series and month
-    outcomes: pd.DataFrame | None = None,  # series_id, month, actual: NaN is a gap, which is not scored
 ) -> pd.DataFrame:  # month, wape, wape_last_month, bias, coverage, n; one row a month, sorted
     "Error of each archived forecast whose month is complete."
     sold = {month: part.set_index("series_id").quantity_sold for month, part in store_month.groupby("month")}
-    last = store_month.month.max()
-    gaps = pd.DataFrame(columns=["series_id", "month"])
-    if outcomes is not None:
-        gaps = outcomes[outcomes.actual.isna()]
     rows = []
     for forecast in archived:
-        month = pd.to_datetime(forecast.month).iloc[0]
-        forecast = forecast[~forecast.series_id.isin(gaps.series_id[gaps.month == month])].reset_index(drop=True)
-        if month > last or forecast.empty:
+        judged = served_rows(forecast, outcomes)
+        if judged.empty:
             continue
-        actual, last_month = (
-            sold.get(which, sold[last][:0]).reindex(forecast.series_id, fill_value=0.0).reset_index(drop=True)
-            for which in (month, month - pd.DateOffset(months=1))
-        )
-        row = {"month": month, "wape": wape_error(actual, forecast.forecast)}
-        row["wape_last_month"] = wape_error(actual[last_month.notna()], last_month.dropna())
-        row["bias"] = bias_error(actual, forecast.forecast)
-        row["coverage"] = actual.between(forecast.lower, forecast.upper).mean()
-        row["n"] = len(forecast)
-        rows.append(row)
+        month = judged.month[0]
+        last_month = sold.get(month - pd.DateOffset(months=1), pd.Series(dtype=float))
+        last_month = last_month.reindex(judged.series_id, fill_value=0.0).reset_index(drop=True)
+        has_last_month = last_month.notna()
+        last_month_error = wape_error(judged.actual[has_last_month], last_month[has_last_month])
+        rows.append({"month": month, "wape_last_month": last_month_error} | served_errors(judged)._asdict())
     columns = ["month", "wape", "wape_last_month", "bias", "coverage", "n"]
     return pd.DataFrame(rows, columns=columns).sort_values("month", ignore_index=True)
 

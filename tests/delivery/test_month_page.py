@@ -77,6 +77,7 @@ def inputs(stores: int = 6) -> dict:
         },
         "predictions": predictions,
         "previous_forecast": forecast.assign(month=TARGET - pd.DateOffset(months=1)),
+        "outcomes": past.assign(actual=past["quantity_sold"]),
         "plan": plan.assign(trading_days=29, price=4.0),
         "quarantine": pd.DataFrame({"table": "till", "column": "PRICE", "reason": ["is not a number"] * 7}),
         "calendar": CALENDAR,

@@ -10,7 +10,9 @@ from verdicts import make_decision, make_verdict
 
 from brewcast.common.core import write_json
 from brewcast.common.records import Finding
+from brewcast.delivery.month_page import compare_with_previous, store_forecast_table
 from brewcast.delivery.track_record import (
+    evaluate_served_forecast,
     first_three,
     is_stopped,
     lowest_error_baseline,
@@ -24,6 +26,7 @@ from brewcast.delivery.track_record import (
     track_record_sentences,
     track_record_through,
 )
+from brewcast.model.monitor import realised_errors
 from brewcast.model.recipes import FEATURES, RATE_FEATURES
 
 REFUSED = {"verdict": "refuse", "rule": "min_gain", "reason": "a gain of 0.2%, at least 1.0% needed", "promoted": False}
@@ -185,3 +188,27 @@ def test_a_month_is_in_the_track_record_once_and_later_months_are_left_out(recor
     assert track_record_sentences([records[3], records[3] | {"findings": []}])[-1].startswith(
         "In 1 month: data stopped 1, "
     )
+
+
+def test_monitor_page_and_track_record_say_the_same_of_a_served_forecast():
+    # given a forecast of May: one store was open, one has closed and sold nothing, the data of one is not trusted
+    may, june = pd.Timestamp("2024-05-01"), pd.Timestamp("2024-06-01")
+    served = pd.DataFrame({"series_id": ["S1", "CLOSED", "UNKNOWN"], "month": may, "forecast": [110.0, 30.0, 500.0]})
+    served = served.assign(store_id=served.series_id, lower=served.forecast - 20, upper=served.forecast + 20)
+    rows = served[["series_id", "month"]].assign(actual=[100.0, 0.0, None], expected_units=30.0)
+    rows = rows.assign(**dict.fromkeys(RATE_FEATURES, 3.0)).reindex(columns=[*rows, *FEATURES])
+    rows = rows.loc[:, ~rows.columns.duplicated()]
+    store_month = pd.DataFrame({"series_id": ["S1"], "store_id": ["S1"], "month": may, "quantity_sold": [100.0]})
+    store_month = store_month.assign(country="Mexico", city="Puebla")
+    forecast = served[:1].assign(month=june)  # only this store is still open
+    # then the closed store counts with nothing sold, the unknown one does not count, and all three say the same
+    error, bias, coverage, n = 0.4, 0.4, 0.5, 2
+    monitored = realised_errors([served], rows, store_month).iloc[0]
+    assert (monitored.wape, monitored.bias) == (pytest.approx(error), pytest.approx(bias))
+    assert (monitored.coverage, monitored.n) == (coverage, n)
+    recorded = evaluate_served_forecast(served, rows, may)
+    assert (recorded["errors"]["served"], recorded["bias"]) == (pytest.approx(error), pytest.approx(bias))
+    assert (recorded["coverage"], recorded["n"]) == (coverage, n)
+    on_page = compare_with_previous(served, rows, store_forecast_table(forecast, store_month), june)
+    assert on_page.error == pytest.approx(error) and (on_page.stores, on_page.inside) == (n, 1)
+    assert [row["store_id"] for row in on_page.rows] == ["CLOSED", "S1"]

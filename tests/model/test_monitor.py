@@ -83,11 +83,17 @@ def test_a_young_source_has_no_reference(store_month):
     assert len(current) == 120 and len(reference) == 0
 
 
+def outcomes_of(table: pd.DataFrame) -> pd.DataFrame:
+    "The outcomes of store-months, as the stage features gives them."
+    return table[["series_id", "month"]].assign(actual=table.quantity_sold)
+
+
 def test_realised_errors_by_hand(store_month):
     june = store_month[store_month.month == "2024-06-01"].reset_index(drop=True)
     forecast = june[["series_id", "month"]].assign(forecast=june.quantity_sold * 1.1)
     forecast = forecast.assign(lower=forecast.forecast * 0.95, upper=forecast.forecast * 1.05)
-    errors = realised_errors([forecast, forecast.assign(month=pd.Timestamp("2024-07-01"))], store_month)
+    july = forecast.assign(month=pd.Timestamp("2024-07-01"))
+    errors = realised_errors([forecast, july], outcomes_of(store_month), store_month)
     assert len(errors) == 1 and errors.wape[0] == pytest.approx(0.1) and errors.bias[0] == pytest.approx(0.1)
     assert errors.coverage[0] == 0 and errors.n[0] == 40
 
@@ -96,7 +102,9 @@ def test_a_forecast_of_a_closed_store_and_of_a_month_without_sales(store_month):
     closed = pd.DataFrame(
         {"series_id": ["S1", "GONE"], "month": LAST, "forecast": 100.0, "lower": 50.0, "upper": 150.0}
     )
-    errors = realised_errors([closed, closed.assign(month=pd.Timestamp("2019-01-01"))], store_month)
+    unsold = closed.assign(month=pd.Timestamp("2019-01-01"))
+    outcomes = [outcomes_of(store_month), closed[1:].assign(actual=0.0), unsold.assign(actual=0.0)]
+    errors = realised_errors([closed, unsold], pd.concat(outcomes), store_month)
     sold = store_month[(store_month.series_id == "S1") & (store_month.month == LAST)].quantity_sold.iloc[0]
     assert errors.wape[1] == pytest.approx((abs(sold - 100) + 100) / sold) and np.isnan(errors.wape[0])
 
@@ -104,9 +112,10 @@ def test_a_forecast_of_a_closed_store_and_of_a_month_without_sales(store_month):
 def test_a_forecast_of_a_gap_has_no_error(store_month):
     # given a forecast of June for two stores, one of them with a gap, and a forecast for that one alone
     june = pd.DataFrame({"series_id": ["S1", "S2"], "month": LAST, "forecast": 100.0, "lower": 50.0, "upper": 150.0})
-    gap = pd.DataFrame({"series_id": ["S2"], "month": LAST, "actual": np.nan})
-    errors = realised_errors([june, june[1:]], store_month, gap)
-    pd.testing.assert_frame_equal(errors, realised_errors([june[:1]], store_month))
+    outcomes = outcomes_of(store_month)
+    is_gap = (outcomes.series_id == "S2") & (outcomes.month == LAST)
+    errors = realised_errors([june, june[1:]], outcomes.assign(actual=outcomes.actual.mask(is_gap)), store_month)
+    pd.testing.assert_frame_equal(errors, realised_errors([june[:1]], outcomes, store_month))
 
 
 def test_a_stopped_month_is_left_out_until_it_is_corrected():
@@ -221,10 +230,10 @@ def test_forecasts_are_not_scored_by_untrusted_data(store_month):
         actual=june.quantity_sold.mask(june.series_id.isin(["S1", "S2"]))
     )
     # then the other stores score the forecast
-    errors = realised_errors([forecast], known, outcomes)
+    errors = realised_errors([forecast], outcomes, known)
     assert errors.n.tolist() == [38] and errors.wape[0] == pytest.approx(0.1)
     # and where no store's June is trusted, there is no score
-    assert realised_errors([forecast], known, outcomes.assign(actual=np.nan)).empty
+    assert realised_errors([forecast], outcomes.assign(actual=np.nan), known).empty
 
 
 def test_a_month_in_which_no_store_is_trusted_has_a_report(store_month):
