@@ -16,7 +16,7 @@ from types import SimpleNamespace
 import pytest
 from conftest import ROOT, project_environment
 
-from brewcast.common.hashing import digest
+from brewcast.common.hashing import content_hash
 from brewcast.common.params import read_env, read_stages
 from brewcast.serving.release import Release
 from brewcast.workflow.notebooks import notebooks
@@ -198,14 +198,14 @@ def edit_env(root: Path, name: str, value: str) -> None:
 
 
 def test_every_notebook_opens_with_its_parameters_and_a_save_without_edits_changes_nothing(lab):
-    before = {path: digest(path.read_text()) for path in notebooks(lab.root)}
+    before = {path: content_hash(path.read_text()) for path in notebooks(lab.root)}
     assert len(before) == len(NOTEBOOKS)
     for notebook, stage in NOTEBOOKS.items():
         content = lab.call(f"contents/nbs/{notebook}")["content"]
         assert (f'"nb": "{lab.root}/products/simulated/{stage}/' in injected(content["cells"])) == (stage in STAGES)
         lab.call(f"contents/nbs/{notebook}", content)
     assert lab.run("git status --porcelain").out == ""
-    assert {path: digest(path.read_text()) for path in before} == before
+    assert {path: content_hash(path.read_text()) for path in before} == before
 
 
 def test_a_saved_edit_is_exported_and_outputs_are_not_saved(lab):

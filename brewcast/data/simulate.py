@@ -29,8 +29,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pcsv
 
-from ..common.core import LEVELS, content_hash, read_json, write_json, write_parquet
-from ..common.hashing import sha256
+from ..common.core import LEVELS, read_json, write_json, write_parquet
+from ..common.hashing import content_hash, sha256
 from ..common.paths import write_bytes
 from ..common.text import format_count
 

@@ -7,7 +7,6 @@ __all__ = ['fitted_model_bytes', 'point_forecasts', 'forecast_next_month', 'chec
            'no_forecast_reasons', 'decimals_of', 'round_quantities', 'forecast_table', 'history_table', 'csv_bytes']
 
 # %% ../../nbs/delivery/30_forecast.ipynb #de85d1b8
-import hashlib
 import math
 import os
 import shutil
@@ -19,7 +18,7 @@ import pandas as pd
 
 from ..common.contracts import FORECAST, check_table
 from ..common.core import read_json, read_parquet, stage_paths, target_month, write_json, write_parquet
-from ..common.hashing import sha256
+from ..common.hashing import bytes_hash, sha256
 from ..common.parameter_types import Calendar
 from ..common.paths import find_root, write_bytes
 from ..common.records import Decision, ModelCard, ModelDescription, Recipe, StateInputs, Verdict
@@ -47,7 +46,7 @@ def fitted_model_bytes(
     through: str,  # last month to learn from (the decision's train_through), such as "2024-05-01"
 ) -> bytes:  # content of a model file
     "The model of a recipe, fitted on all outcomes through the decision's month."
-    is_intact = hashlib.sha256(candidate).hexdigest() == card.model_sha256
+    is_intact = bytes_hash(candidate) == card.model_sha256
     if recipe == card.recipe and is_intact:
         return candidate
     # another recipe, or a file that somebody changed: fit again, because unpickling a changed file could run its code

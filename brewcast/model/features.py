@@ -19,7 +19,7 @@ import holidays
 import numpy as np
 import pandas as pd
 
-from ..common.core import LEVELS, cutoff_of, read_parquet, stage_paths, write_json, write_parquet
+from ..common.core import cutoff_of, read_parquet, season_of_month, stage_paths, write_json, write_parquet
 from ..common.parameter_types import Calendar
 from ..common.paths import find_root
 from ..common.records import Finding, StateInputs
@@ -438,8 +438,7 @@ def ahead_features(
     table["expected_units"] = grid.planned_days.fillna(usual_units)
     table["may_be_closed"] = closures.may_be_closed.astype("int64")
     table["month_of_year"] = month.month.astype("int64")
-    half_a_year = 6 if calendar.hemisphere == "south" else 0
-    table["season_next"] = [LEVELS["season"][(m + half_a_year) % 12 // 3] for m in month.month]
+    table["season_next"] = [season_of_month(m, calendar.hemisphere) for m in month.month]
     table["holidays_next"] = holiday[0].astype(float)
     table["holidays_change"] = holiday[0] - before
     table["holidays_change_year"] = (holiday[0] - before) - (holiday[12] - year_before)

@@ -8,7 +8,6 @@ __all__ = ['NUMERIC_FEATURES', 'CATEGORICAL_FEATURES', 'RATE_FEATURES', 'FEATURE
            'same_month_last_year', 'seasonal', 'forest', 'build_model', 'model_bytes', 'load_model']
 
 # %% ../../nbs/model/recipes.ipynb #92a7b2be
-import hashlib
 import io
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from sklearn.impute import SimpleImputer
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
+from ..common.hashing import bytes_hash
 from ..common.records import Recipe
 
 # %% ../../nbs/model/recipes.ipynb #802d7b3a
@@ -192,7 +192,7 @@ def load_model(
 ) -> BaseEstimator:  # fitted
     "Load a model file. Raises ValueError where its hash is not the recorded one: such a file is never unpickled."
     data = Path(path).read_bytes()
-    if hashlib.sha256(data).hexdigest() != digest:
+    if bytes_hash(data) != digest:
         raise ValueError(
             f"{path}: its sha256 is not {digest[:12]}..., so it is not the model that was written; build again"
         )

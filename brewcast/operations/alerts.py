@@ -9,7 +9,6 @@ __all__ = ['TIMEOUT_SECONDS', 'ALERT_LIFETIME', 'Alert', 'AlertPeriod', 'Tracked
 
 # %% ../../nbs/operations/alerts.ipynb #661e96ab
 import contextlib
-import hashlib
 import http.client
 import json
 import os
@@ -19,6 +18,7 @@ import urllib.request
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from ..common.hashing import bytes_hash
 from ..common.paths import write_text
 from ..common.records import StateRecord
 
@@ -61,7 +61,7 @@ def alert_id(
 ) -> str:  # ten hexadecimal digits
     "Identifies an alert: a hash of its name, severity, source and subject."
     text = json.dumps([alert.name, alert.severity, alert.source, alert.subject])
-    return hashlib.sha256(text.encode()).hexdigest()[:10]
+    return bytes_hash(text.encode())[:10]
 
 
 def alert_path(

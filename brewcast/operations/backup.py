@@ -12,7 +12,6 @@ __all__ = ['TEMPORARY_NAME', 'CODE_BUNDLE', 'MANIFEST_NAME', 'MANIFEST_FORMAT', 
 # %% ../../nbs/operations/backup.ipynb #e1942b97
 import contextlib
 import gzip
-import hashlib
 import io
 import json
 import math
@@ -32,7 +31,7 @@ from typing import NamedTuple
 import duckdb
 
 from ..common.core import read_json
-from ..common.hashing import check_utf8_name, copy_with_log, database_logs, is_database_log, sha256
+from ..common.hashing import check_utf8_name, copy_with_log, database_logs, is_database_log, sha256, stream_hash
 from ..common.ledger import REGISTERED_MODEL, archived_forecast_path, read_ledger, store_month_versions_path
 from ..common.lock import project_lock
 from ..common.mlflow import mlflow_client, project_database
@@ -151,14 +150,9 @@ def describe_member(
     "A member's entry in the manifest."
     if path.is_symlink() and _is_inner_link(path):
         return {"link": os.readlink(path)}
-    digest = hashlib.sha256()
-    size = 0
-    with open(path, "rb") as raw:
-        file = CountedFile(raw, step)
-        while block := file.read(1 << 20):
-            digest.update(block)
-            size += len(block)
-    return {"size": size, "sha256": digest.hexdigest()}
+    with open(path, "rb") as file:
+        digest, size = stream_hash(CountedFile(file, step))
+    return {"size": size, "sha256": digest}
 
 
 def write_archive(
@@ -311,7 +305,7 @@ def _member_problem(tar, name, expected, manifest):
         return f"a link to {member.linkname!r}; a link that stays inside was expected"
     if not member.isreg() or member.size != expected["size"]:
         return f"{member.size} bytes (type {member.type.decode()}); a file of {expected['size']} bytes was expected"
-    sha256_read = hashlib.file_digest(tar.extractfile(member), "sha256").hexdigest()
+    sha256_read, _ = stream_hash(tar.extractfile(member))
     if sha256_read == expected["sha256"]:
         return None
     return f"sha256 {sha256_read}, expected {expected['sha256']}"

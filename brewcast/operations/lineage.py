@@ -29,8 +29,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..common.core import content_hash, read_json
-from ..common.hashing import sha256
+from ..common.core import read_json
+from ..common.hashing import content_hash, sha256
 from ..common.ledger import REGISTERED_MODEL, archived_forecast_path
 from ..common.mlflow import MlflowError, experiment_name, mlflow_client, mlflow_uri, project_database
 from ..common.params import env_file, read_env

@@ -24,7 +24,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from ..common.core import read_json
-from ..common.hashing import digest
+from ..common.hashing import content_hash
 from ..common.ledger import month_record_paths, read_ledger, state_folder
 from ..common.lock import project_lock
 from ..common.params import env_file, read_env, read_stages
@@ -173,7 +173,7 @@ def archive_reports(
         for script in re.findall(r"<script>(.*?)</script>", page, flags=re.DOTALL):
             if len(script) < MIN_LIBRARY_CHARACTERS:
                 continue
-            shared = f"evidently-{digest(script)}.js"
+            shared = f"evidently-{content_hash(script)}.js"
             if not (reports / shared).exists():
                 write_text(reports / shared, script)
             page = page.replace(f"<script>{script}</script>", f'<script src="../{shared}"></script>')
@@ -456,7 +456,7 @@ def _replay_key(root: Path, env: dict, since: str, overrides: list[str]) -> str:
         [str(path), path.stat().st_size, path.stat().st_mtime_ns]
         for path in source_data_files(root, read_stages(root, env))
     ]
-    return digest([code, list(overrides), since, data_files])
+    return content_hash([code, list(overrides), since, data_files])
 
 
 class ReplayResult(NamedTuple):

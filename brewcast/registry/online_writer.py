@@ -98,8 +98,7 @@ def tables_hash(
     folder: Path,  # products/<source>/features
 ) -> str:  # 12 hex digits
     "Hash of the inputs of a push: the cutoff, the tables and Feast's definitions."
-    from brewcast.common.core import content_hash
-    from brewcast.common.hashing import sha256
+    from brewcast.common.hashing import content_hash, sha256
     from brewcast.common.paths import find_root
 
     files = [folder / name for name in ("features.json", "history.parquet", "ahead.parquet", "profile.parquet")]

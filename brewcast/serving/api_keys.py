@@ -6,13 +6,13 @@
 __all__ = ['hash_key', 'read_keys', 'add_key', 'remove_key', 'key_owner']
 
 # %% ../../nbs/serving/api_keys.ipynb #dec281e9
-import hashlib
 import hmac
 import json
 import re
 import secrets
 from pathlib import Path
 
+from ..common.hashing import bytes_hash
 from ..common.paths import write_bytes
 
 # %% ../../nbs/serving/api_keys.ipynb #0b316b74
@@ -20,7 +20,7 @@ def hash_key(
     key: str,  # as `brewcast key` showed it
 ) -> str:  # sha256, hexadecimal
     "The hash that the file stores in place of the key."
-    return hashlib.sha256(key.encode()).hexdigest()
+    return bytes_hash(key.encode())
 
 
 def read_keys(

@@ -7,7 +7,6 @@ __all__ = ['SERVED_FILES', 'PLAN_OVERRIDES', 'PLAN_COLUMNS', 'RELATIVE_TOLERANCE
            'apply_plan', 'find_unplanned_row', 'Release', 'is_same_answer', 'row_hashes']
 
 # %% ../../nbs/serving/release.ipynb #e9e09f94
-import hashlib
 import json
 import math
 import os
@@ -15,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..common.hashing import content_hash, quick_hash, sha256
 from ..common.records import ReleaseDescription
 
 # %% ../../nbs/serving/release.ipynb #307f0200
@@ -32,8 +32,7 @@ def release_id(
 ) -> str:  # 12 hex digits
     "The name of a release: the hash of its description, which includes the hash of every file."
     named = {key: value for key, value in content.items() if key not in ("release", "model_version")}
-    text = json.dumps(named, sort_keys=True, ensure_ascii=False, allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
+    return content_hash(named)
 
 
 def check_release(
@@ -56,7 +55,7 @@ def check_release(
     for name, digest in sorted(content["files"].items()):
         if file_names is not None and name not in file_names:
             continue
-        if not (folder / name).is_file() or hashlib.sha256((folder / name).read_bytes()).hexdigest() != digest:
+        if not (folder / name).is_file() or sha256(folder / name) != digest:
             raise ValueError(f"{folder / name} is missing or was changed: it is not the file of release {release}")
     return ReleaseDescription.read(folder / "release.json")
 
@@ -251,4 +250,4 @@ def row_hashes(
     "A hash of each feature row, which the prediction log keeps beside the forecast."
     rows = zip(np.ascontiguousarray(numbers), np.ascontiguousarray(categories.astype("U")), strict=True)
     contents = (values.tobytes() + "\0".join(texts).encode() for values, texts in rows)
-    return [hashlib.blake2b(content, digest_size=6).hexdigest() for content in contents]
+    return [quick_hash(content, 6).hex() for content in contents]

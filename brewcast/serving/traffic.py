@@ -6,7 +6,6 @@
 __all__ = ['MAX_LOADED_RELEASES', 'traffic_bucket', 'ServingState', 'NothingPublished', 'Follower']
 
 # %% ../../nbs/serving/traffic.ipynb #7bb0881a
-import hashlib
 import json
 import logging
 import os
@@ -18,6 +17,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from ..common.hashing import quick_hash
 from ..common.ledger import LEDGER_FILE
 from ..common.records import LedgerEntry, field_problems
 from .prediction_log import line_prefix
@@ -28,7 +28,7 @@ def traffic_bucket(
     store_id: str,
 ) -> float:  # in [0, 100)
     "The hash bucket of a store, the same in every process and at any time."
-    digest = hashlib.blake2b(store_id.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    digest = quick_hash(store_id.encode("utf-8", "surrogatepass"), 8)
     return int.from_bytes(digest) / 2**64 * 100
 
 

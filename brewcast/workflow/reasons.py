@@ -12,7 +12,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ..common.hashing import FileHashes, digest
+from ..common.hashing import FileHashes, content_hash
 from ..common.params import executor_settings, upstream_of
 from ..common.records import Record, StateInputs
 from brewcast.workflow.staleness import (
@@ -182,7 +182,7 @@ def shorten_value(
 ) -> str:  # at most 60 characters
     "A value as JSON. A long one is cut, and a hash keeps two such values apart."
     text = json.dumps(value, default=str, ensure_ascii=False)
-    return text if len(text) <= 60 else f"{text[:42]}... ({digest(value)})"
+    return text if len(text) <= 60 else f"{text[:42]}... ({content_hash(value)})"
 
 
 def module_changes(

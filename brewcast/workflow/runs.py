@@ -14,7 +14,6 @@ __all__ = ['VARYING_PATTERNS', 'TIMESTAMPED_FILES', 'NOT_COMPARED', 'RUN_REFS', 
 import ast
 import contextlib
 import difflib
-import hashlib
 import json
 import os
 import platform
@@ -27,7 +26,7 @@ import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 
-from ..common.hashing import FileHashes, copy_with_log, files_below, is_database_log
+from ..common.hashing import FileHashes, bytes_hash, copy_with_log, files_below, is_database_log, sha256
 from ..common.ledger import state_files
 from ..common.params import env_file, lock_differences, read_env, read_stages
 from ..common.paths import say, write_text
@@ -100,10 +99,10 @@ def comparison_hash(
     if product.name in UNSTABLE_FILES or product.suffix == ".html":
         return NOT_COMPARED
     if product.suffix == ".ipynb":
-        return hashlib.sha256(plain_notebook(product).encode()).hexdigest()
+        return bytes_hash(plain_notebook(product).encode())
     if product.is_dir():
         lines = [f"{path.relative_to(product).as_posix()} {hashes.of(path)}" for path in _compared_files(product)]
-        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+        return bytes_hash("\n".join(lines).encode())
     return hashes.of(product)
 
 
@@ -258,7 +257,7 @@ def current_environment(
     root: Path,  # the project
 ) -> BuildEnvironment:
     "The environment of a build. The lock names all libraries, and no build runs with other ones installed."
-    lock = hashlib.sha256((root / "requirements.lock").read_bytes()).hexdigest()
+    lock = sha256(root / "requirements.lock")
     system = f"{platform.system()}-{platform.machine()}"
     return BuildEnvironment(lock=lock, python=platform.python_version(), platform=system)
 
@@ -327,7 +326,7 @@ def check_out_run(
             problems.append(f"{name} has changed since: the bytes that the run read are lost")
         else:
             copy_with_log(path, folder / name)
-    lock = hashlib.sha256((folder / "requirements.lock").read_bytes()).hexdigest()
+    lock = sha256(folder / "requirements.lock")
     if lock != run.environment.lock:
         problems.append("the run used another requirements.lock than its commit has, and that file is lost")
     if platform.python_version() != run.environment.python:

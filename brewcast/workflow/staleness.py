@@ -21,7 +21,7 @@ import re
 import threading
 from pathlib import Path
 
-from ..common.hashing import FileHashes, digest, files_below, is_hidden
+from ..common.hashing import FileHashes, content_hash, files_below, is_hidden
 from ..common.ledger import resolve_inputs
 from ..common.mlflow import experiment_name, mlflow_uri
 from ..common.params import env_file, executor_settings, read_env, read_stages, upstream_of
@@ -237,7 +237,7 @@ def fingerprint(
     modules = module_closure([*code, *texts], package)
     paths = [*paths, *package_data_files(modules, code, package)]
     return Fingerprint(
-        code=[f"{digest(cell)} {cell.splitlines()[0]}" for cell in code],
+        code=[f"{content_hash(cell)} {cell.splitlines()[0]}" for cell in code],
         modules={name: _module_hashes(name, form) for name, form in modules.items()},
         files={path.relative_to(root).as_posix(): _file_hash(path, hashes) for path in paths},
     )
@@ -263,7 +263,7 @@ def definition_hashes(
         target = node.targets[0] if isinstance(node, ast.Assign) else node
         name = getattr(target, "name", None) or getattr(target, "id", "")
         code_by_name.setdefault(name, []).append(ast.unparse(node))
-    return {name: digest(code) for name, code in code_by_name.items()}
+    return {name: content_hash(code) for name, code in code_by_name.items()}
 
 
 def _module_hashes(name, form):
@@ -283,10 +283,12 @@ def text_files(
 
 def _file_hash(path, hashes):
     if path.suffix == ".py":
-        return digest(normal_form(path.read_text()))
+        return content_hash(normal_form(path.read_text()))
     if path.is_dir() and any(path.rglob("*.py")):
         files = {file.relative_to(path).as_posix(): file for file in files_below(path)}
-        return digest({name: _file_hash(file, hashes) for name, file in files.items() if not is_hidden(Path(name))})
+        return content_hash(
+            {name: _file_hash(file, hashes) for name, file in files.items() if not is_hidden(Path(name))}
+        )
     return hashes.of(path)
 
 # %% ../../nbs/workflow/staleness.ipynb #cd40b460
@@ -314,7 +316,7 @@ def build_key(
             stage_fingerprint = fingerprint(stage, root / stages[stage]["source"], values, root, hashes)
         parts[stage] = [values, stage_fingerprint.content()]
     hashes.save()
-    return digest(parts)
+    return content_hash(parts)
 
 
 def file_hashes(
@@ -384,7 +386,9 @@ def data_products_hash(
     products: dict[str, str | None],  # hash by file name, as `product_hashes` gives them
 ) -> str:  # 12 hex digits
     "One hash of the products that other stages read."
-    return digest({name: value for name, value in products.items() if Path(name).suffix not in HUMAN_READABLE_SUFFIXES})
+    return content_hash(
+        {name: value for name, value in products.items() if Path(name).suffix not in HUMAN_READABLE_SUFFIXES}
+    )
 
 
 def write_stage_record(
@@ -487,7 +491,7 @@ def build_state_hash(
     paths = [path for path in {*products, *inputs, *code} if path.name not in UNSTABLE_FILES]
     hash_by_path = {str(path.relative_to(root)): hashes.of(path) for path in paths}
     params = {stage: wiring["params"] for stage, wiring in stages.items()}
-    state_hash = digest([hash_by_path, params, state_hashes(root, source, hashes)])
+    state_hash = content_hash([hash_by_path, params, state_hashes(root, source, hashes)])
     hashes.save()
     return state_hash
 
@@ -502,7 +506,9 @@ def state_hashes(
     files = [path for name in ("ledger.db", "forecasts/*", "known/*", "months/*") for path in state.glob(name)]
     published = [path for name in ("releases/*", "bentoml/bentos/brewcast/*", "mlflow.db") for path in state.glob(name)]
     published.append(state / "current")
-    server = digest([mlflow_uri(source, root), experiment_name(source, root)])  # a new MLflow server has to catch up
+    server = content_hash(
+        [mlflow_uri(source, root), experiment_name(source, root)]
+    )  # a new MLflow server has to catch up
     return [
         *([path.name, hashes.of(path)] for path in sorted(files)),
         *sorted([str(path), str(path.resolve())] for path in published),

@@ -1,18 +1,31 @@
 "Hashes: correct after every change, and no file is read again without a change."
 
 import contextlib
+import hashlib
 import json
 import os
 import sqlite3
 import subprocess
+import sys
 from pathlib import Path
 
 import duckdb
+import numpy as np
 import pytest
+from conftest import ROOT
 from waits import wait_until
 
 from brewcast.common import hashing, progress
-from brewcast.common.hashing import FileHashes, copy_with_log, digest, files_below, sha256
+from brewcast.common.hashing import (
+    FileHashes,
+    bytes_hash,
+    content_hash,
+    copy_with_log,
+    files_below,
+    quick_hash,
+    sha256,
+    stream_hash,
+)
 
 
 def test_the_hash_of_a_file_equals_that_of_sha256sum(tmp_path):
@@ -23,8 +36,26 @@ def test_the_hash_of_a_file_equals_that_of_sha256sum(tmp_path):
 
 
 def test_the_hash_of_a_value_does_not_depend_on_the_order_of_its_keys():
-    assert digest({"a": [1, 2], "b": None}) == digest({"b": None, "a": (1, 2)})
-    assert len({digest(content) for content in ([1, 2], [2, 1], {"a": 1}, {"a": "1"}, None, "")}) == 6
+    assert content_hash({"a": [1, 2], "b": None}) == content_hash({"b": None, "a": (1, 2)})
+    assert len({content_hash(content) for content in ([1, 2], [2, 1], {"a": 1}, {"a": "1"}, None, "")}) == 6
+
+
+def test_the_hash_of_a_content_depends_neither_on_its_order_nor_on_its_types():
+    assert content_hash({"a": 1, "b": np.float64(0.5)}) == content_hash({"b": 0.5, "a": np.int64(1)})
+    assert content_hash({"a": 1}) != content_hash({"a": 2}) != content_hash({"a": "2"})
+    # and it is the same in another process
+    script = "from brewcast.common.hashing import content_hash; print(content_hash({'b': [1, None], 'ä': 0.1}))"
+    output = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert output.strip() == content_hash({"ä": 0.1, "b": [1, None]})
+
+
+def test_all_functions_agree_on_the_same_bytes(tmp_path):
+    data = os.urandom(3_000_000)
+    path = tmp_path / "file"
+    path.write_bytes(data)
+    with open(path, "rb") as file:
+        assert stream_hash(file) == (bytes_hash(data), len(data)) == (sha256(path), 3_000_000)
+    assert quick_hash(b"S1", 6).hex() == hashlib.blake2b(b"S1", digest_size=6).hexdigest()
 
 
 def test_a_changed_file_with_the_same_path_size_and_time_is_noticed(tmp_path):

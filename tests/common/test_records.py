@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 from pydantic import ValidationError
 
-from brewcast.common.core import content_hash, read_json, write_json
+from brewcast.common.core import read_json, write_json
+from brewcast.common.hashing import content_hash
 from brewcast.common.records import (
     Decision,
     DecisionFigures,
