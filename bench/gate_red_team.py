@@ -32,7 +32,7 @@ from brewcast.model.evaluate import backtest_recipes, gate_verdict, next_challen
 from brewcast.model.features import feature_versions, record_versions
 from brewcast.model.leakage_checks import UNFIT_RULES, feature_rows, unfit_reasons
 from brewcast.model.recipes import FEATURES, RECIPES, Baseline, build_model, load_model, model_bytes
-from brewcast.model.train import choose_settings, fit_environment, fit_model
+from brewcast.model.train import SettingChoices, choose_settings, fit_environment, fit_model
 
 CALENDAR = Calendar(unit="day", hemisphere="north", countries={}, open_within_days=10, decided_after_days=2)
 
@@ -89,12 +89,11 @@ def make_chain(
     rows = rows.reset_index(drop=True)
     judged = judged_cutoffs(rows, max_cutoffs)
     earlier = earlier_cutoffs(rows, judged)
-    choices = {
-        "partners": ["rate_seasonal", "rate_mean3"],
-        "weights": [0.5, 0.75, 1.0],
-        "fewest_cutoffs": 3,
-        "forest": {"n_estimators": trees, "min_samples_leaf": 3, "seed": 0},
-    }
+    choices = SettingChoices(
+        forest={"n_estimators": trees, "min_samples_leaf": 3, "seed": 0},
+        partners=["rate_seasonal", "rate_mean3"],
+        weights=[0.5, 0.75, 1.0],
+    )
     return SimpleNamespace(
         rows=rows,
         known=known,
@@ -103,7 +102,7 @@ def make_chain(
         judged=judged,
         earlier=earlier,
         champion=best_baseline(rows, earlier),
-        honest=choose_settings(rows, earlier, **choices)[0],
+        honest=choose_settings(rows, earlier, choices)[0],
         choices=choices,
         folder=Path(folder),
         lock=find_root() / "requirements.lock",
@@ -337,8 +336,8 @@ def bad_for_small(chain: SimpleNamespace) -> tuple:
     "tuned on judged months", "settings and seed chosen on the judged months; its card denies it", "tuned_on_judged"
 )
 def tuned(chain: SimpleNamespace) -> tuple:
-    seeds = [chain.choices | {"forest": chain.choices["forest"] | {"seed": seed}} for seed in (1, 2, 3)]
-    trials = [choose_settings(chain.rows, chain.judged, **choices) for choices in seeds]
+    seeds = [chain.choices._replace(forest=chain.choices.forest | {"seed": seed}) for seed in (1, 2, 3)]
+    trials = [choose_settings(chain.rows, chain.judged, choices) for choices in seeds]
     recipe, _ = min(trials, key=lambda trial: trial[1].wape.min())
     return judge_candidate(chain, recipe)  # the card names the cutoffs before the judged ones
 

@@ -40,6 +40,7 @@ from .bias import age_group, bias_table
 from .intervals import interval_summary, replay_intervals
 from .leakage_checks import UNFIT_RULES, unfit_reasons
 from .recipes import BASELINES, build_model
+from .train import SettingChoices
 
 # %% ../../nbs/model/22_evaluate.ipynb #61490fc2
 def champion_recipe(

@@ -7,12 +7,14 @@ __all__ = ['MAX_LOG_ERROR', 'HISTORY_GROUPS', 'MIN_CALIBRATION_CUTOFFS', 'MONTHL
            'STORE_PRIOR_ROWS', 'SLOPE_PRIOR_ROWS', 'MAX_RELATIVE_DISTANCE', 'COLD_START_WIDENING', 'MIN_LOG_ERROR',
            'OTHER_GROUP_WEIGHT', 'FUTURE_MONTHS', 'MIN_CALIBRATION_ROWS', 'DEFAULT_HALF_WIDTH', 'MISS_RATE_STEP',
            'MAX_EXCESS_MISSES', 'MISS_RATE_BOUNDS', 'abs_log_error', 'history_group', 'calibration_rows',
-           'month_weights', 'group_scales', 'distance_to_seasonal', 'learn_scales', 'row_scales', 'calibrate',
-           'weighted_quantile', 'update_miss_rate', 'miss_rate_after', 'add_bounds', 'log_half_widths',
-           'replay_intervals', 'constant_intervals', 'interval_summary', 'interval_factors', 'add_intervals']
+           'month_weights', 'group_scales', 'distance_to_seasonal', 'ErrorScales', 'learn_scales', 'row_scales',
+           'Calibration', 'calibrate', 'weighted_quantile', 'update_miss_rate', 'miss_rate_after', 'add_bounds',
+           'log_half_widths', 'replay_intervals', 'constant_intervals', 'interval_summary', 'interval_factors',
+           'add_intervals']
 
 # %% ../../nbs/model/intervals.ipynb #bb6d3265
 import math
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -108,9 +110,18 @@ def distance_to_seasonal(
     return np.where(np.isfinite(distance), distance, 0.0)
 
 
+class ErrorScales(NamedTuple):
+    "What the usual error of a row depends on."
+
+    group_scales: np.ndarray  # mean |log error| by group, shape (n_groups,)
+    store_factors: dict[str, float]  # by series_id: the store's error, as a multiple of its group's
+    mean_distance: float  # to the seasonal baseline, |log ratio|
+    slope: float  # rise of the relative error with the relative distance
+
+
 def learn_scales(
     rows: pd.DataFrame,  # of `calibration_rows`
-) -> tuple[dict, np.ndarray]:  # ({"group_scales", "store_factors", "mean_distance", "slope"}, scale of each row)
+) -> tuple[ErrorScales, np.ndarray]:  # (scales, scale of each row)
     "The scales of groups, stores and distance, and the scale of each row without its own error."
     error = abs_log_error(rows)
     group = history_group(rows)
@@ -121,12 +132,12 @@ def learn_scales(
     n = by_store.transform("count")
     distance = distance_to_seasonal(rows)
     mean_distance = float(distance.mean())
-    scales = {
-        "group_scales": by_group,
-        "store_factors": ((by_store.sum() + STORE_PRIOR_ROWS) / (by_store.count() + STORE_PRIOR_ROWS)).to_dict(),
-        "mean_distance": mean_distance,
-        "slope": _distance_slope(distance, mean_distance, relative),
-    }
+    scales = ErrorScales(
+        group_scales=by_group,
+        store_factors=((by_store.sum() + STORE_PRIOR_ROWS) / (by_store.count() + STORE_PRIOR_ROWS)).to_dict(),
+        mean_distance=mean_distance,
+        slope=_distance_slope(distance, mean_distance, relative),
+    )
     factor_of_others = ((total - relative + STORE_PRIOR_ROWS) / (n - 1 + STORE_PRIOR_ROWS)).to_numpy()
     return scales, by_group[group] * factor_of_others * _distance_factor(scales, distance)
 
@@ -141,18 +152,18 @@ def _distance_slope(distance: np.ndarray, mean_distance: float, relative: pd.Ser
     return float(np.clip(slope, 0, 0.6) * n / (n + SLOPE_PRIOR_ROWS))
 
 
-def _distance_factor(scales: dict, distance: np.ndarray) -> np.ndarray:
-    times_mean = np.minimum(distance / max(scales["mean_distance"], 1e-9), MAX_RELATIVE_DISTANCE)
-    return 1 + scales["slope"] * (times_mean - 1)
+def _distance_factor(scales: ErrorScales, distance: np.ndarray) -> np.ndarray:
+    times_mean = np.minimum(distance / max(scales.mean_distance, 1e-9), MAX_RELATIVE_DISTANCE)
+    return 1 + scales.slope * (times_mean - 1)
 
 
 def row_scales(
-    scales: dict,  # of `learn_scales`
+    scales: ErrorScales,
     rows: pd.DataFrame,  # series_id, forecast, seasonal_forecast, has_own_season, months_of_history
 ) -> np.ndarray:  # the |log error| that is usual for each row
     "The scale of rows whose outcome is not known yet."
-    store_factor = rows.series_id.map(scales["store_factors"]).fillna(1.0).to_numpy(dtype=float)
-    group_scale = scales["group_scales"][history_group(rows)]
+    store_factor = rows.series_id.map(scales.store_factors).fillna(1.0).to_numpy(dtype=float)
+    group_scale = scales.group_scales[history_group(rows)]
     return group_scale * store_factor * _distance_factor(scales, distance_to_seasonal(rows))
 
 # %% ../../nbs/model/intervals.ipynb #dcb982e6
@@ -162,19 +173,22 @@ MIN_CALIBRATION_ROWS = 10  # with fewer than nine rows there is no 80 % quantile
 DEFAULT_HALF_WIDTH = math.log(2)  # half to twice the forecast, where there are too few rows
 
 
+class Calibration(NamedTuple):
+    "What the width of an interval depends on."
+
+    scales: ErrorScales
+    quantiles: np.ndarray  # by group, in multiples of a row's scale, shape (n_groups,)
+
+
 def calibrate(
     rows: pd.DataFrame,  # of `calibration_rows`
     miss_rate: float = 0.2,  # share of these scores that may lie outside
-) -> dict:  # the scales of `learn_scales`, and "quantiles": by group, in multiples of a row's scale
-    "What the width of an interval depends on, learned from the rows."
+) -> Calibration:
+    "Learn from the rows how wide an interval must be."
     if len(rows) < MIN_CALIBRATION_ROWS:
-        return {
-            "group_scales": np.array([COLD_START_WIDENING, 1.0, 1.0]),
-            "store_factors": {},
-            "mean_distance": 0.0,
-            "slope": 0.0,
-            "quantiles": np.full(len(HISTORY_GROUPS), DEFAULT_HALF_WIDTH),
-        }
+        by_group = np.array([COLD_START_WIDENING, 1.0, 1.0])
+        scales = ErrorScales(by_group, store_factors={}, mean_distance=0.0, slope=0.0)
+        return Calibration(scales, quantiles=np.full(len(HISTORY_GROUPS), DEFAULT_HALF_WIDTH))
     scales, scale = learn_scales(rows)
     score = abs_log_error(rows) / scale
     group = history_group(rows)
@@ -185,7 +199,7 @@ def calibrate(
     for g in range(len(HISTORY_GROUPS)):
         group_weight = np.where(group == g, weight, OTHER_GROUP_WEIGHT * weight)
         quantiles.append(weighted_quantile(score, group_weight, share))
-    return scales | {"quantiles": np.array(quantiles)}
+    return Calibration(scales, np.array(quantiles))
 
 
 def weighted_quantile(
@@ -238,12 +252,12 @@ def add_bounds(
 
 
 def log_half_widths(
-    calibration: dict,  # of `calibrate`
+    calibration: Calibration,
     rows: pd.DataFrame,  # series_id, forecast, seasonal_forecast, has_own_season, months_of_history
 ) -> np.ndarray:  # log(upper / forecast), in [0, MAX_LOG_ERROR]
     "The width of the interval around each forecast."
-    quantile = calibration["quantiles"][history_group(rows)]
-    return np.minimum(quantile * row_scales(calibration, rows), MAX_LOG_ERROR)
+    quantile = calibration.quantiles[history_group(rows)]
+    return np.minimum(quantile * row_scales(calibration.scales, rows), MAX_LOG_ERROR)
 
 
 def replay_intervals(
@@ -326,7 +340,7 @@ def interval_factors(
     if "may_be_closed" in ahead:
         for series_id in set(ahead.series_id[ahead.may_be_closed.astype(bool)]):
             factors[series_id] = [0.0, factors[series_id][1]]
-    cold_start = min(calibration["quantiles"][0] * calibration["group_scales"][0], MAX_LOG_ERROR)
+    cold_start = min(calibration.quantiles[0] * calibration.scales.group_scales[0], MAX_LOG_ERROR)
     by_group = half_widths.groupby(history_group(ahead)).agg(["median", "size"])
     return {
         "coverage": coverage,

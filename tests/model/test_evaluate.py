@@ -3,7 +3,9 @@
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import ROOT
 
+from brewcast.common.params import read_env
 from brewcast.common.records import Evidence, GateResult, GateVerdict, Recipe, ServingModel, StateInputs
 from brewcast.model.backtest import judged_cutoffs, scores
 from brewcast.model.evaluate import (
@@ -291,6 +293,11 @@ def test_a_refit_and_an_unfit_candidate_are_not_overruled(rule):
     verdict = PROMOTED.model_copy(update={"promoted": False, "verdict": "refuse", "rule": rule})
     barred = StateInputs(champion=None, barred=[FOREST], by_hand="2024-05-31")
     assert apply_manual_rule(verdict, FOREST, BEST, barred, MAY) == verdict
+
+
+def test_the_default_gate_is_that_of_env_yaml():
+    env = read_env(ROOT)
+    assert GateParameters(**env["gate"], coverage=env["coverage"]) == DEFAULT_GATE
 
 
 def test_an_objection_has_the_figures_and_the_limit():

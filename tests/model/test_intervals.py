@@ -86,7 +86,8 @@ def test_all_replayed_outcomes_count_and_every_month_weighs_the_same():
     more = [last.assign(series_id=last.series_id + f"_{i}", actual=1600.0) for i in range(9)]
     crowded = pd.concat([rows.assign(actual=rows.actual.mask(rows.month == rows.month.max(), 1600.0)), *more])
     # then it still weighs as one month of thirty-six
-    assert calibrate(crowded)["quantiles"] @ np.array([0, 0, 1]) * calibrate(crowded)["group_scales"][2] < np.log(1.25)
+    calibration = calibrate(crowded)
+    assert calibration.quantiles @ np.array([0, 0, 1]) * calibration.scales.group_scales[2] < np.log(1.25)
     assert month_weights(crowded.month, np.zeros(len(crowded), dtype=int))[-1] == pytest.approx(1 / 500)
 
 
@@ -128,7 +129,7 @@ def test_a_group_starts_with_its_parent_s_width_and_soon_has_its_own():
     for n in (0, 1, 3, 6):  # months in which the stores were mature, with small errors
         mature = pd.concat([wide[wide.month < months[18]], rows[rows.month.isin(months[18 : 18 + n])]])
         mature = mature.assign(months_of_history=np.where(mature.month < months[18], 20, 30))
-        scales.append(learn_scales(mature)[0]["group_scales"])
+        scales.append(learn_scales(mature)[0].group_scales)
     second, third = np.array(scales)[:, 1], np.array(scales)[:, 2]
     assert third[0] == pytest.approx(second[0]) and (np.diff(third) < 0).all()
     assert third[2] < 0.6 * second[2] and third[3] < 0.4 * second[3]

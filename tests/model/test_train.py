@@ -10,6 +10,7 @@ from brewcast.model.recipes import CATEGORICAL_FEATURES, FEATURES, NUMERIC_FEATU
 from brewcast.model.train import (
     FEATURE_GROUPS,
     FIT_LIBRARIES,
+    SettingChoices,
     choose_settings,
     fit_environment,
     fit_model,
@@ -18,6 +19,7 @@ from brewcast.model.train import (
 )
 
 SMALL = {"n_estimators": 20, "min_samples_leaf": 3, "seed": 0}
+CHOICES = SettingChoices(SMALL, partners=["rate_seasonal", "rate_last"], weights=[0.5, 1.0])
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +43,7 @@ def rows():
 
 def test_settings_are_chosen_by_the_error_on_the_cutoffs_given(rows):
     cutoffs = sorted(rows.cutoff.unique())
-    recipe, tried = choose_settings(rows, cutoffs[6:12], SMALL, ["rate_seasonal", "rate_last"], [0.5, 1.0])
+    recipe, tried = choose_settings(rows, cutoffs[6:12], CHOICES)
     assert recipe.params["weight"] == 1.0  # the partner knows nothing of promotions
     assert tried.wape.min() == tried[tried.weight == 1.0].wape.min()
     assert [name for name in tried if name.startswith("wape_")] == [f"wape_{c:%Y-%m}" for c in cutoffs[6:12]]
@@ -50,13 +52,14 @@ def test_settings_are_chosen_by_the_error_on_the_cutoffs_given(rows):
 def test_settings_do_not_depend_on_later_outcomes(rows):
     cutoffs = sorted(rows.cutoff.unique())
     later = rows.assign(actual=rows.actual.mask(rows.month > cutoffs[12], 1.0))
-    chosen = [choose_settings(table, cutoffs[6:12], SMALL, ["rate_seasonal"], [0.5, 1.0])[1] for table in (rows, later)]
+    choices = CHOICES._replace(partners=["rate_seasonal"])
+    chosen = [choose_settings(table, cutoffs[6:12], choices)[1] for table in (rows, later)]
     pd.testing.assert_frame_equal(*chosen)
 
 
 def test_with_too_few_cutoffs_the_defaults_are_used(rows):
     cutoffs = sorted(rows.cutoff.unique())
-    recipe, tried = choose_settings(rows, cutoffs[:2], SMALL, ["rate_seasonal", "rate_last"], [0.5, 1.0])
+    recipe, tried = choose_settings(rows, cutoffs[:2], CHOICES)
     assert (recipe.params["partner"], recipe.params["weight"], len(tried)) == ("rate_seasonal", 0.5, 0)
 
 
