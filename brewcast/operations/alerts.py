@@ -160,7 +160,7 @@ def alertmanager_message(
         "summary": f"{alert.name}: {alert.subject} ({alert.month})",
         "description": alert.reason,
         "link": alert.link or "",
-        "figures": json.dumps(alert.figures, sort_keys=True, default=str),
+        "figures": json.dumps(alert.figures, default=str),
     }
     if alert.status == "resolved":
         ends_at = alert.ended_at

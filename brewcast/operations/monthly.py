@@ -143,7 +143,7 @@ def _verdict_alerts(source: str, month: str, verdict: Verdict, link: str | None)
     "An invalid candidate, a new champion, and each group of stores with a bias of its own."
     alerts = []
     of_month = {"source": source, "month": month, "link": link}
-    evidence = verdict.figures.content()
+    evidence = json.loads(json.dumps(verdict.figures.content(), sort_keys=True))  # in the order of verdict.json
     if verdict.verdict == "refuse" and verdict.rule in CRITICAL_RULES:
         refused = {"name": "candidate_refused", "severity": "critical", "subject": verdict.rule}
         alerts.append(Alert(**of_month, **refused, reason=verdict.reason, figures=evidence))
