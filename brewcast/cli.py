@@ -30,7 +30,7 @@ from pathlib import Path
 
 from . import __version__
 from .common.lock import project_lock
-from .common.mlflow import mlflow_uri
+from .common.mlflow import ui_command_line
 from .common.params import env_file, env_files, environment, parameters, read_env, read_stages
 from .common.paths import explain_disk_full, find_root, say, write_text
 from .common.text import format_count
@@ -580,14 +580,10 @@ def release_command(root, args):
 def ui_command(root, args):
     from brewcast.serving.app import check_port_free
 
-    uri = mlflow_uri(args.source, root)
-    if uri.startswith("http"):
-        raise ValueError("MLFLOW_TRACKING_URI names a server: open MLflow there")
+    command, variables = ui_command_line(args.source, root, args.port)
     check_port_free("127.0.0.1", args.port)
-    os.environ["MLFLOW_BACKEND_STORE_URI"] = (
-        uri  # a variable, because a list of processes shows arguments, and the URI may have a password
-    )
-    os.execv(sys.executable, [sys.executable, "-m", "mlflow", "ui", "--host", "127.0.0.1", "--port", str(args.port)])
+    os.environ.update(variables)
+    os.execv(command[0], command)
 
 
 def parse_percent(

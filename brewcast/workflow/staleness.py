@@ -23,6 +23,7 @@ from pathlib import Path
 from ..common.hashing import FileHashes, digest, files_below, is_hidden
 from ..common.ledger import resolve_inputs
 from ..common.mlflow import experiment_name, mlflow_uri
+from ..common.mlflow_tables import MLFLOW_FILE
 from ..common.params import env_file, executor_settings, read_env, read_stages, upstream_of
 from ..common.paths import write_text
 
@@ -479,7 +480,7 @@ def state_hashes(
     "The part of the state that decides what a build reads and whether it still has to be published."
     state = root / "state" / source
     files = [path for name in ("ledger.db", "forecasts/*", "known/*", "months/*") for path in state.glob(name)]
-    published = [path for name in ("releases/*", "bentoml/bentos/brewcast/*", "mlflow.db") for path in state.glob(name)]
+    published = [path for name in ("releases/*", "bentoml/bentos/brewcast/*", MLFLOW_FILE) for path in state.glob(name)]
     published.append(state / "current")
     server = digest([mlflow_uri(source, root), experiment_name(source, root)])  # a new MLflow server has to catch up
     return [

@@ -21,10 +21,10 @@ from releases import FOREST, ROOT, SEASONAL, write_products, write_settings
 from waits import wait_until
 
 from brewcast.common.ledger import read_ledger
+from brewcast.common.mlflow_models import read_aliases
 from brewcast.delivery.package import http_request, isolated_environment
 from brewcast.registry import promotion
 from brewcast.registry.ledger_writer import append_entry
-from brewcast.registry.model_registry import read_aliases
 from brewcast.registry.publish import publish
 from brewcast.serving.prediction_log import read_predictions
 from brewcast.serving.release import Release
