@@ -10,7 +10,6 @@ __all__ = ['find_registered_version', 'find_or_register_version', 'register_mode
 import sqlite3
 from pathlib import Path
 
-from .ledger import REGISTERED_MODEL
 from brewcast.common.mlflow import (
     ARTIFACTS_FOLDER,
     experiment_name,
@@ -20,6 +19,7 @@ from brewcast.common.mlflow import (
 )
 from brewcast.common.mlflow_tables import (
     MLFLOW_FILE,
+    REGISTERED_MODEL,
     read_artifact_owners,
     read_database_aliases,
     read_database_runs,

@@ -10,13 +10,13 @@ from house import pinned_versions
 from sklearn.dummy import DummyRegressor
 
 from brewcast.common import mlflow_tables
-from brewcast.common.ledger import REGISTERED_MODEL
 from brewcast.common.mlflow import log_model_run, mlflow_client
 from brewcast.common.mlflow_models import register_model, set_aliases
 from brewcast.common.mlflow_tables import (
     MLFLOW_FILE,
     MLFLOW_REVISION,
     MLFLOW_TABLES,
+    REGISTERED_MODEL,
     attach_mlflow,
     make_artifacts_relative,
     move_alias,
@@ -156,12 +156,12 @@ def test_the_reads_say_what_the_client_says(logged):
         assert (row["name"], row["hash"]) == (runs[run_id].info.run_name, runs[run_id].data.tags["content_hash"])
         assert (row["time"], row["done"], row["deleted"]) == (runs[run_id].info.start_time, 1, 0)
         assert row["models"] == [model.model_id for model in models if model.source_run_id == run_id]
-        assert row["versions"] == ([champion.version] if run_id == champion.run_id else [])
+        assert row["versions"] == ([str(champion.version)] if run_id == champion.run_id else [])
     assert read_artifact_owners(database) == {*runs, *(model.model_id for model in models)}
     # the alias and its version
     assert read_database_aliases(database) == {"champion": HASHES[0]}
     version = read_database_version(database, HASHES[0])
-    assert (str(version["version"]), version["run_id"]) == (champion.version, champion.run_id)
+    assert (str(version["version"]), version["run_id"]) == (str(champion.version), champion.run_id)
     assert read_database_version(database, HASHES[1]) == {}
 
 

@@ -25,9 +25,10 @@ from clients import post, run_service
 from conftest import commands, project_environment
 
 from brewcast.common.hashing import sha256
-from brewcast.common.ledger import REGISTERED_MODEL, read_ledger, resolve_inputs
+from brewcast.common.ledger import read_ledger, resolve_inputs
 from brewcast.common.mlflow import log_model_run, mlflow_client
 from brewcast.common.mlflow_models import logged_models, read_aliases
+from brewcast.common.mlflow_tables import REGISTERED_MODEL
 from brewcast.model.recipes import Baseline
 from brewcast.operations import backup
 from brewcast.serving.release import check_release

@@ -9,7 +9,8 @@ import sys
 import pytest
 from conftest import ROOT
 
-from brewcast.common.ledger import REGISTERED_MODEL, read_ledger
+from brewcast.common.ledger import read_ledger
+from brewcast.common.mlflow_tables import REGISTERED_MODEL
 from brewcast.registry.ledger_writer import append_entry, ledger_author
 
 APPEND = """
