@@ -36,6 +36,7 @@ from .common.paths import explain_disk_full, find_root, say, write_text
 from .common.text import format_count
 from .workflow.executor import build, current_reasons, is_build_complete
 from .workflow.notebooks import clean_notebooks, export_notebooks
+from .workflow.ploomber_hooks import is_ploomber_error, plain_message
 from .workflow.staleness import build_state_hash, build_state_path
 
 # %% ../nbs/cli.ipynb #db285e00
@@ -878,9 +879,9 @@ def main(
         say(f"error: {error}")
         return FAILURE_STATUS.get(args.command, 1)
     except Exception as error:
-        if not type(error).__module__.startswith("ploomber"):
+        if not is_ploomber_error(error):
             raise
-        say("error: " + str(error).split("\nNeed help?")[0])  # Ploomber adds the address of its help
+        say(f"error: {plain_message(error)}")
         return FAILURE_STATUS.get(args.command, 1)
 
 # %% ../nbs/cli.ipynb #7b62338c
