@@ -30,13 +30,14 @@ from pathlib import Path
 
 from . import __version__
 from .common.lock import project_lock
-from .common.mlflow import mlflow_uri
+from .common.mlflow import ui_command_line
 from .common.params import env_file, env_files, environment, parameters, read_env, read_stages
 from .common.paths import explain_disk_full, find_root, say, write_text
 from .common.records import Decision, Verdict
 from .common.text import format_count
 from .workflow.executor import build, current_reasons, is_build_complete
 from .workflow.notebooks import clean_notebooks, export_notebooks
+from .workflow.ploomber_hooks import is_ploomber_error, plain_message
 from .workflow.reasons import Reason
 from .workflow.staleness import build_state_hash, build_state_path
 
@@ -587,14 +588,10 @@ def release_command(root, args):
 def ui_command(root, args):
     from brewcast.serving.app import check_port_free
 
-    uri = mlflow_uri(args.source, root)
-    if uri.startswith("http"):
-        raise ValueError("MLFLOW_TRACKING_URI names a server: open MLflow there")
+    command, variables = ui_command_line(args.source, root, args.port)
     check_port_free("127.0.0.1", args.port)
-    os.environ["MLFLOW_BACKEND_STORE_URI"] = (
-        uri  # a variable, because a list of processes shows arguments, and the URI may have a password
-    )
-    os.execv(sys.executable, [sys.executable, "-m", "mlflow", "ui", "--host", "127.0.0.1", "--port", str(args.port)])
+    os.environ.update(variables)
+    os.execv(command[0], command)
 
 
 def parse_percent(
@@ -889,9 +886,9 @@ def main(
         say(f"error: {error}")
         return FAILURE_STATUS.get(args.command, 1)
     except Exception as error:
-        if not type(error).__module__.startswith("ploomber"):
+        if not is_ploomber_error(error):
             raise
-        say("error: " + str(error).split("\nNeed help?")[0])  # Ploomber adds the address of its help
+        say(f"error: {plain_message(error)}")
         return FAILURE_STATUS.get(args.command, 1)
 
 # %% ../nbs/cli.ipynb #7b62338c

@@ -81,9 +81,9 @@ c.ServerApp.contents_manager_class = (
 
 def as_last_built():
     "Let notebooks open with the parameters of the last build, so that they fit its products."
-    from ploomber.dag.dag import DAG
+    from brewcast.workflow.ploomber_hooks import open_as_last_built
 
-    DAG.brewcast_lab = True
+    open_as_last_built()
 
 
 as_last_built()

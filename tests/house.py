@@ -1,18 +1,23 @@
 "Readers of code for tests/test_house.py: they find imports that `lint-imports` does not see."
 
 import ast
+import hashlib
+import inspect
 import json
 import re
 import sys
+import textwrap
 import tomllib
 from functools import cache
-from importlib.metadata import packages_distributions
+from importlib.metadata import packages_distributions, version
 from pathlib import Path
 
 import yaml
 from conftest import ROOT
 from packaging.utils import canonicalize_name
 
+from brewcast.common.mlflow import ARTIFACTS_FOLDER
+from brewcast.common.mlflow_tables import MLFLOW_FILE, MLFLOW_TABLES
 from brewcast.delivery.package import dependency_closure
 from brewcast.workflow.staleness import normal_form
 
@@ -174,6 +179,47 @@ def handwritten_file_problems(root: Path) -> list[str]:
                 tops = {module.split(".")[0] for module in modules} - importable_in_bento()
                 problems += [f"{name}: {top}" for top in tops if (Path(name).name, top) not in NOT_IN_BENTO]
     return problems
+
+
+MLFLOW_SQL = rf"\b(?:FROM|JOIN|INTO|UPDATE)\s+(?:mlflow\.)?(?:{'|'.join(MLFLOW_TABLES)})\b"
+MLFLOW_FILES = rf"{re.escape(MLFLOW_FILE)}|{ARTIFACTS_FOLDER}\b"
+
+
+def uses_of_mlflow(package: Path) -> list[str]:
+    "Where other modules than common.mlflow* import MLflow, open its client, or name its tables or files."
+    problems = []
+    for path in sorted(package.rglob("*.py")):
+        name = path.relative_to(package).as_posix()
+        if name.startswith("common/mlflow") or path.name == "_modidx.py":
+            continue
+        for node in all_nodes(normal_form(path.read_text())):
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                modules = [node.module or ""] if isinstance(node, ast.ImportFrom) else [a.name for a in node.names]
+                found = [module for module in modules if module.split(".")[0] == "mlflow" and not node_level(node)]
+            elif isinstance(node, ast.Constant):
+                found = re.findall(f"{MLFLOW_SQL}|{MLFLOW_FILES}", str(node.value))
+            else:
+                found = [node.id] if isinstance(node, ast.Name) and node.id == "mlflow_client" else []
+            problems += [f"{name}: {what}" for what in found]
+    return problems
+
+
+def node_level(node: ast.AST) -> int:
+    "The number of dots of a relative import."
+    return getattr(node, "level", 0)
+
+
+def pinned_versions(distribution: str) -> list[str]:
+    "The version of a distribution that settings.ini pins exactly, the locked one, and the installed one."
+    name = re.escape(distribution)
+    pinned = re.search(rf"(?m)^requirements = .* {name}==(\S+)", (ROOT / "settings.ini").read_text())
+    locked = re.search(rf"(?m)^{name}==(\S+)", (ROOT / "requirements.lock").read_text())
+    return [pinned[1] if pinned else "not pinned", locked[1] if locked else "not locked", version(distribution)]
+
+
+def source_hash(function) -> str:
+    "A short hash of a function's source, signature included: it says whether another library has changed it."
+    return hashlib.sha256(textwrap.dedent(inspect.getsource(function)).encode()).hexdigest()[:12]
 
 
 def module_level_names(code: str) -> set[str]:

@@ -159,3 +159,15 @@ SECOND_NAMES = {  # module-level names that another module has, too: a module of
     "a constant with a type": ("delivery/forecast.py", "BASELINES: list[str] = []", "BASELINES"),
     "one of two that are assigned at once": ("data/quality.py", "LEDGER_FILE, other_file = 'a', 'b'", "LEDGER_FILE"),
 }
+
+USES_OF_MLFLOW = {  # a module, code for its end, what is found
+    "an import in a function": ("registry/publish.py", "def f():\n    import mlflow.sklearn", "mlflow.sklearn"),
+    "its client": (
+        "operations/lineage.py",
+        "from brewcast.common.mlflow import mlflow_client\nmlflow_client",
+        "client",
+    ),
+    "a query": ("operations/backup.py", "QUERY = 'SELECT 1 FROM runs r JOIN\\ntags t'", "JOIN\ntags"),
+    "its file": ("workflow/runs.py", "PATH = 'state/mlflow.db'", "mlflow.db"),
+    "its artifacts": ("workflow/runs.py", "PATH = 'state/mlartifacts/models'", "mlartifacts"),
+}

@@ -19,8 +19,9 @@ from house import (
     module_of,
     names_in_two_modules,
     state_fields_read,
+    uses_of_mlflow,
 )
-from planted import IN_MODULES, IN_NOTEBOOKS, IN_OTHER_FILES, SECOND_NAMES, STAGES_NAMED
+from planted import IN_MODULES, IN_NOTEBOOKS, IN_OTHER_FILES, SECOND_NAMES, STAGES_NAMED, USES_OF_MLFLOW
 
 from brewcast.common.params import env_files, read_env, read_stages, upstream_of
 from brewcast.workflow.notebooks import notebooks
@@ -193,6 +194,19 @@ def test_these_modules_of_common_load_no_table_library():
         subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
         == "\n"
     )
+
+
+def test_mlflow_is_used_in_its_own_modules_only():
+    assert uses_of_mlflow(ROOT / "brewcast") == []
+
+
+@pytest.mark.parametrize("planted", USES_OF_MLFLOW)
+def test_a_use_of_mlflow_elsewhere_is_found(copied, planted):
+    module, code, found = USES_OF_MLFLOW[planted]
+    path = copied / "brewcast" / module
+    path.write_text(f"{path.read_text()}\n\n{code}\n")
+    problems = uses_of_mlflow(copied / "brewcast")
+    assert {problem.split(":")[0] for problem in problems} == {module} and found in " ".join(problems)
 
 
 def stages_named(root: Path, name: str) -> set[str]:

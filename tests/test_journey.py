@@ -35,7 +35,7 @@ def ledger(root: Path) -> list[dict]:
 
 def serving_state(root: Path) -> dict:
     "What serves: ledger, link, and the content hashes of MLflow's aliases."
-    from brewcast.registry.model_registry import read_aliases
+    from brewcast.common.mlflow_models import read_aliases
 
     state = root / "state/simulated"
     return {

@@ -24,7 +24,7 @@ from pathlib import Path
 
 import yaml
 
-from .mlflow import project_database
+from .mlflow import mlflow_variables
 
 # %% ../../nbs/common/params.ipynb #e76bf8f2
 MAX_SHOWN_PROBLEMS = 5  # an error message names so many and counts the rest; more would hide the first
@@ -602,7 +602,7 @@ def environment(
     check_project_path(root)
     env_name = env_file(root, source)
     state = root / "state" / source
-    variables = {
+    return {
         "SOURCE": source,
         "BREWCAST_SOURCE": source,
         "BREWCAST_FEATURES": f"../products/{source}/features",  # relative to feature_repo
@@ -612,12 +612,8 @@ def environment(
         "JUPYTER_CONFIG_PATH": str(root / "jupyter"),
         **TELEMETRY_OFF,
         **home_variables(root),
+        **mlflow_variables(source, root),
     }
-    database = project_database(source, root)
-    if database:  # otherwise the user has set the address of a server: it stays as it is and is not shown
-        variables["MLFLOW_TRACKING_URI"] = f"sqlite:///{database}"
-        variables["MLFLOW_BACKEND_STORE_URI"] = f"sqlite:///{database}"  # for `mlflow ui`
-    return variables
 
 
 def home_variables(

@@ -21,7 +21,7 @@ from ..common.text import format_count
 from .backtest import earlier_cutoffs, replay_recipe
 from .features import decision_time, feature_tables, store_month_as_of
 from .recipes import CATEGORICAL_FEATURES, FEATURES, RATE_FEATURES
-from .train import FIT_LIBRARIES, choose_settings
+from .train import FIT_LIBRARIES, SettingChoices, choose_settings
 
 # %% ../../nbs/model/leakage_checks.ipynb #1c7944e8
 def feature_rows(
@@ -110,7 +110,7 @@ def tuning_leak(
     card: ModelCard,  # of the candidate
     rows: pd.DataFrame,  # training rows: series_id, cutoff, month, actual, FEATURES
     judged: list,  # cutoffs, oldest first
-    choices: dict,  # forest, partners, weights, fewest_cutoffs: arguments of `brewcast.model.train.choose_settings`
+    choices: SettingChoices,
 ) -> str | None:  # what is wrong; None where nothing is
     "Whether the candidate's settings were chosen on the cutoffs that judge it."
     leaked = [day for day in card.chosen_on if pd.Timestamp(day) >= judged[0]]
@@ -119,7 +119,7 @@ def tuning_leak(
         return f"its settings were chosen on {cutoffs}, from {pd.Timestamp(leaked[0]):%Y-%m-%d} on"
     if card.recipe.name != "forest":
         return None  # the other recipes have no settings
-    recipe, _ = choose_settings(rows, earlier_cutoffs(rows, judged), **choices)
+    recipe, _ = choose_settings(rows, earlier_cutoffs(rows, judged), choices)
     expected = recipe.params
     actual = card.recipe.params
     names = sorted(name for name in {*expected, *actual} if expected.get(name) != actual.get(name))
@@ -188,7 +188,7 @@ def unfit_reasons(
     versions: pd.DataFrame,  # store-months in all versions: series_id, month, created, late, gone, ...
     plan: pd.DataFrame,  # one row a store and month, may be empty
     calendar: Calendar,
-    choices: dict | None = None,  # arguments of `choose_settings`; None where the candidate has the champion's recipe
+    choices: SettingChoices | None = None,  # None where the candidate has the champion's recipe
 ) -> dict[str, str]:  # by rule (of UNFIT_RULES): the reason; empty where the candidate may be judged
     "Why the candidate's errors must not be trusted."
     of_candidate = predictions[predictions.model == "candidate"]

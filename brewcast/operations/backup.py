@@ -6,8 +6,8 @@
 __all__ = ['TEMPORARY_NAME', 'CODE_BUNDLE', 'MANIFEST_NAME', 'MANIFEST_FORMAT', 'MAX_MANIFEST_BYTES', 'DAY_MS', 'iter_files',
            'snapshot_database', 'is_sqlite', 'bundle_code', 'describe_member', 'write_archive', 'unpacked_bytes',
            'check_backup', 'collect_files', 'BackupResult', 'backup', 'RestoreResult', 'restore', 'extract_backup',
-           'restore_data', 'restore_code', 'names_in_use', 'logged_models', 'leftover_paths', 'PrunableItem',
-           'prunable_items', 'PruneResult', 'prune', 'delete_models', 'remove_path']
+           'restore_data', 'restore_code', 'names_in_use', 'leftover_paths', 'PrunableItem', 'prunable_items',
+           'PruneResult', 'prune', 'remove_path']
 
 # %% ../../nbs/operations/backup.ipynb #e1942b97
 import contextlib
@@ -32,15 +32,15 @@ import duckdb
 
 from ..common.core import read_json
 from ..common.hashing import check_utf8_name, copy_with_log, database_logs, is_database_log, sha256, stream_hash
-from ..common.ledger import REGISTERED_MODEL, archived_forecast_path, read_ledger, store_month_versions_path
+from ..common.ledger import archived_forecast_path, read_ledger, store_month_versions_path
 from ..common.lock import project_lock
-from ..common.mlflow import mlflow_client, project_database
+from ..common.mlflow import local_mlflow_database, project_database
+from ..common.mlflow_models import artifacts_without_run, delete_models, logged_models, read_aliases
 from ..common.params import env_file, read_env
 from ..common.paths import megabytes
 from ..common.progress import CountedFile, Step
 from ..common.records import LedgerEntry, LedgerRelease, ReleaseDescription, RunRecord
 from ..common.text import format_count
-from ..registry.model_registry import read_aliases
 from ..workflow.runs import RUN_REFS, is_repository, read_runs, run_git, run_of_entry
 
 # %% ../../nbs/operations/backup.ipynb #1eb9d4e3
@@ -600,8 +600,7 @@ def names_in_use(
     trained = products / "train/model.joblib"
     if trained.exists():
         models.add(sha256(trained)[:12])
-    database = project_database(source, root)
-    if database and database.exists():
+    if local_mlflow_database(source, root):
         models |= set(read_aliases(source, root).values())
     records = {run_of_entry(entry, runs) for entry in entries} | {run.run for run in runs[-1:]}
     inputs = {Path(path).name for run in runs if run.run in records for path in run.state}
@@ -634,31 +633,6 @@ def _packaged_releases(products: Path) -> set[str]:
     return {package[role] for role in ("release", "challenger") if package.get(role)}
 
 # %% ../../nbs/operations/backup.ipynb #fd78e215
-def logged_models(
-    root: Path,  # the project
-    source: str,  # the source's name
-) -> list[dict]:  # one for each run of Brewcast: run, name, hash, time (ms), done, deleted, models, versions, paths
-    "The models in MLflow's database, registered or only logged. Empty for MLflow on a server."
-    if not project_database(source, root):
-        return []
-    state = root / "state" / source
-    query = """
-        SELECT r.run_uuid AS run, r.name, t.value AS hash, r.start_time AS time, r.status = 'FINISHED' AS done,
-            r.lifecycle_stage = 'deleted' AS deleted,
-            (SELECT group_concat(model_id) FROM logged_models WHERE source_run_id = r.run_uuid) AS models,
-            (SELECT group_concat(version) FROM model_versions WHERE run_id = r.run_uuid AND name = :model) AS versions
-        FROM runs r JOIN experiments e USING (experiment_id)
-        JOIN tags t ON t.run_uuid = r.run_uuid AND t.key = 'content_hash' WHERE e.name = 'brewcast'"""
-    runs = _query_database(state / "mlflow.db", query, {"model": REGISTERED_MODEL})
-    for run in runs:
-        for key in ("models", "versions"):
-            run[key] = run[key].split(",") if run[key] else []
-        folders = [state / "mlartifacts" / run["run"]]
-        folders += [state / "mlartifacts/models" / model for model in run["models"]]
-        run["paths"] = [path for path in folders if path.exists()]
-    return runs
-
-
 def leftover_paths(
     root: Path,  # the project
     source: str,  # the source's name
@@ -667,22 +641,7 @@ def leftover_paths(
     state = root / "state" / source
     patterns = (".*.tmp", "*/.*.tmp", "*/*/.*.tmp", "*/*/*/.*.tmp")
     leftovers = [path for pattern in patterns for path in state.glob(pattern)]
-    # list the artifacts before the rows: then each of them already has its row, unless its program was killed
-    artifacts = [*state.glob("mlartifacts/[!.]*"), *state.glob("mlartifacts/models/[!.]*")]
-    query = "SELECT run_uuid AS name FROM runs UNION SELECT model_id FROM logged_models"
-    names = {row["name"] for row in _query_database(state / "mlflow.db", query)}
-    if not names:
-        return leftovers  # no database, or an empty one: it cannot tell which artifacts have a run
-    names.add("models")  # the folder of the logged models
-    return leftovers + [path for path in artifacts if path.name not in names]
-
-
-def _query_database(database, query, values=()):
-    if not database.exists():  # nothing was logged yet
-        return []
-    with contextlib.closing(sqlite3.connect(f"{database.as_uri()}?mode=rw", uri=True)) as connection:
-        connection.row_factory = sqlite3.Row
-        return [dict(row) for row in connection.execute(query, values)]
+    return leftovers + artifacts_without_run(state)
 
 # %% ../../nbs/operations/backup.ipynb #f8346504
 DAY_MS = 86_400_000  # an unfinished run younger than this may still be logging
@@ -734,7 +693,7 @@ def _item_name(kind: str, path: Path) -> str:
 
 def _prunable_models(root: Path, source: str, keep: int, in_use: set[str]) -> list[dict]:
     "Models deleted in MLflow, then the unused ones but for the newest."
-    unused = [model for model in logged_models(root, source) if not (model["done"] and model["hash"] in in_use)]
+    unused = [model for model in logged_models(source, root) if not (model["done"] and model["hash"] in in_use)]
     deleted = [model for model in unused if model["deleted"]]
     yesterday = time.time() * 1000 - DAY_MS
     ended = [model for model in unused if not model["deleted"] and (model["done"] or model["time"] < yesterday)]
@@ -774,7 +733,7 @@ def prune(
     with project_lock(root, source, "prune"):
         items = prunable_items(root, source, keep)
         if not dry_run:
-            delete_models(root, source, [item.model for item in items if item.model])
+            delete_models(source, root, [item.model for item in items if item.model])
             for item in items:
                 if item.kind == "record" and is_repository(root):
                     run_git(root, "update-ref", "-d", f"{RUN_REFS}/{Path(item.name).stem}")
@@ -785,24 +744,6 @@ def prune(
     lines = [f"{source}: {action} {format_count(len(items), 'item')}, {megabytes(total)}"]
     lines += [f"  {item.kind:<9} {item.name}  {megabytes(item.bytes)}" for item in items]
     return PruneResult(items, total, message="\n".join(lines))
-
-
-def delete_models(
-    root: Path,  # the project
-    source: str,  # the source's name
-    models: list[dict],  # as `logged_models` returns them
-):
-    "Delete models from MLflow's database permanently, as `mlflow gc` does. `prune` deletes their artifacts."
-    if not models:
-        return
-    with mlflow_client(source, root) as (client, _):
-        store = client._tracking_client.store  # the client's own methods only mark a run as deleted
-        for model in models:
-            for number in model["versions"]:
-                client.delete_model_version(REGISTERED_MODEL, number)
-            for model_id in model["models"]:
-                store._hard_delete_logged_model(model_id)
-            store._hard_delete_run(model["run"])
 
 
 def remove_path(

@@ -7,18 +7,17 @@ __all__ = ['MIN_HASH_CHARACTERS', 'BOX_WIDTH', 'BOX_GAP', 'TOP_MARGIN', 'LINE_HE
            'MODEL_COLUMN', 'forecast_month', 'entry_of_month', 'hashes_from_products', 'read_product',
            'read_json_if_present', 'read_record_if_present', 'latest_build_key', 'IngestedFile', 'ingested_files',
            'BuildRecord', 'read_build_record', 'Link', 'RowLink', 'check_file', 'check_product', 'read_rows',
-           'forecast_link', 'compare_with_release', 'release_links', 'registered_version', 'MlflowLink', 'mlflow_link',
-           'TrainingRowsLink', 'FeatureTableLink', 'training_rows_link', 'feature_links', 'feature_table_link',
-           'is_same_value', 'short_value', 'SalesLink', 'sale_links', 'month_span', 'plan_lines', 'SourceFileLink',
-           'source_file_links', 'Trace', 'trace_forecast', 'trace_report', 'file_versions', 'StoreLines',
-           'DependentForecast', 'FileVersion', 'FileTrace', 'trace_file', 'file_trace_report', 'Box', 'make_box',
-           'arrange_boxes', 'place_boxes', 'trace_svg', 'write_trace_svg']
+           'forecast_link', 'compare_with_release', 'release_links', 'MlflowLink', 'mlflow_link', 'TrainingRowsLink',
+           'FeatureTableLink', 'training_rows_link', 'feature_links', 'feature_table_link', 'is_same_value',
+           'short_value', 'SalesLink', 'sale_links', 'month_span', 'plan_lines', 'SourceFileLink', 'source_file_links',
+           'Trace', 'trace_forecast', 'trace_report', 'file_versions', 'StoreLines', 'DependentForecast', 'FileVersion',
+           'FileTrace', 'trace_file', 'file_trace_report', 'Box', 'make_box', 'arrange_boxes', 'place_boxes',
+           'trace_svg', 'write_trace_svg']
 
 # %% ../../nbs/operations/lineage.ipynb #1dbfefcb
 import contextlib
 import difflib
 import re
-import sqlite3
 import textwrap
 from html import escape
 from pathlib import Path
@@ -31,12 +30,13 @@ import pyarrow.parquet as pq
 
 from ..common.core import read_json
 from ..common.hashing import content_hash, sha256
-from ..common.ledger import REGISTERED_MODEL, archived_forecast_path
-from ..common.mlflow import MlflowError, experiment_name, mlflow_client, mlflow_uri, project_database
+from ..common.ledger import archived_forecast_path
+from ..common.mlflow import MlflowError, experiment_name, mlflow_location
+from ..common.mlflow_models import registered_version
 from ..common.params import env_file, read_env
 from ..common.paths import write_text
 from ..common.records import LedgerEntry, ModelCard, Record, ReleaseDescription, StateInputs
-from ..common.text import format_count, hide_passwords
+from ..common.text import format_count
 from ..registry.promotion import published_ledger
 from ..serving.release import RELATIVE_TOLERANCE, Release, release_id
 from ..workflow.runs import read_runs, run_of_entry
@@ -376,59 +376,6 @@ def _model_link(record: BuildRecord) -> Link:
     return link.model_copy(update={"told": [line], "brief": [recipe.name, f"through {train_through}"]})
 
 # %% ../../nbs/operations/lineage.ipynb #cb6c4d43
-def registered_version(
-    root: Path,  # the project
-    source: str,  # the source's name
-    content_hash: str,  # the first 12 digits of a model's sha256
-) -> dict:  # version, run_id, run, status, content_hash (the run's own), aliases, data (sha256 by name); or empty
-    "The registered version that holds a model, and the run that logged it."
-    database = project_database(source, root)
-    if not database:
-        return _version_on_server(root, source, content_hash)
-    try:
-        with contextlib.closing(sqlite3.connect(f"{database.as_uri()}?mode=rw", uri=True)) as connection:
-            row = connection.execute(_VERSION_SQL, [REGISTERED_MODEL, content_hash]).fetchone()
-            if not row:
-                return {}
-            version = dict(zip(_VERSION_FIELDS, row, strict=True))
-            aliases = connection.execute(_ALIASES_SQL, [REGISTERED_MODEL, version["version"]])
-            version["aliases"] = sorted(name for (name,) in aliases)
-            version["data"] = dict(connection.execute(_DATASETS_SQL, [version["run_id"]]))
-            return version
-    except sqlite3.Error:
-        return {}  # no database yet
-
-
-_VERSION_FIELDS = ["version", "run_id", "run", "status", "content_hash"]
-_VERSION_SQL = """SELECT v.version, v.run_id, r.name, r.status, own.value FROM model_version_tags t
-    JOIN model_versions v ON v.name = t.name AND v.version = t.version LEFT JOIN runs r ON r.run_uuid = v.run_id
-    LEFT JOIN tags own ON own.run_uuid = v.run_id AND own.key = 'content_hash'
-    WHERE t.name = ? AND t.key = 'content_hash' AND t.value = ?"""
-_ALIASES_SQL = "SELECT alias FROM registered_model_aliases WHERE name = ? AND version = ?"
-_DATASETS_SQL = """SELECT d.name, d.dataset_source FROM inputs i JOIN datasets d ON d.dataset_uuid = i.source_id
-    WHERE i.destination_type = 'RUN' AND i.destination_id = ? ORDER BY d.name"""
-
-
-def _version_on_server(root: Path, source: str, content_hash: str) -> dict:
-    "The same, from MLflow's client."
-    name = experiment_name(source, root)
-    with mlflow_client(source, root) as (client, _):
-        versions = client.search_model_versions(f"name = '{name}' and tags.content_hash = '{content_hash}'")
-        if not versions:
-            return {}
-        version = client.get_model_version(name, versions[0].version)  # only this call returns the aliases
-        run = client.get_run(version.run_id)
-        return {
-            "version": version.version,
-            "run_id": version.run_id,
-            "run": run.info.run_name,
-            "status": run.info.status,
-            "content_hash": run.data.tags.get("content_hash"),
-            "aliases": sorted(version.aliases),
-            "data": {each.dataset.name: each.dataset.source for each in run.inputs.dataset_inputs},
-        }
-
-
 class MlflowLink(Link):
     "A link to MLflow, with what it says of the registered version, if there is one."
 
@@ -454,17 +401,16 @@ def mlflow_link(
     "The registered version and the run that logged it."
     root, source = record.root, record.source
     expected = record.entry.model_hash[:12]
-    is_local = project_database(source, root)
     link = {
         "link": "MLflow",
         "state": "gone",
-        "path": f"state/{source}/mlflow.db" if is_local else hide_passwords(mlflow_uri(source, root)),
+        "path": mlflow_location(source, root),
         "sha256": None,
         "recorded": expected,
         "brief": [],
     }  # of a link that cannot be checked
     try:
-        version = registered_version(root, source, expected)
+        version = registered_version(source, root, expected)
     except MlflowError as error:
         return MlflowLink(**link, told=[f"not checked: {error}"])
     if not version:

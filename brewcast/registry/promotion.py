@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..common.ledger import production_entry, read_ledger, state_folder
-from ..common.mlflow import project_database
+from ..common.mlflow import local_mlflow_database, project_database
 from ..common.paths import find_root, say, write_bytes
 from ..common.records import GateResult, LedgerEntry, LedgerRelease, Recipe, ReleaseDescription
 from ..common.text import format_count
 from .ledger_writer import append_entry
-from .model_registry import expected_aliases, local_mlflow_database, sync_mlflow_server
+from .model_registry import expected_aliases, sync_mlflow_server
 from ..serving.release import Release
 
 # %% ../../nbs/registry/promotion.ipynb #bd9f0ab1

@@ -23,7 +23,7 @@ from brewcast.common.ledger import (
     store_month_versions_path,
 )
 from ..common.lock import project_lock
-from ..common.mlflow import project_database
+from ..common.mlflow import local_mlflow_database, project_database
 from ..common.paths import explain_disk_full, find_root, write_bytes
 from ..common.records import Decision, GateResult, LedgerEntry, ReleaseDescription, StateInputs, Verdict
 from ..delivery.package import folder_hashes
@@ -31,7 +31,6 @@ from .ledger_writer import append_entry
 from brewcast.registry.model_registry import (
     ensure_registered,
     expected_aliases,
-    local_mlflow_database,
     sync_aliases,
     sync_mlflow_server,
 )

@@ -24,6 +24,7 @@ from pathlib import Path
 from ..common.hashing import FileHashes, content_hash, files_below, is_hidden
 from ..common.ledger import resolve_inputs
 from ..common.mlflow import experiment_name, mlflow_uri
+from ..common.mlflow_tables import MLFLOW_FILE
 from ..common.params import env_file, executor_settings, read_env, read_stages, upstream_of
 from ..common.paths import write_text
 from ..common.records import Record, StateInputs
@@ -504,7 +505,7 @@ def state_hashes(
     "The part of the state that decides what a build reads and whether it still has to be published."
     state = root / "state" / source
     files = [path for name in ("ledger.db", "forecasts/*", "known/*", "months/*") for path in state.glob(name)]
-    published = [path for name in ("releases/*", "bentoml/bentos/brewcast/*", "mlflow.db") for path in state.glob(name)]
+    published = [path for name in ("releases/*", "bentoml/bentos/brewcast/*", MLFLOW_FILE) for path in state.glob(name)]
     published.append(state / "current")
     server = content_hash(
         [mlflow_uri(source, root), experiment_name(source, root)]

@@ -7,11 +7,18 @@ from datetime import datetime
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-from tables import CALENDAR, all_tables, at, corrected_months, make_lines, make_plan
+from tables import CALENDAR, all_tables, at, corrected_months, make_lines, make_plan, months_at, plan_of
 
 from brewcast.common.core import write_parquet
-from brewcast.model.feature_store import materialize_features, online_rows, point_in_time_join
-from brewcast.model.features import feature_tables, feature_versions, open_series
+from brewcast.model.feature_store import (
+    load_definitions,
+    materialize_features,
+    online_rows,
+    open_store,
+    point_in_time_join,
+    view_problems,
+)
+from brewcast.model.features import FEATURE_TABLES, feature_tables, feature_versions, open_series, record_versions
 from brewcast.model.recipes import FEATURES
 
 
@@ -121,3 +128,45 @@ def test_offline_online_and_the_table_agree_after_a_correction(corrected, tmp_pa
     # a decision before the correction gets the values of that time
     earlier = point_in_time_join(tmp_path, "late", decisions.assign(decided_at=at("2024-06-01"))).set_index("series_id")
     assert earlier.rate_mean3["S2"] != online.rate_mean3["S2"]
+
+
+def problems_of(tables: dict[str, pd.DataFrame], folder) -> list[str]:
+    "The differences between these tables and the definitions."
+    for name in FEATURE_TABLES:
+        write_parquet(tables[name], folder / f"{name}.parquet")
+    return view_problems(open_store(folder, "toy"), load_definitions())
+
+
+def test_each_view_shows_the_columns_of_its_table(feast_folder, tmp_path):
+    # given the tables of a source with a plan, and of a source without plan, prices, countries and promotions
+    store_month = months_at({"S1": [4.0] * 14, "S2": [5.0] * 14})
+    lacking = dict.fromkeys(["country", "city", "price", "weather", "promotion", "promotion_share"])
+    versions = record_versions(store_month.assign(**lacking), None, CALENDAR)
+    # then the fields of the views are their columns, with the types that Feast finds in the files
+    assert problems_of(feast_folder[1], tmp_path) == []
+    assert problems_of(feature_versions(versions, plan_of(), CALENDAR | {"countries": {"*": None}}), tmp_path) == []
+    # and the views are what the registry stores, in the order of the tables
+    for view in open_store(feast_folder[0], "toy").list_feature_views():
+        table = feast_folder[1][view.name]
+        columns = [name for name in table if name not in ("series_id", "event_timestamp", "created")]
+        assert [field.name for field in view.features] == columns
+
+
+@pytest.mark.parametrize(
+    "change, problem",
+    [
+        (lambda table: table.assign(rate_new=1.0), "the view history does not show the column rate_new of history"),
+        (lambda table: table.drop(columns="volatility"), "history.parquet has no column volatility, which the view"),
+        (lambda table: table.assign(has_own_season=0.5), "shows has_own_season as Int64, but in history.parquet it is"),
+    ],
+    ids=["a column that the view lacks", "a field that the table lacks", "another type"],
+)
+def test_a_build_refuses_a_table_that_its_view_does_not_show(feast_folder, tmp_path, change, problem):
+    # given a table that was changed and definitions that were not
+    tables = feast_folder[1] | {"history": change(feast_folder[1]["history"])}
+    problems = problems_of(tables, tmp_path)
+    assert len(problems) == 1 and problem in problems[0]
+    # then nothing is materialized
+    with pytest.raises(ValueError, match="feature_repo/definitions.py: .*history"):
+        materialize_features(tmp_path, "toy", tables["history"].event_timestamp.max().tz_localize(None))
+    assert not (tmp_path / "online.db").exists()

@@ -25,12 +25,13 @@ from clients import post, run_service
 from conftest import commands, project_environment
 
 from brewcast.common.hashing import sha256
-from brewcast.common.ledger import REGISTERED_MODEL, read_ledger, resolve_inputs
+from brewcast.common.ledger import read_ledger, resolve_inputs
 from brewcast.common.mlflow import log_model_run, mlflow_client
+from brewcast.common.mlflow_models import logged_models, read_aliases
+from brewcast.common.mlflow_tables import REGISTERED_MODEL
 from brewcast.common.records import CodeSnapshot, RunRecord
 from brewcast.model.recipes import Baseline
 from brewcast.operations import backup
-from brewcast.registry.model_registry import read_aliases
 from brewcast.serving.release import check_release
 from brewcast.workflow.runs import check_out_run, read_runs
 
@@ -573,7 +574,7 @@ def test_the_newest_unused_items_stay(project_with_leftovers, tmp_path):
     state, entry = root / "state" / SOURCE, read_ledger(root / "state" / SOURCE)[-1]
     both = {entry.release, *([entry.challenger.release] if entry.challenger else [])}
     assert {path.name for path in state.glob("releases/*")} == {*both, f"{REST:012x}"}
-    assert {m["hash"] for m in backup.logged_models(root, SOURCE)} >= {f"{REST:012x}", "1" * 12}
+    assert {m["hash"] for m in logged_models(SOURCE, root)} >= {f"{REST:012x}", "1" * 12}
     assert backup.prune(root, SOURCE, keep=1).items == []  # nothing is left to remove
     still_works(root, project_with_leftovers)
 

@@ -17,9 +17,11 @@ import pyarrow.parquet as pq
 import pytest
 from releases import FOREST, make_products
 
+from brewcast.common import mlflow_models
 from brewcast.common.core import write_json, write_parquet
 from brewcast.common.hashing import sha256
 from brewcast.common.ledger import read_ledger, resolve_inputs
+from brewcast.common.mlflow_models import registered_version
 from brewcast.common.params import read_env
 from brewcast.common.records import GateResult, LedgerEntry, Recipe, Verdict
 from brewcast.data.ingest import ingest
@@ -33,7 +35,6 @@ from brewcast.operations.lineage import (
     Link,
     Trace,
     file_trace_report,
-    registered_version,
     source_file_links,
     trace_file,
     trace_forecast,
@@ -304,13 +305,13 @@ def test_mlflows_client_and_its_database_agree(shop):
     for entry in published_ledger("split", shop.root):
         digest = entry.model_hash[:12]
         from_database, from_client = (
-            registered_version(shop.root, "split", digest),
-            module._version_on_server(shop.root, "split", digest),
+            registered_version("split", shop.root, digest),
+            mlflow_models._version_by_client("split", shop.root, digest),
         )
         assert from_database == from_client | {"version": from_database["version"]} and str(
             from_database["version"]
         ) == str(from_client["version"])
-    assert registered_version(shop.root, "split", "0" * 12) == {}
+    assert registered_version("split", shop.root, "0" * 12) == {}
 
 
 def test_a_trace_of_an_earlier_forecast_names_files_of_later_builds(shop, later):

@@ -10,7 +10,8 @@ import pytest
 from conftest import ROOT
 from releases import VERDICTS, ledger_entry
 
-from brewcast.common.ledger import REGISTERED_MODEL, read_ledger
+from brewcast.common.ledger import read_ledger
+from brewcast.common.mlflow_tables import REGISTERED_MODEL
 from brewcast.registry.ledger_writer import append_entry, ledger_author
 
 APPEND = """

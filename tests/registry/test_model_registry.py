@@ -17,11 +17,12 @@ from servers import MlflowServer
 
 from brewcast.common.ledger import read_ledger, state_folder
 from brewcast.common.mlflow import MlflowError, experiment_name, mlflow_client
+from brewcast.common.mlflow_models import read_aliases
 from brewcast.common.records import LedgerEntry
 from brewcast.operations.backup import names_in_use, prunable_items
 from brewcast.operations.lineage import mlflow_link
 from brewcast.registry import promotion
-from brewcast.registry.model_registry import expected_aliases, read_aliases
+from brewcast.registry.model_registry import expected_aliases
 from brewcast.registry.publish import publish
 
 LOGIN = "ann:se,cret%/word"

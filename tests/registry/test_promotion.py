@@ -21,11 +21,11 @@ from releases import FOREST, ROOT, SEASONAL, ledger_entry, write_products, write
 from waits import wait_until
 
 from brewcast.common.ledger import read_ledger
+from brewcast.common.mlflow_models import read_aliases
 from brewcast.common.records import LedgerEntry, LedgerRelease, Recipe
 from brewcast.delivery.package import http_request, isolated_environment
 from brewcast.registry import promotion
 from brewcast.registry.ledger_writer import append_entry
-from brewcast.registry.model_registry import read_aliases
 from brewcast.registry.publish import publish
 from brewcast.serving.prediction_log import read_predictions
 from brewcast.serving.release import Release

@@ -18,10 +18,10 @@ from brewcast.common.core import read_json, write_json, write_parquet
 from brewcast.common.hashing import sha256
 from brewcast.common.ledger import archived_forecast_path, read_ledger, resolve_inputs, serving_model
 from brewcast.common.lock import project_lock
+from brewcast.common.mlflow_models import read_aliases
 from brewcast.common.paths import DiskFullError
 from brewcast.delivery.package import bento_hashes, build_bento, folder_hashes, isolated_environment
 from brewcast.registry import promotion
-from brewcast.registry.model_registry import read_aliases
 from brewcast.registry.publish import UntrustedDataError, publish
 
 
