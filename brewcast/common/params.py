@@ -12,7 +12,6 @@ __all__ = ['MAX_SHOWN_PROBLEMS', 'PLACEHOLDER', 'RENAMED_EXECUTOR_KEYS', 'PROJEC
 
 # %% ../../nbs/common/params.ipynb #63e1407b
 import ast
-import difflib
 import functools
 import graphlib
 import json
@@ -25,6 +24,7 @@ from pathlib import Path
 import yaml
 
 from .mlflow import mlflow_variables
+from .text import nearest_name
 
 # %% ../../nbs/common/params.ipynb #e76bf8f2
 MAX_SHOWN_PROBLEMS = 5  # an error message names so many and counts the rest; more would hide the first
@@ -78,13 +78,11 @@ def did_you_mean(
     known_names: list[str],  # the names that exist
 ) -> str:  # such as ": did you mean train.seed?"; empty if no name is similar
     "The end of an error message that suggests the most similar name."
-    lower_case = {known.lower(): known for known in reversed(known_names)}
-    close = difflib.get_close_matches(name.lower(), [known.lower() for known in known_names], 1, 0.6)
-    if close:
-        return f": did you mean {lower_case[close[0]]}?"
-    last_parts = {known.rsplit(".", 1)[-1]: known for known in known_names}  # such as seed -> train.seed
-    close = difflib.get_close_matches(name.rsplit(".", 1)[-1], [*last_parts], 1, 0.7)
-    return f": did you mean {last_parts[close[0]]}?" if close else ""
+    nearest = nearest_name(name, known_names)
+    if nearest is None:
+        last_parts = {known.rsplit(".", 1)[-1]: known for known in known_names}  # such as seed -> train.seed
+        nearest = last_parts.get(nearest_name(name.rsplit(".", 1)[-1], last_parts, 0.7))
+    return f": did you mean {nearest}?" if nearest else ""
 
 
 def env_files(
@@ -377,12 +375,11 @@ def country_problems(
     problems = []
     for code in [code for code in codes if code not in iso_codes]:
         compact_code = code.lower().replace(" ", "")
-        close = difflib.get_close_matches(compact_code, [name.lower() for name in iso_codes], 1, 0.6)
-        similar = [iso for name, iso in iso_codes.items() if name.lower() in close]
+        nearest = nearest_name(compact_code, iso_codes)
         country = next(name for name in countries if countries[name] == code)
         hint = 'use an ISO 3166 code such as "US", or null for no holidays'
-        if similar:
-            hint = f'did you mean "{similar[0]}"?'
+        if nearest:
+            hint = f'did you mean "{iso_codes[nearest]}"?'
         problems.append(f"calendar.countries.{country} is {code!r}, which is not a known country code: {hint}")
     return problems
 
