@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['MAX_SHOWN_PROBLEMS', 'PLACEHOLDER', 'RENAMED_EXECUTOR_KEYS', 'PROJECT_FILE_PARAMETERS', 'RENAMED_PARAMETERS',
-           'TELEMETRY_OFF', 'did_you_mean', 'env_files', 'env_file', 'text_problems', 'read_env', 'read_stages',
-           'executor_settings', 'notebook_cells', 'declared_parameters', 'upstream_of', 'check_upstream',
-           'parameter_defaults', 'parameters_by_stage', 'apply_stage_parameters', 'country_problems',
-           'flatten_parameters', 'check_parameters', 'parameters', 'lock_differences', 'check_environment',
-           'check_project_path', 'environment', 'home_variables']
+           'TELEMETRY_OFF', 'did_you_mean', 'env_files', 'env_file', 'text_problems', 'read_env', 'Stage',
+           'read_stages', 'ExecutorSettings', 'executor_settings', 'notebook_cells', 'declared_parameters',
+           'upstream_of', 'check_upstream', 'parameter_defaults', 'parameters_by_stage', 'apply_stage_parameters',
+           'country_problems', 'flatten_parameters', 'check_parameters', 'parameters', 'lock_differences',
+           'check_environment', 'check_project_path', 'environment', 'home_variables']
 
 # %% ../../nbs/common/params.ipynb #63e1407b
 import ast
@@ -21,6 +21,7 @@ import re
 import shlex
 import sysconfig
 from pathlib import Path
+from typing import NamedTuple
 
 import yaml
 
@@ -188,13 +189,21 @@ def _merge_parameters(base, changes):
 PLACEHOLDER = r"\{\{\s*([\w.]+)\s*\}\}"  # such as {{gate.min_gain}} in pipeline.yaml
 
 
+class Stage(NamedTuple):
+    "A stage of pipeline.yaml, with the parameters of one source. The fields have Ploomber's names."
+
+    source: str  # its notebook, relative to the project
+    params: dict[str, object]  # value by name
+    product: dict[str, str]  # path by key, relative to the project
+
+
 def read_stages(
     root: Path,  # the project
     env: dict,  # parameters of one source, nested
-) -> dict[str, dict]:  # stage -> `source` (its notebook), `params`, `product` (paths relative to the project)
-    "The stages of pipeline.yaml with the parameters of one source, in the order of the file."
+) -> dict[str, Stage]:  # by name, in the order of the file
+    "The stages of pipeline.yaml with the parameters of one source."
     return {
-        task["name"]: _fill_placeholders({key: task.get(key, {}) for key in ["source", "params", "product"]}, env)
+        task["name"]: Stage(**{key: _fill_placeholders(task.get(key, {}), env) for key in Stage._fields})
         for task in _read_yaml(root / "pipeline.yaml")["tasks"]
     }
 
@@ -207,9 +216,18 @@ RENAMED_EXECUTOR_KEYS = {  # old key -> new key; the old one is refused
 }
 
 
+class ExecutorSettings(NamedTuple):
+    "What the section `executor` of pipeline.yaml says about the stages."
+
+    extra_files: dict[str, list[str]]  # by stage: files and folders that a tool reads for it
+    state_inputs: dict[str, list[str]]  # by stage: the keys of inputs.json that it reads
+    decisive_stage: str | None  # the last stage that the build key covers; None: it covers all
+    home_page: str | None  # the product to which the reports of all stages link
+
+
 def executor_settings(
     root: Path,  # the project
-) -> dict:  # `extra_files`, `state_inputs`: stage -> list; `decisive_stage`: a stage; `home_page`: a product
+) -> ExecutorSettings:
     "The section `executor` of pipeline.yaml, with empty defaults. Raises ValueError for an old key."
     return _parse_executor_settings((root / "pipeline.yaml").read_text())
 
@@ -220,7 +238,12 @@ def _parse_executor_settings(text):
     settings = declared if isinstance(declared, dict) else {}
     if renamed := [f"{old} is now {new}" for old, new in RENAMED_EXECUTOR_KEYS.items() if old in settings]:
         raise ValueError(f"pipeline.yaml: executor: {'; '.join(renamed)}")
-    return {"extra_files": {}, "state_inputs": {}, "decisive_stage": None, "home_page": None} | settings
+    return ExecutorSettings(
+        extra_files=settings.get("extra_files", {}),
+        state_inputs=settings.get("state_inputs", {}),
+        decisive_stage=settings.get("decisive_stage"),
+        home_page=settings.get("home_page"),
+    )
 
 
 def _fill_placeholders(value, env):
