@@ -290,7 +290,7 @@ def notebook_cells(
 
 def declared_parameters(
     notebook: Path,  # a stage's notebook
-) -> dict:  # name -> default, with `upstream` and `product`; empty if there is no parameters cell
+) -> dict[str, object]:  # name -> default, with `upstream` and `product`; empty if there is no parameters cell
     "The parameters cell of a notebook. Raises ValueError if a line of it is not `name = literal value`."
     for number, cell in enumerate(notebook_cells(notebook), 1):
         if "parameters" in cell["metadata"].get("tags", []):
@@ -298,7 +298,7 @@ def declared_parameters(
     return {}
 
 
-def _read_assignments(code: str, cell_name: str) -> dict:
+def _read_assignments(code: str, cell_name: str) -> dict[str, object]:
     "The values of a parameters cell, by name."
     values = {}
     line = ""
@@ -322,7 +322,7 @@ def upstream_of(
 
 
 def check_upstream(
-    declared: dict[str, dict],  # notebook -> the values of its parameters cell
+    declared: dict[str, dict[str, object]],  # notebook -> the values of its parameters cell
     names: dict[str, str],  # notebook -> stage
 ):
     "Raise ValueError for a stage without `upstream`, for one that lists anything but stages, and for a cycle."
@@ -469,7 +469,7 @@ def check_parameters(
 
 
 def _path_problems(
-    values: dict,  # value by dotted name
+    values: dict[str, object],  # by dotted name
 ) -> list[str]:
     "Paths that lead out of the project."
     reason = "Brewcast neither watches nor records other files"

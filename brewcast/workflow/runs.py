@@ -418,8 +418,8 @@ class Verification(Record):
 
 # %% ../../nbs/workflow/runs.ipynb #100e3784
 def product_differences(
-    before: dict[str, dict],  # hash by product, by stage
-    now: dict[str, dict],  # the same
+    before: dict[str, dict[str, str]],  # hash by product, by stage
+    now: dict[str, dict[str, str]],  # the same
     order: list[str],  # the stages, in the pipeline's order
 ) -> list[tuple[str, str]]:  # (stage, product)
     "The products that differ, those of the first stage first."

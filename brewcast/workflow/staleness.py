@@ -295,7 +295,7 @@ def _file_hash(path, hashes):
 def build_key(
     root: Path,  # the project
     source: str,  # the source to build
-    params: dict[str, dict] | None = None,  # parameters by stage; default: those of pipeline.yaml and the source
+    params: dict[str, dict[str, object]] | None = None,  # by stage; default: those of pipeline.yaml and the source
     fingerprint_by_stage: dict[str, Fingerprint] | None = None,  # default: computed here
 ) -> str:  # 12 hex digits
     "The hash of a build's data, code and parameters."
@@ -429,7 +429,7 @@ def read_visible_state(
     root: Path,  # the project
     source: str,  # a source's name
     stage: str,  # a stage's name
-    params: dict,  # its parameters
+    params: dict[str, object],  # its parameters
 ) -> dict | None:  # plain JSON by dotted name; None if the stage reads nothing of it, or there is no inputs.json
     "The part of inputs.json that a stage reads."
     path = inputs_path(root, source)
@@ -441,7 +441,7 @@ def read_visible_state(
 
 def visible_state(
     state: StateInputs,
-    params: dict,  # a stage's parameters
+    params: dict[str, object],  # a stage's parameters
     names: list[str] | None = None,  # what the stage reads, such as "champion.recipe"; None: all but the build key
 ) -> dict | None:  # plain JSON by dotted name; None if the stage reads nothing of it
     "The part of the inputs from the state that a stage reads."
