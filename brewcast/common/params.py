@@ -21,7 +21,7 @@ import re
 import shlex
 import sysconfig
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import yaml
 
@@ -195,6 +195,13 @@ class Stage(NamedTuple):
     source: str  # its notebook, relative to the project
     params: dict[str, object]  # value by name
     product: dict[str, str]  # path by key, relative to the project
+
+    def with_params(
+        self,
+        params: dict[str, object],  # value by name
+    ) -> Self:
+        "The same stage with other parameters."
+        return self._replace(params=params)
 
 
 def read_stages(

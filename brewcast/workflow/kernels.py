@@ -120,7 +120,7 @@ def serve_forks(
             other_report.close()
         for other in [requests, *ended]:
             other.close()
-        return KernelRequest(**json.loads(message)), report
+        return KernelRequest(*json.loads(message)), report
 
 
 def _report_exit_status(process, report):
@@ -228,7 +228,7 @@ class ForkedKernel:
         self.report.settimeout(timeout)
         try:
             with other_end:
-                socket.send_fds(requests, [json.dumps(request._asdict()).encode()], [other_end.fileno()])
+                socket.send_fds(requests, [json.dumps(request).encode()], [other_end.fileno()])
             self.pid = int(self.report.recv(64))  # empty, so a ValueError, if the warm process has a second thread
             self.report.send(b"begin")
         except BaseException:

@@ -143,7 +143,7 @@ def apply_parameters(
         for key in set(task.params.to_dict()) & set(overrides.get(name, {})):
             set_task_parameter(task, key, overrides[name][key])
         params = {key: task.params[key] for key in stages[name].params}
-        stages[name] = stages[name]._replace(params=params)
+        stages[name] = stages[name].with_params(params)
     return stages
 
 

@@ -313,8 +313,7 @@ def build_key(
         values = (params or {}).get(name, stages[name].params)
         stage_fingerprint = (fingerprint_by_stage or {}).get(name)
         if not stage_fingerprint:
-            stage = stages[name]._replace(params=values)
-            stage_fingerprint = fingerprint(name, stage, root, hashes)
+            stage_fingerprint = fingerprint(name, stages[name].with_params(values), root, hashes)
         parts[name] = [values, stage_fingerprint.content()]
     hashes.save()
     return content_hash(parts)
