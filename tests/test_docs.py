@@ -71,7 +71,7 @@ def text_of(html: str) -> str:
 def test_every_notebook_is_a_page_with_its_outputs(site):
     # given the notebooks, the executed stages of the last build, and the executed lessons
     stage_products = {
-        stage["source"]: stage["product"]["nb"] for stage in read_stages(site.root, read_env(site.root)).values()
+        stage.source: stage.product["nb"] for stage in read_stages(site.root, read_env(site.root)).values()
     }
 
     for path in notebooks(site.root):
@@ -142,10 +142,10 @@ def test_the_picture_is_drawn_from_the_pipeline(site):
     picture = re.search(r'(?s)<svg class="pipeline".*?</svg>', home)[0]
     assert "mermaid" not in home
     for name, stage in read_stages(site.root, read_env(site.root)).items():
-        assert f'href="{stage["source"].replace(".ipynb", ".html")}"' in picture
-        page = site.pages[stage["source"].replace(".ipynb", ".html")]
+        assert f'href="{stage.source.replace(".ipynb", ".html")}"' in picture
+        page = site.pages[stage.source.replace(".ipynb", ".html")]
         about = re.search(r'(?s)<p class="about">.*?</p>', page)[0]
-        for other in upstream_of(site.root / stage["source"]):
+        for other in upstream_of(site.root / stage.source):
             assert f">{other}</a>" in about, name
 
 

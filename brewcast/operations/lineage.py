@@ -415,19 +415,19 @@ def mlflow_link(
         return MlflowLink(**link, told=[f"not checked: {error}"])
     if not version:
         return MlflowLink(**link, told=["no registered version has this model: `make publish` registers it"])
-    label = f"version {version['version']}"
-    if version["aliases"]:
-        label += f" ({', '.join(version['aliases'])})"
+    label = f"version {version.version}"
+    if version.aliases:
+        label += f" ({', '.join(version.aliases)})"
     problems = []
-    if version["content_hash"] != expected:
+    if version.content_hash != expected:
         problems.append("its run logged another model")
-    if is_serving and "champion" not in version["aliases"]:
+    if is_serving and "champion" not in version.aliases:
         problems.append("it serves but is not the champion: `make publish` sets the alias")
     link["state"] = "changed" if problems else "ok"
-    link["sha256"] = version["content_hash"]
-    link["brief"] = [label, version["run_id"][:12]]
-    line = f"{experiment_name(source, root)} {label}, run {version['run']} {version['run_id']}"
-    return MlflowLink(**link, **version, told=[line, *problems])
+    link["sha256"] = version.content_hash
+    link["brief"] = [label, version.run_id[:12]]
+    line = f"{experiment_name(source, root)} {label}, run {version.run} {version.run_id}"
+    return MlflowLink(**link, **version._asdict(), told=[line, *problems])
 
 # %% ../../nbs/operations/lineage.ipynb #7f2199dc
 class TrainingRowsLink(Link):
