@@ -523,7 +523,7 @@ def month_command(root, args):
         records.append(record)
         print(month_line(record), flush=True)
         copy_release(root, args.source)
-    outcome = records[-1]["status"] if records else "published"
+    outcome = records[-1].status if records else "published"
     status = EXIT_STATUS[outcome]
     if status:
         say(

@@ -21,6 +21,8 @@ PRINT_TEMPLATES = """
 from brewcast.common.pages import STYLE_SHEET, template_environment
 print(len(STYLE_SHEET) > 1000)
 print(template_environment("brewcast.delivery").get_template("month.html").name)
+print(template_environment("brewcast.delivery").get_template("track_record.html").name)
+print(template_environment("brewcast.serving").get_template("what_if_caption.html").name)
 print(template_environment("brewcast.workflow").get_template("report.html").name)
 """
 
@@ -66,4 +68,10 @@ def test_the_command_works(installed):
 
 
 def test_the_wheel_contains_the_templates(installed):
-    assert run(installed, f"python -c '{PRINT_TEMPLATES}'").split() == ["True", "month.html", "report.html"]
+    assert run(installed, f"python -c '{PRINT_TEMPLATES}'").split() == [
+        "True",
+        "month.html",
+        "track_record.html",
+        "what_if_caption.html",
+        "report.html",
+    ]

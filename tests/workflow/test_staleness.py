@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from building import stale_stages
+from conftest import ROOT
 from toy import ENV, STAGES, pause_stage, replace_in_file, resume_stages, start_build, started_stages
 from waits import wait_until
 
@@ -228,6 +229,14 @@ def test_input_files_are_found_in_any_folder(tmp_path):
     assert file_fingerprints()["data/products"] != before["data/products"]
     write_text(tmp_path / "near.sql", "2")
     assert file_fingerprints()["near.sql"] != before["near.sql"]
+
+
+def test_the_month_page_depends_on_every_template_of_its_package(tmp_path):
+    hashes = staleness.FileHashes(tmp_path / "hashes.json")
+    notebook = ROOT / "nbs/delivery/30_forecast.ipynb"
+    files = staleness.fingerprint("forecast", notebook, {}, ROOT, hashes).files
+    templates = [path.relative_to(ROOT).as_posix() for path in (ROOT / "brewcast/delivery/templates").iterdir()]
+    assert "brewcast/delivery/templates/track_record.html" in templates and set(templates) <= set(files)
 
 
 @pytest.fixture
