@@ -20,8 +20,10 @@ print(brewcast.__file__, len(names))
 PRINT_TEMPLATES = """
 from brewcast.common.pages import STYLE_SHEET, template_environment
 print(len(STYLE_SHEET) > 1000)
-print(template_environment("brewcast.delivery").get_template("month.html").name)
-print(template_environment("brewcast.workflow").get_template("report.html").name)
+templates = {"delivery": ["month.html", "charts.svg"], "workflow": ["report.html"], "operations": ["trace.svg"]}
+for package, names in templates.items():
+    for name in names:
+        print(template_environment(f"brewcast.{package}").get_template(name).name)
 """
 
 
@@ -66,4 +68,5 @@ def test_the_command_works(installed):
 
 
 def test_the_wheel_contains_the_templates(installed):
-    assert run(installed, f"python -c '{PRINT_TEMPLATES}'").split() == ["True", "month.html", "report.html"]
+    names = ["month.html", "charts.svg", "report.html", "trace.svg"]
+    assert run(installed, f"python -c '{PRINT_TEMPLATES}'").split() == ["True", *names]
