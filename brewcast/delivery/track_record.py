@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['EVENT_COLORS', 'EVENT_LINE_HEIGHT', 'served_error_table', 'lowest_error_baseline', 'evaluate_served_forecast',
-           'is_stopped', 'month_record', 'track_record_through', 'has_event', 'event_months', 'track_record_chart',
-           'track_record_sentences', 'first_three', 'finding_texts', 'month_events', 'TableRow', 'table_row',
-           'track_record_section', 'track_record_page', 'read_track_record']
+           'is_stopped', 'month_record', 'track_record_through', 'has_event', 'event_months', 'EventLine',
+           'event_lines', 'track_record_chart', 'track_record_sentences', 'first_three', 'finding_texts',
+           'month_events', 'TableRow', 'table_row', 'track_record_section', 'track_record_page', 'read_track_record']
 
 # %% ../../nbs/delivery/track_record.ipynb #07917aa3
 from collections.abc import Callable
@@ -31,12 +31,13 @@ from brewcast.common.records import (
 )
 from ..common.text import format_count, percent, short_month, spread_labels
 from brewcast.delivery.svg_charts import (
+    CHART_MACROS,
     LABEL_GAP,
     WIDE_CHART,
-    chart_text,
+    ChartText,
+    chart_line,
     month_labels,
     percent_tick,
-    svg_polyline,
     ticks,
     y_axis,
 )
@@ -178,6 +179,31 @@ def event_months(
 EVENT_LINE_HEIGHT = 18  # pixels between two lines of dots
 
 
+class EventLine(NamedTuple):
+    "A line of dots: the months in which an event happened."
+
+    y: float  # pixels
+    label: ChartText  # the event
+    color: str
+    x: list[float]  # pixels, by month
+
+
+def event_lines(
+    records: list[dict],  # of months
+    x: pd.Series,  # pixels by month
+    left: int,  # pixels, left edge of the plot
+    top: int,  # pixels, y of the first line
+) -> list[EventLine]:  # in the order of EVENT_COLORS
+    "The lines of dots below the errors."
+    lines = []
+    for number, (event, color) in enumerate(EVENT_COLORS.items()):
+        y = top + EVENT_LINE_HEIGHT * number
+        label = ChartText(left - 6, y + 4, event, anchor="end")
+        dots = [x[pd.Timestamp(month)] for month in event_months(records, event)]
+        lines.append(EventLine(y, label, color, dots))
+    return lines
+
+
 def track_record_chart(
     records: list[MonthRecord],
     width: int,  # pixels
@@ -195,28 +221,26 @@ def track_record_chart(
     x = pd.Series(np.linspace(left + 8, right - 8, max(len(months), 2))[: len(months)], months)
     highest = float(np.nanmax(lines.to_numpy())) if lines.notna().any(axis=None) else 1.0
     tick_values = ticks(highest or 1.0)
-    parts = [y_axis(tick_values, left, right, top, bottom, percent_tick)]
     y = bottom - (bottom - top) * lines / tick_values[-1]
-    for name in reversed(names):  # served comes last, on top
-        points = [(x[month], y[name][month]) for month in months if np.isfinite(y[name][month])]
-        parts.append(svg_polyline(points, name, name == "served"))
-    if is_wide:
-        ends = {name: y[name].dropna().iloc[-1] for name in names if y[name].notna().any()}
-        positions = spread_labels(list(ends.values()), LABEL_GAP, top, bottom)
-        for name, position in zip(ends, positions, strict=True):
-            label = "served forecast" if name == "served" else name.replace("_", " ")
-            parts.append(chart_text(right + 8, position + 4, label, "end strong" if name == "served" else "end"))
-    for number, (event, color) in enumerate(EVENT_COLORS.items()):
-        level = height + 14 + EVENT_LINE_HEIGHT * number
-        parts.append(f'<path class="grid" d="M{left} {level}H{right}"/>')
-        parts.append(chart_text(left - 6, level + 4, event, anchor="end"))
-        for month in event_months(records, event):
-            dot_x = x[pd.Timestamp(month)]
-            parts.append(f'<circle cx="{dot_x:.1f}" cy="{level}" r="{4 if is_wide else 2.5}" fill="{color}"/>')
-    label_y = height + 14 + EVENT_LINE_HEIGHT * len(EVENT_COLORS) + 8
-    parts += month_labels(months, x.to_list(), label_y, 8 if is_wide else 3)
-    text = escape(" ".join(track_record_sentences(records)))
-    return Markup(f'<svg viewBox="0 0 {width} {label_y + 6}" role="img" aria-label="{text}">{"".join(parts)}</svg>')
+    ends = {name: y[name].dropna().iloc[-1] for name in names if y[name].notna().any()} if is_wide else {}
+    labels = []
+    for name, end in zip(ends, spread_labels(list(ends.values()), LABEL_GAP, top, bottom), strict=True):
+        label = "served forecast" if name == "served" else name.replace("_", " ")
+        labels.append(ChartText(right + 8, end + 4, label, "end strong" if name == "served" else "end"))
+    events_y = height + 14
+    label_y = events_y + EVENT_LINE_HEIGHT * len(EVENT_COLORS) + 8
+    return CHART_MACROS.track_record_chart(
+        width,
+        label_y + 6,
+        description=" ".join(track_record_sentences(records)),
+        axis=y_axis(tick_values, left, right, top, bottom, percent_tick),
+        # served comes last, on top
+        lines=[chart_line(x, y[name], name, name == "served") for name in reversed(names)],
+        labels=labels,
+        events=event_lines(records, x, left, events_y),
+        radius=4 if is_wide else 2.5,
+        months=month_labels(months, x.to_list(), label_y, 8 if is_wide else 3),
+    )
 
 # %% ../../nbs/delivery/track_record.ipynb #a819afd5
 def track_record_sentences(
