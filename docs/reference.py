@@ -14,7 +14,7 @@ import yaml
 from fastcore.docments import docments
 from notebooks import defined_names
 
-from brewcast.cli import COMMANDS, argument_parser
+from brewcast.cli import app, main
 from brewcast.common.parameter_types import type_in_words
 from brewcast.workflow.parameter_cells import yaml_comments
 
@@ -237,7 +237,7 @@ def commands_page(
     lines.append(
         "\n## brewcast\n\n`make` calls these commands. Use them after `. ./activate`; some have more options here."
     )
-    for name in COMMANDS:
+    for name in (info.name for info in app.registered_commands):
         lines.append(f"\n### `brewcast {name}` {{ #brewcast-{name} }}\n\n```text\n{usage(name)}\n```")
     return "\n".join(lines)
 
@@ -247,6 +247,6 @@ def usage(
 ) -> str:
     "The text of `brewcast COMMAND --help`."
     output = io.StringIO()
-    with contextlib.redirect_stdout(output), contextlib.suppress(SystemExit):
-        argument_parser().parse_args([command, "--help"])
+    with contextlib.redirect_stdout(output):
+        main([command, "--help"])
     return output.getvalue().strip()

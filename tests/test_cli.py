@@ -10,7 +10,6 @@ import subprocess
 import sys
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from conftest import ROOT
@@ -18,14 +17,14 @@ from toy import ENV, cell, replace_in_file
 from waits import wait_until
 
 from brewcast.cli import (
-    COMMANDS,
-    argument_parser,
+    app,
     build_summary,
     copy_release,
     export_statements,
     last_built_source,
     main,
     prepare_data,
+    release_command,
     staleness_report,
 )
 from brewcast.common.records import (
@@ -42,6 +41,7 @@ from brewcast.common.records import (
 from brewcast.workflow.reasons import Reason
 
 CLI = [sys.executable, "-m", "brewcast.cli"]
+HELP = {info.name: info.help for info in app.registered_commands}
 
 
 def run_cli(*arguments: str, cwd: Path, **variables) -> subprocess.CompletedProcess:
@@ -54,44 +54,103 @@ def run_cli(*arguments: str, cwd: Path, **variables) -> subprocess.CompletedProc
 
 
 def test_help_lists_every_command_with_its_description_outside_of_a_project_too(tmp_path):
-    done = run_cli("--help", cwd=tmp_path, COLUMNS="200")
+    done = run_cli("--help", cwd=tmp_path)
     assert done.returncode == 0 and done.stderr == ""
-    listed = dict(re.findall(r"(?m)^    ([a-z-]+)\s+(\S.+)$", done.stdout))
-    assert listed == {name: description for name, (_, description, *_) in COMMANDS.items()}
+    listed = re.sub(r"\n {5,}", " ", done.stdout.split("Commands:\n")[1])  # each command on one line
+    assert re.findall(r"(?m)^  ([a-z-]+) +(\S.+)$", listed) == [*HELP.items()]
+    assert len(HELP) == 28 and all(HELP.values())
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+def test_help_is_plain_text_of_the_same_width_wherever_it_is_printed(tmp_path):
+    # given variables that make other programs print colours or boxes
+    colours = {"FORCE_COLOR": "1", "TERM": "xterm-256color", "GITHUB_ACTIONS": "true"}
+    for command in ([], ["month"]):
+        plain = run_cli(*command, "-h", cwd=tmp_path).stdout
+        assert run_cli(*command, "--help", cwd=tmp_path, **colours).stdout == plain
+        assert plain.isascii() and "\x1b" not in plain and max(map(len, plain.splitlines())) <= 80
+
+
+@pytest.mark.parametrize("command", HELP)
 def test_every_command_has_its_own_help(command, capsys):
-    with pytest.raises(SystemExit) as ended:
-        argument_parser().parse_args([command, "--help"])
-    assert ended.value.code == 0
-    assert f"usage: brewcast {command} " in capsys.readouterr().out
+    for option in ("--help", "-h"):
+        assert main([command, option]) == 0
+        output = capsys.readouterr().out
+        assert f"Usage: brewcast {command} " in output and HELP[command] in " ".join(output.split())
 
 
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ([], "the following arguments are required: COMMAND"),
-        (["biuld"], "invalid choice: 'biuld'"),
-        (["split", "half"], "argument PERCENT: 'half' is not a percentage"),
-        (["prune", "--keep", "all"], "argument --keep: invalid int value: 'all'"),
-        (["publish", "train.seed=1"], "unrecognized arguments: train.seed=1"),
+        ([], "Missing command."),
+        (["biuld"], "No such command 'biuld'. Did you mean 'build'?"),
+        (["why", "--jsn"], "No such option: --jsn (Possible options: --json)"),
+        (["lab", "--no-browser"], "No such option: --no-browser"),
+        (["split"], "Missing argument 'PERCENT'."),
+        (["split", "half"], "Invalid value for 'PERCENT': 'half' is not a percentage"),
+        (["prune", "--keep", "all"], "Invalid value for '--keep': Input should be a valid integer"),
+        (["publish", "train.seed=1"], "Got unexpected extra argument(s) (train.seed=1)"),
         *(
-            (["ui", "--port", port], f"argument --port: '{port}' is not a port number")
-            for port in ("80000", "0", "abc", "-1", "")
+            (["ui", "--port", port], f"Invalid value for '--port': Input should be {problem}")
+            for port, problem in {
+                "80000": "less than or equal to 65535",
+                "0": "greater than or equal to 1",
+                "abc": "a valid integer",
+                "-1": "greater than or equal to 1",
+                "": "a valid integer",
+            }.items()
         ),
     ],
 )
 def test_wrong_arguments_are_refused_with_the_usage(line, message, capsys):
-    with pytest.raises(SystemExit) as ended:
-        main(line)
+    assert main(line) == 2
     output = capsys.readouterr()
-    assert ended.value.code == 2 and output.out == ""
-    assert "usage: brewcast" in output.err and message in output.err
+    assert output.out == ""
+    assert "Usage: brewcast" in output.err and message in output.err and "Traceback" not in output.err
+
+
+def parsed(*line: str) -> dict:
+    "The arguments of a command line that is parsed, and not run."
+    return app(line, standalone_mode=False).arguments
 
 
 def test_a_share_may_have_a_percent_sign():
-    assert [argument_parser().parse_args(["split", text]).share for text in ("10", "10%", "2.5%")] == [10, 10, 2.5]
+    assert [parsed("split", text)["share"] for text in ("10", "10%", "2.5%")] == [10, 10, 2.5]
+
+
+def test_overrides_may_stand_before_and_after_options():
+    for line in ("train.seed=1 gate.wins=2 --source far", "--source far train.seed=1 gate.wins=2"):
+        arguments = parsed("build", *line.split())
+        assert arguments == {"source": "far", "overrides": ["train.seed=1", "gate.wins=2"]}
+    assert list(parsed("build")["overrides"]) == []
+
+
+def test_what_stands_after_two_hyphens_is_for_jupyterlab():
+    arguments = parsed("lab", "--port", "8890", "--", "--no-browser", "--version", "notes.ipynb")
+    assert (arguments["port"], arguments["arguments"]) == (8890, ["--no-browser", "--version", "notes.ipynb"])
+    assert (parsed("lab")["port"], list(parsed("lab")["arguments"])) == (None, [])
+
+
+def test_a_path_is_absolute_since_the_command_runs_in_the_projects_folder_and_an_empty_one_stays_empty():
+    for line in (["run", "--data"], ["verify", "--keep"], ["trace", "--picture"], ["backup", "--to"]):
+        name = line[1].removeprefix("--")
+        assert parsed(*line, "~/a")[name] == os.path.expanduser("~/a")
+        assert parsed(*line, "a/../b")[name] == os.path.abspath("b")
+        assert parsed(*line, "")[name] == "" and parsed(line[0])[name] is None
+
+
+def test_the_shell_completes_commands_options_and_sources_of_the_project(toy):
+    def completed(line: str, cwd: Path) -> list[str]:
+        variables = {"COMP_WORDS": line, "COMP_CWORD": str(line.count(" ")), "_BREWCAST_COMPLETE": "complete_bash"}
+        done = run_cli(cwd=cwd, BREWCAST_ROOT="", **variables)
+        assert (done.returncode, done.stderr) == (0, "")
+        return done.stdout.split()
+
+    (toy / "env.far.yaml").write_text("meta: {import_from: env.yaml}\nsource: far\n")
+    assert completed("brewcast re", toy) == ["restore", "replay", "release"]
+    assert completed("brewcast why --j", toy) == ["--json"]
+    assert completed("brewcast why --source ", toy) == ["near", "far"]
+    assert completed("brewcast why --source f", toy) == ["far"]
+    assert completed("brewcast why --source ", toy.parent) == []
 
 
 # --- messages
@@ -279,7 +338,7 @@ def test_in_a_read_only_project_a_failed_copy_is_reported_and_the_rest_works(pro
     # when it is copied, that is an error; the command of `activate` only prints it
     with pytest.raises(OSError, match="r1, not copied to release/, where `bentoml build` reads it: .*Read-only"):
         copy_release(project, "shop")
-    COMMANDS["release"][0](project, SimpleNamespace(source="shop"))
+    release_command(project, "shop")
     assert capsys.readouterr().out.startswith("r1, not copied to release/")
     assert not (project / "release").exists() and not list(project.glob(".release*"))
     # and if the same copy exists already, there is no error

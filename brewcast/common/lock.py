@@ -11,9 +11,6 @@ import os
 import time
 from pathlib import Path
 
-import psutil
-from filelock import FileLock, Timeout
-
 from .paths import say, write_text
 
 # %% ../../nbs/common/lock.ipynb #4d44c943
@@ -21,6 +18,8 @@ def end_processes(
     processes,  # iterable of psutil.Process
 ):
     "Kill processes and all processes that they started."
+    import psutil
+
     tree = []
     for process in processes:
         with contextlib.suppress(psutil.Error):
@@ -35,6 +34,8 @@ def end_processes(
 
 
 def _is_running(process):
+    import psutil
+
     try:
         return process.status() != psutil.STATUS_ZOMBIE  # a zombie has ended; some systems keep it for a while
     except psutil.Error:
@@ -48,6 +49,8 @@ def project_lock(
     purpose: str = "build",  # what the lock is for; a process that waits prints it
 ):
     "Hold the lock of a source. The process that holds the lock may take it again."
+    from filelock import FileLock, Timeout
+
     path = root / "state" / source / ".lock"
     path.parent.mkdir(parents=True, exist_ok=True)
     holder_file = path.with_name(".lock.holder")
@@ -83,6 +86,8 @@ def _read_holder(holder_file, timeout=1):
 
 def _orphaned_processes(path):
     "Processes that were started under this lock and do not belong to this process. Builds mark them by BREWCAST_LOCK."
+    import psutil
+
     this = psutil.Process()
     own_ids = {this.pid, *(process.pid for process in [*this.parents(), *this.children(recursive=True)])}
     for process in psutil.process_iter():

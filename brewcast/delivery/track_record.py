@@ -10,7 +10,6 @@ __all__ = ['EVENT_COLORS', 'EVENT_LINE_HEIGHT', 'served_error_table', 'lowest_er
 
 # %% ../../nbs/delivery/track_record.ipynb #07917aa3
 from collections.abc import Callable
-from html import escape
 from pathlib import Path
 from typing import NamedTuple
 

@@ -18,8 +18,6 @@ import time
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from pathlib import Path
 
-import psutil
-
 from ..common.lock import end_processes
 from ..common.params import TELEMETRY_OFF, Stage, check_environment, parameters, read_stages
 from ..common.progress import PROGRESS_FOLDER_VARIABLE, read_progress_lines
@@ -198,6 +196,8 @@ class Executor:
                     progress.end(task.name, "FAILED" if error else "done")
                 progress.tick()
         except BaseException:
+            import psutil  # here: a build with nothing to do needs no processes
+
             while not all(future.done() for future in running):
                 end_processes(psutil.Process().children())  # repeated: a kernel may start just after the first call
                 wait(running, timeout=0.5)
