@@ -233,8 +233,8 @@ def test_input_files_are_found_in_any_folder(tmp_path):
 
 def test_the_month_page_depends_on_every_template_of_its_package(tmp_path):
     hashes = staleness.FileHashes(tmp_path / "hashes.json")
-    notebook = ROOT / "nbs/delivery/30_forecast.ipynb"
-    files = staleness.fingerprint("forecast", notebook, {}, ROOT, hashes).files
+    stage = Stage("nbs/delivery/30_forecast.ipynb", params={}, product={})
+    files = staleness.fingerprint("forecast", stage, ROOT, hashes).files
     templates = [path.relative_to(ROOT).as_posix() for path in (ROOT / "brewcast/delivery/templates").iterdir()]
     assert "brewcast/delivery/templates/track_record.html" in templates and set(templates) <= set(files)
 
