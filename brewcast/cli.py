@@ -35,7 +35,7 @@ import typer
 from . import __version__
 from .common.lock import project_lock
 from .common.mlflow import ui_command_line
-from .common.params import env_file, env_files, environment, parameters, read_env, read_stages
+from .common.params import Stage, env_file, env_files, environment, parameters, read_env, read_stages
 from .common.paths import explain_disk_full, find_root, say, write_text
 from .common.records import Decision, Verdict
 from .common.text import format_count
@@ -85,7 +85,7 @@ def _link_data(path: Path, data: str):
 def publish_source(
     root: Path,  # the project
     source: str,  # the source to publish
-    stages: dict[str, dict] | None = None,  # stage -> source, params, product, as built; default the source's own
+    stages: dict[str, Stage] | None = None,  # by name, as built; default the source's own
 ):
     "Publish the products of a source, copy the release, and record that there is nothing left to do."
     stages = stages or read_stages(root, parameters(root, source))
@@ -772,7 +772,7 @@ def month_command(
         records.append(record)
         print(month_line(record), flush=True)
         copy_release(root, source)
-    outcome = records[-1]["status"] if records else "published"
+    outcome = records[-1].status if records else "published"
     status = EXIT_STATUS[outcome]
     if status:
         say(

@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 SOURCE = next(iter(env_files(ROOT)))  # the default source: the site shows its last build
 STAGES = read_stages(ROOT, read_env(ROOT))
 # notebook by stage, such as "model/13_features" for features
-NOTEBOOKS = {name: stage["source"].removeprefix("nbs/").removesuffix(".ipynb") for name, stage in STAGES.items()}
+NOTEBOOKS = {name: stage.source.removeprefix("nbs/").removesuffix(".ipynb") for name, stage in STAGES.items()}
 GROUPS = {  # title by package, in the order of the navigation
     "common": "Common",
     "data": "Data",
@@ -67,7 +67,7 @@ def executed_path(
     stage: str,  # such as "features"
 ) -> Path:  # a notebook with outputs
     "The executed notebook that the last build wrote for a stage."
-    return ROOT / STAGES[stage]["product"]["nb"]
+    return ROOT / STAGES[stage].product["nb"]
 
 
 def on_config(config):
@@ -158,7 +158,7 @@ def notebook_facts(
     facts = [f"`nbs/{name}.ipynb`", f"[`brewcast.{module}`]({relative(reference_path(module))})"]
     for stage in [stage for stage, notebook in NOTEBOOKS.items() if notebook == name]:
         inputs = [f"[{other}]({relative(f'nbs/{NOTEBOOKS[other]}.md')})" for other in upstream_of(notebook_path(name))]
-        products = [f"`{Path(path).name}`" for key, path in STAGES[stage]["product"].items() if key != "nb"]
+        products = [f"`{Path(path).name}`" for key, path in STAGES[stage].product.items() if key != "nb"]
         facts.append(f"reads {', '.join(inputs) or 'the source’s files'}")
         facts.append(f"writes {', '.join(products)}")
         facts.append("[outputs of the last build](#run)")
@@ -169,7 +169,7 @@ def pipeline_svg() -> str:  # SVG
     "The pipeline, with the source's files before it and what follows after a build."
     boxes = {}
     for stage, name in NOTEBOOKS.items():
-        products = [key for key in STAGES[stage]["product"] if key != "nb"]
+        products = [key for key in STAGES[stage].product if key != "nb"]
         boxes[stage] = {"upstream": upstream_of(notebook_path(name)), "products": products} | page_link(name)
     source_files = {
         "name": "the source's files",

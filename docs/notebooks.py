@@ -4,10 +4,10 @@ import ast
 import base64
 import contextlib
 import re
-from html import escape
 from pathlib import Path
 
 import nbformat
+from site_templates import TEMPLATES
 
 from brewcast.common.text import format_count
 from brewcast.workflow.staleness import code_to_run
@@ -16,6 +16,7 @@ MAX_OPEN_LINES = 30  # lines of code; a longer cell is folded, so that the prose
 HIDDEN = re.compile(r"(?m)^#\| *(hide|default_exp)\b")
 DIRECTIVE = re.compile(r"(?m)^#\|.*\n?")
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
+PARTS = TEMPLATES.get_template("notebook.html").module  # macros
 
 
 class NotBuilt(Exception):
@@ -108,17 +109,13 @@ def code_block(
         return ""
     is_exported = "#| export" in cell.source
     names = [name for name in defined_names(code) if name] if is_exported else []
-    anchors = "".join(f'<span id="def-{name}"></span>' for name in names)
     block = f"```python\n{code}\n```" if "```" not in code else f"~~~~python\n{code}\n~~~~"
-    summary = None  # of a folded cell
-    if "injected-parameters" in cell_tags(cell):
-        summary = "parameters of the last build"
-    if names and code.count("\n") >= MAX_OPEN_LINES:
-        lines = format_count(code.count("\n") + 1, "line")
-        summary = ", ".join(f"<code>{name}</code>" for name in names) + f": {lines}"
-    if summary:
-        block = f'<details class="fold" markdown>\n<summary>{summary}</summary>\n\n{block}\n\n</details>'
-    return f"{anchors}\n\n{block}" if anchors else block
+    n_lines = code.count("\n") + 1
+    if names and n_lines > MAX_OPEN_LINES:
+        block = PARTS.folded_code(names, f": {format_count(n_lines, 'line')}", block)
+    elif "injected-parameters" in cell_tags(cell):
+        block = PARTS.folded_code([], "parameters of the last build", block)
+    return f"{PARTS.anchors(names)}\n\n{block}" if names else block
 
 
 def output_block(
@@ -139,10 +136,10 @@ def output_block(
     if "text/html" in data:
         html = re.sub(r"(?s)<style scoped>.*?</style>", "", "".join(data["text/html"])).replace(' border="1"', "")
         html = re.sub(r"\n\s*", "\n", html).strip()
-        return f'<div class="output" data-search-exclude>\n{html}\n</div>'
+        return PARTS.html_output(html)
     if "text/markdown" in data:
         return "".join(data["text/markdown"])
     if output.get("name") == "stderr":
         return ""
     text = ANSI.sub("", "".join(data.get("text/plain") or output.get("text") or "")).strip("\n")
-    return f'<pre class="output" data-search-exclude>{escape(text, quote=False)}</pre>' if text else ""
+    return PARTS.text_output(text) if text else ""

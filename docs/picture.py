@@ -1,8 +1,9 @@
 "The pipeline as a picture, drawn from pipeline.yaml and each notebook's `upstream`."
 
-from html import escape
+from typing import NamedTuple
 
 import networkx as nx
+from site_templates import TEMPLATES
 
 # pixels; chosen, not measured: the longest stage name fits into a box
 BOX_WIDTH = 172
@@ -10,6 +11,27 @@ BOX_HEIGHT = 50
 BOX_GAP = 16  # between two boxes of a row
 ROW_STEP = 74  # from the top of a row to the top of the next
 MAX_PRODUCTS_LENGTH = 30  # characters of the products' names; more would not fit into a box
+
+
+class Box(NamedTuple):
+    "A stage, what is before the pipeline, or what follows. It is a link."
+
+    name: str
+    kind: str  # stage or outside
+    products: str  # as many as fit
+    href: str
+    title: str  # shown when the pointer is over the box
+    x: float  # pixels, left edge
+    y: float  # pixels, upper edge
+
+
+class Arrow(NamedTuple):
+    "A line from one box's lower edge to another's upper edge."
+
+    x: float  # pixels
+    y: float  # pixels
+    to_x: float  # pixels
+    to_y: float  # pixels
 
 
 def pipeline_picture(
@@ -33,46 +55,37 @@ def pipeline_picture(
     rows = [[before["name"]], *rows]
 
     width = max(len(row) for row in rows) * (BOX_WIDTH + BOX_GAP)
-    position = {}  # left and top of each box
+    boxes = {}
     for row_number, row in enumerate(rows):
         left = (width - len(row) * (BOX_WIDTH + BOX_GAP) + BOX_GAP) / 2
         for column, name in enumerate(row):
-            position[name] = (left + column * (BOX_WIDTH + BOX_GAP), row_number * ROW_STEP + 2)
-    height = len(rows) * ROW_STEP - ROW_STEP + BOX_HEIGHT + 4
-    arrows = [arrow(position[start], position[end]) for start, end in edges]
-    boxes = [box(nodes[name], *position[name]) for name in position]
-    tip = '<marker id="tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto">'
-    return (
-        f'<svg class="pipeline" viewBox="0 0 {width:g} {height}" width="{width:g}" role="img" '
-        f'aria-label="The pipeline: {escape(", ".join(position))}" xmlns="http://www.w3.org/2000/svg">'
-        f'<defs>{tip}<path d="M0 0L8 4L0 8z"/></marker></defs>{"".join(arrows + boxes)}</svg>'
+            boxes[name] = make_box(nodes[name], left + column * (BOX_WIDTH + BOX_GAP), row_number * ROW_STEP + 2)
+    picture = TEMPLATES.get_template("pipeline.svg").render(
+        width=width,
+        height=len(rows) * ROW_STEP - ROW_STEP + BOX_HEIGHT + 4,
+        boxes=list(boxes.values()),
+        arrows=[arrow_between(boxes[start], boxes[end]) for start, end in edges],
+        box_width=BOX_WIDTH,
+        box_height=BOX_HEIGHT,
     )
+    return " ".join(picture.splitlines())  # Markdown leaves one line of SVG as it is
 
 
-def arrow(
-    start: tuple[float, float],  # left and top of the upper box
-    end: tuple[float, float],  # left and top of the lower box
-) -> str:  # an SVG path
-    "A line from one box's lower edge to another's upper edge."
-    x, y = start[0] + BOX_WIDTH / 2, start[1] + BOX_HEIGHT
-    to_x, to_y = end[0] + BOX_WIDTH / 2, end[1] - 1
-    half = (to_y - y) / 2
-    return f'<path class="edge" d="M{x:g} {y:g}C{x:g} {y + half:g} {to_x:g} {to_y - half:g} {to_x:g} {to_y:g}"/>'
-
-
-def box(
+def make_box(
     node: dict,  # `name`, `kind`, `products`, `href`, `title`
     x: float,  # pixels, left edge
     y: float,  # pixels, upper edge
-) -> str:  # an SVG link
+) -> Box:
     "A box with a name and, below it, its products."
     products = " · ".join(node["products"])
     if len(products) > MAX_PRODUCTS_LENGTH:
         products = f"{products[: MAX_PRODUCTS_LENGTH - 1].rsplit(' · ', 1)[0]} …"
-    middle = x + BOX_WIDTH / 2
-    return (
-        f'<a href="{escape(node["href"])}" class="{node["kind"]}"><title>{escape(node["title"])}</title>'
-        f'<rect x="{x:g}" y="{y:g}" width="{BOX_WIDTH}" height="{BOX_HEIGHT}" rx="6"/>'
-        f'<text class="name" x="{middle:g}" y="{y + 21:g}">{escape(node["name"])}</text>'
-        f'<text class="gives" x="{middle:g}" y="{y + 39:g}">{escape(products)}</text></a>'
-    )
+    return Box(node["name"], node["kind"], products, node["href"], node["title"], x, y)
+
+
+def arrow_between(
+    upper: Box,
+    lower: Box,
+) -> Arrow:
+    "The arrow from a box to one below it."
+    return Arrow(upper.x + BOX_WIDTH / 2, upper.y + BOX_HEIGHT, lower.x + BOX_WIDTH / 2, lower.y - 1)

@@ -1,9 +1,11 @@
 """The documentation site: complete, from the last build, without dead links, readable without a network."""
 
 import ast
+import importlib
 import importlib.util
 import re
 import shutil
+import xml.etree.ElementTree as ET
 from types import SimpleNamespace
 from urllib.parse import unquote, urljoin, urlsplit
 
@@ -71,7 +73,7 @@ def text_of(html: str) -> str:
 def test_every_notebook_is_a_page_with_its_outputs(site):
     # given the notebooks, the executed stages of the last build, and the executed lessons
     stage_products = {
-        stage["source"]: stage["product"]["nb"] for stage in read_stages(site.root, read_env(site.root)).values()
+        stage.source: stage.product["nb"] for stage in read_stages(site.root, read_env(site.root)).values()
     }
 
     for path in notebooks(site.root):
@@ -142,11 +144,27 @@ def test_the_picture_is_drawn_from_the_pipeline(site):
     picture = re.search(r'(?s)<svg class="pipeline".*?</svg>', home)[0]
     assert "mermaid" not in home
     for name, stage in read_stages(site.root, read_env(site.root)).items():
-        assert f'href="{stage["source"].replace(".ipynb", ".html")}"' in picture
-        page = site.pages[stage["source"].replace(".ipynb", ".html")]
+        assert f'href="{stage.source.replace(".ipynb", ".html")}"' in picture
+        page = site.pages[stage.source.replace(".ipynb", ".html")]
         about = re.search(r'(?s)<p class="about">.*?</p>', page)[0]
-        for other in upstream_of(site.root / stage["source"]):
+        for other in upstream_of(site.root / stage.source):
             assert f">{other}</a>" in about, name
+
+
+def test_a_text_of_the_picture_is_never_markup_and_the_picture_is_one_line(monkeypatch):
+    # given stages with markup in every text
+    monkeypatch.syspath_prepend(ROOT / "docs")
+    pipeline_picture = importlib.import_module("picture").pipeline_picture
+    odd = "<b>\"Café\" & 'Co'</b>"
+    node = {"name": odd, "products": ["x & y"], "href": odd, "title": odd, "upstream": []}
+    # when they are drawn
+    text = pipeline_picture({"first": node, "last": node | {"upstream": ["first"]}}, node, [node | {"name": "after"}])
+    # then each text is as it was, each box is a link, and Markdown finds no line break
+    picture = ET.fromstring(text)
+    links = [element for element in picture.iter() if element.tag.endswith("}a")]
+    assert [link.get("href") for link in links] == [odd] * 4 and [link[0].text for link in links] == [odd] * 4
+    assert [link[2].text for link in links] == [odd, "first", "last", "after"] and odd in picture.get("aria-label")
+    assert "\n" not in text
 
 
 def test_every_link_leads_somewhere_and_every_page_fits_a_phone(site, browser):

@@ -28,7 +28,7 @@ from brewcast.workflow.notebooks import notebooks
 from brewcast.workflow.staleness import normal_form
 
 NOTEBOOKS = {path.relative_to(ROOT / "nbs").with_suffix("").as_posix(): path for path in notebooks(ROOT)}
-WIRINGS = read_stages(ROOT, read_env(ROOT))
+PIPELINE = read_stages(ROOT, read_env(ROOT))
 STAGES = ["ingest", "clean", "explore", "features", "monitor", "train", "evaluate", "forecast", "package"]
 PACKAGES = sorted({path.parent.name for path in NOTEBOOKS.values()} - {"nbs"})
 FIRST = {package: next(path.stem for path in NOTEBOOKS.values() if path.parent.name == package) for package in PACKAGES}
@@ -67,16 +67,16 @@ def test_notebooks_modules_and_tests_have_the_same_tree():
 
 
 def test_only_stages_have_numbers_in_the_order_of_the_pipeline():
-    assert list(WIRINGS) == STAGES
+    assert list(PIPELINE) == STAGES
     numbered = {name: path for name, path in NOTEBOOKS.items() if re.search(r"\b\d\d_", name)}
-    assert {f"nbs/{name}.ipynb" for name in numbered} == {wiring["source"] for wiring in WIRINGS.values()}
-    numbers = [int(Path(wiring["source"]).name[:2]) for wiring in WIRINGS.values()]
+    assert {f"nbs/{name}.ipynb" for name in numbered} == {stage.source for stage in PIPELINE.values()}
+    numbers = [int(Path(stage.source).name[:2]) for stage in PIPELINE.values()]
     assert numbers == sorted(numbers)
 
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_has_the_same_name_as_notebook_module_task_products_and_tests(stage):
-    notebook = ROOT / WIRINGS[stage]["source"]
+    notebook = ROOT / PIPELINE[stage].source
     package = notebook.parent.name
     assert re.fullmatch(rf"\d\d_{stage}", notebook.stem)
     first, *others = read(notebook)["cells"]
@@ -84,8 +84,8 @@ def test_a_stage_has_the_same_name_as_notebook_module_task_products_and_tests(st
     assert any("".join(cell["source"]).strip() == f"#| default_exp {package}.{stage}" for cell in others)
     assert (ROOT / "brewcast" / package / f"{stage}.py").is_file()
     assert (ROOT / "tests" / package / f"test_{stage}.py").is_file()
-    assert {str(Path(path).parent) for path in WIRINGS[stage]["product"].values()} == {f"products/simulated/{stage}"}
-    assert WIRINGS[stage]["product"]["nb"] == f"products/simulated/{stage}/{stage}.ipynb"
+    assert {str(Path(path).parent) for path in PIPELINE[stage].product.values()} == {f"products/simulated/{stage}"}
+    assert PIPELINE[stage].product["nb"] == f"products/simulated/{stage}/{stage}.ipynb"
 
 
 @pytest.mark.parametrize("package", PACKAGES)
@@ -252,10 +252,10 @@ def test_a_name_that_a_second_module_defines_is_found(tmp_path, planted):
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_every_parameter_has_the_default_of_env_yaml(stage):
-    parameters = declared(ROOT / WIRINGS[stage]["source"])
-    assert parameters.pop("upstream") == upstream_of(ROOT / WIRINGS[stage]["source"])
+    parameters = declared(ROOT / PIPELINE[stage].source)
+    assert parameters.pop("upstream") == upstream_of(ROOT / PIPELINE[stage].source)
     assert parameters.pop("product") is None
-    assert parameters == WIRINGS[stage]["params"]
+    assert parameters == PIPELINE[stage].params
 
 
 def test_every_parameter_of_every_source_reaches_a_stage_as_a_python_value():
@@ -271,7 +271,7 @@ def test_every_parameter_of_every_source_reaches_a_stage_as_a_python_value():
         # then each stage gets the values of the file, nested values and nulls too, and every parameter is used
         ours = read_stages(ROOT, read_env(ROOT, name))
         assert {task["name"]: task["params"] for task in filled["tasks"]} == {
-            name: wiring["params"] for name, wiring in ours.items()
+            name: stage.params for name, stage in ours.items()
         }
         assert set(read_env(ROOT, name)) - used == set()
 
@@ -285,7 +285,7 @@ def test_a_notebook_is_clean_and_has_the_shape_of_its_kind(name):
     assert not any(cell["outputs"] or cell["execution_count"] for cell in code), "run `make clean-notebooks`"
     title = "".join(content["cells"][0]["source"])
     assert re.match(r"# .+\n\n> .+", title), "a notebook begins with its title and a one-line description"
-    if f"nbs/{name}.ipynb" in {wiring["source"] for wiring in WIRINGS.values()}:
+    if f"nbs/{name}.ipynb" in {stage.source for stage in PIPELINE.values()}:
         sources = ["".join(cell["source"]) for cell in content["cells"]]
         run = max(i for i, source in enumerate(sources) if source == "## Run")
         cells = [cell for cell in content["cells"][run:] if cell["cell_type"] == "code"]
@@ -326,12 +326,12 @@ def test_a_stage_reads_the_inputs_from_the_state_that_pipeline_yaml_declares():
     from brewcast.common.params import executor_settings
 
     resolved = resolve_inputs("nobody", ROOT, "k1").model_fields_set
-    declared_inputs = executor_settings(ROOT)["state_inputs"]
-    for stage, wiring in WIRINGS.items():
-        has_inputs = "inputs" in wiring["params"]
-        assert has_inputs == (stage in declared_inputs), stage
-        cells = [cell for cell in read(ROOT / wiring["source"])["cells"] if cell["cell_type"] == "code"]
+    declared_inputs = executor_settings(ROOT).state_inputs
+    for name, stage in PIPELINE.items():
+        has_inputs = "inputs" in stage.params
+        assert has_inputs == (name in declared_inputs), name
+        cells = [cell for cell in read(ROOT / stage.source)["cells"] if cell["cell_type"] == "code"]
         names = state_fields_read("\n".join("".join(cell["source"]) for cell in cells))
         # then the code reads exactly the declared ones: a change of these makes the stage stale
         assert names <= resolved
-        assert names == {name.split(".")[0] for name in declared_inputs.get(stage, [])}, stage
+        assert names == {key.split(".")[0] for key in declared_inputs.get(name, [])}, name

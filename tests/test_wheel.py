@@ -20,8 +20,15 @@ print(brewcast.__file__, len(names))
 PRINT_TEMPLATES = """
 from brewcast.common.pages import STYLE_SHEET, template_environment
 print(len(STYLE_SHEET) > 1000)
-print(template_environment("brewcast.delivery").get_template("month.html").name)
-print(template_environment("brewcast.workflow").get_template("report.html").name)
+templates = {
+    "delivery": ["month.html", "charts.svg", "track_record.html"],
+    "operations": ["trace.svg"],
+    "serving": ["what_if_caption.html"],
+    "workflow": ["report.html"],
+}
+for package, names in templates.items():
+    for name in names:
+        print(template_environment(f"brewcast.{package}").get_template(name).name)
 """
 
 
@@ -66,4 +73,5 @@ def test_the_command_works(installed):
 
 
 def test_the_wheel_contains_the_templates(installed):
-    assert run(installed, f"python -c '{PRINT_TEMPLATES}'").split() == ["True", "month.html", "report.html"]
+    names = ["month.html", "charts.svg", "track_record.html", "trace.svg", "what_if_caption.html", "report.html"]
+    assert run(installed, f"python -c '{PRINT_TEMPLATES}'").split() == ["True", *names]

@@ -1,14 +1,17 @@
-"Complete verdicts, decisions and model cards for tests, which give only the fields that they are about."
+"Complete verdicts, decisions, model cards and records of months for tests, which give only the fields that they are about."
 
 from brewcast.common.records import (
     Decision,
     DecisionFigures,
+    DecisionResult,
     Evidence,
     Finding,
     FitEnvironment,
+    GateResult,
     IntervalSummary,
     ModelCard,
     ModelErrors,
+    MonthRecord,
     Recipe,
     Verdict,
 )
@@ -64,6 +67,13 @@ def make_decision(**fields) -> Decision:
         "figures": DecisionFigures(age=None, alarm="", chart="", moved=None, every=1, max_age=12, on_drift=True),
     }
     return Decision(**defaults | fields)
+
+
+def make_month(month: str, **fields) -> MonthRecord:
+    "The record of a month that was published, with the first model; no forecast of it had served."
+    decision = DecisionResult(**make_decision().model_dump(include=set(DecisionResult.model_fields)))
+    verdict = GateResult(**make_verdict().model_dump(include=set(GateResult.model_fields)))
+    return MonthRecord(month=month, **{"status": "published", "decision": decision, "verdict": verdict} | fields)
 
 
 def price_finding(check: str, level: str, text: str, month: str) -> Finding:

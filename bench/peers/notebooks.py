@@ -34,13 +34,13 @@ def wiring() -> dict[str, dict]:
     stages = read_stages(ROOT, read_env(ROOT, env_file(ROOT, SOURCE)))
     paths = {}  # by stage, by product
     for name, stage in stages.items():
-        paths[name] = {product: str(ROOT / path) for product, path in stage["product"].items()}
+        paths[name] = {product: str(ROOT / path) for product, path in stage.product.items()}
     result = {}
     for name, stage in stages.items():
-        body = parameters_of(nbformat.read(ROOT / stage["source"], 4)).body
+        body = parameters_of(nbformat.read(ROOT / stage.source, 4)).body
         upstream = next(ast.literal_eval(node.value) for node in body if node.targets[0].id == "upstream")
         injected = {"upstream": {stage: paths[stage] for stage in upstream or []}, "product": paths[name]}
-        result[name] = {"notebook": stage["source"], "upstream": upstream or [], "params": stage["params"] | injected}
+        result[name] = {"notebook": stage.source, "upstream": upstream or [], "params": stage.params | injected}
     return result
 
 

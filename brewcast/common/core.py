@@ -54,8 +54,8 @@ def season_of_month(
 # %% ../../nbs/common/core.ipynb #857bd0bc
 def stage_paths(
     stage: str,  # name of the task, such as "features"
-    upstream: dict | list | None,  # paths injected by Ploomber, or the list of stages written in the notebook
-    product: dict | None,  # paths injected by Ploomber, or None
+    upstream: dict[str, dict[str, str]] | list[str] | None,  # paths from Ploomber, or the notebook's list
+    product: dict[str, str] | None,  # paths injected by Ploomber, or None
     root: Path | None = None,  # the project, default the one around the working directory
 ) -> tuple[SimpleNamespace, SimpleNamespace]:  # (input paths by stage and name, output paths by name)
     "The paths that a stage reads and writes. Raises FileNotFoundError if an input has not been built."
@@ -85,7 +85,7 @@ def _default_products(root: Path) -> dict[str, dict[str, Path]]:
     }
 
 
-def _as_paths(files: dict) -> SimpleNamespace:
+def _as_paths(files: dict[str, str | Path]) -> SimpleNamespace:
     return SimpleNamespace(**{key: Path(path) for key, path in dict(files).items()})
 
 # %% ../../nbs/common/core.ipynb #c2e53d08

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from .paths import find_root
-from .records import LedgerEntry, ReleaseDescription, ServingModel, StateInputs
+from .records import LedgerEntry, MonthRecord, ReleaseDescription, ServingModel, StateInputs
 
 # %% ../../nbs/common/ledger.ipynb #10e070e6
 def state_folder(
@@ -152,7 +152,7 @@ def month_record_paths(
     build_key: str | None = None,  # hash of a build's data, code and parameters; None: all records
 ) -> list[Path]:  # in the order of writing
     "The records that `brewcast month` wrote, one for each month, before this build wrote its own."
-    records = {path: json.loads(path.read_text()) for path in (Path(state) / "months").glob("*.json")}
-    paths = sorted(records, key=lambda path: (records[path]["at"], path.name))
-    own = [i for i, path in enumerate(paths) if records[path]["build_key"] == build_key]
+    records = {path: MonthRecord.read(path) for path in (Path(state) / "months").glob("*.json")}
+    paths = sorted(records, key=lambda path: (records[path].at, path.name))
+    own = [i for i, path in enumerate(paths) if records[path].build_key == build_key]
     return paths[: own[0]] if own else paths

@@ -265,7 +265,7 @@ MODEL_REQUIREMENTS = ["brewcast", "joblib", "numpy", "pandas", "scikit-learn"]
 def log_model_run(
     estimator,  # fitted
     content_hash: str,  # the first 12 hex digits of the sha256 of its model.joblib
-    params: dict,  # parameters of the fit; `recipe` is part of the name of the run
+    params: dict[str, object],  # parameters of the fit; `recipe` is part of the name of the run
     metrics: dict[str, float],  # errors of the model; values that are not finite are left out
     tags: dict[str, str],  # more text to search runs by
     artifacts: list[Path],  # files to store with the run

@@ -20,6 +20,8 @@ from brewcast.common.mlflow import (
 from brewcast.common.mlflow_tables import (
     MLFLOW_FILE,
     REGISTERED_MODEL,
+    ModelRun,
+    RegisteredVersion,
     read_artifact_owners,
     read_database_aliases,
     read_database_runs,
@@ -76,7 +78,7 @@ def registered_version(
     source: str,  # the source's name
     root: Path,  # the project
     content_hash: str,  # the first 12 digits of a model's sha256
-) -> dict:  # version, run_id, run, status, content_hash (the run's own), aliases, data (sha256 by name); or empty
+) -> RegisteredVersion | None:  # None: no version holds it
     "The registered version that holds a model, and the run that logged it. A database file is read without MLflow."
     database = project_database(source, root)
     if not database:
@@ -84,27 +86,27 @@ def registered_version(
     try:
         return read_database_version(database, content_hash)
     except sqlite3.Error:
-        return {}  # no database yet
+        return None  # no database yet
 
 
-def _version_by_client(source: str, root: Path, content_hash: str) -> dict:
+def _version_by_client(source: str, root: Path, content_hash: str) -> RegisteredVersion | None:
     "The same, from MLflow's client."
     name = experiment_name(source, root)
     with mlflow_client(source, root) as (client, _):
         number = find_registered_version(client, name, content_hash)
         if not number:
-            return {}
+            return None
         version = client.get_model_version(name, number)  # only this call returns the aliases
         run = client.get_run(version.run_id)
-        return {
-            "version": version.version,
-            "run_id": version.run_id,
-            "run": run.info.run_name,
-            "status": run.info.status,
-            "content_hash": run.data.tags.get("content_hash"),
-            "aliases": sorted(version.aliases),
-            "data": {each.dataset.name: each.dataset.source for each in run.inputs.dataset_inputs},
-        }
+        return RegisteredVersion(
+            version=version.version,
+            run_id=version.run_id,
+            run=run.info.run_name,
+            status=run.info.status,
+            content_hash=run.data.tags.get("content_hash"),
+            aliases=sorted(version.aliases),
+            data={each.dataset.name: each.dataset.source for each in run.inputs.dataset_inputs},
+        )
 
 # %% ../../nbs/common/mlflow_models.ipynb #3fd6f65d
 def read_aliases(
@@ -168,16 +170,16 @@ def claim_or_read_owner(
 def logged_models(
     source: str,  # the source's name
     root: Path,  # the project
-) -> list[dict]:  # one for each run of Brewcast: run, name, hash, time (ms), done, deleted, models, versions, paths
+) -> list[ModelRun]:
     "The models in MLflow's database, registered or only logged. Empty for MLflow on a server."
     database = local_mlflow_database(source, root)
     if not database:
         return []
     artifacts = database.parent / ARTIFACTS_FOLDER
-    runs = read_database_runs(database)
-    for run in runs:
-        folders = [artifacts / run["run"], *(artifacts / "models" / model for model in run["models"])]
-        run["paths"] = [path for path in folders if path.exists()]
+    runs = []
+    for run in read_database_runs(database):
+        folders = [artifacts / run.run, *(artifacts / "models" / model for model in run.models)]
+        runs.append(run._replace(paths=[path for path in folders if path.exists()]))
     return runs
 
 
@@ -198,20 +200,20 @@ def artifacts_without_run(
 def delete_models(
     source: str,  # the source's name
     root: Path,  # the project
-    models: list[dict],  # as `logged_models` returns them
+    runs: list[ModelRun],
 ) -> None:
     """Delete models from MLflow's database permanently. `prune` deletes their artifacts after it.
 
     MLflow's client can only mark a run as deleted. `mlflow gc` uses the same private methods of the store, but deletes
     artifacts before their rows: if it is killed, there are runs whose files are gone.
     """
-    if not models:
+    if not runs:
         return
     with mlflow_client(source, root) as (client, _):
         store = client._tracking_client.store  # private: a test in tests/common/test_mlflow_models.py holds it
-        for model in models:
-            for number in model["versions"]:
+        for run in runs:
+            for number in run.versions:
                 client.delete_model_version(REGISTERED_MODEL, number)
-            for model_id in model["models"]:
+            for model_id in run.models:
                 store._hard_delete_logged_model(model_id)
-            store._hard_delete_run(model["run"])
+            store._hard_delete_run(run.run)

@@ -4,13 +4,14 @@
 
 # %% auto #0
 __all__ = ['MLFLOW_FILE', 'REGISTERED_MODEL', 'MLFLOW_REVISION', 'MLFLOW_TABLES', 'attach_mlflow', 'move_alias',
-           'read_database_aliases', 'read_database_version', 'read_database_runs', 'read_artifact_owners',
-           'make_artifacts_relative']
+           'read_database_aliases', 'RegisteredVersion', 'read_database_version', 'ModelRun', 'read_database_runs',
+           'read_artifact_owners', 'make_artifacts_relative']
 
 # %% ../../nbs/common/mlflow_tables.ipynb #652c7624
 import contextlib
 import sqlite3
 from pathlib import Path
+from typing import NamedTuple
 
 # %% ../../nbs/common/mlflow_tables.ipynb #a275cb3d
 MLFLOW_FILE = "mlflow.db"  # MLflow's own database, in state/<source>
@@ -73,20 +74,34 @@ def _query_mlflow(database: Path, query: str, values: list | dict = ()) -> list[
         return [dict(row) for row in connection.execute(query, values)]
 
 
+class RegisteredVersion(NamedTuple):
+    "A version of the registered model, and the run that logged it."
+
+    version: int | str  # a number; MLflow's client gives it as text
+    run_id: str
+    run: str | None  # the run's name
+    status: str | None  # of the run
+    content_hash: str | None  # of the model that the run logged
+    aliases: list[str]  # sorted
+    data: dict[str, str]  # sha256 by name of the data set
+
+
 def read_database_version(
     database: Path,  # mlflow.db
     content_hash: str,  # the first 12 digits of a model's sha256
-) -> dict:  # version, run_id, run, status, content_hash (the run's own), aliases, data (sha256 by name); or empty
+) -> RegisteredVersion | None:  # None: no version holds it
     "The registered version that holds a model, and the run that logged it. In SQL, since `brewcast trace` is short."
     versions = _query_mlflow(database, _VERSION_SQL, [REGISTERED_MODEL, content_hash])
     if not versions:
-        return {}
+        return None
     version = versions[0]
     aliases = _query_mlflow(database, _ALIASES_SQL, [REGISTERED_MODEL, version["version"]])
     datasets = _query_mlflow(database, _DATASETS_SQL, [version["run_id"]])
-    version["aliases"] = sorted(row["alias"] for row in aliases)
-    version["data"] = {row["name"]: row["dataset_source"] for row in datasets}
-    return version
+    return RegisteredVersion(
+        **version,
+        aliases=sorted(row["alias"] for row in aliases),
+        data={row["name"]: row["dataset_source"] for row in datasets},
+    )
 
 
 _VERSION_SQL = """
@@ -102,15 +117,38 @@ WHERE i.destination_type = 'RUN' AND i.destination_id = ? ORDER BY d.name
 """
 
 # %% ../../nbs/common/mlflow_tables.ipynb #cb242a46
+class ModelRun(NamedTuple):
+    "A run of Brewcast that logged a model, and what was made of it."
+
+    run: str  # id of the run
+    name: str | None  # of the run
+    hash: str  # the model's content hash
+    time: int | None  # start, in ms since 1970
+    done: bool  # Is the run finished?
+    deleted: bool  # Was the run marked as deleted in MLflow?
+    models: list[str]  # ids of logged models
+    versions: list[str]  # numbers of registered versions
+    paths: list[Path]  # folders of artifacts that exist; `logged_models` finds them
+
+
 def read_database_runs(
     database: Path,  # mlflow.db
-) -> list[dict]:  # run, name, hash, time (ms), done, deleted, models and versions (lists of text)
+) -> list[ModelRun]:  # without their paths
     "Brewcast's runs with a model, and what was made of each. In SQL, since a dry run of `prune` is short."
-    rows = _query_mlflow(database, _RUNS_SQL, {"model": REGISTERED_MODEL})
-    for row in rows:
-        for key in ("models", "versions"):
-            row[key] = row[key].split(",") if row[key] else []
-    return rows
+    return [
+        ModelRun(
+            run=row["run"],
+            name=row["name"],
+            hash=row["hash"],
+            time=row["time"],
+            done=bool(row["done"]),
+            deleted=bool(row["deleted"]),
+            models=row["models"].split(",") if row["models"] else [],
+            versions=row["versions"].split(",") if row["versions"] else [],
+            paths=[],
+        )
+        for row in _query_mlflow(database, _RUNS_SQL, {"model": REGISTERED_MODEL})
+    ]
 
 
 _RUNS_SQL = """

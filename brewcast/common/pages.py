@@ -42,6 +42,7 @@ def template_environment(
         "number": lambda value: format_if_finite(value, "{:.6g}", ""),
         "percent": percent,
         "percent0": lambda value: format_if_finite(value, "{:.0%}"),
+        "pixels": "{:.1f}".format,  # a tenth of a pixel is as exact as a drawing has to be
         "sentence": as_sentence,
     }
     return environment

@@ -4,15 +4,14 @@
 
 # %% auto #0
 __all__ = ['MAX_SHOWN_PROBLEMS', 'PLACEHOLDER', 'RENAMED_EXECUTOR_KEYS', 'PROJECT_FILE_PARAMETERS', 'RENAMED_PARAMETERS',
-           'TELEMETRY_OFF', 'did_you_mean', 'env_files', 'env_file', 'text_problems', 'read_env', 'read_stages',
-           'executor_settings', 'notebook_cells', 'declared_parameters', 'upstream_of', 'check_upstream',
-           'parameter_defaults', 'parameters_by_stage', 'apply_stage_parameters', 'country_problems',
-           'flatten_parameters', 'check_parameters', 'parameters', 'lock_differences', 'check_environment',
-           'check_project_path', 'environment', 'home_variables']
+           'TELEMETRY_OFF', 'did_you_mean', 'env_files', 'env_file', 'text_problems', 'read_env', 'Stage',
+           'read_stages', 'ExecutorSettings', 'executor_settings', 'notebook_cells', 'declared_parameters',
+           'upstream_of', 'check_upstream', 'parameter_defaults', 'parameters_by_stage', 'apply_stage_parameters',
+           'country_problems', 'flatten_parameters', 'check_parameters', 'parameters', 'lock_differences',
+           'check_environment', 'check_project_path', 'environment', 'home_variables']
 
 # %% ../../nbs/common/params.ipynb #63e1407b
 import ast
-import difflib
 import functools
 import graphlib
 import json
@@ -21,10 +20,12 @@ import re
 import shlex
 import sysconfig
 from pathlib import Path
+from typing import NamedTuple, Self
 
 import yaml
 
 from .mlflow import mlflow_variables
+from .text import nearest_name
 
 # %% ../../nbs/common/params.ipynb #e76bf8f2
 MAX_SHOWN_PROBLEMS = 5  # an error message names so many and counts the rest; more would hide the first
@@ -78,13 +79,11 @@ def did_you_mean(
     known_names: list[str],  # the names that exist
 ) -> str:  # such as ": did you mean train.seed?"; empty if no name is similar
     "The end of an error message that suggests the most similar name."
-    lower_case = {known.lower(): known for known in reversed(known_names)}
-    close = difflib.get_close_matches(name.lower(), [known.lower() for known in known_names], 1, 0.6)
-    if close:
-        return f": did you mean {lower_case[close[0]]}?"
-    last_parts = {known.rsplit(".", 1)[-1]: known for known in known_names}  # such as seed -> train.seed
-    close = difflib.get_close_matches(name.rsplit(".", 1)[-1], [*last_parts], 1, 0.7)
-    return f": did you mean {last_parts[close[0]]}?" if close else ""
+    nearest = nearest_name(name, known_names)
+    if nearest is None:
+        last_parts = {known.rsplit(".", 1)[-1]: known for known in known_names}  # such as seed -> train.seed
+        nearest = last_parts.get(nearest_name(name.rsplit(".", 1)[-1], last_parts, 0.7))
+    return f": did you mean {nearest}?" if nearest else ""
 
 
 def env_files(
@@ -188,13 +187,28 @@ def _merge_parameters(base, changes):
 PLACEHOLDER = r"\{\{\s*([\w.]+)\s*\}\}"  # such as {{gate.min_gain}} in pipeline.yaml
 
 
+class Stage(NamedTuple):
+    "A stage of pipeline.yaml, with the parameters of one source. The fields have Ploomber's names."
+
+    source: str  # its notebook, relative to the project
+    params: dict[str, object]  # value by name
+    product: dict[str, str]  # path by key, relative to the project
+
+    def with_params(
+        self,
+        params: dict[str, object],  # value by name
+    ) -> Self:
+        "The same stage with other parameters."
+        return self._replace(params=params)
+
+
 def read_stages(
     root: Path,  # the project
     env: dict,  # parameters of one source, nested
-) -> dict[str, dict]:  # stage -> `source` (its notebook), `params`, `product` (paths relative to the project)
-    "The stages of pipeline.yaml with the parameters of one source, in the order of the file."
+) -> dict[str, Stage]:  # by name, in the order of the file
+    "The stages of pipeline.yaml with the parameters of one source."
     return {
-        task["name"]: _fill_placeholders({key: task.get(key, {}) for key in ["source", "params", "product"]}, env)
+        task["name"]: Stage(**{key: _fill_placeholders(task.get(key, {}), env) for key in Stage._fields})
         for task in _read_yaml(root / "pipeline.yaml")["tasks"]
     }
 
@@ -207,9 +221,18 @@ RENAMED_EXECUTOR_KEYS = {  # old key -> new key; the old one is refused
 }
 
 
+class ExecutorSettings(NamedTuple):
+    "What the section `executor` of pipeline.yaml says about the stages."
+
+    extra_files: dict[str, list[str]]  # by stage: files and folders that a tool reads for it
+    state_inputs: dict[str, list[str]]  # by stage: the keys of inputs.json that it reads
+    decisive_stage: str | None  # the last stage that the build key covers; None: it covers all
+    home_page: str | None  # the product to which the reports of all stages link
+
+
 def executor_settings(
     root: Path,  # the project
-) -> dict:  # `extra_files`, `state_inputs`: stage -> list; `decisive_stage`: a stage; `home_page`: a product
+) -> ExecutorSettings:
     "The section `executor` of pipeline.yaml, with empty defaults. Raises ValueError for an old key."
     return _parse_executor_settings((root / "pipeline.yaml").read_text())
 
@@ -220,7 +243,12 @@ def _parse_executor_settings(text):
     settings = declared if isinstance(declared, dict) else {}
     if renamed := [f"{old} is now {new}" for old, new in RENAMED_EXECUTOR_KEYS.items() if old in settings]:
         raise ValueError(f"pipeline.yaml: executor: {'; '.join(renamed)}")
-    return {"extra_files": {}, "state_inputs": {}, "decisive_stage": None, "home_page": None} | settings
+    return ExecutorSettings(
+        extra_files=settings.get("extra_files", {}),
+        state_inputs=settings.get("state_inputs", {}),
+        decisive_stage=settings.get("decisive_stage"),
+        home_page=settings.get("home_page"),
+    )
 
 
 def _fill_placeholders(value, env):
@@ -267,7 +295,7 @@ def notebook_cells(
 
 def declared_parameters(
     notebook: Path,  # a stage's notebook
-) -> dict:  # name -> default, with `upstream` and `product`; empty if there is no parameters cell
+) -> dict[str, object]:  # name -> default, with `upstream` and `product`; empty if there is no parameters cell
     "The parameters cell of a notebook. Raises ValueError if a line of it is not `name = literal value`."
     for number, cell in enumerate(notebook_cells(notebook), 1):
         if "parameters" in cell["metadata"].get("tags", []):
@@ -275,7 +303,7 @@ def declared_parameters(
     return {}
 
 
-def _read_assignments(code: str, cell_name: str) -> dict:
+def _read_assignments(code: str, cell_name: str) -> dict[str, object]:
     "The values of a parameters cell, by name."
     values = {}
     line = ""
@@ -299,7 +327,7 @@ def upstream_of(
 
 
 def check_upstream(
-    declared: dict[str, dict],  # notebook -> the values of its parameters cell
+    declared: dict[str, dict[str, object]],  # notebook -> the values of its parameters cell
     names: dict[str, str],  # notebook -> stage
 ):
     "Raise ValueError for a stage without `upstream`, for one that lists anything but stages, and for a cycle."
@@ -377,12 +405,11 @@ def country_problems(
     problems = []
     for code in [code for code in codes if code not in iso_codes]:
         compact_code = code.lower().replace(" ", "")
-        close = difflib.get_close_matches(compact_code, [name.lower() for name in iso_codes], 1, 0.6)
-        similar = [iso for name, iso in iso_codes.items() if name.lower() in close]
+        nearest = nearest_name(compact_code, iso_codes)
         country = next(name for name in countries if countries[name] == code)
         hint = 'use an ISO 3166 code such as "US", or null for no holidays'
-        if similar:
-            hint = f'did you mean "{similar[0]}"?'
+        if nearest:
+            hint = f'did you mean "{iso_codes[nearest]}"?'
         problems.append(f"calendar.countries.{country} is {code!r}, which is not a known country code: {hint}")
     return problems
 
@@ -446,7 +473,7 @@ def check_parameters(
 
 
 def _path_problems(
-    values: dict,  # value by dotted name
+    values: dict[str, object],  # by dotted name
 ) -> list[str]:
     "Paths that lead out of the project."
     reason = "Brewcast neither watches nor records other files"

@@ -5,12 +5,14 @@
 # %% auto #0
 __all__ = ['MONTH_NAMES', 'compact_number', 'full_number', 'format_count', 'escape_formula', 'axis_number', 'percent',
            'relative_change', 'month_name', 'short_month', 'join_names', 'format_if_finite', 'as_sentence',
-           'hide_passwords', 'spread_labels']
+           'hide_passwords', 'nearest_name', 'spread_labels']
 
 # %% ../../nbs/common/text.ipynb #1a5cac9e
+import difflib
 import math
 import os
 import re
+from collections.abc import Iterable
 from datetime import datetime
 
 # %% ../../nbs/common/text.ipynb #9698e879
@@ -162,6 +164,17 @@ def hide_passwords(
         if re.search(r"(PASSWORD|TOKEN)$", name) and len(value) > 3:  # a shorter value may be a part of any word
             text = text.replace(value, "***")
     return text
+
+# %% ../../nbs/common/text.ipynb #60da8539
+def nearest_name(
+    name: str,  # as somebody wrote it
+    known_names: Iterable[str],  # the names that exist
+    min_similarity: float = 0.6,  # from 0 to 1, of difflib; 0.6 is its own default
+) -> str | None:  # None if no name is similar
+    "The most similar name, in upper or lower case."
+    lower_case = {known.lower(): known for known in known_names}
+    close = difflib.get_close_matches(name.lower(), list(lower_case), 1, min_similarity)
+    return lower_case[close[0]] if close else None
 
 # %% ../../nbs/common/text.ipynb #ca59d3cf
 def spread_labels(

@@ -13,7 +13,6 @@ __all__ = ['DEFAULT_LIMITS', 'numbered_lines', 'normalize_text', 'quote_name', '
 import codecs
 import contextlib
 import csv
-import difflib
 import gzip
 import io
 import math
@@ -37,7 +36,7 @@ from pydantic import TypeAdapter, ValidationError
 from ..common.hashing import check_utf8_name, copy_with_log, database_logs, is_wal_database, sha256
 from ..common.parameter_types import ReadLimits, SourceTable
 from ..common.progress import Step
-from ..common.text import format_count
+from ..common.text import format_count, nearest_name
 
 # %% ../../nbs/data/source_files.ipynb #ba83296d
 _UNREADABLE_MARK = "\uffff"  # replaces bytes that cannot be decoded; no encoding has this as a character
@@ -539,8 +538,8 @@ def nearest_name_hint(
     names: list[str],  # the names that exist
 ) -> str:  # such as "; the nearest is 'price'", or "" if no name is similar
     "A hint for an error message about an unknown name."
-    near = difflib.get_close_matches(name.lower(), [known.lower() for known in names], 1, 0.5)
-    return f"; the nearest is {next(known for known in names if known.lower() == near[0])!r}" if near else ""
+    nearest = nearest_name(name, names, 0.5)  # names of columns are short: half of their letters say enough
+    return f"; the nearest is {nearest!r}" if nearest else ""
 
 
 def source_tables(
@@ -1073,8 +1072,8 @@ def refuse_missing_column(
     samples = sample_values(con, path, spec)
     formats = (spec.date_format, spec.decimal, spec.thousands)
     others = [name for name in file_columns if name not in declared and name not in not_used]
-    close = difflib.get_close_matches(missing.lower(), [name.lower() for name in others], 1, 0.5)
-    similar = [name for name in others if name.lower() in close or missing.lower() in name.lower().replace("_", "")]
+    nearest = nearest_name(missing, others, 0.5)
+    similar = [name for name in others if name == nearest or missing.lower() in name.lower().replace("_", "")]
     same_type = [name for name in others if fits_type(samples[name], kind, *formats)]
     is_only_candidate = len(same_type) == 1 and not similar and kind.removesuffix("?") != "text"
     only_candidate = same_type[0] if is_only_candidate else None

@@ -4,30 +4,39 @@
 
 # %% auto #0
 __all__ = ['EVENT_COLORS', 'EVENT_LINE_HEIGHT', 'served_error_table', 'lowest_error_baseline', 'evaluate_served_forecast',
-           'is_stopped', 'month_record', 'track_record_through', 'has_event', 'event_months', 'track_record_chart',
-           'track_record_sentences', 'first_three', 'month_events', 'table_row', 'track_record_section',
-           'track_record_page', 'read_track_record']
+           'is_stopped', 'month_record', 'track_record_through', 'has_event', 'event_months', 'EventLine',
+           'event_lines', 'track_record_chart', 'track_record_sentences', 'first_three', 'finding_texts',
+           'month_events', 'TableRow', 'table_row', 'track_record_section', 'track_record_page', 'read_track_record']
 
 # %% ../../nbs/delivery/track_record.ipynb #07917aa3
 from collections.abc import Callable
-from html import escape
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
-from ..common.core import read_json
-from ..common.pages import STYLE_SHEET
-from ..common.records import Decision, GateResult, Recipe, Verdict
+from ..common.pages import STYLE_SHEET, template_environment
+from brewcast.common.records import (
+    AnsweredForecasts,
+    Decision,
+    DecisionResult,
+    GateResult,
+    MonthRecord,
+    Recipe,
+    ServedForecastResult,
+    Verdict,
+)
 from ..common.text import format_count, percent, short_month, spread_labels
 from brewcast.delivery.svg_charts import (
+    CHART_MACROS,
     LABEL_GAP,
     WIDE_CHART,
-    chart_text,
+    ChartText,
+    chart_line,
     month_labels,
     percent_tick,
-    svg_polyline,
     ticks,
     y_axis,
 )
@@ -36,12 +45,12 @@ from ..model.recipes import BASELINES, FEATURES, build_model
 
 # %% ../../nbs/delivery/track_record.ipynb #dc5955b2
 def served_error_table(
-    records: list[dict],  # of months, oldest first; errors is None or has WAPE by model, n is the number of stores
+    records: list[MonthRecord],  # oldest first
 ) -> pd.DataFrame:  # index month; WAPE in columns served and BASELINES, number of stores in column n
     "The error of each month's served forecast, and those of the baselines on the same stores."
     # outcomes of a stopped month are not trusted; if a month has several records, the last one counts
-    trusted = [r for r in records if r.get("errors") and r["status"] != "stopped"]
-    rows = {r["month"]: r["errors"] | {"n": r["n"]} for r in trusted}
+    trusted = [record for record in records if record.errors and record.status != "stopped"]
+    rows = {record.month: record.errors | {"n": record.n} for record in trusted}
     table = pd.DataFrame.from_dict(rows, orient="index").reindex(columns=["served", *BASELINES, "n"])
     table.index = pd.to_datetime(table.index)
     return table.sort_index().dropna(subset=["served"])
@@ -60,11 +69,11 @@ def evaluate_served_forecast(
     rows: pd.DataFrame,  # training rows, one per series and month: FEATURES and actual
     month: pd.Timestamp,  # first day of the month
     logged_predictions: pd.DataFrame | None = None,  # answers of the service: store_id, month, role, plan, forecast
-) -> dict:  # errors (WAPE by model; None without a forecast), bias, coverage, n (stores), perhaps answered
+) -> ServedForecastResult:  # without errors if there was no forecast, or no outcome is known
     "How good the served forecast of a month was."
     outcomes = rows[(rows.month == month) & rows.actual.notna()]
     if served is None or outcomes.empty:
-        return {"errors": None, "n": 0}
+        return ServedForecastResult(errors=None, n=0)
     judged = served_rows(served[["series_id", "month", "forecast", "lower", "upper"]], outcomes)
     judged = judged.merge(outcomes[["series_id", *FEATURES]], on="series_id")
     of_served = served_errors(judged)
@@ -72,15 +81,24 @@ def evaluate_served_forecast(
     for name in BASELINES:
         baseline_forecast = build_model(Recipe(name=name, params={})).predict(judged[FEATURES])
         errors[name] = wape_error(judged.actual, baseline_forecast)
-    result = {"errors": errors, "bias": of_served.bias, "coverage": of_served.coverage}
-    if logged_predictions is not None:
-        log = logged_predictions
-        answers = log[(log.month == month) & (log.role == "champion")]
-        if len(answers):
-            last = answers[answers.plan.isna()].drop_duplicates("store_id", keep="last")  # without plan overrides
-            answered = last[["store_id", "forecast"]].merge(outcomes, left_on="store_id", right_on="series_id")
-            result["answered"] = {"stores": len(answered), "wape": wape_error(answered.actual, answered.forecast)}
-    return result | {"n": of_served.n}
+    result = ServedForecastResult(errors=errors, bias=of_served.bias, coverage=of_served.coverage, n=of_served.n)
+    answered = _answered_forecasts(logged_predictions, outcomes, month)
+    return result.model_copy(update={"answered": answered}) if answered else result
+
+
+def _answered_forecasts(
+    logged_predictions: pd.DataFrame | None, outcomes: pd.DataFrame, month: pd.Timestamp
+) -> AnsweredForecasts | None:
+    "How good the champion's last answers for each store were; None if the service answered nothing."
+    if logged_predictions is None:
+        return None
+    log = logged_predictions
+    answers = log[(log.month == month) & (log.role == "champion")]
+    if answers.empty:
+        return None
+    last = answers[answers.plan.isna()].drop_duplicates("store_id", keep="last")  # without plan overrides
+    answered = last[["store_id", "forecast"]].merge(outcomes, left_on="store_id", right_on="series_id")
+    return AnsweredForecasts(stores=len(answered), wape=wape_error(answered.actual, answered.forecast))
 
 
 def is_stopped(
@@ -97,30 +115,30 @@ def month_record(
     archived_forecasts: list[pd.DataFrame],  # the forecasts that served, by cutoff
     rows: pd.DataFrame,  # training rows, one per series and month: FEATURES and actual
     logged_predictions: pd.DataFrame | None = None,  # answers of the service
-) -> dict:  # month, status, errors, bias, coverage, n, decision, verdict, findings, alarm, alarm_reason
+) -> MonthRecord:  # without what is known after the publication
     "The record of a month: the error of its forecast, findings in its data, decision and verdict."
     served = [forecast for forecast in archived_forecasts if pd.to_datetime(forecast.month).iloc[0] == month]
     alarm_reason = decision.figures.alarm
-    reported = [finding for finding in decision.findings if finding.level in ("stop", "warn")]
-    return {
-        "month": f"{month:%Y-%m}",
-        "status": "stopped" if is_stopped(decision) else "published",
-        **evaluate_served_forecast(served[-1] if served else None, rows, month, logged_predictions),
-        "decision": decision.model_dump(include={"rule", "reason", "retrain", "train_through", "trusted"}),
-        "verdict": verdict.model_dump(include=set(GateResult.model_fields)),
-        "findings": [finding.content() for finding in reported],
-        "alarm": bool(alarm_reason),
-        "alarm_reason": alarm_reason,
-    }
+    result = evaluate_served_forecast(served[-1] if served else None, rows, month, logged_predictions)
+    return MonthRecord(
+        month=f"{month:%Y-%m}",
+        status="stopped" if is_stopped(decision) else "published",
+        **result.content(),
+        decision=DecisionResult(**{name: getattr(decision, name) for name in DecisionResult.model_fields}),
+        verdict=GateResult(**{name: getattr(verdict, name) for name in GateResult.model_fields}),
+        findings=[finding for finding in decision.findings if finding.level in ("stop", "warn")],
+        alarm=bool(alarm_reason),
+        alarm_reason=alarm_reason,
+    )
 
 
 def track_record_through(
-    records: list[dict],  # of months
-    record: dict,  # of the month that the page is about
-) -> list[dict]:  # the records up to this month, with `record` last
+    records: list[MonthRecord],
+    record: MonthRecord,  # of the month that the page is about
+) -> list[MonthRecord]:  # the records up to this month, with `record` last
     "The track record up to a month. `record` replaces an earlier one of the same month and status."
-    key = (record["month"], record["status"])
-    earlier = [r for r in records if r["month"] <= record["month"] and (r["month"], r["status"]) != key]
+    key = (record.month, record.status)
+    earlier = [r for r in records if r.month <= record.month and (r.month, r.status) != key]
     return [*earlier, record]
 
 # %% ../../nbs/delivery/track_record.ipynb #7ea794f1
@@ -134,41 +152,66 @@ EVENT_COLORS = {
 
 
 def has_event(
-    record: dict,  # of a month
+    record: MonthRecord,
     event: str,  # a key of EVENT_COLORS
 ) -> bool:
     "Whether an event happened in a month. In a stopped month nothing is retrained, promoted or refused."
-    is_published = record["status"] != "stopped"
+    is_published = record.status != "stopped"
     happened = {
         "data stopped": not is_published,
-        "drift alarm": record["alarm"],
-        "retrained": is_published and record["decision"]["retrain"],
-        "promoted": is_published and record["verdict"]["promoted"],
-        "refused": is_published and record["verdict"]["verdict"] == "refuse",
+        "drift alarm": record.alarm,
+        "retrained": is_published and record.decision.retrain,
+        "promoted": is_published and record.verdict.promoted,
+        "refused": is_published and record.verdict.verdict == "refuse",
     }
-    return bool(happened[event])
+    return happened[event]
 
 
 def event_months(
-    records: list[dict],  # of months
+    records: list[MonthRecord],
     event: str,  # a key of EVENT_COLORS
 ) -> list[str]:  # such as "2023-04", sorted, each once
     "The months in which an event happened."
-    return sorted({record["month"] for record in records if has_event(record, event)})
+    return sorted({record.month for record in records if has_event(record, event)})
 
 
 EVENT_LINE_HEIGHT = 18  # pixels between two lines of dots
 
 
-def track_record_chart(
+class EventLine(NamedTuple):
+    "A line of dots: the months in which an event happened."
+
+    y: float  # pixels
+    label: ChartText  # the event
+    color: str
+    x: list[float]  # pixels, by month
+
+
+def event_lines(
     records: list[dict],  # of months
+    x: pd.Series,  # pixels by month
+    left: int,  # pixels, left edge of the plot
+    top: int,  # pixels, y of the first line
+) -> list[EventLine]:  # in the order of EVENT_COLORS
+    "The lines of dots below the errors."
+    lines = []
+    for number, (event, color) in enumerate(EVENT_COLORS.items()):
+        y = top + EVENT_LINE_HEIGHT * number
+        label = ChartText(left - 6, y + 4, event, anchor="end")
+        dots = [x[pd.Timestamp(month)] for month in event_months(records, event)]
+        lines.append(EventLine(y, label, color, dots))
+    return lines
+
+
+def track_record_chart(
+    records: list[MonthRecord],
     width: int,  # pixels
     height: int = 220,  # pixels of the upper part
 ) -> Markup:  # an <svg>
     "Errors month by month, and the events."
     table = served_error_table(records)
     is_wide = width > WIDE_CHART
-    months = pd.date_range(min(r["month"] for r in records), max(r["month"] for r in records), freq="MS")
+    months = pd.date_range(min(r.month for r in records), max(r.month for r in records), freq="MS")
     lines = table.drop(columns="n").reindex(months).dropna(axis=1, how="all")
     names = [name for name in ["served", *BASELINES] if name in lines]
     left = 98 if is_wide else 76  # room for the names of the events
@@ -177,32 +220,30 @@ def track_record_chart(
     x = pd.Series(np.linspace(left + 8, right - 8, max(len(months), 2))[: len(months)], months)
     highest = float(np.nanmax(lines.to_numpy())) if lines.notna().any(axis=None) else 1.0
     tick_values = ticks(highest or 1.0)
-    parts = [y_axis(tick_values, left, right, top, bottom, percent_tick)]
     y = bottom - (bottom - top) * lines / tick_values[-1]
-    for name in reversed(names):  # served comes last, on top
-        points = [(x[month], y[name][month]) for month in months if np.isfinite(y[name][month])]
-        parts.append(svg_polyline(points, name, name == "served"))
-    if is_wide:
-        ends = {name: y[name].dropna().iloc[-1] for name in names if y[name].notna().any()}
-        positions = spread_labels(list(ends.values()), LABEL_GAP, top, bottom)
-        for name, position in zip(ends, positions, strict=True):
-            label = "served forecast" if name == "served" else name.replace("_", " ")
-            parts.append(chart_text(right + 8, position + 4, label, "end strong" if name == "served" else "end"))
-    for number, (event, color) in enumerate(EVENT_COLORS.items()):
-        level = height + 14 + EVENT_LINE_HEIGHT * number
-        parts.append(f'<path class="grid" d="M{left} {level}H{right}"/>')
-        parts.append(chart_text(left - 6, level + 4, event, anchor="end"))
-        for month in event_months(records, event):
-            dot_x = x[pd.Timestamp(month)]
-            parts.append(f'<circle cx="{dot_x:.1f}" cy="{level}" r="{4 if is_wide else 2.5}" fill="{color}"/>')
-    label_y = height + 14 + EVENT_LINE_HEIGHT * len(EVENT_COLORS) + 8
-    parts += month_labels(months, x.to_list(), label_y, 8 if is_wide else 3)
-    text = escape(" ".join(track_record_sentences(records)))
-    return Markup(f'<svg viewBox="0 0 {width} {label_y + 6}" role="img" aria-label="{text}">{"".join(parts)}</svg>')
+    ends = {name: y[name].dropna().iloc[-1] for name in names if y[name].notna().any()} if is_wide else {}
+    labels = []
+    for name, end in zip(ends, spread_labels(list(ends.values()), LABEL_GAP, top, bottom), strict=True):
+        label = "served forecast" if name == "served" else name.replace("_", " ")
+        labels.append(ChartText(right + 8, end + 4, label, "end strong" if name == "served" else "end"))
+    events_y = height + 14
+    label_y = events_y + EVENT_LINE_HEIGHT * len(EVENT_COLORS) + 8
+    return CHART_MACROS.track_record_chart(
+        width,
+        label_y + 6,
+        description=" ".join(track_record_sentences(records)),
+        axis=y_axis(tick_values, left, right, top, bottom, percent_tick),
+        # served comes last, on top
+        lines=[chart_line(x, y[name], name, name == "served") for name in reversed(names)],
+        labels=labels,
+        events=event_lines(records, x, left, events_y),
+        radius=4 if is_wide else 2.5,
+        months=month_labels(months, x.to_list(), label_y, 8 if is_wide else 3),
+    )
 
 # %% ../../nbs/delivery/track_record.ipynb #a819afd5
 def track_record_sentences(
-    records: list[dict],  # of months
+    records: list[MonthRecord],
 ) -> list[str]:  # up to three sentences: errors, coverage, events
     "The track record in words."
     table = served_error_table(records)
@@ -217,7 +258,7 @@ def track_record_sentences(
             f"{format_count(len(table), 'month')}, the best baseline in hindsight ({best.replace('_', ' ')}) "
             f"{percent(table[best].mean())}: the served ones were better in {format_count(n_better, 'month')}{equal_text}."
         )
-    coverage = {r["month"]: r["coverage"] for r in records if r.get("errors") and r["status"] != "stopped"}
+    coverage = {r.month: r.coverage for r in records if r.errors and r.status != "stopped"}
     coverage = pd.Series(coverage, dtype=float)
     if len(coverage):
         worst = short_month(pd.Timestamp(coverage.idxmin()))
@@ -225,7 +266,7 @@ def track_record_sentences(
             f"{percent(coverage.mean())} of outcomes were inside the interval, {percent(coverage.min())} in {worst}."
         )
     events = ", ".join(f"{event} {len(event_months(records, event))}" for event in EVENT_COLORS)
-    n_months = len({r["month"] for r in records})
+    n_months = len({record.month for record in records})
     return [*sentences, f"In {format_count(n_months, 'month')}: {events}."]
 
 
@@ -236,92 +277,98 @@ def first_three(
     return "; ".join(texts[:3]) + (f"; and {len(texts) - 3} more" if texts[3:] else "")
 
 
+def finding_texts(
+    record: MonthRecord,
+    level: str,  # stop or warn
+) -> list[str]:
+    "What was found in the data of a month."
+    return [finding.text for finding in record.findings if finding.level == level]
+
+
 def month_events(
-    record: dict,  # of a month
+    record: MonthRecord,
 ) -> list[tuple[str, str]]:  # (event, reason)
     "What happened in a month, and why."
-    findings = record["findings"]
-    if record["status"] == "stopped":
-        return [("data stopped", first_three([finding["text"] for finding in findings if finding["level"] == "stop"]))]
-    decision, verdict = record["decision"], record["verdict"]
+    if record.status == "stopped":
+        return [("data stopped", first_three(finding_texts(record, "stop")))]
     events = []
-    if record["alarm"]:
-        events.append(("drift alarm", record.get("alarm_reason", "")))
-    if not decision["retrain"]:
-        events.append(("not retrained", decision["reason"]))
+    if record.alarm:
+        events.append(("drift alarm", record.alarm_reason))
+    if not record.decision.retrain:
+        events.append(("not retrained", record.decision.reason))
     captions = {"promote": "promoted", "refuse": "refused", "insufficient_evidence": "too little evidence"}
-    if verdict["verdict"] in captions:
-        events.append((captions[verdict["verdict"]], verdict["reason"]))
-    warnings = [("data warning", finding["text"]) for finding in findings if finding["level"] == "warn"]
+    if record.verdict.verdict in captions:
+        events.append((captions[record.verdict.verdict], record.verdict.reason))
+    warnings = [("data warning", text) for text in finding_texts(record, "warn")]
     return events + warnings[:3]  # more of them are in the monitor's report
 
 # %% ../../nbs/delivery/track_record.ipynb #37eb8ad9
+class TableRow(NamedTuple):
+    "A month in the table."
+
+    month: str  # such as Mar 2024
+    error: float | None  # WAPE of the forecast that served; None: not known, or not trusted
+    baseline_error: float | None  # of the best baseline of all months
+    best: str | None  # the best baseline of this month
+    best_error: float | None
+    events: list[tuple[str, str]]  # (event, reason)
+    links: dict[str, str]  # address by report
+
+
 def table_row(
-    record: dict,  # of a month
+    record: MonthRecord,
     table: pd.DataFrame,  # from `served_error_table`, of all months
     address: Callable[[str], str],  # path relative to the project -> link address
-) -> str:  # a <tr>
+) -> TableRow:
     "A month in the table: errors, events, links to reports."
-    month = pd.Timestamp(record["month"])
-    cells = ["–", "–", "–"]  # without a known error
-    if record.get("errors") and month in table.index:
-        best = lowest_error_baseline(table)
-        cells[0] = percent(table.served[month])
-        if best:
-            cells[1] = percent(table[best][month])
-        best_of_month = lowest_error_baseline(table.loc[[month]])
-        if best_of_month:
-            cells[2] = f"{percent(table[best_of_month][month])} <small>{best_of_month.replace('_', ' ')}</small>"
-    events = [f"<small><b>{escape(event)}</b> {escape(reason)}</small>" for event, reason in month_events(record)]
-    reports = {name: path for name, path in record.get("reports", {}).items() if name != "page"}
-    links = [f'<a href="{escape(address(path))}">{name}</a>' for name, path in reports.items()]
-    return (
-        f'<tr><th scope="row" class="step">{short_month(month)}</th>'
-        f"{''.join(f'<td>{cell}</td>' for cell in cells)}"
-        f'<td class="left events">{"".join(events)}</td><td class="left wide-cell">{" ".join(links)}</td></tr>'
+    month = pd.Timestamp(record.month)
+    errors = table.loc[month] if record.errors and month in table.index else {}  # by model
+    best = lowest_error_baseline(table.loc[[month]]) if len(errors) else None
+    return TableRow(
+        month=short_month(month),
+        error=errors.get("served"),
+        baseline_error=errors.get(lowest_error_baseline(table)),
+        best=best,
+        best_error=errors.get(best),
+        events=month_events(record),
+        links={name: address(path) for name, path in record.reports.items() if name != "page"},
     )
 
 
 def track_record_section(
-    records: list[dict],  # of months, oldest first
+    records: list[MonthRecord],  # oldest first
     address: Callable[[str], str] = str,  # path relative to the project -> link address on the page
+    is_open: bool = False,  # Is the table shown before a reader asks for it?
 ) -> Markup:  # a <section>; empty without records
     "The part of the month page with the track record."
     if not records:
         return Markup("")
     table = served_error_table(records)
-    best = lowest_error_baseline(table)
-    rows = "".join(table_row(record, table, address) for record in reversed(records))
-    titles = ["Error", best.replace("_", " ") if best else "Baseline", "Best that month"]
-    heads = "".join(f'<th scope="col">{escape(title)}</th>' for title in titles)
-    paragraphs = "".join(f"<p>{escape(sentence)}</p>" for sentence in track_record_sentences(records))
-    wide, narrow = track_record_chart(records, 1000), track_record_chart(records, 350)
-    return Markup(
-        '<section class="card" id="track-record"><h2>Month by month</h2>'
-        f'{paragraphs}<div class="wide">{wide}</div><div class="narrow">{narrow}</div>'
-        "<details><summary>Each month, and why</summary><table><thead><tr>"
-        f'<th scope="col">Month</th>{heads}<th scope="col" class="left">What happened</th>'
-        f'<th scope="col" class="left wide-cell">Data</th></tr></thead><tbody>{rows}</tbody></table></details></section>'
+    section = template_environment("brewcast.delivery").get_template("track_record.html")
+    html = section.render(
+        sentences=track_record_sentences(records),
+        wide_chart=track_record_chart(records, 1000),
+        narrow_chart=track_record_chart(records, 350),
+        best=lowest_error_baseline(table),
+        rows=[table_row(record, table, address) for record in reversed(records)],
+        is_open=is_open,
     )
+    return Markup(html)
 
 
 def track_record_page(
-    records: list[dict],  # of months, oldest first
+    records: list[MonthRecord],  # oldest first
     title: str,  # such as "walmart: a replay"
     address: Callable[[str], str] = str,  # path relative to the project -> link address on the page
 ) -> str:  # an HTML page that needs no other file
     "The track record as a page of its own."
-    section = str(track_record_section(records, address)).replace("<details>", "<details open>")
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width,initial-scale=1"><meta name="color-scheme" content="light">'
-        f'<link rel="icon" href="data:,"><title>{escape(title)}</title><style>\n{STYLE_SHEET}</style></head><body>'
-        f'<header class="top"><h1>{escape(title)}</h1></header><main>{section}</main></body></html>\n'
-    )
+    section = track_record_section(records, address, is_open=True)
+    page = template_environment("brewcast.delivery").get_template("track_record_page.html")
+    return page.render(title=title, style=Markup(STYLE_SHEET), section=section)
 
 
 def read_track_record(
     paths: list[str | Path],  # JSON files, one per record, oldest first
-) -> list[dict]:
-    "Read the records of months."
-    return [read_json(path) for path in paths]
+) -> list[MonthRecord]:
+    "Read the records of months. Raises ValueError with the file and the fields that do not fit."
+    return [MonthRecord.read(path) for path in paths]

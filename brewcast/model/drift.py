@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtri, stdtr
 
-from ..common.records import Verdict
+from ..common.records import MonthRecord, ReplayedError, Verdict
 from ..common.text import format_count
 from .backtest import bias_error, wape_error
 
@@ -74,21 +74,24 @@ def baseline_errors(
 # %% ../../nbs/model/drift.ipynb #1d0559af
 def replayed_errors(
     verdict: Verdict,
-) -> list[dict]:  # month (such as 2024-05), bias, wape: of the recipe that serves from now on
+) -> list[ReplayedError]:  # of the recipe that serves from now on
     "The errors that the gate saw of the winning recipe, month by month, for the month's record."
     model = "candidate" if verdict.promoted else "champion"
     rows = [row for row in verdict.by_month if row["model"] == model]
     months = [f"{pd.Timestamp(row['cutoff']) + pd.Timedelta(days=1):%Y-%m}" for row in rows]
-    return [{"month": month, "bias": row["bias"], "wape": row["wape"]} for month, row in zip(months, rows, strict=True)]
+    return [
+        ReplayedError(month=month, bias=row["bias"], wape=row["wape"]) for month, row in zip(months, rows, strict=True)
+    ]
 
 
 def reference_errors(
-    records: list[dict],  # of the months before; `replayed` holds month, bias, wape of the gate's replay
+    records: list[MonthRecord],  # of the months before
     baseline: pd.DataFrame,  # month, bias, wape of the seasonal baseline, where seasons were known
 ) -> pd.DataFrame:  # month, bias, wape
     "The first replay with enough months in which seasons were known; else the errors of the seasonal baseline."
     for record in records:
-        replayed = pd.DataFrame(record.get("replayed") or [], columns=["month", "bias", "wape"])
+        rows = [error.content() for error in record.replayed]
+        replayed = pd.DataFrame(rows, columns=["month", "bias", "wape"])
         replayed = replayed.assign(month=pd.to_datetime(replayed.month))
         replayed = replayed[replayed.month.isin(baseline.month)]
         if len(replayed) >= MIN_REFERENCE_MONTHS:

@@ -12,10 +12,10 @@ import math
 import numpy as np
 import pandas as pd
 
-from ..common.core import read_json, read_parquet, stage_paths, write_json
+from ..common.core import read_parquet, stage_paths, write_json
 from ..common.parameter_types import TrainingPolicy
 from ..common.paths import find_root
-from ..common.records import Decision, DecisionFigures, Finding, Record, ServingModel, StateInputs
+from ..common.records import Decision, DecisionFigures, Finding, MonthRecord, Record, ServingModel, StateInputs
 from ..common.text import format_count
 from ..data.quality import accept_findings, make_finding
 from .backtest import served_errors, served_rows, wape_error
@@ -164,12 +164,12 @@ def realised_errors(
 
 # %% ../../nbs/model/20_monitor.ipynb #2b683324
 def stopped_months(
-    records: list[dict],  # of the months before: month (such as 2024-05), status; oldest run first
+    records: list[MonthRecord],  # of the months before, oldest run first
     findings: list[Finding],  # of this month, and stops of earlier months that still hold
     month: pd.Timestamp,  # this month
 ) -> tuple:  # first days of the months whose data is not trusted, sorted
     "Months with a stop finding: they are left off the chart until their data is corrected."
-    status = {record["month"]: record["status"] for record in records}  # a later run replaces an earlier one
+    status = {record.month: record.status for record in records}  # a later run replaces an earlier one
     status[f"{month:%Y-%m}"] = "judged now"
     stopped = {name for name, value in status.items() if value == "stopped"}
     stopped |= {finding.figures["month"] for finding in findings if finding.level == "stop"}

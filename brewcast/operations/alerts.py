@@ -4,8 +4,7 @@
 
 # %% auto #0
 __all__ = ['TIMEOUT_SECONDS', 'ALERT_LIFETIME', 'Alert', 'AlertPeriod', 'TrackedAlert', 'alert_id', 'alert_path', 'read_alerts',
-           'update_alerts', 'webhook_message', 'alertmanager_message', 'post_message', 'SentMessage', 'send_alerts',
-           'channels']
+           'update_alerts', 'webhook_message', 'alertmanager_message', 'post_message', 'send_alerts', 'channels']
 
 # %% ../../nbs/operations/alerts.ipynb #661e96ab
 import contextlib
@@ -20,7 +19,7 @@ from pathlib import Path
 
 from ..common.hashing import bytes_hash
 from ..common.paths import write_text
-from ..common.records import StateRecord
+from ..common.records import SentMessage, StateRecord
 
 # %% ../../nbs/operations/alerts.ipynb #0cc74cce
 class Alert(StateRecord):
@@ -198,16 +197,6 @@ def post_message(
         return f"the channel could not be reached ({type(reason).__name__})"
 
 # %% ../../nbs/operations/alerts.ipynb #f4e2739e
-class SentMessage(StateRecord):
-    "A message to a channel, and whether the channel received it."
-
-    name: str  # of the alert
-    subject: str
-    status: str  # firing or resolved
-    channel: str  # webhook or alertmanager
-    error: str | None  # None on success
-
-
 def send_alerts(
     state: Path,  # state/<source>
     alerts: list[Alert],  # of the month

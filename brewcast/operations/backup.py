@@ -36,6 +36,7 @@ from ..common.ledger import archived_forecast_path, read_ledger, store_month_ver
 from ..common.lock import project_lock
 from ..common.mlflow import local_mlflow_database, project_database
 from ..common.mlflow_models import artifacts_without_run, delete_models, logged_models, read_aliases
+from ..common.mlflow_tables import ModelRun
 from ..common.params import env_file, read_env
 from ..common.paths import megabytes
 from ..common.progress import CountedFile, Step
@@ -654,7 +655,7 @@ class PrunableItem(NamedTuple):
     name: str
     paths: list[Path]  # its files and folders
     bytes: int  # on the disk
-    model: dict | None = None  # of a model in MLflow: what `logged_models` says of it
+    model: ModelRun | None = None  # of a model in MLflow: its run
 
 
 def prunable_items(
@@ -682,7 +683,7 @@ def prunable_items(
         )
         items += [PrunableItem(kind, path.name, [path], _disk_bytes(path)) for path in unused[keep:]]
     for model in _prunable_models(root, source, keep, in_use["model"]):
-        items.append(PrunableItem("model", model["name"], model["paths"], sum(map(_disk_bytes, model["paths"])), model))
+        items.append(PrunableItem("model", model.name, model.paths, sum(map(_disk_bytes, model.paths)), model))
     leftovers = leftover_paths(root, source)
     return items + [PrunableItem("leftover", path.name, [path], _disk_bytes(path)) for path in leftovers]
 
@@ -691,13 +692,13 @@ def _item_name(kind: str, path: Path) -> str:
     return path.stem if kind == "record" else path.name
 
 
-def _prunable_models(root: Path, source: str, keep: int, in_use: set[str]) -> list[dict]:
+def _prunable_models(root: Path, source: str, keep: int, in_use: set[str]) -> list[ModelRun]:
     "Models deleted in MLflow, then the unused ones but for the newest."
-    unused = [model for model in logged_models(source, root) if not (model["done"] and model["hash"] in in_use)]
-    deleted = [model for model in unused if model["deleted"]]
+    unused = [model for model in logged_models(source, root) if not (model.done and model.hash in in_use)]
+    deleted = [model for model in unused if model.deleted]
     yesterday = time.time() * 1000 - DAY_MS
-    ended = [model for model in unused if not model["deleted"] and (model["done"] or model["time"] < yesterday)]
-    ended.sort(key=lambda model: (model["time"], model["run"]), reverse=True)
+    ended = [model for model in unused if not model.deleted and (model.done or model.time < yesterday)]
+    ended.sort(key=lambda model: (model.time, model.run), reverse=True)
     return deleted + ended[keep:]
 
 

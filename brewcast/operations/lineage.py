@@ -12,14 +12,13 @@ __all__ = ['MIN_HASH_CHARACTERS', 'BOX_WIDTH', 'BOX_GAP', 'TOP_MARGIN', 'LINE_HE
            'short_value', 'SalesLink', 'sale_links', 'month_span', 'plan_lines', 'SourceFileLink', 'source_file_links',
            'Trace', 'trace_forecast', 'trace_report', 'file_versions', 'StoreLines', 'DependentForecast', 'FileVersion',
            'FileTrace', 'trace_file', 'file_trace_report', 'Box', 'make_box', 'arrange_boxes', 'place_boxes',
-           'trace_svg', 'write_trace_svg']
+           'trace_svg', 'arrow_paths', 'write_trace_svg']
 
 # %% ../../nbs/operations/lineage.ipynb #1dbfefcb
 import contextlib
 import difflib
 import re
 import textwrap
-from html import escape
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,6 +32,7 @@ from ..common.hashing import content_hash, sha256
 from ..common.ledger import archived_forecast_path
 from ..common.mlflow import MlflowError, experiment_name, mlflow_location
 from ..common.mlflow_models import registered_version
+from ..common.pages import template_environment
 from ..common.params import env_file, read_env
 from ..common.paths import write_text
 from ..common.records import LedgerEntry, ModelCard, Record, ReleaseDescription, StateInputs
@@ -415,19 +415,19 @@ def mlflow_link(
         return MlflowLink(**link, told=[f"not checked: {error}"])
     if not version:
         return MlflowLink(**link, told=["no registered version has this model: `make publish` registers it"])
-    label = f"version {version['version']}"
-    if version["aliases"]:
-        label += f" ({', '.join(version['aliases'])})"
+    label = f"version {version.version}"
+    if version.aliases:
+        label += f" ({', '.join(version.aliases)})"
     problems = []
-    if version["content_hash"] != expected:
+    if version.content_hash != expected:
         problems.append("its run logged another model")
-    if is_serving and "champion" not in version["aliases"]:
+    if is_serving and "champion" not in version.aliases:
         problems.append("it serves but is not the champion: `make publish` sets the alias")
     link["state"] = "changed" if problems else "ok"
-    link["sha256"] = version["content_hash"]
-    link["brief"] = [label, version["run_id"][:12]]
-    line = f"{experiment_name(source, root)} {label}, run {version['run']} {version['run_id']}"
-    return MlflowLink(**link, **version, told=[line, *problems])
+    link["sha256"] = version.content_hash
+    link["brief"] = [label, version.run_id[:12]]
+    line = f"{experiment_name(source, root)} {label}, run {version.run} {version.run_id}"
+    return MlflowLink(**link, **version._asdict(), told=[line, *problems])
 
 # %% ../../nbs/operations/lineage.ipynb #7f2199dc
 class TrainingRowsLink(Link):
@@ -1066,42 +1066,27 @@ def trace_svg(
     plan_arrow_y = max(bottoms[1:4]) + 20  # the plan's arrow passes below sale lines, store-months and features
     width = 2 + len(columns) * (BOX_WIDTH + BOX_GAP)
     height = max(*bottoms, plan_arrow_y) + 46
-    title = f"{trace.store_id}, {trace.month}: {', '.join(trace.links[0].brief)}"
-    elements = [_draw_text(16, 32, title, 16, True), *_draw_arrows(columns, plan_arrow_y)]
-    elements += [_draw_box(box) for column in columns for box in column]
-    elements.append(_draw_text(16, height - 14, _LEGEND, 11))
-    head = f'''<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}"
- role="img" aria-label="{escape(title)}" style="max-width:100%;height:auto;background:#fff"
- font-family="ui-monospace, Menlo, Consolas, 'DejaVu Sans Mono', monospace" fill="#222">'''
-    return "\n".join([head, _ARROW_MARKER, *elements, "</svg>", ""])
+    return (
+        template_environment("brewcast.operations")
+        .get_template("trace.svg")
+        .render(
+            width=width,
+            height=height,
+            title=f"{trace.store_id}, {trace.month}: {', '.join(trace.links[0].brief)}",
+            arrows=arrow_paths(columns, plan_arrow_y),
+            boxes=[box for column in columns for box in column],
+            box_width=BOX_WIDTH,
+            line_height=LINE_HEIGHT,
+            colors=STATE_COLORS,
+        )
+        + "\n"
+    )
 
 
-_LEGEND = "ok: as recorded; since: written by a later build since then; changed, gone: the chain is broken here"
-_ARROW_MARKER = """<marker id="end" viewBox="0 0 8 8" refX="8" refY="4" markerWidth="8" markerHeight="8" orient="auto">
-<path d="M0,0 L8,4 L0,8 z" fill="#8a7a6d"/></marker>"""
-
-
-def _draw_text(x, y, text, size=11, bold=False, end=False, fill="#222"):
-    style = f' font-weight="{600 if bold else 400}"'
-    if end:
-        style += ' text-anchor="end"'
-    return f'<text x="{x}" y="{y}" font-size="{size}" fill="{fill}"{style}>{escape(text)}</text>'
-
-
-def _draw_box(box):
-    x, y, color = box.x, box.y, STATE_COLORS[box.state]
-    dash = ' stroke-dasharray="5 3"' if box.state in ("since", "gone") else ""
-    size = f'width="{BOX_WIDTH}" height="{box.height}"'
-    shape = f'<rect x="{x}" y="{y}" {size} rx="6" fill="#fdfaf7" stroke="{color}"{dash}/>'
-    texts = [
-        _draw_text(x + 9, y + 19, box.title, bold=True),
-        _draw_text(x + BOX_WIDTH - 9, y + 19, box.state, end=True, fill=color),
-    ]
-    texts += [_draw_text(x + 9, y + 36 + LINE_HEIGHT * i, line) for i, line in enumerate(box.lines)]
-    return "\n".join([f"<g><title>{escape(box.path)}</title>", shape, *texts, "</g>"])
-
-
-def _draw_arrows(columns, plan_arrow_y):
+def arrow_paths(
+    columns: list[list[Box]],  # of `place_boxes`
+    plan_arrow_y: float,  # pixels, where the plan's arrow passes below the boxes
+) -> list[str]:  # path data: the `d` of an SVG path
     "Arrows from box to box; the plan's passes below the sale lines and the store-months, and up to the features."
     files = columns[0]
     (sales,), (months,), (features,), (rows, model, mlflow), (release, ledger), (forecast,) = columns[1:]
@@ -1121,7 +1106,7 @@ def _draw_arrows(columns, plan_arrow_y):
             paths.append(f"{start} H{turn_x} V{max(plan_arrow_y, middle)} {features_bottom}")
         else:
             paths.append(_curve_path(file, middle, sales, TOP_MARGIN + 15))
-    return [f'<path d="{path}" fill="none" stroke="#8a7a6d" marker-end="url(#end)"/>' for path in paths]
+    return paths
 
 
 def _curve_path(left, y, right, end_y):

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['CRITICAL_RULES', 'MAX_SUBJECT_CHARACTERS', 'MAX_ALERT_PLACES', 'MIN_LIBRARY_CHARACTERS', 'MAX_REASON_CHARACTERS',
            'EXCLUDED_FROM_REPLAY', 'EXIT_STATUS', 'last_published_month', 'later_month', 'check_month',
-           'next_month_to_run', 'month_alerts', 'archive_reports', 'run_month', 'write_month_record', 'stage_seconds',
-           'run_months', 'month_line', 'prepare_replay', 'ReplayResult', 'replay']
+           'next_month_to_run', 'month_alerts', 'archive_reports', 'WaitingMonth', 'run_month', 'write_month_record',
+           'stage_seconds', 'run_months', 'month_line', 'prepare_replay', 'ReplayResult', 'replay']
 
 # %% ../../nbs/operations/monthly.ipynb #88b529c4
 import json
@@ -29,16 +29,17 @@ from ..common.ledger import month_record_paths, read_ledger, state_folder
 from ..common.lock import project_lock
 from ..common.params import env_file, read_env, read_stages
 from ..common.paths import say, write_text
-from ..common.records import Decision, StateInputs, Verdict
+from ..common.records import Decision, MonthRecord, SentMessage, StateInputs, Verdict
 from ..common.text import hide_passwords
 from brewcast.delivery.track_record import (
+    finding_texts,
     first_three,
     month_record,
     read_track_record,
     track_record_page,
     track_record_sentences,
 )
-from .alerts import Alert, SentMessage, send_alerts
+from .alerts import Alert, send_alerts
 from ..workflow.executor import build
 from ..workflow.notebooks import notebooks
 from ..workflow.runs import run_command_in, source_data_files
@@ -185,12 +186,22 @@ def archive_reports(
 MIN_LIBRARY_CHARACTERS = 1_000_000  # a shorter script belongs to the report itself
 
 # %% ../../nbs/operations/monthly.ipynb #017c1d54
+class WaitingMonth(NamedTuple):
+    "A month that was requested, but whose data is not complete yet. It gets no file."
+
+    month: str  # such as "2012-10"
+    reason: str
+    restated: bool = False  # Were corrections of the month before published?
+    not_trusted: str = ""  # why they were not
+    status: str = "waiting"  # as a record has one
+
+
 def run_month(
     root: Path,  # the project
     source: str,  # the source's name
     month: str | None = None,  # such as "2012-10"; None: the last complete month of the data
     overrides: list[str] = (),  # parameters, such as "train.seed=1"
-) -> dict:  # the record, with `status`: published, stopped (data not trusted) or waiting (data not complete)
+) -> MonthRecord | WaitingMonth:
     "Run one month. Raises the errors of the build, after it has sent an alert."
     from brewcast.registry.publish import UntrustedDataError, publish
 
@@ -207,8 +218,8 @@ def run_month(
         last_complete = clean["last_month"][:7]
         if month and last_complete < month:
             marker.unlink()
-            record = _waiting_record(root, source, month, last_complete, clean)
-            return record | _publish_corrections(root, source, last_complete)
+            waiting = _waiting_month(root, source, month, last_complete, clean)
+            return _publish_corrections(root, source, last_complete, waiting)
         month = last_complete
         status = "published"
         try:
@@ -235,7 +246,7 @@ def write_month_record(
     month: str,  # such as "2012-10"
     status: str,  # published or stopped
     duration: dict[str, float],  # seconds, cpu_seconds
-) -> dict:  # the record
+) -> MonthRecord:
     "Archive the reports, send the alerts, and write the month's record."
     from brewcast.common.core import read_parquet
     from brewcast.model.drift import replayed_errors
@@ -258,7 +269,7 @@ def write_month_record(
     predictions = read_predictions(state / "predictions")
     record = month_record(pd.Timestamp(f"{month}-01"), decision, verdict, archived, training_rows, predictions)
     ledger = read_ledger(state)
-    record |= {
+    after_publication = {
         "status": status,
         "build_key": inputs.build_key,
         "at": _utc_now(),
@@ -266,11 +277,12 @@ def write_month_record(
         "recipe": ledger[-1].recipe.name if ledger else None,
         "replayed": replayed_errors(verdict) if is_published else [],
         "reports": links,
-        "alerts": [message.content() for message in sent],
+        "alerts": sent,
         "stages": stage_seconds(root, source),
         **duration,
     }
-    text = json.dumps(record, indent=1, sort_keys=True, default=str) + "\n"
+    record = record.model_copy(update=after_publication)
+    text = json.dumps(record.content(), indent=1, sort_keys=True) + "\n"
     write_text(state / "months" / f"{month}-{inputs.build_key}.json", text)
     return record
 
@@ -321,20 +333,20 @@ def _build_failed_alert(source, month, error):
     )
 
 
-def _publish_corrections(root, source, last_complete):
+def _publish_corrections(root: Path, source: str, last_complete: str, waiting: WaitingMonth) -> WaitingMonth:
     "Publish corrections of the month that serves, though the next month is not complete yet."
     from brewcast.registry.publish import UntrustedDataError, publish
 
     if last_complete != last_published_month(state_folder(source, root)):
-        return {}
+        return waiting
     try:
-        return {"restated": "ledger" in publish(source, root).changed}
+        return waiting._replace(restated="ledger" in publish(source, root).changed)
     except UntrustedDataError as error:
-        return {"restated": False, "not_trusted": str(error)}
+        return waiting._replace(not_trusted=str(error))
 
 
-def _waiting_record(root, source, month, last_complete, clean):
-    "Send an alert that the month's data is late. Returns the record of a month that waits."
+def _waiting_month(root: Path, source: str, month: str, last_complete: str, clean: dict) -> WaitingMonth:
+    "Send an alert that the month's data is late."
     cause = clean["incomplete_months"].get(month, f"the data ends on {str(clean['last_date'])[:10]}")
     reason = f"the sale lines of {month} are not complete: {cause}; {last_complete} is the last complete month"
     alert = Alert(
@@ -348,7 +360,7 @@ def _waiting_record(root, source, month, last_complete, clean):
         link=f"products/{source}/ingest/ingest.html",
     )
     _send_month_alerts(root, source, [alert], month, close_others=False)
-    return {"month": month, "status": "waiting", "reason": reason}
+    return WaitingMonth(month=month, reason=reason)
 
 # %% ../../nbs/operations/monthly.ipynb #69f35a6c
 def run_months(
@@ -356,7 +368,7 @@ def run_months(
     source: str,  # the source's name
     through: str | None = None,  # the last month to run; None: the next month only
     overrides: list[str] = (),  # parameters, such as "train.seed=1"
-) -> Iterator[dict]:  # the record of each month
+) -> Iterator[MonthRecord | WaitingMonth]:
     "Run the next month, or every month up to `through`."
     state = state_folder(source, root)
     with project_lock(root, source, "make month"):
@@ -367,51 +379,48 @@ def run_months(
             return
         while True:
             earlier_records = read_track_record(month_record_paths(state))
-            stopped_before = {(r["month"], r["build_key"]) for r in earlier_records if r["status"] == "stopped"}
+            stopped_before = {(r.month, r.build_key) for r in earlier_records if r.status == "stopped"}
             record = run_month(root, source, month, overrides)
             yield record
-            if record["status"] == "waiting":
+            if record.status == "waiting":
                 return
             if through:
-                has_more = record["month"] < through
+                has_more = record.month < through
             else:
                 # the same data was stopped before: nothing was corrected, so go on to the next month
-                is_stopped = record["status"] == "stopped"
-                has_more = is_stopped and (record["month"], record["build_key"]) in stopped_before
+                has_more = record.status == "stopped" and (record.month, record.build_key) in stopped_before
             if not has_more:
                 return
-            month = later_month(record["month"])
+            month = later_month(record.month)
 
 
 def month_line(
-    record: dict,  # as `run_month` returns it
+    record: MonthRecord | WaitingMonth,  # as `run_month` returns it
 ) -> str:
     "A month's result in one line."
-    if record["status"] == "waiting":
-        corrected = "; corrected sale lines of the month before are published" if record.get("restated") else ""
-        return f"{record['month']}  waiting: {record['reason']}{corrected}{record.get('not_trusted', '')}"
-    duration = f"({record['seconds']:.0f} s, {record['cpu_seconds']:.0f} CPU s)"
-    stop_texts = [finding["text"] for finding in record.get("findings", []) if finding["level"] == "stop"]
-    stops = "; ".join(stop_texts)
+    if record.status == "waiting":
+        corrected = "; corrected sale lines of the month before are published" if record.restated else ""
+        return f"{record.month}  waiting: {record.reason}{corrected}{record.not_trusted}"
+    duration = f"({record.seconds:.0f} s, {record.cpu_seconds:.0f} CPU s)"
+    stops = "; ".join(finding_texts(record, "stop"))
     error = _error_text(record)
-    if record["status"] == "stopped":
-        return f"{record['month']}  {error}; STOPPED, nothing was published: {stops} {duration}"
-    verdict = record["verdict"]
-    drift = f"; DRIFT: {record['alarm_reason']}" if record["alarm"] else ""
+    if record.status == "stopped":
+        return f"{record.month}  {error}; STOPPED, nothing was published: {stops} {duration}"
+    drift = f"; DRIFT: {record.alarm_reason}" if record.alarm else ""
     # the first publication is not stopped, since there is no earlier release that could go on serving
-    untrusted = f"; NOT TRUSTED, published as the first: {stops}" if stop_texts else ""
-    decision = f"{verdict['verdict']}: {verdict['reason']}; {record['recipe']} serves"
-    return f"{record['month']}  {error}{drift}{untrusted}; {decision} {duration}"
+    untrusted = f"; NOT TRUSTED, published as the first: {stops}" if stops else ""
+    verdict = f"{record.verdict.verdict}: {record.verdict.reason}"
+    return f"{record.month}  {error}{drift}{untrusted}; {verdict}; {record.recipe} serves {duration}"
 
 
-def _error_text(record: dict) -> str:
+def _error_text(record: MonthRecord) -> str:
     "The error of the forecast that served, beside the best baseline's."
-    errors = record["errors"]
+    errors = record.errors
     if errors:
         baselines = {name: error for name, error in errors.items() if name != "served"}
         best = min(baselines, key=baselines.get) if baselines else ""
         return f"off by {errors['served']:.1%} ({best} {baselines[best]:.1%})"
-    if record["status"] == "stopped":
+    if record.status == "stopped":
         return "no forecast is evaluated"
     return "no forecast of this month had served"
 
@@ -463,7 +472,7 @@ class ReplayResult(NamedTuple):
     "A history that was run again."
 
     page: Path  # a report
-    records: list[dict]  # of the months
+    records: list[MonthRecord]
     sentences: list[str]  # a summary
 
 
@@ -487,9 +496,10 @@ def replay(
     state = folder / "state" / source
     for month in dict.fromkeys([first, last]):
         _run_replay_through(folder, source, month, overrides)
-    records = [record for record in read_track_record(month_record_paths(state)) if record["month"] <= last]
+    records = [record for record in read_track_record(month_record_paths(state)) if record.month <= last]
     output = root / "products" / source / "replay"
-    write_text(output / "months.json", json.dumps(records, indent=1) + "\n")
+    contents = [record.content() for record in records]
+    write_text(output / "months.json", json.dumps(contents, indent=1, sort_keys=True) + "\n")
 
     def relative_link(path: str) -> str:
         return os.path.relpath(folder / path, output)

@@ -8,7 +8,6 @@ __all__ = ['PROMOTION_SHARES', 'open_release', 'what_if', 'what_if_text', 'plot_
 
 # %% ../../nbs/serving/what_if.ipynb #23393666
 import os
-from html import escape
 from pathlib import Path
 
 import pandas as pd
@@ -155,6 +154,9 @@ def what_if_panel(
 def _build_panel(release, store_month, unit):
     from ipywidgets import HTML, Combobox, Image, ToggleButtons, VBox
 
+    from brewcast.common.pages import template_environment
+
+    caption_template = template_environment("brewcast.serving").get_template("what_if_caption.html")
     planned = planned_promotion_shares(release)
     highest_share = store_month["promotion_share"].max()
     # a text field: JupyterLab takes keys typed into a list as its own commands, and R would make the cell raw
@@ -175,7 +177,7 @@ def _build_panel(release, store_month, unit):
             13
         )  # 13 months: the forecast's month of the year before is among them
         picture.value = png_bytes(plot_what_if(past, planned_answer, requested_answer, plan.label))
-        caption.value = f'<div style="line-height: 1.5"><b>{escape(title)}</b><br>{escape(" ".join(text))}</div>'
+        caption.value = caption_template.render(title=title, sentences=text)
 
     for choice in (store, plan):
         choice.observe(draw, "value")

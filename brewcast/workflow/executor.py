@@ -19,7 +19,7 @@ from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from pathlib import Path
 
 from ..common.lock import end_processes
-from ..common.params import TELEMETRY_OFF, check_environment, parameters, read_stages
+from ..common.params import TELEMETRY_OFF, Stage, check_environment, parameters, read_stages
 from ..common.progress import PROGRESS_FOLDER_VARIABLE, read_progress_lines
 from .ploomber_hooks import execute_task, hook_ploomber, load_dag, plain_message
 from .products import failed_folder
@@ -297,7 +297,7 @@ def build(
     stages = read_stages(root, parameters(root, source, overrides))
     if is_build_complete(root, source, stages):
         return False
-    stale = [stage for stage, reasons in current_reasons(root, source, stages).items() if reasons]
+    stale = [name for name, reasons in current_reasons(root, source, stages).items() if reasons]
     if not stale:
         return False
     warm_up(root, source, len(stale))
@@ -316,7 +316,7 @@ def build(
 def current_reasons(
     root: Path,  # the project
     source: str,  # the source to build
-    stages: dict[str, dict],  # `source`, `params` and `product` by stage, as `read_stages` gives them for this build
+    stages: dict[str, Stage],  # by name, with the parameters of this build
 ) -> dict[str, list[Reason]]:  # by stage; an empty list: up to date
     "Which stages a build would run now, and why."
     _, reasons = resolve_reasons(root, source, stages)
@@ -326,7 +326,7 @@ def current_reasons(
 def is_build_complete(
     root: Path,  # the project
     source: str,  # the source to build
-    stages: dict[str, dict],  # `source`, `params` and `product` by stage, as `read_stages` gives them for this build
+    stages: dict[str, Stage],  # by name, with the parameters of this build
 ) -> bool:  # Is everything built and published?
     "Whether nothing has changed since the last build was finished and published."
     path = build_state_path(root, source)

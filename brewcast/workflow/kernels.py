@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['PRELOADED_MODULES', 'WARM_ENVIRONMENT', 'RELOADED_MODULES', 'PYTHON_START_VARIABLES', 'SOCKETS_PREFIX',
-           'MAX_TEMP_PATH_BYTES', 'preload', 'serve_forks', 'become_kernel', 'die_with_parent', 'start_warm_process',
-           'end_warm_process', 'ForkedKernel', 'fork_kernel', 'ForkProvisioner', 'ForkKernelManager',
-           'remove_stale_sockets']
+           'MAX_TEMP_PATH_BYTES', 'preload', 'KernelRequest', 'serve_forks', 'become_kernel', 'die_with_parent',
+           'start_warm_process', 'end_warm_process', 'ForkedKernel', 'fork_kernel', 'ForkProvisioner',
+           'ForkKernelManager', 'remove_stale_sockets']
 
 # %% ../../nbs/workflow/kernels.ipynb #96f46bbe
 import builtins
@@ -29,6 +29,7 @@ import time
 import warnings
 from pathlib import Path
 from types import SimpleNamespace
+from typing import NamedTuple
 
 from jupyter_client import AsyncKernelManager
 from jupyter_client.provisioning import LocalProvisioner
@@ -72,9 +73,17 @@ def preload(
         sys.modules[name].default_connection().close()  # it has a thread; a kernel's first query opens a new one
 
 # %% ../../nbs/workflow/kernels.ipynb #746ddf95
+class KernelRequest(NamedTuple):
+    "What a fork needs to become a kernel."
+
+    command: list[str]  # the command that would start the kernel
+    env: dict[str, str]  # its environment variables
+    cwd: str  # its working directory, an absolute path
+
+
 def serve_forks(
     names: list[str],  # modules to import
-) -> tuple[dict, socket.socket]:  # returns only in a fork: its request, and the socket for its reports
+) -> tuple[KernelRequest, socket.socket]:  # returns only in a fork: its request, and the socket for its reports
     "Import modules, fork for each request, and report how forks ended. Exit when the other end closes."
     requests = socket.socket(fileno=os.dup(0))
     os.dup2(os.open(os.devnull, os.O_RDWR), 0)
@@ -111,7 +120,7 @@ def serve_forks(
             other_report.close()
         for other in [requests, *ended]:
             other.close()
-        return json.loads(message), report
+        return KernelRequest(*json.loads(message)), report
 
 
 def _report_exit_status(process, report):
@@ -125,7 +134,7 @@ def _report_exit_status(process, report):
 # %% ../../nbs/workflow/kernels.ipynb #bb779032
 def become_kernel(
     initial_variables: set[str],  # environment variables at the start of the warm process; imports have added others
-    request: dict,  # `command`, `env`, `cwd`
+    request: KernelRequest,
     report: socket.socket,  # send the process id there, and wait for the answer that the kernel is still wanted
 ):
     "In a fork: become the kernel of this request."
@@ -150,9 +159,9 @@ def become_kernel(
         if name not in initial_variables and not name.startswith("PROMETHEUS")
     }
     os.environ.clear()
-    os.environ.update({**added, **request["env"], "JPY_PARENT_PID": str(parent)})
-    os.chdir(request["cwd"])
-    sys.argv = [importlib.util.find_spec("ipykernel_launcher").origin, *request["command"][3:]]
+    os.environ.update({**added, **request.env, "JPY_PARENT_PID": str(parent)})
+    os.chdir(request.cwd)
+    sys.argv = [importlib.util.find_spec("ipykernel_launcher").origin, *request.command[3:]]
     from ipykernel.kernelapp import IPKernelApp
 
     IPKernelApp.launch_instance()
@@ -211,7 +220,7 @@ class ForkedKernel:
     def __init__(
         self,
         requests: socket.socket,  # sends requests to the warm process
-        request: dict,  # `command`, `env`, `cwd`
+        request: KernelRequest,
         timeout: float = 10,  # seconds to wait for the process id
     ):
         self.returncode = None
@@ -263,7 +272,7 @@ def fork_kernel(
             raise ValueError("the kernel has another command")
         if any(env.get(name) != _warm_process.environment.get(name) for name in PYTHON_START_VARIABLES):
             raise ValueError("Python would start with other settings")
-        request = {"command": command, "env": env, "cwd": os.path.abspath(cwd or "")}
+        request = KernelRequest(command, env, os.path.abspath(cwd or ""))
         return ForkedKernel(_warm_process.requests, request)
     except (OSError, ValueError) as error:
         logging.getLogger(__name__).debug("a cold kernel: %s", error)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ..common.lock import project_lock
 from brewcast.common.params import (
+    Stage,
     check_environment,
     did_you_mean,
     parameters,
@@ -49,24 +50,24 @@ def _is_accepted(name, accepted):
 # %% ../../nbs/workflow/one_stage.ipynb #one-run
 def stage_inputs(
     root: Path,  # the project
-    stage: str,  # a stage's name
-    stages: dict[str, dict],  # `source`, `params` and `product` by stage, as `read_stages` gives them
+    name: str,  # a stage's name
+    stages: dict[str, Stage],  # by name
     source: str,  # the source's name
 ) -> dict[str, dict[str, str]]:  # absolute path by product key, by upstream stage
     "The products that a stage reads. Raises FileNotFoundError for inputs that the last build did not leave."
-    wiring = stages[stage]
+    stage = stages[name]
     upstream_paths = {
-        name: {key: str(root / path) for key, path in stages[name]["product"].items()}
-        for name in upstream_of(root / wiring["source"])
+        other: {key: str(root / path) for key, path in stages[other].product.items()}
+        for other in upstream_of(root / stage.source)
     }
-    inputs = [root / value for value in wiring["params"].values() if isinstance(value, str) and "/" in value]
+    inputs = [root / value for value in stage.params.values() if isinstance(value, str) and "/" in value]
     for paths in upstream_paths.values():
         inputs += [Path(path) for path in paths.values() if not path.endswith(".ipynb")]
     if missing := [os.path.relpath(path, root) for path in inputs if not path.exists()]:
         more = f" and {len(missing) - 3} more" if missing[3:] else ""
         are = "are" if missing[1:] else "is"
         raise FileNotFoundError(
-            f"{stage} reads {', '.join(missing[:3])}{more}, which {are} missing: run `make run SOURCE={source}` first"
+            f"{name} reads {', '.join(missing[:3])}{more}, which {are} missing: run `make run SOURCE={source}` first"
         )
     return upstream_paths
 
@@ -74,24 +75,24 @@ def stage_inputs(
 def run_stage(
     root: Path,  # the project
     source: str,  # the source's name
-    stage: str,  # a stage's name
+    name: str,  # a stage's name
     overrides: list[str] = (),  # parameters of this run, such as "train.seed=1"
 ) -> Path:  # scratch/<source>/<stage>, with the products and the executed notebook
     "Run one stage on the last build's products. Raises ValueError, FileNotFoundError; RuntimeError if a cell fails."
-    check_stage_parameters(stage, overrides, parameters_by_stage(root))
+    check_stage_parameters(name, overrides, parameters_by_stage(root))
     check_environment(root)
     stages = read_stages(root, parameters(root, source, overrides))
-    wiring = stages[stage]
-    folder = root / "scratch" / source / stage
+    stage = stages[name]
+    folder = root / "scratch" / source / name
     values = {
-        **wiring["params"],
-        "upstream": stage_inputs(root, stage, stages, source),
-        "product": {key: str(folder / Path(path).name) for key, path in wiring["product"].items()},
+        **stage.params,
+        "upstream": stage_inputs(root, name, stages, source),
+        "product": {key: str(folder / Path(path).name) for key, path in stage.product.items()},
     }
-    with project_lock(root, source, f"run --only {stage}"):
+    with project_lock(root, source, f"run --only {name}"):
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        _execute_notebook(stage, root / wiring["source"], folder / f"{stage}.ipynb", values)
+        _execute_notebook(name, root / stage.source, folder / f"{name}.ipynb", values)
     return folder
 
 

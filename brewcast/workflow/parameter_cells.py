@@ -97,18 +97,18 @@ def parameter_cells(
     tasks = yaml.safe_load((root / "pipeline.yaml").read_text())["tasks"]
     stages = read_stages(root, read_env(root))
     values = yaml_comments((root / "env.yaml").read_text())
-    wiring = yaml_comments((root / "pipeline.yaml").read_text())
+    pipeline_comments = yaml_comments((root / "pipeline.yaml").read_text())
     cells = {}
     for number, task in enumerate(tasks):
         comments = {}
         for name, text in (task.get("params") or {}).items():
             whole = re.fullmatch(PLACEHOLDER, str(text))
             path = whole[1] if whole else ""
-            own = wiring.get(f"tasks[{number}].params.{name}") or values.get(path, "")
+            own = pipeline_comments.get(f"tasks[{number}].params.{name}") or values.get(path, "")
             below = {key.removeprefix(f"{path}."): note for key, note in values.items() if key.startswith(f"{path}.")}
             comments[name] = {"": own} | (below if whole else {})
         upstream = declared_parameters(root / task["source"]).get("upstream")
-        cells[task["source"]] = cell_source(upstream, stages[task["name"]]["params"], comments)
+        cells[task["source"]] = cell_source(upstream, stages[task["name"]].params, comments)
     return cells
 
 

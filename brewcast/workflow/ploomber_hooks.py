@@ -25,6 +25,7 @@ from types import SimpleNamespace
 
 from ..common.lock import project_lock
 from brewcast.common.params import (
+    Stage,
     apply_stage_parameters,
     check_environment,
     check_parameters,
@@ -110,14 +111,14 @@ def block_imports(
 
 def load_dag(
     root: Path,  # the project
-    stages: dict[str, dict],  # `params` by stage, as `read_stages` gives them for this build
+    stages: dict[str, Stage],  # by name, with the parameters of this build
 ):  # a Ploomber DAG, not rendered
     "Read pipeline.yaml, without the imports that a build does not need, and give it the parameters of this build."
     with block_imports(BLOCKED_IMPORTS):
         from ploomber.spec import DAGSpec
     warnings.filterwarnings("ignore", module="ploomber")  # about unused names in notebooks: ruff checks these
     dag = DAGSpec(str(root / "pipeline.yaml")).to_dag()
-    dag.brewcast_parameters = {stage: wiring["params"] for stage, wiring in stages.items()}
+    dag.brewcast_parameters = {name: stage.params for name, stage in stages.items()}
     return dag
 
 # %% ../../nbs/workflow/ploomber_hooks.ipynb #916fe1c0
@@ -125,23 +126,24 @@ def apply_parameters(
     dag,  # a Ploomber DAG of this project
     root: Path,  # the project
     source: str,  # the source to build
-) -> dict[str, dict]:  # `source`, `params` and `product` by stage, with the parameters that the tasks now have
+) -> dict[str, Stage]:  # by name, with the parameters that the tasks now have
     "Give the tasks the parameters of this build. Raises ValueError for wrong ones."
     env = parameters(root, source)
     stages = read_stages(root, env)
-    given = {name: {key: task.params[key] for key in stages[name]["params"]} for name, task in dag.items()}
-    if any(given[name] != stages[name]["params"] for name in given):  # Ploomber checks names, not values
+    given = {name: {key: task.params[key] for key in stages[name].params} for name, task in dag.items()}
+    if any(given[name] != stages[name].params for name in given):  # Ploomber checks names, not values
         check_parameters(root, apply_stage_parameters(root, env, given), "ploomber's --env")
     overrides = getattr(dag, "brewcast_parameters", None) or {}  # by stage
     if path := os.environ.get("BREWCAST_PARAMETERS"):  # `make verify` repeats a run with its parameters
         overrides = json.loads(Path(path).read_text())
     if getattr(dag, "brewcast_lab", False):
-        records = {stage: read_stage_record(root, source, stage) for stage in stages}
-        overrides = {stage: record.params for stage, record in records.items() if record}
+        records = {name: read_stage_record(root, source, name) for name in stages}
+        overrides = {name: record.params for name, record in records.items() if record}
     for name, task in dag.items():
         for key in set(task.params.to_dict()) & set(overrides.get(name, {})):
             set_task_parameter(task, key, overrides[name][key])
-        stages[name]["params"] = {key: task.params[key] for key in stages[name]["params"]}
+        params = {key: task.params[key] for key in stages[name].params}
+        stages[name] = stages[name].with_params(params)
     return stages
 
 
@@ -372,7 +374,7 @@ def run_with_record(
 
     try:
         report = original(task, *args, **kwargs)
-        home_page = executor_settings(root)["home_page"]
+        home_page = executor_settings(root).home_page
         home_path = root / home_page.replace("{{source}}", source) if home_page else None
         render_stage_report(Path(str(task.product[task.nb_product_key])), home_path)
         write_stage_record(root, source, stage, context.stages, fingerprint_before)

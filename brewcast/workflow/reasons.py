@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..common.hashing import FileHashes, content_hash
-from ..common.params import executor_settings, upstream_of
+from ..common.params import Stage, executor_settings, upstream_of
 from ..common.records import Record, StateInputs
 from brewcast.workflow.staleness import (
     Fingerprint,
@@ -49,65 +49,65 @@ class Reason(Record):
 
 # %% ../../nbs/workflow/reasons.ipynb #0f5f669c
 def stage_reasons(
-    stage: str,  # a stage's name
+    name: str,  # a stage's name
     root: Path,  # the project
     source: str,  # the source to build
-    stages: dict[str, dict],  # `source`, `params` and `product` by stage, as `read_stages` gives them
+    stages: dict[str, Stage],  # by name
     hashes: FileHashes,  # cache of file hashes
     state: StateInputs | None = None,  # what the next build reads of the state; default: inputs.json
     current_fingerprint: Fingerprint | None = None,  # default: computed here
 ) -> list[Reason]:  # empty: up to date
     "Why a stage has to run again: its own changes, and changed products of its upstream."
-    wiring = stages[stage]
-    notebook = root / wiring["source"]
-    products = product_hashes(wiring, root, hashes)
-    missing = [name for name, product_hash in products.items() if not product_hash]
-    record = read_stage_record(root, source, stage)
+    stage = stages[name]
+    notebook = root / stage.source
+    products = product_hashes(stage, root, hashes)
+    missing = [product for product, product_hash in products.items() if not product_hash]
+    record = read_stage_record(root, source, name)
     if record is None:
         text = "did not finish" if len(missing) < len(products) else "has not run yet"
-        return [Reason(kind="never", name=stage, text=text)]
-    now = current_fingerprint or fingerprint(stage, notebook, wiring["params"], root, hashes)
+        return [Reason(kind="never", name=name, text=text)]
+    now = current_fingerprint or fingerprint(name, stage, root, hashes)
     before = record.fingerprint
-    reasons = [Reason(kind="product", name=name, text=f"{name} is missing") for name in missing]
-    for name, product_hash in products.items():
-        if product_hash and product_hash != record.products.get(name):
-            text = f"{name} was changed by hand after the stage wrote it"
-            reasons.append(Reason(kind="product", name=name, text=text))
+    reasons = [Reason(kind="product", name=product, text=f"{product} is missing") for product in missing]
+    for product, product_hash in products.items():
+        if product_hash and product_hash != record.products.get(product):
+            text = f"{product} was changed by hand after the stage wrote it"
+            reasons.append(Reason(kind="product", name=product, text=text))
     reasons += code_changes(before.code, now.code, notebook)
-    reasons += parameter_changes(record.params, json.loads(json.dumps(wiring["params"], default=str)))
-    reasons += module_changes(before.modules, now.modules, notebook, wiring, root, stage)
+    reasons += parameter_changes(record.params, json.loads(json.dumps(stage.params, default=str)))
+    reasons += module_changes(before.modules, now.modules, name, stage, root)
     reasons += file_changes(before.files, now.files)
     if state:
-        names = executor_settings(root)["state_inputs"].get(stage)
-        state_now = visible_state(state, wiring["params"], names)
+        names = executor_settings(root).state_inputs.get(name)
+        state_now = visible_state(state, stage.params, names)
     else:
-        state_now = read_visible_state(root, source, stage, wiring["params"])
+        state_now = read_visible_state(root, source, name, stage.params)
     if state_now is not None:
         reasons += state_changes(record.state, state_now)
-    for name in upstream_of(notebook):
-        if data_products_hash(product_hashes(stages[name], root, hashes)) != record.upstream.get(name):
-            text = f"the products of {name} differ from those of the last run"
-            reasons.append(Reason(kind="upstream", name=name, text=text))
+    for other in upstream_of(notebook):
+        if data_products_hash(product_hashes(stages[other], root, hashes)) != record.upstream.get(other):
+            text = f"the products of {other} differ from those of the last run"
+            reasons.append(Reason(kind="upstream", name=other, text=text))
     return reasons
 
 
 def reasons_by_stage(
     root: Path,  # the project
     source: str,  # the source to build
-    stages: dict[str, dict],  # `source`, `params` and `product` by stage, as `read_stages` gives them for this build
+    stages: dict[str, Stage],  # by name, with the parameters of this build
     state: StateInputs | None = None,  # what the next build reads of the state; default: inputs.json
     fingerprint_by_stage: dict[str, Fingerprint] | None = None,  # default: computed here
 ) -> dict[str, list[Reason]]:  # by stage, in the pipeline's order; an empty list: up to date
     "Which stages are stale, and why."
     hashes = file_hashes(root, source)
     reasons = {}
-    for stage, wiring in stages.items():
-        current_fingerprint = (fingerprint_by_stage or {}).get(stage)
-        own = stage_reasons(stage, root, source, stages, hashes, state, current_fingerprint)
-        stale_upstream = [name for name in upstream_of(root / wiring["source"]) if reasons[name]]
-        reasons[stage] = [
+    for name, stage in stages.items():
+        current_fingerprint = (fingerprint_by_stage or {}).get(name)
+        own = stage_reasons(name, root, source, stages, hashes, state, current_fingerprint)
+        stale_upstream = [other for other in upstream_of(root / stage.source) if reasons[other]]
+        reasons[name] = [
             *(reason for reason in own if reason.kind != "upstream" or reason.name not in stale_upstream),
-            *(Reason(kind="upstream", name=name, text=f"{name} runs again") for name in stale_upstream),
+            *(Reason(kind="upstream", name=other, text=f"{other} runs again") for other in stale_upstream),
         ]
     hashes.save()
     return reasons
@@ -116,10 +116,10 @@ def reasons_by_stage(
 def resolve_reasons(
     root: Path,  # the project
     source: str,  # the source to build
-    stages: dict[str, dict],  # `source`, `params` and `product` by stage, as `read_stages` gives them for this build
+    stages: dict[str, Stage],  # by name, with the parameters of this build
 ) -> tuple[StateInputs, dict[str, list[Reason]]]:  # of the next build; reasons by stage
     "What the next build reads of the state, and which stages are stale with it."
-    params = {stage: wiring["params"] for stage, wiring in stages.items()}
+    params = {name: stage.params for name, stage in stages.items()}
     fingerprint_by_stage = fingerprints(root, source, stages)
     state = resolve_state(root, source, build_key(root, source, params, fingerprint_by_stage))
     return state, reasons_by_stage(root, source, stages, state, fingerprint_by_stage)
@@ -153,8 +153,8 @@ def _first_line(cell):
 
 
 def parameter_changes(
-    before: dict,  # parameters
-    now: dict,  # the same
+    before: dict[str, Any],  # value by parameter, as JSON has it
+    now: dict[str, Any],  # the same
     prefix: str = "",  # of the dotted names, such as "gate."
 ) -> list[Reason]:
     "The parameters that changed (old -> new), are new or were removed."
@@ -186,50 +186,49 @@ def shorten_value(
 
 
 def module_changes(
-    before: dict[str, dict],  # hash by definition, by module
-    now: dict[str, dict],  # the same
-    notebook: Path,  # the stage's notebook
-    wiring: dict,  # the stage's `source`, `params` and `product`
+    before: dict[str, dict[str, str]],  # hash by definition, by module
+    now: dict[str, dict[str, str]],  # the same
+    name: str,  # a stage's name
+    stage: Stage,
     root: Path,  # the project
-    stage: str,  # a stage's name
 ) -> list[Reason]:
     "The modules that changed: which definitions, and through which imports the stage reaches them."
     reasons = []
-    for name in sorted({*before, *now}):
-        if before.get(name) == now.get(name):
+    for module in sorted({*before, *now}):
+        if before.get(module) == now.get(module):
             continue
-        old, new = before.get(name) or {}, now.get(name) or {}
+        old = before.get(module) or {}
+        new = now.get(module) or {}
         changed = [
             definition or "top-level code"
             for definition in {**old, **new}
             if old.get(definition) != new.get(definition)
         ]
-        if name not in before:
+        if module not in before:
             change = "is new"
-        elif name not in now:
+        elif module not in now:
             change = "was removed"
         else:
             change = ", ".join(changed)
-        chain = " -> ".join(import_chain(name, notebook, wiring, root, stage))
-        text = f"module {name}: {change}" + (f" ({chain})" if chain else "")
-        reasons.append(Reason(kind="module", name=name, text=text, definitions=changed, chain=chain))
+        chain = " -> ".join(import_chain(module, name, stage, root))
+        text = f"module {module}: {change}" + (f" ({chain})" if chain else "")
+        reasons.append(Reason(kind="module", name=module, text=text, definitions=changed, chain=chain))
     return reasons
 
 
 def import_chain(
     module: str,  # its name
-    notebook: Path,  # the stage's notebook
-    wiring: dict,  # the stage's `source`, `params` and `product`
+    name: str,  # a stage's name
+    stage: Stage,
     root: Path,  # the project
-    stage: str,  # a stage's name
 ) -> list[str]:  # from the stage's name to the module's; empty if the stage does not import it any more
     "The shortest chain of imports from a stage to a module."
     package = root / "brewcast"
-    cells = json.loads(notebook.read_text())["cells"]
+    cells = json.loads((root / stage.source).read_text())["cells"]
     texts = [normal_form("".join(cell["source"])) for cell in cells if cell["cell_type"] == "code"]
-    for path in input_files(stage, wiring["params"], root):
+    for path in input_files(name, stage, root):
         texts += [normal_form(file.read_text()) for file in text_files(path)]
-    chains = [[stage, name] for text in texts for name in sorted(local_modules(text, package))]
+    chains = [[name, imported] for text in texts for imported in sorted(local_modules(text, package))]
     visited = set()
     while chains:  # breadth first, so the first chain that arrives is a shortest one
         chain = chains.pop(0)
@@ -238,8 +237,8 @@ def import_chain(
             return chain
         if last not in visited:
             visited.add(last)
-            _, imported = module_code_and_imports(last, package)
-            chains += [[*chain, name] for name in sorted(imported)]
+            _, imports = module_code_and_imports(last, package)
+            chains += [[*chain, imported] for imported in sorted(imports)]
     return []
 
 
@@ -263,8 +262,8 @@ def file_changes(
 
 
 def state_changes(
-    before: dict | None,  # what the stage read of inputs.json in its last run
-    now: dict | None,  # what it would read now
+    before: dict[str, Any] | None,  # what the stage read of inputs.json in its last run, by dotted name
+    now: dict[str, Any] | None,  # what it would read now
 ) -> list[Reason]:
     "The parts of inputs.json that the stage reads and that changed."
     before = json.loads(json.dumps(before or {}))

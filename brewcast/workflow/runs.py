@@ -28,7 +28,7 @@ from pathlib import Path
 
 from ..common.hashing import FileHashes, bytes_hash, copy_with_log, files_below, is_database_log, sha256
 from ..common.ledger import state_files
-from ..common.params import env_file, lock_differences, read_env, read_stages
+from ..common.params import Stage, env_file, lock_differences, read_env, read_stages
 from ..common.paths import say, write_text
 from ..common.records import BuildEnvironment, CodeSnapshot, LedgerEntry, Record, RunRecord, StateInputs
 from ..common.text import format_count
@@ -115,13 +115,13 @@ def _compared_files(folder):
 def comparison_hashes(
     root: Path,  # the project
     source: str,  # a source's name
-    stages: dict[str, dict],  # `source`, `params` and `product` by stage, as `read_stages` gives them
+    stages: dict[str, Stage],  # by name
 ) -> dict[str, dict[str, str]]:  # hash by product, by stage
     "The hashes of all products of a build."
     hashes = file_hashes(root, source)
     by_stage = {
-        stage: {Path(path).name: comparison_hash(root / path, hashes) for path in wiring["product"].values()}
-        for stage, wiring in stages.items()
+        name: {Path(path).name: comparison_hash(root / path, hashes) for path in stage.product.values()}
+        for name, stage in stages.items()
     }
     hashes.save()
     return by_stage
@@ -206,10 +206,10 @@ def runs_folder(
 
 def source_data_files(
     root: Path,  # the project
-    stages: dict[str, dict],  # `source`, `params` and `product` by stage, as `read_stages` gives them
+    stages: dict[str, Stage],  # by name
 ) -> list[Path]:  # files, sorted
     "The data files of the source: files that the parameters name and that are not in git."
-    named = {path for stage, wiring in stages.items() for path in input_files(stage, wiring["params"], root)}
+    named = {path for name, stage in stages.items() for path in input_files(name, stage, root)}
     in_git = {"sql", "feature_repo", "bentofile.yaml", "requirements.lock", "settings.ini"}
     paths = [path for path in named if path.relative_to(root).parts[0] not in in_git]
     files = {file for path in paths for file in (files_below(path) if path.is_dir() else [path])}
@@ -219,7 +219,7 @@ def source_data_files(
 def record_run(
     root: Path,  # the project
     source: str,  # the source that was built
-    stages: dict[str, dict],  # `source`, `params` and `product` by stage, with the parameters of the build
+    stages: dict[str, Stage],  # by name, with the parameters of the build
     code: CodeSnapshot,  # from before the build
 ) -> Path:  # the record
     "Record what a build was made from, and keep its code in git."
@@ -239,7 +239,7 @@ def record_run(
         built_at=f"{now:%Y-%m-%dT%H:%M:%SZ}",
         source=source,
         build_key=inputs.build_key,
-        params={stage: wiring["params"] for stage, wiring in stages.items()},
+        params={name: stage.params for name, stage in stages.items()},
         inputs=inputs.content(),
         code=code.model_copy(update={"ref": ref}),
         data={path.relative_to(root).as_posix(): hashes.of(path) for path in source_data_files(root, stages)},
@@ -418,8 +418,8 @@ class Verification(Record):
 
 # %% ../../nbs/workflow/runs.ipynb #100e3784
 def product_differences(
-    before: dict[str, dict],  # hash by product, by stage
-    now: dict[str, dict],  # the same
+    before: dict[str, dict[str, str]],  # hash by product, by stage
+    now: dict[str, dict[str, str]],  # the same
     order: list[str],  # the stages, in the pipeline's order
 ) -> list[tuple[str, str]]:  # (stage, product)
     "The products that differ, those of the first stage first."

@@ -25,7 +25,7 @@ from ..common.hashing import FileHashes, content_hash, files_below, is_hidden
 from ..common.ledger import resolve_inputs
 from ..common.mlflow import experiment_name, mlflow_uri
 from ..common.mlflow_tables import MLFLOW_FILE
-from ..common.params import env_file, executor_settings, read_env, read_stages, upstream_of
+from ..common.params import Stage, env_file, executor_settings, read_env, read_stages, upstream_of
 from ..common.paths import write_text
 from ..common.records import Record, StateInputs
 
@@ -188,16 +188,16 @@ STATE_PARAMETER = "inputs"
 
 
 def input_files(
-    stage: str,  # a stage's name
-    params: dict,  # its parameters
+    name: str,  # a stage's name
+    stage: Stage,
     root: Path,  # the project
 ) -> list[Path]:  # existing files and folders
     "The files that a stage reads, without the products of other stages."
-    values = _leaves({name: value for name, value in params.items() if name != STATE_PARAMETER})
+    values = _leaves({key: value for key, value in stage.params.items() if key != STATE_PARAMETER})
     texts = [value for value in values if isinstance(value, str) and value]
     named = [text for text in texts if "/" in text or (root / text).is_file()]
-    extra_files = executor_settings(root)["extra_files"].get(stage, [])
-    paths = [root / name for name in [*extra_files, *named]]
+    extra_files = executor_settings(root).extra_files.get(name, [])
+    paths = [root / path for path in [*extra_files, *named]]
     in_project = [path for path in paths if path.is_relative_to(root) and path.exists()]
     return [path for path in in_project if path.relative_to(root).parts[:1] != ("products",)]
 
@@ -220,26 +220,25 @@ class Fingerprint(Record):
 
 
 def fingerprint(
-    stage: str,  # a stage's name
-    notebook: Path,  # the stage's notebook
-    params: dict,  # its parameters
+    name: str,  # a stage's name
+    stage: Stage,
     root: Path,  # the project
     hashes: FileHashes,  # cache of file hashes
 ) -> Fingerprint:
     "What a stage depends on now."
     package = root / "brewcast"
-    cells = json.loads(Path(notebook).read_text())["cells"]
+    cells = json.loads((root / stage.source).read_text())["cells"]
     code = [
-        _without_passed_parameters(form, params) if _has_parameters(cells[number - 1]) else form
+        _without_passed_parameters(form, stage.params) if _has_parameters(cells[number - 1]) else form
         for number, form in code_to_run(cells)
     ]
-    paths = input_files(stage, params, root)
+    paths = input_files(name, stage, root)
     texts = [normal_form(file.read_text()) for path in paths for file in text_files(path)]
     modules = module_closure([*code, *texts], package)
     paths = [*paths, *package_data_files(modules, code, package)]
     return Fingerprint(
         code=[f"{content_hash(cell)} {cell.splitlines()[0]}" for cell in code],
-        modules={name: _module_hashes(name, form) for name, form in modules.items()},
+        modules={module: _module_hashes(module, form) for module, form in modules.items()},
         files={path.relative_to(root).as_posix(): _file_hash(path, hashes) for path in paths},
     )
 
@@ -296,26 +295,26 @@ def _file_hash(path, hashes):
 def build_key(
     root: Path,  # the project
     source: str,  # the source to build
-    params: dict[str, dict] | None = None,  # parameters by stage; default: those of pipeline.yaml and the source
+    params: dict[str, dict[str, object]] | None = None,  # by stage; default: those of pipeline.yaml and the source
     fingerprint_by_stage: dict[str, Fingerprint] | None = None,  # default: computed here
 ) -> str:  # 12 hex digits
     "The hash of a build's data, code and parameters."
     root = Path(root)
     stages = read_stages(root, read_env(root, env_file(root, source)))
-    waiting = {executor_settings(root)["decisive_stage"]} & set(stages) or set(stages)
+    waiting = {executor_settings(root).decisive_stage} & set(stages) or set(stages)
     decisive = set()  # the decisive stage and all before it
     while waiting:
-        stage = waiting.pop()
-        decisive.add(stage)
-        waiting |= set(upstream_of(root / stages[stage]["source"])) - decisive
+        name = waiting.pop()
+        decisive.add(name)
+        waiting |= set(upstream_of(root / stages[name].source)) - decisive
     hashes = file_hashes(root, source)
     parts = {}
-    for stage in sorted(decisive):
-        values = (params or {}).get(stage, stages[stage]["params"])
-        stage_fingerprint = (fingerprint_by_stage or {}).get(stage)
+    for name in sorted(decisive):
+        values = (params or {}).get(name, stages[name].params)
+        stage_fingerprint = (fingerprint_by_stage or {}).get(name)
         if not stage_fingerprint:
-            stage_fingerprint = fingerprint(stage, root / stages[stage]["source"], values, root, hashes)
-        parts[stage] = [values, stage_fingerprint.content()]
+            stage_fingerprint = fingerprint(name, stages[name].with_params(values), root, hashes)
+        parts[name] = [values, stage_fingerprint.content()]
     hashes.save()
     return content_hash(parts)
 
@@ -371,13 +370,13 @@ def stage_record_path(
 
 
 def product_hashes(
-    wiring: dict,  # a stage's `source`, `params` and `product`
+    stage: Stage,
     root: Path,  # the project
     hashes: FileHashes,  # cache of file hashes
 ) -> dict[str, str | None]:  # by file name; None if the file is missing
     "The hashes of a stage's products."
     by_name = {}
-    for path in [root / product for product in wiring["product"].values()]:
+    for path in [root / product for product in stage.product.values()]:
         is_unstable = path.name in UNSTABLE_FILES and path.exists()
         by_name[path.name] = "there" if is_unstable else hashes.of(path)  # "there" stands for any content
     return by_name
@@ -395,24 +394,23 @@ def data_products_hash(
 def write_stage_record(
     root: Path,  # the project
     source: str,  # a source's name
-    stage: str,  # the stage that has just run
-    stages: dict[str, dict],  # `source`, `params` and `product` by stage, with the parameters of this run
+    name: str,  # the stage that has just run
+    stages: dict[str, Stage],  # by name, with the parameters of this run
     fingerprint_before: Fingerprint | None = None,  # from before the run: the stage may not have read later changes
 ):
     "Record what a stage was built from."
-    wiring = stages[stage]
-    notebook = root / wiring["source"]
+    stage = stages[name]
     hashes = file_hashes(root, source)
-    upstream = upstream_of(notebook)
+    upstream = upstream_of(root / stage.source)
     record = StageRecord(
-        fingerprint=fingerprint_before or fingerprint(stage, notebook, wiring["params"], root, hashes),
-        state=read_visible_state(root, source, stage, wiring["params"]),
-        params=wiring["params"],
-        products=product_hashes(wiring, root, hashes),
-        upstream={name: data_products_hash(product_hashes(stages[name], root, hashes)) for name in upstream},
+        fingerprint=fingerprint_before or fingerprint(name, stage, root, hashes),
+        state=read_visible_state(root, source, name, stage.params),
+        params=stage.params,
+        products=product_hashes(stage, root, hashes),
+        upstream={other: data_products_hash(product_hashes(stages[other], root, hashes)) for other in upstream},
     )
     hashes.save()
-    write_text(stage_record_path(root, source, stage), json.dumps(record.content(), indent=1, default=str))
+    write_text(stage_record_path(root, source, name), json.dumps(record.content(), indent=1, default=str))
 
 
 def read_stage_record(
@@ -430,19 +428,19 @@ def read_visible_state(
     root: Path,  # the project
     source: str,  # a source's name
     stage: str,  # a stage's name
-    params: dict,  # its parameters
+    params: dict[str, object],  # its parameters
 ) -> dict | None:  # plain JSON by dotted name; None if the stage reads nothing of it, or there is no inputs.json
     "The part of inputs.json that a stage reads."
     path = inputs_path(root, source)
     if not path.exists():
         return None
-    names = executor_settings(root)["state_inputs"].get(stage)
+    names = executor_settings(root).state_inputs.get(stage)
     return visible_state(StateInputs.read(path), params, names)
 
 
 def visible_state(
     state: StateInputs,
-    params: dict,  # a stage's parameters
+    params: dict[str, object],  # a stage's parameters
     names: list[str] | None = None,  # what the stage reads, such as "champion.recipe"; None: all but the build key
 ) -> dict | None:  # plain JSON by dotted name; None if the stage reads nothing of it
     "The part of the inputs from the state that a stage reads."
@@ -461,14 +459,11 @@ def visible_state(
 def fingerprints(
     root: Path,  # the project
     source: str,  # a source's name
-    stages: dict[str, dict],  # `source`, `params` and `product` by stage, as `read_stages` gives them for this build
+    stages: dict[str, Stage],  # by name, with the parameters of this build
 ) -> dict[str, Fingerprint]:  # by stage
     "The fingerprint of every stage."
     hashes = file_hashes(root, source)
-    by_stage = {
-        stage: fingerprint(stage, root / wiring["source"], wiring["params"], root, hashes)
-        for stage, wiring in stages.items()
-    }
+    by_stage = {name: fingerprint(name, stage, root, hashes) for name, stage in stages.items()}
     hashes.save()
     return by_stage
 
@@ -476,22 +471,21 @@ def fingerprints(
 def build_state_hash(
     root: Path,  # the project
     source: str,  # a source's name
-    stages: dict[str, dict]
-    | None = None,  # `source`, `params`, `product` by stage; default: with the files' parameters
+    stages: dict[str, Stage] | None = None,  # by name; default: with the parameters of the files
 ) -> str | None:  # 12 hex digits; None if a product is missing
     "One hash of all inputs and products of a build, by the bytes of the files."
     stages = stages or read_stages(root, read_env(root, env_file(root, source)))
     hashes = file_hashes(root, source)
-    products = [root / path for wiring in stages.values() for path in wiring["product"].values()]
-    products += [stage_record_path(root, source, stage) for stage in stages]
+    products = [root / path for stage in stages.values() for path in stage.product.values()]
+    products += [stage_record_path(root, source, name) for name in stages]
     products.append(inputs_path(root, source))
     if not all(path.exists() for path in products):
         return None
-    inputs = [path for stage, wiring in stages.items() for path in input_files(stage, wiring["params"], root)]
+    inputs = [path for name, stage in stages.items() for path in input_files(name, stage, root)]
     code = [root / "pipeline.yaml", *(root / "nbs").rglob("*.ipynb"), *package_files(root)]
     paths = [path for path in {*products, *inputs, *code} if path.name not in UNSTABLE_FILES]
     hash_by_path = {str(path.relative_to(root)): hashes.of(path) for path in paths}
-    params = {stage: wiring["params"] for stage, wiring in stages.items()}
+    params = {name: stage.params for name, stage in stages.items()}
     state_hash = content_hash([hash_by_path, params, state_hashes(root, source, hashes)])
     hashes.save()
     return state_hash

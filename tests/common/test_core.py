@@ -70,7 +70,7 @@ def test_a_stage_without_ploomber_reads_the_last_build_and_writes_to_scratch(clo
     # when that stage is built
     ingest = clone / "products/simulated/ingest"
     ingest.mkdir(parents=True)
-    for path in read_stages(clone, read_env(clone))["ingest"]["product"].values():
+    for path in read_stages(clone, read_env(clone))["ingest"].product.values():
         (clone / path).touch()
     upstream_paths, product_paths = stage_paths("clean", ["ingest"], None, clone)
     # then its products are read, and the trial does not touch the products of the build

@@ -10,6 +10,7 @@ import sys
 import pytest
 from conftest import ROOT
 from releases import FOREST, SEASONAL, ledger_entry, ledger_release
+from verdicts import make_month
 
 from brewcast.common.ledger import (
     archived_forecast_path,
@@ -149,7 +150,8 @@ def test_month_records_are_listed_in_the_order_of_writing_before_the_build_s_own
         ("2024-06", "T3", "k2"),
         ("2024-07", "T4", "k3"),
     ]:
-        (tmp_path / f"months/{month}.json").write_text(json.dumps({"at": at, "build_key": key}))
+        record = make_month(month, at=at, build_key=key)
+        (tmp_path / f"months/{month}.json").write_text(json.dumps(record.content()))
     name = lambda paths: [path.stem for path in paths]  # noqa: E731
     assert name(month_record_paths(tmp_path)) == ["2024-05", "2024-04", "2024-06", "2024-07"]
     assert name(month_record_paths(tmp_path, "k2")) == ["2024-05"]

@@ -31,12 +31,12 @@ def test_a_model_is_registered_once_and_only_if_it_was_logged(shop):
         register_model("shop", shop, content_hash) for content_hash in ("aaaabbbbcccc", "aaaabbbbcccc", "0" * 12)
     ]
     assert results == ["registered", "present", None]
-    assert registered_version("shop", shop, "aaaabbbbcccc")["version"] == 1
-    assert registered_version("shop", shop, "0" * 12) == {}
+    assert registered_version("shop", shop, "aaaabbbbcccc").version == 1
+    assert registered_version("shop", shop, "0" * 12) is None
 
 
 def test_without_a_database_nothing_is_registered_and_nothing_is_created(tmp_path):
-    assert registered_version("shop", tmp_path, "aaaabbbbcccc") == {}
+    assert registered_version("shop", tmp_path, "aaaabbbbcccc") is None
     assert logged_models("shop", tmp_path) == [] == artifacts_without_run(tmp_path / "state/shop")
     assert list(tmp_path.iterdir()) == []
 
@@ -60,7 +60,7 @@ def test_a_deleted_model_leaves_no_row_and_its_artifacts_without_a_run(shop):
     with mlflow_client("shop", shop) as (client, experiment):
         other = client.create_run(experiment, tags={"who": "an analyst"}).info.run_id
     (model,) = logged_models("shop", shop)
-    assert (model["versions"], len(model["models"]), model["deleted"]) == (["1"], 1, 0)
+    assert (model.versions, len(model.models), model.deleted) == (["1"], 1, 0)
     # when it is deleted
     delete_models("shop", shop, [model])
     # then MLflow knows neither run, model nor version, and the other run is there
@@ -70,7 +70,7 @@ def test_a_deleted_model_leaves_no_row_and_its_artifacts_without_a_run(shop):
         runs = client.search_runs([experiment], run_view_type=ViewType.ALL)
         assert [run.info.run_id for run in runs] == [other]
         assert list(client.search_logged_models([experiment])) == list(client.search_model_versions("")) == []
-    assert artifacts_without_run(shop / "state/shop") == model["paths"]
+    assert artifacts_without_run(shop / "state/shop") == model.paths
 
 
 # What `delete_models` uses of MLflow's private methods: the hash of each source as it was when this was written.

@@ -133,7 +133,7 @@ def test_the_sql_uses_exactly_the_columns_that_are_listed(database, monkeypatch)
     read_database_aliases(database)
     read_database_runs(database)
     read_artifact_owners(database)
-    assert read_database_version(database, HASHES[0])["data"] == {"rows": "0" * 64}
+    assert read_database_version(database, HASHES[0]).data == {"rows": "0" * 64}
     make_artifacts_relative(database, "state/shop/mlartifacts")
     with contextlib.closing(watched(":memory:")) as ledger, ledger:
         attach_mlflow(ledger, database)
@@ -150,19 +150,19 @@ def test_the_reads_say_what_the_client_says(logged):
         models = client.search_logged_models([experiment])
         champion = client.get_model_version_by_alias(REGISTERED_MODEL, "champion")
     # the runs and what was made of them
-    rows = {row["run"]: row for row in read_database_runs(database)}
+    rows = {row.run: row for row in read_database_runs(database)}
     assert rows.keys() == runs.keys()
     for run_id, row in rows.items():
-        assert (row["name"], row["hash"]) == (runs[run_id].info.run_name, runs[run_id].data.tags["content_hash"])
-        assert (row["time"], row["done"], row["deleted"]) == (runs[run_id].info.start_time, 1, 0)
-        assert row["models"] == [model.model_id for model in models if model.source_run_id == run_id]
-        assert row["versions"] == ([str(champion.version)] if run_id == champion.run_id else [])
+        assert (row.name, row.hash) == (runs[run_id].info.run_name, runs[run_id].data.tags["content_hash"])
+        assert (row.time, row.done, row.deleted) == (runs[run_id].info.start_time, 1, 0)
+        assert row.models == [model.model_id for model in models if model.source_run_id == run_id]
+        assert row.versions == ([str(champion.version)] if run_id == champion.run_id else [])
     assert read_artifact_owners(database) == {*runs, *(model.model_id for model in models)}
     # the alias and its version
     assert read_database_aliases(database) == {"champion": HASHES[0]}
     version = read_database_version(database, HASHES[0])
-    assert (str(version["version"]), version["run_id"]) == (str(champion.version), champion.run_id)
-    assert read_database_version(database, HASHES[1]) == {}
+    assert (str(version.version), version.run_id) == (str(champion.version), champion.run_id)
+    assert read_database_version(database, HASHES[1]) is None
 
 
 def test_the_client_sees_an_alias_that_moved_in_a_transaction_of_another_database(logged, tmp_path):

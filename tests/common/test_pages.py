@@ -9,7 +9,8 @@ from conftest import ROOT
 
 from brewcast.common.pages import STYLE_SHEET, template_environment
 
-PACKAGES = sorted(f"brewcast.{path.parent.parent.name}" for path in (ROOT / "brewcast").glob("*/templates/*.html"))
+TEMPLATES = [path for path in (ROOT / "brewcast").glob("*/templates/*") if path.suffix in (".html", ".svg")]
+PACKAGES = sorted({f"brewcast.{path.parent.parent.name}" for path in TEMPLATES})
 
 
 def test_values_of_a_page_are_escaped():
@@ -25,7 +26,7 @@ def test_values_of_a_page_are_escaped():
 @pytest.mark.parametrize("package", PACKAGES)
 def test_every_template_of_a_package_is_found_and_can_be_read(package):
     page = template_environment(package)
-    names = [name for name in page.list_templates() if name.endswith(".html")]
+    names = [name for name in page.list_templates() if name.endswith((".html", ".svg"))]
     assert names
     for name in names:
         assert page.get_template(name).blocks is not None
@@ -43,6 +44,7 @@ def test_a_package_without_templates_is_an_error():
         ("{{ 1234567 | compact }} {{ 1234567 | amount }} {{ 1234567 | number }}", "1.23M 1,234,567 1.23457e+06"),
         ("{{ 30.0 | days }} {{ 29.75 | days }} {{ none | days }}", "30 29.8 –"),
         ("{{ nan | fixed }} {{ nan | number }}{{ none | percent0 }}", "– –"),
+        ("{{ 46 | pixels }} {{ 12.3456 | pixels }}", "46.0 12.3"),
         ("{{ 3 | known }} {{ nan | known }} {{ none | known }}", "True False False"),
         ("{{ 110 | change(100) | percent(true) }} {{ ['A', 'B'] | listed }} {{ 'no model' | sentence }}", "+10.0% A and B No model."),
     ],

@@ -17,6 +17,7 @@ from brewcast.common.records import (
     GateResult,
     LedgerEntry,
     ModelDescription,
+    MonthRecord,
     Recipe,
     ReleaseDescription,
     RunRecord,
@@ -88,6 +89,23 @@ def test_what_was_not_given_is_not_written_and_a_file_is_written_back_as_it_was(
     changed = entry.model_copy(update={"share": 10, "previous": "aaa"})
     assert changed.content() == entry.content() | {"share": 10, "from": "aaa"} and entry.share == 0
     assert content_hash(entry) == content_hash(ENTRY) != content_hash(changed)
+
+
+def test_the_record_of_a_month_is_written_back_as_it_was_and_says_what_does_not_fit(tmp_path):
+    # given a month as a build makes it, before it is published, with a figure that is not a number
+    path = tmp_path / "month.json"
+    decision = {"retrain": True, "train_through": "2024-05-01", "rule": "age", "reason": "old", "trusted": True}
+    month = {"month": "2024-05", "status": "published", "decision": decision, "verdict": ENTRY["verdict"]}
+    month |= {"errors": {"served": float("nan"), "seasonal": 0.1, "last_month": None}, "n": 2, "alarm": False}
+    path.write_text(json.dumps(month | {"of_another_version": 1}))
+    # then it is read, and what was not given is not written
+    record = MonthRecord.read(path)
+    assert json.dumps(record.content(), sort_keys=True) == json.dumps(month, sort_keys=True)
+    assert (record.bias, record.replayed, record.reports, record.release) == (None, [], {}, None)
+    # and a file that does not fit is named, with the fields and the way out
+    message = refusal(MonthRecord, path, month | {"status": None, "decision": {}})
+    for part in (str(path), "status: ", "decision.rule: Field required", "`make restore`"):
+        assert part in message
 
 
 def test_a_record_cannot_be_changed_or_given_an_unknown_field():

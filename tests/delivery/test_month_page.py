@@ -8,7 +8,7 @@ import subprocess
 import numpy as np
 import pandas as pd
 import pytest
-from verdicts import SEASONAL, make_decision, make_errors, make_verdict, price_finding
+from verdicts import SEASONAL, make_decision, make_errors, make_month, make_verdict, price_finding
 
 from brewcast.common.parameter_types import Calendar
 from brewcast.common.records import BetterBaseline
@@ -169,9 +169,7 @@ def test_one_store_one_city_and_one_month_are_written_in_the_singular(stopped):
     arguments["dataset"] |= {"rows_read": 1, "rows_in": 0, "rows_set_aside": 1}
     arguments["quarantine"] = arguments["quarantine"].head(1)
     arguments["decision"] = with_fields(arguments["decision"], rule="bad_data" if stopped else "first")
-    record = {"month": "2025-12", "status": "published", "errors": {"served": 0.1, "last_month": 0.2}, "n": 1}
-    record |= {"coverage": 1.0, "alarm": False, "findings": [], "decision": {"retrain": True, "reason": ""}}
-    record |= {"verdict": {"verdict": "first", "promoted": False, "reason": ""}}
+    record = make_month("2025-12", errors={"served": 0.1, "last_month": 0.2}, n=1, coverage=1.0)
     # when its page is made
     text = text_of(month_page(**arguments, source_name="shop", track_record=track_record_section([record])))
     # then no noun after 1 is in the plural

@@ -64,7 +64,7 @@ def test_the_bento_contains_the_release_and_only_the_code_that_it_imports(packag
     assert release == {name: digest for name, digest in packaged.summary.files.items() if name not in NOT_SERVED}
     code = {name.removeprefix("src/brewcast/") for name in files if name.startswith("src/brewcast/")}
     packages = {f"{name}__init__.py" for name in ("", "common/", "serving/")}
-    common = {f"common/{name}.py" for name in ("ledger", "paths", "records", "text")}
+    common = {f"common/{name}.py" for name in ("hashing", "ledger", "paths", "progress", "records", "text")}
     assert code == packages | common | {f"serving/{name}.py" for name in SERVING}
 
 

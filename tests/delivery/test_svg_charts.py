@@ -9,7 +9,8 @@ import pytest
 from markupsafe import Markup
 
 from brewcast.delivery.svg_charts import (
-    chart_text,
+    CHART_MACROS,
+    ChartText,
     coverage_chart,
     line_chart,
     sparkline,
@@ -128,7 +129,8 @@ def test_line_labels_never_overlap_and_are_never_markup(width):
 
 
 def test_a_text_in_a_chart_is_never_markup():
-    assert ET.fromstring(chart_text(1, 2, ODD, ODD)).text == ODD
+    text = ET.fromstring(CHART_MACROS.chart_text(ChartText(1, 2, ODD, ODD)))
+    assert text.text == text.get("class") == ODD
 
 
 def test_the_nominal_coverage_is_a_line_at_its_height():

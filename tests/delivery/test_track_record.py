@@ -6,10 +6,10 @@ import xml.etree.ElementTree as ET
 
 import pandas as pd
 import pytest
-from verdicts import make_decision, make_verdict
+from verdicts import make_decision, make_month, make_verdict
 
 from brewcast.common.core import write_json
-from brewcast.common.records import Finding
+from brewcast.common.records import DecisionResult, Finding, GateResult, MonthRecord
 from brewcast.delivery.month_page import compare_with_previous, store_forecast_table
 from brewcast.delivery.track_record import (
     evaluate_served_forecast,
@@ -29,28 +29,22 @@ from brewcast.delivery.track_record import (
 from brewcast.model.monitor import realised_errors
 from brewcast.model.recipes import FEATURES, RATE_FEATURES
 
-REFUSED = {"verdict": "refuse", "rule": "min_gain", "reason": "a gain of 0.2%, at least 1.0% needed", "promoted": False}
-PROMOTED = {"verdict": "promote", "rule": "better", "reason": "better in 9 of 12 months", "promoted": True}
-NOT_RETRAINED = {"retrain": False, "rule": "calendar", "reason": "it was trained a month ago", "trusted": True}
-STOP = {"check": "unit_shift", "level": "stop", "where": "price", "text": "price is 100 times what it was"}
-WARN = {"check": "few_lines", "level": "warn", "where": "S1", "text": "half as many lines as usual"}
+REFUSED = GateResult(verdict="refuse", rule="min_gain", reason="a gain of 0.2%, at least 1.0% needed", promoted=False)
+PROMOTED = GateResult(verdict="promote", rule="better", reason="better in 9 of 12 months", promoted=True)
+RETRAINED = DecisionResult(retrain=True, train_through="2023-01-01", rule="calendar", reason="it is time", trusted=True)
+NOT_RETRAINED = RETRAINED.model_copy(update={"retrain": False, "reason": "it was trained a month ago"})
+STOP = Finding(
+    check="unit_shift", level="stop", where="price", text="price is 100 times what it was", figures={"month": "2023-05"}
+)
+WARN = Finding(check="few_lines", level="warn", where="S1", text="half as many lines as usual", figures={})
 
 
-def record(month: str, served: float, **more) -> dict:
+def record(month: str, served: float, **more) -> MonthRecord:
     "A record of a month, as `write_month_record` writes it."
     errors = {"served": served, "last_month": 0.2, "mean_of_3": 0.15, "same_month_last_year": None, "seasonal": 0.06}
-    result = {"month": month, "status": "published", "errors": errors, "n": 12, "coverage": 0.8}
-    result |= {
-        "decision": NOT_RETRAINED | {"retrain": True, "reason": "it is time"},
-        "verdict": REFUSED,
-        "findings": [],
-    }
-    result |= {
-        "alarm": False,
-        "alarm_reason": "",
-        "reports": {"drift": f"state/shop/{month}.html", "page": "month.html"},
-    }
-    return result | more
+    reports = {"drift": f"state/shop/{month}.html", "page": "month.html"}
+    usual = {"errors": errors, "n": 12, "coverage": 0.8, "decision": RETRAINED, "verdict": REFUSED, "reports": reports}
+    return make_month(month, **usual | more)
 
 
 @pytest.fixture
@@ -64,7 +58,7 @@ def records(tmp_path):
         record("2023-04", 0.04, findings=[WARN], coverage=0.6),
         record("2023-05", 0.07, decision=NOT_RETRAINED),
     ]
-    paths = [write_json(content, tmp_path / f"{i}-{content['month']}.json") for i, content in enumerate(contents)]
+    paths = [write_json(content, tmp_path / f"{i}-{content.month}.json") for i, content in enumerate(contents)]
     return read_track_record(paths)
 
 
@@ -102,16 +96,17 @@ def test_the_sentences_count_better_and_equal_months(records):
 
 def test_each_event_has_its_reason_and_a_stopped_month_has_no_other_event(records):
     _, refused, alarmed, stopped, published_later, not_retrained = map(month_events, records)
-    assert refused == [("refused", REFUSED["reason"])]
-    assert alarmed == [("drift alarm", "errors rose to 9.1%"), ("promoted", PROMOTED["reason"])]
-    assert stopped == [("data stopped", STOP["text"])]
-    assert published_later == [("refused", REFUSED["reason"]), ("data warning", WARN["text"])]
-    assert not_retrained == [("not retrained", NOT_RETRAINED["reason"]), ("refused", REFUSED["reason"])]
+    assert refused == [("refused", REFUSED.reason)]
+    assert alarmed == [("drift alarm", "errors rose to 9.1%"), ("promoted", PROMOTED.reason)]
+    assert stopped == [("data stopped", STOP.text)]
+    assert published_later == [("refused", REFUSED.reason), ("data warning", WARN.text)]
+    assert not_retrained == [("not retrained", NOT_RETRAINED.reason), ("refused", REFUSED.reason)]
 
 
 def test_only_three_of_many_findings_are_written():
     assert first_three(["a", "b", "c"]) == "a; b; c" and first_three(["a", "b", "c", "d", "e"]) == "a; b; c; and 2 more"
-    many = record("2023-04", 1.0, status="stopped", findings=[STOP | {"text": f"column {i}"} for i in range(9)])
+    findings = [STOP.model_copy(update={"text": f"column {i}"}) for i in range(9)]
+    many = record("2023-04", 1.0, status="stopped", findings=findings)
     assert month_events(many) == [("data stopped", "column 0; column 1; column 2; and 6 more")]
 
 
@@ -140,14 +135,15 @@ def test_the_section_lists_the_newest_month_first_with_links_relative_to_the_pag
 def test_reasons_are_never_markup_and_the_page_needs_no_other_file(records):
     # given findings and reasons that contain HTML, which may come from a source's files
     wrong = "<script>alert(1)</script>"
-    records[3]["findings"] = [STOP | {"text": wrong}]
-    records[4]["verdict"] = REFUSED | {"reason": wrong}
+    records[3] = records[3].model_copy(update={"findings": [STOP.model_copy(update={"text": wrong})]})
+    records[4] = records[4].model_copy(update={"verdict": REFUSED.model_copy(update={"reason": wrong})})
     # when the track record is rendered as a page
     page = track_record_page(records, f"shop: {wrong}")
     # then no HTML of theirs is markup, the table is open, nothing is fetched, and the page is the same each time
     assert "<script" not in page and page.count("&lt;script&gt;") == 4
     assert "<details open>" in page and not re.search(r"https?://|url\(|@import", page)
-    assert page == track_record_page(json.loads(json.dumps(records)), f"shop: {wrong}")
+    read_again = [MonthRecord(**json.loads(json.dumps(record.content()))) for record in records]
+    assert page == track_record_page(read_again, f"shop: {wrong}")
 
 
 ROWS = pd.DataFrame({"series_id": ["S1", "S2"], "month": pd.Timestamp("2023-05-01"), "actual": [90.0, 100.0]})
@@ -159,20 +155,20 @@ SERVED = pd.DataFrame({"series_id": ["S1", "S2"], "forecast": [90.0, 119.0], "lo
 def test_the_track_record_ends_with_the_month_of_its_page(records, status):
     # given a page of May 2023, whose data is stopped or not, and the archived forecasts
     findings = [
-        Finding(**STOP, figures={"month": "2023-05"}),
+        STOP,
         Finding(check="freshness", level="note", where="S1", text="fine", figures={"month": "2023-05"}),
     ]
     stopped = {"rule": "bad_data", "trusted": False, "findings": findings}
-    decision = make_decision(**NOT_RETRAINED | (stopped if status == "stopped" else {}))
+    decision = make_decision(**NOT_RETRAINED.content() | (stopped if status == "stopped" else {}))
     archived = [SERVED.assign(month=month) for month in ("2023-04-01", "2023-05-01")]
-    earlier = [r for r in records if r["month"] < "2023-05"]
+    earlier = [r for r in records if r.month < "2023-05"]
     # when its own month is added
-    may = month_record(pd.Timestamp("2023-05-01"), decision, make_verdict(**REFUSED), archived, ROWS)
+    may = month_record(pd.Timestamp("2023-05-01"), decision, make_verdict(**REFUSED.content()), archived, ROWS)
     records = track_record_through(earlier, may)
     # then it is the last one, with the error of its archived forecast
-    assert records[-1]["month"] == "2023-05" and records[-1]["status"] == status == may["status"]
+    assert records[-1].month == "2023-05" and records[-1].status == status == may.status
     assert is_stopped(decision) == (status == "stopped")
-    assert may["errors"]["served"] == pytest.approx(0.1) and may["coverage"] == 0.5
+    assert may.errors["served"] == pytest.approx(0.1) and may.coverage == 0.5
     stops = {"published": 1, "stopped": 2}[status]  # the other one is April
     assert track_record_sentences(records)[-1].startswith(f"In 5 months: data stopped {stops}, ")
     assert re.search(r'class="step">(.*?)</th>', str(track_record_section(records)))[1] == "May 2023"
@@ -181,13 +177,12 @@ def test_the_track_record_ends_with_the_month_of_its_page(records, status):
 
 def test_a_month_is_in_the_track_record_once_and_later_months_are_left_out(records):
     # given another build of April after May was processed: it is still stopped, or published
-    stopped, published = [r for r in records if r["month"] == "2023-04"]
-    assert [r["status"] for r in track_record_through(records, stopped)[-2:]] == ["published", "stopped"]
-    assert [r["month"] for r in track_record_through(records, published)] == [r["month"] for r in records[:5]]
+    stopped, published = [r for r in records if r.month == "2023-04"]
+    assert [r.status for r in track_record_through(records, stopped)[-2:]] == ["published", "stopped"]
+    assert [r.month for r in track_record_through(records, published)] == [r.month for r in records[:5]]
     # and a month that was stopped twice counts as one stopped month
-    assert track_record_sentences([records[3], records[3] | {"findings": []}])[-1].startswith(
-        "In 1 month: data stopped 1, "
-    )
+    again = records[3].model_copy(update={"findings": []})
+    assert track_record_sentences([records[3], again])[-1].startswith("In 1 month: data stopped 1, ")
 
 
 def test_monitor_page_and_track_record_say_the_same_of_a_served_forecast():
@@ -207,8 +202,8 @@ def test_monitor_page_and_track_record_say_the_same_of_a_served_forecast():
     assert (monitored.wape, monitored.bias) == (pytest.approx(error), pytest.approx(bias))
     assert (monitored.coverage, monitored.n) == (coverage, n)
     recorded = evaluate_served_forecast(served, rows, may)
-    assert (recorded["errors"]["served"], recorded["bias"]) == (pytest.approx(error), pytest.approx(bias))
-    assert (recorded["coverage"], recorded["n"]) == (coverage, n)
+    assert (recorded.errors["served"], recorded.bias) == (pytest.approx(error), pytest.approx(bias))
+    assert (recorded.coverage, recorded.n) == (coverage, n)
     on_page = compare_with_previous(served, rows, store_forecast_table(forecast, store_month), june)
     assert on_page.error == pytest.approx(error) and (on_page.stores, on_page.inside) == (n, 1)
     assert [row["store_id"] for row in on_page.rows] == ["CLOSED", "S1"]

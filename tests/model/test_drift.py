@@ -4,6 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from verdicts import make_month
 
 from brewcast.common.records import Verdict
 from brewcast.model.drift import (
@@ -165,9 +166,10 @@ def test_the_reference_is_the_first_replay_that_is_long_enough():
     verdict = Verdict.model_construct(promoted=True, by_month=by_month)  # without the fields that are not read here
     promoted = replayed_errors(verdict)
     refused = replayed_errors(verdict.model_copy(update={"promoted": False}))
-    assert {row["bias"] for row in promoted} == {0.01} and {row["bias"] for row in refused} == {0.02}
-    assert promoted[0]["month"] == "2020-01" and replayed_errors(verdict.model_copy(update={"by_month": []})) == []
-    records = [{"replayed": promoted[:3]}, {}, {"replayed": None}, {"replayed": refused}, {"replayed": promoted}]
+    assert {row.bias for row in promoted} == {0.01} and {row.bias for row in refused} == {0.02}
+    assert promoted[0].month == "2020-01" and replayed_errors(verdict.model_copy(update={"by_month": []})) == []
+    replays = [promoted[:3], [], [], refused, promoted]
+    records = [make_month("2021-01", replayed=replayed) for replayed in replays]
     assert set(reference_errors(records, baseline).bias) == {0.02}
     assert reference_errors(records[:3], baseline).equals(baseline)
     # months without seasons are left out

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from verdicts import make_month
 
 from brewcast.common.parameter_types import TrainingPolicy
 from brewcast.common.records import Finding, Recipe, ServingModel
@@ -119,9 +120,8 @@ def test_a_forecast_of_a_gap_has_no_error(store_month):
 
 
 def test_a_stopped_month_is_left_out_until_it_is_corrected():
-    records = [
-        {"month": m, "status": s} for m, s in [("2024-01", "stopped"), ("2024-02", "stopped"), ("2024-02", "published")]
-    ]
+    stopped = [make_month(month, status="stopped") for month in ("2024-01", "2024-02")]
+    records = [*stopped, make_month("2024-02")]
     january = pd.Timestamp("2024-01-01")
     assert stopped_months(records, [], LAST) == (january,)
     assert stopped_months(records, [STOP], LAST) == (january, LAST)
@@ -129,7 +129,7 @@ def test_a_stopped_month_is_left_out_until_it_is_corrected():
     earlier = STOP.model_copy(update={"figures": {"month": "2024-05"}})
     assert stopped_months([], [earlier], LAST) == (pd.Timestamp("2024-05-01"),)
     # and this month counts by today's findings, not by those of its last run
-    assert stopped_months([{"month": "2024-06", "status": "stopped"}], [], LAST) == ()
+    assert stopped_months([make_month("2024-06", status="stopped")], [], LAST) == ()
 
 
 LAST = pd.Timestamp("2024-06-01")

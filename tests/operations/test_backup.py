@@ -574,7 +574,7 @@ def test_the_newest_unused_items_stay(project_with_leftovers, tmp_path):
     state, entry = root / "state" / SOURCE, read_ledger(root / "state" / SOURCE)[-1]
     both = {entry.release, *([entry.challenger.release] if entry.challenger else [])}
     assert {path.name for path in state.glob("releases/*")} == {*both, f"{REST:012x}"}
-    assert {m["hash"] for m in logged_models(SOURCE, root)} >= {f"{REST:012x}", "1" * 12}
+    assert {m.hash for m in logged_models(SOURCE, root)} >= {f"{REST:012x}", "1" * 12}
     assert backup.prune(root, SOURCE, keep=1).items == []  # nothing is left to remove
     still_works(root, project_with_leftovers)
 

@@ -308,10 +308,9 @@ def test_mlflows_client_and_its_database_agree(shop):
             registered_version("split", shop.root, digest),
             mlflow_models._version_by_client("split", shop.root, digest),
         )
-        assert from_database == from_client | {"version": from_database["version"]} and str(
-            from_database["version"]
-        ) == str(from_client["version"])
-    assert registered_version("split", shop.root, "0" * 12) == {}
+        assert from_database == from_client._replace(version=from_database.version)
+        assert str(from_database.version) == str(from_client.version)
+    assert registered_version("split", shop.root, "0" * 12) is None
 
 
 def test_a_trace_of_an_earlier_forecast_names_files_of_later_builds(shop, later):

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 from conftest import ROOT, commands, project_environment, small_project
+from verdicts import make_month
 from waits import wait_until
 
 from brewcast.common.core import read_json, read_parquet
@@ -107,7 +108,7 @@ def test_the_first_month(shop):
     done = shop.run("make month SOURCE=shop THROUGH=2023-03", timeout=900)
     assert re.search(r"(?m)^2023-03  no forecast of this month had served; ", done.out)
     (entry,), (record,) = read_ledger(shop.state), shop.records()
-    assert entry.cutoff == "2023-03-31" and record["status"] == "published"
+    assert entry.cutoff == "2023-03-31" and record.status == "published"
     # no data from the future was read
     assert read_parquet(shop.root / "products/shop/ingest/sales.parquet").date.max() == pd.Timestamp("2023-03-31")
     assert shop.read("ingest/dataset.json")["rows_not_yet"] > 0
@@ -132,12 +133,12 @@ def test_a_month_killed_after_its_publication_is_completed_and_published_once(sh
     assert killed == 1 and done.out.startswith("2023-04  off by ")
     ledger, records = read_ledger(shop.state), shop.records()
     assert [entry.cutoff for entry in ledger if entry.action == "publish"] == ["2023-03-31", "2023-04-30"]
-    assert [record["month"] for record in records] == ["2023-03", "2023-04"]
-    assert records[1]["build_key"] == ledger[1].build_key and not (shop.state / "months/.doing").exists()
+    assert [record.month for record in records] == ["2023-03", "2023-04"]
+    assert records[1].build_key == ledger[1].build_key and not (shop.state / "months/.doing").exists()
     # and its record has the error of the served forecast, beside each baseline
-    assert set(records[1]["errors"]) == {"served", "last_month", "mean_of_3", "same_month_last_year", "seasonal"}
-    assert 0 < records[1]["errors"]["served"] < 1 and records[1]["n"] > 5
-    assert all((shop.root / path).exists() for path in records[1]["reports"].values())
+    assert set(records[1].errors) == {"served", "last_month", "mean_of_3", "same_month_last_year", "seasonal"}
+    assert 0 < records[1].errors["served"] < 1 and records[1].n > 5
+    assert all((shop.root / path).exists() for path in records[1].reports.values())
 
 
 def test_a_correction_is_known_from_its_ingest_on_and_served(shop):
@@ -181,8 +182,8 @@ def test_bad_data_is_stopped_and_the_current_release_keeps_serving(shop):
     decision = Decision.read(shop.root / "products/shop/monitor/decision.json")
     record = shop.records()[-1]
     assert decision.rule == "bad_data" and not decision.retrain and not decision.trusted
-    stops = {finding["check"] for finding in record["findings"] if finding["level"] == "stop"}
-    assert record["status"] == "stopped" and "unit_shift" in stops and not record["alarm"]
+    stops = {finding.check for finding in record.findings if finding.level == "stop"}
+    assert record.status == "stopped" and "unit_shift" in stops and not record.alarm
     assert [a["severity"] for a in shop.alerts() if a["name"] == "data_quality" and a["status"] == "firing"] == [
         "critical"
     ]
@@ -206,7 +207,7 @@ def test_corrected_data_is_published_and_the_page_has_the_track_record(shop):
     shop.till.write(doubled)
     shop.run("make month SOURCE=shop")
     records = shop.records()
-    assert [(r["month"], r["status"]) for r in records[-2:]] == [("2023-05", "stopped"), ("2023-05", "published")]
+    assert [(r.month, r.status) for r in records[-2:]] == [("2023-05", "stopped"), ("2023-05", "published")]
     assert not [a for a in shop.alerts() if a["name"] == "data_quality" and a["status"] == "firing"]
     page = (shop.root / "products/shop/forecast/month.html").read_text()
     assert (
@@ -253,10 +254,10 @@ def test_each_result_of_a_month_has_its_exit_status(toy, brewcast, monkeypatch, 
         for each in statuses:
             if isinstance(each, BaseException):
                 raise each
-            yield {"month": "2023-05", "status": each}
+            yield make_month("2023-05", status=each)
 
     monkeypatch.setattr("brewcast.operations.monthly.run_months", work)
-    monkeypatch.setattr("brewcast.operations.monthly.month_line", lambda record: record["status"])
+    monkeypatch.setattr("brewcast.operations.monthly.month_line", lambda record: record.status)
     assert brewcast("month --source near", fails=status != 0).status == status
     with pytest.raises(SystemExit) as refused:
         brewcast("month --thru 2023-05")
@@ -291,7 +292,7 @@ def test_a_replay_does_not_change_what_serves_and_gives_the_same_result(shop):
     assert served == (read_ledger(shop.state), shop.records())
     (record,) = json.loads((shop.root / "products/shop/replay/months.json").read_text())
     first = served[1][0]
-    assert record["month"] == "2023-03" and record["verdict"]["verdict"] == first["verdict"]["verdict"]
+    assert record["month"] == "2023-03" and record["verdict"]["verdict"] == first.verdict.verdict
     assert "2023-03" in done.out and (shop.root / "products/shop/replay/replay.html").exists()
     # it continues where it was: a second call has nothing to do
     again = shop.run("make replay SOURCE=shop SINCE=2023-03 THROUGH=2023-03")

@@ -22,6 +22,7 @@ from live_rows import CLOSED_STORE, JUNE, OPEN_STORES
 from servers import PASSWORD, QUOTED_PASSWORD
 
 from brewcast.common.core import read_parquet, write_json, write_parquet
+from brewcast.common.records import FeastSource, ModelDescription, Recipe
 from brewcast.delivery.package import http_request, write_release
 from brewcast.model.feature_store import feature_views, online_rows, open_store
 from brewcast.model.recipes import FEATURES, build_model, model_bytes
@@ -253,7 +254,8 @@ def test_reading_imports_neither_feast_nor_pandas_nor_scikit_learn(live_project)
 def release(live_project, tmp_path_factory):
     "A release of a baseline with June's rows."
     folder, root = live_project / "products/toy/features", tmp_path_factory.mktemp("release")
-    online, recipe = online_rows(folder, "toy", OPEN_STORES), {"name": "last_month", "params": {}}
+    online = online_rows(folder, "toy", OPEN_STORES)
+    recipe = Recipe(name="last_month", params={})
     model = build_model(recipe).fit(online[FEATURES])
     (root / "products").mkdir(), (root / "release").mkdir()
     (root / "products/model.joblib").write_bytes(model_bytes(model))
@@ -263,13 +265,14 @@ def release(live_project, tmp_path_factory):
     }
     write_json({"factors": factors, "young": [0.5, 1.5]}, root / "products/intervals.json")
     digest = hashlib.sha256((root / "products/model.joblib").read_bytes()).hexdigest()
-    write_json({"recipe": recipe, "train_through": "2024-06-01", "model_sha256": digest}, root / "products/recipe.json")
+    described = ModelDescription(recipe=recipe, train_through="2024-06-01", model_sha256=digest)
+    write_json(described, root / "products/recipe.json")
     table = pd.DataFrame({"store_id": OPEN_STORES, "series_id": OPEN_STORES, "month": pd.Timestamp("2024-07-01")})
     table["cutoff"] = table["features_as_of"] = pd.Timestamp("2024-06-30")
     table["young"], table["forecast"] = online.has_own_season == 0, model.predict(online[FEATURES])
     for side, name in enumerate(["lower", "upper"]):
         table[name] = table.forecast * table.young.map({True: [0.5, 1.5][side], False: [0.9, 1.1][side]})
-    views = feature_views(folder, "toy", [*FEATURES, "price_mean3"])
+    views = FeastSource(**feature_views(folder, "toy", [*FEATURES, "price_mean3"]))
     write_release(root / "release", table, online, root / "products", "numpy\n", feast=views)
     return root / "release"
 

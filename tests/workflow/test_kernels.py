@@ -311,13 +311,13 @@ def test_an_answer_that_comes_too_late_makes_no_kernel(warm):
 
     # when a kernel is requested, then the request times out
     with pytest.raises(TimeoutError):
-        kernels.ForkedKernel(warm.requests, {"command": [], "env": {}, "cwd": "/"}, timeout=0.5)
+        kernels.ForkedKernel(warm.requests, kernels.KernelRequest([], {}, "/"), timeout=0.5)
 
     # and when the process resumes, then the fork for that request ends by itself
     process.resume()
     deadline = time.monotonic() + 30
     next_kernel = kernels.ForkedKernel(
-        warm.requests, {"command": ["", "", "", "--version"], "env": {}, "cwd": "/"}, timeout=30
+        warm.requests, kernels.KernelRequest(["", "", "", "--version"], {}, "/"), timeout=30
     )
     assert next_kernel.wait(120) == 0
     while process.children() and time.monotonic() < deadline:

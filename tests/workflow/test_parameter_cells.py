@@ -26,12 +26,12 @@ def tagged(path) -> str:
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_cell_is_what_export_writes_and_holds_the_values_with_their_reasons(stage):
-    notebook = STAGES[stage]["source"]
+    notebook = STAGES[stage].source
     source = parameter_cells(ROOT)[notebook]
     assert tagged(ROOT / notebook) == source, "run `make export`"
     # every parameter but the source's name has a comment, and no comment is cut
     lines = source.splitlines()
-    for name in set(STAGES[stage]["params"]) - {"source"}:
+    for name in set(STAGES[stage].params) - {"source"}:
         at = next(i for i, line in enumerate(lines) if line.startswith(f"{name} = "))
         assert lines[at - 1].startswith("# "), name
     assert "null" not in "".join(line for line in lines if line.strip().startswith("#"))

@@ -192,7 +192,7 @@ def a_task_leaves_its_record(toy, dag, locked):
     dag = dag()
     dag.render(show_progress=False)
     dag["look"].build()
-    assert read_stage_record(toy, "near", "look")["params"]["wins"] == 9
+    assert read_stage_record(toy, "near", "look").params["wins"] == 9
 
 
 EFFECTS = {

@@ -8,6 +8,7 @@ import pytest
 from toy import cell, replace_in_file, started_stages
 
 from brewcast.common.hashing import FileHashes
+from brewcast.common.params import Stage
 from brewcast.common.paths import write_text
 from brewcast.common.records import Recipe, ServingModel, StateInputs
 from brewcast.workflow.reasons import (
@@ -65,14 +66,15 @@ CELLS = {  # by stage: the code cells below the parameters
 }
 
 
-def wiring(stage: str, **params) -> dict:
-    product = {key: f"products/near/{stage}/{name}" for key, name in [("nb", f"{stage}.ipynb"), ("out", "out.txt")]}
-    return {"source": f"nbs/{stage}.ipynb", "params": params, "product": product}
+def toy_stage(name: str, **params) -> Stage:
+    files = {"nb": f"{name}.ipynb", "out": "out.txt"}
+    product = {key: f"products/near/{name}/{file}" for key, file in files.items()}
+    return Stage(f"nbs/{name}.ipynb", params, product)
 
 
-WIRINGS = {
-    "clean": wiring("clean", sql="sql/near.sql", lags=[1, 12]),
-    "judge": wiring("judge", gain=0.01, inputs="products/near/inputs.json"),
+STAGES = {
+    "clean": toy_stage("clean", sql="sql/near.sql", lags=[1, 12]),
+    "judge": toy_stage("judge", gain=0.01, inputs="products/near/inputs.json"),
 }
 
 
@@ -93,16 +95,16 @@ def project(tmp_path):
         (tmp_path / name).write_text(text)
     for stage, code in CELLS.items():
         write_notebook(tmp_path, stage, code)
-        for path in WIRINGS[stage]["product"].values():
+        for path in STAGES[stage].product.values():
             (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / path).write_text(stage)
     for stage in CELLS:
-        write_stage_record(tmp_path, "near", stage, WIRINGS)
+        write_stage_record(tmp_path, "near", stage, STAGES)
     return tmp_path
 
 
 def reason_texts(root: Path) -> dict[str, list[str]]:
-    reasons = reasons_by_stage(root, "near", WIRINGS)
+    reasons = reasons_by_stage(root, "near", STAGES)
     return {stage: [reason.text for reason in own] for stage, own in reasons.items()}
 
 
@@ -139,23 +141,23 @@ def test_a_change_is_named_for_its_stage_and_the_next_stage_follows(project, cha
 def test_changed_products_of_the_upstream_are_a_reason(project):
     # given a stage that ran again and made another product
     (project / "products/near/clean/out.txt").write_text("made anew")
-    write_stage_record(project, "near", "clean", WIRINGS)
+    write_stage_record(project, "near", "clean", STAGES)
     # then the next stage has a reason of its own
     text = "the products of clean differ from those of the last run"
     assert reason_texts(project) == {"clean": [], "judge": [text]}
-    (reason,) = stage_reasons("judge", project, "near", WIRINGS, FileHashes(project / "hashes.json"))
+    (reason,) = stage_reasons("judge", project, "near", STAGES, FileHashes(project / "hashes.json"))
     assert reason == Reason(kind="upstream", name="clean", text=text)
     # and a changed notebook of the upstream is no reason: no stage reads it
     (project / "products/near/clean/out.txt").write_text("clean")
     (project / "products/near/clean/clean.ipynb").write_text("at another time of day")
-    write_stage_record(project, "near", "clean", WIRINGS)
+    write_stage_record(project, "near", "clean", STAGES)
     assert reason_texts(project) == {"clean": [], "judge": []}
 
 
 def test_the_current_state_counts_before_inputs_json(project):
     champion = CHAMPION.model_copy(update={"release": "r2"})
     now = StateInputs(champion=champion, barred=[], by_hand="2024-05-31", months=[])
-    reasons = reasons_by_stage(project, "near", WIRINGS, now)
+    reasons = reasons_by_stage(project, "near", STAGES, now)
     names = {stage: [reason.name for reason in own] for stage, own in reasons.items()}
     assert names == {"clean": [], "judge": ["by_hand", "champion", "months"]}
     assert state_changes(None, None) == [] == state_changes({"a": (1, 2)}, {"a": [1, 2]})
@@ -165,10 +167,10 @@ def test_only_the_part_of_the_state_that_a_stage_reads_is_a_reason(project):
     # given a stage with declared inputs from the state, and another champion of the same recipe
     settings = "executor: {state_inputs: {judge: [champion.release, barred]}}"
     write_text(project / "pipeline.yaml", settings)
-    write_stage_record(project, "near", "judge", WIRINGS)
+    write_stage_record(project, "near", "judge", STAGES)
 
     def texts(**now) -> list[str]:
-        reasons = reasons_by_stage(project, "near", WIRINGS, INPUTS.model_copy(update=now))
+        reasons = reasons_by_stage(project, "near", STAGES, INPUTS.model_copy(update=now))
         return [reason.text for reason in reasons["judge"]]
 
     # then a change of what it does not read is no reason
@@ -189,7 +191,7 @@ def test_changed_new_and_removed_cells_are_named(project):
     hashes = FileHashes(project / "hashes.json")
 
     def texts() -> list[str]:
-        code = fingerprint("clean", notebook, WIRINGS["clean"]["params"], project, hashes).code
+        code = fingerprint("clean", STAGES["clean"], project, hashes).code
         return [reason.text for reason in code_changes(before, code, notebook)]
 
     assert texts() == ["cell 4 of clean.ipynb, `x = twice(2)`, changed", "cell 6 of clean.ipynb, `z = 3`, changed"]
@@ -236,7 +238,7 @@ def test_two_long_values_with_the_same_beginning_have_different_short_forms():
 
 def test_the_import_chain_is_the_shortest_and_empty_for_a_module_that_nobody_imports(project):
     def chain(module: str) -> list[str]:
-        return import_chain(module, project / "nbs/clean.ipynb", WIRINGS["clean"], project, "clean")
+        return import_chain(module, "clean", STAGES["clean"], project)
 
     assert chain("common.areas") == ["clean", "data.others", "data.shapes", "common.areas"]
     assert chain("data.nobody") == []

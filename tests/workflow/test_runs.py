@@ -11,6 +11,7 @@ from conftest import commands
 from toy import BUILD, ENV, FORKS, replace_in_file, started_stages
 
 from brewcast.common.hashing import FileHashes
+from brewcast.common.params import Stage
 from brewcast.common.records import CodeSnapshot, RunRecord
 from brewcast.workflow.runs import (
     AlteredProduct,
@@ -279,6 +280,7 @@ def test_files_of_a_linked_folder_are_recorded(tmp_path):
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere" / "till.csv").write_text("1")
     (tmp_path / "project" / "data" / "tea" / "there").symlink_to(tmp_path / "elsewhere")
+    stage = Stage("nbs/10_ingest.ipynb", params={"data": "data/tea"}, product={})
     # then the files of that folder are among the data files
-    files = source_data_files(tmp_path / "project", {"ingest": {"params": {"data": "data/tea"}}})
+    files = source_data_files(tmp_path / "project", {"ingest": stage})
     assert files == [tmp_path / "project" / "data" / "tea" / "there" / "till.csv"]

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 from building import stale_stages
+from conftest import ROOT
 from toy import ENV, STAGES, pause_stage, replace_in_file, resume_stages, start_build, started_stages
 from waits import wait_until
 
+from brewcast.common.params import Stage
 from brewcast.common.paths import write_text
 from brewcast.common.records import StateInputs
 from brewcast.workflow import staleness
@@ -192,17 +194,18 @@ def test_what_a_stage_sees_of_the_state_is_plain_json_by_dotted_name():
 
 def test_an_unstable_product_of_feast_counts_only_as_present_or_missing(tmp_path):
     # given a product into which Feast writes the time of day
-    wiring = {"product": {"registry": "products/near/features/registry.db"}}
-    path = tmp_path / "products/near/features/registry.db"
+    product = "products/near/features/registry.db"
+    stage = Stage("nbs/13_features.ipynb", params={}, product={"registry": product})
+    path = tmp_path / product
     path.parent.mkdir(parents=True)
     hashes = staleness.FileHashes(tmp_path / "hashes.json")
     path.write_text("12:00")
-    before = staleness.product_hashes(wiring, tmp_path, hashes)
+    before = staleness.product_hashes(stage, tmp_path, hashes)
     path.write_text("12:01")
     # then its hash stays the same until the file is missing
-    assert staleness.product_hashes(wiring, tmp_path, hashes) == before
+    assert staleness.product_hashes(stage, tmp_path, hashes) == before
     path.unlink()
-    assert staleness.product_hashes(wiring, tmp_path, hashes) == {"registry.db": None}
+    assert staleness.product_hashes(stage, tmp_path, hashes) == {"registry.db": None}
 
 
 def test_input_files_are_found_in_any_folder(tmp_path):
@@ -212,11 +215,12 @@ def test_input_files_are_found_in_any_folder(tmp_path):
     write_text(tmp_path / "pipeline.yaml", "tasks: []")
     write_text(tmp_path / "products/near/inputs.json", "{}")
     params = {"sql": "near.sql", "data": "data/products", "unit": "pieces", "made": "products/near/inputs.json"}
+    stage = Stage("nbs/10_one.ipynb", params=params, product={})
 
     def file_fingerprints():
         hashes = staleness.FileHashes(tmp_path / "hashes.json")
         write_text(tmp_path / "nbs/10_one.ipynb", '{"cells": []}')
-        return staleness.fingerprint("one", tmp_path / "nbs/10_one.ipynb", params, tmp_path, hashes).files
+        return staleness.fingerprint("one", stage, tmp_path, hashes).files
 
     # then all of these are inputs, but the products of a build are not
     before = file_fingerprints()
@@ -225,6 +229,14 @@ def test_input_files_are_found_in_any_folder(tmp_path):
     assert file_fingerprints()["data/products"] != before["data/products"]
     write_text(tmp_path / "near.sql", "2")
     assert file_fingerprints()["near.sql"] != before["near.sql"]
+
+
+def test_the_month_page_depends_on_every_template_of_its_package(tmp_path):
+    hashes = staleness.FileHashes(tmp_path / "hashes.json")
+    notebook = ROOT / "nbs/delivery/30_forecast.ipynb"
+    files = staleness.fingerprint("forecast", notebook, {}, ROOT, hashes).files
+    templates = [path.relative_to(ROOT).as_posix() for path in (ROOT / "brewcast/delivery/templates").iterdir()]
+    assert "brewcast/delivery/templates/track_record.html" in templates and set(templates) <= set(files)
 
 
 @pytest.fixture
@@ -294,8 +306,9 @@ def test_only_files_of_the_project_are_inputs(tmp_path):
     (tmp_path / "pipeline.yaml").write_text("tasks: []")
     (tmp_path / "data" / "tea").mkdir(parents=True)
     params = {"data": "data/tea", "files": [{"outside": [str(tmp_path.parent)], "null_values": ["/"]}]}
+    stage = Stage("nbs/10_ingest.ipynb", params=params, product={})
     # then neither is an input
-    assert staleness.input_files("ingest", params, tmp_path) == [tmp_path / "data" / "tea"]
+    assert staleness.input_files("ingest", stage, tmp_path) == [tmp_path / "data" / "tea"]
 
 
 def test_a_default_that_the_pipeline_replaces_makes_no_stage_stale(toy):
