@@ -552,7 +552,8 @@ def parameters(
             raise ValueError(f"{path} is not a parameter{did_you_mean(path, [*known])}")
         parsed = _parse_yaml(value, repr(text), functools.partial(text_problems, path=path))
         env = _merge_parameters(env, _nest_parameters({path: parsed}))
-    check_parameters(root, env, "the command line")
+    if overrides:  # else the file was checked above
+        check_parameters(root, env, "the command line")
     return env
 
 # %% ../../nbs/common/params.ipynb #9924e786
