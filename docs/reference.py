@@ -7,6 +7,7 @@ import inspect
 import io
 import re
 import subprocess
+import textwrap
 from collections import Counter
 from pathlib import Path
 
@@ -46,7 +47,7 @@ def module_page(
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             lines += function_lines(node, getattr(module, symbol), node.name)
         elif isinstance(node, ast.ClassDef):
-            lines += class_lines(node, getattr(module, symbol))
+            lines += class_lines(node, getattr(module, symbol), source.splitlines())
         elif node.end_lineno - node.lineno < MAX_CONSTANT_LINES:
             code_lines = "\n".join(source.splitlines()[node.lineno - 1 : node.end_lineno])
             lines.append(f"```python\n{code_lines}\n```")
@@ -56,6 +57,7 @@ def module_page(
 def class_lines(
     node: ast.ClassDef,  # the syntax of the class
     cls: object,  # the class
+    source: list[str],  # lines of its module: the syntax has no comments
 ) -> list[str]:  # Markdown blocks
     "A class: docstring, fields, constructor and methods."
     bases = ", ".join(ast.unparse(base) for base in node.bases)
@@ -63,7 +65,8 @@ def class_lines(
     lines.append(ast.get_docstring(node) or "")
     fields = [item for item in node.body if isinstance(item, ast.AnnAssign)]
     if fields:
-        lines.append("```python\n" + "\n".join(ast.unparse(item) for item in fields) + "\n```")
+        code_lines = [line for item in fields for line in source[item.lineno - 1 : item.end_lineno]]
+        lines.append("```python\n" + textwrap.dedent("\n".join(code_lines)) + "\n```")
     cls = getattr(cls, "inner", cls)  # BentoML wraps a service's class
     for item in node.body:
         if isinstance(item, ast.FunctionDef | ast.AsyncFunctionDef):

@@ -129,6 +129,14 @@ def test_a_function_has_signature_types_defaults_and_comments(site):
     assert "nbs/data/simulate.html#def-write_export" in html
 
 
+def test_a_class_has_the_comment_beside_each_field(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "docs")
+    reference = importlib.import_module("reference")
+    records = importlib.import_module("brewcast.common.records")
+    page = reference.module_page("common.records", "common/records", "../records.md", records)
+    assert "wape: float | None" in page and "lock: str  # sha256 of requirements.lock" in page
+
+
 def test_every_parameter_is_listed_with_its_reason_and_its_stages(site):
     html = site.pages["parameters.html"]
     rows = re.findall(r"(?s)<tr>\s*<td><code>(.*?)</code></td>(.*?)</tr>", html)

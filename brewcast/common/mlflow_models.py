@@ -204,8 +204,8 @@ def delete_models(
 ) -> None:
     """Delete models from MLflow's database permanently. `prune` deletes their artifacts after it.
 
-    MLflow's client can only mark a run as deleted. `mlflow gc` uses the same private methods of the store, but deletes
-    artifacts before their rows: if it is killed, there are runs whose files are gone.
+    MLflow's client can only mark a run as deleted. `mlflow gc` uses the same private methods of the store, but also
+    deletes whatever else is in MLflow's trash, such as an analyst's experiment, and never a registered version.
     """
     if not runs:
         return
