@@ -11,13 +11,15 @@ __all__ = ['TEXT_BROWSERS', 'app', 'SourceOption', 'DataOption', 'ReasonOption',
            'trace_command', 'parse_percent', 'promote_command', 'split_command', 'rollback_command', 'lift_command',
            'history_command', 'compare_command', 'forecast_command', 'key_command', 'backup_command', 'restore_command',
            'prune_command', 'month_command', 'replay_command', 'summary_command', 'clean_command', 'open_command',
-           'ui_command', 'lab_command', 'export_command', 'clean_notebooks_command', 'environment_command',
-           'release_command', 'choose_source', 'run_call', 'main']
+           'parse_port', 'ui_command', 'lab_command', 'export_command', 'clean_notebooks_command',
+           'environment_command', 'release_command', 'choose_source', 'run_call', 'main']
 
 # %% ../nbs/cli.ipynb #09397870
+import argparse
 import contextlib
 import csv
 import filecmp
+import functools
 import inspect
 import json
 import os
@@ -386,6 +388,7 @@ class Call(NamedTuple):
 
 def command(
     function: Callable[..., int | None],  # `<name>_command`; its docstring is the help
+    ignore_unknown_options: bool = False,  # Is an unknown option, such as -1, an argument?
 ) -> Callable[..., int | None]:  # the same function
     "Make a function of the project (`root`) and of other arguments a command."
     name = function.__name__.removesuffix("_command").replace("_", "-")
@@ -397,7 +400,9 @@ def command(
     _root, *parameters = signature.parameters.values()
     parsed.__signature__ = signature.replace(parameters=parameters)
     text = " ".join(function.__doc__.split())
-    app.command(name, help=text, short_help=text)(parsed)  # without a short help, typer cuts a long one
+    settings = {"ignore_unknown_options": ignore_unknown_options}
+    # without a short help, typer cuts a long one
+    app.command(name, help=text, short_help=text, context_settings=settings)(parsed)
     return function
 
 # %% ../nbs/cli.ipynb #d141dace
@@ -592,7 +597,7 @@ def promote_command(
     print(promotion.promote(source, root, reason, evidence.challenger).message)
 
 # %% ../nbs/cli.ipynb #0e2d0f79
-@command
+@functools.partial(command, ignore_unknown_options=True)  # so that -1 is refused as a share, with the range
 def split_command(
     root: Path,
     share: Annotated[
@@ -824,11 +829,23 @@ def open_command(root: Path, source: SourceOption = ""):
     open_in_browser(page.as_uri())
 
 # %% ../nbs/cli.ipynb #6c34f900
+def parse_port(
+    value: object,  # as it is typed, or the default
+) -> int:
+    "A port number. Raises an error of the command line if it is not one."
+    from brewcast.serving.app import parse_port_number
+
+    try:
+        return parse_port_number(str(value))
+    except argparse.ArgumentTypeError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
 @command
 def ui_command(
     root: Path,
     source: SourceOption = "",
-    port: Annotated[int, typer.Option(metavar="PORT", min=1, max=65535)] = 5000,
+    port: Annotated[int, typer.Option(metavar="PORT", parser=parse_port)] = 5000,
 ):
     "open MLflow's UI on the runs of a source"
     from brewcast.serving.app import check_port_free
@@ -845,7 +862,7 @@ def lab_command(
     source: SourceOption = "",
     port: Annotated[
         int | None,
-        typer.Option(metavar="PORT", min=1, max=65535, help="default: the first free port from 8888"),
+        typer.Option(metavar="PORT", parser=parse_port, help="default: the first free port from 8888"),
     ] = None,
     arguments: Annotated[list[str], typer.Argument(help="after `--`: options and files for JupyterLab")] = (),
 ):
