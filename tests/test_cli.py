@@ -90,14 +90,8 @@ def test_every_command_has_its_own_help(command, capsys):
         (["prune", "--keep", "all"], "Invalid value for '--keep': Input should be a valid integer"),
         (["publish", "train.seed=1"], "Got unexpected extra argument(s) (train.seed=1)"),
         *(
-            (["ui", "--port", port], f"Invalid value for '--port': Input should be {problem}")
-            for port, problem in {
-                "80000": "less than or equal to 65535",
-                "0": "greater than or equal to 1",
-                "abc": "a valid integer",
-                "-1": "greater than or equal to 1",
-                "": "a valid integer",
-            }.items()
+            (["ui", "--port", port], f"Invalid value for '--port': '{port}' is not a port number")
+            for port in ("80000", "0", "abc", "-1", "")
         ),
     ],
 )
