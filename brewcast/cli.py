@@ -39,7 +39,7 @@ from .common.lock import project_lock
 from .common.mlflow import ui_command_line
 from .common.params import Stage, env_file, env_files, environment, parameters, read_env, read_stages
 from .common.paths import explain_disk_full, find_root, say, write_text
-from .common.records import Decision, Verdict
+from .common.records import Decision, Verdict, read_json_object
 from .common.text import format_count
 from .workflow.executor import build, current_reasons, is_build_complete
 from .workflow.notebooks import clean_notebooks, export_notebooks
@@ -210,14 +210,14 @@ def _forecast_months(products: Path) -> dict[str, list[str]]:
 
 def _data_lines(products: Path, source: str) -> list[str]:
     "Rows, excluded months, and countries whose public holidays are unknown."
-    dataset = json.loads((products / "ingest" / "dataset.json").read_text())
+    dataset = read_json_object(products / "ingest" / "dataset.json")
     rows = f"{source}: {format_count(dataset['rows_in'], 'row')} accepted, {dataset['rows_set_aside']:,} quarantined"
     if dataset.get("rows_left_out_by_query"):
         rows += f", {dataset['rows_left_out_by_query']:,} left out by the query"
-    cleaned = json.loads((products / "clean" / "clean.json").read_text())
+    cleaned = read_json_object(products / "clean" / "clean.json")
     excluded = cleaned["incomplete_months"] | cleaned.get("gaps", {})  # month -> reason
     features = products / "features" / "features.json"
-    unlisted = json.loads(features.read_text()).get("unlisted_countries", {}) if features.exists() else {}
+    unlisted = read_json_object(features).get("unlisted_countries", {}) if features.exists() else {}
     return [
         rows,
         *(f"left out  {month}: {reason}" for month, reason in sorted(excluded.items())),

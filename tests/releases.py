@@ -169,7 +169,7 @@ def write_products(
     package = {
         "release": description.release,
         "files": folder_hashes(release),
-        "smoke": {},
+        "smoke": {"stores_equal": stores, "refused": {}},
         "challenger": challenger_name,
         "challenger_files": folder_hashes(challenger_release),
         "bento": {"tag": f"brewcast:{description.release}", "files": bento_hashes(bento)},

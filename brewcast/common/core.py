@@ -116,8 +116,11 @@ def _plain_json(value):
 def read_json(
     path: Path,  # a file written by `write_json`
 ) -> dict | list:  # its content
-    "Read JSON."
-    return json.loads(Path(path).read_text())
+    "Read JSON. Raises ValueError that names the file if it is not JSON."
+    try:
+        return json.loads(Path(path).read_text())
+    except ValueError as error:
+        raise ValueError(f"{path} is not valid JSON: {error}; {Record.remedy}") from None
 
 
 def write_parquet(

@@ -166,8 +166,10 @@ class FileHashes:
         self.path = Path(path)
         self.cache = {}  # path of a file -> [size, mtime, ctime and inode of it and of its log, hash]
         self.has_changes = False  # Is there a hash that is not in the cache file yet?
-        with contextlib.suppress(OSError, ValueError):  # without a readable cache, every file is hashed again
-            self.cache = json.loads(self.path.read_text())
+        with contextlib.suppress(
+            OSError, ValueError, TypeError
+        ):  # without a readable cache, every file is hashed again
+            self.cache = dict(json.loads(self.path.read_text()))
 
     def of(
         self,

@@ -30,7 +30,6 @@ from typing import NamedTuple
 
 import duckdb
 
-from ..common.core import read_json
 from ..common.hashing import check_utf8_name, copy_with_log, database_logs, is_database_log, sha256, stream_hash
 from ..common.ledger import archived_forecast_path, read_ledger, store_month_versions_path
 from ..common.lock import project_lock
@@ -38,10 +37,11 @@ from ..common.mlflow import local_mlflow_database, project_database
 from ..common.mlflow_models import artifacts_without_run, delete_models, logged_models, read_aliases
 from ..common.mlflow_tables import ModelRun
 from ..common.params import env_file, read_env
-from ..common.paths import megabytes
+from ..common.paths import megabytes, refuse_special_file
 from ..common.progress import CountedFile, Step
 from ..common.records import LedgerEntry, LedgerRelease, ReleaseDescription, RunRecord
 from ..common.text import format_count
+from ..delivery.package import PackageSummary
 from ..workflow.runs import RUN_REFS, is_repository, read_runs, run_git, run_of_entry
 
 # %% ../../nbs/operations/backup.ipynb #1eb9d4e3
@@ -385,6 +385,7 @@ def backup(
     target = Path(to or root / "backups")
     if not to or target.is_dir():
         target = target / f"{source}-{now:%Y%m%dT%H%M%SZ}.tar.gz"
+    refuse_special_file(target)
     _check_target(target, root)
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.parent / f".{source}.{os.getpid()}.backup.tmp"
@@ -630,8 +631,10 @@ def _linked_releases(state: Path) -> set[str]:
 
 def _packaged_releases(products: Path) -> set[str]:
     path = products / "package/package.json"
-    package = read_json(path) if path.exists() else {}
-    return {package[role] for role in ("release", "challenger") if package.get(role)}
+    if not path.exists():
+        return set()
+    package = PackageSummary.read(path)
+    return {release for release in (package.release, package.challenger) if release}
 
 # %% ../../nbs/operations/backup.ipynb #fd78e215
 def leftover_paths(

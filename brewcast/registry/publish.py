@@ -13,7 +13,6 @@ import shutil
 from pathlib import Path
 from typing import NamedTuple
 
-from ..common.core import read_json
 from ..common.hashing import sha256
 from brewcast.common.ledger import (
     archived_forecast_path,
@@ -26,7 +25,7 @@ from ..common.lock import project_lock
 from ..common.mlflow import local_mlflow_database, project_database
 from ..common.paths import explain_disk_full, find_root, write_bytes
 from ..common.records import Decision, GateResult, LedgerEntry, ReleaseDescription, StateInputs, Verdict
-from ..delivery.package import folder_hashes
+from ..delivery.package import PackageSummary, folder_hashes
 from .ledger_writer import append_entry
 from brewcast.registry.model_registry import (
     ensure_registered,
@@ -59,7 +58,7 @@ class CheckedProducts(NamedTuple):
 
     folder: Path  # products/<source>
     build_key: str
-    package: dict  # package.json
+    package: PackageSummary
     verdict: Verdict
     release: ReleaseDescription
     challenger: ReleaseDescription | None
@@ -75,10 +74,10 @@ def read_checked_products(
         if not (folder / name).exists():
             raise FileNotFoundError(f"products/{source}/{name} is missing: build first, `make build SOURCE={source}`")
     inputs = StateInputs.read(folder / "inputs.json")
-    package = read_json(folder / "package/package.json")
+    package = PackageSummary.read(folder / "package/package.json")
     verdict = Verdict.read(folder / "evaluate/verdict.json")
     release = check_release(folder / "package/release")
-    challenger = check_release(folder / "package/challenger") if package["challenger"] else None
+    challenger = check_release(folder / "package/challenger") if package.challenger else None
     current = resolve_inputs(source, root, inputs.build_key)
     if any(getattr(inputs, name) != getattr(current, name) for name in LEDGER_INPUTS):
         raise ValueError(
@@ -108,7 +107,7 @@ def read_checked_products(
 
 def mismatched_products(
     folder: Path,  # products/<source>
-    package: dict,  # package.json
+    package: PackageSummary,
     release: ReleaseDescription,
     verdict: Verdict,
 ) -> list[str]:  # paths relative to the folder
@@ -116,13 +115,13 @@ def mismatched_products(
     mismatched = [
         name
         for name in ("evaluate/verdict.json", "forecast/forecast.parquet")
-        if package["made_from"][Path(name).name] != sha256(folder / name) or verdict.recipe != release.recipe
+        if package.made_from[Path(name).name] != sha256(folder / name) or verdict.recipe != release.recipe
     ]
-    if package["release"] != release.release or package["files"] != folder_hashes(folder / "package/release"):
+    if package.release != release.release or package.files != folder_hashes(folder / "package/release"):
         mismatched.append("package/release")
-    if package["challenger_files"] != folder_hashes(folder / "package/challenger"):
+    if package.challenger_files != folder_hashes(folder / "package/challenger"):
         mismatched.append("package/challenger")
-    if not package["bento"]["files"].items() <= folder_hashes(folder / "package/bento").items():
+    if not package.bento.files.items() <= folder_hashes(folder / "package/bento").items():
         mismatched.append("package/bento")
     return mismatched
 
@@ -227,9 +226,9 @@ def _publish_products(source: str, root: Path, products: CheckedProducts) -> lis
     "Run the steps of a publish in order. Returns the names of those that changed something."
     state = state_folder(source, root)
     folder, package, release = products.folder, products.package, products.release
-    parts = [("package/release", "forecast", package["files"], release)]
+    parts = [("package/release", "forecast", package.files, release)]
     if products.challenger:
-        parts.append(("package/challenger", "forecast/challenger", package["challenger_files"], products.challenger))
+        parts.append(("package/challenger", "forecast/challenger", package.challenger_files, products.challenger))
 
     def store_releases() -> bool:
         return any(
@@ -238,7 +237,7 @@ def _publish_products(source: str, root: Path, products: CheckedProducts) -> lis
 
     def store_bento() -> bool:
         target = state / "bentoml" / "bentos" / "brewcast" / release.release
-        return store_folder(folder / "package/bento", target, package["bento"]["files"])
+        return store_folder(folder / "package/bento", target, package.bento.files)
 
     def archive_forecasts() -> bool:
         return any(

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from ..common.hashing import content_hash, quick_hash, sha256
-from ..common.records import ReleaseDescription
+from ..common.records import ReleaseDescription, read_json_object
 
 # %% ../../nbs/serving/release.ipynb #307f0200
 SERVED_FILES = [  # the files that the service reads; none of them is a pickle
@@ -44,13 +44,13 @@ def check_release(
     folder = Path(folder)
     if not (folder / "release.json").is_file():
         raise FileNotFoundError(f"{folder / 'release.json'} is missing: `make run` makes a release")
-    content = json.loads((folder / "release.json").read_text())
-    release = content["release"]
+    content = read_json_object(folder / "release.json", "restore it from a backup, or build again: `make build`")
+    release = content.get("release")
     if release_id(content) != release:
         raise ValueError(f"{folder / 'release.json'} was changed: it does not match the name of release {release}")
     if expected_id not in (None, release):
         raise ValueError(f"{folder} holds release {release}, not {expected_id}: restore its own files from a backup")
-    if "model.json" not in content["files"]:
+    if "model.json" not in content.get("files", {}):
         raise ValueError(f"{folder}: an older Brewcast made this release, so it cannot be served: `make run` makes one")
     for name, digest in sorted(content["files"].items()):
         if file_names is not None and name not in file_names:

@@ -15,11 +15,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from ..common.hashing import quick_hash
-from ..common.ledger import LEDGER_FILE
-from ..common.records import LedgerEntry, field_problems
+from ..common.ledger import LEDGER_FILE, parse_entry
+from ..common.records import LedgerEntry
 from .prediction_log import line_prefix
 from .release import Release
 
@@ -135,8 +133,6 @@ class Follower(threading.Thread):
                 logging.getLogger(__name__).warning("not ready: %s", error)
             self.problem = str(error)
             return
-        except ValidationError as error:
-            problem = f"the ledger's entry is not valid: {field_problems(error)}"
         except (OSError, ValueError) as error:
             problem = str(error)
         self._set_problem(problem)
@@ -193,7 +189,7 @@ class Follower(threading.Thread):
         row = self.connection[1].execute(query).fetchone()
         if not row:
             raise NothingPublished(f"{self.state / LEDGER_FILE} has no entry: nothing is published yet")
-        return LedgerEntry.model_validate(json.loads(row[1]) | {"n": row[0]})
+        return parse_entry(*row, self.state / LEDGER_FILE)
 
     def _load(self, name):
         release = self.loaded.pop(name, None)

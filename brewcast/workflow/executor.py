@@ -24,7 +24,7 @@ from ..common.progress import PROGRESS_FOLDER_VARIABLE, read_progress_lines
 from .ploomber_hooks import execute_task, hook_ploomber, load_dag, plain_message
 from .products import failed_folder
 from .reasons import Reason, resolve_reasons, stage_reasons
-from .staleness import build_state_hash, build_state_path, file_hashes
+from .staleness import build_state_hash, build_state_path, file_hashes, repair_inputs
 
 # %% ../../nbs/workflow/executor.ipynb #66c7d2b2
 KERNEL_ENVIRONMENT = {  # environment variables of every kernel
@@ -297,8 +297,10 @@ def build(
     stages = read_stages(root, parameters(root, source, overrides))
     if is_build_complete(root, source, stages):
         return False
-    stale = [name for name, reasons in current_reasons(root, source, stages).items() if reasons]
+    state, reasons_by_name = resolve_reasons(root, source, stages)
+    stale = [name for name, reasons in reasons_by_name.items() if reasons]
     if not stale:
+        repair_inputs(root, source, state)
         return False
     warm_up(root, source, len(stale))
     dag = load_dag(root, stages)

@@ -33,17 +33,11 @@ from brewcast.common.params import (
     parameters,
     read_stages,
 )
-from ..common.paths import find_root, write_text
+from ..common.paths import find_root
 from .products import resolve_stash, stash_products
 from .reasons import Reason, reasons_by_stage, resolve_reasons
 from .runs import record_run, snapshot_code
-from brewcast.workflow.staleness import (
-    fingerprints,
-    inputs_path,
-    lesson_flags,
-    read_stage_record,
-    write_stage_record,
-)
+from .staleness import fingerprints, lesson_flags, read_stage_record, write_inputs, write_stage_record
 
 # %% ../../nbs/workflow/ploomber_hooks.ipynb #191c2331
 def root_and_source(
@@ -265,7 +259,7 @@ def render_with_reasons(
         raise DAGRenderError(str(error)) from None
     state, reasons = resolve_reasons(root, source, stages)
     if getattr(_thread, "is_building", False):
-        write_text(inputs_path(root, source), json.dumps(state.content(), indent=1, sort_keys=True) + "\n")
+        write_inputs(root, source, state)
     dag.brewcast = SimpleNamespace(root=root, source=source, stages=stages, state=state, reasons=reasons, forced=force)
     return original(dag, force, *args, **kwargs)
 

@@ -6,10 +6,10 @@
 __all__ = ['PARSE_LOCK', 'IGNORED_PACKAGES', 'STATE_PARAMETER', 'HUMAN_READABLE_SUFFIXES', 'UNSTABLE_FILES', 'parse_python',
            'normal_form', 'lesson_flags', 'code_to_run', 'module_path', 'local_modules', 'module_closure',
            'module_code_and_imports', 'package_data_files', 'input_files', 'Fingerprint', 'fingerprint',
-           'definition_hashes', 'text_files', 'build_key', 'file_hashes', 'resolve_state', 'inputs_path', 'StageRecord',
-           'stage_record_path', 'product_hashes', 'data_products_hash', 'write_stage_record', 'read_stage_record',
-           'read_visible_state', 'visible_state', 'fingerprints', 'build_state_hash', 'state_hashes', 'package_files',
-           'build_state_path']
+           'definition_hashes', 'text_files', 'build_key', 'file_hashes', 'resolve_state', 'inputs_path',
+           'write_inputs', 'repair_inputs', 'StageRecord', 'stage_record_path', 'product_hashes', 'data_products_hash',
+           'write_stage_record', 'read_stage_record', 'read_visible_state', 'visible_state', 'fingerprints',
+           'build_state_hash', 'state_hashes', 'package_files', 'build_state_path']
 
 # %% ../../nbs/workflow/staleness.ipynb #49183b9d
 import ast
@@ -344,6 +344,29 @@ def inputs_path(
 ) -> Path:  # products/<source>/inputs.json
     "Where the stages of a build find their inputs from the state."
     return root / "products" / source / "inputs.json"
+
+
+def write_inputs(
+    root: Path,  # the project
+    source: str,  # a source's name
+    state: StateInputs,  # of this build
+):
+    "Write inputs.json."
+    write_text(inputs_path(root, source), json.dumps(state.content(), indent=1, sort_keys=True) + "\n")
+
+
+def repair_inputs(
+    root: Path,  # the project
+    source: str,  # a source's name
+    state: StateInputs,  # what the next build would read
+):
+    "Write inputs.json again if somebody has damaged it: no stage is stale then, and publish refuses the file."
+    path = inputs_path(root, source)
+    try:
+        if path.exists():
+            StateInputs.read(path)
+    except ValueError:
+        write_inputs(root, source, state)
 
 # %% ../../nbs/workflow/staleness.ipynb #c01e76e8
 HUMAN_READABLE_SUFFIXES = {".ipynb", ".html"}

@@ -58,6 +58,13 @@ def test_all_functions_agree_on_the_same_bytes(tmp_path):
     assert quick_hash(b"S1", 6).hex() == hashlib.blake2b(b"S1", digest_size=6).hexdigest()
 
 
+@pytest.mark.parametrize("content", ["", "{", "[1]", "5", "null"])
+def test_a_damaged_cache_is_no_obstacle(tmp_path, content):
+    (tmp_path / "hashes.json").write_text(content)
+    hashes = FileHashes(tmp_path / "hashes.json")
+    assert hashes.of(tmp_path / "hashes.json") == sha256(tmp_path / "hashes.json")
+
+
 def test_a_changed_file_with_the_same_path_size_and_time_is_noticed(tmp_path):
     # given a file with a cached hash
     path, memory = tmp_path / "till.csv", tmp_path / "hashes.json"

@@ -169,12 +169,19 @@ def test_a_truncated_ledger_is_an_error_and_stays_as_it_is(project, left):
     assert path.stat().st_size == left
 
 
-def test_an_entry_that_is_not_json_is_an_error_and_a_folder_without_a_ledger_has_no_entries(project):
+@pytest.mark.parametrize(
+    "content, problem", {'{"release": ': "Invalid JSON", "[1]": "Input should be an object", "{}": "action: "}.items()
+)
+def test_an_entry_that_does_not_fit_is_an_error_on_one_line(project, content, problem):
     state = state_folder("shop", project)
     with sqlite3.connect(state / "ledger.db") as ledger:
-        ledger.execute("INSERT INTO entry VALUES (2, '{\"release\": ')")
-    with pytest.raises(ValueError, match="ledger.db is not a ledger"):
+        ledger.execute("INSERT INTO entry VALUES (2, ?)", [content])
+    with pytest.raises(ValueError, match="ledger.db is not a ledger .entry 2: .*; restore it from a backup") as error:
         read_ledger(state)
+    assert problem in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_folder_without_a_ledger_has_no_entries(project):
     assert read_ledger(project / "elsewhere") == [] and not (project / "elsewhere").exists()
 
 

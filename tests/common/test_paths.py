@@ -1,9 +1,11 @@
 "The project's root, complete files in every case, and the error of a full disk."
 
+import os
 import shutil
 import sqlite3
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from conftest import ROOT
@@ -23,6 +25,17 @@ def test_a_full_disk_leaves_the_old_file_and_no_other(tmp_path):
     with pytest.raises(OSError):
         write_text(tmp_path / "a", "a folder lies there")
     assert path.read_text() == "old" and sorted(p.name for p in tmp_path.iterdir()) == ["a", "a.txt"]
+
+
+@pytest.mark.parametrize("kind", ["a pipe", "a device", "a device that is a link"])
+def test_what_is_no_ordinary_file_is_not_replaced(tmp_path, kind):
+    path = {"a pipe": tmp_path / "pipe", "a device": Path("/dev/null")}.get(kind, Path("/dev/stdout"))
+    if kind == "a pipe":
+        os.mkfifo(path)
+    before = os.lstat(path)
+    with pytest.raises(ValueError, match=f"{path} is not an ordinary file: give another name"):
+        write_text(path, "text")
+    assert os.lstat(path) == before
 
 
 def test_brewcast_root_names_the_project_from_any_folder(tmp_path, monkeypatch):

@@ -21,6 +21,7 @@ from brewcast.common.records import (
     Recipe,
     ReleaseDescription,
     RunRecord,
+    read_json_object,
 )
 
 FOREST = {"name": "forest", "params": {"weight": 0.5}}
@@ -67,6 +68,19 @@ def test_a_file_that_does_not_fit_is_refused_with_all_that_is_wrong(tmp_path):
     # no file
     with pytest.raises(FileNotFoundError, match="nowhere"):
         Recipe.read(tmp_path / "nowhere.json")
+
+
+def test_a_file_without_a_record_is_refused_with_its_name(tmp_path):
+    path = tmp_path / "clean.json"
+    for content, problem in {"{": "is not valid JSON", "": "is not valid JSON", "[1]": "holds no JSON object"}.items():
+        path.write_text(content)
+        with pytest.raises(ValueError, match=f"clean.json {problem}.*build it again: `make build`"):
+            read_json_object(path)
+    path.write_text('{"rows": 1}')
+    assert read_json_object(path) == {"rows": 1} == read_json(path)
+    path.write_text("{")
+    with pytest.raises(ValueError, match="clean.json is not valid JSON"):
+        read_json(path)
 
 
 def test_the_state_may_have_fields_of_another_version_and_products_may_not(tmp_path):
@@ -138,7 +152,7 @@ def test_a_day_is_text_whatever_it_was(day):
     assert LedgerEntry(**ENTRY | {"cutoff": day}).cutoff == "2024-05-31"
 
 
-@pytest.mark.parametrize("day", ["2024-05", "31.05.2024", "2024-05-31T09:00", 20240531, ""])
+@pytest.mark.parametrize("day", ["2024-05", "31.05.2024", "2024-05-31T09:00", "20240531", 20240531, "", "2024-02-30"])
 def test_what_is_no_day_is_refused(day):
     with pytest.raises(ValidationError, match="cutoff"):
         LedgerEntry(**ENTRY | {"cutoff": day})

@@ -376,6 +376,17 @@ def test_a_release_that_was_changed_is_not_unpickled(project):
         publish("shop", project)
 
 
+@pytest.mark.parametrize("content", ["{", "[1]", "{}"])
+@pytest.mark.parametrize("name", ["inputs.json", "package/package.json", "package/release/release.json"])
+def test_a_damaged_product_is_named_and_nothing_is_published(project, name, content):
+    folder = write_products(project, "key2", FOREST)
+    (folder / name).write_text(content)
+    before = full_state(project)
+    with pytest.raises(ValueError, match=f"{name} (is not|holds|was changed)"):
+        publish("shop", project)
+    assert full_state(project) == before
+
+
 def test_a_broken_ledger_is_not_written_over(project):
     path = project / "state/shop/ledger.db"
     write_products(project, "key2", FOREST)

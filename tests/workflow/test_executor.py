@@ -68,6 +68,14 @@ def test_a_build_with_nothing_to_do_says_so_and_imports_neither_ploomber_nor_pan
     assert started_stages(run(BUILD).err) == ["judge"]
 
 
+def test_damaged_inputs_are_written_again_although_no_stage_is_stale(toy, run):
+    inputs = toy / "products/near/inputs.json"
+    before = inputs.read_text()
+    for damage in ("", "{", "[1]", before.replace("champion", "chmpion")):
+        inputs.write_text(damage)
+        assert "nothing to do" in run(BUILD).err and inputs.read_text() == before
+
+
 def test_a_failure_names_stage_cell_error_and_notebook_and_the_old_products_come_back(toy, brewcast):
     complete = (toy / "products/near/judge/out.txt").read_text()
     # given a stage that fails with half of its product written, and with another parameter
