@@ -109,7 +109,8 @@ def later(shop, tmp_path_factory):
     release.mkdir(parents=True)
     described = write_release(release, made.table, made.online, made.forecast.parent, "numpy\n")
     shutil.copytree(release, bento / "src/release")
-    package = {"release": described.release, "files": folder_hashes(release), "smoke": {}}
+    package = {"release": described.release, "files": folder_hashes(release)}
+    package["smoke"] = {"stores_equal": 12, "refused": {}}
     package["bento"] = {"tag": f"brewcast:{described.release}", "files": bento_hashes(bento)}
     decided = {"promoted": True, "verdict": "promote", "rule": "gain", "reason": "it is better"}
     decided["recipe"] = Recipe.model_validate(FOREST)
