@@ -69,7 +69,7 @@ def prepare_data(
         )
     return path
 
-
+# %% ../nbs/cli.ipynb #4b64f7ac
 def _link_data(path: Path, data: str):
     "Link a path inside the project to the data. An existing link is replaced, existing data is not."
     target = Path(data).expanduser().resolve()
@@ -157,7 +157,7 @@ def stopped_report(
         ]
     )
 
-
+# %% ../nbs/cli.ipynb #52c82b3f
 def better_baseline_lines(
     verdict: Verdict,
     source_option: str,  # for `make`: " SOURCE=shop"; empty for the default source
@@ -169,7 +169,7 @@ def better_baseline_lines(
     remedy = f"`make run{source_option} {better.settings}` makes it the candidate"
     return [f"baseline  {better.said}", f"          the gate's verdict would be {better.gate}; {remedy}"]
 
-
+# %% ../nbs/cli.ipynb #17236d7d
 def build_summary(
     root: Path,  # the project
     source: str,  # the source that was built
@@ -197,7 +197,7 @@ def build_summary(
         ]
     )
 
-
+# %% ../nbs/cli.ipynb #98bc9164
 def _forecast_months(products: Path) -> dict[str, list[str]]:
     "The month of each store in forecast.csv, such as 2025-07, by kind of row: forecast, none (no forecast) or stopped."
     months = {kind: [] for kind in ("forecast", "none", "stopped")}
@@ -207,7 +207,7 @@ def _forecast_months(products: Path) -> dict[str, list[str]]:
                 months[row["kind"]].append(row["month"][:7])
     return months
 
-
+# %% ../nbs/cli.ipynb #840f680a
 def _data_lines(products: Path, source: str) -> list[str]:
     "Rows, excluded months, and countries whose public holidays are unknown."
     dataset = read_json_object(products / "ingest" / "dataset.json")
@@ -224,7 +224,7 @@ def _data_lines(products: Path, source: str) -> list[str]:
         *(f"holidays  unknown for {name}: add {line} to calendar.countries" for name, line in unlisted.items()),
     ]
 
-
+# %% ../nbs/cli.ipynb #9777b549
 def _error_lines(verdict: Verdict) -> list[str]:
     "The error of each model, the best one first."
     errors = {name: error.wape for name, error in verdict.errors.items()}
@@ -234,7 +234,7 @@ def _error_lines(verdict: Verdict) -> list[str]:
         *(f"  {name:<21}{'unknown' if wape is None else f'{wape:.4f}'}" for name, wape in ordered),
     ]
 
-
+# %% ../nbs/cli.ipynb #bb59fb8f
 def _forecast_line(months: dict[str, list[str]]) -> str:
     "The month of the forecast, and how many stores have one."
     forecasts = months["forecast"]
@@ -329,7 +329,7 @@ def last_built_source(
     builds = [path for path in root.glob("products/*/inputs.json") if path.parent.name in env_files(root)]
     return max(builds, key=lambda path: path.stat().st_mtime).parent.name if builds else None
 
-
+# %% ../nbs/cli.ipynb #f4feccde
 def run_single_stage(
     root: Path,  # the project
     source: str,  # the source
@@ -377,7 +377,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,  # a bug shows Python's own traceback
 )
 
-
+# %% ../nbs/cli.ipynb #403fbef9
 class Call(NamedTuple):
     "A parsed command line."
 
@@ -385,7 +385,7 @@ class Call(NamedTuple):
     function: Callable[..., int | None]  # what runs it
     arguments: dict[str, Any]  # its arguments by name, without `root`
 
-
+# %% ../nbs/cli.ipynb #b75a6525
 def command(
     function: Callable[..., int | None],  # `<name>_command`; its docstring is the help
     ignore_unknown_options: bool = False,  # Is an unknown option, such as -1, an argument?
@@ -414,7 +414,7 @@ def print_version(
         print(f"brewcast {__version__}")
         raise typer.Exit
 
-
+# %% ../nbs/cli.ipynb #514d5e27
 @app.callback(help="From till data to a served forecast.")
 def top_options(
     version: Annotated[
@@ -430,14 +430,14 @@ def absolute_path(
     "An absolute path, because `main` changes to the project's folder."
     return text and os.path.abspath(os.path.expanduser(text))
 
-
+# %% ../nbs/cli.ipynb #9fe2ef65
 def source_names() -> list[str]:
     "The sources of the project, for the completion of the shell; none outside of a project."
     with contextlib.suppress(OSError):
         return [*env_files(find_root())]
     return []
 
-
+# %% ../nbs/cli.ipynb #6c6499ec
 SourceOption = Annotated[
     str, typer.Option(metavar="NAME", help="default: $SOURCE, or else env.yaml's", autocompletion=source_names)
 ]
@@ -467,7 +467,7 @@ def run_command(
         return run_single_stage(root, source, only, data or None, overrides)
     run_source(root, source, data or None, overrides)
 
-
+# %% ../nbs/cli.ipynb #09d1e5e3
 @command
 def build_command(root: Path, source: SourceOption = "", overrides: Overrides = ()):
     "run the stages that are stale"
@@ -577,7 +577,7 @@ def parse_percent(
         message = f"{text!r} is not a percentage: use a number from 0 to below 100, such as 10"
         raise typer.BadParameter(message) from None
 
-
+# %% ../nbs/cli.ipynb #9799189d
 @command
 def promote_command(
     root: Path,
@@ -613,7 +613,7 @@ def split_command(
 
     print(promotion.split(source, share, root).message)
 
-
+# %% ../nbs/cli.ipynb #0c580951
 @command
 def rollback_command(root: Path, source: SourceOption = "", reason: ReasonOption = ""):
     "return to the previous release, and bar the recipe that was rolled back"
@@ -621,7 +621,7 @@ def rollback_command(root: Path, source: SourceOption = "", reason: ReasonOption
 
     print(promotion.rollback(source, root, reason).message)
 
-
+# %% ../nbs/cli.ipynb #ac08ab1e
 @command
 def lift_command(root: Path, source: SourceOption = ""):
     "allow the promotion of recipes that were rolled back"
@@ -644,7 +644,7 @@ def history_command(
     entries = [promotion.entry_content(entry) for entry in history.entries]
     print(json.dumps(entries, indent=1) if as_json else history.message)
 
-
+# %% ../nbs/cli.ipynb #caade70b
 @command
 def compare_command(
     root: Path,
@@ -726,7 +726,7 @@ def backup_command(
 
     print(backup(root, source, to, not without_data).message)
 
-
+# %% ../nbs/cli.ipynb #6f0c4c77
 @command
 def restore_command(
     root: Path,
@@ -810,7 +810,7 @@ def summary_command(root: Path, source: SourceOption = ""):
     "summary of the last build, half a screen"
     print(build_summary(root, source))
 
-
+# %% ../nbs/cli.ipynb #fe483064
 @command
 def clean_command(root: Path, source: SourceOption = ""):
     "delete the products of a source, and scratch/; never the state"
@@ -818,7 +818,7 @@ def clean_command(root: Path, source: SourceOption = ""):
         for folder in [f"products/{source}", "scratch", "release"]:
             shutil.rmtree(root / folder, ignore_errors=True)
 
-
+# %% ../nbs/cli.ipynb #e7651142
 @command
 def open_command(root: Path, source: SourceOption = ""):
     "print the path of the month page, and open it if there is a browser"
@@ -840,7 +840,7 @@ def parse_port(
     except argparse.ArgumentTypeError as error:
         raise typer.BadParameter(str(error)) from None
 
-
+# %% ../nbs/cli.ipynb #c8f971ae
 @command
 def ui_command(
     root: Path,
@@ -855,7 +855,7 @@ def ui_command(
     os.environ.update(variables)
     os.execv(command_line[0], command_line)
 
-
+# %% ../nbs/cli.ipynb #ddf11e3b
 @command
 def lab_command(
     root: Path,
@@ -888,19 +888,19 @@ def export_command(root: Path):
     written = [f"{name}: parameters cell, from env.yaml" for name in write_parameter_cells(root)]
     print(*[*exported, *written] or ["every module matches its notebook"], sep="\n" if written else " ")
 
-
+# %% ../nbs/cli.ipynb #ff31bde2
 @command
 def clean_notebooks_command(root: Path):
     "remove outputs from all notebooks"
     print(*clean_notebooks(root) or ["no notebook has outputs"])
 
-
+# %% ../nbs/cli.ipynb #7feeacab
 @command
 def environment_command(root: Path, source: SourceOption = ""):
     "print the variables that `activate` sets"
     print(export_statements(environment(root, source)))
 
-
+# %% ../nbs/cli.ipynb #c60ab2bf
 @command
 def release_command(root: Path, source: SourceOption = ""):
     "copy the current release to release/, where `bentoml build` reads it"
@@ -912,7 +912,7 @@ def release_command(root: Path, source: SourceOption = ""):
 # %% ../nbs/cli.ipynb #470f73fc
 FAILURE_STATUS = {"month": 4}  # for `month` 1 means that it waits for data; all other commands fail with 1
 
-
+# %% ../nbs/cli.ipynb #aca1474f
 def choose_source(
     root: Path,  # the project
     call: Call,  # the parsed command line
@@ -923,7 +923,7 @@ def choose_source(
         chosen = last_built_source(root)
     return chosen or next(iter(env_files(root)))
 
-
+# %% ../nbs/cli.ipynb #f927b5c6
 def run_call(
     root: Path,  # the project
     source: str,  # name of the source

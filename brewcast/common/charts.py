@@ -94,7 +94,7 @@ def png_bytes(
     figure.savefig(buffer, format="png", dpi=160, metadata={"Software": None})  # no version of matplotlib in the file
     return buffer.getvalue()
 
-
+# %% ../../nbs/common/charts.ipynb #ee6ce1f4
 def save_and_show(
     figure: Figure,  # its title becomes the alternative text
     path: Path,  # the PNG file to write

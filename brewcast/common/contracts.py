@@ -38,7 +38,7 @@ def connect() -> ibis.BaseBackend:  # an empty in-memory database
     db.con.execute("SET enable_progress_bar = false")  # a bar appears on slow machines only: reports would differ
     return db
 
-
+# %% ../../nbs/common/contracts.ipynb #9344ddcb
 _CONNECTION_NUMBERS = itertools.count()
 
 # %% ../../nbs/common/contracts.ipynb #cc2834f0
@@ -49,7 +49,7 @@ def rule(
     "A row-by-row check of one column."
     return pan.Check(lambda data: test(data.table[data.key]), error=reason)
 
-
+# %% ../../nbs/common/contracts.ipynb #7711be16
 def required_column(
     kind: dt.DataType,  # Ibis type
     *rules: pan.Check,  # checks made by `rule`, in the order to run them
@@ -57,7 +57,7 @@ def required_column(
     "A column that may not be empty."
     return pan.Column(kind, checks=list(rules), nullable=False)
 
-
+# %% ../../nbs/common/contracts.ipynb #030fab35
 def optional_column(
     kind: dt.DataType,  # Ibis type
     *rules: pan.Check,  # checks made by `rule`, in the order to run them
@@ -65,14 +65,14 @@ def optional_column(
     "A column that may be empty."
     return pan.Column(kind, checks=list(rules), nullable=True)
 
-
+# %% ../../nbs/common/contracts.ipynb #6827c597
 ABOVE_0 = rule("is not above 0", lambda column: column > 0)
 AT_LEAST_0 = rule("is below 0", lambda column: column >= 0)
 BETWEEN_0_AND_1 = rule("is not within 0 and 1", lambda column: column.between(0, 1))
 FIRST_OF_MONTH = rule("is not the first day of a month", lambda column: column.day() == 1)
 DECIMAL = dt.Decimal(18, 6)  # exact; six decimals are enough for prices per ounce
 
-
+# %% ../../nbs/common/contracts.ipynb #dcd8ce87
 def one_of(
     values: list,  # the allowed values
 ) -> pan.Check:  # for a column of a pandera schema
@@ -133,7 +133,7 @@ def check_table(
         schema.validate(con.table("checked"))
     return table
 
-
+# %% ../../nbs/common/contracts.ipynb #cb4e8e6d
 def _cast_columns(table: pa.Table, schema: pan.DataFrameSchema) -> pa.Table:
     types = {column: spec.dtype.type.to_pyarrow() for column, spec in schema.columns.items()}
     missing = [column for column in types if column not in table.column_names]

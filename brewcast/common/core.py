@@ -35,14 +35,14 @@ def cutoff_of(
     "The last day of each month."
     return month + pd.offsets.MonthEnd(0)
 
-
+# %% ../../nbs/common/core.ipynb #cb1fbefe
 def target_month(
     cutoff: pd.Series,  # last days of months, datetime64, shape (n,)
 ) -> pd.Series:  # first day of the next month, same index
     "The month of a forecast made at `cutoff`."
     return cutoff + pd.offsets.MonthBegin(1)
 
-
+# %% ../../nbs/common/core.ipynb #5f548fec
 def season_of_month(
     month_of_year: int,  # from 1 to 12
     hemisphere: str,  # north or south
@@ -74,7 +74,7 @@ def stage_paths(
         path.parent.mkdir(parents=True, exist_ok=True)
     return SimpleNamespace(**upstream_paths), product_paths
 
-
+# %% ../../nbs/common/core.ipynb #5a1b934f
 def _default_products(root: Path) -> dict[str, dict[str, Path]]:
     "The products of the default source: stage -> name -> path."
     tasks = yaml.safe_load((root / "pipeline.yaml").read_text())["tasks"]
@@ -84,7 +84,7 @@ def _default_products(root: Path) -> dict[str, dict[str, Path]]:
         for task in tasks
     }
 
-
+# %% ../../nbs/common/core.ipynb #0ef6f283
 def _as_paths(files: dict[str, str | Path]) -> SimpleNamespace:
     return SimpleNamespace(**{key: Path(path) for key, path in dict(files).items()})
 
@@ -97,7 +97,7 @@ def write_json(
     text = json.dumps(_plain_json(content), indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False)
     return write_bytes(f"{text}\n".encode(), path)
 
-
+# %% ../../nbs/common/core.ipynb #3439a4ce
 def _plain_json(value):
     "The value with Python types only: timestamps become dates as text, NaN and infinity become None."
     if isinstance(value, Record):
@@ -112,7 +112,7 @@ def _plain_json(value):
         value = value.item()
     return None if isinstance(value, float) and not np.isfinite(value) else value
 
-
+# %% ../../nbs/common/core.ipynb #d260df1b
 def read_json(
     path: Path,  # a file written by `write_json`
 ) -> dict | list:  # its content
@@ -122,7 +122,7 @@ def read_json(
     except ValueError as error:
         raise ValueError(f"{path} is not valid JSON: {error}; {Record.remedy}") from None
 
-
+# %% ../../nbs/common/core.ipynb #b17dd469
 def write_parquet(
     table: pd.DataFrame | pa.Table,  # rows in their final order
     path: Path,  # the file to write
@@ -134,7 +134,7 @@ def write_parquet(
     pq.write_table(table.replace_schema_metadata(None), buffer, compression="zstd")
     return write_bytes(buffer.getvalue().to_pybytes(), path)
 
-
+# %% ../../nbs/common/core.ipynb #d849f5c8
 def read_parquet(
     path: Path,  # a Parquet file
 ) -> pd.DataFrame:  # dates are datetime64

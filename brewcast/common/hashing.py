@@ -26,7 +26,7 @@ from .records import Record
 # SQLite and DuckDB write new rows to a log beside the database first, and later move them into the database file
 DATABASE_LOG_SUFFIXES = ("-wal", ".wal")
 
-
+# %% ../../nbs/common/hashing.ipynb #21c66efd
 def database_logs(
     path: Path,  # any file
 ) -> list[Path]:  # the log, if the file is a database with a log that is not empty
@@ -35,7 +35,7 @@ def database_logs(
     logs = [real_path.with_name(real_path.name + suffix) for suffix in DATABASE_LOG_SUFFIXES]
     return [log for log in logs if log.is_file() and log.stat().st_size]
 
-
+# %% ../../nbs/common/hashing.ipynb #607edfa6
 def is_wal_database(
     path: Path,  # any file
 ) -> bool:  # Is it a SQLite database in WAL mode?
@@ -45,7 +45,7 @@ def is_wal_database(
     write_version = header[18:]  # byte 18 of the header: 1 is a rollback journal, 2 is WAL
     return header.startswith(b"SQLite format 3") and write_version == b"\2"
 
-
+# %% ../../nbs/common/hashing.ipynb #a5438fc4
 def database_bytes(
     path: Path,  # a SQLite database
 ) -> bytes:  # the content of the file once the log is part of it
@@ -56,7 +56,7 @@ def database_bytes(
         connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
         return connection.serialize()
 
-
+# %% ../../nbs/common/hashing.ipynb #ad6d40ac
 def copy_with_log(
     path: Path,  # any file
     target: Path,  # path of the copy; its folder is created
@@ -93,20 +93,20 @@ def content_hash(
     text = json.dumps(content, sort_keys=True, ensure_ascii=False, default=_json_value)
     return bytes_hash(text.encode())[:12]
 
-
+# %% ../../nbs/common/hashing.ipynb #3705223a
 def _json_value(value: object) -> object:
     if isinstance(value, Record):
         return value.content()
     return value.item() if hasattr(value, "item") else str(value)  # `item`: a number of NumPy
 
-
+# %% ../../nbs/common/hashing.ipynb #c67fc529
 def bytes_hash(
     data: bytes,
 ) -> str:  # 64 hex digits
     "The SHA-256 of bytes."
     return hashlib.sha256(data).hexdigest()
 
-
+# %% ../../nbs/common/hashing.ipynb #1ed56dfa
 def stream_hash(
     file: BinaryIO,  # open for reading; it is read to its end
 ) -> tuple[str, int]:  # 64 hex digits, bytes read
@@ -117,7 +117,7 @@ def stream_hash(
         size += len(block)
     return result.hexdigest(), size
 
-
+# %% ../../nbs/common/hashing.ipynb #4a8db3e7
 def quick_hash(
     data: bytes,
     size: int,  # bytes of the hash
@@ -125,7 +125,7 @@ def quick_hash(
     "A BLAKE2 hash, for what is hashed in each request."
     return hashlib.blake2b(data, digest_size=size).digest()
 
-
+# %% ../../nbs/common/hashing.ipynb #e8e6a5a6
 def check_utf8_name(
     path: Path,  # a file or a folder
 ) -> Path:  # the same path
@@ -139,7 +139,7 @@ def check_utf8_name(
         ) from None
     return path
 
-
+# %% ../../nbs/common/hashing.ipynb #41f8e033
 def files_below(
     folder: Path,  # the folder to search
     parents: tuple[Path, ...] = (),  # the folders above it; a link back to one of them is not followed
@@ -152,10 +152,10 @@ def files_below(
         elif path.is_dir() and path.resolve() not in parents:
             yield from files_below(path, parents)
 
-
+# %% ../../nbs/common/hashing.ipynb #e963ceda
 _LARGE_FILE_BYTES = 1_000_000_000  # above this size, reading may take seconds: the user sees a progress line
 
-
+# %% ../../nbs/common/hashing.ipynb #fdfaf1ca
 class FileHashes:
     "Hashes of files, with a cache in a file."
 
@@ -206,14 +206,14 @@ class FileHashes:
         if self.has_changes:
             write_text(self.path, json.dumps(self.cache))
 
-
+# %% ../../nbs/common/hashing.ipynb #79fbfdb1
 def is_hidden(
     path: Path,  # relative to the folder of the search
 ) -> bool:  # Does the file, or one of its folders, belong to a tool?
     "Whether a part of the path starts with a dot or is Python's cache."
     return any(part.startswith(".") or part == "__pycache__" for part in path.parts)
 
-
+# %% ../../nbs/common/hashing.ipynb #12ec6742
 def is_database_log(
     path: Path,  # any file
 ) -> bool:  # Is its database in the same folder?

@@ -33,7 +33,7 @@ def state_folder(
     "The folder of the persistent state of a source: a build cannot recreate it."
     return Path(root or find_root()) / "state" / source
 
-
+# %% ../../nbs/common/ledger.ipynb #ed4a8090
 LEDGER_FILE = "ledger.db"
 
 
@@ -52,7 +52,7 @@ def read_ledger(
         raise ValueError(f"{path} is not a ledger ({error}); {LedgerEntry.remedy}") from None
     return [parse_entry(n, content, path) for n, content in rows]
 
-
+# %% ../../nbs/common/ledger.ipynb #e67a2476
 def parse_entry(
     n: int,  # number of the entry
     content: str,  # JSON
@@ -98,7 +98,7 @@ def entries_before_build(
         end -= 1
     return ledger[:end]
 
-
+# %% ../../nbs/common/ledger.ipynb #e9f767b8
 def _changes_nothing(pair: list[LedgerEntry]) -> bool:
     "Whether two successive entries have the same champion and the same barred recipes."
     if len(pair) < 2:
@@ -106,7 +106,7 @@ def _changes_nothing(pair: list[LedgerEntry]) -> bool:
     before, after = pair
     return serving_model(before) == serving_model(after) and before.barred == after.barred
 
-
+# %% ../../nbs/common/ledger.ipynb #81ca153c
 def resolve_inputs(
     source: str,  # the source's name
     root: Path,  # the project
@@ -136,14 +136,14 @@ def resolve_inputs(
         months=[f"state/{source}/months/{path.name}" for path in months],
     )
 
-
+# %% ../../nbs/common/ledger.ipynb #955c9559
 def serving_model(
     entry: LedgerEntry,
 ) -> ServingModel:
     "The champion of an entry."
     return ServingModel(**{name: getattr(entry, name) for name in ServingModel.model_fields})
 
-
+# %% ../../nbs/common/ledger.ipynb #0639f975
 def state_files(
     inputs: StateInputs,  # of `resolve_inputs`
 ) -> list[str]:  # paths, relative to the project
@@ -154,21 +154,21 @@ def state_files(
         *inputs.months,
     ]
 
-
+# %% ../../nbs/common/ledger.ipynb #616d37ac
 def archived_forecast_path(
     release: ServingModel | ReleaseDescription,  # an entry of the ledger, or the content of release.json
 ) -> str:  # relative to state/<source>
     "The path of the archived forecast of a release."
     return f"forecasts/{release.cutoff}-{release.release}.parquet"
 
-
+# %% ../../nbs/common/ledger.ipynb #b54d4c50
 def store_month_versions_path(
     release: ServingModel | ReleaseDescription,  # an entry of the ledger, or the content of release.json
 ) -> str:  # relative to state/<source>
     "The path of the store-months in all their versions up to a release; the stage `features` adds new versions."
     return f"known/{release.cutoff}-{release.release}.parquet"
 
-
+# %% ../../nbs/common/ledger.ipynb #939793ec
 def month_record_paths(
     state: Path,  # state/<source>
     build_key: str | None = None,  # hash of a build's data, code and parameters; None: all records

@@ -32,7 +32,7 @@ def end_processes(
         time.sleep(0.01)
     psutil.wait_procs(tree, timeout=0)  # removes the zombies among this process's own children
 
-
+# %% ../../nbs/common/lock.ipynb #ce6b82ae
 def _is_running(process):
     import psutil
 
@@ -73,7 +73,7 @@ def project_lock(
             holder_file.unlink(missing_ok=True)
         lock.release()
 
-
+# %% ../../nbs/common/lock.ipynb #219fa88c
 def _read_holder(holder_file, timeout=1):
     "The text of the holder file; a process that has just taken the lock needs a moment to write it."
     deadline = time.monotonic() + timeout
@@ -83,7 +83,7 @@ def _read_holder(holder_file, timeout=1):
         time.sleep(0.02)
     return "another process"
 
-
+# %% ../../nbs/common/lock.ipynb #5a76ba1b
 def _orphaned_processes(path):
     "Processes that were started under this lock and do not belong to this process. Builds mark them by BREWCAST_LOCK."
     import psutil

@@ -28,7 +28,7 @@ from .text import hide_passwords
 ARTIFACTS_FOLDER = "mlartifacts"  # beside the database: a folder for each run, and one for each logged model
 PROJECT_DATABASE_URI = re.compile(r"sqlite:/{3,4}(.*/)?state/[^/]+/mlflow\.db")  # the form that `activate` sets
 
-
+# %% ../../nbs/common/mlflow.ipynb #bf7c908f
 def mlflow_uri(
     source: str,  # the source's name
     root: Path,  # the project
@@ -39,7 +39,7 @@ def mlflow_uri(
         return uri
     return f"sqlite:///{Path(root).resolve() / 'state' / source / MLFLOW_FILE}"
 
-
+# %% ../../nbs/common/mlflow.ipynb #f278de93
 def project_database(
     source: str,  # the source's name
     root: Path,  # the project
@@ -48,7 +48,7 @@ def project_database(
     uri = mlflow_uri(source, root)
     return Path(uri.removeprefix("sqlite:///")) if PROJECT_DATABASE_URI.fullmatch(uri) else None
 
-
+# %% ../../nbs/common/mlflow.ipynb #9ed1cdf4
 def local_mlflow_database(
     source: str,  # the source's name
     root: Path,  # the project
@@ -57,7 +57,7 @@ def local_mlflow_database(
     database = project_database(source, root)
     return database if database and database.exists() else None
 
-
+# %% ../../nbs/common/mlflow.ipynb #45619857
 def mlflow_location(
     source: str,  # the source's name
     root: Path,  # the project
@@ -67,7 +67,7 @@ def mlflow_location(
         f"state/{source}/{MLFLOW_FILE}" if project_database(source, root) else hide_passwords(mlflow_uri(source, root))
     )
 
-
+# %% ../../nbs/common/mlflow.ipynb #8b1736e0
 def experiment_name(
     source: str,  # the source's name
     root: Path,  # the project
@@ -87,7 +87,7 @@ def mlflow_variables(
     names = ["MLFLOW_TRACKING_URI", "MLFLOW_BACKEND_STORE_URI"]  # the second is for `mlflow ui`
     return {name: f"sqlite:///{database}" for name in names} if database else {}
 
-
+# %% ../../nbs/common/mlflow.ipynb #1755de12
 def ui_command_line(
     source: str,  # the source's name
     root: Path,  # the project
@@ -110,12 +110,10 @@ class MlflowError(RuntimeError):
         self.problem = problem
         self.remedy = remedy
 
-
+# %% ../../nbs/common/mlflow.ipynb #39629a1f
 MLFLOW_RETRY_HINT = (
     "once it answers, run the same command again; without MLFLOW_TRACKING_URI Brewcast uses the project's own database"
 )
-
-
 MLFLOW_DEFAULTS = {  # environment variables; values that the user has set stay
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
@@ -125,7 +123,7 @@ MLFLOW_DEFAULTS = {  # environment variables; values that the user has set stay
     "PGCONNECT_TIMEOUT": "20",  # seconds, for a PostgreSQL database
 }
 
-
+# %% ../../nbs/common/mlflow.ipynb #687600d4
 @contextlib.contextmanager
 def mlflow_client(
     source: str,  # the source's name
@@ -170,7 +168,7 @@ def mlflow_client(
         with _temporary_variables({}):  # set_tracking_uri also sets the variable MLFLOW_TRACKING_URI: restore it
             mlflow.set_tracking_uri(uri_before)
 
-
+# %% ../../nbs/common/mlflow.ipynb #1d0e3894
 def split_login(
     uri: str,  # a tracking URI
 ) -> tuple[str, dict[str, str]]:  # (URI without user and password, MLflow's variables for user and password)
@@ -183,7 +181,7 @@ def split_login(
     variables = {"MLFLOW_TRACKING_USERNAME": unquote(user), "MLFLOW_TRACKING_PASSWORD": unquote(password)}
     return urlunsplit(parts._replace(netloc=host)), variables
 
-
+# %% ../../nbs/common/mlflow.ipynb #4050cbaa
 @contextlib.contextmanager
 def _temporary_variables(values: dict[str, str]):
     "Set environment variables; afterwards they, and MLFLOW_TRACKING_URI, are what they were."
@@ -197,7 +195,7 @@ def _temporary_variables(values: dict[str, str]):
             os.environ.pop(name, None)
         os.environ.update(before)
 
-
+# %% ../../nbs/common/mlflow.ipynb #f655680e
 def _get_or_create_experiment(client, name, uri, state):
     from mlflow.store.db.db_types import DATABASE_ENGINES
 
@@ -207,12 +205,12 @@ def _get_or_create_experiment(client, name, uri, state):
     experiment = client.get_experiment_by_name(name)
     return experiment.experiment_id if experiment else client.create_experiment(name, artifact_location)
 
-
+# %% ../../nbs/common/mlflow.ipynb #a370a03a
 def _database_engine(uri: str) -> str:
     "The engine of a database URI: `postgresql` of `postgresql+psycopg://...`."
     return uri.split(":")[0].split("+")[0]
 
-
+# %% ../../nbs/common/mlflow.ipynb #4776d23f
 def _try_database(uri: str):
     "Connect once and fail at once: MLflow itself would retry for minutes."
     from mlflow.store.db.db_types import DATABASE_ENGINES
@@ -222,12 +220,12 @@ def _try_database(uri: str):
 
         sqlalchemy.create_engine(uri).connect().close()
 
-
+# %% ../../nbs/common/mlflow.ipynb #7f3c17aa
 def _error_message(uri: str, error: Exception) -> str:
     reason = hide_passwords(" ".join(str(error).split()))[:400]  # enough: some errors are pages long
     return f"MLflow at {hide_passwords(uri)} (MLFLOW_TRACKING_URI): {reason or type(error).__name__}"
 
-
+# %% ../../nbs/common/mlflow.ipynb #69fdd25f
 @contextlib.contextmanager
 def _quiet_logger(name: str):
     "Let a logger write errors only."
@@ -261,7 +259,7 @@ def types_to_trust(
 # listed here, because MLflow takes half a minute to infer them
 MODEL_REQUIREMENTS = ["brewcast", "joblib", "numpy", "pandas", "scikit-learn"]
 
-
+# %% ../../nbs/common/mlflow.ipynb #53f25979
 def log_model_run(
     estimator,  # fitted
     content_hash: str,  # the first 12 hex digits of the sha256 of its model.joblib
@@ -302,14 +300,14 @@ def log_model_run(
             mlflow.set_tag("model_uri", _log_model(estimator))
         return run.info.run_id
 
-
+# %% ../../nbs/common/mlflow.ipynb #bc5eb787
 def _dataset_inputs(data: dict[str, str]) -> list:
     from mlflow.entities import Dataset, DatasetInput
 
     # MLflow stores only 36 characters of a digest: the full hash is the dataset's source
     return [DatasetInput(Dataset(name, digest[:36], "sha256", digest)) for name, digest in sorted(data.items())]
 
-
+# %% ../../nbs/common/mlflow.ipynb #071380be
 def _log_model(estimator) -> str:
     import mlflow.sklearn
 

@@ -38,7 +38,7 @@ def find_registered_version(
     versions = client.search_model_versions(f"name = '{name}' and tags.content_hash = '{content_hash}'")
     return str(versions[0].version) if versions else None
 
-
+# %% ../../nbs/common/mlflow_models.ipynb #1b4a4352
 def find_or_register_version(
     client,  # an MlflowClient
     name: str,  # the registered model's name
@@ -60,7 +60,7 @@ def find_or_register_version(
     model_id = {"model_id": uri.removeprefix("models:/")} if uri.startswith("models:/m-") else {}
     return str(client.create_model_version(name, uri, run.info.run_id, tags=tags, **model_id).version)
 
-
+# %% ../../nbs/common/mlflow_models.ipynb #dd5ff8e6
 def register_model(
     source: str,  # the source's name
     root: Path,  # the project
@@ -73,7 +73,7 @@ def register_model(
             return "present"
         return "registered" if find_or_register_version(client, name, content_hash, experiment) else None
 
-
+# %% ../../nbs/common/mlflow_models.ipynb #07ee8410
 def registered_version(
     source: str,  # the source's name
     root: Path,  # the project
@@ -88,7 +88,7 @@ def registered_version(
     except sqlite3.Error:
         return None  # no database yet
 
-
+# %% ../../nbs/common/mlflow_models.ipynb #b9f8392c
 def _version_by_client(source: str, root: Path, content_hash: str) -> RegisteredVersion | None:
     "The same, from MLflow's client."
     name = experiment_name(source, root)
@@ -126,7 +126,7 @@ def read_aliases(
             return {alias: version.tags.get("content_hash") for alias, version in versions.items()}
     return {}
 
-
+# %% ../../nbs/common/mlflow_models.ipynb #b8abe532
 def set_aliases(
     source: str,  # the source's name
     root: Path,  # the project
@@ -182,7 +182,7 @@ def logged_models(
         runs.append(run._replace(paths=[path for path in folders if path.exists()]))
     return runs
 
-
+# %% ../../nbs/common/mlflow_models.ipynb #11b468d1
 def artifacts_without_run(
     state: Path,  # state/<source>
 ) -> list[Path]:  # folders
@@ -196,7 +196,7 @@ def artifacts_without_run(
     owners.add("models")  # the folder of the logged models
     return [path for path in artifacts if path.name not in owners]
 
-
+# %% ../../nbs/common/mlflow_models.ipynb #61e020dd
 def delete_models(
     source: str,  # the source's name
     root: Path,  # the project

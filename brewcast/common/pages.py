@@ -24,7 +24,7 @@ from brewcast.common.text import (
 # %% ../../nbs/common/pages.ipynb #ff282330
 STYLE_SHEET = (files("brewcast.common") / "templates" / "style.css").read_text()
 
-
+# %% ../../nbs/common/pages.ipynb #f9ec852b
 def template_environment(
     package: str,  # the package with the templates, such as "brewcast.delivery"
 ) -> Environment:  # it escapes all values that a template is filled with

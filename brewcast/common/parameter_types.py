@@ -23,7 +23,7 @@ def whole_number(
     "Accept 1.0e+8 as a count: YAML reads it as a float."
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
-
+# %% ../../nbs/common/parameter_types.ipynb #1ab84992
 Share = Annotated[float, Field(ge=0, le=1)]
 NotNegative = Annotated[float, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]
@@ -40,7 +40,7 @@ class ParameterGroup(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, defer_build=True)
 
-
+# %% ../../nbs/common/parameter_types.ipynb #69289f06
 class Calendar(ParameterGroup):
     "How a source keeps time."
 
@@ -52,7 +52,7 @@ class Calendar(ParameterGroup):
     open_within_days: Days | None = None  # None: by the unit
     decided_after_days: Days
 
-
+# %% ../../nbs/common/parameter_types.ipynb #3c0758b5
 class ReadLimits(ParameterGroup):
     "What ingest may spend on one file, table or query."
 
@@ -60,7 +60,7 @@ class ReadLimits(ParameterGroup):
     rows: Count  # of one file or one database table
     minutes: Annotated[float, Field(ge=1)]  # to read one file or table, or to run the source's SQL
 
-
+# %% ../../nbs/common/parameter_types.ipynb #aa00f189
 class Monitor(ParameterGroup):
     "When monitor reports missing data, and how often a drift alarm may be false."
 
@@ -68,14 +68,14 @@ class Monitor(ParameterGroup):
     max_missing_share: Share
     false_alarms_a_year: Positive
 
-
+# %% ../../nbs/common/parameter_types.ipynb #93fd3837
 class QualitySettings(ParameterGroup):
     "Which findings are acknowledged, and how many months a stop holds."
 
     accept: list[str]  # such as unit_shift:2012-10 or unit_shift:STORE101:2012-10
     months: Count  # in which a stop holds
 
-
+# %% ../../nbs/common/parameter_types.ipynb #9a9964fb
 class TrainingPolicy(ParameterGroup):
     "When a model is trained."
 
@@ -83,7 +83,7 @@ class TrainingPolicy(ParameterGroup):
     on_drift: bool
     max_age: Count | None  # months; None: never because of age
 
-
+# %% ../../nbs/common/parameter_types.ipynb #51acb9ae
 class TrainingSettings(ParameterGroup):
     "What train chooses settings from."
 
@@ -94,7 +94,7 @@ class TrainingSettings(ParameterGroup):
     min_samples_leaf: Count
     seed: WholeNumber
 
-
+# %% ../../nbs/common/parameter_types.ipynb #2bb96337
 class Gate(ParameterGroup):
     "What a candidate needs to be promoted."
 
@@ -105,7 +105,7 @@ class Gate(ParameterGroup):
     max_group_loss: NotNegative
     max_undercoverage: Share
 
-
+# %% ../../nbs/common/parameter_types.ipynb #84f51355
 class PackageSettings(ParameterGroup):
     "How a release is checked before it is ready."
 
@@ -177,13 +177,13 @@ def leaf_types(
             types[name] = field.annotation
     return types
 
-
+# %% ../../nbs/common/parameter_types.ipynb #fe64d8f1
 def text_parameters() -> list[str]:  # dotted names; all values inside them are text, too
     "The parameters that are text. `through` is left out: a date there has a message of its own."
     is_text = [name for name, kind in leaf_types().items() if re.search("str|Literal|SourceTable", str(kind))]
     return [name for name in is_text if name != "through"]
 
-
+# %% ../../nbs/common/parameter_types.ipynb #63cde9d3
 def free_key_parameters() -> list[str]:  # dotted names
     "The mappings whose keys come from the source's data, such as countries."
     return [name for name, kind in leaf_types().items() if str(kind).startswith("dict")]
@@ -209,7 +209,7 @@ NEEDED = {  # what a value must be, by pydantic's error type
     "string_too_short": "a text that is not empty",
 }
 
-
+# %% ../../nbs/common/parameter_types.ipynb #f7625e9a
 def value_problems(
     env: dict,  # parameters of one source, nested
 ) -> dict[str, str]:  # sentence by dotted name
@@ -223,21 +223,21 @@ def value_problems(
         }
     return {}
 
-
+# %% ../../nbs/common/parameter_types.ipynb #10ec2c72
 def dotted_name(
     location: tuple,  # keys and positions
 ) -> str:  # such as files[0].columns
     "A parameter's name as messages have it."
     return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).removeprefix(".")
 
-
+# %% ../../nbs/common/parameter_types.ipynb #550d970d
 def is_unknown(
     problem: dict,  # of pydantic
 ) -> bool:
     "Is it a name that no parameter has? The settings of a table are no parameters."
     return problem["type"] == "extra_forbidden" and problem["loc"][0] != "files"
 
-
+# %% ../../nbs/common/parameter_types.ipynb #5fb9823c
 def problem_sentence(
     problem: dict,  # of pydantic
 ) -> str:
@@ -278,12 +278,12 @@ def type_in_words(
             field = schema["$defs"][field["$ref"].rpartition("/")[2]]
     return schema_in_words(field)
 
-
+# %% ../../nbs/common/parameter_types.ipynb #ac2e7dc1
 @functools.cache
 def _parameters_schema() -> dict:
     return Parameters.model_json_schema()
 
-
+# %% ../../nbs/common/parameter_types.ipynb #10fcc8c4
 def schema_in_words(
     schema: dict,  # JSON schema of one value
 ) -> str:

@@ -30,11 +30,11 @@ from .text import nearest_name
 # %% ../../nbs/common/params.ipynb #e76bf8f2
 MAX_SHOWN_PROBLEMS = 5  # an error message names so many and counts the rest; more would hide the first
 
-
+# %% ../../nbs/common/params.ipynb #d3308104
 def _read_yaml(path):
     return _parse_yaml(path.read_text(), path.name)
 
-
+# %% ../../nbs/common/params.ipynb #de54bc71
 def _parse_yaml(text, name, find_problems=lambda node: []):
     "Parse YAML. Raises ValueError, which starts with the name of the file, for every problem of the text."
     try:
@@ -48,7 +48,7 @@ def _parse_yaml(text, name, find_problems=lambda node: []):
     except yaml.YAMLError as error:
         raise ValueError(f"{name} is not valid YAML: {error}") from None
 
-
+# %% ../../nbs/common/params.ipynb #2ddfb21b
 def _duplicate_key_problems(node):
     "Keys that one mapping has twice. YAML itself would silently use the last one."
     problems = []
@@ -66,14 +66,14 @@ def _duplicate_key_problems(node):
             problems += _duplicate_key_problems(value)
     return problems
 
-
+# %% ../../nbs/common/params.ipynb #2b4030fc
 def _construct_document(loader, node, name):
     try:
         return loader.construct_document(node) if node else None
     except ValueError as error:  # such as a date 2025-06-31
         raise ValueError(f"{name}: {error}") from None
 
-
+# %% ../../nbs/common/params.ipynb #1157e778
 def did_you_mean(
     name: str,  # an unknown name
     known_names: list[str],  # the names that exist
@@ -85,7 +85,7 @@ def did_you_mean(
         nearest = last_parts.get(nearest_name(name.rsplit(".", 1)[-1], last_parts, 0.7))
     return f": did you mean {nearest}?" if nearest else ""
 
-
+# %% ../../nbs/common/params.ipynb #bf52f425
 def env_files(
     root: Path,  # the project
 ) -> dict[str, str]:  # source -> file name, the default source first
@@ -94,7 +94,7 @@ def env_files(
     others = {path.name.split(".", 1)[1][: -len(".yaml")]: path.name for path in sorted(root.glob("env.*.yaml"))}
     return {default: "env.yaml", **others}
 
-
+# %% ../../nbs/common/params.ipynb #a1cdc1f2
 def env_file(
     root: Path,  # the project
     source: str,  # name of a source
@@ -138,7 +138,7 @@ def text_problems(
             problems += text_problems(value, f"{path}[{i}]")
     return problems
 
-
+# %% ../../nbs/common/params.ipynb #a203ae94
 @functools.cache
 def _text_pattern() -> re.Pattern:
     "Matches the dotted name of a text parameter, and of every value inside it."
@@ -147,7 +147,7 @@ def _text_pattern() -> re.Pattern:
 
     return re.compile(rf"({'|'.join(map(re.escape, text_parameters()))})(\.|\[|$)")
 
-
+# %% ../../nbs/common/params.ipynb #a4fd958e
 def _unquoted_text_problems(node, path):
     "One sentence if the value is not text, otherwise none."
     kind = node.tag.removeprefix("tag:yaml.org,2002:")
@@ -173,7 +173,7 @@ def read_env(
     base = own.pop("meta", {}).get("import_from")
     return _merge_parameters(read_env(root, base), own) if base else own
 
-
+# %% ../../nbs/common/params.ipynb #b5da9687
 def _merge_parameters(base, changes):
     "Nested parameters with changes. The inputs stay as they are."
     result = dict(base)
@@ -186,7 +186,7 @@ def _merge_parameters(base, changes):
 # %% ../../nbs/common/params.ipynb #5e7702d7
 PLACEHOLDER = r"\{\{\s*([\w.]+)\s*\}\}"  # such as {{gate.min_gain}} in pipeline.yaml
 
-
+# %% ../../nbs/common/params.ipynb #d0939dfa
 class Stage(NamedTuple):
     "A stage of pipeline.yaml, with the parameters of one source. The fields have Ploomber's names."
 
@@ -201,7 +201,7 @@ class Stage(NamedTuple):
         "The same stage with other parameters."
         return self._replace(params=params)
 
-
+# %% ../../nbs/common/params.ipynb #81770634
 def read_stages(
     root: Path,  # the project
     env: dict,  # parameters of one source, nested
@@ -212,7 +212,7 @@ def read_stages(
         for task in _read_yaml(root / "pipeline.yaml")["tasks"]
     }
 
-
+# %% ../../nbs/common/params.ipynb #f500d2cd
 RENAMED_EXECUTOR_KEYS = {  # old key -> new key; the old one is refused
     "reads": "extra_files",
     "told": "state_inputs",
@@ -220,7 +220,7 @@ RENAMED_EXECUTOR_KEYS = {  # old key -> new key; the old one is refused
     "home": "home_page",
 }
 
-
+# %% ../../nbs/common/params.ipynb #6061b64e
 class ExecutorSettings(NamedTuple):
     "What the section `executor` of pipeline.yaml says about the stages."
 
@@ -229,14 +229,14 @@ class ExecutorSettings(NamedTuple):
     decisive_stage: str | None  # the last stage that the build key covers; None: it covers all
     home_page: str | None  # the product to which the reports of all stages link
 
-
+# %% ../../nbs/common/params.ipynb #b6396390
 def executor_settings(
     root: Path,  # the project
 ) -> ExecutorSettings:
     "The section `executor` of pipeline.yaml, with empty defaults. Raises ValueError for an old key."
     return _parse_executor_settings((root / "pipeline.yaml").read_text())
 
-
+# %% ../../nbs/common/params.ipynb #2ae02833
 @functools.cache  # each stage asks for the settings, and the same text has the same settings
 def _parse_executor_settings(text):
     declared = _parse_yaml(text, "pipeline.yaml").get("executor")
@@ -250,7 +250,7 @@ def _parse_executor_settings(text):
         home_page=settings.get("home_page"),
     )
 
-
+# %% ../../nbs/common/params.ipynb #f7981007
 def _fill_placeholders(value, env):
     "Replace each placeholder by its parameter. A value that is only one placeholder gets the type of the parameter."
     if isinstance(value, dict):
@@ -261,7 +261,7 @@ def _fill_placeholders(value, env):
         return _value_at_path(env, whole[1])
     return re.sub(PLACEHOLDER, lambda match: str(_value_at_path(env, match[1])), value)
 
-
+# %% ../../nbs/common/params.ipynb #07b548e1
 def _value_at_path(env, path):
     value = env
     for name in path.split("."):
@@ -272,7 +272,7 @@ def _value_at_path(env, path):
 PROJECT_FILE_PARAMETERS = ("sql", "plan_sql", "floor")  # paths of files inside the project
 RENAMED_PARAMETERS = {"gate.max_luck": "gate.max_p_value"}  # old name -> new name; the old one is refused
 
-
+# %% ../../nbs/common/params.ipynb #3eda45cf
 def notebook_cells(
     notebook: Path,  # a notebook file
 ) -> list[dict]:  # its cells
@@ -292,7 +292,7 @@ def notebook_cells(
             remedy = f"`git checkout {quoted}` restores it"
         raise ValueError(f"{path}: {problem}: {remedy}") from None
 
-
+# %% ../../nbs/common/params.ipynb #ef5d18b4
 def declared_parameters(
     notebook: Path,  # a stage's notebook
 ) -> dict[str, object]:  # name -> default, with `upstream` and `product`; empty if there is no parameters cell
@@ -302,7 +302,7 @@ def declared_parameters(
             return _read_assignments("".join(cell["source"]), f"cell {number} of {os.path.relpath(notebook)}")
     return {}
 
-
+# %% ../../nbs/common/params.ipynb #cefc8d77
 def _read_assignments(code: str, cell_name: str) -> dict[str, object]:
     "The values of a parameters cell, by name."
     values = {}
@@ -318,14 +318,14 @@ def _read_assignments(code: str, cell_name: str) -> dict[str, object]:
         raise ValueError(f"{cell_name}, its parameters: {line}; each line must be `name = literal value`") from None
     return values
 
-
+# %% ../../nbs/common/params.ipynb #6c514f3f
 def upstream_of(
     notebook: Path,  # a stage's notebook
 ) -> list[str]:  # names of stages
     "The stages that the parameters cell of a notebook declares as `upstream`."
     return list(declared_parameters(notebook).get("upstream") or [])
 
-
+# %% ../../nbs/common/params.ipynb #4c7316a4
 def check_upstream(
     declared: dict[str, dict[str, object]],  # notebook -> the values of its parameters cell
     names: dict[str, str],  # notebook -> stage
@@ -349,7 +349,7 @@ def check_upstream(
         cycle = " <- ".join(error.args[1])
         raise ValueError(f"`upstream` is circular: {cycle}; correct it in these notebooks") from None
 
-
+# %% ../../nbs/common/params.ipynb #9577b79c
 def parameter_defaults(
     root: Path,  # the project
 ) -> dict[str, object]:  # dotted name -> default; None if a placeholder is only a part of a value
@@ -376,7 +376,7 @@ def parameters_by_stage(
         result[task["name"]] = sorted({*names} - {"source"})
     return result
 
-
+# %% ../../nbs/common/params.ipynb #3e0fcc17
 def apply_stage_parameters(
     root: Path,  # the project
     env: dict,  # parameters of one source, nested
@@ -433,7 +433,7 @@ def flatten_parameters(
             result[path] = value
     return result
 
-
+# %% ../../nbs/common/params.ipynb #bd92e053
 def check_parameters(
     root: Path,  # the project
     env: dict,  # parameters of one source, nested
@@ -471,7 +471,7 @@ def check_parameters(
     if problems:
         raise ValueError(f"{file}: " + "; ".join(problems))
 
-
+# %% ../../nbs/common/params.ipynb #e1f65c59
 def _path_problems(
     values: dict[str, object],  # by dotted name
 ) -> list[str]:
@@ -487,11 +487,11 @@ def _path_problems(
         problems.append(f"data is {values['data']!r}, but must be a folder of the project, or a link: {remedy}")
     return problems
 
-
+# %% ../../nbs/common/params.ipynb #dd860232
 def _is_outside_project(path: str) -> bool:
     return Path(path).is_absolute() or ".." in Path(path).parts
 
-
+# %% ../../nbs/common/params.ipynb #89ee875e
 def _nest_parameters(values):
     "Nested parameters from dotted names."
     nested = {}
@@ -503,7 +503,7 @@ def _nest_parameters(values):
         mapping[name] = value
     return nested
 
-
+# %% ../../nbs/common/params.ipynb #cf0270a4
 def _same_store_problem(same_store):
     "A sentence on what is wrong with `same_store` (old id -> final id); empty if nothing is."
     renamed = {
@@ -514,7 +514,7 @@ def _same_store_problem(same_store):
         return f"same_store: {', '.join(both)} used both as an old id and as a final id: give the final id for each"
     return ""
 
-
+# %% ../../nbs/common/params.ipynb #b0e75469
 def _has_type_of(value, example):
     "Whether two values have the same type. A default of None fits every type, and a whole number fits a decimal one."
     if example is None:
@@ -579,7 +579,7 @@ def lock_differences(
                 differences[name] = (here, locked)
     return differences
 
-
+# %% ../../nbs/common/params.ipynb #d0898829
 def check_environment(
     root: Path,  # the project
 ):
@@ -610,7 +610,7 @@ TELEMETRY_OFF = {  # no tool sends usage data or looks for updates
     "GIT_PYTHON_REFRESH": "quiet",
 }
 
-
+# %% ../../nbs/common/params.ipynb #963c22fb
 def check_project_path(
     root: Path,  # the project
 ):
@@ -621,7 +621,7 @@ def check_project_path(
             f"the project is in {str(root)!r}, but some tools cannot use a path with {shown}: move or rename it"
         )
 
-
+# %% ../../nbs/common/params.ipynb #31dc33f8
 def environment(
     root: Path,  # the project
     source: str,  # the active source
@@ -643,7 +643,7 @@ def environment(
         **mlflow_variables(source, root),
     }
 
-
+# %% ../../nbs/common/params.ipynb #1db050e2
 def home_variables(
     root: Path,  # the project
 ) -> dict[str, str]:  # variables by name; empty if the user's home is writable

@@ -47,7 +47,7 @@ def write_bytes(
         raise
     return path
 
-
+# %% ../../nbs/common/paths.ipynb #e2009f51
 def refuse_special_file(
     path: Path,  # where a file is to be written
 ):
@@ -56,7 +56,7 @@ def refuse_special_file(
     if is_special or path.absolute().parent == Path("/dev"):  # /dev/stdout may be a link to a file
         raise ValueError(f"{path} is not an ordinary file: give another name")
 
-
+# %% ../../nbs/common/paths.ipynb #22cb249f
 def write_text(
     path: Path,  # the file to write; its folder is created
     text: str,  # the complete content of the file
@@ -64,22 +64,20 @@ def write_text(
     "Write a complete text file, in UTF-8."
     return write_bytes(text.encode(), path)
 
-
+# %% ../../nbs/common/paths.ipynb #d8170987
 def say(text: str):
     "Print a line to standard error at once."
     print(text, file=sys.stderr, flush=True)
 
 # %% ../../nbs/common/paths.ipynb #f0115001
 DISK_FULL_PATTERN = re.compile(r"No space left on device|disk is full|disk full|Disk quota exceeded", re.IGNORECASE)
-
-
 _NEEDS_SPACE = "needs more disk space; free"  # in the text of every DiskFullError: an outer handler finds it there
 
-
+# %% ../../nbs/common/paths.ipynb #0db8e79d
 class DiskFullError(OSError):
     "A disk is full. The message names the disk, the free space and what to do."
 
-
+# %% ../../nbs/common/paths.ipynb #ca666625
 @contextlib.contextmanager
 def explain_disk_full(
     task: str,  # what needs the space, such as MLflow
@@ -109,19 +107,19 @@ def explain_disk_full(
         )
         raise DiskFullError(f"{reason}: {task} {_NEEDS_SPACE}: {free}{needs}: {remedy}") from None
 
-
+# %% ../../nbs/common/paths.ipynb #5fc8b8a4
 def _error_chain(error):
     "The error and all errors that caused it."
     while error:
         yield error
         error = error.__cause__ or error.__context__
 
-
+# %% ../../nbs/common/paths.ipynb #5bb96167
 def _free_bytes(path):
     "Free bytes of the disk of a path, which may not exist yet."
     return shutil.disk_usage(next(folder for folder in [path, *path.parents] if folder.exists())).free
 
-
+# %% ../../nbs/common/paths.ipynb #8b14c50f
 def megabytes(
     size: int,  # bytes
 ) -> str:  # such as 1.5 MB

@@ -22,7 +22,7 @@ LINE_INTERVAL_SECONDS = 5
 # standard error.
 PROGRESS_FOLDER_VARIABLE = "BREWCAST_PROGRESS"
 
-
+# %% ../../nbs/common/progress.ipynb #dad1e64e
 class Step:
     "Work that may be slow: a progress line after five seconds and then every five seconds."
 
@@ -108,7 +108,7 @@ class CountedFile:
             self.step.done += len(block)
         return block
 
-
+# %% ../../nbs/common/progress.ipynb #e9ffa54b
 def read_progress_lines(
     folder: Path,  # the folder that BREWCAST_PROGRESS names
 ) -> list[str]:  # one line for each step that is running

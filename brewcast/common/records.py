@@ -58,14 +58,14 @@ class Record(BaseModel):
             raise TypeError(f"a dict is compared with a {type(self).__name__}: make it a record first")
         return super().__eq__(other)
 
-
+# %% ../../nbs/common/records.ipynb #0d379ab8
 class StateRecord(Record):
     "A record in the persistent state. A field of another version of Brewcast is ignored."
 
     model_config = ConfigDict(extra="ignore")
     remedy: ClassVar[str] = "restore it from a backup: `make restore`"
 
-
+# %% ../../nbs/common/records.ipynb #deccf27d
 def field_problems(
     error: ValidationError,  # of a record
 ) -> str:  # such as "recipe.name: Field required; rows: Input should be a valid integer"
@@ -73,7 +73,7 @@ def field_problems(
     problems = error.errors(include_url=False)
     return "; ".join(f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}".lstrip(": ") for problem in problems)
 
-
+# %% ../../nbs/common/records.ipynb #5c9c28da
 def read_json_object(
     path: Path,  # a JSON file for which there is no record
     remedy: str = Record.remedy,  # what to do if it does not fit
@@ -94,7 +94,7 @@ def day_text(
     "A date as text; other values are unchanged."
     return value.isoformat()[:10] if hasattr(value, "isoformat") else value
 
-
+# %% ../../nbs/common/records.ipynb #7b3471d5
 def check_day(
     text: str,  # such as 2024-05-31
 ) -> str:  # the same
@@ -103,7 +103,7 @@ def check_day(
         raise ValueError("a day must be written as in 2024-05-31")
     return text
 
-
+# %% ../../nbs/common/records.ipynb #c7f74e3d
 DateText = Annotated[str, BeforeValidator(day_text), AfterValidator(check_day)]  # a day, such as 2024-05-31
 
 # %% ../../nbs/common/records.ipynb #06c8a84b
@@ -123,7 +123,7 @@ class Finding(Record):
     text: str  # what is wrong, with figures; of a stop also the remedy
     figures: dict  # the same figures as values; `month` is among them, such as 2024-05
 
-
+# %% ../../nbs/common/records.ipynb #7c0b0347
 class DecisionFigures(Record):
     "What a decision to train was based on."
 
@@ -135,7 +135,7 @@ class DecisionFigures(Record):
     max_age: int | None  # the policy: months
     on_drift: bool  # the policy: Does drift lead to training?
 
-
+# %% ../../nbs/common/records.ipynb #a61d5326
 class DecisionResult(Record):
     "Whether to train a model, and through which month."
 
@@ -145,7 +145,7 @@ class DecisionResult(Record):
     reason: str
     trusted: bool  # Has the data no stop finding?
 
-
+# %% ../../nbs/common/records.ipynb #0339a666
 class Decision(DecisionResult):
     "The decision to train, with what it was based on."
 
@@ -159,7 +159,7 @@ class FitEnvironment(Record):
     lock: str  # sha256 of requirements.lock
     packages: dict[str, str]  # version by name
 
-
+# %% ../../nbs/common/records.ipynb #f6734391
 class ModelCard(Record):
     "What a fitted model was made from."
 
@@ -176,7 +176,7 @@ class ModelCard(Record):
     importances: dict[str, dict[str, float | None]]  # permutation and forest, by group of features
     original_model: dict[str, float | None]  # WAPE of GloboJava's first model, by kind of split
 
-
+# %% ../../nbs/common/records.ipynb #348dedec
 class ModelDescription(Record):
     "What the stage forecast says of a model that it has fitted, beside the model."
 
@@ -193,7 +193,7 @@ class GroupEvidence(Record):
     loss: float  # rise of the error, as a share of the champion's
     p_value: float  # of the loss, one-sided, by month
 
-
+# %% ../../nbs/common/records.ipynb #7c25f285
 class Evidence(Record):
     "The figures that the gate's checks look at."
 
@@ -209,7 +209,7 @@ class Evidence(Record):
     same_recipe: bool = False  # Is the candidate's recipe the champion's?
     unfit: dict[str, str] = {}  # by rule: why the candidate's errors must not be trusted
 
-
+# %% ../../nbs/common/records.ipynb #be2f0937
 class GateResult(Record):
     "What the gate, or a person, decided."
 
@@ -218,7 +218,7 @@ class GateResult(Record):
     rule: str  # which check decided
     reason: str
 
-
+# %% ../../nbs/common/records.ipynb #149b514d
 class GateVerdict(GateResult):
     "The gate's answer, with the evidence for it."
 
@@ -235,7 +235,7 @@ class ModelErrors(Record):
     interval: float | None
     n: int  # rows
 
-
+# %% ../../nbs/common/records.ipynb #89ca9256
 class BetterBaseline(Record):
     "A baseline that was better than the serving recipe."
 
@@ -244,7 +244,7 @@ class BetterBaseline(Record):
     gate: str  # what the gate would say of it
     settings: str  # arguments of `make run` that make it the candidate
 
-
+# %% ../../nbs/common/records.ipynb #0b7b7d94
 class IntervalSummary(Record):
     "How well the intervals did in the judged months."
 
@@ -255,7 +255,7 @@ class IntervalSummary(Record):
     constant_interval: float | None
     by_group: dict[str, dict]  # coverage and n, by length of a store's history
 
-
+# %% ../../nbs/common/records.ipynb #1fe083c8
 class Verdict(GateVerdict):
     "Which recipe serves, and all that the reports say about it."
 
@@ -281,14 +281,14 @@ class FeastSource(Record):
     project: str
     views: dict[str, list[str]]  # features by feature view
 
-
+# %% ../../nbs/common/records.ipynb #d089ab87
 class Parity(Record):
     "How far the compiled model is from the fitted one."
 
     rows: int
     largest_difference: float  # relative
 
-
+# %% ../../nbs/common/records.ipynb #8e9c4a1c
 class ReleaseDescription(StateRecord):
     "What a release holds: the content of release.json."
 
@@ -314,14 +314,14 @@ class ServingModel(StateRecord):
     train_through: DateText
     cutoff: DateText
 
-
+# %% ../../nbs/common/records.ipynb #698396c6
 class LedgerRelease(ServingModel):
     "A release in an entry of the ledger."
 
     model_hash: str  # sha256 of its model.joblib
     made_in: str | None  # key of the build that made it
 
-
+# %% ../../nbs/common/records.ipynb #fb94b984
 class LedgerEntry(LedgerRelease):
     "One change of what serves. Its own fields of a release are the champion's."
 
@@ -336,7 +336,7 @@ class LedgerEntry(LedgerRelease):
     verdict: GateResult
     build_key: str | None = None  # of the build that published; None: a command
 
-
+# %% ../../nbs/common/records.ipynb #17fb5759
 class StateInputs(Record):
     "What a build may read of the state: the content of inputs.json. Paths are relative to the project."
 
@@ -356,7 +356,7 @@ class AnsweredForecasts(StateRecord):
     stores: int  # with an outcome
     wape: float | None
 
-
+# %% ../../nbs/common/records.ipynb #43c92f7f
 class ServedForecastResult(StateRecord):
     "How good the forecast of a month was that served."
 
@@ -367,7 +367,7 @@ class ServedForecastResult(StateRecord):
     coverage: float | None = None  # share of outcomes inside their interval
     answered: AnsweredForecasts | None = None
 
-
+# %% ../../nbs/common/records.ipynb #6bc45020
 class ReplayedError(StateRecord):
     "The error of a recipe in a month of the gate's replay."
 
@@ -375,7 +375,7 @@ class ReplayedError(StateRecord):
     bias: float | None
     wape: float | None
 
-
+# %% ../../nbs/common/records.ipynb #6d04412c
 class SentMessage(StateRecord):
     "A message to a channel, and whether the channel received it."
 
@@ -385,7 +385,7 @@ class SentMessage(StateRecord):
     channel: str  # webhook or alertmanager
     error: str | None  # None on success
 
-
+# %% ../../nbs/common/records.ipynb #15a4030d
 class MonthRecord(ServedForecastResult):
     "What happened in a month."
 
@@ -417,7 +417,7 @@ class CodeSnapshot(StateRecord):
     ref: str | None = None  # git reference that keeps the commit
     why: str | None = None  # why git could not keep it
 
-
+# %% ../../nbs/common/records.ipynb #c1052845
 class BuildEnvironment(StateRecord):
     "The environment of a build."
 
@@ -425,7 +425,7 @@ class BuildEnvironment(StateRecord):
     python: str
     platform: str
 
-
+# %% ../../nbs/common/records.ipynb #f0459d30
 class RunRecord(StateRecord):
     "What a build was made from."
 

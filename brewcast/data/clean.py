@@ -37,7 +37,7 @@ LEVEL_ORDER = {  # columns whose levels are counted; of two levels with equal co
     "holiday": [True, False],
 }
 
-
+# %% ../../nbs/data/11_clean.ipynb #adddb9cc
 def store_day(
     sales: ibis.Table,  # a row is a sale line
 ) -> ibis.Table:  # a row is one store on one day: lines, sums, counts such as weather_0 (the first level), weather_none
@@ -67,7 +67,7 @@ def most_frequent_index(
     best = [(ibis.greatest(*counts) == count, i) for i, count in enumerate(counts)]
     return ibis.cases((ibis.greatest(*counts) == 0, ibis.null("int64")), *best)
 
-
+# %% ../../nbs/data/11_clean.ipynb #8c4e841a
 def fill_missing(
     day: ibis.Table,  # from `store_day`
     columns: list[str],  # columns to fill in
@@ -141,7 +141,7 @@ def planned_span(
             raise ValueError(f"calendar: weekday {calendar.weekday!r} is none of MON, TUE, WED, THU, FRI, SAT, SUN")
     return days[0], days[-1]
 
-
+# %% ../../nbs/data/11_clean.ipynb #3e6e756f
 def completeness_tolerance(
     calendar: Calendar,
 ) -> int:  # days
@@ -151,7 +151,7 @@ def completeness_tolerance(
         return days
     return 31 if calendar.unit == "month" else 0
 
-
+# %% ../../nbs/data/11_clean.ipynb #023b06c3
 def incomplete_months(
     first_date: pd.Timestamp,  # the source's first date
     last_date: pd.Timestamp,  # the source's last date
@@ -216,7 +216,7 @@ def underreported_months(
             reach = last_date.iloc[:i].max()  # dates after a month without any lines do not complete a month before it
     return reasons
 
-
+# %% ../../nbs/data/11_clean.ipynb #b7841c22
 def expected_stores(
     is_open: pd.DataFrame,  # bool, a row a month with lines, a column a store: does it have lines?
     i: int,  # row of the month
@@ -258,7 +258,7 @@ def excluded_months(
         reasons[name] += f"{separator}lone lines, far from all other dates: {', '.join(texts[:3])}{more}"
     return dict(sorted(reasons.items())), lone, (first, last)
 
-
+# %% ../../nbs/data/11_clean.ipynb #a7df67c5
 def lineage_text(
     lineage: pd.DataFrame | None,  # lineage.parquet of ingest: store_id, month, file, first_line, last_line
     store: str,  # a store
@@ -281,7 +281,7 @@ INTERMITTENT_SHARE = (
     0.25  # share of a series' months without lines, from which on such a month is a value. Chosen, not measured
 )
 
-
+# %% ../../nbs/data/11_clean.ipynb #6b1c71fd
 def months_without_lines(
     store_month: pd.DataFrame,  # series_id, store_id, month: the months with lines
     plan: pd.DataFrame | None = None,  # one row a store and month, may be empty
@@ -315,7 +315,7 @@ def months_without_lines(
         }
     )
 
-
+# %% ../../nbs/data/11_clean.ipynb #8e311787
 def _regular_pauses(
     is_silent: np.ndarray, has_lines: np.ndarray, is_excluded: np.ndarray, known_at: np.ndarray
 ) -> np.ndarray:
@@ -328,7 +328,7 @@ def _regular_pauses(
     year_ago[:, 12:] = (is_silent & ~is_excluded)[:, :-12]
     return is_intermittent | year_ago
 
-
+# %% ../../nbs/data/11_clean.ipynb #7b673673
 def _planned_closings(store_month: pd.DataFrame, plan: pd.DataFrame | None, table: pd.DataFrame) -> np.ndarray:
     "Months with 0 trading days in the newest plan, in the shape of `table`: a row a series, a column a month."
     if plan is None or not len(plan):

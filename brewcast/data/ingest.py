@@ -75,7 +75,7 @@ def read_query(
         raise ValueError(f"{path}: must be one SELECT, but has {kinds}")
     return statements[0].query
 
-
+# %% ../../nbs/data/10_ingest.ipynb #423e5122
 _SQL_TYPES = {  # a type of the contract: its SQL type; any other is DECIMAL(18,6)
     "string": "VARCHAR",
     "date": "DATE",
@@ -92,7 +92,7 @@ _CASTABLE_TYPES = {  # a type of the contract: the SQL types that may be cast to
     "decimal": (*_NUMBER_TYPES, "SMALLINT", "TINYINT", "UBIGINT", "UINTEGER"),
 }
 
-
+# %% ../../nbs/data/10_ingest.ipynb #2246242f
 def _cast_expressions(
     query_types: dict[str, str], schema: pan.DataFrameSchema, lacks: list[str], path: Path
 ) -> list[str]:
@@ -116,7 +116,7 @@ def _cast_expressions(
 # %% ../../nbs/data/10_ingest.ipynb #2e2316ae
 _QUERY_REMEDY = "the SQL may read only the tables of `files`: declare the file there"
 
-
+# %% ../../nbs/data/10_ingest.ipynb #c621fa11
 def run_query(
     con: duckdb.DuckDBPyConnection,  # has the source's tables; gets the view `_typed_<name>`
     path: Path,  # the SQL
@@ -169,7 +169,7 @@ class Query(NamedTuple):
     tables: list[str]  # tables that its lines come from; empty if the query does not yield _file and _line
     is_one_to_many: bool = False  # May one line be several sale lines?
 
-
+# %% ../../nbs/data/10_ingest.ipynb #0bc6b579
 def is_one_to_many(
     query: str,  # one SELECT
 ) -> bool:  # May one line be several sale lines?
@@ -181,7 +181,7 @@ def is_one_to_many(
     has_unpivot = any(pivot.args.get("unpivot") for pivot in tree.find_all(exp.Pivot))
     return has_unpivot or bool(tree.find(exp.Unnest, exp.Explode))
 
-
+# %% ../../nbs/data/10_ingest.ipynb #f0796b32
 def check_query_rows(
     db: ibis.BaseBackend,  # has the source's tables; gets the table `_judged_<name>`
     path: Path,  # the SQL
@@ -215,7 +215,7 @@ def _last_day(month: str) -> dt.date:
     "The last day of a month such as 2012-10."
     return pd.Period(month, "M").end_time.date()
 
-
+# %% ../../nbs/data/10_ingest.ipynb #1e96e146
 def _drop_later_rows(con: duckdb.DuckDBPyConnection, table: str, column: str, through: str | None) -> None:
     "Delete the rows after the last month to read. Their files and lines stay in _later<table>."
     last_day = _last_day(through) if through else dt.date.max
@@ -224,7 +224,7 @@ def _drop_later_rows(con: duckdb.DuckDBPyConnection, table: str, column: str, th
     # With UNPIVOT, a line may also have earlier rows: then it is not a later line.
     con.execute(f"DELETE FROM _later{table} WHERE (_file, _line) IN (SELECT (_file, _line) FROM {table})")
 
-
+# %% ../../nbs/data/10_ingest.ipynb #ca460b0b
 def drop_later_lines(
     con: duckdb.DuckDBPyConnection,  # has the staged and the checked tables
     files: list[SourceTable],
@@ -246,7 +246,7 @@ def drop_later_lines(
             deleted += con.execute(f"DELETE FROM {staged} WHERE {is_later}").fetchone()[0]
     return deleted
 
-
+# %% ../../nbs/data/10_ingest.ipynb #b59b024b
 def _unify_store_ids(con: duckdb.DuckDBPyConnection, table: str, same_store: dict[str, str]) -> None:
     "Give each store one id. The number of rows by the replaced id stays in _other_names<table>."
     columns = {"id": [*same_store], "new_id": [*same_store.values()]}
@@ -255,7 +255,7 @@ def _unify_store_ids(con: duckdb.DuckDBPyConnection, table: str, same_store: dic
         FROM _names LEFT JOIN {table} ON store_id = id GROUP BY ALL ORDER BY ALL""")
     con.execute(f"UPDATE {table} SET store_id = new_id FROM _names WHERE store_id = id")
 
-
+# %% ../../nbs/data/10_ingest.ipynb #d309539d
 def _mark_outlying_dates(con: duckdb.DuckDBPyConnection, table: str, column: str) -> None:
     "Mark dates that are more than a year away from the period with most rows."
     days = con.execute(
@@ -271,7 +271,7 @@ def _mark_outlying_dates(con: duckdb.DuckDBPyConnection, table: str, column: str
             [main_days.min(), main_days.max()],
         )
 
-
+# %% ../../nbs/data/10_ingest.ipynb #65870d01
 def _source_tables(con: duckdb.DuckDBPyConnection, table: str, path: Path, table_by_file: dict[str, str]) -> list[str]:
     "The tables that a query's lines come from. Raises ValueError if the query yields a line twice."
     identity = "_file, _line"
@@ -298,7 +298,7 @@ def _columns_by_table(select: exp.Select, columns: dict[str, set[str]]) -> dict[
     tables += [join.this for join in select.args.get("joins") or []]
     return {table.alias_or_name.lower(): columns.get(table.name.lower(), set()) for table in tables}
 
-
+# %% ../../nbs/data/10_ingest.ipynb #11f21728
 def _tables_in_condition(condition: exp.Expression, columns_by_table: dict[str, set[str]]) -> set[str]:
     "The tables whose columns a condition uses; '' stands for an unknown table."
     tables = set()
@@ -307,7 +307,7 @@ def _tables_in_condition(condition: exp.Expression, columns_by_table: dict[str, 
         tables.add(column.table.lower() or (candidates[0] if len(candidates) == 1 else ""))
     return tables
 
-
+# %% ../../nbs/data/10_ingest.ipynb #68f0e496
 def _remove_filters(select: exp.Select, columns: dict[str, set[str]]) -> None:
     "Remove from a SELECT, in place, the conditions that filter rows. Conditions that join tables stay."
     joins = select.args.get("joins") or []
@@ -329,7 +329,7 @@ def _remove_filters(select: exp.Select, columns: dict[str, set[str]]) -> None:
     select.set("qualify", None)
     select.set("joins", [join for join in joins if join.kind not in ("ANTI", "SEMI")])
 
-
+# %% ../../nbs/data/10_ingest.ipynb #65e16a7e
 def _where_conditions(select: exp.Select) -> list[exp.Expression]:
     "The conditions of a WHERE that are joined by AND."
     where = select.args.get("where")
@@ -337,7 +337,7 @@ def _where_conditions(select: exp.Select) -> list[exp.Expression]:
         return []
     return list(where.this.flatten()) if isinstance(where.this, exp.And) else [where.this]
 
-
+# %% ../../nbs/data/10_ingest.ipynb #9a8c5e4d
 def query_without_filters(
     query: str,  # one SELECT
     columns: dict[str, set[str]],  # column names by table, in lower case
@@ -383,7 +383,7 @@ def _insert_filtered_lines(con: duckdb.DuckDBPyConnection, query: Query) -> None
         except duckdb.Error:  # the query does not run without its filters: its lines are reported as lost
             return
 
-
+# %% ../../nbs/data/10_ingest.ipynb #fc35264d
 def quarantine_rows(
     con: duckdb.DuckDBPyConnection,  # has the staged and the checked tables
     table_by_file: dict[str, str],  # name of the table that a file belongs to
@@ -488,7 +488,7 @@ def count_rows(
             counts_by_table[table][file] = counts
     return counts_by_table
 
-
+# %% ../../nbs/data/10_ingest.ipynb #e011df90
 def _counts_by_file(con: duckdb.DuckDBPyConnection, query: str) -> dict[str, int]:
     return dict(con.execute(query).fetchall())
 
@@ -544,7 +544,7 @@ def refuse_broken_export(
             file_reasons = [reason for reason in top_reasons if reason.startswith(f"{file}: ")]
             _refuse_bad_share(file, rows, limit, "the limit of one file", file_reasons, quarantine_path)
 
-
+# %% ../../nbs/data/10_ingest.ipynb #d8dcc70b
 def _refuse_bad_share(
     name: str, rows: dict, limit: float, limit_name: str, reasons: list[str], quarantine_path: Path
 ) -> None:
@@ -591,7 +591,7 @@ def rows_by_month(
 MIN_LOST_ROWS = 10  # quarantined rows from which a store is counted; chosen, not measured: fewer are single mistakes
 MIN_LOST_SHARE = 0.02  # their share of the store's rows, in one month or in all; chosen, not measured
 
-
+# %% ../../nbs/data/10_ingest.ipynb #082c6fcb
 def rows_by_store(
     con: duckdb.DuckDBPyConnection,  # has the staged and the checked tables and `_quarantine`
     query: Query,  # of the sale lines
@@ -613,7 +613,7 @@ def rows_by_store(
         by_store.setdefault(store, {})[month] = counts
     return {store: months for store, months in by_store.items() if _has_many_lost_rows(months)}
 
-
+# %% ../../nbs/data/10_ingest.ipynb #efa3964b
 def _has_many_lost_rows(months: dict[str, dict]) -> bool:
     "Did a store lose many rows, in one month or in all months together?"
     total = {name: sum(month[name] for month in months.values()) for name in ("rows_in", "rows_set_aside")}
@@ -623,7 +623,7 @@ def _has_many_lost_rows(months: dict[str, dict]) -> bool:
             return True
     return False
 
-
+# %% ../../nbs/data/10_ingest.ipynb #b3f03a85
 def _lost_rows_by_store(con: duckdb.DuckDBPyConnection, query: Query, spec: SourceTable) -> list[tuple[str, str, int]]:
     "The number of a table's quarantined rows: (store, month, rows). Empty if no column identifies the store."
     staged = quote_name(f"_staged_{spec.name}")
@@ -648,7 +648,7 @@ def _date_column(spec: SourceTable) -> str | None:
     "The first date column of a table, quoted."
     return next((quote_name(c) for c, kind in spec.columns.items() if kind.removesuffix("?") == "date"), None)
 
-
+# %% ../../nbs/data/10_ingest.ipynb #9a92b7cc
 def _store_column(con: duckdb.DuckDBPyConnection, spec: SourceTable) -> str | None:
     """The column that identifies the store in all rows of `_good_sample`, quoted.
 
@@ -688,7 +688,7 @@ def lineage(
         GROUP BY ALL ORDER BY ALL""")
     return check_table(rows.to_arrow_table(), LINEAGE)
 
-
+# %% ../../nbs/data/10_ingest.ipynb #487e81e0
 def _position_columns(queries: list[Query], table_by_file: dict[str, str]) -> str:
     "SQL of the columns _file and _line of a sale line."
     sales, *others = queries
@@ -736,7 +736,7 @@ def repeated_between_files(
         for month, one, other, *counts in con.execute(_REPEATED_LINES_SQL).fetchall()
     ]
 
-
+# %% ../../nbs/data/10_ingest.ipynb #fde8681c
 # A store counts if more than half of the lines that chance does not explain are repeated. A month and pair of files
 # is reported if it has at least 10 repeated lines, and four standard deviations more than by chance. The standard
 # deviation of such a count is at most sqrt(lines) / 2. The numbers 10 and 4 are chosen, not measured.
@@ -839,7 +839,7 @@ def ingest(
     dataset["rows_not_yet"] = rows_not_yet
     return read_json(write_json(dataset, product_paths.dataset))
 
-
+# %% ../../nbs/data/10_ingest.ipynb #8bad8648
 def _load_tables(
     con: duckdb.DuckDBPyConnection, data: Path, files: list[SourceTable], snapshot_folder: Path, limits: ReadLimits
 ) -> dict[str, dict[str, LoadedFile]]:
@@ -869,14 +869,14 @@ def good_rows(
     schema.validate(rows)
     return rows.order_by([ibis.asc(column, nulls_first=True) for column in rows.columns]).to_pyarrow()
 
-
+# %% ../../nbs/data/10_ingest.ipynb #61c88504
 def empty_table(
     schema: pan.DataFrameSchema,  # a contract
 ) -> pa.Table:  # its columns, no rows
     "A table without rows."
     return pa.schema([(name, spec.dtype.type.to_pyarrow()) for name, spec in schema.columns.items()]).empty_table()
 
-
+# %% ../../nbs/data/10_ingest.ipynb #9d8e66c7
 def dataset_summary(
     source: str,  # the source's name
     table_files: dict[str, dict[str, LoadedFile]],  # by table and file

@@ -52,7 +52,7 @@ QUALITY_CHECKS = (
 )
 _FIX_HINT = ". Fix the export"  # begins the remedy at the end of a stop's text
 
-
+# %% ../../nbs/data/quality.ipynb #38f2066f
 def make_finding(
     check: str,  # one of `QUALITY_CHECKS`
     level: str,  # stop: nothing is published; warn: an alert is sent; note: it is only written down
@@ -73,7 +73,7 @@ def make_finding(
         figures={**figures, "month": f"{month:%Y-%m}"},
     )
 
-
+# %% ../../nbs/data/quality.ipynb #98bf80f4
 def accept_entries(
     check: str,  # one of `QUALITY_CHECKS`
     where: str,  # such as "store STORE101"
@@ -83,7 +83,7 @@ def accept_entries(
     name = where.split(" ", 1)[-1]
     return {f"{check}:{month}", f"{check}:{where}:{month}", f"{check}:{name}:{month}"}
 
-
+# %% ../../nbs/data/quality.ipynb #3fea0490
 def accept_findings(
     findings: list[Finding],
     accept: list[str],  # entries of quality.accept: check:YYYY-MM or check:where:YYYY-MM
@@ -108,7 +108,7 @@ def accept_findings(
 MIN_LINES = 30  # lines a month; a category or product with fewer has no stable mean. Chosen, not measured
 LOG_UNIT = 1e6  # logarithms are summed in millionths, as integers: the order of lines does not change the sum
 
-
+# %% ../../nbs/data/quality.ipynb #c4a02016
 def sum_lines(
     lines: ibis.Table,  # sale lines, with `month`
     by: list[str],  # the columns that make one row of the result
@@ -127,7 +127,7 @@ def sum_lines(
         sums[f"{column}_n"] = is_positive.cast("int64").sum().fill_null(0)
     return lines.group_by(by).agg(**sums)
 
-
+# %% ../../nbs/data/quality.ipynb #a7b06310
 def summarize_lines(
     lines: ibis.Table,  # sale lines
     lacks: list[str] = (),  # columns that the source does not have
@@ -159,7 +159,7 @@ DAYS_BEHIND = {
     "month": 99,
 }  # days before the other stores' last line; 99: never for monthly lines
 
-
+# %% ../../nbs/data/quality.ipynb #5502b556
 def tail_probability(
     events: pd.Series,  # number of events, by month
     possible: pd.Series,  # number of events that were possible, same index
@@ -168,7 +168,7 @@ def tail_probability(
     past_rate = (events.iloc[:-1].sum() + 0.2) / (possible.sum() + 1)  # 0.2: an event never seen is still possible
     return float(binom.sf(events.iloc[-1] - 1, possible.iloc[-1], past_rate))
 
-
+# %% ../../nbs/data/quality.ipynb #aa6a5088
 def check_missing_stores(
     store: pd.DataFrame,  # one row a store and date, from `summarize_lines`
     months: pd.DatetimeIndex,  # the months to check, sorted
@@ -219,7 +219,7 @@ def _holiday_dates(countries: Iterable[str], years: range) -> pd.DatetimeIndex:
         dates = dates.union(pd.DatetimeIndex(list(holidays.country_holidays(country, years=years))))
     return dates
 
-
+# %% ../../nbs/data/quality.ipynb #b1539bfc
 def check_missing_dates(
     store: pd.DataFrame,  # one row a store and date, from `summarize_lines`
     months: pd.DatetimeIndex,  # the months to check, sorted
@@ -270,7 +270,7 @@ def check_missing_dates(
 # %% ../../nbs/data/quality.ipynb #e082a325
 MAX_PLACES = 5  # stores, dates or lines named one by one in a month's findings; more make one finding
 
-
+# %% ../../nbs/data/quality.ipynb #39a9bab4
 def line_counts(
     store: pd.DataFrame,  # one row a store and date, from `summarize_lines`
 ) -> dict[str, pd.DataFrame]:  # store: (store_id, month) -> lines, distinct; date: the same by (month, date)
@@ -279,7 +279,7 @@ def line_counts(
     keys = {"store": ["store_id", "month"], "date": ["month", "date"]}
     return {by: rows.groupby(key)[["lines", "distinct"]].sum() for by, key in keys.items()}
 
-
+# %% ../../nbs/data/quality.ipynb #59dec660
 def check_repeated_lines(
     counts: dict[str, pd.DataFrame],  # from `line_counts`
     month: pd.Timestamp,  # the month to check
@@ -308,7 +308,7 @@ def check_repeated_lines(
             findings.append(make_finding("duplicates", "stop", where, month, text, **figures))
     return findings
 
-
+# %% ../../nbs/data/quality.ipynb #a8f6e0f5
 def _copied_shares(sums: pd.DataFrame, n_rows: pd.Series, month: pd.Timestamp) -> pd.Series:
     "By earlier month: the share of this month's rows (stores' dates) that have its sums."
     if month not in sums.index:
@@ -319,7 +319,7 @@ def _copied_shares(sums: pd.DataFrame, n_rows: pd.Series, month: pd.Timestamp) -
     is_equal = (earlier == row) & (row >= 0)
     return is_equal.sum(axis=1)[has_both.any(axis=1)] / n_rows[month]
 
-
+# %% ../../nbs/data/quality.ipynb #fb6ef179
 def check_copied_months(
     store: pd.DataFrame,  # one row a store and date, from `summarize_lines`
     months: pd.DatetimeIndex,  # the months to check, sorted
@@ -375,7 +375,7 @@ class LogDeviations(NamedTuple):
     cold_start: pd.DataFrame  # bool: fewer than twelve months before, so its seasons are not known yet
     max_excess: dict[bool, pd.Series]  # by cold_start: the largest excess of any column in the months before
 
-
+# %% ../../nbs/data/quality.ipynb #a34ac822
 def log_deviations(
     logs: pd.DataFrame,  # mean logarithms, one row a month without gaps, one column a store, category or product
 ) -> LogDeviations:  # each month is compared only with months before it
@@ -392,7 +392,7 @@ def log_deviations(
     }
     return LogDeviations(logs, common, own, excess, cold_start, max_excess)
 
-
+# %% ../../nbs/data/quality.ipynb #91672af8
 def mean_logs(
     table: pd.DataFrame,  # a table of `summarize_lines`
     by: str,  # its first column
@@ -409,7 +409,7 @@ def mean_logs(
 UNIT_FACTORS = (6, 10, 12, 24, 100, 1000)  # packs and cases, cents
 MIN_UNIT_SHIFT = {"store": 1.2, "category": 1.5, "product": 1.5}  # logarithms; a pack of six, the smallest, is 1.8
 
-
+# %% ../../nbs/data/quality.ipynb #53482476
 def find_shifts(
     deviations: LogDeviations,  # of all months
     month: pd.Timestamp,  # the month to check
@@ -428,7 +428,7 @@ def find_shifts(
     shift_of_all = float(now) if abs(now) > max(min_shift, 2 * max_past) else 0.0
     return shift_of_all, shifted
 
-
+# %% ../../nbs/data/quality.ipynb #4baf4049
 class SalesHistory(NamedTuple):
     "What a month is compared with."
 
@@ -436,7 +436,7 @@ class SalesHistory(NamedTuple):
     deviations: dict[tuple, LogDeviations]  # by (table, price or quantity_sold), and by ("rate", lines or units)
     counts: dict[str, pd.DataFrame]  # from `line_counts`
 
-
+# %% ../../nbs/data/quality.ipynb #857df384
 def build_history(
     tables: dict[str, pd.DataFrame],  # from `summarize_lines`
     month: pd.Timestamp,  # the last month
@@ -456,7 +456,7 @@ def build_history(
         deviations["rate", name] = log_deviations(np.log(rate.where(rate > 0)))
     return SalesHistory(store, deviations, line_counts(store))
 
-
+# %% ../../nbs/data/quality.ipynb #591928fb
 DISTORTING_CHECKS = {"duplicates", "unit_shift", "volume", "jump"}  # their faults would change what is usual later
 
 
@@ -509,7 +509,7 @@ def _unit_shifts_of(history: SalesHistory, month: pd.Timestamp, column: str) -> 
         places.append(("all stores", shift_of_all, False))
     return sorted(places, key=lambda place: (-abs(place[1]), place[0]))
 
-
+# %% ../../nbs/data/quality.ipynb #8baee737
 def check_unit_shifts(
     history: SalesHistory,  # what the month is compared with
     month: pd.Timestamp,  # the month to check
@@ -540,7 +540,7 @@ MIN_JUMP = {
     "units": 2.5,
 }  # factors of a store and date; set on the undisturbed months of bench/quality.py
 
-
+# %% ../../nbs/data/quality.ipynb #100a28d2
 def check_volumes(
     history: SalesHistory,  # what the month is compared with
     month: pd.Timestamp,  # the month to check
@@ -577,7 +577,7 @@ def check_volumes(
 LARGE_LINE_RATIO = 5  # times the largest line before; the largest ratio in the four sources is 4.7
 LARGE_LINE_SHARE = 0.25  # of the units that the store sells in a month
 
-
+# %% ../../nbs/data/quality.ipynb #6b9ee45a
 class _StoreMonth(NamedTuple):
     "A past month of one store."
 
@@ -585,7 +585,7 @@ class _StoreMonth(NamedTuple):
     units: float  # units sold, without flagged lines
     is_flagged: bool  # large lines that nobody accepted?
 
-
+# %% ../../nbs/data/quality.ipynb #f2f1382e
 def check_large_lines(
     largest: pd.DataFrame,  # largest.parquet of ingest: the five largest lines of each store-month
     store: pd.DataFrame,  # one row a store and date, from `summarize_lines`
@@ -624,7 +624,7 @@ def check_large_lines(
                 findings.append(_large_line_finding(month, name, large, limit_line, usual_units))
     return findings
 
-
+# %% ../../nbs/data/quality.ipynb #465954e0
 def _largest_of_other_stores(history: dict[str, list[_StoreMonth]], stores: dict[str, list]) -> dict[str, float]:
     "By store: the highest median, over the other stores, of a store's largest lines. Empty for a single store."
     sizes = {name: [one.largest for one in past] for name, past in history.items()}
@@ -637,14 +637,14 @@ def _largest_of_other_stores(history: dict[str, list[_StoreMonth]], stores: dict
     second, first = ranked
     return {name: medians[second if name == first else first] for name in stores}
 
-
+# %% ../../nbs/data/quality.ipynb #c03d0a53
 def _largest_before(past: list[_StoreMonth]) -> float:
     "The largest line before. Of the flagged ones, the largest does not count: a size is usual when it happens twice."
     trusted = [one.largest for one in past if not one.is_flagged]
     flagged = sorted(one.largest for one in past if one.is_flagged)
     return max(trusted + flagged[:-1], default=0.0)
 
-
+# %% ../../nbs/data/quality.ipynb #db6bac2f
 def _large_line_finding(month: pd.Timestamp, store: str, lines: list, largest_before: float, units: float) -> Finding:
     places = []
     for row in lines:
@@ -676,7 +676,7 @@ def normalize_name(
     text = re.sub(r"(?<=[^\W\d])[\s_\u2010-\u2015-]+(?=\w)|(?<=\d)[\s_\u2010-\u2015-]+(?=[^\W\d])", "", text)
     return re.sub(r"(?<![\d.,])0+(?=\d)", "", text) or name
 
-
+# %% ../../nbs/data/quality.ipynb #dce85a96
 def group_similar_names(
     names: Iterable[str],  # may contain None, which is ignored
 ) -> list[list[str]]:  # groups of two or more, sorted
@@ -723,7 +723,7 @@ def check_similar_ids(
         findings.append(make_finding("ids", "note", "same_store", month, text))
     return findings
 
-
+# %% ../../nbs/data/quality.ipynb #2c4af3aa
 def same_store_hint(
     groups: dict[str, list[str]],  # by the id that is kept: other names
     both: bool,  # Do they sell in the same months?
@@ -758,12 +758,12 @@ MAX_CHANCE = (
     1e-6  # probability of equal figures by chance, below which they are a copy or a total. Chosen, not measured
 )
 
-
+# %% ../../nbs/data/quality.ipynb #6e127ffc
 def _chance_of_equal(mean: np.ndarray | float, months: np.ndarray | int) -> np.ndarray | float:
     "Probability that two Poisson counts are equal in every month: 1 / (2 * sqrt(pi * mean)) in one."
     return (0.28 / np.sqrt(np.maximum(mean, 1))) ** months
 
-
+# %% ../../nbs/data/quality.ipynb #2e7639bd
 def find_totals(
     units: pd.DataFrame,  # one row a month, one column a store; NaN where it did not trade
     group: list[str],  # stores
@@ -786,7 +786,7 @@ def find_totals(
     is_total = (n >= 3) & (_chance_of_equal(mean_sum, n) < MAX_CHANCE) & (equal >= min_equal)
     return pd.DataFrame({"equal": equal, "n": n, "others": mean_others}, index=units.columns)[is_total]
 
-
+# %% ../../nbs/data/quality.ipynb #71e6e946
 def check_totals(
     store_month: pd.DataFrame,  # one row a store and month
     month: pd.Timestamp,  # the month to check
@@ -813,7 +813,7 @@ def check_totals(
         findings.append(make_finding("total", level, f"store {name}", month, text, **figures))
     return findings + check_identical_stores(units, month)
 
-
+# %% ../../nbs/data/quality.ipynb #34cf43b1
 def _next_total(units: pd.DataFrame, groups: dict[str, list[str]]) -> tuple[str, str, pd.Series] | None:
     "The first total: (store, whose total it is, its row of `find_totals`)."
     for others, group in groups.items():
@@ -822,7 +822,7 @@ def _next_total(units: pd.DataFrame, groups: dict[str, list[str]]) -> tuple[str,
             return table.index[0], others, table.iloc[0]
     return None
 
-
+# %% ../../nbs/data/quality.ipynb #61a654bb
 def check_identical_stores(
     units: pd.DataFrame,  # one row a month, one column a store; NaN where it did not trade
     month: pd.Timestamp,  # the month to check
@@ -875,7 +875,7 @@ def check_identities(
         findings += check_totals(store_month, last)
     return findings
 
-
+# %% ../../nbs/data/quality.ipynb #7da7f193
 def drop_lone_lines(
     lines: ibis.Table | pd.DataFrame,  # sale lines
     cleaned: dict,  # clean.json
@@ -893,7 +893,7 @@ MAX_QUARANTINE_SHARE = 0.1  # of a month's rows; a month with more is stopped, a
 MIN_QUARANTINE_SHARE = 0.02  # of a month's rows; smaller shares are no finding. Chosen, not measured
 MIN_ROWS = 10  # quarantined rows; fewer are no finding. Chosen, not measured
 
-
+# %% ../../nbs/data/quality.ipynb #c3572aac
 def check_quarantined_rows(
     dataset: dict,  # dataset.json of ingest
     month: pd.Timestamp,  # the month to check
@@ -951,7 +951,7 @@ def check_filtered_rows(
         findings.append(make_finding("set_aside", "warn", "the query", month, text, share=share[name]))
     return findings
 
-
+# %% ../../nbs/data/quality.ipynb #6203e4a8
 def check_quarantine_by_store(
     dataset: dict,  # dataset.json of ingest
     month: pd.Timestamp,  # the month to check
@@ -981,7 +981,7 @@ def check_quarantine_by_store(
                 break
     return findings
 
-
+# %% ../../nbs/data/quality.ipynb #d4d045a0
 def _quarantined(rows: dict[str, dict], months: list[str]) -> tuple[float, int]:
     "Share and number of a store's quarantined rows in some months."
     n_quarantined = sum(rows[name].get("rows_set_aside", 0) for name in months if name in rows)
@@ -1031,7 +1031,7 @@ def mark_left_out(
     text = finding.text.replace(_FIX_HINT, reason + _FIX_HINT)
     return finding.model_copy(update={"level": "warn", "text": text})
 
-
+# %% ../../nbs/data/quality.ipynb #30ebccee
 def untrusted_store_months(
     findings: list[Finding],  # of `check_data`
 ) -> pd.DataFrame:  # month, store_id (None: all stores), sorted
@@ -1044,7 +1044,7 @@ def untrusted_store_months(
     rows = sorted(rows, key=lambda row: (row[0], row[1] or ""))
     return pd.DataFrame(rows, columns=["month", "store_id"]).astype({"month": "datetime64[us]", "store_id": object})
 
-
+# %% ../../nbs/data/quality.ipynb #3b2b79be
 def is_untrusted(
     store_id: pd.Series,  # stores
     month: pd.Series,  # first days of months, same index
@@ -1067,7 +1067,7 @@ def check_all_months(
     findings += check_missing_dates(store, months, calendar)
     return findings + check_copied_months(store, months)
 
-
+# %% ../../nbs/data/quality.ipynb #e10641ab
 def check_month_data(
     history: SalesHistory,  # what the month is compared with
     month: pd.Timestamp,  # the month to check
@@ -1096,7 +1096,7 @@ def check_month_data(
         findings += [finding for finding in large if finding.where not in shifted_stores]
     return findings
 
-
+# %% ../../nbs/data/quality.ipynb #584250bb
 def check_data(
     sales: Path,  # sales.parquet
     store_month: pd.DataFrame,  # of clean: complete months; all are checked, and the last has all kinds of findings

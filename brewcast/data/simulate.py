@@ -141,7 +141,7 @@ def month_starts(
     "The months of the history, and the planned month."
     return pd.date_range(HISTORY_START, periods=months + 1, freq="MS")
 
-
+# %% ../../nbs/data/simulate.ipynb #586bf72e
 def draw_trading_days(
     seed: int,  # the export's seed
     stores: pd.DataFrame,  # from `draw_stores`
@@ -276,7 +276,7 @@ def climate(
     table = pd.DataFrame({"season": swing * np.cos(angle - peak) + second_wave, "warm": warm, "rainy": of_city.rain})
     return table.assign(hot=_normal_cdf(of_city.warmth + 1.4 * warm))
 
-
+# %% ../../nbs/data/simulate.ipynb #3bf5cd15
 def _normal_cdf(values: pd.Series | np.ndarray) -> np.ndarray:
     "The cumulative distribution function of the normal distribution, interpolated: fast for millions of values."
     grid = np.linspace(-4, 4, 801)
@@ -372,7 +372,7 @@ def hidden_state(
     country_shocks = rng.normal(0, COUNTRY_SHOCK_SD, (months + 1, len(COUNTRIES)))[:, country]
     return _ar1_states(store_shocks, STORE_PERSISTENCE), _ar1_states(country_shocks, COUNTRY_PERSISTENCE)
 
-
+# %% ../../nbs/data/simulate.ipynb #fa51b03c
 def _ar1_states(shocks: np.ndarray, persistence: float) -> np.ndarray:
     "The states of a first-order autoregressive process, one row per month. The first row has the long-run variance."
     state = np.zeros_like(shocks)
@@ -404,7 +404,7 @@ def draw_weather(
     names = np.where(rain < expected.rainy, "Rainy", np.where(warmth < expected.hot, "Hot", "Cold"))
     return np.select([names == level for level in LEVELS["weather"]], range(len(LEVELS["weather"])))
 
-
+# %% ../../nbs/data/simulate.ipynb #a40f2d73
 def weather_factors() -> np.ndarray:  # shape (weather, product)
     "The factor of each weather on each product's units."
     return CATEGORY_EFFECTS.set_index("category").loc[PRODUCTS.category, LEVELS["weather"]].to_numpy().T
@@ -470,7 +470,7 @@ def _has_traded(expected: pd.DataFrame, shape: tuple, months_before: int) -> np.
     traded[month[is_inside], expected.store.to_numpy()[is_inside]] = True
     return traded
 
-
+# %% ../../nbs/data/simulate.ipynb #7d4e1173
 def _month_sums(expected: pd.DataFrame, row: np.ndarray, values: np.ndarray, shape: tuple) -> np.ndarray:
     "Sums of the sale lines' values by month and store; NaN without a sale line."
     store_month = (expected.month.to_numpy() * shape[1] + expected.store.to_numpy())[row]
@@ -496,7 +496,7 @@ def baseline_forecasts(
         "seasonal": mean_of_3 * season,
     }
 
-
+# %% ../../nbs/data/simulate.ipynb #20ab995d
 def wape_by_name(
     sold: np.ndarray,  # units by month and store; the last row is the planned month, without sales
     forecasts: dict[str, np.ndarray],  # by name, the same shape
@@ -616,7 +616,7 @@ def _texts_by_index(texts, index: np.ndarray, missing: np.ndarray | None = None)
     "The texts at these positions; empty where `missing` is true."
     return pa.array(list(texts), "string").take(pa.array(index.astype("int64"), mask=missing))
 
-
+# %% ../../nbs/data/simulate.ipynb #61b2673b
 def _format_cents(cents: np.ndarray) -> pa.Array:
     "Amounts such as 4.25."
     amounts, index = np.unique(cents, return_inverse=True)
@@ -642,7 +642,7 @@ def bad_line_numbers(
     numbers = random_stream(seed, "bad lines").choice(lines, n_each * len(BAD_LINES), replace=False)
     return {kind: np.sort(numbers[n * n_each : (n + 1) * n_each]) for n, kind in enumerate(BAD_LINES)}
 
-
+# %% ../../nbs/data/simulate.ipynb #53fdc170
 def plant_errors(
     columns: dict[str, pa.Array],  # from `till_lines`
     bad: dict[str, np.ndarray],  # from `bad_line_numbers`
@@ -703,7 +703,7 @@ def write_plan(
     )
     return write_bytes(table.to_csv(index=False, lineterminator="\n").encode(), path)
 
-
+# %% ../../nbs/data/simulate.ipynb #75dbeecc
 def floor_table(
     simulation: dict,  # from `simulate`
 ) -> pa.Table:  # series_id, cutoff (date32), forecast (units), sorted
@@ -718,7 +718,7 @@ def floor_table(
 # %% ../../nbs/data/simulate.ipynb #c78b7d06
 _FULL_SIZE_LINES = 1_318_543  # sale lines of GloboJava's own export
 
-
+# %% ../../nbs/data/simulate.ipynb #e7e0e81b
 def write_export(
     folder: Path,  # where the files go; created if needed
     seed: int = 7,  # the same seed gives the same bytes
@@ -765,7 +765,7 @@ def generator_versions() -> dict[
     libraries = ["holidays", "numpy", "pandas", "pyarrow"]
     return {"code": content_hash(code)} | {name: version(name) for name in libraries}
 
-
+# %% ../../nbs/data/simulate.ipynb #31cc9f95
 def read_intact_manifest(
     folder: Path,  # where the files would be
     recipe: dict,  # the arguments and versions that they must have
@@ -803,6 +803,6 @@ def run_from_command_line() -> None:
     result = f"written in {seconds:.1f} s" if manifest["written"] else "already there, nothing to do"
     print(f"{arguments['folder']}: {lines} of {stores} in {months}: {result}")
 
-
+# %% ../../nbs/data/simulate.ipynb #9ccc8596
 if __name__ == "__main__" and "__file__" in globals():  # a notebook has no file and must not run this
     run_from_command_line()

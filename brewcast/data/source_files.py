@@ -48,7 +48,7 @@ _BYTE_ORDER_MARKS = {  # UTF-32 stands first: its little-endian mark begins with
 }
 codecs.register_error("brewcast_mark", lambda error: (_UNREADABLE_MARK, error.end))
 
-
+# %% ../../nbs/data/source_files.ipynb #1e2e434f
 def _decode_blocks(file, size: int, encoding: str | None) -> Iterator[bytes]:
     "A file's bytes, converted to UTF-8 if an encoding is declared or a byte order mark names one, else unchanged."
     start = file.peek(4)
@@ -60,14 +60,12 @@ def _decode_blocks(file, size: int, encoding: str | None) -> Iterator[bytes]:
     if decoder:
         yield decoder.decode(b"", True).encode()
 
-
+# %% ../../nbs/data/source_files.ipynb #878e99aa
 DEFAULT_LIMITS = ReadLimits(gigabytes=20, rows=100_000_000, minutes=15)  # as in env.yaml, with their reasons
-
-
 _MAX_GZIP_RATIO = 1032  # one byte of gzip (deflate) can stand for at most 1032 bytes
 _GZIP_ERRORS = (EOFError, gzip.BadGzipFile, zlib.error)  # raised for a file that is damaged or cut short
 
-
+# %% ../../nbs/data/source_files.ipynb #3249e183
 def _refuse_gzip_bomb(path: Path, limits: ReadLimits, step: Step) -> None:
     "Raise ValueError if a gzip file unpacks to more than the limit. Nothing is stored meanwhile."
     max_bytes = limits.gigabytes * 1e9
@@ -85,7 +83,7 @@ def _refuse_gzip_bomb(path: Path, limits: ReadLimits, step: Step) -> None:
                     " download the file again, or raise limits.gigabytes in the source's YAML"
                 )
 
-
+# %% ../../nbs/data/source_files.ipynb #6db8bdf6
 _ENCODING_REMEDY = "export it as UTF-8, or declare its `encoding` under `files`, such as utf-16-le"
 
 
@@ -131,8 +129,6 @@ _ENCODINGS_BY_SCRIPT = {  # characters of a script, as a regular expression: the
     "[ก-๛]": ("cp874",),
     "[A-Za-zÀ-ÿ]": ("cp850",),
 }
-
-
 _LAST_COMMON_LEAD_BYTE = {  # a character's first byte: these encodings put rare characters above it
     "cp932": 0x98,
     "gb18030": 0xD7,
@@ -140,7 +136,7 @@ _LAST_COMMON_LEAD_BYTE = {  # a character's first byte: these encodings put rare
     "euc_jp": 0xCF,
 }
 
-
+# %% ../../nbs/data/source_files.ipynb #06f6ce75
 def _encoding_score(sample: bytes, script: str, encoding: str) -> float:
     "How well bytes read as words of a script, in [0, 1]: 1 if all non-ASCII characters are common ones of the script."
     text = sample.decode(encoding, "replace")
@@ -155,7 +151,7 @@ def _encoding_score(sample: bytes, script: str, encoding: str) -> float:
     well_cased = sum(word[1:] == word[1:].lower() for word in words)  # "мОСКВА" comes from a wrong encoding
     return len(common) / max(len(non_ascii), 1) * (well_cased / max(len(words), 1))
 
-
+# %% ../../nbs/data/source_files.ipynb #2f93e1bf
 def _likely_encodings(sample: bytes) -> list[str]:
     "At most three encodings in which bytes make words of one script, the likeliest first."
     scores = {
@@ -191,7 +187,7 @@ def _decode_line(line: bytes, line_counts: Counter, not_utf8: list[bytes]) -> st
         line_counts["neither"] += 1
         return line.decode(errors="brewcast_mark")
 
-
+# %% ../../nbs/data/source_files.ipynb #6b93ad6e
 def _refuse_unknown_encoding(path: Path, line_counts: Counter, not_utf8: list[bytes]) -> None:
     "Raise ValueError if a file is neither UTF-8 nor Windows-1252. One or two damaged lines are allowed."
     lines = line_counts.total()
@@ -211,7 +207,7 @@ def _refuse_unknown_encoding(path: Path, line_counts: Counter, not_utf8: list[by
 # %% ../../nbs/data/source_files.ipynb #84d2f6b9
 _MAX_RECORD_LINES = 100  # longest record, in lines; chosen, not measured
 
-
+# %% ../../nbs/data/source_files.ipynb #08e1da48
 def _is_record(text: str, delimiter: str, n_fields: int) -> bool:
     "Is this text exactly one record with this number of fields?"
     try:
@@ -220,7 +216,7 @@ def _is_record(text: str, delimiter: str, n_fields: int) -> bool:
         return False
     return [len(row) for row in rows] == [n_fields]
 
-
+# %% ../../nbs/data/source_files.ipynb #c10692c4
 def _find_multiline_records(
     lines: pa.Array, delimiter: str, n_fields: int, is_last_block: bool
 ) -> tuple[list[tuple[int, int]], int]:
@@ -249,7 +245,7 @@ def _find_multiline_records(
         i += 1
     return records, len(lines)
 
-
+# %% ../../nbs/data/source_files.ipynb #cd33b520
 def _build_batch(
     lines: pa.Array, records: list[tuple[int, int]], first_number: int, has_controls: bool
 ) -> pa.RecordBatch:
@@ -272,7 +268,7 @@ def _build_batch(
 _PRINTABLE_ASCII = bytes(range(32, 127)) + b"\n"
 _CONTROL_BYTES = [*range(32), 127]
 
-
+# %% ../../nbs/data/source_files.ipynb #d37b2ad4
 def numbered_lines(
     path: Path,  # a text file, or a gzip file of one
     size: int = 1 << 22,  # bytes to read at a time
@@ -326,18 +322,18 @@ _INVISIBLE_PATTERN = (  # control characters, the soft hyphen, zero-width charac
 )
 _ZERO_WIDTH_JOINERS = "\u200c\u200d"  # kept inside a word, where some scripts need them
 
-
+# %% ../../nbs/data/source_files.ipynb #6513defb
 def _normalize_text_sql(x: str) -> str:
     "SQL that normalizes a text: Unicode form NFC, ordinary spaces only, none around it, no invisible characters."
     visible = f"regexp_replace(nfc_normalize({x}), '{_INVISIBLE_PATTERN}', '', 'g')"
     return f"trim(regexp_replace({visible}, '{_WHITESPACE_PATTERN}', ' ', 'g'), ' {_ZERO_WIDTH_JOINERS}')"
 
-
+# %% ../../nbs/data/source_files.ipynb #9bf99126
 def _python_pattern(duckdb_pattern: str) -> re.Pattern:
     "The same pattern for Python, which does not know the code points that DuckDB writes as x{A0}."
     return re.compile(re.sub(r"\\x\{(\w+)\}", lambda code: re.escape(chr(int(code[1], 16))), duckdb_pattern))
 
-
+# %% ../../nbs/data/source_files.ipynb #ae8fdd3d
 _WHITESPACE_RE = _python_pattern(_WHITESPACE_PATTERN)
 _INVISIBLE_RE = _python_pattern(_INVISIBLE_PATTERN)
 
@@ -356,7 +352,7 @@ def quote_name(
     "A name as SQL writes it, in double quotes."
     return '"' + name.replace('"', '""') + '"'
 
-
+# %% ../../nbs/data/source_files.ipynb #16d8e13b
 def quote_literal(
     value: str | None,  # any text
 ) -> str:  # SQL
@@ -375,7 +371,7 @@ _SEPARATOR_PATTERNS = {  # a separator: its regular expression
 }
 _AMBIGUOUS_INTEGER = r"[+-]?[1-9][0-9]{0,2}\.000"  # is 1.000 the integer 1 with decimals, or a thousand?
 
-
+# %% ../../nbs/data/source_files.ipynb #1e60a625
 def number_separators(
     decimal: str | None = None,  # as declared; None: a point, or a comma if the point separates thousands
     thousands: str | None = None,  # as declared; None: no separator
@@ -391,7 +387,7 @@ def number_separators(
         )
     return decimal_sign, thousands_sign
 
-
+# %% ../../nbs/data/source_files.ipynb #a8a40616
 def _number_patterns(x: str, decimal: str | None, thousands: str | None) -> dict[str, str]:
     "DuckDB's patterns of `integer` and `number`, and in `plain` the SQL of the text with the separators of SQL."
     decimal_sign, thousands_sign = number_separators(decimal, thousands)
@@ -474,7 +470,7 @@ _TYPE_RULES = {  # type: its SQL type, SQL from a text to the value (NULL if imp
     ),
 }
 
-
+# %% ../../nbs/data/source_files.ipynb #652f5d5c
 def type_rule(
     kind: str,  # text, integer, decimal, double, date, boolean or yes_no
     x: str,  # SQL expression of a normalized text, NULL if empty
@@ -532,7 +528,7 @@ _SETTINGS_IN_WORDS = {  # what a setting must be; every other is a text
     "outside": "a list of folders or files",
 }
 
-
+# %% ../../nbs/data/source_files.ipynb #1a522e14
 def nearest_name_hint(
     name: str,  # as somebody wrote it
     names: list[str],  # the names that exist
@@ -541,7 +537,7 @@ def nearest_name_hint(
     nearest = nearest_name(name, names, 0.5)  # names of columns are short: half of their letters say enough
     return f"; the nearest is {nearest!r}" if nearest else ""
 
-
+# %% ../../nbs/data/source_files.ipynb #4c28f9c2
 def source_tables(
     files: list[dict],  # `files` of env.yaml
 ) -> list[SourceTable]:
@@ -554,7 +550,7 @@ def source_tables(
         _check_setting_values(table)
     return tables
 
-
+# %% ../../nbs/data/source_files.ipynb #cfa91dbe
 def _setting_problem(files: list[dict], problems: list[dict]) -> str:
     "The first of pydantic's problems, in words. A misspelled setting comes first, since another is then missing."
     unknown = [problem for problem in problems if problem["type"] == "extra_forbidden"]
@@ -578,7 +574,7 @@ def _setting_problem(files: list[dict], problems: list[dict]) -> str:
         words = "at least 0"
     return f"files: {name}: {setting} must be {words}, not {value!r}"
 
-
+# %% ../../nbs/data/source_files.ipynb #eb0641b6
 def _check_setting_values(spec: SourceTable) -> None:
     "Raise ValueError for settings that do not fit each other, and for an unknown encoding or time zone."
     where = f"files: {spec.name}"
@@ -604,7 +600,7 @@ def _check_setting_values(spec: SourceTable) -> None:
     _check_encoding(spec)
     _check_time_zone(spec)
 
-
+# %% ../../nbs/data/source_files.ipynb #1803776b
 def _check_encoding(spec: SourceTable) -> None:
     encoding = spec.encoding or "utf-8"
     try:
@@ -615,7 +611,7 @@ def _check_encoding(spec: SourceTable) -> None:
             f"files: {spec.name}: encoding {encoding!r}: {error}; use one of Python's names, such as cp932"
         ) from None
 
-
+# %% ../../nbs/data/source_files.ipynb #37bcacf8
 def _check_time_zone(spec: SourceTable) -> None:
     if not spec.timezone:
         return
@@ -626,7 +622,7 @@ def _check_time_zone(spec: SourceTable) -> None:
             f"files: {spec.name}: unknown timezone {spec.timezone!r}; use a name such as America/New_York or UTC{hint}"
         )
 
-
+# %% ../../nbs/data/source_files.ipynb #2ae88d2d
 def _files_in_folder(data: Path, spec: SourceTable) -> dict[str, Path]:
     "A table's files in the source's folder. Raises ValueError for a file outside of it that is not declared."
     name = spec.name
@@ -655,7 +651,7 @@ def _files_in_folder(data: Path, spec: SourceTable) -> dict[str, Path]:
             )
     return files
 
-
+# %% ../../nbs/data/source_files.ipynb #24ea1a93
 def restrict_file_access(
     con: duckdb.DuckDBPyConnection,  # the connection that will read the source
     data: Path,  # the source's folder, or one database file
@@ -668,7 +664,7 @@ def restrict_file_access(
     allowed = ", ".join(quote_literal(name + suffix) for name in sorted(names) for suffix in log_suffixes)
     con.execute(f"SET allowed_paths = [{allowed}]; SET enable_external_access = false; SET lock_configuration = true")
 
-
+# %% ../../nbs/data/source_files.ipynb #7d3f698c
 def duckdb_error_text(
     error: Exception,  # from DuckDB
     remedy: str,  # what to do if DuckDB was not allowed to read a file
@@ -677,14 +673,14 @@ def duckdb_error_text(
     is_access_error = isinstance(error, duckdb.PermissionException)
     return f"{str(error).splitlines()[0]}; {remedy}" if is_access_error else str(error)
 
-
+# %% ../../nbs/data/source_files.ipynb #4e7ef548
 _VIEW_REMEDY = (
     "files that a view reads outside of its database are not watched, recorded or backed up:"
     " write its rows into a table of the database (CREATE TABLE),"
     " or put the file into the source's folder and declare it under `files` as its own table"
 )
 
-
+# %% ../../nbs/data/source_files.ipynb #9408bf3f
 def find_files(
     data: Path,  # the source's folder, or one database file
     spec: SourceTable,  # the table's settings
@@ -714,7 +710,7 @@ def _value_text(value, decimal_sign: str) -> str | None:
         return repr(value).replace(".", decimal_sign)
     return value if value is None or isinstance(value, str) else repr(value)
 
-
+# %% ../../nbs/data/source_files.ipynb #92978a26
 def _sqlite_rows(path: Path, spec: SourceTable, step: Step | None) -> tuple[list[str], Iterator[pa.RecordBatch]]:
     "The column names of a SQLite table, and its rows in batches: _line and the values as texts."
     address = f"{path.resolve().as_uri()}?mode=ro"
@@ -740,13 +736,13 @@ def _sqlite_rows(path: Path, spec: SourceTable, step: Step | None) -> tuple[list
 # %% ../../nbs/data/source_files.ipynb #85e60a3c
 _UTC_NAMES = {"UTC", "Etc/UTC", "UCT", "Zulu", "GMT", "Z", "+00:00", "-00:00", "Etc/GMT", "Universal"}
 
-
+# %% ../../nbs/data/source_files.ipynb #b5eb23f2
 def _parquet_time_zones(path: Path) -> dict[str, str]:
     "The time zones that a Parquet file names, by column."
     schema = pq.read_schema(path)
     return {field.name: field.type.tz for field in schema if pa.types.is_timestamp(field.type) and field.type.tz}
 
-
+# %% ../../nbs/data/source_files.ipynb #2826ba6f
 def _local_timestamp_sql(con, relation: str, column: str, spec: SourceTable, file_zone: str | None, file: str) -> str:
     "SQL of the local time of a column of instants. Raises ValueError if the time zone of the tills is unknown."
     x = quote_name(column)
@@ -806,7 +802,7 @@ def _table_as_text_sql(con, path: Path, spec: SourceTable, magic: bytes, limits:
     limit = "" if is_parquet else f" LIMIT {limits.rows + 1}"
     return names, f"SELECT row_number() OVER () AS _line, {', '.join(texts)} FROM {relation}{limit}"
 
-
+# %% ../../nbs/data/source_files.ipynb #4c90cfa3
 def _refuse_too_many_rows(path: Path, rows: int, limits: ReadLimits) -> None:
     if rows > limits.rows:
         raise ValueError(
@@ -838,7 +834,7 @@ def _refuse_unsupported_format(path: Path, magic: bytes) -> None:
                 f"{path.name}: is {description}; supported are CSV (also in gzip), Parquet, DuckDB and SQLite"
             )
 
-
+# %% ../../nbs/data/source_files.ipynb #fe1d0597
 def open_raw(
     con: duckdb.DuckDBPyConnection,  # gets the relation `_raw`
     path: Path,  # a CSV, gzip, Parquet, DuckDB or SQLite file; its content decides which
@@ -888,7 +884,7 @@ def open_raw(
     con.register("_raw", pa.RecordBatchReader.from_batches(schema, limited_batches()))
     return names, header
 
-
+# %% ../../nbs/data/source_files.ipynb #bffe01b4
 def _read_header(path: Path, delimiter: str, encoding: str | None, skip_lines: int) -> tuple[list[str], int]:
     "Column names of a text file, and the line number of its header."
     lines, header = [], 0
@@ -905,7 +901,7 @@ def _read_header(path: Path, delimiter: str, encoding: str | None, skip_lines: i
         raise ValueError(f"{path.name}: has no line after the {skip_lines} lines that `skip_lines` skips")
     raise ValueError(f"{path.name}: is empty, without even a header; export it again")
 
-
+# %% ../../nbs/data/source_files.ipynb #8e9931f1
 def _first_record(lines: list[str]) -> str:
     "The first line, or the first lines until each quotation mark is closed."
     marks = 0
@@ -915,7 +911,7 @@ def _first_record(lines: list[str]) -> str:
             return "\n".join(lines[:n])
     return lines[0]
 
-
+# %% ../../nbs/data/source_files.ipynb #c3463477
 _MAX_TITLE_LINES = 100  # lines at the top among which a header is searched; chosen, not measured
 
 
@@ -956,7 +952,7 @@ def apply_renames(
         for column in columns
     ]
 
-
+# %% ../../nbs/data/source_files.ipynb #8c39fa2d
 def sample_values(
     con: duckdb.DuckDBPyConnection,  # any connection
     path: Path,  # a file
@@ -991,7 +987,7 @@ _SEPARATOR_PAIRS = (  # (decimal, thousands), the first that fits is suggested
 )
 _MIN_FIT_SHARE = 0.95  # share of the values that must have a type: one in twenty may be a mistake; chosen, not measured
 
-
+# %% ../../nbs/data/source_files.ipynb #f9822ba9
 def fits_type(
     texts: list[str],  # values of a column
     kind: str,  # a type, such as integer or date
@@ -1006,7 +1002,7 @@ def fits_type(
     n_fitting = con.execute(f"SELECT count({value_sql}) FROM texts").fetchone()[0]
     return bool(texts) and n_fitting >= _MIN_FIT_SHARE * len(texts)
 
-
+# %% ../../nbs/data/source_files.ipynb #5f38506e
 def describe_values(
     texts: list[str],  # values of a column
 ) -> str:  # such as "dates as %d.%m.%Y"
@@ -1029,7 +1025,7 @@ def describe_values(
             return f"decimal numbers with other separators (declare {settings})"
     return "yes or no" if fits_type(texts, "yes_no") else "text"
 
-
+# %% ../../nbs/data/source_files.ipynb #89eae8ea
 def unclear_numbers(
     spec: SourceTable,  # the table's settings
     texts: dict[str, list[str]],  # sample values by column
@@ -1095,12 +1091,12 @@ def _field_sql(field: str, header: int) -> str:
         return normalized
     return f"CASE WHEN odd THEN {normalized} WHEN loose THEN trim({field}) ELSE {field} END"
 
-
+# %% ../../nbs/data/source_files.ipynb #350528bd
 _AMBIGUOUS_INTEGER_REASON = (
     'may have decimals or \'.\' between thousands: declare `decimal: "."` or `thousands: "."` under files'
 )
 
-
+# %% ../../nbs/data/source_files.ipynb #361d3a63
 def _value_checks(
     column: str, kind: str, i: int, reason: str, has_raw_value: bool, separators: dict
 ) -> list[tuple[str, str, str]]:
@@ -1161,7 +1157,7 @@ def typing_sql(
         FROM (SELECT *, CASE {first_problem} END AS problem FROM (SELECT *, {", ".join(values)} FROM ({rows})))""",
     )
 
-
+# %% ../../nbs/data/source_files.ipynb #89cc05ca
 def _line_checks(spec: SourceTable, n_fields: int) -> list[tuple[str, None, str]]:
     "What may be wrong with a whole line of a text file: (SQL test, None, reason)."
     encoding = spec.encoding
@@ -1197,7 +1193,7 @@ class LoadedFile(NamedTuple):
     stamp: list  # of `file_stamp`, when it was opened
     unclear: list[str]  # sentences about numbers that may have been meant differently
 
-
+# %% ../../nbs/data/source_files.ipynb #b4f8173a
 def refuse_duplicate_files(
     con: duckdb.DuckDBPyConnection,  # has the staged table
     staged: str,  # its name, quoted
@@ -1222,7 +1218,7 @@ def file_stamp(
     stats = [file.stat() for file in (Path(path), *database_logs(path))]
     return [[stat.st_size, stat.st_mtime_ns, stat.st_ino] for stat in stats]
 
-
+# %% ../../nbs/data/source_files.ipynb #35b3d573
 def refuse_changed_file(
     file: str,  # the file's name in reports
     info: LoadedFile,
@@ -1231,7 +1227,7 @@ def refuse_changed_file(
     if not info.path.exists() or file_stamp(info.path) != info.stamp:
         raise ValueError(f"{file}: was changed while it was read; run again when nothing writes to it")
 
-
+# %% ../../nbs/data/source_files.ipynb #3d5e7eaa
 def _snapshot(path: Path, folder: Path) -> Path:
     "The file to read: a snapshot in `folder` for a database that others may write to, else the file itself."
     if not is_wal_database(path):
@@ -1250,7 +1246,7 @@ def _unclear_number_notes(con, path: Path, spec: SourceTable, columns: list[str]
         notes.append(f"column {column!r}: {rows} set aside because the number {_AMBIGUOUS_INTEGER_REASON}: {spec.name}")
     return notes + unclear_numbers(spec, _first_values(path, spec, columns))
 
-
+# %% ../../nbs/data/source_files.ipynb #2ffe4b70
 def _first_values(path: Path, spec: SourceTable, columns: list[str]) -> dict[str, list[str]]:
     "A text file's first values by column. It does not use DuckDB, which would keep the file open."
     delimiter = spec.delimiter or ","
@@ -1286,7 +1282,7 @@ def time_limit(
                 f" Correct it, or raise limits.minutes in the source's YAML ({error})"
             ) from None
 
-
+# %% ../../nbs/data/source_files.ipynb #05788dc6
 def _load_file(
     con, path: Path, spec: SourceTable, file: str, earlier_files: dict, limits: ReadLimits, step: Step
 ) -> LoadedFile:
@@ -1322,7 +1318,7 @@ def _load_file(
     refuse_changed_file(file, info)
     return info._replace(unclear=_unclear_number_notes(con, path, spec, columns, staged, file)) if header else info
 
-
+# %% ../../nbs/data/source_files.ipynb #cec5d048
 def load_table(
     con: duckdb.DuckDBPyConnection,  # gets the table `_staged_<name>` and the view <name> of its good rows
     data: Path,  # the source's folder, or one database file

@@ -30,7 +30,7 @@ def feature_arrays(
     # without categories the array must still have one row per feature row
     return number_array, text.to_numpy().astype(str).reshape(len(rows), len(categories))
 
-
+# %% ../../nbs/delivery/compile_model.ipynb #3cdec894
 def compile_model(
     model,  # fitted: a brewcast.model.recipes.Baseline or CombinedForest
     numbers: list[str],  # numeric columns of the rows that the service will have
@@ -83,7 +83,7 @@ def hard_rows(
     copies.append(rows.assign(**dict.fromkeys(numbers, np.nan)))
     return pd.concat(copies, ignore_index=True)
 
-
+# %% ../../nbs/delivery/compile_model.ipynb #7c7d36ec
 def check_parity(
     model,  # as scikit-learn fitted it
     compiled: CompiledModel,  # the same model, compiled

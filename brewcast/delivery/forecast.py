@@ -61,7 +61,7 @@ def point_forecasts(
     seasonal_forecast = online.rate_seasonal * online.expected_units
     return online.assign(forecast=model.predict(online[FEATURES]), seasonal_forecast=seasonal_forecast)
 
-
+# %% ../../nbs/delivery/30_forecast.ipynb #93ad74ef
 def forecast_next_month(
     model,  # a fitted estimator
     online: pd.DataFrame,  # one row per open series: FEATURES at the cutoff
@@ -95,7 +95,7 @@ def forecast_next_month(
     dates = {name: table[name].dt.date for name in ["month", "cutoff", "features_as_of"]}
     return table.assign(**dates)
 
-
+# %% ../../nbs/delivery/30_forecast.ipynb #bb732959
 def check_change(
     forecast: pd.DataFrame,  # from `forecast_next_month`
     online: pd.DataFrame,  # the rows that it was made from
@@ -124,7 +124,7 @@ def backtest_name(
     recipe_by_model = {"candidate": candidate, "champion": champion, recipe.name: recipe, "challenger": recipe}
     return next(name for name, replayed in recipe_by_model.items() if replayed == recipe and name in models)
 
-
+# %% ../../nbs/delivery/30_forecast.ipynb #a700cd6b
 def prepare_recipe(
     recipe: Recipe,  # serves, or runs as a shadow
     folder: Path,  # where to write model.joblib, intervals.json, forecast.parquet and recipe.json
@@ -202,7 +202,7 @@ def decimals_of(
     # 1e-6 is far below the smallest step (0.001) and far above the float error of a sum
     return next((n for n in range(3) if np.allclose(values, values.round(n), rtol=1e-12, atol=1e-6)), 3)
 
-
+# %% ../../nbs/delivery/30_forecast.ipynb #4491d7f3
 def round_quantities(
     quantity: pd.Series,  # units
     decimals: int,  # from `decimals_of`
@@ -213,7 +213,7 @@ def round_quantities(
     rounded = rounding(scaled) / 10**decimals
     return rounded.astype("Int64") if decimals == 0 else rounded
 
-
+# %% ../../nbs/delivery/30_forecast.ipynb #b3c6b045
 def forecast_table(
     forecast: pd.DataFrame,  # from `forecast_next_month`
     store_month: pd.DataFrame,  # one row per series and month
@@ -236,7 +236,7 @@ def forecast_table(
     columns = ["month", "kind", "quantity", "lower", "upper", "reason"]
     return _add_location(table.reset_index(), store_month)[["store_id", "country", "city", *columns]]
 
-
+# %% ../../nbs/delivery/30_forecast.ipynb #86a8046a
 def history_table(
     store_month: pd.DataFrame,  # one row per series and month
 ) -> pd.DataFrame:  # one row per store and month: store_id, country, city, month, kind ("actual"), quantity
@@ -246,11 +246,11 @@ def history_table(
     table = _add_location(table.assign(kind="actual", quantity=quantity), store_month)
     return table[["store_id", "country", "city", "month", "kind", "quantity"]]
 
-
+# %% ../../nbs/delivery/30_forecast.ipynb #f9651437
 def _add_location(table: pd.DataFrame, store_month: pd.DataFrame) -> pd.DataFrame:
     return table.join(store_month.groupby("store_id")[["country", "city"]].last(), on="store_id")
 
-
+# %% ../../nbs/delivery/30_forecast.ipynb #6bba3c76
 def csv_bytes(
     table: pd.DataFrame,  # from `forecast_table` or `history_table`
 ) -> bytes:  # UTF-8 with a byte order mark

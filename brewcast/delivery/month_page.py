@@ -87,7 +87,7 @@ def stores_without_forecast(
     missing = last[~last["store_id"].isin(forecast["store_id"])]
     return missing.sort_values(["month", "store_id"], ascending=[False, True], ignore_index=True)
 
-
+# %% ../../nbs/delivery/month_page.ipynb #3f80ed0b
 def without_forecast_lines(
     forecast: pd.DataFrame,  # one row per open series, next month
     store_month: pd.DataFrame,  # one row per series and month
@@ -246,7 +246,7 @@ class PreviousComparison(NamedTuple):
     new: list[str]  # stores that the last forecast did not have
     missing: list[str]  # stores that only the last forecast has
 
-
+# %% ../../nbs/delivery/month_page.ipynb #9e69364b
 def compare_with_previous(
     previous_forecast: pd.DataFrame | None,  # an archived forecast, columns as `forecast`
     outcomes: pd.DataFrame,  # series_id, month, actual (0: nothing sold; NaN: not known)
@@ -521,7 +521,7 @@ def interval_sentence(
         text += f" The interval score is {percent(score)} of the sales, {difference} with one width for all ({percent(constant)})."
     return text
 
-
+# %% ../../nbs/delivery/month_page.ipynb #503a0ff9
 GROUP_CAPTIONS = {"country": "Country", "city": "City", "size": "Size of store", "age": "Length of history"}
 MIN_BIAS_SCALE, MAX_BIAS_SCALE = 0.02, 0.5  # shares at the edge of the drawing: tiny biases look tiny, huge ones fit
 
@@ -680,7 +680,7 @@ SEASON_NOTES = {  # by features.json, "odd_seasons", "kind"; ratio and otherwise
     "before; the year before alone gives {otherwise:.2f}",
 }
 
-
+# %% ../../nbs/delivery/month_page.ipynb #e427e9f1
 def planner_questions(
     features: dict,  # features.json: trade, odd_seasons
     cleaned: dict,  # clean.json: gaps, a reason by month

@@ -61,7 +61,7 @@ TARGET_ENVIRONMENTS = [
     for machine in ("x86_64", "aarch64")
 ]
 
-
+# %% ../../nbs/delivery/31_package.ipynb #26353651
 @cache
 def marker_applies(
     marker: str,  # such as python_full_version < '3.11.3'
@@ -70,7 +70,7 @@ def marker_applies(
     "Whether a requirement with this marker may be needed."
     return any(Marker(marker).evaluate(environment | {"extra": extra}) for environment in TARGET_ENVIRONMENTS)
 
-
+# %% ../../nbs/delivery/31_package.ipynb #32557e23
 def dependency_closure(
     requirements: list[str],  # as in settings.ini, such as "numpy>=2.3"
 ) -> set[str]:  # canonical package names, with those of `requirements`
@@ -91,14 +91,14 @@ def dependency_closure(
                 waiting.append(dependency)
     return set(extras_by_name)
 
-
+# %% ../../nbs/delivery/31_package.ipynb #7cff2f4e
 def _requirements_of(name):
     try:
         return importlib.metadata.distribution(name).requires or []
     except importlib.metadata.PackageNotFoundError:
         return []  # only another Python needs it: a backport of a module of this Python, without dependencies
 
-
+# %% ../../nbs/delivery/31_package.ipynb #c9882d83
 def lock_entries(
     names: set[str],  # canonical package names
     lock: str,  # the text of requirements.lock: `name==version ; marker \` and its hashes
@@ -155,7 +155,7 @@ def expected_answers(
     )
     return table.to_dict("records")
 
-
+# %% ../../nbs/delivery/31_package.ipynb #2ac61991
 def golden_rows(
     forecast: pd.DataFrame,  # forecast.parquet
     n_stores: int,  # stores to take, evenly over the table; up to a quarter as many cold starts are added
@@ -230,7 +230,7 @@ def isolated_environment(
     variables = {name: value for name, value in os.environ.items() if not name.startswith(excluded)}
     return variables | {"BENTOML_HOME": str(home), "BENTOML_DO_NOT_TRACK": "True", "DO_NOT_TRACK": "1"}
 
-
+# %% ../../nbs/delivery/31_package.ipynb #0a4c2d50
 def build_bento(
     root: Path,  # the project folder, with bentofile.yaml
     release: Path,  # folder of a release
@@ -278,7 +278,7 @@ def http_request(
         response = connection.getresponse()
         return response.status, response.read()
 
-
+# %% ../../nbs/delivery/31_package.ipynb #743f8e98
 @contextlib.contextmanager
 def serve_bento(
     bento: Path,  # folder of a Bento
@@ -306,7 +306,7 @@ def serve_bento(
     finally:
         _stop_process(process)
 
-
+# %% ../../nbs/delivery/31_package.ipynb #7237d388
 def _wait_until_ready(process, port, start_within, log):
     deadline = time.monotonic() + start_within
     while time.monotonic() < deadline and process.poll() is None:
@@ -316,7 +316,7 @@ def _wait_until_ready(process, port, start_within, log):
         time.sleep(0.1)
     raise RuntimeError(f"the Bento was not ready within {start_within} seconds:\n{log.read_text()[-3000:]}")
 
-
+# %% ../../nbs/delivery/31_package.ipynb #4f77dc2e
 STOP_SECONDS = 10  # chosen, not measured: a server that still runs after SIGTERM and this time is killed
 
 
@@ -339,14 +339,14 @@ BAD_REQUESTS = {  # request body by what is wrong with it, and the status that t
     "broken JSON": (b'{"store_ids": ', 400),
 }
 
-
+# %% ../../nbs/delivery/31_package.ipynb #a57b3f04
 class SmokeResult(Record):
     "What a served Bento answered."
 
     stores_equal: int  # stores whose answer equals forecast.parquet
     refused: dict[str, int]  # HTTP status by bad request
 
-
+# %% ../../nbs/delivery/31_package.ipynb #77621634
 def smoke_test(
     port: int,  # of a served Bento
     release: ReleaseDescription,  # that it serves
@@ -381,7 +381,7 @@ class BentoSummary(Record):
     tag: str  # such as brewcast:1f0c3a9b2e4d
     files: dict[str, str]  # from `bento_hashes`
 
-
+# %% ../../nbs/delivery/31_package.ipynb #21cb09f1
 class PackageSummary(Record):
     "What the stage has made, and from what: the content of package.json."
 
@@ -447,7 +447,7 @@ def package(
     shutil.rmtree(work)
     return summary
 
-
+# %% ../../nbs/delivery/31_package.ipynb #10c13c95
 def folder_hashes(
     folder: Path,  # any folder
 ) -> dict[str, str]:  # SHA-256 by file, its path relative to the folder
@@ -457,7 +457,7 @@ def folder_hashes(
     )
     return {path.relative_to(folder).as_posix(): sha256(path) for path in paths}
 
-
+# %% ../../nbs/delivery/31_package.ipynb #c61a3fe8
 def bento_hashes(
     bento: Path,  # folder of a Bento
 ) -> dict[str, str]:  # SHA-256 by file

@@ -45,7 +45,7 @@ def unbroken_lines(
             lines.append([])  # the line starts again
     return lines
 
-
+# %% ../../nbs/delivery/svg_charts.ipynb #ed84a269
 def sparkline(
     recent: list[float],  # units by month, oldest first; NaN if the store sold nothing in a month
     forecast: float,  # units
@@ -83,7 +83,7 @@ Y_LABEL_WIDTH = 46  # pixels left of the plot, for the numbers of the y axis
 X_LABEL_HEIGHT = 24  # pixels below the plot, for the months
 LABEL_GAP = 16  # pixels between two labels above each other, so that none covers another
 
-
+# %% ../../nbs/delivery/svg_charts.ipynb #ba38f662
 def ticks(
     top: float,  # the largest value in the chart, > 0
     min_steps: int = 3,  # smallest number of steps below `top`
@@ -112,7 +112,7 @@ class YAxis(NamedTuple):
     grid: list[float]  # pixels, y of each line
     labels: list[ChartText]
 
-
+# %% ../../nbs/delivery/svg_charts.ipynb #e3ee83d1
 def y_axis(
     tick_values: list[float],  # from `ticks`
     left: int,  # pixels, left edge of the plot
@@ -126,7 +126,7 @@ def y_axis(
     labels = [ChartText(left - 6, y + 4, write(tick), anchor="end") for y, tick in zip(grid, tick_values, strict=True)]
     return YAxis(left, right, grid, labels)
 
-
+# %% ../../nbs/delivery/svg_charts.ipynb #0e639716
 def percent_tick(
     share: float,  # 0.05 is 5 per cent
 ) -> str:  # such as "2.5%"
@@ -144,7 +144,7 @@ class Bar(NamedTuple):
     height: float  # pixels
     labels: list[ChartText]  # its number above, its month below
 
-
+# %% ../../nbs/delivery/svg_charts.ipynb #956cc84c
 def total_chart(
     sold: pd.Series,  # units by month, index month, oldest first
     target: pd.Timestamp,  # the month of the forecast
@@ -195,7 +195,7 @@ SHORT_LABELS = {  # by column: there is little room at the end of a line
     "seasonal": "three × season",
 }
 
-
+# %% ../../nbs/delivery/svg_charts.ipynb #6a5bf88e
 class ChartLine(NamedTuple):
     "A line of a chart."
 
@@ -203,7 +203,7 @@ class ChartLine(NamedTuple):
     points: list[tuple[float, float]]  # pixels, left to right
     has_dots: bool  # a dot on each point
 
-
+# %% ../../nbs/delivery/svg_charts.ipynb #afa8885d
 def chart_line(
     x: list[float],  # pixels, left to right
     y: list[float],  # pixels, NaN where nothing is known
@@ -225,7 +225,7 @@ def month_labels(
     every = max(1, math.ceil(len(months) / max_labels))
     return [ChartText(x[i], y, short_month(months[i]), anchor="middle") for i in range(0, len(months), every)]
 
-
+# %% ../../nbs/delivery/svg_charts.ipynb #2fe854b0
 def line_chart(
     lines: pd.DataFrame,  # index month, one column per line, shares
     labels: dict[str, str],  # label by column
@@ -288,7 +288,7 @@ def coverage_chart(
         labels=month_labels(coverage.index, x, height - 6, 6 if is_wide else 3),
     )
 
-
+# %% ../../nbs/delivery/svg_charts.ipynb #43770267
 def whisker(
     bias: float,  # share of the sales, positive if too much was forecast
     low: float,  # lower bound of its interval, NaN without one

@@ -55,7 +55,7 @@ def served_error_table(
     table.index = pd.to_datetime(table.index)
     return table.sort_index().dropna(subset=["served"])
 
-
+# %% ../../nbs/delivery/track_record.ipynb #e748eeb6
 def lowest_error_baseline(
     table: pd.DataFrame,  # from `served_error_table`
 ) -> str | None:  # name of a baseline; None without errors
@@ -85,7 +85,7 @@ def evaluate_served_forecast(
     answered = _answered_forecasts(logged_predictions, outcomes, month)
     return result.model_copy(update={"answered": answered}) if answered else result
 
-
+# %% ../../nbs/delivery/track_record.ipynb #d8be51b9
 def _answered_forecasts(
     logged_predictions: pd.DataFrame | None, outcomes: pd.DataFrame, month: pd.Timestamp
 ) -> AnsweredForecasts | None:
@@ -100,14 +100,14 @@ def _answered_forecasts(
     answered = last[["store_id", "forecast"]].merge(outcomes, left_on="store_id", right_on="series_id")
     return AnsweredForecasts(stores=len(answered), wape=wape_error(answered.actual, answered.forecast))
 
-
+# %% ../../nbs/delivery/track_record.ipynb #91ec3231
 def is_stopped(
     decision: Decision,
 ) -> bool:  # Is the month's data not trusted, so that nothing is published from it?
     "Whether the month is stopped. A source's first month is never stopped, since no earlier forecast could serve on."
     return decision.rule == "bad_data"
 
-
+# %% ../../nbs/delivery/track_record.ipynb #8dc9cdd9
 def month_record(
     month: pd.Timestamp,  # first day of the last complete month
     decision: Decision,
@@ -131,7 +131,7 @@ def month_record(
         alarm_reason=alarm_reason,
     )
 
-
+# %% ../../nbs/delivery/track_record.ipynb #64b2c89f
 def track_record_through(
     records: list[MonthRecord],
     record: MonthRecord,  # of the month that the page is about
@@ -150,7 +150,7 @@ EVENT_COLORS = {
     "refused": "#3c5f8a",
 }
 
-
+# %% ../../nbs/delivery/track_record.ipynb #dc32d086
 def has_event(
     record: MonthRecord,
     event: str,  # a key of EVENT_COLORS
@@ -166,7 +166,7 @@ def has_event(
     }
     return happened[event]
 
-
+# %% ../../nbs/delivery/track_record.ipynb #a11d5123
 def event_months(
     records: list[MonthRecord],
     event: str,  # a key of EVENT_COLORS
@@ -174,10 +174,10 @@ def event_months(
     "The months in which an event happened."
     return sorted({record.month for record in records if has_event(record, event)})
 
-
+# %% ../../nbs/delivery/track_record.ipynb #368176b3
 EVENT_LINE_HEIGHT = 18  # pixels between two lines of dots
 
-
+# %% ../../nbs/delivery/track_record.ipynb #d7452a8a
 class EventLine(NamedTuple):
     "A line of dots: the months in which an event happened."
 
@@ -186,7 +186,7 @@ class EventLine(NamedTuple):
     color: str
     x: list[float]  # pixels, by month
 
-
+# %% ../../nbs/delivery/track_record.ipynb #4d41696c
 def event_lines(
     records: list[dict],  # of months
     x: pd.Series,  # pixels by month
@@ -202,7 +202,7 @@ def event_lines(
         lines.append(EventLine(y, label, color, dots))
     return lines
 
-
+# %% ../../nbs/delivery/track_record.ipynb #162672ba
 def track_record_chart(
     records: list[MonthRecord],
     width: int,  # pixels
@@ -269,14 +269,14 @@ def track_record_sentences(
     n_months = len({record.month for record in records})
     return [*sentences, f"In {format_count(n_months, 'month')}: {events}."]
 
-
+# %% ../../nbs/delivery/track_record.ipynb #58b5bc39
 def first_three(
     texts: list[str],  # sentences
 ) -> str:  # such as "a; b; c; and 2 more"
     "The first three texts, and how many more there are."
     return "; ".join(texts[:3]) + (f"; and {len(texts) - 3} more" if texts[3:] else "")
 
-
+# %% ../../nbs/delivery/track_record.ipynb #f1f12910
 def finding_texts(
     record: MonthRecord,
     level: str,  # stop or warn
@@ -284,7 +284,7 @@ def finding_texts(
     "What was found in the data of a month."
     return [finding.text for finding in record.findings if finding.level == level]
 
-
+# %% ../../nbs/delivery/track_record.ipynb #84821bb9
 def month_events(
     record: MonthRecord,
 ) -> list[tuple[str, str]]:  # (event, reason)
@@ -314,7 +314,7 @@ class TableRow(NamedTuple):
     events: list[tuple[str, str]]  # (event, reason)
     links: dict[str, str]  # address by report
 
-
+# %% ../../nbs/delivery/track_record.ipynb #794a8543
 def table_row(
     record: MonthRecord,
     table: pd.DataFrame,  # from `served_error_table`, of all months
@@ -334,7 +334,7 @@ def table_row(
         links={name: address(path) for name, path in record.reports.items() if name != "page"},
     )
 
-
+# %% ../../nbs/delivery/track_record.ipynb #1759c615
 def track_record_section(
     records: list[MonthRecord],  # oldest first
     address: Callable[[str], str] = str,  # path relative to the project -> link address on the page
@@ -355,7 +355,7 @@ def track_record_section(
     )
     return Markup(html)
 
-
+# %% ../../nbs/delivery/track_record.ipynb #c4c15507
 def track_record_page(
     records: list[MonthRecord],  # oldest first
     title: str,  # such as "walmart: a replay"
@@ -366,7 +366,7 @@ def track_record_page(
     page = template_environment("brewcast.delivery").get_template("track_record_page.html")
     return page.render(title=title, style=Markup(STYLE_SHEET), section=section)
 
-
+# %% ../../nbs/delivery/track_record.ipynb #fa9e031f
 def read_track_record(
     paths: list[str | Path],  # JSON files, one per record, oldest first
 ) -> list[MonthRecord]:

@@ -26,13 +26,13 @@ def wape_error(
     total = math.fsum(np.abs(actual))
     return math.fsum(np.abs(actual - forecast)) / total if total else math.nan
 
-
+# %% ../../nbs/model/backtest.ipynb #0b03833e
 def _rows_with_outcome(actual: pd.Series, forecast: pd.Series) -> tuple[pd.Series, pd.Series]:
     "Drop the rows whose outcome is unknown (NaN): they are not scored."
     has_outcome = actual.notna().to_numpy()
     return actual[has_outcome], forecast[has_outcome]
 
-
+# %% ../../nbs/model/backtest.ipynb #c9a070a0
 def bias_error(
     actual: pd.Series,  # units sold, shape (n_rows,)
     forecast: pd.Series,  # units, same index
@@ -42,7 +42,7 @@ def bias_error(
     total = math.fsum(np.abs(actual))
     return math.fsum(forecast - actual) / total if total else math.nan
 
-
+# %% ../../nbs/model/backtest.ipynb #3bd1ff17
 def rmsse_error(
     predictions: pd.DataFrame,  # series_id, actual, forecast: the rows to score
     naive: pd.Series,  # mean squared error of the forecast "last month's sales", by series_id, before those rows
@@ -54,7 +54,7 @@ def rmsse_error(
     ratio = ratio.replace(np.inf, np.nan).dropna()
     return math.fsum(ratio) / len(ratio) if len(ratio) else math.nan
 
-
+# %% ../../nbs/model/backtest.ipynb #92bfb126
 def interval_error(
     predictions: pd.DataFrame,  # actual, lower, upper
     coverage: float = 0.8,  # share of outcomes that the interval promises to contain
@@ -78,7 +78,7 @@ def rows_known_at(
         past = past.assign(actual=past.actual.mask(past.known_from > cutoff, past.actual_first))
     return past[past.actual.notna()]
 
-
+# %% ../../nbs/model/backtest.ipynb #1a202d06
 def replay_recipe(
     recipe: Recipe,
     rows: pd.DataFrame,  # series_id, cutoff, month, actual (NaN where the outcome is not known) and FEATURES
@@ -111,7 +111,7 @@ def judged_cutoffs(
     with_outcome = sorted(rows.cutoff[rows.actual.notna()].unique())
     return list(with_outcome[-min(max_cutoffs, max(len(with_outcome) - 1, 1)) :])
 
-
+# %% ../../nbs/model/backtest.ipynb #47168ceb
 def earlier_cutoffs(
     rows: pd.DataFrame,  # cutoff, actual, has_own_season
     judged: list,  # cutoffs that the gate judges, oldest first
@@ -173,7 +173,7 @@ def served_rows(
     known = outcomes.loc[outcomes.actual.notna(), ["series_id", "month", "actual"]]
     return forecast.assign(month=pd.to_datetime(forecast.month)).merge(known, on=["series_id", "month"])
 
-
+# %% ../../nbs/model/backtest.ipynb #0e4b457d
 class ServedErrors(NamedTuple):
     "The scores of a served forecast."
 
@@ -182,7 +182,7 @@ class ServedErrors(NamedTuple):
     coverage: float  # share of outcomes inside their interval
     n: int  # rows with an outcome
 
-
+# %% ../../nbs/model/backtest.ipynb #25f142b3
 def served_errors(
     rows: pd.DataFrame,  # of `served_rows`
 ) -> ServedErrors:

@@ -28,7 +28,7 @@ def age_group(
 # %% ../../nbs/model/bias.ipynb #9d6cc325
 MIN_STORES_FOR_OWN_SPREAD = 5  # stores: with fewer, a group's own spread is too uncertain
 
-
+# %% ../../nbs/model/bias.ipynb #e86d3c4c
 class RatioContributions(NamedTuple):
     "A group's ratio of error to sales, and what each store, month and row adds to the ratio's own error."
 
@@ -39,7 +39,7 @@ class RatioContributions(NamedTuple):
     by_store: np.ndarray  # contribution of each store, shape (n_stores_of_group,)
     n: np.ndarray  # rows of each store, shape (n_stores_of_group,)
 
-
+# %% ../../nbs/model/bias.ipynb #d873f971
 def _ratio_contributions(
     error: np.ndarray,  # units, one per row
     sold: np.ndarray,  # units, same shape
@@ -66,7 +66,7 @@ def _ratio_contributions(
         n=np.bincount(store, minlength=n_stores)[has_sales],
     )
 
-
+# %% ../../nbs/model/bias.ipynb #d4385c4e
 def _clustered_variance(
     sides: list[RatioContributions],  # of one group, or of a group and of the rest
 ) -> tuple[float, float]:  # (variance, degrees of freedom)
@@ -104,7 +104,7 @@ DIFFERENCE_COLUMNS = [
 ]  # difference from the groups not named, its interval and adjusted p-value
 BIAS_COLUMNS = ["kind", "group", "stores", "months", "wape", "wape_low", "wape_high", "bias", "bias_low", "bias_high"]
 
-
+# %% ../../nbs/model/bias.ipynb #53bb7d2d
 def bias_table(
     predictions: pd.DataFrame,  # one recipe's judged rows: series_id, cutoff, actual, forecast, and the columns `by`
     by: list[str],  # kinds of group, such as country, city, size, age
@@ -146,7 +146,7 @@ def bias_table(
         waiting = {i: is_member for i, is_member in waiting.items() if i != clearest and (is_member & in_test).any()}
     return table
 
-
+# %% ../../nbs/model/bias.ipynb #e5962ca9
 def _group_errors(data: tuple, is_member: np.ndarray, alpha: float) -> dict:
     "A group's number of stores and months, its WAPE and its bias, each with an interval."
     error, sold, store, month = data
@@ -162,7 +162,7 @@ def _group_errors(data: tuple, is_member: np.ndarray, alpha: float) -> dict:
             row[f"{name}_high"] = high
     return row
 
-
+# %% ../../nbs/model/bias.ipynb #aa9513b5
 def _difference_from_rest(data: tuple, is_member: np.ndarray, is_rest: np.ndarray, alpha: float) -> list[float]:
     "A group's bias minus that of the other stores: difference, low, high, p; NaN where there is too little data."
     store, month = data[2:]
@@ -174,7 +174,7 @@ def _difference_from_rest(data: tuple, is_member: np.ndarray, is_rest: np.ndarra
     difference = sides[0].ratio - sides[1].ratio
     return [difference, *_interval_and_p_value(difference, sides, alpha)]
 
-
+# %% ../../nbs/model/bias.ipynb #0b9ca26f
 def _interval_and_p_value(estimate: float, sides: list[RatioContributions], alpha: float) -> tuple[float, float, float]:
     "(low, high, p) of an estimate, by the t distribution; p is two-sided against zero."
     variance, degrees = _clustered_variance(sides)
@@ -182,7 +182,7 @@ def _interval_and_p_value(estimate: float, sides: list[RatioContributions], alph
     margin = stats.t.isf(alpha / 2, degrees) * standard_error
     return estimate - margin, estimate + margin, 2 * stats.t.sf(abs(estimate) / standard_error, degrees)
 
-
+# %% ../../nbs/model/bias.ipynb #98f32be4
 def _adjust_p_values(p: pd.Series) -> pd.Series:
     "Holm's step-down adjustment; NaN stay NaN."
     ordered = p.dropna().sort_values()

@@ -37,7 +37,7 @@ MIN_REFERENCE_MONTHS = 6  # with fewer, the estimate of the spread is too uncert
 MAX_REFERENCE_MONTHS = 24  # every calendar month twice, so that a December is not compared with summers only
 REFERENCE_DELAY_MONTHS = 3  # by then the forecasts have adapted to a shift, or the chart has raised its alarm
 
-
+# %% ../../nbs/model/drift.ipynb #71866411
 def z_score(
     value,  # a month's figure, or an array with one figure for each of many charts
     n,  # months of reference
@@ -83,7 +83,7 @@ def replayed_errors(
         ReplayedError(month=month, bias=row["bias"], wape=row["wape"]) for month, row in zip(months, rows, strict=True)
     ]
 
-
+# %% ../../nbs/model/drift.ipynb #cabe0afa
 def reference_errors(
     records: list[MonthRecord],  # of the months before
     baseline: pd.DataFrame,  # month, bias, wape of the seasonal baseline, where seasons were known
@@ -104,7 +104,7 @@ SIMULATED_CHARTS = 2000  # 0.2 seconds; another seed moves the limit by up to 3 
 CONTROL_LIMIT_SEED = 0  # the same limit every time
 SIMULATED_REFERENCE_MONTHS = 12  # at the start of a simulated chart; 6 or 24 move the limit by 2 %
 
-
+# %% ../../nbs/model/drift.ipynb #cb88818a
 @functools.cache
 def control_limit(
     false_alarms_a_year: float,  # of all sums together, above 0 and at most 4
@@ -142,7 +142,7 @@ ALARM_KINDS = {
 CHART_COLUMNS = ["month", "error", "wape", "usual_wape", "z_error", "z_magnitude", *ALARM_KINDS]
 CHART_COLUMNS += ["limit", "alarm", "since"]
 
-
+# %% ../../nbs/model/drift.ipynb #11eae516
 def control_chart(
     errors: pd.DataFrame,  # month, bias, wape of the forecasts that served
     reference: pd.DataFrame,  # month, bias, wape of earlier months; months from the first that served on are ignored
@@ -177,7 +177,7 @@ def control_chart(
             waiting, sums, since = [], np.zeros(3), [pd.NaT] * 3
     return pd.DataFrame(rows, columns=CHART_COLUMNS).astype({"month": "datetime64[ns]", "since": "datetime64[ns]"})
 
-
+# %% ../../nbs/model/drift.ipynb #53e624b1
 def _score_month(reference: list, values: list) -> tuple[float, np.ndarray]:
     "The usual WAPE and the z-scores of (error, magnitude); NaN while the reference is too short."
     if len(reference) < MIN_REFERENCE_MONTHS:
@@ -209,7 +209,7 @@ def chart_sentence(
         f"WAPE {last.wape:.1%} in {last.month:%Y-%m}, where {last.usual_wape:.1%} is usual"
     )
 
-
+# %% ../../nbs/model/drift.ipynb #bdafb458
 def draw_chart(
     table: pd.DataFrame,  # CHART_COLUMNS, one row a month that served
 ) -> plt.Figure:  # two panels

@@ -50,7 +50,7 @@ def champion_recipe(
     "The recipe that serves before this build; a new source starts with its best baseline."
     return state_inputs.champion.recipe if state_inputs.champion else baseline
 
-
+# %% ../../nbs/model/22_evaluate.ipynb #13d5921c
 def recipes_to_replay(
     candidate: Recipe,
     champion: Recipe,
@@ -93,7 +93,7 @@ def backtest_recipes(
     names += ["country", "city", "size", "age", "has_own_season", "months_of_history", "seasonal_forecast", "judged"]
     return table[[*names, *optional]]
 
-
+# %% ../../nbs/model/22_evaluate.ipynb #c02670ae
 def _size_groups(rows: pd.DataFrame) -> pd.Series:
     "small, medium or large by series_id: thirds of the stores, by their size at their first judged cutoff."
     first = rows.sort_values("cutoff").groupby("series_id").log_size.first()
@@ -110,7 +110,7 @@ def naive_scale(
     before = error[rows.cutoff < judged[0]].groupby(rows.series_id).mean()
     return before.combine_first(error[rows.cutoff.isin(judged)].groupby(rows.series_id).mean())
 
-
+# %% ../../nbs/model/22_evaluate.ipynb #a189fa81
 def add_floor(
     predictions: pd.DataFrame,  # model, series_id, cutoff, judged, forecast and all columns of `backtest_recipes`
     floor: pd.DataFrame,  # series_id, cutoff, forecast: by a forecaster who knows the generator
@@ -139,7 +139,7 @@ def monthly_errors(
         tables[kind] = table.rename_axis(["group", "cutoff"])
     return pd.concat(tables, names=["kind"]).dropna()
 
-
+# %% ../../nbs/model/22_evaluate.ipynb #a3831c55
 def p_value(
     better: pd.Series | np.ndarray,  # by month: absolute errors of the recipe that may be better
     worse: pd.Series | np.ndarray,  # by month: absolute errors of the other recipe, same months
@@ -186,19 +186,19 @@ def compare_errors(
         groups=sorted(groups, key=lambda group: -group.loss),
     )
 
-
+# %% ../../nbs/model/22_evaluate.ipynb #bffcd2e4
 def _relative_loss(sums: pd.Series) -> float:
     "How much larger the candidate's error is, as a share of the champion's."
     return float(sums.candidate / sums.champion - 1) if sums.champion else 0.0
 
-
+# %% ../../nbs/model/22_evaluate.ipynb #83fb319e
 class IntervalCoverage(NamedTuple):
     "The share of outcomes inside a model's intervals; None with fewer than two months."
 
     share: float | None
     at_most: float | None  # upper confidence bound
 
-
+# %% ../../nbs/model/22_evaluate.ipynb #5a278693
 def candidate_coverage(
     predictions: pd.DataFrame,  # model, cutoff, actual, lower, upper, judged
     level: float = 0.1,  # one minus the confidence of the upper bound
@@ -224,10 +224,10 @@ class GateParameters(Gate):
     coverage: Share = 0.8  # share of outcomes that the intervals promise to contain
     max_undercoverage: Share = 0.05  # share of outcomes below `coverage`, where significant
 
-
+# %% ../../nbs/model/22_evaluate.ipynb #f20c9f06
 DEFAULT_GATE = GateParameters()
 
-
+# %% ../../nbs/model/22_evaluate.ipynb #23180f46
 class Objection(NamedTuple):
     "What a check has against a candidate."
 
@@ -244,7 +244,7 @@ def wape_text(
         return "nothing to compare"
     return f"WAPE {evidence.wape_candidate:.4f}, the champion's is {evidence.wape_champion:.4f}"
 
-
+# %% ../../nbs/model/22_evaluate.ipynb #f5090ea3
 def comparison_text(
     evidence: Evidence,
 ) -> str:
@@ -262,7 +262,7 @@ def check_unfit(
             return Objection(verdict="refuse", rule=rule, reason=reason)
     return None
 
-
+# %% ../../nbs/model/22_evaluate.ipynb #8f18561d
 def check_same_recipe(
     evidence: Evidence,
     gate: GateParameters,
@@ -277,7 +277,7 @@ def check_same_recipe(
         f"({wape_text(evidence)})",
     )
 
-
+# %% ../../nbs/model/22_evaluate.ipynb #829a9707
 def check_cutoff_count(
     evidence: Evidence,
     gate: GateParameters,
@@ -292,7 +292,7 @@ def check_cutoff_count(
         reason=f"{months} with an outcome, {gate.fewest_cutoffs} are needed ({wape_text(evidence)})",
     )
 
-
+# %% ../../nbs/model/22_evaluate.ipynb #9782e3cb
 def check_gain(
     evidence: Evidence,
     gate: GateParameters,
@@ -306,7 +306,7 @@ def check_gain(
         reason=f"{comparison_text(evidence)}: gain {evidence.gain:.1%}, at least {gate.min_gain:.1%} is required",
     )
 
-
+# %% ../../nbs/model/22_evaluate.ipynb #314cd63b
 def check_months_won(
     evidence: Evidence,
     gate: GateParameters,
@@ -336,7 +336,7 @@ def check_p_value(
         f"p = {evidence.p_value:.2f} (one-sided, by month), at most {gate.max_p_value:.2f} is allowed",
     )
 
-
+# %% ../../nbs/model/22_evaluate.ipynb #d2cfe2df
 MAX_GROUP_P_VALUE = 0.2  # of a group's loss; higher than the gain's, so that a doubtful loss protects the group
 
 
@@ -355,7 +355,7 @@ def check_group_loss(
             )
     return None
 
-
+# %% ../../nbs/model/22_evaluate.ipynb #2a85f8fa
 def check_coverage(
     evidence: Evidence,
     gate: GateParameters,
@@ -371,7 +371,7 @@ def check_coverage(
         f"(upper confidence bound {at_most:.0%}): {gate.coverage:.0%} is promised",
     )
 
-
+# %% ../../nbs/model/22_evaluate.ipynb #17866ce3
 GateCheck = Callable[[Evidence, GateParameters], Objection | None]
 GATE_CHECKS = [  # the first that objects decides
     check_unfit,
@@ -402,7 +402,7 @@ def decide_verdict(
         reason += f"; only {format_count(evidence.months, 'month')} could be judged"
     return GateVerdict(promoted=verdict == "promote", verdict=verdict, rule=rule, reason=reason, figures=evidence)
 
-
+# %% ../../nbs/model/22_evaluate.ipynb #9aae61ca
 def gate_verdict(
     predictions: pd.DataFrame,  # of `backtest_recipes`; only judged rows of candidate and champion count
     same_recipe: bool,  # Is the candidate's recipe the champion's?
@@ -428,7 +428,7 @@ MANUAL_REASONS = {  # by rule
     "by_hand": "the champion was promoted by hand on this month's evidence; it stays until the next month's evidence",
 }
 
-
+# %% ../../nbs/model/22_evaluate.ipynb #fbf10c04
 def manual_rule(
     candidate: Recipe,
     champion: Recipe,
@@ -441,7 +441,7 @@ def manual_rule(
     is_promoted_now = state_inputs.by_hand == str(cutoff.date())
     return "by_hand" if is_promoted_now and candidate != champion else None
 
-
+# %% ../../nbs/model/22_evaluate.ipynb #39413416
 def apply_manual_rule(
     verdict: GateVerdict,  # the gate's
     candidate: Recipe,
@@ -465,7 +465,7 @@ def winning_recipe(
     "The recipe that serves from now on."
     return candidate if verdict.verdict in ("promote", "refit") else champion
 
-
+# %% ../../nbs/model/22_evaluate.ipynb #ce4d9c7d
 def next_challenger(
     verdict: GateResult,  # after the manual decisions
     candidate: Recipe,

@@ -49,7 +49,7 @@ def open_store(
         config.online_store.path = str(Path(online or Path(folder) / "online.db").resolve())
     return FeatureStore(config=config)
 
-
+# %% ../../nbs/model/feature_store.ipynb #b27020bc
 def _restore_sqlite_types():
     "SQLite's date formats belong to the process. nbformat, and pandas' to_sql, replace those that Feast has set."
     from feast.infra.online_stores import sqlite
@@ -59,7 +59,7 @@ def _restore_sqlite_types():
     sqlite3.register_converter("datetime", sqlite.convert_datetime)
     sqlite3.register_converter("timestamp", sqlite.convert_timestamp)
 
-
+# %% ../../nbs/model/feature_store.ipynb #859e1a3b
 def materialize_features(
     folder: Path,  # has the three feature tables
     source: str,  # the source's name
@@ -73,7 +73,7 @@ def materialize_features(
     for name, path in temporary.items():
         os.replace(path, Path(folder) / name)
 
-
+# %% ../../nbs/model/feature_store.ipynb #21dd5849
 def apply_and_materialize(
     store,  # a feast.FeatureStore, of `open_store`
     cutoff: pd.Timestamp,  # a month end: its rows go online
@@ -91,12 +91,12 @@ def apply_and_materialize(
         store.apply([definitions.series, *definitions.sources.values(), *views, definitions.next_month])
         store.materialize(midnight.to_pydatetime() - timedelta(hours=1), midnight.to_pydatetime() + timedelta(days=1))
 
-
+# %% ../../nbs/model/feature_store.ipynb #c3273052
 def _in_feature_repo() -> contextlib.chdir:
     "Paths of the sources are relative to feature_repo, as with `feast -c feature_repo`."
     return contextlib.chdir(find_root() / "feature_repo")
 
-
+# %% ../../nbs/model/feature_store.ipynb #5a273658
 def load_definitions():  # the module feature_repo/definitions.py; `open_store` has set the variable that it reads
     "Feast's definitions: series, sources, history, ahead, profile and next_month."
     import importlib.util
@@ -153,7 +153,7 @@ def point_in_time_join(
         joined = job.to_df().rename(columns={"event_timestamp": "decided_at"})
     return decisions.merge(joined, on=list(decisions.columns), how="left", validate="one_to_one")
 
-
+# %% ../../nbs/model/feature_store.ipynb #d63cfeae
 def online_rows(
     folder: Path,  # has Feast's registry and, by default, the online store
     source: str,  # the source's name

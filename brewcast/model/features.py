@@ -39,7 +39,7 @@ def trading_dates(
     frequency = {"day": "D", "week": f"W-{calendar.weekday}", "month": "MS"}[calendar.unit]
     return pd.date_range(first, last, freq=frequency)
 
-
+# %% ../../nbs/model/13_features.ipynb #88d1a50f
 def planned_units(
     months: pd.DatetimeIndex,  # first days of consecutive months
     calendar: Calendar,
@@ -47,7 +47,7 @@ def planned_units(
     "How many trading units each month has."
     return _count_by_month(trading_dates(months, calendar), months)
 
-
+# %% ../../nbs/model/13_features.ipynb #8ed657d3
 def _count_by_month(dates: pd.DatetimeIndex, months: pd.DatetimeIndex) -> pd.Series:
     "The number of dates in each month, 0 where there is none."
     return pd.Series(1, dates.to_period("M").to_timestamp()).groupby(level=0).sum().reindex(months, fill_value=0)
@@ -67,10 +67,10 @@ def public_holidays(
         days = days + pd.offsets.Week(0, weekday=_WEEKDAYS.index(calendar.weekday))
     return _count_by_month(days, months)
 
-
+# %% ../../nbs/model/13_features.ipynb #2fe6edbb
 _WEEKDAYS = ["MON", "TUE", "WED", "THU", "FRI", "SAT", "SUN"]
 
-
+# %% ../../nbs/model/13_features.ipynb #3d73b19a
 def weekend_share(
     months: pd.DatetimeIndex,  # first days of consecutive months
     calendar: Calendar,
@@ -123,7 +123,7 @@ def month_grid(
     grid["planned_days"] = grid.planned_days.mask(grid.planned_days > grid.units, in_units)
     return grid
 
-
+# %% ../../nbs/model/13_features.ipynb #dd064682
 def _latest_plan(plan: pd.DataFrame) -> pd.DataFrame:
     "By (store_id, month): the last plan published before the month: planned_price, planned_promotion, planned_days."
     names = {"price": "planned_price", "promotion_share": "planned_promotion", "trading_days": "planned_days"}
@@ -143,7 +143,7 @@ def open_window_days(
         return np.asarray(np.full(len(month_end), days))
     return np.asarray(month_end.day if calendar.unit == "month" else np.full(len(month_end), 10))
 
-
+# %% ../../nbs/model/13_features.ipynb #9f039795
 def is_open_at_cutoff(
     grid: pd.DataFrame,  # of `month_grid`, by (series_id, month)
     calendar: Calendar,
@@ -162,7 +162,7 @@ def lag(
     "The value of the same series some months earlier."
     return column.groupby(level="series_id").shift(months)
 
-
+# %% ../../nbs/model/13_features.ipynb #55bffa7b
 def mean_of_lags(
     column: pd.Series,  # by (series_id, month)
     lags: range,  # which months back
@@ -170,7 +170,7 @@ def mean_of_lags(
     "The mean of earlier months, added in a fixed order, so that later months cannot change its last digit."
     return _mean_of_columns(pd.concat([lag(column, months) for months in lags], axis=1))
 
-
+# %% ../../nbs/model/13_features.ipynb #b6e7a537
 def _mean_of_columns(columns: pd.DataFrame) -> pd.Series:
     "The mean of each row's values that are not NaN, added from left to right."
     values = columns.to_numpy(dtype=float)
@@ -184,7 +184,7 @@ def _mean_of_columns(columns: pd.DataFrame) -> pd.Series:
 # %% ../../nbs/model/13_features.ipynb #e5a6c109
 OUTLIER_LOG_RATIO = math.log(3)  # three times too high or too low
 
-
+# %% ../../nbs/model/13_features.ipynb #a6acde47
 def relative_level(
     rate: pd.Series,  # by (series_id, month)
 ) -> pd.Series:  # log(rate / median of the six months before and the six after), NaN where fewer than six exist
@@ -198,7 +198,7 @@ def relative_level(
     median = np.where(n >= 6, (low + high) / 2, np.nan)
     return pd.DataFrame(np.log(wide / median)).stack(future_stack=True).reindex(rate.index)
 
-
+# %% ../../nbs/model/13_features.ipynb #88a28ace
 def outlier_months(
     level: pd.Series,  # of `relative_level`, by (series_id, month)
     year: int = 12,  # months after the month at which it is judged, 12 or 24: later months are not used
@@ -213,14 +213,14 @@ def outlier_months(
     is_above_peers = level > peers + OUTLIER_LOG_RATIO
     return is_low | (is_high & (is_above_peers | others.notna().all(axis=1)))
 
-
+# %% ../../nbs/model/13_features.ipynb #cad20ebd
 def unconfirmed_outliers(
     level: pd.Series,  # of `relative_level`, by (series_id, month)
 ) -> pd.Series:  # bool, same index
     "Months as far from the others as an outlier, without an earlier year that could confirm a season."
     return (level.abs() > OUTLIER_LOG_RATIO) & lag(level, 12).isna() & lag(level, 24).isna()
 
-
+# %% ../../nbs/model/13_features.ipynb #c8ee07e5
 def mask_outliers(
     rate: pd.Series,  # by (series_id, month)
 ) -> dict[int, pd.Series]:  # by 12 and 24: the rates that a season 12 or 24 months later uses, NaN in an outlier
@@ -239,7 +239,7 @@ def own_season(
     has_both = last_year.notna() & year_before.notna()
     return np.exp(last_year.fillna(year_before).mask(has_both, (last_year + year_before) / 2))
 
-
+# %% ../../nbs/model/13_features.ipynb #140142a1
 def _season_of_year(
     rate: pd.Series,  # by (series_id, month)
     season_rate: pd.Series,  # the rates without outliers, same index
@@ -257,7 +257,7 @@ def _season_of_year(
     correction = _mean_of_columns(now.where(in_both)) / _mean_of_columns(now)
     return lag(season_rate, year) / _mean_of_columns(then.where(in_both)).where(has_enough) * correction
 
-
+# %% ../../nbs/model/13_features.ipynb #a3ff704a
 def pooled_season(
     rate: pd.Series,  # by (series_id, month)
     group: pd.Series,  # by (series_id, month): series of one group share a season, such as the country; may be None
@@ -271,7 +271,7 @@ def pooled_season(
     )
     return last_year.fillna(year_before).fillna(1.0)
 
-
+# %% ../../nbs/model/13_features.ipynb #1f81bee5
 def _pooled_season_of_year(rate: pd.Series, group: pd.Series, min_series: int, year: int) -> pd.Series:
     "The pooled season of one or two years ago (`year` is 12 or 24 months), by (series_id, target month)."
     month = lag(rate, year)
@@ -312,7 +312,7 @@ def baseline_rates(
         }
     )
 
-
+# %% ../../nbs/model/13_features.ipynb #4d296939
 def history_features(
     grid: pd.DataFrame,  # of `month_grid`, by (series_id, month)
 ) -> pd.DataFrame:  # by (series_id, target month)
@@ -346,7 +346,7 @@ def history_features(
 MIN_MATCHING_MONTHS = 10  # of twelve that the last two years must have in common, open or closed: else no habit
 MIN_CLOSED_MONTHS = 6  # of 24: with fewer, a closed month was a gap in the data if the store traded the year before
 
-
+# %% ../../nbs/model/13_features.ipynb #ddd115fb
 def seasonal_closures(
     grid: pd.DataFrame,  # of `month_grid`, by (series_id, month)
     calendar: Calendar,
@@ -386,7 +386,7 @@ def seasonal_closures(
         }
     )
 
-
+# %% ../../nbs/model/13_features.ipynb #5704f820
 def _lag_table(column: pd.Series) -> pd.DataFrame:
     "The lags 1 to 25 of a column, as columns."
     return pd.concat([lag(column.astype(float), months).rename(months) for months in range(1, 26)], axis=1)
@@ -452,7 +452,7 @@ def ahead_features(
     table["price_change_year"] = table.price_change - np.log(history.price_last_year / history.price_before_last_year)
     return table
 
-
+# %% ../../nbs/model/13_features.ipynb #f9783f2d
 def _holiday_counts(by_code: dict, country_code: pd.Series, month: pd.DatetimeIndex, back: int) -> np.ndarray:
     "The number of public holidays of each row's country, so many months before the row's month."
     shifted = month - pd.DateOffset(months=back)
@@ -481,7 +481,7 @@ def feature_tables(
     }
     return {name: _add_timestamps(table[has_row], calendar) for name, table in tables.items()}
 
-
+# %% ../../nbs/model/13_features.ipynb #23a36ad4
 def open_series(
     history: pd.DataFrame,  # the table history of `feature_versions`
     cutoff: pd.Timestamp,  # a month end
@@ -491,7 +491,7 @@ def open_series(
     rows = rows.drop_duplicates("series_id", keep="last")  # the table is sorted by `created`
     return sorted(rows.series_id[rows.rate_mean3.notna()])
 
-
+# %% ../../nbs/model/13_features.ipynb #b06626e3
 def last_cutoff(
     history: pd.DataFrame,  # the table history of `feature_tables`
     store_month: pd.DataFrame,  # one row a series and month
@@ -506,7 +506,7 @@ def last_cutoff(
         )
     return last
 
-
+# %% ../../nbs/model/13_features.ipynb #a513a7b3
 def _add_timestamps(table: pd.DataFrame, calendar: Calendar) -> pd.DataFrame:
     "Replace the target month by event_timestamp (the cutoff) and created (the decision)."
     table = table.reset_index()
@@ -525,10 +525,10 @@ def decision_time(
     last = pd.to_datetime(month) + pd.offsets.MonthEnd(0) + pd.Timedelta(days=calendar.decided_after_days)
     return last.dt.tz_localize("UTC").astype("datetime64[us, UTC]")
 
-
+# %% ../../nbs/model/13_features.ipynb #59dea0f7
 SERIES_MONTH = ["series_id", "month"]
 
-
+# %% ../../nbs/model/13_features.ipynb #536c2ed7
 def record_versions(
     store_month: pd.DataFrame,  # one row a series and month, as the source says now
     previous: pd.DataFrame | None,  # the result of the build before; None the first time
@@ -559,12 +559,12 @@ def record_versions(
     versions = pd.concat(parts, ignore_index=True).reindex(columns=list(now))
     return versions.sort_values([*SERIES_MONTH, "created"], ignore_index=True)
 
-
+# %% ../../nbs/model/13_features.ipynb #41faa79a
 def _latest_versions(versions: pd.DataFrame) -> pd.DataFrame:
     "The newest version of each series and month."
     return versions.sort_values([*SERIES_MONTH, "created"]).drop_duplicates(SERIES_MONTH, keep="last")
 
-
+# %% ../../nbs/model/13_features.ipynb #91f03dbf
 def unify_store_ids(
     table: pd.DataFrame,  # with series_id and, perhaps, store_id
     same_store: dict[str, str],  # other id of a store -> the id that it is stored under
@@ -575,7 +575,7 @@ def unify_store_ids(
     names = [name for name in ("series_id", "store_id") if name in table]
     return table.assign(**{name: table[name].replace(same_store) for name in names})
 
-
+# %% ../../nbs/model/13_features.ipynb #2810fe13
 def store_month_as_of(
     versions: pd.DataFrame,  # of `record_versions`
     as_of: pd.Timestamp | None = None,  # UTC; None: the first version of each month
@@ -607,7 +607,7 @@ def feature_versions(
     outcomes = _mask_gap_outcomes(outcomes, without_lines[without_lines.gap])
     return {name: tables[name] for name in FEATURE_TABLES} | {"outcomes": outcomes}
 
-
+# %% ../../nbs/model/13_features.ipynb #383c5d97
 def _append_corrections(
     before: pd.DataFrame,  # a feature table, with the corrections made before
     now: pd.DataFrame,  # the same table, computed from the corrected store-months
@@ -633,14 +633,14 @@ def _append_corrections(
     parts = [part for part in (before, corrections, after) if len(part)]
     return pd.concat(parts, ignore_index=True).sort_values([*event, "created"], ignore_index=True)
 
-
+# %% ../../nbs/model/13_features.ipynb #a29fb2da
 def _mask_gap_outcomes(outcomes: pd.DataFrame, gaps: pd.DataFrame) -> pd.DataFrame:
     "Empty the outcomes of store-months that are gaps."
     is_gap = pd.MultiIndex.from_frame(outcomes[SERIES_MONTH]).isin(pd.MultiIndex.from_frame(gaps[SERIES_MONTH]))
     names = ["actual", "actual_first", "known_from"]
     return outcomes.assign(**{name: outcomes[name].mask(is_gap) for name in names})
 
-
+# %% ../../nbs/model/13_features.ipynb #da31153c
 def mask_untrusted_outcomes(
     outcomes: pd.DataFrame,  # series_id, month, actual, actual_first
     untrusted_months: pd.DataFrame,  # month, store_id: of `brewcast.data.quality.untrusted_store_months`
@@ -649,7 +649,7 @@ def mask_untrusted_outcomes(
     is_unknown = is_untrusted(outcomes.series_id, outcomes.month, untrusted_months)
     return outcomes.assign(**{name: outcomes[name].mask(is_unknown) for name in ("actual", "actual_first")})
 
-
+# %% ../../nbs/model/13_features.ipynb #5d03cc17
 def _outcome_table(history: pd.DataFrame, versions: pd.DataFrame, calendar: Calendar) -> pd.DataFrame:
     "series_id, cutoff, month, actual, actual_first, known_from: one row for each feature row with a complete month."
     table = history[["series_id", "event_timestamp"]].drop_duplicates()
@@ -694,7 +694,7 @@ def closure_report(
 # %% ../../nbs/model/13_features.ipynb #7e3f5b93
 MIN_REPORTED_LOG_RATIO = math.log(1.1)  # a season that changes by less than 10 % is not worth a report
 
-
+# %% ../../nbs/model/13_features.ipynb #73ab4e8b
 def outlier_season_report(
     store_month: pd.DataFrame,  # one row a series and month, complete months only
     plan: pd.DataFrame,  # one row a store and month, may be empty
@@ -744,7 +744,7 @@ def outlier_season_report(
                     add(series_id, month, kind, seasons[kind])
     return sorted(rows, key=lambda row: (row["kind"], row["month"], row["series_id"]))
 
-
+# %% ../../nbs/model/13_features.ipynb #314b35f2
 def _marked_series(is_marked: pd.Series, month: pd.Timestamp) -> list[str]:
     "The series that are marked in a month."
     if month not in is_marked.index.get_level_values("month"):

@@ -27,7 +27,7 @@ MAX_LOG_ERROR = math.log(20)  # larger errors are cut: a month without sales mus
 # by length of history: cold start (no own season), second year, mature; the names are keys of intervals.json
 HISTORY_GROUPS = ["young", "second_year", "grown"]
 
-
+# %% ../../nbs/model/intervals.ipynb #1f908ce6
 def abs_log_error(
     rows: pd.DataFrame,  # actual, forecast > 0
 ) -> np.ndarray:  # in [0, MAX_LOG_ERROR]
@@ -36,7 +36,7 @@ def abs_log_error(
         error = np.abs(np.log(rows.actual.clip(lower=0) / rows.forecast))
     return np.minimum(error, MAX_LOG_ERROR).to_numpy(dtype=float)
 
-
+# %% ../../nbs/model/intervals.ipynb #2fc9d868
 def history_group(
     rows: pd.DataFrame,  # has_own_season (0 or 1), months_of_history
 ) -> np.ndarray:  # positions in HISTORY_GROUPS
@@ -47,7 +47,7 @@ def history_group(
 MIN_CALIBRATION_CUTOFFS = 3  # with outcomes, before the first interval of a replay: with fewer, one month decides
 MONTHLY_DECAY = 0.97  # a month's weight, for each month of age: a year ago counts 70 %, two years ago half
 
-
+# %% ../../nbs/model/intervals.ipynb #201807ca
 def calibration_rows(
     predictions: pd.DataFrame,  # month, actual, forecast; may_be_closed where known
     cutoff: pd.Timestamp,  # later outcomes are not known
@@ -56,7 +56,7 @@ def calibration_rows(
     past = predictions[(predictions.month <= cutoff) & predictions.actual.notna() & (predictions.forecast > 0)]
     return past[~past.may_be_closed.astype(bool)] if "may_be_closed" in past else past
 
-
+# %% ../../nbs/model/intervals.ipynb #c811f4e0
 def month_weights(
     month: pd.Series,  # first days of months
     group: np.ndarray,  # positions in HISTORY_GROUPS, same length
@@ -75,7 +75,7 @@ MAX_RELATIVE_DISTANCE = 4.0  # times the mean distance: farther does not count a
 COLD_START_WIDENING = 1.5  # times the mean of all stores, while there were no cold-start stores
 MIN_LOG_ERROR = 1e-6  # keeps scales above 0
 
-
+# %% ../../nbs/model/intervals.ipynb #4a737548
 def group_scales(
     error: np.ndarray,  # of `abs_log_error`
     month: pd.Series,  # first days of months, same length
@@ -109,7 +109,7 @@ def distance_to_seasonal(
         distance = np.abs(np.log(rows.forecast / rows.seasonal_forecast)).to_numpy(dtype=float)
     return np.where(np.isfinite(distance), distance, 0.0)
 
-
+# %% ../../nbs/model/intervals.ipynb #33e85ff9
 class ErrorScales(NamedTuple):
     "What the usual error of a row depends on."
 
@@ -118,7 +118,7 @@ class ErrorScales(NamedTuple):
     mean_distance: float  # to the seasonal baseline, |log ratio|
     slope: float  # rise of the relative error with the relative distance
 
-
+# %% ../../nbs/model/intervals.ipynb #683eb5ca
 def learn_scales(
     rows: pd.DataFrame,  # of `calibration_rows`
 ) -> tuple[ErrorScales, np.ndarray]:  # (scales, scale of each row)
@@ -141,7 +141,7 @@ def learn_scales(
     factor_of_others = ((total - relative + STORE_PRIOR_ROWS) / (n - 1 + STORE_PRIOR_ROWS)).to_numpy()
     return scales, by_group[group] * factor_of_others * _distance_factor(scales, distance)
 
-
+# %% ../../nbs/model/intervals.ipynb #604664a0
 def _distance_slope(distance: np.ndarray, mean_distance: float, relative: pd.Series) -> float:
     "By how much the relative error rises with the relative distance: a regression slope in [0, 0.6], shrunk to 0."
     times_mean = np.minimum(distance / max(mean_distance, 1e-9), MAX_RELATIVE_DISTANCE)
@@ -151,12 +151,12 @@ def _distance_slope(distance: np.ndarray, mean_distance: float, relative: pd.Ser
     slope = np.cov(times_mean, relative)[0, 1] / times_mean.var(ddof=1)
     return float(np.clip(slope, 0, 0.6) * n / (n + SLOPE_PRIOR_ROWS))
 
-
+# %% ../../nbs/model/intervals.ipynb #8970e740
 def _distance_factor(scales: ErrorScales, distance: np.ndarray) -> np.ndarray:
     times_mean = np.minimum(distance / max(scales.mean_distance, 1e-9), MAX_RELATIVE_DISTANCE)
     return 1 + scales.slope * (times_mean - 1)
 
-
+# %% ../../nbs/model/intervals.ipynb #5027482a
 def row_scales(
     scales: ErrorScales,
     rows: pd.DataFrame,  # series_id, forecast, seasonal_forecast, has_own_season, months_of_history
@@ -172,14 +172,14 @@ FUTURE_MONTHS = 1.0  # the month to forecast, counted beside the known ones: one
 MIN_CALIBRATION_ROWS = 10  # with fewer than nine rows there is no 80 % quantile
 DEFAULT_HALF_WIDTH = math.log(2)  # half to twice the forecast, where there are too few rows
 
-
+# %% ../../nbs/model/intervals.ipynb #7677e086
 class Calibration(NamedTuple):
     "What the width of an interval depends on."
 
     scales: ErrorScales
     quantiles: np.ndarray  # by group, in multiples of a row's scale, shape (n_groups,)
 
-
+# %% ../../nbs/model/intervals.ipynb #f0940221
 def calibrate(
     rows: pd.DataFrame,  # of `calibration_rows`
     miss_rate: float = 0.2,  # share of these scores that may lie outside
@@ -201,7 +201,7 @@ def calibrate(
         quantiles.append(weighted_quantile(score, group_weight, share))
     return Calibration(scales, np.array(quantiles))
 
-
+# %% ../../nbs/model/intervals.ipynb #dd515792
 def weighted_quantile(
     values: np.ndarray,  # shape (n,), n > 0
     weights: np.ndarray,  # same shape, > 0
@@ -229,7 +229,7 @@ def update_miss_rate(
     excess = min(missed - (1 - coverage), MAX_EXCESS_MISSES)
     return round(float(np.clip(miss_rate - MISS_RATE_STEP * excess, lowest, highest)), 12)
 
-
+# %% ../../nbs/model/intervals.ipynb #58ab108f
 def miss_rate_after(
     predictions: pd.DataFrame,  # cutoff, month, actual, forecast, lower, upper
     coverage: float = 0.8,  # share of outcomes that an interval should contain
@@ -250,7 +250,7 @@ def add_bounds(
     "Put an interval around each forecast."
     return rows.assign(lower=rows.forecast * np.exp(-half_width), upper=rows.forecast * np.exp(half_width))
 
-
+# %% ../../nbs/model/intervals.ipynb #ae8aca0a
 def log_half_widths(
     calibration: Calibration,
     rows: pd.DataFrame,  # series_id, forecast, seasonal_forecast, has_own_season, months_of_history
@@ -259,7 +259,7 @@ def log_half_widths(
     quantile = calibration.quantiles[history_group(rows)]
     return np.minimum(quantile * row_scales(calibration.scales, rows), MAX_LOG_ERROR)
 
-
+# %% ../../nbs/model/intervals.ipynb #a124a95b
 def replay_intervals(
     predictions: pd.DataFrame,  # one recipe's: series_id, cutoff, month, actual, forecast, seasonal_forecast,
     # has_own_season, months_of_history, judged (Does the gate use it?), may_be_closed where known
@@ -281,7 +281,7 @@ def replay_intervals(
         parts.append(rows)
     return pd.concat(parts, ignore_index=True)
 
-
+# %% ../../nbs/model/intervals.ipynb #671a6199
 def constant_intervals(
     predictions: pd.DataFrame,  # one recipe's: cutoff, month, actual, forecast; may_be_closed where known
     coverage: float = 0.8,  # share of outcomes that an interval should contain
@@ -354,11 +354,11 @@ def interval_factors(
         "months": int(rows.cutoff.nunique()),
     }
 
-
+# %% ../../nbs/model/intervals.ipynb #8551a7e7
 def _factor_pair(half_width: float) -> list[float]:
     return [math.exp(-half_width), math.exp(half_width)]
 
-
+# %% ../../nbs/model/intervals.ipynb #ad43633a
 def add_intervals(
     forecasts: pd.DataFrame,  # series_id, forecast
     intervals: dict,  # intervals.json: "factors" by series_id and "young" (for others), each as [lower, upper]

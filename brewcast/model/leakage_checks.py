@@ -35,7 +35,7 @@ def feature_rows(
         parts.append(tables[name][at_cutoff].set_index("series_id").drop(columns=["event_timestamp", "created"]))
     return pd.concat(parts, axis=1)[FEATURES].sort_index()
 
-
+# %% ../../nbs/model/leakage_checks.ipynb #2709d5cd
 def feature_leak(
     rows: pd.DataFrame,  # training rows: series_id, cutoff, FEATURES
     versions: pd.DataFrame,  # store-months in all versions: series_id, month, created, late, gone, ...
@@ -98,7 +98,7 @@ def recipe_leak(
         )
     return None
 
-
+# %% ../../nbs/model/leakage_checks.ipynb #bf4872ea
 def _change_future(rows: pd.DataFrame, cutoff: pd.Timestamp) -> pd.DataFrame:
     "Change all numbers after a cutoff."
     numbers = [name for name in FEATURES if name not in CATEGORICAL_FEATURES]
@@ -128,7 +128,7 @@ def tuning_leak(
     differences = ", ".join(f"{name} {actual.get(name)} instead of {expected.get(name)}" for name in names)
     return f"its settings differ from those chosen on the cutoffs before the judged ones: {differences}"
 
-
+# %% ../../nbs/model/leakage_checks.ipynb #1d764389
 def file_mismatch(
     file: Path,  # the candidate's model file
     card: ModelCard,  # of the candidate
@@ -143,7 +143,7 @@ def file_mismatch(
         f"card.json has {card.model_sha256[:12]}..."
     )
 
-
+# %% ../../nbs/model/leakage_checks.ipynb #b0501b61
 def locked_versions(
     lock: str,  # the text of requirements.lock
     names: list[str],  # packages, as the lock writes them
@@ -157,7 +157,7 @@ def locked_versions(
         if requirement.marker is None or requirement.marker.evaluate()
     }
 
-
+# %% ../../nbs/model/leakage_checks.ipynb #9ee98336
 def environment_mismatch(
     card: ModelCard,  # of the candidate
     lock: Path,  # requirements.lock
@@ -177,7 +177,7 @@ def environment_mismatch(
 # %% ../../nbs/model/leakage_checks.ipynb #f0d3039c
 UNFIT_RULES = ["file", "environment", "leak", "tuned_on_judged"]  # such a candidate does not even become the challenger
 
-
+# %% ../../nbs/model/leakage_checks.ipynb #e8e7e8d4
 def unfit_reasons(
     card: ModelCard,  # of the candidate
     file: Path,  # the candidate's model file

@@ -68,7 +68,7 @@ def quality_report(
     )
     return Report([*checks, DataSummaryPreset(columns=columns)]).run(Dataset.from_pandas(month, definition), None)
 
-
+# %% ../../nbs/model/20_monitor.ipynb #fef9dc61
 def drift_report(
     current: pd.DataFrame,  # the last months: rate, price, promotion_share, is_weekend
     reference: pd.DataFrame,  # the same months of the year before, not empty
@@ -105,7 +105,7 @@ def quality_findings(
             findings.append(make_finding(check, level, where, month, f"{meaning} ({test['description']})"))
     return sorted(findings, key=lambda finding: (finding.check, finding.where))
 
-
+# %% ../../nbs/model/20_monitor.ipynb #08e9c16c
 class ColumnDrift(Record):
     "Evidently's test of one input."
 
@@ -114,14 +114,14 @@ class ColumnDrift(Record):
     threshold: float
     drifted: bool
 
-
+# %% ../../nbs/model/20_monitor.ipynb #03e35c7f
 class InputDrift(Record):
     "Which inputs have drifted."
 
     share: float  # of the columns that drifted
     columns: dict[str, ColumnDrift]
 
-
+# %% ../../nbs/model/20_monitor.ipynb #c669fdb9
 def drifted_columns(
     snapshot,  # of `drift_report`
 ) -> InputDrift:
@@ -218,7 +218,7 @@ def decide_training(
         figures=figures,
     )
 
-
+# %% ../../nbs/model/20_monitor.ipynb #63e1a056
 def _training_rule(
     champion: ServingModel | None,  # None the first time
     last_month: pd.Timestamp,  # the last complete month
@@ -244,7 +244,7 @@ def _training_rule(
     ignored = f"; {drift}, but the policy does not train on drift" if drift else ""
     return "unchanged", f"{trained}, and no rule requires a new one{ignored}"
 
-
+# %% ../../nbs/model/20_monitor.ipynb #ded0080b
 def _drifted_inputs_text(drifted_inputs: list[str] | None) -> str:
     if drifted_inputs is None:
         return "there is no month of the year before to compare the inputs with"

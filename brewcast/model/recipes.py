@@ -49,7 +49,7 @@ class Baseline(RegressorMixin, BaseEstimator):
     def predict(self, X: pd.DataFrame) -> np.ndarray:  # units, shape (n_rows,)
         return _units(X, self.rate)
 
-
+# %% ../../nbs/model/recipes.ipynb #fb2fbf6f
 def _units(X: pd.DataFrame, rate: str) -> np.ndarray:
     "A rate times the expected trading units: units of the month."
     return (X[rate] * X["expected_units"]).to_numpy(dtype=float)
@@ -112,7 +112,7 @@ class CombinedForest(RegressorMixin, BaseEstimator):
 SAME_MONTH_COLUMNS = ["country", "city", "weather", "promotion", "holiday", "season"]  # categories
 SAME_MONTH_COLUMNS += ["price", "is_weekend", "month_of_year"]  # numbers
 
-
+# %% ../../nbs/model/recipes.ipynb #b914e2da
 def original_pipeline(
     seed: int = 0,  # the same seed gives the same forest
 ) -> Pipeline:  # unfitted, for the columns of SAME_MONTH_COLUMNS
@@ -134,22 +134,22 @@ def last_month() -> Baseline:
     "The sales of last month."
     return Baseline("rate_last")
 
-
+# %% ../../nbs/model/recipes.ipynb #18e8ac99
 def mean_of_3() -> Baseline:
     "The mean of the last three months."
     return Baseline("rate_mean3")
 
-
+# %% ../../nbs/model/recipes.ipynb #5fd2b0fa
 def same_month_last_year() -> Baseline:
     "The sales of the same month of last year."
     return Baseline("rate_last_year")
 
-
+# %% ../../nbs/model/recipes.ipynb #297a5fbf
 def seasonal() -> Baseline:
     "The mean of the last three months times the season: the series' own, or the pooled one."
     return Baseline("rate_seasonal")
 
-
+# %% ../../nbs/model/recipes.ipynb #8430cb4b
 def forest(
     partner: str = "rate_seasonal",  # the baseline that it is combined with
     weight: float = 0.5,  # of the forest in the geometric mean, in [0, 1]
@@ -161,11 +161,11 @@ def forest(
     "A random forest combined with a baseline."
     return CombinedForest(forest_pipeline(n_estimators, min_samples_leaf, max_features, seed), partner, weight)
 
-
+# %% ../../nbs/model/recipes.ipynb #b77d5237
 BASELINES = ["last_month", "mean_of_3", "same_month_last_year", "seasonal"]
 RECIPES = {recipe.__name__: recipe for recipe in [last_month, mean_of_3, same_month_last_year, seasonal, forest]}
 
-
+# %% ../../nbs/model/recipes.ipynb #d9fd82e6
 def build_model(
     recipe: Recipe,  # its name is one of RECIPES, its params are the arguments
 ) -> Baseline | CombinedForest:  # unfitted
@@ -185,7 +185,7 @@ def model_bytes(
     joblib.dump(model, buffer)
     return buffer.getvalue()
 
-
+# %% ../../nbs/model/recipes.ipynb #4d6f829f
 def load_model(
     path: Path,  # a file with the content of `model_bytes`
     digest: str,  # its recorded sha256

@@ -57,7 +57,7 @@ class SettingChoices(NamedTuple):
     weights: list[float]  # of the forest, the default first
     fewest_cutoffs: int = 3  # with fewer the defaults are used
 
-
+# %% ../../nbs/model/21_train.ipynb #e16f1965
 def choose_settings(
     rows: pd.DataFrame,  # of `training_rows`: series_id, cutoff, month, actual, FEATURES, ...
     cutoffs: list,  # to choose on, all before the judged ones
@@ -112,7 +112,7 @@ FEATURE_GROUPS = {
     "weather and holiday last seen": ["weather_last", "holiday_last"],
 }
 
-
+# %% ../../nbs/model/21_train.ipynb #4ae13e7d
 def group_importances(
     recipe: Recipe,  # a forest
     rows: pd.DataFrame,  # of `training_rows`: series_id, cutoff, month, actual, FEATURES, ...

@@ -34,7 +34,7 @@ class Alert(StateRecord):
     figures: dict
     link: str | None  # path of a report, relative to the project
 
-
+# %% ../../nbs/operations/alerts.ipynb #321e2f65
 class AlertPeriod(StateRecord):
     "A time in which an alert was open."
 
@@ -42,7 +42,7 @@ class AlertPeriod(StateRecord):
     ended: str | None  # a month
     reason: str
 
-
+# %% ../../nbs/operations/alerts.ipynb #eac6dce7
 class TrackedAlert(Alert):
     "An alert and what became of it: the content of its file."
 
@@ -54,7 +54,7 @@ class TrackedAlert(Alert):
     delivered: dict[str, str]  # by channel: the last status that it received; `due` before the first one
     earlier: list[AlertPeriod]
 
-
+# %% ../../nbs/operations/alerts.ipynb #705fb93e
 def alert_id(
     alert: Alert,
 ) -> str:  # ten hexadecimal digits
@@ -62,7 +62,7 @@ def alert_id(
     text = json.dumps([alert.name, alert.severity, alert.source, alert.subject])
     return bytes_hash(text.encode())[:10]
 
-
+# %% ../../nbs/operations/alerts.ipynb #7dc98adc
 def alert_path(
     state: Path,  # state/<source>
     alert: Alert,
@@ -71,7 +71,7 @@ def alert_path(
     name = re.sub(r"[^a-z0-9]+", "_", alert.name.lower())
     return Path(state) / "alerts" / f"{name}-{alert_id(alert)}.json"
 
-
+# %% ../../nbs/operations/alerts.ipynb #cce3e035
 def read_alerts(
     state: Path,  # state/<source>
 ) -> list[TrackedAlert]:
@@ -107,7 +107,7 @@ def update_alerts(
             _write_alert(state, alert)
     return [new_alerts[key] for key in sorted(new_alerts)]
 
-
+# %% ../../nbs/operations/alerts.ipynb #85434c6d
 def _raised_alert(alert: Alert, old: TrackedAlert | None, now: str) -> TrackedAlert:
     "An alert that is raised. If it was open, it goes on; otherwise it begins."
     if old and old.status == "firing":
@@ -125,7 +125,7 @@ def _raised_alert(alert: Alert, old: TrackedAlert | None, now: str) -> TrackedAl
         earlier=earlier,
     )
 
-
+# %% ../../nbs/operations/alerts.ipynb #355b2f5f
 def _write_alert(state: Path, alert: TrackedAlert) -> None:
     content = json.dumps(alert.content(), indent=1, sort_keys=True, default=str)
     write_text(alert_path(state, alert), f"{content}\n")
@@ -134,7 +134,7 @@ def _write_alert(state: Path, alert: TrackedAlert) -> None:
 TIMEOUT_SECONDS = 10  # for one message: a channel that is down must not delay the month
 ALERT_LIFETIME = timedelta(days=62)  # Alertmanager drops an alert after this time; each monthly call renews it
 
-
+# %% ../../nbs/operations/alerts.ipynb #06759c23
 def webhook_message(
     alert: TrackedAlert,
 ) -> dict:
@@ -144,7 +144,7 @@ def webhook_message(
     text = f"[{label}] {alert.source} {alert.month}, {alert.name} ({alert.subject}): {alert.reason}"
     return {key: getattr(alert, key) for key in keys} | {"fingerprint": alert_id(alert), "text": text}
 
-
+# %% ../../nbs/operations/alerts.ipynb #6ea17091
 def alertmanager_message(
     alert: TrackedAlert,
 ) -> list[dict]:
@@ -167,12 +167,12 @@ def alertmanager_message(
         ends_at = (datetime.now(UTC) + ALERT_LIFETIME).isoformat()
     return [{"labels": labels, "annotations": annotations, "startsAt": alert.at, "endsAt": ends_at}]
 
-
+# %% ../../nbs/operations/alerts.ipynb #872197e8
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
     def redirect_request(self, *_):
         return None
 
-
+# %% ../../nbs/operations/alerts.ipynb #bcf4cfb4
 def post_message(
     address: str,  # an http or https URL
     message: dict | list,  # sent as JSON
@@ -223,7 +223,7 @@ def send_alerts(
                 all_alerts[i] = _record_delivery(state, alert, channel, alert.status)
     return results
 
-
+# %% ../../nbs/operations/alerts.ipynb #f6fb2761
 def _announce(state: Path, alert: TrackedAlert, channel: str) -> TrackedAlert:
     "An alert that a channel will receive, with a note of it in its file."
     if alert.status != "firing" or channel in alert.delivered:
@@ -231,13 +231,13 @@ def _announce(state: Path, alert: TrackedAlert, channel: str) -> TrackedAlert:
     # written before sending: if the channel is down until the alert ends, it still receives the end
     return _record_delivery(state, alert, channel, "due")
 
-
+# %% ../../nbs/operations/alerts.ipynb #a858c8c5
 def _record_delivery(state: Path, alert: TrackedAlert, channel: str, status: str) -> TrackedAlert:
     alert = alert.model_copy(update={"delivered": alert.delivered | {channel: status}})
     _write_alert(state, alert)
     return alert
 
-
+# %% ../../nbs/operations/alerts.ipynb #9f5f83a4
 def _is_due(alert: TrackedAlert, channel: str) -> bool:
     "Must the channel receive a message?"
     if channel not in alert.delivered:
@@ -245,7 +245,7 @@ def _is_due(alert: TrackedAlert, channel: str) -> bool:
     is_repeated = channel == "alertmanager" and alert.status == "firing"
     return alert.delivered[channel] != alert.status or is_repeated
 
-
+# %% ../../nbs/operations/alerts.ipynb #9a0c6599
 def channels() -> dict[str, tuple[str, str | None]]:  # webhook and alertmanager -> (address, token)
     "The channels that the environment sets up. The files are written in any case."
     configured = {}

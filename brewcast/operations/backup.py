@@ -48,7 +48,7 @@ from ..workflow.runs import RUN_REFS, is_repository, read_runs, run_git, run_of_
 # Locks, half-written files, and the files that SQLite keeps beside a database: a database copy includes their content.
 TEMPORARY_NAME = re.compile(r"\.lock|\.lock\.holder|\..*\.tmp|.*\.db-(journal|wal|shm)|__pycache__")
 
-
+# %% ../../nbs/operations/backup.ipynb #dc2b6649
 def iter_files(
     folder: Path,  # where to look
     parents: tuple[Path, ...] = (),  # the folders above it, to detect a link that leads back
@@ -68,7 +68,7 @@ def iter_files(
                 " remove it, then back up again"
             )
 
-
+# %% ../../nbs/operations/backup.ipynb #b29c809c
 def _is_inner_link(path: Path) -> bool:
     "Does a link lead to an existing path in or below its own folder?"
     target = PurePosixPath(os.readlink(path))
@@ -94,7 +94,7 @@ def snapshot_database(
         source.backup(copy, progress=check_deadline, sleep=0.1)
     return target
 
-
+# %% ../../nbs/operations/backup.ipynb #dea54da0
 def is_sqlite(
     path: Path,  # a file
 ) -> bool:
@@ -105,7 +105,7 @@ def is_sqlite(
 # %% ../../nbs/operations/backup.ipynb #83268814
 CODE_BUNDLE = "code.bundle"
 
-
+# %% ../../nbs/operations/backup.ipynb #95783a59
 def bundle_code(
     root: Path,  # the project
     runs: list[RunRecord],  # the oldest first
@@ -143,7 +143,7 @@ def bundle_code(
 # %% ../../nbs/operations/backup.ipynb #a0924a95
 MANIFEST_NAME = "manifest.json"
 
-
+# %% ../../nbs/operations/backup.ipynb #7e2e6f16
 def describe_member(
     path: Path,  # a file, or a relative inner link
     step: Step | None = None,  # the progress step that counts the bytes
@@ -155,7 +155,7 @@ def describe_member(
         digest, size = stream_hash(CountedFile(file, step))
     return {"size": size, "sha256": digest}
 
-
+# %% ../../nbs/operations/backup.ipynb #0deb44a6
 def write_archive(
     manifest: dict,  # `members` describes each file
     files: dict[str, Path],  # member -> path of the file
@@ -174,7 +174,7 @@ def write_archive(
         raw.flush()
         os.fsync(raw.fileno())
 
-
+# %% ../../nbs/operations/backup.ipynb #cf533e00
 def _add_member(tar, name, member, file, status=None):
     info = tarfile.TarInfo(name)
     info.size = member.get("size", 0)
@@ -188,7 +188,7 @@ def _add_member(tar, name, member, file, status=None):
 MANIFEST_FORMAT = 1
 MAX_MANIFEST_BYTES = 64_000_000  # enough for 400,000 files; limits memory before anything about the backup is known
 
-
+# %% ../../nbs/operations/backup.ipynb #518cf8f0
 class _LimitedGzip(gzip.GzipFile):
     "A gzip file that refuses to unpack more bytes than the manifest states."
 
@@ -204,7 +204,7 @@ class _LimitedGzip(gzip.GzipFile):
             raise ValueError(f"{self.name}: unpacks to more than the {self.max_bytes:,} bytes that its manifest states")
         return data
 
-
+# %% ../../nbs/operations/backup.ipynb #6bf2a9ce
 @contextlib.contextmanager
 def _open_archive(file, step):
     with open(file, "rb") as raw, _LimitedGzip(fileobj=raw) as packed:
@@ -212,14 +212,14 @@ def _open_archive(file, step):
         with tarfile.open(str(file), "r:", packed) as tar:
             yield tar
 
-
+# %% ../../nbs/operations/backup.ipynb #789e9373
 def unpacked_bytes(
     manifest: dict,  # with `members`, as `backup` writes it
 ) -> int:  # bytes
     "The size of a backup's members on a disk."
     return sum(member.get("size", 0) for member in manifest["members"].values())
 
-
+# %% ../../nbs/operations/backup.ipynb #e7205c99
 def check_backup(
     file: Path,  # a backup
     target: Path | None = None,  # where it is to be unpacked: the disk must have enough free space
@@ -245,10 +245,10 @@ def check_backup(
         raise ValueError(f"{file}: {name}: cut short or damaged ({size} bytes; {error})") from None
     return manifest
 
-
+# %% ../../nbs/operations/backup.ipynb #e2a58c7d
 _MEMBER_OVERHEAD_BYTES = 1 << 15  # what a tar file may add to a member: headers, with a path of any length, and padding
 
-
+# %% ../../nbs/operations/backup.ipynb #1f530bca
 def _check_free_space(file, needed, target):
     free = shutil.disk_usage(target).free
     if needed > free:
@@ -256,7 +256,7 @@ def _check_free_space(file, needed, target):
             f"{file}: needs {megabytes(needed)}, but the disk of {target} has {megabytes(free)} free: free some space"
         )
 
-
+# %% ../../nbs/operations/backup.ipynb #a21eaab1
 def _read_manifest(tar):
     first = tar.next()
     if first is None or first.name != MANIFEST_NAME or not first.isreg():
@@ -281,11 +281,11 @@ def _read_manifest(tar):
         raise ValueError(f"{tar.name}: {MANIFEST_NAME}: this version of Brewcast cannot read it ({error})") from None
     return manifest | {"links": links, "allowed_folders": allowed_folders}
 
-
+# %% ../../nbs/operations/backup.ipynb #b5fc6607
 def _is_link_or_size(member):
     return "link" in member or (type(member["size"]) is int and member["size"] >= 0)
 
-
+# %% ../../nbs/operations/backup.ipynb #5f261b0d
 def _member_problem(tar, name, expected, manifest):
     "What is wrong with the next member of the archive; None if it is as the manifest says."
     member = tar.next()
@@ -339,7 +339,7 @@ def collect_files(
         left_out.append("MLflow's runs and registered models: they are on the server in MLFLOW_TRACKING_URI")
     return files, left_out
 
-
+# %% ../../nbs/operations/backup.ipynb #39519a82
 def _data_files(root: Path, data: str, scratch: Path) -> dict[str, Path]:
     "The source's input files by member name; of a database with a log file, a copy that includes the log."
     files = {}
@@ -351,7 +351,7 @@ def _data_files(root: Path, data: str, scratch: Path) -> dict[str, Path]:
         files[name] = _checkpointed_copy(path, scratch / "databases" / name) if has_log else path
     return files
 
-
+# %% ../../nbs/operations/backup.ipynb #5f18927b
 def _checkpointed_copy(database: Path, target: Path) -> Path:
     "A copy of a database in one file, with the changes that were only in its log."
     if database_logs(copy_with_log(database, target)):  # a log of DuckDB; one of SQLite is merged by the copy
@@ -359,7 +359,7 @@ def _checkpointed_copy(database: Path, target: Path) -> Path:
             connection.execute("CHECKPOINT")
     return target
 
-
+# %% ../../nbs/operations/backup.ipynb #2e46b546
 class BackupResult(NamedTuple):
     "A backup that was written."
 
@@ -369,7 +369,7 @@ class BackupResult(NamedTuple):
     left_out: list[str]  # sentences
     message: str  # a few lines for people
 
-
+# %% ../../nbs/operations/backup.ipynb #08ff6e09
 def backup(
     root: Path,  # the project
     source: str,  # the source's name
@@ -422,14 +422,14 @@ def backup(
     lines += [f"  left out: {text}" for text in left_out]
     return BackupResult(target, members, size, left_out, message="\n".join(lines))
 
-
+# %% ../../nbs/operations/backup.ipynb #95287110
 def _check_target(target: Path, root: Path) -> None:
     if target.exists() and not _is_backup(target):
         raise FileExistsError(f"{target} exists and is not a backup, so it is not replaced: name another file with TO=")
     if any(target.resolve().is_relative_to((root / folder).resolve()) for folder in ("state", "data", "products")):
         raise ValueError(f"{target} is in a folder that Brewcast backs up or rebuilds: name another path with TO=")
 
-
+# %% ../../nbs/operations/backup.ipynb #4508d26c
 def _changed_inputs(runs: list[RunRecord], members: dict[str, dict]) -> list[str]:
     "The input files that changed since the last build: the backup does not have the version that the build read."
     if not runs:
@@ -440,7 +440,7 @@ def _changed_inputs(runs: list[RunRecord], members: dict[str, dict]) -> list[str
         if members.get(name, {}).get("sha256") != sha256_read
     ]
 
-
+# %% ../../nbs/operations/backup.ipynb #f56670db
 def _is_backup(path: Path) -> bool:
     "Is the file's first member a manifest?"
     with contextlib.suppress(OSError, EOFError, zlib.error, tarfile.TarError), tarfile.open(path, "r:gz") as tar:
@@ -448,7 +448,7 @@ def _is_backup(path: Path) -> bool:
         return first is not None and first.name == MANIFEST_NAME
     return False
 
-
+# %% ../../nbs/operations/backup.ipynb #5ccd87e2
 @contextlib.contextmanager
 def _explain_failure(what):
     "Put before an error's message what did not happen."
@@ -467,7 +467,7 @@ class RestoreResult(NamedTuple):
     old_state: Path | None  # where the earlier state is now, if there was one
     message: str  # a few lines for people
 
-
+# %% ../../nbs/operations/backup.ipynb #f385ce0b
 def restore(
     root: Path,  # the project
     file: Path,  # a backup
@@ -515,7 +515,7 @@ def restore(
     message = "\n".join([summary, *(f"  {note}" for note in notes)])
     return RestoreResult(source, notes, old_state if has_state else None, message)
 
-
+# %% ../../nbs/operations/backup.ipynb #96fb4b5d
 def extract_backup(
     file: Path,  # a backup that `check_backup` has read
     manifest: dict,  # as `check_backup` returns it
@@ -538,7 +538,7 @@ def extract_backup(
         (target / name).parent.mkdir(parents=True, exist_ok=True)
         os.symlink(manifest["members"][name]["link"], target / name)
 
-
+# %% ../../nbs/operations/backup.ipynb #1266d14f
 def restore_data(
     extracted: Path,  # the folder with the extracted backup
     root: Path,  # the project
@@ -566,7 +566,7 @@ def restore_data(
     os.replace(copy, target)
     return f"{data}: {format_count(len(names), 'file')}"
 
-
+# %% ../../nbs/operations/backup.ipynb #f1b599dc
 def restore_code(
     extracted: Path,  # the folder with the extracted backup
     root: Path,  # the project
@@ -615,12 +615,12 @@ def names_in_use(
         "model": models,
     }
 
-
+# %% ../../nbs/operations/backup.ipynb #9e971351
 def _challenger_entry(entry: LedgerEntry) -> LedgerEntry:
     "The entry as it would be if its challenger were the champion."
     return entry.model_copy(update={name: getattr(entry.challenger, name) for name in LedgerRelease.model_fields})
 
-
+# %% ../../nbs/operations/backup.ipynb #34043097
 def _linked_releases(state: Path) -> set[str]:
     releases = {(state / "current").resolve().name}
     latest = state / "bentoml/bentos/brewcast/latest"
@@ -628,7 +628,7 @@ def _linked_releases(state: Path) -> set[str]:
         releases.add(latest.read_text())
     return releases
 
-
+# %% ../../nbs/operations/backup.ipynb #3674eb74
 def _packaged_releases(products: Path) -> set[str]:
     path = products / "package/package.json"
     if not path.exists():
@@ -650,7 +650,7 @@ def leftover_paths(
 # %% ../../nbs/operations/backup.ipynb #f8346504
 DAY_MS = 86_400_000  # an unfinished run younger than this may still be logging
 
-
+# %% ../../nbs/operations/backup.ipynb #1596966a
 class PrunableItem(NamedTuple):
     "Something in the state that nothing refers to."
 
@@ -660,7 +660,7 @@ class PrunableItem(NamedTuple):
     bytes: int  # on the disk
     model: ModelRun | None = None  # of a model in MLflow: its run
 
-
+# %% ../../nbs/operations/backup.ipynb #f6f6f693
 def prunable_items(
     root: Path,  # the project
     source: str,  # the source's name
@@ -690,11 +690,11 @@ def prunable_items(
     leftovers = leftover_paths(root, source)
     return items + [PrunableItem("leftover", path.name, [path], _disk_bytes(path)) for path in leftovers]
 
-
+# %% ../../nbs/operations/backup.ipynb #a85996a3
 def _item_name(kind: str, path: Path) -> str:
     return path.stem if kind == "record" else path.name
 
-
+# %% ../../nbs/operations/backup.ipynb #55330781
 def _prunable_models(root: Path, source: str, keep: int, in_use: set[str]) -> list[ModelRun]:
     "Models deleted in MLflow, then the unused ones but for the newest."
     unused = [model for model in logged_models(source, root) if not (model.done and model.hash in in_use)]
@@ -704,12 +704,12 @@ def _prunable_models(root: Path, source: str, keep: int, in_use: set[str]) -> li
     ended.sort(key=lambda model: (model.time, model.run), reverse=True)
     return deleted + ended[keep:]
 
-
+# %% ../../nbs/operations/backup.ipynb #66bbebde
 def _last_written(path):
     "Modification time of the newest file of a folder, or of a file."
     return max((file.stat().st_mtime for file in [path, *path.glob("*")] if file.is_file()), default=0)
 
-
+# %% ../../nbs/operations/backup.ipynb #7dc83239
 def _disk_bytes(path):
     "Size of a file or of a folder's files; links are not followed."
     return sum(p.lstat().st_size for p in [path, *path.rglob("*")] if not p.is_dir() or p.is_symlink())
@@ -722,7 +722,7 @@ class PruneResult(NamedTuple):
     bytes: int  # of all items
     message: str  # a line for each item
 
-
+# %% ../../nbs/operations/backup.ipynb #67078d7d
 def prune(
     root: Path,  # the project
     source: str,  # the source's name
@@ -749,7 +749,7 @@ def prune(
     lines += [f"  {item.kind:<9} {item.name}  {megabytes(item.bytes)}" for item in items]
     return PruneResult(items, total, message="\n".join(lines))
 
-
+# %% ../../nbs/operations/backup.ipynb #8d82cc7c
 def remove_path(
     path: Path,  # a file or a folder; it may be missing
 ):

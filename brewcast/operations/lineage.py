@@ -50,7 +50,7 @@ def forecast_month(
     next_day = pd.Timedelta(days=1)  # a cutoff is the last day of a month, so the next day is in the forecast's month
     return f"{pd.Timestamp(entry.cutoff) + next_day:%Y-%m}"
 
-
+# %% ../../nbs/operations/lineage.ipynb #1b538b31
 def entry_of_month(
     entries: list[LedgerEntry],  # at least one, the oldest first
     month: str | None = None,  # such as 2024-05, default the month that serves
@@ -84,7 +84,7 @@ def hashes_from_products(
         hashes[f"forecast/{name}"] = digest
     return hashes
 
-
+# %% ../../nbs/operations/lineage.ipynb #3de3371c
 def read_product(
     root: Path,  # the project
     source: str,  # the source's name
@@ -93,7 +93,7 @@ def read_product(
     "A product that describes others."
     return read_json_if_present(root / "products" / source / name)
 
-
+# %% ../../nbs/operations/lineage.ipynb #82fc43ad
 def read_json_if_present(
     path: Path,  # a JSON file
 ) -> dict:  # empty if the file is missing or not JSON
@@ -102,7 +102,7 @@ def read_json_if_present(
         return read_json(path)
     return {}
 
-
+# %% ../../nbs/operations/lineage.ipynb #04f38aaa
 def read_record_if_present(
     kind: type[Record],  # the class of the record
     path: Path,  # its file
@@ -112,7 +112,7 @@ def read_record_if_present(
         return kind.read(path)
     return None
 
-
+# %% ../../nbs/operations/lineage.ipynb #b79db870
 def latest_build_key(
     root: Path,  # the project
     source: str,  # the source's name
@@ -121,7 +121,7 @@ def latest_build_key(
     inputs = read_record_if_present(StateInputs, root / "products" / source / "inputs.json")
     return inputs.build_key if inputs else None
 
-
+# %% ../../nbs/operations/lineage.ipynb #6aed94f3
 class IngestedFile(NamedTuple):
     "A source file, as the last ingest read it."
 
@@ -131,7 +131,7 @@ class IngestedFile(NamedTuple):
     rows_in: int
     sha256: str
 
-
+# %% ../../nbs/operations/lineage.ipynb #583d3b84
 def ingested_files(
     root: Path,  # the project
     source: str,  # the source's name
@@ -176,7 +176,7 @@ class BuildRecord(NamedTuple):
     recorded: dict[str, str | None]  # sha256 by `stage/file` or source path, as the build made or read them
     latest: dict[str, str]  # the same of the latest build
 
-
+# %% ../../nbs/operations/lineage.ipynb #3b9b5b3f
 def read_build_record(
     root: Path,  # the project
     source: str,  # the source's name
@@ -218,13 +218,13 @@ class Link(Record):
     told: list[str]  # lines of text
     brief: list[str]  # short lines for the picture
 
-
+# %% ../../nbs/operations/lineage.ipynb #7211a111
 class RowLink(Link):
     "A link to a table with one row for each store."
 
     values: dict  # the store's row: value by column; empty if it has none
 
-
+# %% ../../nbs/operations/lineage.ipynb #5d5c4ce8
 def check_file(
     record: BuildRecord,
     link: str,  # the link's name
@@ -245,7 +245,7 @@ def check_file(
         state = "since" if current == latest else "changed"
     return kind(link=link, state=state, path=path, sha256=current, recorded=recorded, told=[], brief=[], **fields)
 
-
+# %% ../../nbs/operations/lineage.ipynb #b2ea024f
 def check_product(
     record: BuildRecord,
     link: str,  # the link's name
@@ -257,7 +257,7 @@ def check_product(
     path = f"products/{record.source}/{name}"
     return check_file(record, link, path, record.recorded.get(name), record.latest.get(name), kind, **fields)
 
-
+# %% ../../nbs/operations/lineage.ipynb #29fb37e1
 def read_rows(
     path: Path,  # a Parquet file
     column: str | None = None,  # a column to filter by, default all rows
@@ -297,7 +297,7 @@ def forecast_link(
         )
     return link
 
-
+# %% ../../nbs/operations/lineage.ipynb #89f2062d
 def compare_with_release(
     record: BuildRecord,
     link: RowLink,  # as `forecast_link` makes it
@@ -321,7 +321,7 @@ def release_links(
     "What served: the ledger's entry, the release that it names, and the release's model."
     return [_ledger_link(record), _release_link(record), _model_link(record)]
 
-
+# %% ../../nbs/operations/lineage.ipynb #258c715b
 def _ledger_link(record: BuildRecord) -> Link:
     entry, release = record.entry, record.release
     different = []
@@ -347,7 +347,7 @@ def _ledger_link(record: BuildRecord) -> Link:
         brief=[f"entry {entry.n}", entry.at[:10], entry.verdict.verdict],
     )
 
-
+# %% ../../nbs/operations/lineage.ipynb #be8b9ce2
 def _release_link(record: BuildRecord) -> Link:
     path = f"{record.release_folder}/release.json"
     link = check_file(record, "release", path, None).model_copy(update={"recorded": record.entry.release})
@@ -366,7 +366,7 @@ def _release_link(record: BuildRecord) -> Link:
         update={"state": state, "sha256": name_now, "told": problems or [n_files], "brief": [n_files]}
     )
 
-
+# %% ../../nbs/operations/lineage.ipynb #34b561c4
 def _model_link(record: BuildRecord) -> Link:
     recipe, train_through = record.entry.recipe, record.entry.train_through[:7]
     link = check_file(record, "model", f"{record.release_folder}/model.joblib", record.entry.model_hash)
@@ -393,7 +393,7 @@ class MlflowLink(Link):
         told = content.pop("told")
         return content | {"told": told}
 
-
+# %% ../../nbs/operations/lineage.ipynb #68a897dd
 def mlflow_link(
     record: BuildRecord,
     is_serving: bool,  # Does the entry serve now?
@@ -437,13 +437,13 @@ class TrainingRowsLink(Link):
     own_rows: int = 0  # of this series
     cutoffs: list[str] = []
 
-
+# %% ../../nbs/operations/lineage.ipynb #fa0fb546
 class FeatureTableLink(Link):
     "A link to a table of the features stage. Its own field is not given if the table cannot be read."
 
     other: list[str] = []  # features that have another value in the table
 
-
+# %% ../../nbs/operations/lineage.ipynb #d2583afe
 def training_rows_link(
     record: BuildRecord,
     series: str,  # a series' id
@@ -469,7 +469,7 @@ def training_rows_link(
         }
     )
 
-
+# %% ../../nbs/operations/lineage.ipynb #a953b86b
 def feature_links(
     record: BuildRecord,
     series: str,  # a series' id
@@ -497,7 +497,7 @@ def feature_links(
         *(feature_table_link(record, name, series, values) for name in tables if name not in not_inputs),
     ]
 
-
+# %% ../../nbs/operations/lineage.ipynb #630372ca
 def feature_table_link(
     record: BuildRecord,
     name: str,  # such as features/history.parquet
@@ -528,7 +528,7 @@ def feature_table_link(
             lines.append(f"the version known from {known_since:%Y-%m-%d %H:%M} on; the row was restated")
     return link.model_copy(update={"told": lines, "other": different})
 
-
+# %% ../../nbs/operations/lineage.ipynb #f07b78fa
 def is_same_value(
     one: object,  # a number, a text or nothing
     other: object,  # a number, a text or nothing
@@ -536,7 +536,7 @@ def is_same_value(
     "Are two values exactly equal? Two missing values are, and 1 equals 1.0."
     return bool(one == other or pd.isna(one) and pd.isna(other))
 
-
+# %% ../../nbs/operations/lineage.ipynb #fe20f626
 def short_value(
     value: object,  # a number or a text
 ) -> str:  # a number with at most four digits
@@ -549,7 +549,7 @@ class SalesLink(Link):
 
     months: list[dict]  # of the lineage: a row for each month and file; of the other tables empty
 
-
+# %% ../../nbs/operations/lineage.ipynb #c68431eb
 def sale_links(
     record: BuildRecord,
     store: str,  # a store's id
@@ -583,7 +583,7 @@ def sale_links(
             links["store-months"] = _differing_months(links["store-months"], links["sale lines"])
     return list(links.values())
 
-
+# %% ../../nbs/operations/lineage.ipynb #67249227
 def _differing_months(store_months: SalesLink, sales: SalesLink) -> SalesLink:
     "The link of store-months that are not the sum of the sale lines."
     changes = {"told": [*store_months.told, "differs from the sum of the sale lines"]}
@@ -592,7 +592,7 @@ def _differing_months(store_months: SalesLink, sales: SalesLink) -> SalesLink:
         changes["state"] = "changed"
     return store_months.model_copy(update=changes)
 
-
+# %% ../../nbs/operations/lineage.ipynb #4376d272
 def _rows_up_to_cutoff(rows: pd.DataFrame, cutoff: str) -> pd.DataFrame:
     "The rows with a quantity, of the months up to the cutoff. A sale line gets its month, and counts as one line."
     if "date" in rows:
@@ -600,13 +600,13 @@ def _rows_up_to_cutoff(rows: pd.DataFrame, cutoff: str) -> pd.DataFrame:
     is_used = (rows.month <= pd.Timestamp(cutoff)) & rows.quantity_sold.notna()
     return rows[is_used].astype({"quantity_sold": float})
 
-
+# %% ../../nbs/operations/lineage.ipynb #b7017080
 def _row_dicts(rows: pd.DataFrame) -> list[dict]:
     "The rows as dicts, for JSON: None where a value is missing."
     rows = rows.astype(object)
     return rows.where(rows.notna(), None).to_dict("records")
 
-
+# %% ../../nbs/operations/lineage.ipynb #0b9598e3
 def month_span(
     months: pd.Series,  # first days of months, or texts such as 2024-04
 ) -> list[str]:  # such as ["40 months", "2021-01 to 2024-04"], ["2024-04"] or ["no month"]
@@ -635,7 +635,7 @@ def plan_lines(
     lines = rows.groupby(["store_id", "month"], as_index=False).size().rename(columns={"size": "lines"})
     return lines.assign(file=files[0] if len(files) == 1 else None, first_line=None, last_line=None)
 
-
+# %% ../../nbs/operations/lineage.ipynb #f257ab5b
 class SourceFileLink(Link):
     "A link to a source file."
 
@@ -643,7 +643,7 @@ class SourceFileLink(Link):
     plan: bool  # Is it part of the plan?
     own_lines: int  # of the store
 
-
+# %% ../../nbs/operations/lineage.ipynb #cfbfb3ba
 def source_file_links(
     record: BuildRecord,
     store: str,  # a store's id
@@ -669,7 +669,7 @@ def source_file_links(
         links.append(link.model_copy(update={"told": [line], "brief": brief}))
     return sorted(links, key=lambda link: (-link.own_lines, link.plan, link.path))
 
-
+# %% ../../nbs/operations/lineage.ipynb #8db198f1
 def _own_lines_text(rows: list[dict], store: str) -> str:
     "How many lines of the store a file has, of which months, and where."
     n_lines = format_count(sum(row["lines"] for row in rows), "line")
@@ -697,7 +697,7 @@ class Trace(Record):
         "The fields by their names in JSON, with all that the links have."
         return super().content() | {"links": [link.content() for link in self.links]}
 
-
+# %% ../../nbs/operations/lineage.ipynb #adde788a
 def trace_forecast(
     root: Path,  # the project
     source: str,  # the source's name
@@ -734,7 +734,7 @@ def trace_forecast(
         broken=broken[0] if broken else None,
     )
 
-
+# %% ../../nbs/operations/lineage.ipynb #f8a36747
 def trace_report(
     trace: Trace,
     width: int = 100,  # characters a line
@@ -747,7 +747,7 @@ def trace_report(
         lines += _link_lines(link, width)
     return "\n".join([*lines, "", _conclusion(trace)])
 
-
+# %% ../../nbs/operations/lineage.ipynb #5f94eb0f
 def _link_lines(link: Link, width: int) -> list[str]:
     head = f"{link.path}  {(link.sha256 or 'gone')[:12]}"
     if link.state != "ok":
@@ -761,7 +761,7 @@ def _link_lines(link: Link, width: int) -> list[str]:
         lines += textwrap.wrap(text, width, initial_indent=label, subsequent_indent=" " * 25)
     return lines
 
-
+# %% ../../nbs/operations/lineage.ipynb #7c666799
 def _conclusion(trace: Trace) -> str:
     "Whether the chain is broken, and the commands that repair it."
     not_ok = [link for link in trace.links if link.state != "ok"]
@@ -810,17 +810,17 @@ def file_versions(
         hashes = {digest: keys for digest, keys in hashes.items() if digest.startswith(hash_start)}
     return path, hashes
 
-
+# %% ../../nbs/operations/lineage.ipynb #595b3139
 MIN_HASH_CHARACTERS = 7  # of a sha256; fewer could match by accident, as with git's short hashes
 
-
+# %% ../../nbs/operations/lineage.ipynb #7ef002b2
 class StoreLines(Record):
     "The lines of one store in a source file."
 
     lines: int
     months: list[str]  # such as 2024-05
 
-
+# %% ../../nbs/operations/lineage.ipynb #5bb2bb04
 class DependentForecast(Record):
     "A forecast that is based on a version of a source file."
 
@@ -832,7 +832,7 @@ class DependentForecast(Record):
     stores: int  # in the forecast; 0 if its archive is missing
     own_stores: int | None  # of them with lines in the file; None: unknown
 
-
+# %% ../../nbs/operations/lineage.ipynb #8220f437
 class FileVersion(Record):
     "A version of a source file."
 
@@ -842,7 +842,7 @@ class FileVersion(Record):
     runs: list[str]  # names of the runs that read it
     forecasts: list[DependentForecast]
 
-
+# %% ../../nbs/operations/lineage.ipynb #8b335281
 class FileTrace(Record):
     "What is based on a source file."
 
@@ -853,7 +853,7 @@ class FileTrace(Record):
     versions: list[FileVersion]  # the oldest first
     unknown: list[int]  # entries whose builds have no run record
 
-
+# %% ../../nbs/operations/lineage.ipynb #d719d2d5
 def trace_file(
     root: Path,  # the project
     source: str,  # the source's name
@@ -890,7 +890,7 @@ def trace_file(
         unknown=[entry.n for entry in entries if entry.made_in not in known_keys],
     )
 
-
+# %% ../../nbs/operations/lineage.ipynb #f41e62c6
 def _lines_by_store(root: Path, source: str, file: IngestedFile) -> dict[str, StoreLines]:
     if file.plan:
         rows = plan_lines(root, source)
@@ -904,7 +904,7 @@ def _lines_by_store(root: Path, source: str, file: IngestedFile) -> dict[str, St
         for store, own in rows.groupby("store_id")
     }
 
-
+# %% ../../nbs/operations/lineage.ipynb #8cd8cf22
 def _dependent_forecast(
     root: Path, source: str, entry: LedgerEntry, stores: dict[str, StoreLines] | None
 ) -> DependentForecast:
@@ -943,7 +943,7 @@ def file_trace_report(
         lines.append(f"\nunknown for entries {entries}: their builds have no run record")
     return "\n".join(lines)
 
-
+# %% ../../nbs/operations/lineage.ipynb #a2cb2a58
 def _stores_text(stores: dict[str, StoreLines] | None, is_plan: bool) -> str:
     "The lines of a file's version, with their stores and months."
     if stores is None:
@@ -958,7 +958,7 @@ def _stores_text(stores: dict[str, StoreLines] | None, is_plan: bool) -> str:
     lines = f"{format_count(n_lines, singular, plural)} {format_count(len(stores), 'store')}"
     return f"{lines}, {', '.join(month_span(months))}: {', '.join(stores)}"
 
-
+# %% ../../nbs/operations/lineage.ipynb #6a55c918
 def _forecast_text(forecast: DependentForecast, serving: int) -> str:
     serves = ", serves now" if forecast.n == serving else ""
     stores = format_count(forecast.stores, "store") if forecast.stores else "its archived forecast is missing"
@@ -976,7 +976,7 @@ LINE_HEIGHT = 15
 LETTER_WIDTH = 6.7  # of the monospace font, 11 pixels high
 STATE_COLORS = {"ok": "#6f4e37", "since": "#767676", "gone": "#b3261e", "changed": "#b3261e"}  # the worst state last
 
-
+# %% ../../nbs/operations/lineage.ipynb #4190059b
 class Box(NamedTuple):
     "A box of the picture."
 
@@ -991,7 +991,7 @@ class Box(NamedTuple):
     def height(self) -> int:  # pixels
         return 32 + LINE_HEIGHT * len(self.lines)
 
-
+# %% ../../nbs/operations/lineage.ipynb #76f00123
 def make_box(
     title: str,  # the box's heading
     links: list[Link],  # the links that the box stands for
@@ -1011,7 +1011,7 @@ def make_box(
     wrapped = [part for line in lines for part in textwrap.wrap(line, max_characters)]
     return Box(title, worst, wrapped, first.path)
 
-
+# %% ../../nbs/operations/lineage.ipynb #ed6c148f
 def arrange_boxes(
     trace: Trace,
     max_files: int = 5,  # source files with a box of their own
@@ -1056,7 +1056,7 @@ def place_boxes(
             y += box.height + 22
     return placed
 
-
+# %% ../../nbs/operations/lineage.ipynb #f5b78981
 def trace_svg(
     trace: Trace,
 ) -> str:  # SVG
@@ -1082,7 +1082,7 @@ def trace_svg(
         + "\n"
     )
 
-
+# %% ../../nbs/operations/lineage.ipynb #04b848d1
 def arrow_paths(
     columns: list[list[Box]],  # of `place_boxes`
     plan_arrow_y: float,  # pixels, where the plan's arrow passes below the boxes
@@ -1108,13 +1108,13 @@ def arrow_paths(
             paths.append(_curve_path(file, middle, sales, TOP_MARGIN + 15))
     return paths
 
-
+# %% ../../nbs/operations/lineage.ipynb #11c3fa74
 def _curve_path(left, y, right, end_y):
     start_x = left.x + BOX_WIDTH
     middle_x = start_x + BOX_GAP / 2
     return f"M{start_x},{y} C{middle_x},{y} {middle_x},{end_y} {right.x},{end_y}"
 
-
+# %% ../../nbs/operations/lineage.ipynb #43b40dd7
 def write_trace_svg(
     trace: Trace,
     path: Path | None = None,  # the file, default in scratch/trace

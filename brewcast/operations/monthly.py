@@ -53,7 +53,7 @@ def last_published_month(
     publications = [entry for entry in read_ledger(state) if entry.action == "publish"]
     return publications[-1].cutoff[:7] if publications else None
 
-
+# %% ../../nbs/operations/monthly.ipynb #d71db812
 def later_month(
     month: str,  # such as "2012-10"
     n: int = 1,  # months
@@ -61,7 +61,7 @@ def later_month(
     "The month `n` months later."
     return str(pd.Period(month, "M") + n)
 
-
+# %% ../../nbs/operations/monthly.ipynb #094ef9a7
 def check_month(
     text: str,  # user input
 ) -> str:  # the same text
@@ -70,7 +70,7 @@ def check_month(
         raise ValueError(f"{text!r} is not a month; write it like 2012-10")
     return text
 
-
+# %% ../../nbs/operations/monthly.ipynb #d6fd8cfc
 def next_month_to_run(
     state: Path,  # state/<source>
     through: str | None = None,  # the last month requested
@@ -90,7 +90,7 @@ CRITICAL_RULES = ["leak", "tuned_on_judged", "file", "environment", "coverage"]
 MAX_SUBJECT_CHARACTERS = 120  # chosen, not measured: it fits one line of a chat program
 MAX_ALERT_PLACES = 20  # chosen, not measured: places listed in an alert's figures
 
-
+# %% ../../nbs/operations/monthly.ipynb #a9d0378b
 def month_alerts(
     source: str,  # the source's name
     month: str,  # such as "2012-10"
@@ -116,7 +116,7 @@ def month_alerts(
         alerts += _verdict_alerts(source, month, verdict, links.get("page"))
     return alerts
 
-
+# %% ../../nbs/operations/monthly.ipynb #a1cb4128
 def _data_quality_alerts(source: str, month: str, decision: Decision, link: str | None) -> list[Alert]:
     "One alert for each check and level with findings."
     groups: dict[tuple, list] = {}
@@ -139,7 +139,7 @@ def _data_quality_alerts(source: str, month: str, decision: Decision, link: str 
         alerts.append(alert)
     return alerts
 
-
+# %% ../../nbs/operations/monthly.ipynb #438336a9
 def _verdict_alerts(source: str, month: str, verdict: Verdict, link: str | None) -> list[Alert]:
     "An invalid candidate, a new champion, and each group of stores with a bias of its own."
     alerts = []
@@ -182,7 +182,7 @@ def archive_reports(
         write_text(Path(state) / paths[name], page)
     return paths
 
-
+# %% ../../nbs/operations/monthly.ipynb #2010d683
 MIN_LIBRARY_CHARACTERS = 1_000_000  # a shorter script belongs to the report itself
 
 # %% ../../nbs/operations/monthly.ipynb #017c1d54
@@ -195,7 +195,7 @@ class WaitingMonth(NamedTuple):
     not_trusted: str = ""  # why they were not
     status: str = "waiting"  # as a record has one
 
-
+# %% ../../nbs/operations/monthly.ipynb #61defe52
 def run_month(
     root: Path,  # the project
     source: str,  # the source's name
@@ -239,7 +239,7 @@ def run_month(
     marker.unlink(missing_ok=True)
     return record
 
-
+# %% ../../nbs/operations/monthly.ipynb #ecec9138
 def write_month_record(
     root: Path,  # the project
     source: str,  # the source's name
@@ -286,7 +286,7 @@ def write_month_record(
     write_text(state / "months" / f"{month}-{inputs.build_key}.json", text)
     return record
 
-
+# %% ../../nbs/operations/monthly.ipynb #b1ba0b65
 def stage_seconds(
     root: Path,  # the project
     source: str,  # the source's name
@@ -305,17 +305,17 @@ def _cpu_seconds() -> float:
     usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
-
+# %% ../../nbs/operations/monthly.ipynb #f5380bd1
 def _utc_now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
-
+# %% ../../nbs/operations/monthly.ipynb #7e91d1a0
 def _send_month_alerts(
     root: Path, source: str, alerts: list[Alert], month: str | None, close_others: bool = True
 ) -> list[SentMessage]:
     return send_alerts(state_folder(source, root), alerts, month=month, close_others=close_others)
 
-
+# %% ../../nbs/operations/monthly.ipynb #964c2ac5
 MAX_REASON_CHARACTERS = 500  # chosen, not measured: the whole error is in the failed stage's notebook
 
 
@@ -332,7 +332,7 @@ def _build_failed_alert(source, month, error):
         link=f"products/{source}/failed",
     )
 
-
+# %% ../../nbs/operations/monthly.ipynb #b9daa97f
 def _publish_corrections(root: Path, source: str, last_complete: str, waiting: WaitingMonth) -> WaitingMonth:
     "Publish corrections of the month that serves, though the next month is not complete yet."
     from brewcast.registry.publish import UntrustedDataError, publish
@@ -344,7 +344,7 @@ def _publish_corrections(root: Path, source: str, last_complete: str, waiting: W
     except UntrustedDataError as error:
         return waiting._replace(not_trusted=str(error))
 
-
+# %% ../../nbs/operations/monthly.ipynb #15ed1d9d
 def _waiting_month(root: Path, source: str, month: str, last_complete: str, clean: dict) -> WaitingMonth:
     "Send an alert that the month's data is late."
     cause = clean["incomplete_months"].get(month, f"the data ends on {str(clean['last_date'])[:10]}")
@@ -393,7 +393,7 @@ def run_months(
                 return
             month = later_month(record.month)
 
-
+# %% ../../nbs/operations/monthly.ipynb #831e0e2e
 def month_line(
     record: MonthRecord | WaitingMonth,  # as `run_month` returns it
 ) -> str:
@@ -412,7 +412,7 @@ def month_line(
     verdict = f"{record.verdict.verdict}: {record.verdict.reason}"
     return f"{record.month}  {error}{drift}{untrusted}; {verdict}; {record.recipe} serves {duration}"
 
-
+# %% ../../nbs/operations/monthly.ipynb #4fe155f8
 def _error_text(record: MonthRecord) -> str:
     "The error of the forecast that served, beside the best baseline's."
     errors = record.errors
@@ -456,7 +456,7 @@ def prepare_replay(
     write_text(folder / ".key", key)
     return folder
 
-
+# %% ../../nbs/operations/monthly.ipynb #07158772
 def _replay_key(root: Path, env: dict, since: str, overrides: list[str]) -> str:
     "Hash of the inputs of a replay: code, overrides, first month, and size and time of the data files."
     code_files = sorted([*notebooks(root), *package_files(root), *root.glob("*.yaml"), *root.glob("sql/*")])
@@ -467,7 +467,7 @@ def _replay_key(root: Path, env: dict, since: str, overrides: list[str]) -> str:
     ]
     return content_hash([code, list(overrides), since, data_files])
 
-
+# %% ../../nbs/operations/monthly.ipynb #5a0bdd4b
 class ReplayResult(NamedTuple):
     "A history that was run again."
 
@@ -475,7 +475,7 @@ class ReplayResult(NamedTuple):
     records: list[MonthRecord]
     sentences: list[str]  # a summary
 
-
+# %% ../../nbs/operations/monthly.ipynb #c92ac137
 def replay(
     root: Path,  # the project; the source must be built
     source: str,  # the source's name
@@ -507,7 +507,7 @@ def replay(
     write_text(output / "replay.html", track_record_page(records, f"{source}: a replay", relative_link))
     return ReplayResult(output / "replay.html", records, track_record_sentences(records))
 
-
+# %% ../../nbs/operations/monthly.ipynb #6a75ec85
 def _run_replay_through(folder: Path, source: str, month: str, overrides: list[str]) -> None:
     "Run the months up to one. A month that fails is run a second time, since the failure may be temporary."
     command = ["month", "--source", source, "--through", month, *overrides]
@@ -521,7 +521,7 @@ def _run_replay_through(folder: Path, source: str, month: str, overrides: list[s
                 f"the replay of {source} failed twice in the same month; start it again to continue from there"
             )
 
-
+# %% ../../nbs/operations/monthly.ipynb #31e99e30
 EXIT_STATUS = {  # exit status of `brewcast month`, by the status of the last month
     "published": 0,
     "waiting": 1,  # the month's sale lines are not complete yet: run the same command again later

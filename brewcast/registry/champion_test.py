@@ -27,7 +27,7 @@ from .promotion import current_challenger, published_ledger, recipe_label
 # %% ../../nbs/registry/champion_test.ipynb #5c272ca3
 ROLES = ["champion", "challenger"]
 
-
+# %% ../../nbs/registry/champion_test.ipynb #6c4d7606
 def month_errors(
     pairs: pd.DataFrame,  # series_id, month, actual, champion, challenger (the two forecasts); all in units sold
 ) -> tuple[
@@ -52,7 +52,7 @@ def month_errors(
     }
     return months.reset_index(), left_out
 
-
+# %% ../../nbs/registry/champion_test.ipynb #a67f0a65
 def _check_pairs(pairs: pd.DataFrame) -> None:
     missing = {"series_id", "month", "actual", *ROLES} - set(pairs.columns)
     if missing:
@@ -72,7 +72,7 @@ def _check_pairs(pairs: pd.DataFrame) -> None:
 FIRST_LOOK = 3  # months: a spread from two has one degree of freedom, too few to conclude anything
 SIMULATED_HISTORIES = 40_000  # the simulated error rate is then within 0.1 % of the stated one
 
-
+# %% ../../nbs/registry/champion_test.ipynb #93141204
 def look_statistics(
     differences: np.ndarray,  # month differences of WAPE, the oldest first, shape (..., n_months)
 ) -> tuple[np.ndarray, np.ndarray]:  # (mean, standard error), shape (..., n_months - 2): one for each look from month 3
@@ -84,7 +84,7 @@ def look_statistics(
     standard_error = np.sqrt(squared_deviations / n / np.maximum(n - 1, 1))
     return mean[..., FIRST_LOOK - 1 :], standard_error[..., FIRST_LOOK - 1 :]
 
-
+# %% ../../nbs/registry/champion_test.ipynb #0f2cc518
 @lru_cache
 def boundary(
     horizon: int = 24,  # months until the last look
@@ -98,7 +98,7 @@ def boundary(
     height = np.quantile((z / shape).max(axis=1), 1 - alpha)
     return -stdtrit(n - 1, ndtr(-height * shape))
 
-
+# %% ../../nbs/registry/champion_test.ipynb #e1111471
 @lru_cache
 def _simulated_looks(horizon: int) -> tuple[np.ndarray, np.ndarray]:
     "Looks at histories of two equally good models, with normal month differences of standard deviation 1."
@@ -118,7 +118,7 @@ def detectable_effects(
     sufficient = np.minimum.accumulate(boundary(horizon, alpha) * standard_error - mean, axis=1)
     return np.quantile(sufficient, power, axis=0)
 
-
+# %% ../../nbs/registry/champion_test.ipynb #fe0b667f
 def months_to_detect(
     effect: float,  # mean difference in standard deviations, positive
     detectable: np.ndarray,  # smallest effect found by each look from month 3, as `detectable_effects` returns it
@@ -162,7 +162,7 @@ class Conclusion(Record):
     month: str  # first day, such as 2024-05-01
     verdict: str  # better or worse
 
-
+# %% ../../nbs/registry/champion_test.ipynb #0b740db4
 class Comparison(Record):
     "What the months say about challenger and champion: the content of `brewcast compare --json`, and its message."
 
@@ -195,7 +195,7 @@ class Comparison(Record):
     champion: Recipe | None = None
     challenger: Recipe | None = None
 
-
+# %% ../../nbs/registry/champion_test.ipynb #047da3be
 def compare_monthly_errors(
     pairs: pd.DataFrame,  # series_id, month, actual, champion, challenger; store_id if a store has several series
     gain: float = 0.02,  # share of the champion's error: the size of gain that `months_needed` is about
@@ -227,7 +227,7 @@ def compare_monthly_errors(
     )
     return result.model_copy(update={"message": _comparison_message(result)})
 
-
+# %% ../../nbs/registry/champion_test.ipynb #bfa9cf24
 def _check_test_settings(gain: float, alpha: float, horizon: int, power: float) -> None:
     for name, value, low, high in [("gain", gain, 0, 1), ("alpha", alpha, 0, 0.5), ("power", power, 0.5, 1)]:
         if not low < value < high:
@@ -322,7 +322,7 @@ def _comparison_message(result: Comparison) -> str:
         lines.append(f"{months} after the horizon of {result.horizon} not tested: the error rate holds up to there")
     return "\n".join(lines)
 
-
+# %% ../../nbs/registry/champion_test.ipynb #d8e34d56
 def _verdict_line(result: Comparison) -> str:
     if not result.months:
         return "not yet: no month has an outcome and a forecast of both models"
@@ -331,7 +331,7 @@ def _verdict_line(result: Comparison) -> str:
     months = f"{result.months_won} of {format_count(result.months, 'month')}"
     return f"{result.verdict}: {errors}; the challenger was better in {months}"
 
-
+# %% ../../nbs/registry/champion_test.ipynb #c20b4a1d
 def _required_months_line(result: Comparison) -> str:
     gain = f"a gain of {result.gain:.1%} of the champion's error"
     needed = result.months_needed
@@ -403,7 +403,7 @@ def _last_recipes(source: str, root: Path) -> tuple[Recipe, Recipe]:
         raise ValueError(f"{source}: there is no challenger; a build that compares two recipes adds one")
     return last.recipe, last.challenger.recipe
 
-
+# %% ../../nbs/registry/champion_test.ipynb #55fd802e
 def _shared_cutoffs(
     ledger: list[LedgerEntry], recipes: tuple[Recipe, Recipe]
 ) -> dict[str, tuple[LedgerRelease, LedgerRelease]]:
@@ -419,7 +419,7 @@ def _shared_cutoffs(
                 break
     return dict(sorted(shared.items()))
 
-
+# %% ../../nbs/registry/champion_test.ipynb #dba4cc2d
 def _read_both_forecasts(state: Path, releases: tuple[ServingModel, ServingModel]) -> pd.DataFrame:
     keys = ["store_id", "series_id", "cutoff", "month"]
     tables = []
@@ -452,7 +452,7 @@ def challenger_report(
         more["spread_from"] = "the gate's replay"
     return result.model_copy(update=more)
 
-
+# %% ../../nbs/registry/champion_test.ipynb #5daea1bf
 def replay_spread(
     source: str,  # the source's name
     root: Path,  # the project
@@ -481,7 +481,7 @@ class PromotionEvidence(NamedTuple):
     reason: str  # for the ledger
     message: str
 
-
+# %% ../../nbs/registry/champion_test.ipynb #f45e61f8
 def promotion_evidence(
     source: str,  # the source's name
     root: Path,  # the project
@@ -506,7 +506,7 @@ def promotion_evidence(
     reason = f"{replayed}; live: {first_live_line}"
     return PromotionEvidence(challenger.release, reason, message="\n".join(lines))
 
-
+# %% ../../nbs/registry/champion_test.ipynb #b10d04e8
 def last_gate_result(
     ledger: list[LedgerEntry],  # the oldest first
     recipes: tuple[Recipe, Recipe],  # of champion and challenger
@@ -522,7 +522,7 @@ def last_gate_result(
             return f"{loser} {outcome} ({verdict.verdict}): {verdict.reason}"
     return "no build has compared the two recipes"
 
-
+# %% ../../nbs/registry/champion_test.ipynb #fdc5f7ed
 def replay_summary(
     source: str,  # the source's name
     root: Path,  # the project
@@ -546,7 +546,7 @@ def replay_summary(
     champion_error = f"the champion's {verdict.errors[champion].wape:.2%}"
     return f"{period}: {challenger_error}, {champion_error}; the challenger was better in {n_better}"
 
-
+# %% ../../nbs/registry/champion_test.ipynb #1f53cae6
 def _replayed_model_name(verdict: Verdict, recipe: Recipe) -> str | None:
     "The name of a recipe in verdict.json: candidate, champion, or the baseline's own; None if it was not replayed."
     if recipe == verdict.candidate:
@@ -556,7 +556,7 @@ def _replayed_model_name(verdict: Verdict, recipe: Recipe) -> str | None:
     is_baseline = recipe.name in verdict.errors and not recipe.params
     return recipe.name if is_baseline else None
 
-
+# %% ../../nbs/registry/champion_test.ipynb #c8387b20
 def live_result_lines(
     source: str,  # the source's name
     root: Path,  # the project

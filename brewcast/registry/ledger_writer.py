@@ -63,7 +63,7 @@ def append_entry(
         ledger.execute("COMMIT")
     return LedgerEntry.model_validate(fields | {"n": n})
 
-
+# %% ../../nbs/registry/ledger_writer.ipynb #480969ad
 def ledger_author() -> str:  # such as ann@till-7
     "Who changes what serves: $BREWCAST_BY (the name of a job), otherwise the user and the machine."
     return os.environ.get("BREWCAST_BY") or f"{getpass.getuser()}@{socket.gethostname()}"

@@ -48,7 +48,7 @@ def ensure_registered(
     register_model(source, root, content_hash)
     return True
 
-
+# %% ../../nbs/registry/model_registry.ipynb #c261940a
 def sync_aliases(
     source: str,  # the source's name
     root: Path,  # the project
@@ -85,7 +85,7 @@ def sync_mlflow_server(
         )
     return changed
 
-
+# %% ../../nbs/registry/model_registry.ipynb #fa567588
 def claim_registered_model(
     source: str,  # the source's name
     root: Path,  # the project

@@ -54,7 +54,7 @@ def read_pushed_hash(
         comment = "SELECT obj_description(to_regclass(%(table)s)::oid, 'pg_class')"
         return connection.execute(comment, {"table": f'"{rows.project}_history"'}).fetchone()[0]
 
-
+# %% ../../nbs/registry/online_writer.ipynb #b0f01c98
 def write_pushed_hash(
     rows: OnlineRows,  # a reader of the server
     pushed_hash: str | None,  # hash of the inputs, as `tables_hash` returns it; None while a push is under way
@@ -67,7 +67,7 @@ def write_pushed_hash(
         with rows.borrow_connection(60) as connection:
             connection.execute(f'COMMENT ON TABLE "{rows.project}_history" IS {comment}')
 
-
+# %% ../../nbs/registry/online_writer.ipynb #36372784
 def remove_other_series(
     rows: OnlineRows,  # a reader of the server
     keys: list[bytes],  # Feast's entity keys of the series to keep
@@ -104,7 +104,7 @@ def tables_hash(
     files = [folder / name for name in ("features.json", "history.parquet", "ahead.parquet", "profile.parquet")]
     return content_hash([sha256(path) for path in [*files, find_root() / "feature_repo" / "definitions.py"]])
 
-
+# %% ../../nbs/registry/online_writer.ipynb #78b5cbaf
 class PushResult(NamedTuple):
     "What a push did."
 
@@ -114,7 +114,7 @@ class PushResult(NamedTuple):
     series: int | None = None  # written
     removed: int | None = None  # series
 
-
+# %% ../../nbs/registry/online_writer.ipynb #af027b89
 def push_online(
     root: Path,  # the project
     source: str,  # the source's name
@@ -133,7 +133,7 @@ def push_online(
         write_pushed_hash(rows, expected_hash)
     return PushResult(rows.location.address, changed=True, cutoff=cutoff, series=n_series, removed=n_removed)
 
-
+# %% ../../nbs/registry/online_writer.ipynb #c239d489
 def _materialize_rows(folder: Path, source: str, url: str, settings: dict) -> tuple[str, int, int]:
     "Returns the cutoff, and the numbers of series written and removed."
     import pandas as pd

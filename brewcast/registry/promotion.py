@@ -34,7 +34,7 @@ def published_ledger(
         raise ValueError(f"{source}: nothing was published yet; `make run SOURCE={source}` builds and publishes")
     return ledger
 
-
+# %% ../../nbs/registry/promotion.ipynb #277ab2c7
 def ledger_fields(
     release: ReleaseDescription,
     build_key: str | None,  # of the build that made the release
@@ -49,7 +49,7 @@ def ledger_fields(
         made_in=build_key,
     )
 
-
+# %% ../../nbs/registry/promotion.ipynb #9e592744
 def change_serving(
     source: str,  # the source's name
     root: Path | None,  # the project, default the one around the working directory
@@ -81,7 +81,7 @@ def change_serving(
         sync_mlflow_server(source, root)
     return written
 
-
+# %% ../../nbs/registry/promotion.ipynb #e94d4e5b
 def update_links(
     state: Path,  # state/<source>
     release: str,  # the id of a stored release
@@ -109,7 +109,7 @@ class ServingChange(NamedTuple):
     entry: LedgerEntry  # as written
     message: str  # what serves now
 
-
+# %% ../../nbs/registry/promotion.ipynb #f427a61b
 def promote(
     source: str,  # the source's name
     root: Path | None = None,  # the project, default the one around the working directory
@@ -143,7 +143,7 @@ def promote(
     entry = change_serving(source, root, decide)
     return ServingChange(entry, f"{source}: {entry.release} serves, {entry.challenger.release} is its shadow")
 
-
+# %% ../../nbs/registry/promotion.ipynb #a19ffd74
 def split(
     source: str,  # the source's name
     share: float,  # per cent of the stores, from 0 (shadow) to below 100
@@ -164,7 +164,7 @@ def split(
     entry = change_serving(source, root, decide)
     return ServingChange(entry, f"{source}: {entry.verdict.reason}")
 
-
+# %% ../../nbs/registry/promotion.ipynb #ad4be716
 def rollback(
     source: str,  # the source's name
     root: Path | None = None,  # the project, default the one around the working directory
@@ -200,7 +200,7 @@ def rollback(
         message += f"; barred until `brewcast lift`: {_recipe_labels(entry.barred)}"
     return ServingChange(entry, message)
 
-
+# %% ../../nbs/registry/promotion.ipynb #b8b2bc42
 def lift_restrictions(
     source: str,  # the source's name
     root: Path | None = None,  # the project, default the one around the working directory
@@ -216,7 +216,7 @@ def lift_restrictions(
     entry = change_serving(source, root, decide)
     return ServingChange(entry, f"{source}: {entry.verdict.reason}")
 
-
+# %% ../../nbs/registry/promotion.ipynb #6d77bed3
 def rollback_stack(
     ledger: list[LedgerEntry],  # the oldest first
 ) -> list[LedgerEntry]:  # one entry for each release; the last one serves
@@ -233,14 +233,14 @@ def rollback_stack(
             stack.append(entry)
     return stack
 
-
+# %% ../../nbs/registry/promotion.ipynb #45076e5b
 def recipe_label(
     recipe: Recipe,
 ) -> str:  # such as "forest partner=rate_seasonal weight=0.5"
     "A recipe's name and parameters in one line."
     return " ".join([recipe.name, *(f"{name}={value}" for name, value in recipe.params.items())])
 
-
+# %% ../../nbs/registry/promotion.ipynb #b296de79
 def current_challenger(
     last: LedgerEntry,  # the ledger's last
     source: str,  # the source's name
@@ -254,15 +254,15 @@ def current_challenger(
         raise ValueError(f"{source}: the challenger's recipe was rolled back and is barred; `brewcast lift` first")
     return challenger
 
-
+# %% ../../nbs/registry/promotion.ipynb #7655a534
 def _recipe_labels(recipes: list[Recipe]) -> str:
     return ", ".join(recipe_label(recipe) for recipe in recipes)
 
-
+# %% ../../nbs/registry/promotion.ipynb #c7a357e9
 def _release_fields(entry: LedgerEntry) -> LedgerRelease:
     return LedgerRelease(**{name: getattr(entry, name) for name in LedgerRelease.model_fields})
 
-
+# %% ../../nbs/registry/promotion.ipynb #a988000c
 def _manual_verdict(action: str, reason: str) -> GateResult:
     "A manual decision in the form of the gate's verdict, for the ledger."
     return GateResult(promoted=action == "promote", verdict=action, rule="by_hand", reason=reason)
@@ -274,7 +274,7 @@ class ServingHistory(NamedTuple):
     entries: list[LedgerEntry]  # the newest first
     message: str  # the same for people
 
-
+# %% ../../nbs/registry/promotion.ipynb #e4b34daa
 def serving_history(
     source: str,  # the source's name
     root: Path | None = None,  # the project, default the one around the working directory
@@ -286,7 +286,7 @@ def serving_history(
     lines = [line for entry in entries for line in _entry_lines(entry)]
     return ServingHistory(entries, "\n".join(lines))
 
-
+# %% ../../nbs/registry/promotion.ipynb #7f056d8c
 def _entry_lines(entry: LedgerEntry) -> list[str]:
     lines = [
         f"{entry.n:>4}  {entry.at[:19]}  {entry.action:<8}  by {entry.by}",
@@ -300,7 +300,7 @@ def _entry_lines(entry: LedgerEntry) -> list[str]:
     lines.append(f"      {entry.verdict.reason}")
     return lines
 
-
+# %% ../../nbs/registry/promotion.ipynb #1630d2ea
 def entry_content(
     entry: LedgerEntry,
 ) -> dict:  # its number first, then by the names in the ledger

@@ -40,7 +40,7 @@ from ..serving.release import check_release
 class UntrustedDataError(ValueError):
     "The month's data failed its checks, so nothing is published from it."
 
-
+# %% ../../nbs/registry/publish.ipynb #768e56ac
 REQUIRED_PRODUCTS = [
     "inputs.json",
     "package/package.json",
@@ -48,11 +48,9 @@ REQUIRED_PRODUCTS = [
     "forecast/forecast.parquet",
     "monitor/decision.json",
 ]
-
-
 LEDGER_INPUTS = ["champion", "barred", "by_hand"]  # fields of inputs.json that a build has read from the ledger
 
-
+# %% ../../nbs/registry/publish.ipynb #f9fca3b5
 class CheckedProducts(NamedTuple):
     "The products of one build, to be published."
 
@@ -63,7 +61,7 @@ class CheckedProducts(NamedTuple):
     release: ReleaseDescription
     challenger: ReleaseDescription | None
 
-
+# %% ../../nbs/registry/publish.ipynb #584043af
 def read_checked_products(
     source: str,  # the source's name
     root: Path,  # the project
@@ -104,7 +102,7 @@ def read_checked_products(
         challenger=challenger,
     )
 
-
+# %% ../../nbs/registry/publish.ipynb #df5e140a
 def mismatched_products(
     folder: Path,  # products/<source>
     package: PackageSummary,
@@ -147,7 +145,7 @@ def store_folder(
         raise
     return True
 
-
+# %% ../../nbs/registry/publish.ipynb #9ab46465
 def archive_forecast(
     forecast: Path,  # forecast.parquet
     target: Path,  # where the copy goes
@@ -179,7 +177,7 @@ class PublishResult(NamedTuple):
     follows: bool  # Is MLflow up to date?
     message: str
 
-
+# %% ../../nbs/registry/publish.ipynb #cd879aa7
 def publish(
     source: str,  # the source's name
     root: Path | None = None,  # the project, default the one around the working directory
@@ -211,7 +209,7 @@ def publish(
         message=message,
     )
 
-
+# %% ../../nbs/registry/publish.ipynb #79d1205a
 def _remove_unfinished(state: Path) -> None:
     "Remove what a killed publish left: half-written copies beside their targets."
     for pattern in (".*.tmp", "*/.*.tmp", "bentoml/bentos/*/.*.tmp"):
@@ -221,7 +219,7 @@ def _remove_unfinished(state: Path) -> None:
             else:
                 path.unlink()
 
-
+# %% ../../nbs/registry/publish.ipynb #df760a43
 def _publish_products(source: str, root: Path, products: CheckedProducts) -> list[str]:
     "Run the steps of a publish in order. Returns the names of those that changed something."
     state = state_folder(source, root)
@@ -264,7 +262,7 @@ def _publish_products(source: str, root: Path, products: CheckedProducts) -> lis
     }
     return [name for name, step in steps.items() if step()]
 
-
+# %% ../../nbs/registry/publish.ipynb #d8964f6a
 def push_to_online_store(
     source: str,  # the source's name
     root: Path,  # the project
@@ -277,7 +275,7 @@ def push_to_online_store(
 
     return push_online(root, source, url).changed
 
-
+# %% ../../nbs/registry/publish.ipynb #4cbfb89d
 def write_publish_entry(
     source: str,  # the source's name
     root: Path,  # the project

@@ -22,7 +22,7 @@ def hash_key(
     "The hash that the file stores in place of the key."
     return bytes_hash(key.encode())
 
-
+# %% ../../nbs/serving/api_keys.ipynb #85cd2cb3
 def read_keys(
     path: Path,  # JSON file of {name: sha256 of the key}
 ) -> dict[str, str]:  # the same
@@ -35,12 +35,12 @@ def read_keys(
         raise ValueError(f"BREWCAST_API_KEYS: {path} cannot be read ({type(error).__name__})") from None
     raise ValueError(f"BREWCAST_API_KEYS: {path} has a value that is not a sha256 hash: `brewcast key NAME` adds a key")
 
-
+# %% ../../nbs/serving/api_keys.ipynb #abf29a76
 def _write_keys(keys, path):
     write_bytes((json.dumps(keys, indent=1) + "\n").encode(), path)
     path.chmod(0o600)
 
-
+# %% ../../nbs/serving/api_keys.ipynb #4417d042
 def add_key(
     path: Path,  # JSON file of {name: sha256 of the key}; created if it is missing
     name: str,  # owner of the key; an existing key of this name is replaced
@@ -54,7 +54,7 @@ def add_key(
     _write_keys(keys | {name: hash_key(key)}, path)
     return key
 
-
+# %% ../../nbs/serving/api_keys.ipynb #8d0c9d11
 def remove_key(
     path: Path,  # JSON file of {name: sha256 of the key}
     name: str,  # owner of the key
@@ -68,7 +68,7 @@ def remove_key(
     _write_keys(keys, path)
     return list(keys)
 
-
+# %% ../../nbs/serving/api_keys.ipynb #af522ff2
 def key_owner(
     headers: dict[bytes, bytes],  # of a request, names in lower case
     keys: dict[str, str],  # sha256 of the key by name, as `read_keys` returns it

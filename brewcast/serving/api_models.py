@@ -18,7 +18,7 @@ MAX_BODY_BYTES = 2_000_000  # 10,000 ids of 200 characters each
 MAX_ERROR_FIELDS = 20  # wrong fields that one answer names; no measurement is recorded
 STRICT_CONFIG = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)  # no unknown field, other type or NaN
 
-
+# %% ../../nbs/serving/api_models.ipynb #33adc83b
 class Plan(BaseModel):
     "Values of next month's plan to replace, if the source has a plan. A value that is not given stays as planned."
 
@@ -27,7 +27,7 @@ class Plan(BaseModel):
     promotion_share: float | None = Field(None, ge=0, le=1, description="share of the month's days with a promotion")
     holidays: int | None = Field(None, ge=0, le=31, description="public holidays in the month")
 
-
+# %% ../../nbs/serving/api_models.ipynb #126c50aa
 class ForecastRequest(BaseModel):
     "The stores to forecast. Each store may appear once."
 
@@ -42,7 +42,7 @@ class ForecastRequest(BaseModel):
         None, description="what if next month had this plan?", examples=[{"promotion_share": 0.3}]
     )
 
-
+# %% ../../nbs/serving/api_models.ipynb #d2382cc8
 class StoreForecast(BaseModel):
     "Next month's forecast of one store, with its 80 % interval."
 
@@ -55,7 +55,7 @@ class StoreForecast(BaseModel):
     model_version: str = Field(description="the release that made the forecast", examples=["1f0c3a9b2e4d"])
     features_as_of: str = Field(description="the last day that the features include", examples=["2025-12-31"])
 
-
+# %% ../../nbs/serving/api_models.ipynb #f86fe5ef
 class Problem(BaseModel):
     "What is wrong with a request, and in which fields."
 
@@ -79,7 +79,7 @@ class RequestError(Exception):
         problems = list((fields or {"body": error}).items())[:MAX_ERROR_FIELDS]
         self.content = {"error": error, "detail": [{"field": name, "message": text} for name, text in problems]}
 
-
+# %% ../../nbs/serving/api_models.ipynb #bdadfe7d
 def read_request(
     body: bytes,  # of the HTTP request
 ) -> ForecastRequest:
@@ -110,7 +110,7 @@ def read_request(
         raise RequestError(400, "a store appears twice", _repeated_ids(request.store_ids))
     return request
 
-
+# %% ../../nbs/serving/api_models.ipynb #2d474965
 def _repeated_ids(store_ids) -> dict[str, str]:  # field -> what it repeats
     first_position, fields = {}, {}
     for i, store_id in enumerate(store_ids):
@@ -119,7 +119,7 @@ def _repeated_ids(store_ids) -> dict[str, str]:  # field -> what it repeats
             fields[f"store_ids[{i}]"] = f"the same as store_ids[{first}]"
     return fields
 
-
+# %% ../../nbs/serving/api_models.ipynb #e8f6db14
 ERROR_MESSAGES = {  # by pydantic's type of error; its own message for every other type
     "extra_forbidden": "unknown field; known fields are store_ids and plan (price, promotion_share, holidays)",
     "missing": "is required",
@@ -131,11 +131,11 @@ ERROR_MESSAGES = {  # by pydantic's type of error; its own message for every oth
     "string_unicode": "must be a string of whole characters",
 }
 
-
+# %% ../../nbs/serving/api_models.ipynb #33a39b4b
 def _is_text(value: str) -> bool:  # False for half of a surrogate pair, which UTF-8 cannot encode
     return value.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in value)
 
-
+# %% ../../nbs/serving/api_models.ipynb #c76939f8
 def _reject_duplicates(pairs):
     counts = Counter(name for name, _ in pairs)
     duplicates = [name for name, count in counts.items() if count > 1]
@@ -144,11 +144,11 @@ def _reject_duplicates(pairs):
         raise RequestError(400, "a field appears twice", fields)
     return dict(pairs)
 
-
+# %% ../../nbs/serving/api_models.ipynb #bd213d87
 def _field_path(location) -> str:  # such as store_ids[1] or plan.price
     parts = [f"[{part}]" if isinstance(part, int) else f".{_shorten(part)}" for part in location]
     return "".join(parts).lstrip(".") or "body"
 
-
+# %% ../../nbs/serving/api_models.ipynb #09c4b961
 def _shorten(text: str) -> str:  # at most 40 characters, in ASCII
     return ascii(text[:40])[1:-1] + "..." * (len(text) > 40)

@@ -57,7 +57,7 @@ SERVICE_LIMITS = {  # defaults; each is also a variable BREWCAST_<NAME>
     "few": 100,  # rows that the model forecasts in the event loop; more rows go to a thread
 }
 
-
+# %% ../../nbs/serving/app.ipynb #dd113582
 def read_settings(
     environment: dict[str, str],  # such as os.environ
 ) -> dict:  # value by name, in lower case and without the prefix BREWCAST_
@@ -92,7 +92,7 @@ def read_settings(
         _create_folder(settings["predictions"])
     return settings
 
-
+# %% ../../nbs/serving/app.ipynb #2aa94853
 def _read_limit(name, given, default):
     try:
         limit = type(default)(given.get(name, default))
@@ -103,7 +103,7 @@ def _read_limit(name, given, default):
         raise ValueError(f"BREWCAST_{name}={given[name]!r} is not a {kind} of 0 or more") from None
     return limit
 
-
+# %% ../../nbs/serving/app.ipynb #dc2aed3a
 def _create_folder(folder):
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -161,7 +161,7 @@ def roles_for_plan(
         return dict.fromkeys(serving.roles, "champion")
     return serving.roles
 
-
+# %% ../../nbs/serving/app.ipynb #e27e8bd1
 def forecast_stores(
     serving: ServingState,
     store_ids: list[str],  # known to the champion
@@ -199,7 +199,7 @@ def forecast_stores(
             forecasts[store_id] = answer, line_prefix(answer, role, row_hash)
     return [forecasts[store_id] for store_id in store_ids]
 
-
+# %% ../../nbs/serving/app.ipynb #c899e0ce
 def _insert_live_rows(release, store_ids, live_rows, numbers, categories, dates):  # replaces items of the last three
     for i, store_id in enumerate(store_ids):
         row = live_rows.get(store_id)
@@ -232,7 +232,7 @@ KEYS_CHECK_SECONDS = 1  # between two checks of the file of keys
 JSON_CONTENT_TYPE = b"application/json"
 TEXT_CONTENT_TYPE = prometheus_client.CONTENT_TYPE_LATEST.encode()
 
-
+# %% ../../nbs/serving/app.ipynb #f027e02a
 class Application:
     "The whole service as an ASGI application. For a Bento it is ASGI middleware."
 
@@ -561,22 +561,22 @@ class Application:
             return lines
         return []
 
-
+# %% ../../nbs/serving/app.ipynb #20be40c3
 async def _run_lifespan(scope, receive, send):  # in place of an application behind this one
     for step in ("startup", "shutdown"):
         await receive()
         await send({"type": f"lifespan.{step}.complete"})
 
-
+# %% ../../nbs/serving/app.ipynb #f562528c
 def _json_bytes(content) -> bytes:
     return json.dumps(content).encode()
 
-
+# %% ../../nbs/serving/app.ipynb #451348e7
 def _request_id(header: bytes) -> str:  # the client's own id if it is safe to log, else a new one
     text = header.decode("latin-1")
     return text if re.fullmatch(r"[A-Za-z0-9._-]{1,64}", text) else uuid.uuid4().hex
 
-
+# %% ../../nbs/serving/app.ipynb #2d60f224
 def describe_serving(
     serving: ServingState,
 ) -> dict:  # the answer of /versions
@@ -588,7 +588,7 @@ def describe_serving(
         description[role] = content and {name: content[name] for name in names}
     return description
 
-
+# %% ../../nbs/serving/app.ipynb #1a32b5e8
 def log_as_json(
     console: Appender | None,  # None: the libraries' logs stay as they are
 ):
@@ -636,16 +636,16 @@ def openapi_document(
                 operation["security"] = [{"key": []}]
     return document
 
-
+# %% ../../nbs/serving/app.ipynb #4b70d765
 def _json_content(schema, **more):
     return {"content": {"application/json": {"schema": schema, **more}}}
 
-
+# %% ../../nbs/serving/app.ipynb #f34ae26b
 def _problem_responses(*statuses):
     content = _json_content({"$ref": "#/components/schemas/Problem"})
     return {str(status): {"description": HTTPStatus(status).phrase, **content} for status in statuses}
 
-
+# %% ../../nbs/serving/app.ipynb #9b96746d
 def _forecast_operations(denied):  # POST and GET of /forecast
     request_examples = {
         "one": {"value": {"store_ids": ["STORE101"]}},
@@ -693,7 +693,7 @@ def parse_port_number(
         )
     return int(text)
 
-
+# %% ../../nbs/serving/app.ipynb #ddc5f037
 def check_port_free(
     host: str,  # a name or an address of this machine
     port: int,  # from 1 to 65535
@@ -708,7 +708,7 @@ def check_port_free(
         remedy = "choose another with --port, or PORT=3001 with make"
         raise OSError(f"port {port} of {host} {reason}: {remedy}") from None
 
-
+# %% ../../nbs/serving/app.ipynb #7b7eab47
 def serve(
     host: str = "127.0.0.1",
     port: int = 3000,

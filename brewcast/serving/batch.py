@@ -23,7 +23,7 @@ from .traffic import Follower, ServingState
 # %% ../../nbs/serving/batch.ipynb #3d8f9d65
 PLAN_TYPES = {"price": float, "promotion_share": float, "holidays": int}
 
-
+# %% ../../nbs/serving/batch.ipynb #e3117972
 class BatchLine(NamedTuple):
     "A store to forecast, and the values of the plan to replace."
 
@@ -31,7 +31,7 @@ class BatchLine(NamedTuple):
     store_id: str
     plan: dict[str, float]
 
-
+# %% ../../nbs/serving/batch.ipynb #4f7d3128
 class Reject(NamedTuple):
     "What is wrong with one value of a line. Column and value are empty if the whole line is wrong."
 
@@ -40,7 +40,7 @@ class Reject(NamedTuple):
     value: str
     reason: str
 
-
+# %% ../../nbs/serving/batch.ipynb #ab1c3de8
 def read_lines(
     text: str,  # CSV with a header
 ) -> tuple[list[BatchLine], list[Reject]]:  # in the order of the file
@@ -67,7 +67,7 @@ def read_lines(
         raise ValueError("has a header but no lines")
     return lines, rejects
 
-
+# %% ../../nbs/serving/batch.ipynb #3d011d7c
 def _read_records(text):
     "Each line that is not blank: (line number, values or None, error or None)."
     for number, line in enumerate(io.StringIO(text, newline=""), 1):
@@ -78,7 +78,7 @@ def _read_records(text):
         except csv.Error as error:  # a quote that is not closed, for instance
             yield number, None, str(error)
 
-
+# %% ../../nbs/serving/batch.ipynb #c31392a6
 def _find_rejects(line, columns, values):
     rejects = [Reject(line, "", value, "one value too many") for value in values[len(columns) :][:1]]
     row = dict(zip(columns, values, strict=False))
@@ -131,7 +131,7 @@ def forecast_lines(
     rows = [answers[i] | {name: lines[i].plan.get(name) for name in PLAN_TYPES} for i in sorted(answers)]
     return rows, sorted(rejects)
 
-
+# %% ../../nbs/serving/batch.ipynb #e44ee35f
 def _forecast_part(serving, store_ids, plan):
     "Answers, and (store, column, reason) of each store without an answer."
     try:
@@ -146,7 +146,7 @@ def _forecast_part(serving, store_ids, plan):
     other_answers, other_failures = _forecast_part(serving, store_ids[half:], plan)
     return first_answers + other_answers, first_failures + other_failures
 
-
+# %% ../../nbs/serving/batch.ipynb #d9b40ef5
 class BatchResult(NamedTuple):
     "What became of a batch."
 
@@ -157,7 +157,7 @@ class BatchResult(NamedTuple):
     release: str  # the champion
     message: str
 
-
+# %% ../../nbs/serving/batch.ipynb #7f8d5748
 def forecast_file(
     source: str,  # name of the source
     path: Path,  # CSV with the column store_id and, optionally, price, promotion_share and holidays
@@ -205,13 +205,13 @@ def forecast_file(
         message=message,
     )
 
-
+# %% ../../nbs/serving/batch.ipynb #db34cc6c
 def _first_reject(reject):
     value = repr(reject.value)[:80] if reject.value else ""
     words = [part for part in (reject.column, value, reject.reason) if part]
     return f"first in line {reject.line}: {' '.join(words)}"
 
-
+# %% ../../nbs/serving/batch.ipynb #8469cec0
 def _read_batch(path):
     try:
         return read_lines(path.read_bytes().decode("utf-8-sig"))
@@ -226,7 +226,7 @@ def _read_batch(path):
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
 
-
+# %% ../../nbs/serving/batch.ipynb #891dba8d
 def _write_csv(path, rows):
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")

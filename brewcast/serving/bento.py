@@ -25,6 +25,6 @@ from .connections import LimitedConnection
 class Brewcast:
     "The forecast of next month's sales, store by store."
 
-
+# %% ../../nbs/serving/bento.ipynb #6eef0623
 Brewcast.add_asgi_middleware(Application)
 uvicorn.protocols.http.auto.AutoHTTPProtocol = LimitedConnection

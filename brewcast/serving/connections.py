@@ -21,13 +21,13 @@ MAX_PIPELINED_REQUESTS = 100  # requests that wait behind one in work: uvicorn k
 RESERVED_FILES = 100  # file descriptors kept free for files, the ledger and live rows
 MAX_CONNECTIONS = 4_000  # each takes about 20 kB, with a head of full length
 
-
+# %% ../../nbs/serving/connections.ipynb #329dda75
 def connection_limit() -> int:
     "How many connections may be open at once: as many as the process may open files, less the reserved ones."
     open_files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     return max(min(open_files - RESERVED_FILES, MAX_CONNECTIONS), 10)
 
-
+# %% ../../nbs/serving/connections.ipynb #37274190
 def error_response(
     status: str,  # such as "503 Service Unavailable"
     error: str,  # one sentence for the client
@@ -38,15 +38,15 @@ def error_response(
     head = f"HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n"
     return f"{head}connection: close\r\n\r\n".encode() + body
 
-
+# %% ../../nbs/serving/connections.ipynb #b6edc894
 class HeadTooLong(ValueError):
     "A request's line and headers are longer than `MAX_HEAD_BYTES`."
 
-
+# %% ../../nbs/serving/connections.ipynb #1c1ac963
 class TooManyPipelined(ValueError):
     "A client sent more than `MAX_PIPELINED_REQUESTS` requests without waiting for an answer."
 
-
+# %% ../../nbs/serving/connections.ipynb #1c944283
 class LimitedConnection(HttpToolsProtocol):
     "uvicorn's protocol with limits. Methods that run for each request name the base class: `super()` takes twice as long."
 

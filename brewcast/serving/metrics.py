@@ -17,7 +17,7 @@ from .traffic import ServingState
 # %% ../../nbs/serving/metrics.ipynb #e6e1c49a
 LATENCY_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)  # seconds
 
-
+# %% ../../nbs/serving/metrics.ipynb #54a60e43
 class Metrics:
     "The service's metrics, in a registry of their own."
 

@@ -24,13 +24,13 @@ from ..common.text import format_count
 class OnlineStoreError(ConnectionError):
     "The online store does not answer as it should. The message names the address, never a password."
 
-
+# %% ../../nbs/serving/online_store.ipynb #38d5564c
 URL_OPTIONS = {  # what may follow a URL's `?`
     "redis": ["ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs"],
     "postgresql": ["host", "sslmode", "sslrootcert", "sslcert", "sslkey"],  # host: the folder of a Unix socket
 }
 
-
+# %% ../../nbs/serving/online_store.ipynb #2a61cabd
 class StoreLocation(NamedTuple):
     "Where an online store is: a file, or a server."
 
@@ -45,7 +45,7 @@ class StoreLocation(NamedTuple):
     tls: bool = False  # Is the scheme rediss?
     options: dict[str, str] = {}  # what follows the URL's `?`
 
-
+# %% ../../nbs/serving/online_store.ipynb #ba71173a
 def parse_url(
     url: str,  # redis://, rediss://, postgresql:// or sqlite:///
 ) -> StoreLocation:
@@ -95,7 +95,7 @@ def entity_key(
     name, value = b"series_id", series_id.encode()
     return struct.pack("<3I", 1, 2, len(name)) + name + struct.pack("<2I", 2, len(value)) + value
 
-
+# %% ../../nbs/serving/online_store.ipynb #3cb23fa5
 def decode_value(
     packed: bytes,  # a serialized feast.types.Value
 ) -> float | int | str | bool | None:  # None: missing
@@ -116,7 +116,7 @@ def decode_value(
         return bool(number)
     raise ValueError(f"a value is neither a number nor a text: protobuf tag {tag}, {len(packed)} bytes")
 
-
+# %% ../../nbs/serving/online_store.ipynb #d242dc35
 def _varint(packed: bytes, position: int) -> tuple[int, int]:  # the number, and the position after it
     number = shift = 0
     while packed[position] > 127:
@@ -130,7 +130,7 @@ MAX_ROW_AGE = timedelta(days=45)  # the same as the views' ttl in feature_repo/d
 SECONDS_PER_ROW = 0.0005  # added to the timeout for each row of a read; no measurement is recorded
 FAILURE_PAUSE_SECONDS = 1.0  # after a failure, before the store is contacted again; no measurement is recorded
 
-
+# %% ../../nbs/serving/online_store.ipynb #fb6ae6be
 class OnlineRows:
     "Feature rows of one online store, as `open_rows` opens it. Threads may share it."
 
@@ -222,7 +222,7 @@ class RedisRows(OnlineRows):
     def close(self):
         self.client.close()
 
-
+# %% ../../nbs/serving/online_store.ipynb #ddae9b0f
 def decode_timestamp(
     packed: bytes | None,  # a serialized protobuf Timestamp
 ) -> datetime | None:  # with time zone, to the second: a cutoff has no fraction of a second
@@ -250,7 +250,7 @@ class SqlRows(OnlineRows):
             values[i] = value
         return rows
 
-
+# %% ../../nbs/serving/online_store.ipynb #b6d98f44
 class SqliteRows(SqlRows):
     "Feature rows in the SQLite file that the build writes."
 
@@ -322,7 +322,7 @@ class PostgresRows(SqlRows):
         while self.idle:
             self.idle.pop().close()
 
-
+# %% ../../nbs/serving/online_store.ipynb #8de416c0
 def _is_closed_by_server(connection) -> bool:  # an idle connection gets no bytes, except if the server closes it
     watch = select.poll()
     watch.register(connection, select.POLLIN)

@@ -138,7 +138,7 @@ def line_prefix(
     }
     return json.dumps(line).encode()[:-1]
 
-
+# %% ../../nbs/serving/prediction_log.ipynb #5c3f21fe
 def render_lines(
     prefixes: list[bytes],  # one a forecast, as `line_prefix` returns them
     request_id: str,

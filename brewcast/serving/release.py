@@ -26,7 +26,7 @@ SERVED_FILES = [  # the files that the service reads; none of them is a pickle
     "rows.npz",
 ]
 
-
+# %% ../../nbs/serving/release.ipynb #6358e010
 def release_id(
     content: dict,  # the JSON of release.json, with or without its own name in it
 ) -> str:  # 12 hex digits
@@ -34,7 +34,7 @@ def release_id(
     named = {key: value for key, value in content.items() if key not in ("release", "model_version")}
     return content_hash(named)
 
-
+# %% ../../nbs/serving/release.ipynb #046e0e7b
 def check_release(
     folder: Path,  # holds release.json and the files that it lists
     file_names: list[str] | None = None,  # the files to check, default all
@@ -92,7 +92,7 @@ class CompiledModel:
     def _units(self, numbers, rate):
         return numbers[:, self.column_index[rate]] * numbers[:, self.column_index["expected_units"]]
 
-
+# %% ../../nbs/serving/release.ipynb #7e390255
 def _open_trees(path):
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # before the import: it opens a store in the home folder
     import onnxruntime  # imported here, because a baseline does not need it
@@ -112,7 +112,7 @@ PLAN_COLUMNS = {  # the column of each override that is NaN in a row without a p
     "holidays": "holidays_next",
 }
 
-
+# %% ../../nbs/serving/release.ipynb #172c15e1
 def apply_plan(
     numbers: np.ndarray,  # shape (rows, n), not changed
     column_index: dict[str, int],  # column name -> position
@@ -135,7 +135,7 @@ def apply_plan(
             planned[:, column_index[name]] += change
     return planned
 
-
+# %% ../../nbs/serving/release.ipynb #9f6ca6be
 def find_unplanned_row(
     planned_numbers: np.ndarray,  # rows as `apply_plan` returns them, shape (rows, n)
     column_index: dict[str, int],  # column name -> position
@@ -151,7 +151,7 @@ def find_unplanned_row(
 # %% ../../nbs/serving/release.ipynb #ecee5001
 RELATIVE_TOLERANCE = 1e-6  # trees add up in single precision, scikit-learn in double; measured: below 1e-7
 
-
+# %% ../../nbs/serving/release.ipynb #41301977
 class Release:
     "One checked release. Raises ValueError if a file was changed or a golden answer is not reproduced."
 
@@ -227,7 +227,7 @@ class Release:
             if i is None or not is_same_answer(row, self.answer(row["store_id"], self.store_forecasts[i])):
                 raise ValueError(f"release {self.name}: store {row['store_id']} does not get its golden answer")
 
-
+# %% ../../nbs/serving/release.ipynb #4381e0f9
 def is_same_answer(
     golden: dict,  # field -> value
     answer: dict,  # field -> value; it may have more fields
@@ -242,7 +242,7 @@ def is_same_answer(
             return False
     return True
 
-
+# %% ../../nbs/serving/release.ipynb #1250ea2d
 def row_hashes(
     numbers: np.ndarray,  # shape (rows, n)
     categories: np.ndarray,  # shape (rows, m)

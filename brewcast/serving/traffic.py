@@ -29,7 +29,7 @@ def traffic_bucket(
     digest = quick_hash(store_id.encode("utf-8", "surrogatepass"), 8)
     return int.from_bytes(digest) / 2**64 * 100
 
-
+# %% ../../nbs/serving/traffic.ipynb #881047b6
 class ServingState:
     "The releases that serve at one moment, with their prepared answers. It is never changed, only replaced."
 
@@ -74,11 +74,11 @@ class ServingState:
 # %% ../../nbs/serving/traffic.ipynb #0f3f929b
 MAX_LOADED_RELEASES = 4  # kept in memory, so that a rollback does not load; no measurement is recorded
 
-
+# %% ../../nbs/serving/traffic.ipynb #9029d7ba
 class NothingPublished(Exception):
     "The ledger is missing or has no entry yet."
 
-
+# %% ../../nbs/serving/traffic.ipynb #14e4bd25
 class Follower(threading.Thread):
     "Keeps `serving` in step with the ledger, or with the one release of a folder."
 

@@ -34,7 +34,7 @@ def open_release(
     root, source = Path(product).parents[3], Path(product).parents[1].name
     return Release(root / "state" / source / "current")
 
-
+# %% ../../nbs/serving/what_if.ipynb #2586caf3
 def what_if(
     release,  # as `open_release` returns it
     store_ids: list[str],  # stores of this release
@@ -63,7 +63,7 @@ PROMOTION_SHARES = {  # choices of the panel; None: as planned
     "every day": 1.0,
 }
 
-
+# %% ../../nbs/serving/what_if.ipynb #ff5af914
 def what_if_text(
     planned_answer: dict,  # the API's answer as planned
     requested_answer: dict,  # the API's answer under the other plan
@@ -125,7 +125,7 @@ def no_panel_reason(
     reason = release.description.plan_overrides["promotion_share"]
     return f"The share of promotion days cannot be changed here: {reason}." if reason else ""
 
-
+# %% ../../nbs/serving/what_if.ipynb #98c2621c
 def planned_promotion_shares(
     release,  # as `open_release` returns it
 ) -> pd.Series:  # share of next month's days by store, without the stores that have no plan
@@ -133,7 +133,7 @@ def planned_promotion_shares(
     shares = release.numbers[:, release.model.column_index["promotion_next"]]
     return pd.Series(shares, index=release.ids).dropna()
 
-
+# %% ../../nbs/serving/what_if.ipynb #3b070968
 def what_if_panel(
     product: Path,  # of any stage of the source: products/<source>/<stage>/<file>
     store_month: pd.DataFrame,  # one row a store and month
@@ -150,7 +150,7 @@ def what_if_panel(
     reason = no_panel_reason(release)
     return Markdown(reason) if reason else _build_panel(release, store_month, unit)
 
-
+# %% ../../nbs/serving/what_if.ipynb #b9cddd19
 def _build_panel(release, store_month, unit):
     from ipywidgets import HTML, Combobox, Image, ToggleButtons, VBox
 

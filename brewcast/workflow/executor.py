@@ -40,7 +40,7 @@ PAPERMILL_OPTIONS = {
     "kernel_manager_class": "brewcast.workflow.kernels.ForkKernelManager",  # fork from the warm process if it runs
 }
 
-
+# %% ../../nbs/workflow/executor.ipynb #c24239c1
 def warm_up(
     root: Path,  # the project
     source: str,  # the source to build
@@ -60,7 +60,7 @@ def warm_up(
 MAX_SILENT_SECONDS = 10  # after this time without a line, print which stages run; chosen, not measured
 CLEAR_LINE = "\r\x1b[2K"  # terminal code: go to the start of the line and erase it
 
-
+# %% ../../nbs/workflow/executor.ipynb #29dbac00
 class Progress:
     "Shows running stages, finished stages and the time: one live line on a terminal, else one line for each event."
 
@@ -221,7 +221,7 @@ class Executor:
                 progress.begin(task.name)
                 running[pool.submit(execute_task, task)] = task
 
-
+# %% ../../nbs/workflow/executor.ipynb #d43a3ebc
 def is_up_to_date(
     task,  # a Ploomber task whose upstream is done
 ) -> bool:  # Is there nothing to do after all?
@@ -234,7 +234,7 @@ def is_up_to_date(
     hashes.save()
     return not reasons
 
-
+# %% ../../nbs/workflow/executor.ipynb #b4b93f81
 def _join_names(tasks, done):
     return ", ".join(task.name for task in tasks if task not in done)
 
@@ -252,7 +252,7 @@ def failure_text(
         lines.append(f"  partly executed notebook: {os.path.relpath(executed)}")
     return "\n".join(lines)
 
-
+# %% ../../nbs/workflow/executor.ipynb #a5be5217
 def cell_failure_lines(
     stage: str,  # a stage's name
     notebook: Path,  # the stage's source notebook
@@ -314,7 +314,7 @@ def build(
         raise
     return any(task.exec_status == TaskStatus.Executed for task in dag.values())
 
-
+# %% ../../nbs/workflow/executor.ipynb #79c94e5d
 def current_reasons(
     root: Path,  # the project
     source: str,  # the source to build
@@ -324,7 +324,7 @@ def current_reasons(
     _, reasons = resolve_reasons(root, source, stages)
     return reasons
 
-
+# %% ../../nbs/workflow/executor.ipynb #7d15b58b
 def is_build_complete(
     root: Path,  # the project
     source: str,  # the source to build

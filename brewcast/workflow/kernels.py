@@ -51,7 +51,7 @@ WARM_ENVIRONMENT = {  # of the warm process only: kernels have their own
 }
 RELOADED_MODULES = {"evidently.legacy.utils.sync"}  # they open files at import, which forks must not share
 
-
+# %% ../../nbs/workflow/kernels.ipynb #6e090d35
 def preload(
     name: str,  # a module
 ):
@@ -80,7 +80,7 @@ class KernelRequest(NamedTuple):
     env: dict[str, str]  # its environment variables
     cwd: str  # its working directory, an absolute path
 
-
+# %% ../../nbs/workflow/kernels.ipynb #23bc1369
 def serve_forks(
     names: list[str],  # modules to import
 ) -> tuple[KernelRequest, socket.socket]:  # returns only in a fork: its request, and the socket for its reports
@@ -122,7 +122,7 @@ def serve_forks(
             other.close()
         return KernelRequest(*json.loads(message)), report
 
-
+# %% ../../nbs/workflow/kernels.ipynb #bfb31ff1
 def _report_exit_status(process, report):
     "Send the exit status, or minus the number of the signal that ended the process."
     result = os.waitid(os.P_PIDFD, process, os.WEXITED | os.WNOWAIT)
@@ -166,7 +166,7 @@ def become_kernel(
 
     IPKernelApp.launch_instance()
 
-
+# %% ../../nbs/workflow/kernels.ipynb #5461a91c
 def die_with_parent():
     "End when the parent's main thread ends, even if it is killed with signal 9."
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # 1: PR_SET_PDEATHSIG
@@ -174,7 +174,7 @@ def die_with_parent():
 # %% ../../nbs/workflow/kernels.ipynb #4f4947ed
 _warm_process = None  # while it runs: its `process`, `requests` (the socket that sends them) and `environment`
 
-
+# %% ../../nbs/workflow/kernels.ipynb #7e93fde4
 def start_warm_process(
     environment: dict[str, str],  # variables for kernels, besides those of this process
     names: list[str] | None = None,  # modules to import; default: $BREWCAST_KERNELS, or else PRELOADED_MODULES
@@ -196,7 +196,7 @@ def start_warm_process(
         )
     _warm_process = SimpleNamespace(process=process, requests=requests, environment=environment)
 
-
+# %% ../../nbs/workflow/kernels.ipynb #db4b1f3a
 def end_warm_process():
     "End the warm process, the kernels forked from it, and the processes that they have started."
     global _warm_process
@@ -277,7 +277,7 @@ def fork_kernel(
     except (OSError, ValueError) as error:
         logging.getLogger(__name__).debug("a cold kernel: %s", error)
 
-
+# %% ../../nbs/workflow/kernels.ipynb #6c335b2d
 PYTHON_START_VARIABLES = [  # Python reads these only when it starts
     "PYTHONPATH",
     "PYTHONHASHSEED",
@@ -298,7 +298,7 @@ class ForkProvisioner(LocalProvisioner):
         self.cwd = kwargs.get("cwd") or os.getcwd()
         return self.connection_info
 
-
+# %% ../../nbs/workflow/kernels.ipynb #dc731e0a
 class ForkKernelManager(AsyncKernelManager):
     "A kernel manager whose kernels are forks, each with its sockets in a folder of its own."
 
@@ -327,7 +327,7 @@ class ForkKernelManager(AsyncKernelManager):
                 os.close(self.lock_descriptor)
                 self.lock_descriptor = None
 
-
+# %% ../../nbs/workflow/kernels.ipynb #f7ebc471
 def remove_stale_sockets(
     min_age_seconds: float = 60,  # a younger folder may not be locked yet; a minute is chosen, not measured
 ):
@@ -343,7 +343,7 @@ def remove_stale_sockets(
             finally:
                 os.close(descriptor)
 
-
+# %% ../../nbs/workflow/kernels.ipynb #08b2b912
 SOCKETS_PREFIX = "brewcast-sockets-"  # of folders in the folder for temporary files
 MAX_TEMP_PATH_BYTES = 70  # for the temporary folder's path: a socket's whole path may have at most 107 bytes
 

@@ -42,7 +42,7 @@ def check_stage_parameters(
         accepted = ", ".join(accepted_by_stage[stage]) or "no parameters"
         raise ValueError(f"{stage} does not take {name}{others}; {stage} takes {accepted}")
 
-
+# %% ../../nbs/workflow/one_stage.ipynb #8d7af45b
 def _is_accepted(name, accepted):
     "Whether a stage takes this parameter, a mapping that contains it, or a value inside it."
     return any(f"{name}.".startswith(f"{path}.") or path.startswith(f"{name}.") for path in accepted)
@@ -71,7 +71,7 @@ def stage_inputs(
         )
     return upstream_paths
 
-
+# %% ../../nbs/workflow/one_stage.ipynb #95f9815f
 def run_stage(
     root: Path,  # the project
     source: str,  # the source's name
@@ -95,7 +95,7 @@ def run_stage(
         _execute_notebook(name, root / stage.source, folder / f"{name}.ipynb", values)
     return folder
 
-
+# %% ../../nbs/workflow/one_stage.ipynb #0713c536
 def _execute_notebook(stage, notebook, executed, values):
     import papermill
 

@@ -72,7 +72,7 @@ def python_literal(
     ]
     return "\n".join([opening, *blocks, " " * indent + closing])
 
-
+# %% ../../nbs/workflow/parameter_cells.ipynb #b34562ff
 def cell_source(
     upstream: list[str] | None,  # stages, as the notebook declares them
     parameters: dict[str, object],  # value by name
@@ -111,7 +111,7 @@ def parameter_cells(
         cells[task["source"]] = cell_source(upstream, stages[task["name"]].params, comments)
     return cells
 
-
+# %% ../../nbs/workflow/parameter_cells.ipynb #46775f69
 def write_parameter_cells(
     root: Path,  # the project
 ) -> list[str]:  # notebooks that changed

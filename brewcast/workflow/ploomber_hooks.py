@@ -49,7 +49,7 @@ def root_and_source(
     product = Path(str(next(iter(task.product)))).resolve()
     return root, product.relative_to(root).parts[1]  # products/<source>/...
 
-
+# %% ../../nbs/workflow/ploomber_hooks.ipynb #719764ac
 def set_task_parameter(
     task,  # a Ploomber task
     name: str,  # of a parameter that the task has
@@ -61,7 +61,7 @@ def set_task_parameter(
     """
     task.params._setitem(name, value)
 
-
+# %% ../../nbs/workflow/ploomber_hooks.ipynb #49d0099a
 def execute_task(
     task,  # a rendered Ploomber task
 ) -> tuple:  # Ploomber's report of the task, and the metadata of its product
@@ -71,14 +71,14 @@ def execute_task(
     """
     return task._build(catch_exceptions=True)
 
-
+# %% ../../nbs/workflow/ploomber_hooks.ipynb #2dbf0f87
 def is_ploomber_error(
     error: BaseException,
 ) -> bool:
     "Whether Ploomber raised it. Its exceptions have no common class below Exception, but all are in its package."
     return type(error).__module__.startswith("ploomber")
 
-
+# %% ../../nbs/workflow/ploomber_hooks.ipynb #1e846f69
 def plain_message(
     error: BaseException,  # as Ploomber raised it
 ) -> str:
@@ -88,7 +88,7 @@ def plain_message(
 # %% ../../nbs/workflow/ploomber_hooks.ipynb #aae2197e
 BLOCKED_IMPORTS = ["pandas", "pyarrow", "matplotlib", "matplotlib.pyplot", "joblib", "sqlalchemy"]
 
-
+# %% ../../nbs/workflow/ploomber_hooks.ipynb #66003870
 @contextlib.contextmanager
 def block_imports(
     names: list[str],  # modules
@@ -102,7 +102,7 @@ def block_imports(
         for name in absent:
             del sys.modules[name]
 
-
+# %% ../../nbs/workflow/ploomber_hooks.ipynb #aa384f7a
 def load_dag(
     root: Path,  # the project
     stages: dict[str, Stage],  # by name, with the parameters of this build
@@ -140,7 +140,7 @@ def apply_parameters(
         stages[name] = stages[name].with_params(params)
     return stages
 
-
+# %% ../../nbs/workflow/ploomber_hooks.ipynb #ed74c21d
 def open_as_last_built() -> None:
     """Let all DAGs of this process have the parameters of the last build. JupyterLab's settings call it.
 
@@ -153,7 +153,7 @@ def open_as_last_built() -> None:
 # %% ../../nbs/workflow/ploomber_hooks.ipynb #874c974f
 SAVE_INTERVAL_SECONDS = 1.0  # papermill saves twice for each cell, and a save takes as long as a typical cell
 
-
+# %% ../../nbs/workflow/ploomber_hooks.ipynb #98ce4044
 def throttle(
     seconds: float,  # least time between two calls
     function,  # what to call
@@ -170,7 +170,7 @@ def throttle(
 
     return throttled
 
-
+# %% ../../nbs/workflow/ploomber_hooks.ipynb #82bb3bc6
 def register_engine():
     """Register papermill's engine `brewcast`: the default one, but it skips lessons and saves the notebook less often.
 
@@ -208,7 +208,7 @@ def ploomber_patches() -> list[tuple[type, str, Callable]]:  # class, name of it
         (Task, "_build", run_with_record),
     ]
 
-
+# %% ../../nbs/workflow/ploomber_hooks.ipynb #57692b4a
 def patch_method(
     owner: type,  # a class
     name: str,  # of its method
@@ -223,7 +223,7 @@ def patch_method(
 
     setattr(owner, name, patched)
 
-
+# %% ../../nbs/workflow/ploomber_hooks.ipynb #0a5d04a4
 def hook_ploomber():
     "Patch Ploomber, once in each process."
     from ploomber.dag.dag import DAG
@@ -238,7 +238,7 @@ def hook_ploomber():
 # %% ../../nbs/workflow/ploomber_hooks.ipynb #6a4fba4e
 _thread = threading.local()  # `is_building`: does this thread build, or only look?
 
-
+# %% ../../nbs/workflow/ploomber_hooks.ipynb #0f062c23
 def render_with_reasons(
     original: Callable,  # DAG._render_current
     dag,  # a Ploomber DAG of this project
@@ -263,7 +263,7 @@ def render_with_reasons(
     dag.brewcast = SimpleNamespace(root=root, source=source, stages=stages, state=state, reasons=reasons, forced=force)
     return original(dag, force, *args, **kwargs)
 
-
+# %% ../../nbs/workflow/ploomber_hooks.ipynb #3a112416
 def has_own_reason(
     original: Callable,  # Product._outdated_code_dependency, which is not called
     product,  # a Ploomber product
@@ -274,7 +274,7 @@ def has_own_reason(
     """
     return any(reason.kind != "upstream" for reason in _product_reasons(product))
 
-
+# %% ../../nbs/workflow/ploomber_hooks.ipynb #8754fc2d
 def has_upstream_reason(
     original: Callable,  # Product._outdated_data_dependencies, which is not called
     product,  # a Ploomber product
@@ -285,7 +285,7 @@ def has_upstream_reason(
     """
     return any(reason.kind == "upstream" for reason in _product_reasons(product))
 
-
+# %% ../../nbs/workflow/ploomber_hooks.ipynb #f9d1b0ca
 def _product_reasons(product) -> list[Reason]:
     return product.task.dag.brewcast.reasons[product.task.name]
 
@@ -311,7 +311,7 @@ def locked_build(
         finally:
             _thread.is_building = False
 
-
+# %% ../../nbs/workflow/ploomber_hooks.ipynb #9c7fa3ae
 def build_with_record(
     original: Callable,  # DAG._build
     dag,  # a Ploomber DAG of this project
@@ -334,7 +334,7 @@ def build_with_record(
             record_run(root, context.source, context.stages, code)
         return report
 
-
+# %% ../../nbs/workflow/ploomber_hooks.ipynb #01cd64f8
 def build_one_with_lock(
     original: Callable,  # Task.build
     task,  # a Ploomber task of this project
@@ -348,7 +348,7 @@ def build_one_with_lock(
     with locked_build(task.dag):
         return original(task, *args, **kwargs)
 
-
+# %% ../../nbs/workflow/ploomber_hooks.ipynb #eac8577e
 def run_with_record(
     original: Callable,  # Task._build
     task,  # a rendered Ploomber task

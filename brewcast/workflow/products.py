@@ -22,11 +22,11 @@ def failed_folder(
     "Where the incomplete products of a failed stage are."
     return root / "products" / source / "failed" / stage
 
-
+# %% ../../nbs/workflow/products.ipynb #eb2a572a
 def _stash_folder(folder):
     return folder.with_name(f".before.{folder.name}")
 
-
+# %% ../../nbs/workflow/products.ipynb #36ae7635
 def stash_products(
     root: Path,  # the project
     source: str,  # a source's name
@@ -46,7 +46,7 @@ def stash_products(
         raise
     record.unlink(missing_ok=True)
 
-
+# %% ../../nbs/workflow/products.ipynb #69a6da10
 def resolve_stash(
     root: Path,  # the project
     source: str,  # a source's name

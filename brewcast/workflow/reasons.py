@@ -90,7 +90,7 @@ def stage_reasons(
             reasons.append(Reason(kind="upstream", name=other, text=text))
     return reasons
 
-
+# %% ../../nbs/workflow/reasons.ipynb #be07103f
 def reasons_by_stage(
     root: Path,  # the project
     source: str,  # the source to build
@@ -112,7 +112,7 @@ def reasons_by_stage(
     hashes.save()
     return reasons
 
-
+# %% ../../nbs/workflow/reasons.ipynb #20ca55f2
 def resolve_reasons(
     root: Path,  # the project
     source: str,  # the source to build
@@ -147,11 +147,11 @@ def code_changes(
             reasons.append(Reason(kind="code", name="", text=text))
     return reasons
 
-
+# %% ../../nbs/workflow/reasons.ipynb #8fe62f88
 def _first_line(cell):
     return cell.split(" ", 1)[1]  # the hash stands before it
 
-
+# %% ../../nbs/workflow/reasons.ipynb #c46c13a5
 def parameter_changes(
     before: dict[str, Any],  # value by parameter, as JSON has it
     now: dict[str, Any],  # the same
@@ -176,7 +176,7 @@ def parameter_changes(
         reasons.append(Reason(kind="parameter", name=dotted, text=text, old=old, new=new))
     return reasons
 
-
+# %% ../../nbs/workflow/reasons.ipynb #56013cd8
 def shorten_value(
     value: object,  # of a parameter
 ) -> str:  # at most 60 characters
@@ -184,7 +184,7 @@ def shorten_value(
     text = json.dumps(value, default=str, ensure_ascii=False)
     return text if len(text) <= 60 else f"{text[:42]}... ({content_hash(value)})"
 
-
+# %% ../../nbs/workflow/reasons.ipynb #98044779
 def module_changes(
     before: dict[str, dict[str, str]],  # hash by definition, by module
     now: dict[str, dict[str, str]],  # the same
@@ -215,7 +215,7 @@ def module_changes(
         reasons.append(Reason(kind="module", name=module, text=text, definitions=changed, chain=chain))
     return reasons
 
-
+# %% ../../nbs/workflow/reasons.ipynb #742ed1d4
 def import_chain(
     module: str,  # its name
     name: str,  # a stage's name
@@ -241,7 +241,7 @@ def import_chain(
             chains += [[*chain, imported] for imported in sorted(imports)]
     return []
 
-
+# %% ../../nbs/workflow/reasons.ipynb #de1eeef9
 def file_changes(
     before: dict[str, str],  # hash by path
     now: dict[str, str],  # the same
@@ -260,7 +260,7 @@ def file_changes(
         reasons.append(Reason(kind="file", name=path, text=f"{path} {change}"))
     return reasons
 
-
+# %% ../../nbs/workflow/reasons.ipynb #2ecb1c9f
 def state_changes(
     before: dict[str, Any] | None,  # what the stage read of inputs.json in its last run, by dotted name
     now: dict[str, Any] | None,  # what it would read now

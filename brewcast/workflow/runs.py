@@ -66,7 +66,7 @@ def plain_notebook(
         text = pattern.sub(replacement, text)
     return text
 
-
+# %% ../../nbs/workflow/runs.ipynb #ba1f881c
 def _merge_stdout(outputs):
     "Join the pieces of standard output, which a kernel cuts at random. Leave out standard error."
     texts = {}  # by name of the stream
@@ -77,7 +77,7 @@ def _merge_stdout(outputs):
     streams = [{"output_type": "stream", "name": name, "text": text} for name, text in sorted(texts.items())]
     return streams + [output for output in outputs if output["output_type"] != "stream"]
 
-
+# %% ../../nbs/workflow/runs.ipynb #a75fe01d
 def _sort_parameters(code):
     "The injected parameters as sorted JSON: Ploomber injects `upstream` in any order."
     nodes = [node for node in ast.parse(code).body if isinstance(node, ast.Assign)]
@@ -88,7 +88,7 @@ def _sort_parameters(code):
 TIMESTAMPED_FILES = {"bento.yaml"}  # in a Bento: BentoML writes the build time into it
 NOT_COMPARED = "not compared"  # stands in a record in place of a hash
 
-
+# %% ../../nbs/workflow/runs.ipynb #3f2e1d47
 def comparison_hash(
     product: Path,  # a file or a folder
     hashes: FileHashes,  # cache of file hashes
@@ -105,13 +105,13 @@ def comparison_hash(
         return bytes_hash("\n".join(lines).encode())
     return hashes.of(product)
 
-
+# %% ../../nbs/workflow/runs.ipynb #d6a51d01
 def _compared_files(folder):
     "The files of a product that is a folder, without those that differ in each build."
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     return [path for path in files if path.name not in TIMESTAMPED_FILES and path.suffix not in (".metadata", ".pyc")]
 
-
+# %% ../../nbs/workflow/runs.ipynb #d2495184
 def comparison_hashes(
     root: Path,  # the project
     source: str,  # a source's name
@@ -139,14 +139,14 @@ def run_git(
         return result.stdout.strip() if result.returncode == 0 else None
     return None
 
-
+# %% ../../nbs/workflow/runs.ipynb #0751503e
 def is_repository(
     root: Path,  # the project
 ) -> bool:
     "Whether the project is a git repository of its own."
     return git_problem(root) is None
 
-
+# %% ../../nbs/workflow/runs.ipynb #4b5102a4
 def git_problem(
     root: Path,  # the project
 ) -> str | None:  # a sentence with the remedy; None if the project is a git repository of its own
@@ -169,10 +169,10 @@ def git_problem(
         return f"git does not trust this folder, which belongs to another user: run `{remedy}`"
     return "the project is not in a git repository: run `git init`, or use a clone"
 
-
+# %% ../../nbs/workflow/runs.ipynb #2bee0e7e
 RUN_REFS = "refs/brewcast/runs"  # git references below it keep the commits of runs
 
-
+# %% ../../nbs/workflow/runs.ipynb #b639a620
 def snapshot_code(
     root: Path,  # the project
 ) -> CodeSnapshot:  # without a commit, but with the reason, if git cannot keep the code
@@ -203,7 +203,7 @@ def runs_folder(
     "Where the records of runs are."
     return root / "state" / source / "runs"
 
-
+# %% ../../nbs/workflow/runs.ipynb #401d3bb0
 def source_data_files(
     root: Path,  # the project
     stages: dict[str, Stage],  # by name
@@ -215,7 +215,7 @@ def source_data_files(
     files = {file for path in paths for file in (files_below(path) if path.is_dir() else [path])}
     return sorted(file for file in files if not file.name.startswith(".") and not is_database_log(file))
 
-
+# %% ../../nbs/workflow/runs.ipynb #6a4accd0
 def record_run(
     root: Path,  # the project
     source: str,  # the source that was built
@@ -252,7 +252,7 @@ def record_run(
     write_text(path, json.dumps(record.content(), indent=1, sort_keys=True, default=str) + "\n")
     return path
 
-
+# %% ../../nbs/workflow/runs.ipynb #9a9ff7c3
 def current_environment(
     root: Path,  # the project
 ) -> BuildEnvironment:
@@ -261,7 +261,7 @@ def current_environment(
     system = f"{platform.system()}-{platform.machine()}"
     return BuildEnvironment(lock=lock, python=platform.python_version(), platform=system)
 
-
+# %% ../../nbs/workflow/runs.ipynb #57ec175c
 def read_runs(
     root: Path,  # the project
     source: str,  # a source's name
@@ -269,7 +269,7 @@ def read_runs(
     "The records of a source's builds."
     return [RunRecord.read(path) for path in sorted(runs_folder(root, source).glob("*.json"))]
 
-
+# %% ../../nbs/workflow/runs.ipynb #235b0dae
 def run_of_entry(
     entry: LedgerEntry,
     runs: list[RunRecord],  # the oldest first
@@ -282,7 +282,7 @@ def run_of_entry(
         return earlier[-1].run
     return same_key[0].run if same_key else None
 
-
+# %% ../../nbs/workflow/runs.ipynb #c62f842a
 def find_run(
     root: Path,  # the project
     source: str,  # a source's name
@@ -333,14 +333,14 @@ def check_out_run(
         problems.append(f"it ran with Python {run.environment.python}, and this is {platform.python_version()}")
     return problems
 
-
+# %% ../../nbs/workflow/runs.ipynb #33ee44e3
 def regenerate_hint(
     name: str,  # a data file
 ) -> str:  # the end of a sentence; empty if the file cannot be made again
     "How to make a file of the simulated source again."
     return "; `make run` writes the simulated export again" if name.startswith("data/simulated/") else ""
 
-
+# %% ../../nbs/workflow/runs.ipynb #765b7fbe
 def set_up_environment(
     root: Path,  # the project
     folder: Path,  # where `check_out_run` has put a run
@@ -357,7 +357,7 @@ def set_up_environment(
     else:
         (folder / ".venv").symlink_to(Path(sys.prefix).resolve())
 
-
+# %% ../../nbs/workflow/runs.ipynb #d3414bd9
 def run_command_in(
     folder: Path,  # another copy of the project, with its own .venv
     command: list[str],  # arguments of `brewcast`
@@ -371,7 +371,7 @@ def run_command_in(
     env |= {"PYTHONPATH": str(folder), **variables}
     return subprocess.run([".venv/bin/python", "-m", "brewcast.cli", *command], cwd=folder, env=env, **others)
 
-
+# %% ../../nbs/workflow/runs.ipynb #2d4ce305
 def rebuild_run(
     run: RunRecord,
     folder: Path,  # where `check_out_run` has put it
@@ -396,7 +396,7 @@ class ProductDifference(Record):
     product: str  # its file name
     detail: str | None  # the first difference; None if the run's own product is lost
 
-
+# %% ../../nbs/workflow/runs.ipynb #b994e9bd
 class AlteredProduct(Record):
     "A product on disk that is not as the last run made it."
 
@@ -404,7 +404,7 @@ class AlteredProduct(Record):
     state: str  # altered or gone
     files: list[str]  # the altered files of a folder; empty if they are not known
 
-
+# %% ../../nbs/workflow/runs.ipynb #33f7e0b7
 class Verification(Record):
     "What came of building a run again. `brewcast verify --json` prints its fields."
 
@@ -429,7 +429,7 @@ def product_differences(
         differences += [(stage, name) for name in sorted({*old, *new}) if old.get(name) != new.get(name)]
     return differences
 
-
+# %% ../../nbs/workflow/runs.ipynb #8f7bd15e
 def first_difference(
     before: Path,  # a product
     now: Path,  # the same product of another build
@@ -444,7 +444,7 @@ def first_difference(
         return " | ".join(line.strip()[:100] for line in changed[:2]) or "same text, different bytes"
     return f"{before.stat().st_size} bytes, now {now.stat().st_size}"
 
-
+# %% ../../nbs/workflow/runs.ipynb #b7bc2b8e
 def _first_table_difference(before, now):
     import pyarrow.parquet as pq
 
@@ -460,7 +460,7 @@ def _first_table_difference(before, now):
                 return f"row {row}, column {name}: {old!r}, now {new!r}"
     return "same table, different bytes"
 
-
+# %% ../../nbs/workflow/runs.ipynb #0d5f5ad5
 def altered_products(
     root: Path,  # the project
     run: RunRecord,  # the source's last one
@@ -488,14 +488,14 @@ def altered_products(
             altered.append(AlteredProduct(product=product.as_posix(), state=state, files=files))
     return altered
 
-
+# %% ../../nbs/workflow/runs.ipynb #b05eae21
 def _hash_or_unreadable(product, hashes):
     try:
         return comparison_hash(product, hashes)
     except (OSError, ValueError, LookupError, TypeError, AttributeError, SyntaxError):  # not a notebook any more
         return "unreadable"
 
-
+# %% ../../nbs/workflow/runs.ipynb #c8fa878d
 def _differing_files(one, two):
     contents = []
     for folder in (one, two):
@@ -504,7 +504,7 @@ def _differing_files(one, two):
     first, second = contents
     return sorted(name for name in {*first, *second} if first.get(name) != second.get(name))
 
-
+# %% ../../nbs/workflow/runs.ipynb #37938821
 def verify_run(
     root: Path,  # the project
     source: str,  # a source's name
@@ -543,7 +543,7 @@ def verify_run(
         not_compared=not_compared,
     )
 
-
+# %% ../../nbs/workflow/runs.ipynb #a0224b48
 def _described_differences(run, root, folder, rebuilt_hashes):
     "The differences of a run that was built again. No detail if the run's own file on disk has changed since."
     source = run.source
@@ -558,14 +558,14 @@ def _described_differences(run, root, folder, rebuilt_hashes):
         described.append(ProductDifference(stage=stage, product=product, detail=detail))
     return described
 
-
+# %% ../../nbs/workflow/runs.ipynb #e2ae100b
 def verify_report(
     result: Verification,
 ) -> str:  # a few lines
     "The result of building a run again, and the products on disk that were altered."
     return "\n".join([*_rebuild_lines(result), *_disk_lines(result)])
 
-
+# %% ../../nbs/workflow/runs.ipynb #6686fa6e
 def _rebuild_lines(result):
     run = result.run
     if result.missing:
@@ -584,7 +584,7 @@ def _rebuild_lines(result):
         lines.append(f"  {count}, in {differing_stages}")
     return lines
 
-
+# %% ../../nbs/workflow/runs.ipynb #47c6113f
 def _disk_lines(result):
     if result.not_looked_at:
         return [f"the products on disk were not compared: {result.not_looked_at}"]

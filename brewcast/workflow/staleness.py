@@ -41,7 +41,7 @@ def parse_python(
     with PARSE_LOCK:
         return ast.parse(code)
 
-
+# %% ../../nbs/workflow/staleness.ipynb #9ff7ac9f
 @functools.cache
 def normal_form(
     code: str,  # Python
@@ -70,15 +70,15 @@ def lesson_flags(
         for i, cell in enumerate(cells)
     ]
 
-
+# %% ../../nbs/workflow/staleness.ipynb #569ed6a1
 def _is_exported(cell):
     return bool(re.match(r"(\s*#\s*\|.*\n)*\s*#\s*\|\s*export", "".join(cell["source"])))
 
-
+# %% ../../nbs/workflow/staleness.ipynb #b518a703
 def _has_parameters(cell):
     return not {"parameters", "injected-parameters"}.isdisjoint(cell["metadata"].get("tags", []))
 
-
+# %% ../../nbs/workflow/staleness.ipynb #eafa68db
 def code_to_run(
     cells: list[dict],  # of a notebook
 ) -> list[tuple[int, str]]:  # number of each cell, from 1, and its normal form
@@ -94,7 +94,7 @@ def code_to_run(
 # %% ../../nbs/workflow/staleness.ipynb #071ec5ea
 IGNORED_PACKAGES = {"cli", "workflow"}  # they run the stages, and do not change what a stage makes
 
-
+# %% ../../nbs/workflow/staleness.ipynb #2daa3c80
 def module_path(
     name: str,  # a module, such as "data.clean", or a package, such as "data"
     folder: Path,  # the folder brewcast/
@@ -104,7 +104,7 @@ def module_path(
     candidates = (path / "__init__.py", path.with_suffix(".py"))  # in the order of Python's own search
     return next((candidate for candidate in candidates if name and candidate.is_file()), None)
 
-
+# %% ../../nbs/workflow/staleness.ipynb #9657762a
 @functools.cache
 def local_modules(
     code: str,  # Python, or any text that names modules
@@ -127,7 +127,7 @@ def local_modules(
         name for name in parents if name.split(".")[0] not in IGNORED_PACKAGES and module_path(name, folder)
     )
 
-
+# %% ../../nbs/workflow/staleness.ipynb #2223a644
 def _imported_package(node, package, within):
     "What stands after `from`, relative to brewcast; None for other libraries."
     if not node.level:
@@ -136,7 +136,7 @@ def _imported_package(node, package, within):
     parents = parents[: len(parents) - node.level + 1]  # one dot is the package itself, two its parent
     return ".".join([*parents, node.module] if node.module else parents)
 
-
+# %% ../../nbs/workflow/staleness.ipynb #fcb0bf9e
 def module_closure(
     texts: list[str],  # code, in normal form
     folder: Path,  # the folder brewcast/
@@ -151,7 +151,7 @@ def module_closure(
     empty = {"", "pass"}  # the form of an empty file, and of a docstring alone
     return {name: form for name, form in sorted(forms.items()) if form not in empty}
 
-
+# %% ../../nbs/workflow/staleness.ipynb #8f4fd8ac
 def module_code_and_imports(
     name: str,  # a module, such as "data.clean", or a package, such as "data"
     folder: Path,  # the folder brewcast/
@@ -162,7 +162,7 @@ def module_code_and_imports(
     package = name if path.name == "__init__.py" else name.rpartition(".")[0]
     return form, local_modules(form, folder, package)
 
-
+# %% ../../nbs/workflow/staleness.ipynb #52b85b55
 def package_data_files(
     modules: dict[str, str],  # normal form by module name, as `module_closure` gives them
     texts: list[str],  # other code, in normal form, that may open such files
@@ -186,7 +186,7 @@ def package_data_files(
 # The parameter that names inputs.json. pipeline.yaml (`executor: state_inputs`) lists what a stage reads of that file.
 STATE_PARAMETER = "inputs"
 
-
+# %% ../../nbs/workflow/staleness.ipynb #e8cac25e
 def input_files(
     name: str,  # a stage's name
     stage: Stage,
@@ -201,7 +201,7 @@ def input_files(
     in_project = [path for path in paths if path.is_relative_to(root) and path.exists()]
     return [path for path in in_project if path.relative_to(root).parts[:1] != ("products",)]
 
-
+# %% ../../nbs/workflow/staleness.ipynb #a19ff7c8
 def _leaves(value):
     "All values of nested dictionaries and lists."
     if isinstance(value, dict | list):
@@ -218,7 +218,7 @@ class Fingerprint(Record):
     modules: dict[str, dict[str, str]]  # hash by definition, by module
     files: dict[str, str | None]  # hash by path
 
-
+# %% ../../nbs/workflow/staleness.ipynb #ac396e0c
 def fingerprint(
     name: str,  # a stage's name
     stage: Stage,
@@ -242,7 +242,7 @@ def fingerprint(
         files={path.relative_to(root).as_posix(): _file_hash(path, hashes) for path in paths},
     )
 
-
+# %% ../../nbs/workflow/staleness.ipynb #22a44741
 def _without_passed_parameters(form, params):
     "A parameters cell without the defaults that a build replaces: they change nothing that it does."
     body = [
@@ -252,7 +252,7 @@ def _without_passed_parameters(form, params):
     ]
     return "\n".join(ast.unparse(node) for node in body) or "pass"
 
-
+# %% ../../nbs/workflow/staleness.ipynb #a906a06f
 @functools.cache
 def definition_hashes(
     form: str,  # a module, in normal form
@@ -265,14 +265,14 @@ def definition_hashes(
         code_by_name.setdefault(name, []).append(ast.unparse(node))
     return {name: content_hash(code) for name, code in code_by_name.items()}
 
-
+# %% ../../nbs/workflow/staleness.ipynb #c7a6ccd7
 def _module_hashes(name, form):
     try:
         return definition_hashes(form)
     except SyntaxError as error:  # code that is not valid has no normal form, so the line number is the file's
         raise ValueError(f"brewcast/{name.replace('.', '/')}.py, line {error.lineno}: {error.msg}") from None
 
-
+# %% ../../nbs/workflow/staleness.ipynb #06d1a957
 def text_files(
     path: Path,  # a file or a folder
 ) -> list[Path]:  # sorted
@@ -280,7 +280,7 @@ def text_files(
     files = sorted(path.rglob("*")) if path.is_dir() else [path]
     return [file for file in files if file.suffix in {".py", ".yaml"} and file.is_file()]
 
-
+# %% ../../nbs/workflow/staleness.ipynb #51974c29
 def _file_hash(path, hashes):
     if path.suffix == ".py":
         return content_hash(normal_form(path.read_text()))
@@ -318,7 +318,7 @@ def build_key(
     hashes.save()
     return content_hash(parts)
 
-
+# %% ../../nbs/workflow/staleness.ipynb #e68b8a1b
 def file_hashes(
     root: Path,  # the project
     source: str,  # a source's name
@@ -337,7 +337,7 @@ def resolve_state(
     inputs = StateInputs.read(Path(path)) if path else resolve_inputs(source, root, key)
     return inputs.model_copy(update={"build_key": key})
 
-
+# %% ../../nbs/workflow/staleness.ipynb #6da36571
 def inputs_path(
     root: Path,  # the project
     source: str,  # a source's name
@@ -345,7 +345,7 @@ def inputs_path(
     "Where the stages of a build find their inputs from the state."
     return root / "products" / source / "inputs.json"
 
-
+# %% ../../nbs/workflow/staleness.ipynb #cd1ee736
 def write_inputs(
     root: Path,  # the project
     source: str,  # a source's name
@@ -354,7 +354,7 @@ def write_inputs(
     "Write inputs.json."
     write_text(inputs_path(root, source), json.dumps(state.content(), indent=1, sort_keys=True) + "\n")
 
-
+# %% ../../nbs/workflow/staleness.ipynb #47d821df
 def repair_inputs(
     root: Path,  # the project
     source: str,  # a source's name
@@ -372,7 +372,7 @@ def repair_inputs(
 HUMAN_READABLE_SUFFIXES = {".ipynb", ".html"}
 UNSTABLE_FILES = {"registry.db"}  # Feast writes times and random numbers into it; its definitions are hashed instead
 
-
+# %% ../../nbs/workflow/staleness.ipynb #ed9147d7
 class StageRecord(Record):
     "What a stage was built from."
 
@@ -382,7 +382,7 @@ class StageRecord(Record):
     products: dict[str, str | None]  # hash by file name
     upstream: dict[str, str]  # hash of the products that it may have read, by stage
 
-
+# %% ../../nbs/workflow/staleness.ipynb #c2db112e
 def stage_record_path(
     root: Path,  # the project
     source: str,  # a source's name
@@ -391,7 +391,7 @@ def stage_record_path(
     "Where the record of a stage's last run is."
     return root / "products" / source / stage / ".built.json"
 
-
+# %% ../../nbs/workflow/staleness.ipynb #74e18a9a
 def product_hashes(
     stage: Stage,
     root: Path,  # the project
@@ -404,7 +404,7 @@ def product_hashes(
         by_name[path.name] = "there" if is_unstable else hashes.of(path)  # "there" stands for any content
     return by_name
 
-
+# %% ../../nbs/workflow/staleness.ipynb #378a28bd
 def data_products_hash(
     products: dict[str, str | None],  # hash by file name, as `product_hashes` gives them
 ) -> str:  # 12 hex digits
@@ -413,7 +413,7 @@ def data_products_hash(
         {name: value for name, value in products.items() if Path(name).suffix not in HUMAN_READABLE_SUFFIXES}
     )
 
-
+# %% ../../nbs/workflow/staleness.ipynb #bbb4fea4
 def write_stage_record(
     root: Path,  # the project
     source: str,  # a source's name
@@ -435,7 +435,7 @@ def write_stage_record(
     hashes.save()
     write_text(stage_record_path(root, source, name), json.dumps(record.content(), indent=1, default=str))
 
-
+# %% ../../nbs/workflow/staleness.ipynb #9ca91e8b
 def read_stage_record(
     root: Path,  # the project
     source: str,  # a source's name
@@ -446,7 +446,7 @@ def read_stage_record(
         return StageRecord.read(stage_record_path(root, source, stage))
     return None
 
-
+# %% ../../nbs/workflow/staleness.ipynb #fdc6a18d
 def read_visible_state(
     root: Path,  # the project
     source: str,  # a source's name
@@ -460,7 +460,7 @@ def read_visible_state(
     names = executor_settings(root).state_inputs.get(stage)
     return visible_state(StateInputs.read(path), params, names)
 
-
+# %% ../../nbs/workflow/staleness.ipynb #234ff2e0
 def visible_state(
     state: StateInputs,
     params: dict[str, object],  # a stage's parameters
@@ -513,7 +513,7 @@ def build_state_hash(
     hashes.save()
     return state_hash
 
-
+# %% ../../nbs/workflow/staleness.ipynb #a3a28fb3
 def state_hashes(
     root: Path,  # the project
     source: str,  # a source's name
@@ -533,7 +533,7 @@ def state_hashes(
         ["MLflow", server],
     ]
 
-
+# %% ../../nbs/workflow/staleness.ipynb #56287e65
 def package_files(
     root: Path,  # the project
 ) -> list[Path]:  # files
@@ -541,7 +541,7 @@ def package_files(
     files = [path for path in (root / "brewcast").rglob("*") if path.is_file()]
     return [path for path in files if not is_hidden(path.relative_to(root))]
 
-
+# %% ../../nbs/workflow/staleness.ipynb #ad788b5f
 def build_state_path(
     root: Path,  # the project
     source: str,  # a source's name
