@@ -1,4 +1,4 @@
-"Forbidden imports that the project's checks must find: where each is planted, its code, and what the report must name."
+"Mistakes that the project's checks must find: where each is planted, its code, and what the report must name."
 
 IN_MODULES = {  # for `lint-imports`: a module of the package, code for its end, a text of the report
     "data imports the model": (
@@ -170,4 +170,47 @@ USES_OF_MLFLOW = {  # a module, code for its end, what is found
     "a query": ("operations/backup.py", "QUERY = 'SELECT 1 FROM runs r JOIN\\ntags t'", "JOIN\ntags"),
     "its file": ("workflow/runs.py", "PATH = 'state/mlflow.db'", "mlflow.db"),
     "its artifacts": ("workflow/runs.py", "PATH = 'state/mlartifacts/models'", "mlartifacts"),
+}
+
+CELLS = {  # an exported cell, added to a notebook, and what the report must say of it
+    "a function of 40 lines": ("def f():\n" + "    pass\n" * 39, "has 41 lines"),
+    "a table of 40 lines": ("TABLE = [\n" + "    1,\n" * 38 + "]\n", "has 41 lines"),
+    "blank lines and comments that make a cell long": (
+        "def f():\n" + "    # why\n\n" * 20 + "    pass\n",
+        "has 43 lines",
+    ),
+    "two functions": ("def f():\n    pass\n\n\ndef g():\n    pass\n", "defines f and g"),
+    "a class and a function": ("class A:\n    pass\n\n\nasync def g():\n    pass\n", "defines A and g"),
+    "a method that is patched into a class": ("@patch\ndef f(self: Release):\n    pass\n", "patches"),
+    "a method that is patched into a class by name": ("@patch_to(Release)\ndef f(self):\n    pass\n", "patches"),
+    "a method that is set on a class": ("def f(self):\n    pass\n\n\nRelease.f = f\n", "patches"),
+}
+
+RUN_CELLS = {  # a cell below `## Run`, and what the report must say of it
+    "16 lines": ("x = 1\n" * 16, "has 16 lines"),
+    "a choice": ("if champion:\n    model = champion\n", "if"),
+    "a choice in one line": ("model = champion if champion else candidate\n", "if"),
+    "a default by `or`": ("model = champion or candidate\n", "or"),
+    "a comparison": ("same = candidate == champion\n", "comparison"),
+    "a filter": ("rows = [row for row in rows if row.open]\n", "if"),
+    "what to do on an error": ("try:\n    f()\nexcept OSError:\n    pass\n", "try"),
+    "a loop until it fits": ("while f():\n    g()\n", "while"),
+    "a function": ("def f():\n    pass\n", "function"),
+    "a function without a name": ("f = lambda x: x\n", "function"),
+}
+
+HELP = {  # code at the end of a module, and what the report must say of it
+    "the columns needed": ('def f(sales: pd.DataFrame) -> int:\n    "Count lines."\n', "Needs"),
+    "which columns are needed": ('def f(sales: pd.DataFrame) -> int:\n    "Needs columns."\n', "Needs"),
+    "the columns returned": ('def f() -> tuple[pa.Table, dict]:\n    "Make `a` of nothing."\n', "Returns"),
+    "an error": ('def f(n: int):\n    "Check n."\n    if n:\n        raise ValueError("n")\n', "ValueError"),
+    "an error of a library": (
+        'def f(n: int):\n    "Check n. Raises ValueError."\n    raise errors.NotBuilt("n")\n',
+        "NotBuilt",
+    ),
+    "what a method needs": (
+        'class A:\n    "A."\n\n    def f(self, sales: ibis.Table | None = None):\n        "Count lines."\n',
+        "A.f",
+    ),
+    "anything": ("def f(n: int):\n    return n\n", "docstring"),
 }
