@@ -7,8 +7,8 @@ __all__ = ['MAX_SHOWN_PROBLEMS', 'PLACEHOLDER', 'RENAMED_EXECUTOR_KEYS', 'PROJEC
            'TELEMETRY_OFF', 'did_you_mean', 'env_files', 'env_file', 'text_problems', 'read_env', 'Stage',
            'read_stages', 'ExecutorSettings', 'executor_settings', 'notebook_cells', 'declared_parameters',
            'upstream_of', 'check_upstream', 'parameter_defaults', 'parameters_by_stage', 'apply_stage_parameters',
-           'country_problems', 'flatten_parameters', 'check_parameters', 'parameters', 'lock_differences',
-           'check_environment', 'check_project_path', 'environment', 'home_variables']
+           'country_problems', 'country_codes', 'flatten_parameters', 'check_parameters', 'parameters',
+           'lock_differences', 'check_environment', 'check_project_path', 'environment', 'home_variables']
 
 # %% ../../nbs/common/params.ipynb #63e1407b
 import ast
@@ -399,9 +399,7 @@ def country_problems(
     codes = sorted({code for code in countries.values() if code}) if isinstance(countries, dict) else []
     if not codes:
         return []
-    from holidays.registry import COUNTRIES  # here, so that other commands do not load it
-
-    iso_codes = {name: names[1] for names in COUNTRIES.values() for name in names}  # name or code -> ISO code
+    iso_codes = country_codes()
     problems = []
     for code in [code for code in codes if code not in iso_codes]:
         compact_code = code.lower().replace(" ", "")
@@ -412,6 +410,15 @@ def country_problems(
             hint = f'did you mean "{iso_codes[nearest]}"?'
         problems.append(f"calendar.countries.{country} is {code!r}, which is not a known country code: {hint}")
     return problems
+
+# %% ../../nbs/common/params.ipynb #711883b7
+def country_codes() -> dict[
+    str, str
+]:  # ISO code by name in lower case without blanks, such as unitedstates, and by code
+    "The countries whose public holidays are known."
+    from holidays.registry import COUNTRIES  # here, so that other commands do not load it
+
+    return {name: names[1] for names in COUNTRIES.values() for name in names}
 
 # %% ../../nbs/common/params.ipynb #57443931
 def flatten_parameters(
