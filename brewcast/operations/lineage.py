@@ -1014,6 +1014,7 @@ class Box(NamedTuple):
 
     @property
     def height(self) -> int:  # pixels
+        "Of the heading and the lines."
         return 32 + LINE_HEIGHT * len(self.lines)
 
 # %% ../../nbs/operations/lineage.ipynb #76f00123

@@ -303,6 +303,10 @@ def _send_month_alerts(
 ) -> list[SentMessage]:
     return send_alerts(state_folder(source, root), alerts, month=month, close_others=close_others)
 
+# %% ../../nbs/operations/monthly.ipynb #f5380bd1
+def _utc_now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
 # %% ../../nbs/operations/monthly.ipynb #ecec9138
 def write_month_record(
     root: Path,  # the project
@@ -382,10 +386,6 @@ def stage_seconds(
         if duration:
             seconds[notebook.parent.name] = round(duration, 1)
     return seconds
-
-# %% ../../nbs/operations/monthly.ipynb #f5380bd1
-def _utc_now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
 
 # %% ../../nbs/operations/monthly.ipynb #69f35a6c
 def run_months(
