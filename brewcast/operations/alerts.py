@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['TIMEOUT_SECONDS', 'ALERT_LIFETIME', 'Alert', 'AlertPeriod', 'TrackedAlert', 'alert_id', 'alert_path', 'read_alerts',
-           'update_alerts', 'webhook_message', 'alertmanager_message', 'post_message', 'send_alerts', 'channels']
+           'update_alerts', 'webhook_message', 'alertmanager_message', 'post_message', 'channels', 'send_alerts']
 
 # %% ../../nbs/operations/alerts.ipynb #661e96ab
 import contextlib
@@ -71,6 +71,11 @@ def alert_path(
     name = re.sub(r"[^a-z0-9]+", "_", alert.name.lower())
     return Path(state) / "alerts" / f"{name}-{alert_id(alert)}.json"
 
+# %% ../../nbs/operations/alerts.ipynb #355b2f5f
+def _write_alert(state: Path, alert: TrackedAlert) -> None:
+    content = json.dumps(alert.content(), indent=1, sort_keys=True, default=str)
+    write_text(alert_path(state, alert), f"{content}\n")
+
 # %% ../../nbs/operations/alerts.ipynb #cce3e035
 def read_alerts(
     state: Path,  # state/<source>
@@ -81,6 +86,24 @@ def read_alerts(
         with contextlib.suppress(ValueError):
             alerts.append(TrackedAlert.read(path))
     return alerts
+
+# %% ../../nbs/operations/alerts.ipynb #85434c6d
+def _raised_alert(alert: Alert, old: TrackedAlert | None, now: str) -> TrackedAlert:
+    "An alert that is raised. If it was open, it goes on; otherwise it begins."
+    if old and old.status == "firing":
+        return old.model_copy(update=alert.content())
+    earlier = []
+    if old:
+        earlier = [*old.earlier, AlertPeriod(since=old.since, ended=old.ended, reason=old.reason)]
+    return TrackedAlert(
+        **alert.content(),
+        status="firing",
+        since=alert.month,
+        ended=None,
+        at=now,
+        delivered={},
+        earlier=earlier,
+    )
 
 # %% ../../nbs/operations/alerts.ipynb #3127203a
 def update_alerts(
@@ -106,29 +129,6 @@ def update_alerts(
         if old_alerts.get(key) != alert:
             _write_alert(state, alert)
     return [new_alerts[key] for key in sorted(new_alerts)]
-
-# %% ../../nbs/operations/alerts.ipynb #85434c6d
-def _raised_alert(alert: Alert, old: TrackedAlert | None, now: str) -> TrackedAlert:
-    "An alert that is raised. If it was open, it goes on; otherwise it begins."
-    if old and old.status == "firing":
-        return old.model_copy(update=alert.content())
-    earlier = []
-    if old:
-        earlier = [*old.earlier, AlertPeriod(since=old.since, ended=old.ended, reason=old.reason)]
-    return TrackedAlert(
-        **alert.content(),
-        status="firing",
-        since=alert.month,
-        ended=None,
-        at=now,
-        delivered={},
-        earlier=earlier,
-    )
-
-# %% ../../nbs/operations/alerts.ipynb #355b2f5f
-def _write_alert(state: Path, alert: TrackedAlert) -> None:
-    content = json.dumps(alert.content(), indent=1, sort_keys=True, default=str)
-    write_text(alert_path(state, alert), f"{content}\n")
 
 # %% ../../nbs/operations/alerts.ipynb #a4c26130
 TIMEOUT_SECONDS = 10  # for one message: a channel that is down must not delay the month
@@ -196,6 +196,38 @@ def post_message(
         reason = getattr(error, "reason", error)
         return f"the channel could not be reached ({type(reason).__name__})"
 
+# %% ../../nbs/operations/alerts.ipynb #9a0c6599
+def channels() -> dict[str, tuple[str, str | None]]:  # webhook and alertmanager -> (address, token)
+    "The channels that the environment sets up. The files are written in any case."
+    configured = {}
+    if address := os.environ.get("BREWCAST_ALERT_WEBHOOK"):
+        configured["webhook"] = (address, os.environ.get("BREWCAST_ALERT_TOKEN"))
+    if address := os.environ.get("BREWCAST_ALERTMANAGER"):
+        configured["alertmanager"] = (f"{address.rstrip('/')}/api/v2/alerts", None)
+    return configured
+
+# %% ../../nbs/operations/alerts.ipynb #f6fb2761
+def _announce(state: Path, alert: TrackedAlert, channel: str) -> TrackedAlert:
+    "An alert that a channel will receive, with a note of it in its file."
+    if alert.status != "firing" or channel in alert.delivered:
+        return alert
+    # written before sending: if the channel is down until the alert ends, it still receives the end
+    return _record_delivery(state, alert, channel, "due")
+
+# %% ../../nbs/operations/alerts.ipynb #a858c8c5
+def _record_delivery(state: Path, alert: TrackedAlert, channel: str, status: str) -> TrackedAlert:
+    alert = alert.model_copy(update={"delivered": alert.delivered | {channel: status}})
+    _write_alert(state, alert)
+    return alert
+
+# %% ../../nbs/operations/alerts.ipynb #9f5f83a4
+def _is_due(alert: TrackedAlert, channel: str) -> bool:
+    "Must the channel receive a message?"
+    if channel not in alert.delivered:
+        return False  # the alert ended before the channel was set up
+    is_repeated = channel == "alertmanager" and alert.status == "firing"
+    return alert.delivered[channel] != alert.status or is_repeated
+
 # %% ../../nbs/operations/alerts.ipynb #f4e2739e
 def send_alerts(
     state: Path,  # state/<source>
@@ -222,35 +254,3 @@ def send_alerts(
             if is_news:
                 all_alerts[i] = _record_delivery(state, alert, channel, alert.status)
     return results
-
-# %% ../../nbs/operations/alerts.ipynb #f6fb2761
-def _announce(state: Path, alert: TrackedAlert, channel: str) -> TrackedAlert:
-    "An alert that a channel will receive, with a note of it in its file."
-    if alert.status != "firing" or channel in alert.delivered:
-        return alert
-    # written before sending: if the channel is down until the alert ends, it still receives the end
-    return _record_delivery(state, alert, channel, "due")
-
-# %% ../../nbs/operations/alerts.ipynb #a858c8c5
-def _record_delivery(state: Path, alert: TrackedAlert, channel: str, status: str) -> TrackedAlert:
-    alert = alert.model_copy(update={"delivered": alert.delivered | {channel: status}})
-    _write_alert(state, alert)
-    return alert
-
-# %% ../../nbs/operations/alerts.ipynb #9f5f83a4
-def _is_due(alert: TrackedAlert, channel: str) -> bool:
-    "Must the channel receive a message?"
-    if channel not in alert.delivered:
-        return False  # the alert ended before the channel was set up
-    is_repeated = channel == "alertmanager" and alert.status == "firing"
-    return alert.delivered[channel] != alert.status or is_repeated
-
-# %% ../../nbs/operations/alerts.ipynb #9a0c6599
-def channels() -> dict[str, tuple[str, str | None]]:  # webhook and alertmanager -> (address, token)
-    "The channels that the environment sets up. The files are written in any case."
-    configured = {}
-    if address := os.environ.get("BREWCAST_ALERT_WEBHOOK"):
-        configured["webhook"] = (address, os.environ.get("BREWCAST_ALERT_TOKEN"))
-    if address := os.environ.get("BREWCAST_ALERTMANAGER"):
-        configured["alertmanager"] = (f"{address.rstrip('/')}/api/v2/alerts", None)
-    return configured

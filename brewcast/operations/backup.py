@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['TEMPORARY_NAME', 'CODE_BUNDLE', 'MANIFEST_NAME', 'MANIFEST_FORMAT', 'MAX_MANIFEST_BYTES', 'DAY_MS', 'iter_files',
            'snapshot_database', 'is_sqlite', 'bundle_code', 'describe_member', 'write_archive', 'unpacked_bytes',
-           'check_backup', 'collect_files', 'BackupResult', 'backup', 'RestoreResult', 'restore', 'extract_backup',
-           'restore_data', 'restore_code', 'names_in_use', 'leftover_paths', 'PrunableItem', 'prunable_items',
-           'PruneResult', 'prune', 'remove_path']
+           'check_backup', 'collect_files', 'BackupResult', 'backup', 'RestoreResult', 'extract_backup', 'restore_data',
+           'restore_code', 'restore', 'names_in_use', 'PrunableItem', 'leftover_paths', 'prunable_items', 'PruneResult',
+           'remove_path', 'prune']
 
 # %% ../../nbs/operations/backup.ipynb #e1942b97
 import contextlib
@@ -48,6 +48,12 @@ from ..workflow.runs import RUN_REFS, is_repository, read_runs, run_git, run_of_
 # Locks, half-written files, and the files that SQLite keeps beside a database: a database copy includes their content.
 TEMPORARY_NAME = re.compile(r"\.lock|\.lock\.holder|\..*\.tmp|.*\.db-(journal|wal|shm)|__pycache__")
 
+# %% ../../nbs/operations/backup.ipynb #b29c809c
+def _is_inner_link(path: Path) -> bool:
+    "Does a link lead to an existing path in or below its own folder?"
+    target = PurePosixPath(os.readlink(path))
+    return not target.is_absolute() and ".." not in target.parts and path.exists()
+
 # %% ../../nbs/operations/backup.ipynb #dc2b6649
 def iter_files(
     folder: Path,  # where to look
@@ -68,12 +74,6 @@ def iter_files(
                 " remove it, then back up again"
             )
 
-# %% ../../nbs/operations/backup.ipynb #b29c809c
-def _is_inner_link(path: Path) -> bool:
-    "Does a link lead to an existing path in or below its own folder?"
-    target = PurePosixPath(os.readlink(path))
-    return not target.is_absolute() and ".." not in target.parts and path.exists()
-
 # %% ../../nbs/operations/backup.ipynb #350b371e
 def snapshot_database(
     database: Path,  # a SQLite database; another process may write to it meanwhile
@@ -90,7 +90,11 @@ def snapshot_database(
                 f"{database} has been locked for {timeout:.0f} s: stop the program that writes to it (`mlflow ui`?)"
             )
 
-    with contextlib.closing(sqlite3.connect(database)) as source, contextlib.closing(sqlite3.connect(target)) as copy:
+    busy_seconds = min(timeout, 5)  # SQLite waits so long by itself before it calls `check_deadline`
+    with (
+        contextlib.closing(sqlite3.connect(database, timeout=busy_seconds)) as source,
+        contextlib.closing(sqlite3.connect(target)) as copy,
+    ):
         source.backup(copy, progress=check_deadline, sleep=0.1)
     return target
 
@@ -111,7 +115,7 @@ def bundle_code(
     runs: list[RunRecord],  # the oldest first
     folder: Path,  # an empty folder for the bundle
 ) -> tuple[Path | None, list[str]]:  # the bundle, and what is not in it
-    "Bundle the commits that run records name, with their history."
+    "Bundle the commits that run records name, with their history. Raises OSError if git cannot write the bundle."
     commits = {run.run: run.code.commit for run in runs if run.code.commit}
     available = {
         run: commit for run, commit in commits.items() if run_git(root, "cat-file", "-e", f"{commit}^{{commit}}") == ""
@@ -155,6 +159,16 @@ def describe_member(
         digest, size = stream_hash(CountedFile(file, step))
     return {"size": size, "sha256": digest}
 
+# %% ../../nbs/operations/backup.ipynb #cf533e00
+def _add_member(tar, name, member, file, status=None):
+    info = tarfile.TarInfo(name)
+    info.size = member.get("size", 0)
+    info.linkname = member.get("link", "")
+    info.type = tarfile.SYMTYPE if "link" in member else tarfile.REGTYPE
+    if status:  # `prune` in the restored project needs the modification times
+        info.mode, info.mtime = status.st_mode & 0o777, int(status.st_mtime)
+    tar.addfile(info, file)
+
 # %% ../../nbs/operations/backup.ipynb #0deb44a6
 def write_archive(
     manifest: dict,  # `members` describes each file
@@ -173,16 +187,6 @@ def write_archive(
                     _add_member(tar, name, member, CountedFile(file, step), files[name].lstat())
         raw.flush()
         os.fsync(raw.fileno())
-
-# %% ../../nbs/operations/backup.ipynb #cf533e00
-def _add_member(tar, name, member, file, status=None):
-    info = tarfile.TarInfo(name)
-    info.size = member.get("size", 0)
-    info.linkname = member.get("link", "")
-    info.type = tarfile.SYMTYPE if "link" in member else tarfile.REGTYPE
-    if status:  # `prune` in the restored project needs the modification times
-        info.mode, info.mtime = status.st_mode & 0o777, int(status.st_mtime)
-    tar.addfile(info, file)
 
 # %% ../../nbs/operations/backup.ipynb #46c2c5c9
 MANIFEST_FORMAT = 1
@@ -219,32 +223,6 @@ def unpacked_bytes(
     "The size of a backup's members on a disk."
     return sum(member.get("size", 0) for member in manifest["members"].values())
 
-# %% ../../nbs/operations/backup.ipynb #e7205c99
-def check_backup(
-    file: Path,  # a backup
-    target: Path | None = None,  # where it is to be unpacked: the disk must have enough free space
-) -> dict:  # the manifest, with `links` (names of members) and `allowed_folders`
-    "Read a backup to its end. Raises ValueError with the name of the first member that does not match the manifest."
-    name = MANIFEST_NAME
-    size = Path(file).stat().st_size
-    try:
-        with Step(f"checking {file}", size) as step, _open_archive(file, step) as tar:
-            manifest = _read_manifest(tar)
-            if target:
-                _check_free_space(file, unpacked_bytes(manifest), target)
-            overhead = _MEMBER_OVERHEAD_BYTES * (len(manifest["members"]) + 4)
-            tar.fileobj.max_bytes = tar.fileobj.tell() + unpacked_bytes(manifest) + overhead
-            for name, member in manifest["members"].items():
-                if problem := _member_problem(tar, name, member, manifest):
-                    raise ValueError(f"{file}: {name}: {problem}")
-            if extra := tar.next():
-                raise ValueError(f"{file}: {extra.name}: the manifest does not list this member")
-            while tar.fileobj.read(1 << 20):  # up to the end, where gzip compares its checksum
-                pass
-    except (EOFError, OSError, zlib.error, tarfile.TarError) as error:
-        raise ValueError(f"{file}: {name}: cut short or damaged ({size} bytes; {error})") from None
-    return manifest
-
 # %% ../../nbs/operations/backup.ipynb #e2a58c7d
 _MEMBER_OVERHEAD_BYTES = 1 << 15  # what a tar file may add to a member: headers, with a path of any length, and padding
 
@@ -255,6 +233,10 @@ def _check_free_space(file, needed, target):
         raise ValueError(
             f"{file}: needs {megabytes(needed)}, but the disk of {target} has {megabytes(free)} free: free some space"
         )
+
+# %% ../../nbs/operations/backup.ipynb #b5fc6607
+def _is_link_or_size(member):
+    return "link" in member or (type(member["size"]) is int and member["size"] >= 0)
 
 # %% ../../nbs/operations/backup.ipynb #a21eaab1
 def _read_manifest(tar):
@@ -281,10 +263,6 @@ def _read_manifest(tar):
         raise ValueError(f"{tar.name}: {MANIFEST_NAME}: this version of Brewcast cannot read it ({error})") from None
     return manifest | {"links": links, "allowed_folders": allowed_folders}
 
-# %% ../../nbs/operations/backup.ipynb #b5fc6607
-def _is_link_or_size(member):
-    return "link" in member or (type(member["size"]) is int and member["size"] >= 0)
-
 # %% ../../nbs/operations/backup.ipynb #5f261b0d
 def _member_problem(tar, name, expected, manifest):
     "What is wrong with the next member of the archive; None if it is as the manifest says."
@@ -310,6 +288,52 @@ def _member_problem(tar, name, expected, manifest):
     if sha256_read == expected["sha256"]:
         return None
     return f"sha256 {sha256_read}, expected {expected['sha256']}"
+
+# %% ../../nbs/operations/backup.ipynb #e7205c99
+def check_backup(
+    file: Path,  # a backup
+    target: Path | None = None,  # where it is to be unpacked: the disk must have enough free space
+) -> dict:  # the manifest, with `links` (names of members) and `allowed_folders`
+    "Read a backup to its end. Raises ValueError with the name of the first member that does not match the manifest."
+    name = MANIFEST_NAME
+    size = Path(file).stat().st_size
+    try:
+        with Step(f"checking {file}", size) as step, _open_archive(file, step) as tar:
+            manifest = _read_manifest(tar)
+            if target:
+                _check_free_space(file, unpacked_bytes(manifest), target)
+            overhead = _MEMBER_OVERHEAD_BYTES * (len(manifest["members"]) + 4)
+            tar.fileobj.max_bytes = tar.fileobj.tell() + unpacked_bytes(manifest) + overhead
+            for name, member in manifest["members"].items():
+                if problem := _member_problem(tar, name, member, manifest):
+                    raise ValueError(f"{file}: {name}: {problem}")
+            if extra := tar.next():
+                raise ValueError(f"{file}: {extra.name}: the manifest does not list this member")
+            while tar.fileobj.read(1 << 20):  # up to the end, where gzip compares its checksum
+                pass
+    except (EOFError, OSError, zlib.error, tarfile.TarError) as error:
+        raise ValueError(f"{file}: {name}: cut short or damaged ({size} bytes; {error})") from None
+    return manifest
+
+# %% ../../nbs/operations/backup.ipynb #5f18927b
+def _checkpointed_copy(database: Path, target: Path) -> Path:
+    "A copy of a database in one file, with the changes that were only in its log."
+    if database_logs(copy_with_log(database, target)):  # a log of DuckDB; one of SQLite is merged by the copy
+        with duckdb.connect(str(target)) as connection:
+            connection.execute("CHECKPOINT")
+    return target
+
+# %% ../../nbs/operations/backup.ipynb #39519a82
+def _data_files(root: Path, data: str, scratch: Path) -> dict[str, Path]:
+    "The source's input files by member name; of a database with a log file, a copy that includes the log."
+    files = {}
+    for path in iter_files(root / data) if (root / data).is_dir() else [root / data]:
+        if is_database_log(path):
+            continue
+        name = path.relative_to(root).as_posix()
+        has_log = path.is_file() and database_logs(path)
+        files[name] = _checkpointed_copy(path, scratch / "databases" / name) if has_log else path
+    return files
 
 # %% ../../nbs/operations/backup.ipynb #41828bca
 def collect_files(
@@ -339,26 +363,6 @@ def collect_files(
         left_out.append("MLflow's runs and registered models: they are on the server in MLFLOW_TRACKING_URI")
     return files, left_out
 
-# %% ../../nbs/operations/backup.ipynb #39519a82
-def _data_files(root: Path, data: str, scratch: Path) -> dict[str, Path]:
-    "The source's input files by member name; of a database with a log file, a copy that includes the log."
-    files = {}
-    for path in iter_files(root / data) if (root / data).is_dir() else [root / data]:
-        if is_database_log(path):
-            continue
-        name = path.relative_to(root).as_posix()
-        has_log = path.is_file() and database_logs(path)
-        files[name] = _checkpointed_copy(path, scratch / "databases" / name) if has_log else path
-    return files
-
-# %% ../../nbs/operations/backup.ipynb #5f18927b
-def _checkpointed_copy(database: Path, target: Path) -> Path:
-    "A copy of a database in one file, with the changes that were only in its log."
-    if database_logs(copy_with_log(database, target)):  # a log of DuckDB; one of SQLite is merged by the copy
-        with duckdb.connect(str(target)) as connection:
-            connection.execute("CHECKPOINT")
-    return target
-
 # %% ../../nbs/operations/backup.ipynb #2e46b546
 class BackupResult(NamedTuple):
     "A backup that was written."
@@ -369,65 +373,26 @@ class BackupResult(NamedTuple):
     left_out: list[str]  # sentences
     message: str  # a few lines for people
 
-# %% ../../nbs/operations/backup.ipynb #08ff6e09
-def backup(
-    root: Path,  # the project
-    source: str,  # the source's name
-    to: Path | None = None,  # a file or a folder, default backups/
-    with_data: bool = True,  # Include the source's input files?
-) -> BackupResult:
-    "Write a source's state, and what it refers to, to one file. It is read back before it appears in its place."
-    root = Path(root).resolve()
-    now = datetime.now(UTC)
-    data = read_env(root, env_file(root, source))["data"]
-    if not any(iter_files(root / "state" / source)):
-        raise FileNotFoundError(f"state/{source} is empty, nothing to back up: `make run SOURCE={source}` fills it")
+# %% ../../nbs/operations/backup.ipynb #f56670db
+def _is_backup(path: Path) -> bool:
+    "Is the file's first member a manifest?"
+    with contextlib.suppress(OSError, EOFError, zlib.error, tarfile.TarError), tarfile.open(path, "r:gz") as tar:
+        first = tar.next()
+        return first is not None and first.name == MANIFEST_NAME
+    return False
+
+# %% ../../nbs/operations/backup.ipynb #95287110
+def _backup_target(root: Path, source: str, to: Path | None, now: datetime) -> Path:
+    "Where a backup is to be written. Nothing but an earlier backup is replaced."
     target = Path(to or root / "backups")
     if not to or target.is_dir():
         target = target / f"{source}-{now:%Y%m%dT%H%M%SZ}.tar.gz"
     refuse_special_file(target)
-    _check_target(target, root)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.parent / f".{source}.{os.getpid()}.backup.tmp"
-    with project_lock(root, source, "backup"), _explain_failure(f"{target} was not written"):
-        for leftover in [*root.glob(f"backups/.{source}.*.backup.tmp"), temporary]:  # of a backup that was killed
-            shutil.rmtree(leftover, ignore_errors=True)
-        try:
-            temporary.mkdir()
-            files, left_out = collect_files(root, source, with_data, temporary)
-            size = sum(path.stat().st_size for path in files.values())
-            with Step(f"reading {len(files)} files of {source}", size) as step:
-                members = {name: describe_member(files[name], step) for name in sorted(files)}
-            if with_data:
-                left_out += _changed_inputs(read_runs(root, source), members)
-            manifest = {
-                "format": MANIFEST_FORMAT,
-                "brewcast": version("brewcast"),
-                "source": source,
-                "made_at": f"{now:%Y-%m-%dT%H:%M:%SZ}",
-                "data": data if with_data else None,
-                "left_out": left_out,
-                "members": members,
-            }
-            with Step(f"writing {target.name}", size) as step:
-                write_archive(manifest, files, temporary / "whole", step)
-            check_backup(temporary / "whole")
-            os.replace(temporary / "whole", target)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
-    size = unpacked_bytes(manifest)
-    archive_size = megabytes(target.stat().st_size)
-    summary = f"{source}: {format_count(len(members), 'file')}, {megabytes(size)}"
-    lines = [f"{summary}, in {target} ({archive_size}), read back"]
-    lines += [f"  left out: {text}" for text in left_out]
-    return BackupResult(target, members, size, left_out, message="\n".join(lines))
-
-# %% ../../nbs/operations/backup.ipynb #95287110
-def _check_target(target: Path, root: Path) -> None:
     if target.exists() and not _is_backup(target):
         raise FileExistsError(f"{target} exists and is not a backup, so it is not replaced: name another file with TO=")
     if any(target.resolve().is_relative_to((root / folder).resolve()) for folder in ("state", "data", "products")):
         raise ValueError(f"{target} is in a folder that Brewcast backs up or rebuilds: name another path with TO=")
+    return target
 
 # %% ../../nbs/operations/backup.ipynb #4508d26c
 def _changed_inputs(runs: list[RunRecord], members: dict[str, dict]) -> list[str]:
@@ -440,14 +405,6 @@ def _changed_inputs(runs: list[RunRecord], members: dict[str, dict]) -> list[str
         if members.get(name, {}).get("sha256") != sha256_read
     ]
 
-# %% ../../nbs/operations/backup.ipynb #f56670db
-def _is_backup(path: Path) -> bool:
-    "Is the file's first member a manifest?"
-    with contextlib.suppress(OSError, EOFError, zlib.error, tarfile.TarError), tarfile.open(path, "r:gz") as tar:
-        first = tar.next()
-        return first is not None and first.name == MANIFEST_NAME
-    return False
-
 # %% ../../nbs/operations/backup.ipynb #5ccd87e2
 @contextlib.contextmanager
 def _explain_failure(what):
@@ -458,6 +415,71 @@ def _explain_failure(what):
         error_type = ValueError if isinstance(error, ValueError) else OSError
         raise error_type(f"{what}: {error}") from None
 
+# %% ../../nbs/operations/backup.ipynb #f62846eb
+def _write_whole(root: Path, source: str, with_data: bool, now: datetime, folder: Path, title: str) -> dict:
+    "Write the file `whole` in a temporary folder, and give its manifest. `title` is what the user will see."
+    files, left_out = collect_files(root, source, with_data, folder)
+    size = sum(path.stat().st_size for path in files.values())
+    with Step(f"reading {len(files)} files of {source}", size) as step:
+        members = {name: describe_member(files[name], step) for name in sorted(files)}
+    if with_data:
+        left_out += _changed_inputs(read_runs(root, source), members)
+    manifest = {
+        "format": MANIFEST_FORMAT,
+        "brewcast": version("brewcast"),
+        "source": source,
+        "made_at": f"{now:%Y-%m-%dT%H:%M:%SZ}",
+        "data": read_env(root, env_file(root, source))["data"] if with_data else None,
+        "left_out": left_out,
+        "members": members,
+    }
+    with Step(f"writing {title}", size) as step:
+        write_archive(manifest, files, folder / "whole", step)
+    return manifest
+
+# %% ../../nbs/operations/backup.ipynb #49d8feb8
+def _backup_result(target: Path, manifest: dict) -> BackupResult:
+    "What was written, in words."
+    members, left_out = manifest["members"], manifest["left_out"]
+    size = unpacked_bytes(manifest)
+    archive_size = megabytes(target.stat().st_size)
+    summary = f"{manifest['source']}: {format_count(len(members), 'file')}, {megabytes(size)}"
+    lines = [f"{summary}, in {target} ({archive_size}), read back"]
+    lines += [f"  left out: {text}" for text in left_out]
+    return BackupResult(target, members, size, left_out, message="\n".join(lines))
+
+# %% ../../nbs/operations/backup.ipynb #74f78e19
+def backup(
+    root: Path,  # the project
+    source: str,  # the source's name
+    to: Path | None = None,  # a file or a folder, default backups/
+    with_data: bool = True,  # Include the source's input files?
+) -> BackupResult:
+    """Write a source's state, and what it refers to, to one file. It is read back before it appears in its place.
+
+    Raises FileNotFoundError if the source has no state, FileExistsError or ValueError for a path where no backup may
+    be written, ValueError for a file that cannot be in a backup, and OSError if the disk is full.
+    """
+    root = Path(root).resolve()
+    now = datetime.now(UTC)
+    env_file(root, source)  # raises if the source's name is misspelt
+    if not any(iter_files(root / "state" / source)):
+        raise FileNotFoundError(f"state/{source} is empty, nothing to back up: `make run SOURCE={source}` fills it")
+    target = _backup_target(root, source, to, now)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.parent / f".{source}.{os.getpid()}.backup.tmp"
+    with project_lock(root, source, "backup"), _explain_failure(f"{target} was not written"):
+        for leftover in [*root.glob(f"backups/.{source}.*.backup.tmp"), temporary]:  # of a backup that was killed
+            shutil.rmtree(leftover, ignore_errors=True)
+        try:
+            temporary.mkdir()
+            manifest = _write_whole(root, source, with_data, now, temporary, target.name)
+            check_backup(temporary / "whole")
+            os.replace(temporary / "whole", target)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+    return _backup_result(target, manifest)
+
 # %% ../../nbs/operations/backup.ipynb #40afba5f
 class RestoreResult(NamedTuple):
     "A backup that was restored."
@@ -466,54 +488,6 @@ class RestoreResult(NamedTuple):
     notes: list[str]  # what was put in place, and what is missing
     old_state: Path | None  # where the earlier state is now, if there was one
     message: str  # a few lines for people
-
-# %% ../../nbs/operations/backup.ipynb #f385ce0b
-def restore(
-    root: Path,  # the project
-    file: Path,  # a backup
-    replace: bool = False,  # Move an existing state aside?
-) -> RestoreResult:
-    "Put a backup in place: the whole state, and the data and commits that are missing."
-    root = Path(root).resolve()
-    file = Path(file)
-    now = datetime.now(UTC)
-    manifest = check_backup(file, root)
-    source, members = manifest["source"], manifest["members"]
-    data = read_env(root, env_file(root, source))["data"]
-    state = root / "state" / source
-    extracted = root / "state" / f".{source}.restore.tmp"
-    old_state = state.with_name(f"{source}.before-{now:%Y%m%dT%H%M%SZ}")
-    with project_lock(root, source, "restore"), _explain_failure(f"{file} was not restored"):
-        has_state = any(iter_files(state))
-        if has_state and not replace:
-            raise FileExistsError(
-                f"state/{source} exists; move it away, or let `--replace` move it to {old_state.name}"
-            )
-        try:
-            shutil.rmtree(extracted, ignore_errors=True)
-            with Step(f"writing {len(members)} files of {source}", file.stat().st_size) as step:
-                extract_backup(file, manifest, extracted, step)
-            with Step(f"comparing {len(members)} files of {source}", unpacked_bytes(manifest)) as step:
-                for name, member in members.items():
-                    if describe_member(extracted / name, step) != member:
-                        raise OSError(f"{name} differs on the disk from what was read")
-            # the lock is a file of the state: the new state must have one before it is in place
-            with project_lock(extracted, source, "restore"):
-                notes = [restore_data(extracted, root, data, manifest), restore_code(extracted, root)]
-                os.replace(state, old_state if has_state else extracted / "before")
-                os.replace(extracted / "state" / source, state)
-            (old_state / ".lock.holder").unlink(missing_ok=True)
-        finally:
-            if old_state.exists() and not state.exists():  # interrupted between the two renames
-                os.replace(old_state, state)
-            shutil.rmtree(extracted, ignore_errors=True)
-    if has_state:
-        notes.append(f"the earlier state is now state/{old_state.name}")
-    notes = [note for note in notes if note] + [f"not in the backup: {text}" for text in manifest["left_out"]]
-    serve = "make serve" if env_file(root, source) == "env.yaml" else f"make serve SOURCE={source}"
-    summary = f"{source}: restored as of {manifest['made_at']}, all hashes match; `{serve}` serves it"
-    message = "\n".join([summary, *(f"  {note}" for note in notes)])
-    return RestoreResult(source, notes, old_state if has_state else None, message)
 
 # %% ../../nbs/operations/backup.ipynb #96fb4b5d
 def extract_backup(
@@ -582,6 +556,94 @@ def restore_code(
     heads = run_git(root, "bundle", "list-heads", str(bundle)).splitlines()
     return f"code of {format_count(len(heads), 'run')}"
 
+# %% ../../nbs/operations/backup.ipynb #7bc421a5
+def _extract_and_compare(file: Path, manifest: dict, extracted: Path) -> None:
+    "Extract a backup, and read each file once more from the disk."
+    source, members = manifest["source"], manifest["members"]
+    shutil.rmtree(extracted, ignore_errors=True)
+    with Step(f"writing {len(members)} files of {source}", file.stat().st_size) as step:
+        extract_backup(file, manifest, extracted, step)
+    with Step(f"comparing {len(members)} files of {source}", unpacked_bytes(manifest)) as step:
+        for name, member in members.items():
+            if describe_member(extracted / name, step) != member:
+                raise OSError(f"{name} differs on the disk from what was read")
+
+# %% ../../nbs/operations/backup.ipynb #db395ce2
+def _restore_result(root: Path, manifest: dict, notes: list[str | None], old_state: Path | None) -> RestoreResult:
+    "What was put in place, in words."
+    source = manifest["source"]
+    if old_state:
+        notes = [*notes, f"the earlier state is now state/{old_state.name}"]
+    notes = [note for note in notes if note] + [f"not in the backup: {text}" for text in manifest["left_out"]]
+    serve = "make serve" if env_file(root, source) == "env.yaml" else f"make serve SOURCE={source}"
+    summary = f"{source}: restored as of {manifest['made_at']}, all hashes match; `{serve}` serves it"
+    message = "\n".join([summary, *(f"  {note}" for note in notes)])
+    return RestoreResult(source, notes, old_state, message)
+
+# %% ../../nbs/operations/backup.ipynb #a987c5ff
+def _swap_states(extracted: Path, state: Path, aside: Path) -> None:
+    "Move the state aside, and the extracted one into its place."
+    # the lock is a file of the state: the new state must have one before it is in place
+    with project_lock(extracted, state.name, "restore"):
+        os.replace(state, aside)
+        os.replace(extracted / "state" / state.name, state)
+    (aside / ".lock.holder").unlink(missing_ok=True)
+
+# %% ../../nbs/operations/backup.ipynb #2b63194d
+def restore(
+    root: Path,  # the project
+    file: Path,  # a backup
+    replace: bool = False,  # Move an existing state aside?
+) -> RestoreResult:
+    """Put a backup in place: the whole state, and the data and commits that are missing.
+
+    Raises ValueError for a file that is no complete backup or of an unknown source, and OSError if the source has a
+    state already and `replace` is false. Nothing has been changed then.
+    """
+    root = Path(root).resolve()
+    file = Path(file)
+    now = datetime.now(UTC)
+    manifest = check_backup(file, root)
+    source = manifest["source"]
+    data = read_env(root, env_file(root, source))["data"]
+    state = root / "state" / source
+    extracted = root / "state" / f".{source}.restore.tmp"
+    old_state = state.with_name(f"{source}.before-{now:%Y%m%dT%H%M%SZ}")
+    with project_lock(root, source, "restore"), _explain_failure(f"{file} was not restored"):
+        has_state = any(iter_files(state))
+        if has_state and not replace:
+            raise OSError(f"state/{source} exists; move it away, or let `--replace` move it to {old_state.name}")
+        try:
+            _extract_and_compare(file, manifest, extracted)
+            notes = [restore_data(extracted, root, data, manifest), restore_code(extracted, root)]
+            _swap_states(extracted, state, old_state if has_state else extracted / "before")
+        finally:
+            if old_state.exists() and not state.exists():  # interrupted between the two renames
+                os.replace(old_state, state)
+            shutil.rmtree(extracted, ignore_errors=True)
+    return _restore_result(root, manifest, notes, old_state if has_state else None)
+
+# %% ../../nbs/operations/backup.ipynb #9e971351
+def _challenger_entry(entry: LedgerEntry) -> LedgerEntry:
+    "The entry as it would be if its challenger were the champion."
+    return entry.model_copy(update={name: getattr(entry.challenger, name) for name in LedgerRelease.model_fields})
+
+# %% ../../nbs/operations/backup.ipynb #34043097
+def _linked_releases(state: Path) -> set[str]:
+    releases = {(state / "current").resolve().name}
+    latest = state / "bentoml/bentos/brewcast/latest"
+    if latest.exists():
+        releases.add(latest.read_text())
+    return releases
+
+# %% ../../nbs/operations/backup.ipynb #3674eb74
+def _packaged_releases(products: Path) -> set[str]:
+    path = products / "package/package.json"
+    if not path.exists():
+        return set()
+    package = PackageSummary.read(path)
+    return {release for release in (package.release, package.challenger) if release}
+
 # %% ../../nbs/operations/backup.ipynb #d60a12f4
 def names_in_use(
     root: Path,  # the project
@@ -615,26 +677,42 @@ def names_in_use(
         "model": models,
     }
 
-# %% ../../nbs/operations/backup.ipynb #9e971351
-def _challenger_entry(entry: LedgerEntry) -> LedgerEntry:
-    "The entry as it would be if its challenger were the champion."
-    return entry.model_copy(update={name: getattr(entry.challenger, name) for name in LedgerRelease.model_fields})
+# %% ../../nbs/operations/backup.ipynb #1596966a
+class PrunableItem(NamedTuple):
+    "Something in the state that nothing refers to."
 
-# %% ../../nbs/operations/backup.ipynb #34043097
-def _linked_releases(state: Path) -> set[str]:
-    releases = {(state / "current").resolve().name}
-    latest = state / "bentoml/bentos/brewcast/latest"
-    if latest.exists():
-        releases.add(latest.read_text())
-    return releases
+    kind: str  # record, release, forecast, known, bento, model or leftover
+    name: str
+    paths: list[Path]  # its files and folders
+    bytes: int  # on the disk
+    model: ModelRun | None = None  # of a model in MLflow: its run
 
-# %% ../../nbs/operations/backup.ipynb #3674eb74
-def _packaged_releases(products: Path) -> set[str]:
-    path = products / "package/package.json"
-    if not path.exists():
-        return set()
-    package = PackageSummary.read(path)
-    return {release for release in (package.release, package.challenger) if release}
+# %% ../../nbs/operations/backup.ipynb #f8346504
+DAY_MS = 86_400_000  # an unfinished run younger than this may still be logging
+
+# %% ../../nbs/operations/backup.ipynb #a85996a3
+def _item_name(kind: str, path: Path) -> str:
+    return path.stem if kind == "record" else path.name
+
+# %% ../../nbs/operations/backup.ipynb #66bbebde
+def _last_written(path):
+    "Modification time of the newest file of a folder, or of a file."
+    return max((file.stat().st_mtime for file in [path, *path.glob("*")] if file.is_file()), default=0)
+
+# %% ../../nbs/operations/backup.ipynb #7dc83239
+def _disk_bytes(path):
+    "Size of a file or of a folder's files; links are not followed."
+    return sum(p.lstat().st_size for p in [path, *path.rglob("*")] if not p.is_dir() or p.is_symlink())
+
+# %% ../../nbs/operations/backup.ipynb #55330781
+def _prunable_models(root: Path, source: str, keep: int, in_use: set[str]) -> list[ModelRun]:
+    "Models deleted in MLflow, then the unused ones but for the newest."
+    unused = [model for model in logged_models(source, root) if not (model.done and model.hash in in_use)]
+    deleted = [model for model in unused if model.deleted]
+    yesterday = time.time() * 1000 - DAY_MS
+    ended = [model for model in unused if not model.deleted and (model.done or model.time < yesterday)]
+    ended.sort(key=lambda model: (model.time, model.run), reverse=True)
+    return deleted + ended[keep:]
 
 # %% ../../nbs/operations/backup.ipynb #fd78e215
 def leftover_paths(
@@ -646,19 +724,6 @@ def leftover_paths(
     patterns = (".*.tmp", "*/.*.tmp", "*/*/.*.tmp", "*/*/*/.*.tmp")
     leftovers = [path for pattern in patterns for path in state.glob(pattern)]
     return leftovers + artifacts_without_run(state)
-
-# %% ../../nbs/operations/backup.ipynb #f8346504
-DAY_MS = 86_400_000  # an unfinished run younger than this may still be logging
-
-# %% ../../nbs/operations/backup.ipynb #1596966a
-class PrunableItem(NamedTuple):
-    "Something in the state that nothing refers to."
-
-    kind: str  # record, release, forecast, known, bento, model or leftover
-    name: str
-    paths: list[Path]  # its files and folders
-    bytes: int  # on the disk
-    model: ModelRun | None = None  # of a model in MLflow: its run
 
 # %% ../../nbs/operations/backup.ipynb #f6f6f693
 def prunable_items(
@@ -690,30 +755,6 @@ def prunable_items(
     leftovers = leftover_paths(root, source)
     return items + [PrunableItem("leftover", path.name, [path], _disk_bytes(path)) for path in leftovers]
 
-# %% ../../nbs/operations/backup.ipynb #a85996a3
-def _item_name(kind: str, path: Path) -> str:
-    return path.stem if kind == "record" else path.name
-
-# %% ../../nbs/operations/backup.ipynb #55330781
-def _prunable_models(root: Path, source: str, keep: int, in_use: set[str]) -> list[ModelRun]:
-    "Models deleted in MLflow, then the unused ones but for the newest."
-    unused = [model for model in logged_models(source, root) if not (model.done and model.hash in in_use)]
-    deleted = [model for model in unused if model.deleted]
-    yesterday = time.time() * 1000 - DAY_MS
-    ended = [model for model in unused if not model.deleted and (model.done or model.time < yesterday)]
-    ended.sort(key=lambda model: (model.time, model.run), reverse=True)
-    return deleted + ended[keep:]
-
-# %% ../../nbs/operations/backup.ipynb #66bbebde
-def _last_written(path):
-    "Modification time of the newest file of a folder, or of a file."
-    return max((file.stat().st_mtime for file in [path, *path.glob("*")] if file.is_file()), default=0)
-
-# %% ../../nbs/operations/backup.ipynb #7dc83239
-def _disk_bytes(path):
-    "Size of a file or of a folder's files; links are not followed."
-    return sum(p.lstat().st_size for p in [path, *path.rglob("*")] if not p.is_dir() or p.is_symlink())
-
 # %% ../../nbs/operations/backup.ipynb #870fb5e0
 class PruneResult(NamedTuple):
     "What was removed, or would be."
@@ -722,6 +763,20 @@ class PruneResult(NamedTuple):
     bytes: int  # of all items
     message: str  # a line for each item
 
+# %% ../../nbs/operations/backup.ipynb #8d82cc7c
+def remove_path(
+    path: Path,  # a file or a folder; it may be missing
+):
+    "Remove a file or a folder. A folder is first renamed to a temporary name, so no reader sees half of it."
+    if path.is_dir() and not path.is_symlink():
+        temporary = path if TEMPORARY_NAME.fullmatch(path.name) else path.with_name(f".{path.name}.tmp")
+        if temporary != path:
+            shutil.rmtree(temporary, ignore_errors=True)
+            os.replace(path, temporary)
+        shutil.rmtree(temporary)
+    else:
+        path.unlink(missing_ok=True)
+
 # %% ../../nbs/operations/backup.ipynb #67078d7d
 def prune(
     root: Path,  # the project
@@ -729,7 +784,7 @@ def prune(
     keep: int = 10,  # of each kind, how many of the newest stay although nothing refers to them
     dry_run: bool = False,  # Only report what would be removed?
 ) -> PruneResult:
-    "Remove what nothing refers to, but for the newest of each kind."
+    "Remove what nothing refers to, but for the newest of each kind. Raises ValueError if `keep` is negative."
     root = Path(root).resolve()
     if keep < 0:
         raise ValueError(f"keep is {keep}; it must be 0 or more: how many of each kind stay")
@@ -748,17 +803,3 @@ def prune(
     lines = [f"{source}: {action} {format_count(len(items), 'item')}, {megabytes(total)}"]
     lines += [f"  {item.kind:<9} {item.name}  {megabytes(item.bytes)}" for item in items]
     return PruneResult(items, total, message="\n".join(lines))
-
-# %% ../../nbs/operations/backup.ipynb #8d82cc7c
-def remove_path(
-    path: Path,  # a file or a folder; it may be missing
-):
-    "Remove a file or a folder. A folder is first renamed to a temporary name, so no reader sees half of it."
-    if path.is_dir() and not path.is_symlink():
-        temporary = path if TEMPORARY_NAME.fullmatch(path.name) else path.with_name(f".{path.name}.tmp")
-        if temporary != path:
-            shutil.rmtree(temporary, ignore_errors=True)
-            os.replace(path, temporary)
-        shutil.rmtree(temporary)
-    else:
-        path.unlink(missing_ok=True)

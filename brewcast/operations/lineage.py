@@ -4,21 +4,22 @@
 
 # %% auto #0
 __all__ = ['MIN_HASH_CHARACTERS', 'BOX_WIDTH', 'BOX_GAP', 'TOP_MARGIN', 'LINE_HEIGHT', 'LETTER_WIDTH', 'STATE_COLORS',
-           'MODEL_COLUMN', 'forecast_month', 'entry_of_month', 'hashes_from_products', 'read_product',
-           'read_json_if_present', 'read_record_if_present', 'latest_build_key', 'IngestedFile', 'ingested_files',
+           'MODEL_COLUMN', 'forecast_month', 'entry_of_month', 'read_json_if_present', 'read_product',
+           'read_record_if_present', 'latest_build_key', 'hashes_from_products', 'IngestedFile', 'ingested_files',
            'BuildRecord', 'read_build_record', 'Link', 'RowLink', 'check_file', 'check_product', 'read_rows',
-           'forecast_link', 'compare_with_release', 'release_links', 'MlflowLink', 'mlflow_link', 'TrainingRowsLink',
-           'FeatureTableLink', 'training_rows_link', 'feature_links', 'feature_table_link', 'is_same_value',
-           'short_value', 'SalesLink', 'sale_links', 'month_span', 'plan_lines', 'SourceFileLink', 'source_file_links',
-           'Trace', 'trace_forecast', 'trace_report', 'file_versions', 'StoreLines', 'DependentForecast', 'FileVersion',
-           'FileTrace', 'trace_file', 'file_trace_report', 'Box', 'make_box', 'arrange_boxes', 'place_boxes',
-           'trace_svg', 'arrow_paths', 'write_trace_svg']
+           'compare_with_release', 'forecast_link', 'release_links', 'MlflowLink', 'mlflow_link', 'TrainingRowsLink',
+           'training_rows_link', 'FeatureTableLink', 'is_same_value', 'short_value', 'feature_table_link',
+           'feature_links', 'SalesLink', 'month_span', 'sale_links', 'plan_lines', 'SourceFileLink',
+           'source_file_links', 'Trace', 'trace_forecast', 'trace_report', 'file_versions', 'StoreLines',
+           'DependentForecast', 'FileVersion', 'FileTrace', 'trace_file', 'file_trace_report', 'Box', 'make_box',
+           'arrange_boxes', 'place_boxes', 'arrow_paths', 'trace_svg', 'write_trace_svg']
 
 # %% ../../nbs/operations/lineage.ipynb #1dbfefcb
 import contextlib
 import difflib
 import re
 import textwrap
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,6 +33,7 @@ from ..common.hashing import content_hash, sha256
 from ..common.ledger import archived_forecast_path
 from ..common.mlflow import MlflowError, experiment_name, mlflow_location
 from ..common.mlflow_models import registered_version
+from ..common.mlflow_tables import RegisteredVersion
 from ..common.pages import template_environment
 from ..common.params import env_file, read_env
 from ..common.paths import write_text
@@ -63,6 +65,43 @@ def entry_of_month(
         raise ValueError(f"no forecast of {month} was published; the published months are {published}")
     return matches[-1]
 
+# %% ../../nbs/operations/lineage.ipynb #82fc43ad
+def read_json_if_present(
+    path: Path,  # a JSON file
+) -> dict:  # empty if the file is missing or not JSON
+    "The content of a JSON file, if there is one."
+    with contextlib.suppress(OSError, ValueError):
+        return read_json(path)
+    return {}
+
+# %% ../../nbs/operations/lineage.ipynb #3de3371c
+def read_product(
+    root: Path,  # the project
+    source: str,  # the source's name
+    name: str,  # such as train/card.json
+) -> dict:  # empty if the file is missing or not JSON
+    "A product that describes others."
+    return read_json_if_present(root / "products" / source / name)
+
+# %% ../../nbs/operations/lineage.ipynb #04f38aaa
+def read_record_if_present(
+    kind: type[Record],  # the class of the record
+    path: Path,  # its file
+) -> Record | None:  # an instance of the class; None if the file is missing or does not fit
+    "A record, if there is a good one: what a damaged file would have said is then not checked."
+    with contextlib.suppress(OSError, ValueError):
+        return kind.read(path)
+    return None
+
+# %% ../../nbs/operations/lineage.ipynb #b79db870
+def latest_build_key(
+    root: Path,  # the project
+    source: str,  # the source's name
+) -> str | None:  # None without products
+    "The key of the build that made the current products."
+    inputs = read_record_if_present(StateInputs, root / "products" / source / "inputs.json")
+    return inputs.build_key if inputs else None
+
 # %% ../../nbs/operations/lineage.ipynb #7034ce9b
 def hashes_from_products(
     root: Path,  # the project
@@ -83,43 +122,6 @@ def hashes_from_products(
     for name, digest in read_product(root, source, "package/package.json").get("made_from", {}).items():
         hashes[f"forecast/{name}"] = digest
     return hashes
-
-# %% ../../nbs/operations/lineage.ipynb #3de3371c
-def read_product(
-    root: Path,  # the project
-    source: str,  # the source's name
-    name: str,  # such as train/card.json
-) -> dict:  # empty if the file is missing or not JSON
-    "A product that describes others."
-    return read_json_if_present(root / "products" / source / name)
-
-# %% ../../nbs/operations/lineage.ipynb #82fc43ad
-def read_json_if_present(
-    path: Path,  # a JSON file
-) -> dict:  # empty if the file is missing or not JSON
-    "The content of a JSON file, if there is one."
-    with contextlib.suppress(OSError, ValueError):
-        return read_json(path)
-    return {}
-
-# %% ../../nbs/operations/lineage.ipynb #04f38aaa
-def read_record_if_present(
-    kind: type[Record],  # the class of the record
-    path: Path,  # its file
-) -> Record | None:  # an instance of the class; None if the file is missing or does not fit
-    "A record, if there is a good one: what a damaged file would have said is then not checked."
-    with contextlib.suppress(OSError, ValueError):
-        return kind.read(path)
-    return None
-
-# %% ../../nbs/operations/lineage.ipynb #b79db870
-def latest_build_key(
-    root: Path,  # the project
-    source: str,  # the source's name
-) -> str | None:  # None without products
-    "The key of the build that made the current products."
-    inputs = read_record_if_present(StateInputs, root / "products" / source / "inputs.json")
-    return inputs.build_key if inputs else None
 
 # %% ../../nbs/operations/lineage.ipynb #6aed94f3
 class IngestedFile(NamedTuple):
@@ -264,11 +266,31 @@ def read_rows(
     value: str | None = None,  # the value that the column must have
     columns: list[str] | None = None,  # which columns to read, default all
 ) -> pd.DataFrame:  # empty if the file cannot be read
-    "Some rows of a table."
+    """Some rows of a table in a file.
+
+    Returns the file's columns, or `columns`: all rows, or those with the value. Empty if the file cannot be read.
+    """
     filters = [(column, "=", value)] if column else None
     with contextlib.suppress(OSError, pa.ArrowException):
         return pq.read_table(path, filters=filters, columns=columns).to_pandas(date_as_object=False)
     return pd.DataFrame(columns=columns)
+
+# %% ../../nbs/operations/lineage.ipynb #89f2062d
+def compare_with_release(
+    record: BuildRecord,
+    link: RowLink,  # as `forecast_link` makes it
+) -> RowLink:  # with its state and one more line
+    "Compare a forecast without a recorded hash with the answer of its release."
+    values = link.values
+    with contextlib.suppress(ValueError, OSError):  # if the release is damaged, the links of the release say so
+        release = Release(record.root / record.release_folder, record.entry.release)
+        answer = release.store_forecasts[release.position[values["series_id"]]]
+        forecast = [values[name] for name in ("forecast", "lower", "upper")]
+        is_equal = np.allclose(answer, forecast, rtol=RELATIVE_TOLERANCE, atol=0)
+        line = "equals the answer of its release" if is_equal else "differs from the answer of its release"
+        state = "ok" if is_equal else "changed"
+        return link.model_copy(update={"state": state, "told": [*link.told, line]})
+    return link
 
 # %% ../../nbs/operations/lineage.ipynb #eea0cedd
 def forecast_link(
@@ -296,30 +318,6 @@ def forecast_link(
             f" the nearest are {nearest}"
         )
     return link
-
-# %% ../../nbs/operations/lineage.ipynb #89f2062d
-def compare_with_release(
-    record: BuildRecord,
-    link: RowLink,  # as `forecast_link` makes it
-) -> RowLink:  # with its state and one more line
-    "Compare a forecast without a recorded hash with the answer of its release."
-    values = link.values
-    with contextlib.suppress(ValueError, OSError):  # if the release is damaged, the links of the release say so
-        release = Release(record.root / record.release_folder, record.entry.release)
-        answer = release.store_forecasts[release.position[values["series_id"]]]
-        forecast = [values[name] for name in ("forecast", "lower", "upper")]
-        is_equal = np.allclose(answer, forecast, rtol=RELATIVE_TOLERANCE, atol=0)
-        line = "equals the answer of its release" if is_equal else "differs from the answer of its release"
-        state = "ok" if is_equal else "changed"
-        return link.model_copy(update={"state": state, "told": [*link.told, line]})
-    return link
-
-# %% ../../nbs/operations/lineage.ipynb #ba10e3d0
-def release_links(
-    record: BuildRecord,
-) -> list[Link]:  # ledger, release and model
-    "What served: the ledger's entry, the release that it names, and the release's model."
-    return [_ledger_link(record), _release_link(record), _model_link(record)]
 
 # %% ../../nbs/operations/lineage.ipynb #258c715b
 def _ledger_link(record: BuildRecord) -> Link:
@@ -375,6 +373,13 @@ def _model_link(record: BuildRecord) -> Link:
         line += "; " + ", ".join(f"{name} {value}" for name, value in recipe.params.items())
     return link.model_copy(update={"told": [line], "brief": [recipe.name, f"through {train_through}"]})
 
+# %% ../../nbs/operations/lineage.ipynb #ba10e3d0
+def release_links(
+    record: BuildRecord,
+) -> list[Link]:  # ledger, release and model
+    "What served: the ledger's entry, the release that it names, and the release's model."
+    return [_ledger_link(record), _release_link(record), _model_link(record)]
+
 # %% ../../nbs/operations/lineage.ipynb #cb6c4d43
 class MlflowLink(Link):
     "A link to MLflow, with what it says of the registered version, if there is one."
@@ -393,28 +398,23 @@ class MlflowLink(Link):
         told = content.pop("told")
         return content | {"told": told}
 
-# %% ../../nbs/operations/lineage.ipynb #68a897dd
-def mlflow_link(
-    record: BuildRecord,
-    is_serving: bool,  # Does the entry serve now?
-) -> MlflowLink:
-    "The registered version and the run that logged it."
+# %% ../../nbs/operations/lineage.ipynb #823df178
+def _unchecked_mlflow_link(record: BuildRecord, reason: str) -> MlflowLink:
+    return MlflowLink(
+        link="MLflow",
+        state="gone",
+        path=mlflow_location(record.source, record.root),
+        sha256=None,
+        recorded=record.entry.model_hash[:12],
+        told=[reason],
+        brief=[],
+    )
+
+# %% ../../nbs/operations/lineage.ipynb #03e7b0fd
+def _version_link(record: BuildRecord, version: RegisteredVersion, is_serving: bool) -> MlflowLink:
+    "The link to a version. It must have the entry's model, and the one that serves must be the champion."
     root, source = record.root, record.source
     expected = record.entry.model_hash[:12]
-    link = {
-        "link": "MLflow",
-        "state": "gone",
-        "path": mlflow_location(source, root),
-        "sha256": None,
-        "recorded": expected,
-        "brief": [],
-    }  # of a link that cannot be checked
-    try:
-        version = registered_version(source, root, expected)
-    except MlflowError as error:
-        return MlflowLink(**link, told=[f"not checked: {error}"])
-    if not version:
-        return MlflowLink(**link, told=["no registered version has this model: `make publish` registers it"])
     label = f"version {version.version}"
     if version.aliases:
         label += f" ({', '.join(version.aliases)})"
@@ -423,11 +423,32 @@ def mlflow_link(
         problems.append("its run logged another model")
     if is_serving and "champion" not in version.aliases:
         problems.append("it serves but is not the champion: `make publish` sets the alias")
-    link["state"] = "changed" if problems else "ok"
-    link["sha256"] = version.content_hash
-    link["brief"] = [label, version.run_id[:12]]
     line = f"{experiment_name(source, root)} {label}, run {version.run} {version.run_id}"
-    return MlflowLink(**link, **version._asdict(), told=[line, *problems])
+    return MlflowLink(
+        link="MLflow",
+        state="changed" if problems else "ok",
+        path=mlflow_location(source, root),
+        sha256=version.content_hash,
+        recorded=expected,
+        told=[line, *problems],
+        brief=[label, version.run_id[:12]],
+        **version._asdict(),
+    )
+
+# %% ../../nbs/operations/lineage.ipynb #68a897dd
+def mlflow_link(
+    record: BuildRecord,
+    is_serving: bool,  # Does the entry serve now?
+) -> MlflowLink:
+    "The registered version and the run that logged it."
+    root, source = record.root, record.source
+    try:
+        version = registered_version(source, root, record.entry.model_hash[:12])
+    except MlflowError as error:
+        return _unchecked_mlflow_link(record, f"not checked: {error}")
+    if not version:
+        return _unchecked_mlflow_link(record, "no registered version has this model: `make publish` registers it")
+    return _version_link(record, version, is_serving)
 
 # %% ../../nbs/operations/lineage.ipynb #7f2199dc
 class TrainingRowsLink(Link):
@@ -436,12 +457,6 @@ class TrainingRowsLink(Link):
     rows: int = 0  # with an outcome
     own_rows: int = 0  # of this series
     cutoffs: list[str] = []
-
-# %% ../../nbs/operations/lineage.ipynb #fa0fb546
-class FeatureTableLink(Link):
-    "A link to a table of the features stage. Its own field is not given if the table cannot be read."
-
-    other: list[str] = []  # features that have another value in the table
 
 # %% ../../nbs/operations/lineage.ipynb #d2583afe
 def training_rows_link(
@@ -469,33 +484,26 @@ def training_rows_link(
         }
     )
 
-# %% ../../nbs/operations/lineage.ipynb #a953b86b
-def feature_links(
-    record: BuildRecord,
-    series: str,  # a series' id
-) -> list[Link]:  # the release's row, then the tables of the features stage
-    "The feature values that the model received, and the tables that they came from."
-    release = record.release
-    digest = release.files.get("online.parquet") if release else None
-    path = f"{record.release_folder}/online.parquet"
-    row = read_rows(record.root / path, "series_id", series)
-    values = {}
-    if len(row) and release:
-        values = {name: row[name].iloc[0] for name in release.feature_names}
-    texts = [f"{name} {short_value(value)}" for name, value in values.items()]
-    brief = texts[:6]
-    if len(texts) > 6:
-        brief.append(f"and {len(texts) - 6} more")
-    more = " ..." if len(texts) > 4 else ""
-    line = f"{format_count(len(texts), 'value')} as of {record.entry.cutoff}: {', '.join(texts[:4])}{more}"
-    link = check_file(record, "features", path, digest, kind=RowLink, values=values)
-    names = {*record.recorded, *record.latest}
-    tables = sorted(name for name in names if re.fullmatch(r"features/\w+\.parquet", name))
-    not_inputs = ("features/outcomes.parquet", "features/known.parquet")  # the model does not receive these
-    return [
-        link.model_copy(update={"told": [line], "brief": brief}),
-        *(feature_table_link(record, name, series, values) for name in tables if name not in not_inputs),
-    ]
+# %% ../../nbs/operations/lineage.ipynb #fa0fb546
+class FeatureTableLink(Link):
+    "A link to a table of the features stage. Its own field is not given if the table cannot be read."
+
+    other: list[str] = []  # features that have another value in the table
+
+# %% ../../nbs/operations/lineage.ipynb #f07b78fa
+def is_same_value(
+    one: object,  # a number, a text or nothing
+    other: object,  # a number, a text or nothing
+) -> bool:
+    "Are two values exactly equal? Two missing values are, and 1 equals 1.0."
+    return bool(one == other or pd.isna(one) and pd.isna(other))
+
+# %% ../../nbs/operations/lineage.ipynb #fe20f626
+def short_value(
+    value: object,  # a number or a text
+) -> str:  # a number with at most four digits
+    "A value for a line of text."
+    return f"{value:.4g}" if isinstance(value, int | float | np.number) else str(value)
 
 # %% ../../nbs/operations/lineage.ipynb #630372ca
 def feature_table_link(
@@ -528,26 +536,74 @@ def feature_table_link(
             lines.append(f"the version known from {known_since:%Y-%m-%d %H:%M} on; the row was restated")
     return link.model_copy(update={"told": lines, "other": different})
 
-# %% ../../nbs/operations/lineage.ipynb #f07b78fa
-def is_same_value(
-    one: object,  # a number, a text or nothing
-    other: object,  # a number, a text or nothing
-) -> bool:
-    "Are two values exactly equal? Two missing values are, and 1 equals 1.0."
-    return bool(one == other or pd.isna(one) and pd.isna(other))
-
-# %% ../../nbs/operations/lineage.ipynb #fe20f626
-def short_value(
-    value: object,  # a number or a text
-) -> str:  # a number with at most four digits
-    "A value for a line of text."
-    return f"{value:.4g}" if isinstance(value, int | float | np.number) else str(value)
+# %% ../../nbs/operations/lineage.ipynb #a953b86b
+def feature_links(
+    record: BuildRecord,
+    series: str,  # a series' id
+) -> list[Link]:  # the release's row, then the tables of the features stage
+    "The feature values that the model received, and the tables that they came from."
+    release = record.release
+    digest = release.files.get("online.parquet") if release else None
+    path = f"{record.release_folder}/online.parquet"
+    row = read_rows(record.root / path, "series_id", series)
+    values = {}
+    if len(row) and release:
+        values = {name: row[name].iloc[0] for name in release.feature_names}
+    texts = [f"{name} {short_value(value)}" for name, value in values.items()]
+    brief = texts[:6]
+    if len(texts) > 6:
+        brief.append(f"and {len(texts) - 6} more")
+    more = " ..." if len(texts) > 4 else ""
+    line = f"{format_count(len(texts), 'value')} as of {record.entry.cutoff}: {', '.join(texts[:4])}{more}"
+    link = check_file(record, "features", path, digest, kind=RowLink, values=values)
+    names = {*record.recorded, *record.latest}
+    tables = sorted(name for name in names if re.fullmatch(r"features/\w+\.parquet", name))
+    not_inputs = ("features/outcomes.parquet", "features/known.parquet")  # the model does not receive these
+    return [
+        link.model_copy(update={"told": [line], "brief": brief}),
+        *(feature_table_link(record, name, series, values) for name in tables if name not in not_inputs),
+    ]
 
 # %% ../../nbs/operations/lineage.ipynb #c8967114
 class SalesLink(Link):
     "A link to a table of sales."
 
     months: list[dict]  # of the lineage: a row for each month and file; of the other tables empty
+
+# %% ../../nbs/operations/lineage.ipynb #0b9598e3
+def month_span(
+    months: Iterable[pd.Timestamp | str],  # first days of months, or texts such as 2024-04
+) -> list[str]:  # such as ["40 months", "2021-01 to 2024-04"], ["2024-04"] or ["no month"]
+    "A number of months, with the first and the last."
+    unique = sorted({str(month)[:7] for month in months})
+    if not unique:
+        return ["no month"]
+    if len(unique) == 1:
+        return unique
+    return [format_count(len(unique), "month"), f"{unique[0]} to {unique[-1]}"]
+
+# %% ../../nbs/operations/lineage.ipynb #4376d272
+def _rows_up_to_cutoff(rows: pd.DataFrame, cutoff: str) -> pd.DataFrame:
+    "The rows with a quantity, of the months up to the cutoff. A sale line gets its month, and counts as one line."
+    if "date" in rows:
+        rows = rows.assign(month=rows.date.dt.to_period("M").dt.start_time, lines=1)
+    is_used = (rows.month <= pd.Timestamp(cutoff)) & rows.quantity_sold.notna()
+    return rows[is_used].astype({"quantity_sold": float})
+
+# %% ../../nbs/operations/lineage.ipynb #b7017080
+def _row_dicts(rows: pd.DataFrame) -> list[dict]:
+    "The rows as dicts, for JSON: None where a value is missing."
+    rows = rows.astype(object)
+    return rows.where(rows.notna(), None).to_dict("records")
+
+# %% ../../nbs/operations/lineage.ipynb #67249227
+def _differing_months(store_months: SalesLink, sales: SalesLink) -> SalesLink:
+    "The link of store-months that are not the sum of the sale lines."
+    changes = {"told": [*store_months.told, "differs from the sum of the sale lines"]}
+    # without a recorded hash of the store-months, the sale lines are the evidence
+    if store_months.recorded is None and sales.state == "ok":
+        changes["state"] = "changed"
+    return store_months.model_copy(update=changes)
 
 # %% ../../nbs/operations/lineage.ipynb #c68431eb
 def sale_links(
@@ -583,49 +639,18 @@ def sale_links(
             links["store-months"] = _differing_months(links["store-months"], links["sale lines"])
     return list(links.values())
 
-# %% ../../nbs/operations/lineage.ipynb #67249227
-def _differing_months(store_months: SalesLink, sales: SalesLink) -> SalesLink:
-    "The link of store-months that are not the sum of the sale lines."
-    changes = {"told": [*store_months.told, "differs from the sum of the sale lines"]}
-    # without a recorded hash of the store-months, the sale lines are the evidence
-    if store_months.recorded is None and sales.state == "ok":
-        changes["state"] = "changed"
-    return store_months.model_copy(update=changes)
-
-# %% ../../nbs/operations/lineage.ipynb #4376d272
-def _rows_up_to_cutoff(rows: pd.DataFrame, cutoff: str) -> pd.DataFrame:
-    "The rows with a quantity, of the months up to the cutoff. A sale line gets its month, and counts as one line."
-    if "date" in rows:
-        rows = rows.assign(month=rows.date.dt.to_period("M").dt.start_time, lines=1)
-    is_used = (rows.month <= pd.Timestamp(cutoff)) & rows.quantity_sold.notna()
-    return rows[is_used].astype({"quantity_sold": float})
-
-# %% ../../nbs/operations/lineage.ipynb #b7017080
-def _row_dicts(rows: pd.DataFrame) -> list[dict]:
-    "The rows as dicts, for JSON: None where a value is missing."
-    rows = rows.astype(object)
-    return rows.where(rows.notna(), None).to_dict("records")
-
-# %% ../../nbs/operations/lineage.ipynb #0b9598e3
-def month_span(
-    months: pd.Series,  # first days of months, or texts such as 2024-04
-) -> list[str]:  # such as ["40 months", "2021-01 to 2024-04"], ["2024-04"] or ["no month"]
-    "A number of months, with the first and the last."
-    unique = sorted({str(month)[:7] for month in months})
-    if not unique:
-        return ["no month"]
-    if len(unique) == 1:
-        return unique
-    return [format_count(len(unique), "month"), f"{unique[0]} to {unique[-1]}"]
-
 # %% ../../nbs/operations/lineage.ipynb #5e0c074e
 def plan_lines(
     root: Path,  # the project
     source: str,  # the source's name
     store: str | None = None,  # a store's id, default all stores
     through: str | None = None,  # the last planned month, such as 2024-05, default all months
-) -> pd.DataFrame:  # store_id, month, lines, file (None if the plan has several files), first_line and last_line (None)
-    "How many lines the plan has for each store and month."
+) -> pd.DataFrame:  # sorted by store and month
+    """How many lines the plan has for each store and month.
+
+    Returns `store_id`, `month` (its first day), `lines`, `file` (None if the plan has several files), and `first_line`
+    and `last_line` (always None).
+    """
     files = [file.file for file in ingested_files(root, source).values() if file.plan]
     path = root / "products" / source / "ingest/plan.parquet"
     rows = read_rows(path, "store_id" if store else None, store, ["store_id", "month"])
@@ -642,6 +667,17 @@ class SourceFileLink(Link):
     table: str
     plan: bool  # Is it part of the plan?
     own_lines: int  # of the store
+
+# %% ../../nbs/operations/lineage.ipynb #8db198f1
+def _own_lines_text(rows: list[dict], store: str) -> str:
+    "How many lines of the store a file has, of which months, and where."
+    n_lines = format_count(sum(row["lines"] for row in rows), "line")
+    text = f"{n_lines} of {store}, {', '.join(month_span(row['month'] for row in rows))}"
+    if rows[0]["first_line"]:
+        first = min(row["first_line"] for row in rows)
+        last = max(row["last_line"] for row in rows)
+        text += f", between lines {int(first):,} and {int(last):,}"
+    return text
 
 # %% ../../nbs/operations/lineage.ipynb #cfbfb3ba
 def source_file_links(
@@ -668,17 +704,6 @@ def source_file_links(
         link = check_file(record, "source file", path, record.recorded.get(path), file.sha256, SourceFileLink, **own)
         links.append(link.model_copy(update={"told": [line], "brief": brief}))
     return sorted(links, key=lambda link: (-link.own_lines, link.plan, link.path))
-
-# %% ../../nbs/operations/lineage.ipynb #8db198f1
-def _own_lines_text(rows: list[dict], store: str) -> str:
-    "How many lines of the store a file has, of which months, and where."
-    n_lines = format_count(sum(row["lines"] for row in rows), "line")
-    text = f"{n_lines} of {store}, {', '.join(month_span(row['month'] for row in rows))}"
-    if rows[0]["first_line"]:
-        first = min(row["first_line"] for row in rows)
-        last = max(row["last_line"] for row in rows)
-        text += f", between lines {int(first):,} and {int(last):,}"
-    return text
 
 # %% ../../nbs/operations/lineage.ipynb #eb657bd0
 class Trace(Record):
@@ -734,19 +759,6 @@ def trace_forecast(
         broken=broken[0] if broken else None,
     )
 
-# %% ../../nbs/operations/lineage.ipynb #f8a36747
-def trace_report(
-    trace: Trace,
-    width: int = 100,  # characters a line
-) -> str:  # about one screen
-    "A trace as text for people."
-    serving = "serves now" if trace.serves else "served earlier"
-    run = f"run {trace.run}" if trace.run else "run not recorded"
-    lines = [f"{trace.store_id}, {trace.month}: {serving} ({trace.source}, {run})", ""]
-    for link in trace.links:
-        lines += _link_lines(link, width)
-    return "\n".join([*lines, "", _conclusion(trace)])
-
 # %% ../../nbs/operations/lineage.ipynb #5f94eb0f
 def _link_lines(link: Link, width: int) -> list[str]:
     head = f"{link.path}  {(link.sha256 or 'gone')[:12]}"
@@ -775,6 +787,22 @@ def _conclusion(trace: Trace) -> str:
     if trace.run and folders - {"state"}:
         text += f"; `brewcast verify {trace.run}` builds this forecast's own files again"
     return text
+
+# %% ../../nbs/operations/lineage.ipynb #f8a36747
+def trace_report(
+    trace: Trace,
+    width: int = 100,  # characters a line
+) -> str:  # about one screen
+    "A trace as text for people."
+    serving = "serves now" if trace.serves else "served earlier"
+    run = f"run {trace.run}" if trace.run else "run not recorded"
+    lines = [f"{trace.store_id}, {trace.month}: {serving} ({trace.source}, {run})", ""]
+    for link in trace.links:
+        lines += _link_lines(link, width)
+    return "\n".join([*lines, "", _conclusion(trace)])
+
+# %% ../../nbs/operations/lineage.ipynb #595b3139
+MIN_HASH_CHARACTERS = 7  # of a sha256; fewer could match by accident, as with git's short hashes
 
 # %% ../../nbs/operations/lineage.ipynb #47f3d2d0
 def file_versions(
@@ -809,9 +837,6 @@ def file_versions(
     if by_hash:
         hashes = {digest: keys for digest, keys in hashes.items() if digest.startswith(hash_start)}
     return path, hashes
-
-# %% ../../nbs/operations/lineage.ipynb #595b3139
-MIN_HASH_CHARACTERS = 7  # of a sha256; fewer could match by accident, as with git's short hashes
 
 # %% ../../nbs/operations/lineage.ipynb #7ef002b2
 class StoreLines(Record):
@@ -853,6 +878,36 @@ class FileTrace(Record):
     versions: list[FileVersion]  # the oldest first
     unknown: list[int]  # entries whose builds have no run record
 
+# %% ../../nbs/operations/lineage.ipynb #f41e62c6
+def _lines_by_store(root: Path, source: str, file: IngestedFile) -> dict[str, StoreLines]:
+    if file.plan:
+        rows = plan_lines(root, source)
+        rows = rows[rows.file == file.file]
+    else:
+        rows = read_rows(root / "products" / source / "ingest/lineage.parquet", "file", file.file)
+    if rows.empty:
+        return {}
+    return {
+        store: StoreLines(lines=int(own.lines.sum()), months=[f"{month:%Y-%m}" for month in own.month])
+        for store, own in rows.groupby("store_id")
+    }
+
+# %% ../../nbs/operations/lineage.ipynb #8cd8cf22
+def _dependent_forecast(
+    root: Path, source: str, entry: LedgerEntry, stores: dict[str, StoreLines] | None
+) -> DependentForecast:
+    path = f"state/{source}/{archived_forecast_path(entry)}"
+    store_ids = read_rows(root / path, columns=["store_id"]).store_id
+    return DependentForecast(
+        n=entry.n,
+        month=forecast_month(entry),
+        release=entry.release,
+        at=entry.at,
+        path=path,
+        stores=len(store_ids),
+        own_stores=None if stores is None else int(store_ids.isin(list(stores)).sum()),
+    )
+
 # %% ../../nbs/operations/lineage.ipynb #d719d2d5
 def trace_file(
     root: Path,  # the project
@@ -890,59 +945,6 @@ def trace_file(
         unknown=[entry.n for entry in entries if entry.made_in not in known_keys],
     )
 
-# %% ../../nbs/operations/lineage.ipynb #f41e62c6
-def _lines_by_store(root: Path, source: str, file: IngestedFile) -> dict[str, StoreLines]:
-    if file.plan:
-        rows = plan_lines(root, source)
-        rows = rows[rows.file == file.file]
-    else:
-        rows = read_rows(root / "products" / source / "ingest/lineage.parquet", "file", file.file)
-    if rows.empty:
-        return {}
-    return {
-        store: StoreLines(lines=int(own.lines.sum()), months=[f"{month:%Y-%m}" for month in own.month])
-        for store, own in rows.groupby("store_id")
-    }
-
-# %% ../../nbs/operations/lineage.ipynb #8cd8cf22
-def _dependent_forecast(
-    root: Path, source: str, entry: LedgerEntry, stores: dict[str, StoreLines] | None
-) -> DependentForecast:
-    path = f"state/{source}/{archived_forecast_path(entry)}"
-    store_ids = read_rows(root / path, columns=["store_id"]).store_id
-    return DependentForecast(
-        n=entry.n,
-        month=forecast_month(entry),
-        release=entry.release,
-        at=entry.at,
-        path=path,
-        stores=len(store_ids),
-        own_stores=None if stores is None else int(store_ids.isin(list(stores)).sum()),
-    )
-
-# %% ../../nbs/operations/lineage.ipynb #d04da41a
-def file_trace_report(
-    trace: FileTrace,
-    width: int = 100,  # characters a line
-) -> str:  # a few lines for each version of the file
-    "A file's trace as text for people."
-    lines = [f"{trace.path} ({trace.source})"]
-    for version in trace.versions:
-        label = "the current version" if version.now else "an earlier version"
-        lines += ["", f"{version.sha256[:12]}  {label}"]
-        stores = _stores_text(version.stores, trace.plan)
-        rows = [("contains", textwrap.shorten(stores, 4 * width, placeholder=" ..."))]
-        rows += [("run", run) for run in version.runs]
-        rows += [("forecasts", _forecast_text(each, trace.serving)) for each in version.forecasts]
-        if not version.forecasts:
-            rows.append(("forecasts", "none is based on this version"))
-        for name, text in rows:
-            lines += textwrap.wrap(text, width, initial_indent=f"  {name:<12}", subsequent_indent=" " * 16)
-    if trace.unknown:
-        entries = ", ".join(map(str, trace.unknown))
-        lines.append(f"\nunknown for entries {entries}: their builds have no run record")
-    return "\n".join(lines)
-
 # %% ../../nbs/operations/lineage.ipynb #a2cb2a58
 def _stores_text(stores: dict[str, StoreLines] | None, is_plan: bool) -> str:
     "The lines of a file's version, with their stores and months."
@@ -967,6 +969,29 @@ def _forecast_text(forecast: DependentForecast, serving: int) -> str:
     name = f"{forecast.month}, entry {forecast.n}, release {forecast.release}"
     return f"{name}{serves}: {stores}; {forecast.path}"
 
+# %% ../../nbs/operations/lineage.ipynb #d04da41a
+def file_trace_report(
+    trace: FileTrace,
+    width: int = 100,  # characters a line
+) -> str:  # a few lines for each version of the file
+    "A file's trace as text for people."
+    lines = [f"{trace.path} ({trace.source})"]
+    for version in trace.versions:
+        label = "the current version" if version.now else "an earlier version"
+        lines += ["", f"{version.sha256[:12]}  {label}"]
+        stores = _stores_text(version.stores, trace.plan)
+        rows = [("contains", textwrap.shorten(stores, 4 * width, placeholder=" ..."))]
+        rows += [("run", run) for run in version.runs]
+        rows += [("forecasts", _forecast_text(each, trace.serving)) for each in version.forecasts]
+        if not version.forecasts:
+            rows.append(("forecasts", "none is based on this version"))
+        for name, text in rows:
+            lines += textwrap.wrap(text, width, initial_indent=f"  {name:<12}", subsequent_indent=" " * 16)
+    if trace.unknown:
+        entries = ", ".join(map(str, trace.unknown))
+        lines.append(f"\nunknown for entries {entries}: their builds have no run record")
+    return "\n".join(lines)
+
 # %% ../../nbs/operations/lineage.ipynb #a5b6b880
 # pixels
 BOX_WIDTH = 172
@@ -989,6 +1014,7 @@ class Box(NamedTuple):
 
     @property
     def height(self) -> int:  # pixels
+        "Of the heading and the lines."
         return 32 + LINE_HEIGHT * len(self.lines)
 
 # %% ../../nbs/operations/lineage.ipynb #76f00123
@@ -1042,7 +1068,7 @@ def arrange_boxes(
 # %% ../../nbs/operations/lineage.ipynb #6d1e9168
 MODEL_COLUMN = 4  # training rows, model, MLflow: lower than the others, below the arrow from features to release
 
-
+# %% ../../nbs/operations/lineage.ipynb #add8dab5
 def place_boxes(
     columns: list[list[Box]],  # of `arrange_boxes`
 ) -> list[list[Box]]:  # the same, each with its place
@@ -1056,31 +1082,11 @@ def place_boxes(
             y += box.height + 22
     return placed
 
-# %% ../../nbs/operations/lineage.ipynb #f5b78981
-def trace_svg(
-    trace: Trace,
-) -> str:  # SVG
-    "The trace as a picture."
-    columns = place_boxes(arrange_boxes(trace))
-    bottoms = [max((box.y + box.height for box in column), default=TOP_MARGIN) for column in columns]
-    plan_arrow_y = max(bottoms[1:4]) + 20  # the plan's arrow passes below sale lines, store-months and features
-    width = 2 + len(columns) * (BOX_WIDTH + BOX_GAP)
-    height = max(*bottoms, plan_arrow_y) + 46
-    return (
-        template_environment("brewcast.operations")
-        .get_template("trace.svg")
-        .render(
-            width=width,
-            height=height,
-            title=f"{trace.store_id}, {trace.month}: {', '.join(trace.links[0].brief)}",
-            arrows=arrow_paths(columns, plan_arrow_y),
-            boxes=[box for column in columns for box in column],
-            box_width=BOX_WIDTH,
-            line_height=LINE_HEIGHT,
-            colors=STATE_COLORS,
-        )
-        + "\n"
-    )
+# %% ../../nbs/operations/lineage.ipynb #11c3fa74
+def _curve_path(left, y, right, end_y):
+    start_x = left.x + BOX_WIDTH
+    middle_x = start_x + BOX_GAP / 2
+    return f"M{start_x},{y} C{middle_x},{y} {middle_x},{end_y} {right.x},{end_y}"
 
 # %% ../../nbs/operations/lineage.ipynb #04b848d1
 def arrow_paths(
@@ -1108,11 +1114,31 @@ def arrow_paths(
             paths.append(_curve_path(file, middle, sales, TOP_MARGIN + 15))
     return paths
 
-# %% ../../nbs/operations/lineage.ipynb #11c3fa74
-def _curve_path(left, y, right, end_y):
-    start_x = left.x + BOX_WIDTH
-    middle_x = start_x + BOX_GAP / 2
-    return f"M{start_x},{y} C{middle_x},{y} {middle_x},{end_y} {right.x},{end_y}"
+# %% ../../nbs/operations/lineage.ipynb #f5b78981
+def trace_svg(
+    trace: Trace,
+) -> str:  # SVG
+    "The trace as a picture."
+    columns = place_boxes(arrange_boxes(trace))
+    bottoms = [max((box.y + box.height for box in column), default=TOP_MARGIN) for column in columns]
+    plan_arrow_y = max(bottoms[1:4]) + 20  # the plan's arrow passes below sale lines, store-months and features
+    width = 2 + len(columns) * (BOX_WIDTH + BOX_GAP)
+    height = max(*bottoms, plan_arrow_y) + 46
+    return (
+        template_environment("brewcast.operations")
+        .get_template("trace.svg")
+        .render(
+            width=width,
+            height=height,
+            title=f"{trace.store_id}, {trace.month}: {', '.join(trace.links[0].brief)}",
+            arrows=arrow_paths(columns, plan_arrow_y),
+            boxes=[box for column in columns for box in column],
+            box_width=BOX_WIDTH,
+            line_height=LINE_HEIGHT,
+            colors=STATE_COLORS,
+        )
+        + "\n"
+    )
 
 # %% ../../nbs/operations/lineage.ipynb #43b40dd7
 def write_trace_svg(

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['CRITICAL_RULES', 'MAX_SUBJECT_CHARACTERS', 'MAX_ALERT_PLACES', 'MIN_LIBRARY_CHARACTERS', 'MAX_REASON_CHARACTERS',
-           'EXCLUDED_FROM_REPLAY', 'EXIT_STATUS', 'last_published_month', 'later_month', 'check_month',
+           'EXCLUDED_FROM_REPLAY', 'EXIT_STATUS', 'later_month', 'check_month', 'last_published_month',
            'next_month_to_run', 'month_alerts', 'archive_reports', 'WaitingMonth', 'run_month', 'write_month_record',
            'stage_seconds', 'run_months', 'month_line', 'prepare_replay', 'ReplayResult', 'replay']
 
@@ -45,14 +45,6 @@ from ..workflow.notebooks import notebooks
 from ..workflow.runs import run_command_in, source_data_files
 from ..workflow.staleness import package_files
 
-# %% ../../nbs/operations/monthly.ipynb #b4939f00
-def last_published_month(
-    state: Path,  # state/<source>
-) -> str | None:  # such as "2012-10"; None if nothing was published yet
-    "The last month of data in the last publication."
-    publications = [entry for entry in read_ledger(state) if entry.action == "publish"]
-    return publications[-1].cutoff[:7] if publications else None
-
 # %% ../../nbs/operations/monthly.ipynb #d71db812
 def later_month(
     month: str,  # such as "2012-10"
@@ -65,10 +57,18 @@ def later_month(
 def check_month(
     text: str,  # user input
 ) -> str:  # the same text
-    "Raise ValueError if the text is not a month."
+    "A text that a user gave as a month. Raises ValueError if it is none."
     if not re.fullmatch(r"\d{4}-(0[1-9]|1[0-2])", text):
         raise ValueError(f"{text!r} is not a month; write it like 2012-10")
     return text
+
+# %% ../../nbs/operations/monthly.ipynb #b4939f00
+def last_published_month(
+    state: Path,  # state/<source>
+) -> str | None:  # such as "2012-10"; None if nothing was published yet
+    "The last month of data in the last publication."
+    publications = [entry for entry in read_ledger(state) if entry.action == "publish"]
+    return publications[-1].cutoff[:7] if publications else None
 
 # %% ../../nbs/operations/monthly.ipynb #d6fd8cfc
 def next_month_to_run(
@@ -89,32 +89,6 @@ def next_month_to_run(
 CRITICAL_RULES = ["leak", "tuned_on_judged", "file", "environment", "coverage"]
 MAX_SUBJECT_CHARACTERS = 120  # chosen, not measured: it fits one line of a chat program
 MAX_ALERT_PLACES = 20  # chosen, not measured: places listed in an alert's figures
-
-# %% ../../nbs/operations/monthly.ipynb #a9d0378b
-def month_alerts(
-    source: str,  # the source's name
-    month: str,  # such as "2012-10"
-    decision: Decision,
-    verdict: Verdict | None,  # None if the month was stopped for its data
-    links: dict[str, str],  # page, quality, drift -> the path of the report
-) -> list[Alert]:
-    "The alerts of a month: untrusted data, drift, an invalid candidate, bias, a new champion."
-    alerts = _data_quality_alerts(source, month, decision, links.get("quality"))
-    if decision.figures.alarm:
-        drift = Alert(
-            name="drift",
-            severity="warning",
-            source=source,
-            month=month,
-            subject="forecast error",
-            reason=decision.figures.alarm,
-            figures={},
-            link=links.get("drift"),
-        )
-        alerts.append(drift)
-    if verdict:
-        alerts += _verdict_alerts(source, month, verdict, links.get("page"))
-    return alerts
 
 # %% ../../nbs/operations/monthly.ipynb #a1cb4128
 def _data_quality_alerts(source: str, month: str, decision: Decision, link: str | None) -> list[Alert]:
@@ -160,6 +134,35 @@ def _verdict_alerts(source: str, month: str, verdict: Verdict, link: str | None)
             alerts.append(Alert(**of_month, **bias, reason=reason, figures={}))
     return alerts
 
+# %% ../../nbs/operations/monthly.ipynb #a9d0378b
+def month_alerts(
+    source: str,  # the source's name
+    month: str,  # such as "2012-10"
+    decision: Decision,
+    verdict: Verdict | None,  # None if the month was stopped for its data
+    links: dict[str, str],  # page, quality, drift -> the path of the report
+) -> list[Alert]:
+    "The alerts of a month: untrusted data, drift, an invalid candidate, bias, a new champion."
+    alerts = _data_quality_alerts(source, month, decision, links.get("quality"))
+    if decision.figures.alarm:
+        drift = Alert(
+            name="drift",
+            severity="warning",
+            source=source,
+            month=month,
+            subject="forecast error",
+            reason=decision.figures.alarm,
+            figures={},
+            link=links.get("drift"),
+        )
+        alerts.append(drift)
+    if verdict:
+        alerts += _verdict_alerts(source, month, verdict, links.get("page"))
+    return alerts
+
+# %% ../../nbs/operations/monthly.ipynb #2010d683
+MIN_LIBRARY_CHARACTERS = 1_000_000  # a shorter script belongs to the report itself
+
 # %% ../../nbs/operations/monthly.ipynb #9b36090c
 def archive_reports(
     monitor_folder: Path,  # the products of the monitor stage
@@ -182,9 +185,6 @@ def archive_reports(
         write_text(Path(state) / paths[name], page)
     return paths
 
-# %% ../../nbs/operations/monthly.ipynb #2010d683
-MIN_LIBRARY_CHARACTERS = 1_000_000  # a shorter script belongs to the report itself
-
 # %% ../../nbs/operations/monthly.ipynb #017c1d54
 class WaitingMonth(NamedTuple):
     "A month that was requested, but whose data is not complete yet. It gets no file."
@@ -203,12 +203,9 @@ def run_month(
     overrides: list[str] = (),  # parameters, such as "train.seed=1"
 ) -> MonthRecord | WaitingMonth:
     "Run one month. Raises the errors of the build, after it has sent an alert."
-    from brewcast.registry.publish import UntrustedDataError, publish
-
     root = Path(root).resolve()
     state = state_folder(source, root)
-    start_time = time.monotonic()
-    start_cpu = _cpu_seconds()
+    start = _clocks()
     marker = state / "months" / ".doing"
     if month:
         write_text(marker, month)
@@ -221,116 +218,36 @@ def run_month(
             waiting = _waiting_month(root, source, month, last_complete, clean)
             return _publish_corrections(root, source, last_complete, waiting)
         month = last_complete
-        status = "published"
-        try:
-            publish(source, root)
-        except UntrustedDataError:
-            status = "stopped"
+        status = _publish_month(root, source)
     except Exception as error:
         _send_month_alerts(root, source, [_build_failed_alert(source, month, error)], month, close_others=False)
         if month != last_published_month(state):
             marker.unlink(missing_ok=True)
         raise
-    duration = {
-        "seconds": round(time.monotonic() - start_time, 1),
-        "cpu_seconds": round(_cpu_seconds() - start_cpu, 1),
-    }
+    duration = {name: round(value - start[name], 1) for name, value in _clocks().items()}
     record = write_month_record(root, source, month, status, duration)
     marker.unlink(missing_ok=True)
     return record
 
-# %% ../../nbs/operations/monthly.ipynb #ecec9138
-def write_month_record(
-    root: Path,  # the project
-    source: str,  # the source's name
-    month: str,  # such as "2012-10"
-    status: str,  # published or stopped
-    duration: dict[str, float],  # seconds, cpu_seconds
-) -> MonthRecord:
-    "Archive the reports, send the alerts, and write the month's record."
-    from brewcast.common.core import read_parquet
-    from brewcast.model.drift import replayed_errors
-    from brewcast.serving.prediction_log import read_predictions
-
-    state = state_folder(source, root)
-    products = root / "products" / source
-    inputs = StateInputs.read(products / "inputs.json")
-    decision = Decision.read(products / "monitor/decision.json")
-    verdict = Verdict.read(products / "evaluate/verdict.json")
-    is_published = status == "published"
-    reports = archive_reports(products / "monitor", state, month)
-    links = {name: f"state/{source}/{path}" for name, path in reports.items()}
-    links["page"] = f"products/{source}/forecast/month.html"
-    alerts = month_alerts(source, month, decision, verdict if is_published else None, links)
-    # a stopped month checks nothing but its data, so it closes no other alert
-    sent = _send_month_alerts(root, source, alerts, month, close_others=is_published)
-    archived = [read_parquet(root / path) for path in inputs.archived_forecasts]
-    training_rows = read_parquet(products / "train/rows.parquet")
-    predictions = read_predictions(state / "predictions")
-    record = month_record(pd.Timestamp(f"{month}-01"), decision, verdict, archived, training_rows, predictions)
-    ledger = read_ledger(state)
-    after_publication = {
-        "status": status,
-        "build_key": inputs.build_key,
-        "at": _utc_now(),
-        "release": ledger[-1].release if ledger else None,
-        "recipe": ledger[-1].recipe.name if ledger else None,
-        "replayed": replayed_errors(verdict) if is_published else [],
-        "reports": links,
-        "alerts": sent,
-        "stages": stage_seconds(root, source),
-        **duration,
-    }
-    record = record.model_copy(update=after_publication)
-    text = json.dumps(record.content(), indent=1, sort_keys=True) + "\n"
-    write_text(state / "months" / f"{month}-{inputs.build_key}.json", text)
-    return record
-
-# %% ../../nbs/operations/monthly.ipynb #b1ba0b65
-def stage_seconds(
-    root: Path,  # the project
-    source: str,  # the source's name
-) -> dict[str, float]:  # stage -> seconds, as papermill measured them
-    "The duration of each stage's last run."
-    seconds = {}
-    for notebook in sorted((root / "products" / source).glob("*/*.ipynb")):
-        duration = read_json(notebook)["metadata"].get("papermill", {}).get("duration")
-        if duration:
-            seconds[notebook.parent.name] = round(duration, 1)
-    return seconds
-
 # %% ../../nbs/operations/monthly.ipynb #71b91a2d
-def _cpu_seconds() -> float:
-    "CPU time of this process and its finished children."
+def _clocks() -> dict[str, float]:
+    "What a month's duration is measured with: seconds, and CPU seconds of this process and its finished children."
     usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+    return {
+        "seconds": time.monotonic(),
+        "cpu_seconds": sum(usage.ru_utime + usage.ru_stime for usage in usages),
+    }
 
-# %% ../../nbs/operations/monthly.ipynb #f5380bd1
-def _utc_now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
+# %% ../../nbs/operations/monthly.ipynb #e8cb4409
+def _publish_month(root: Path, source: str) -> str:
+    "Publish the last build, and give the month's status: published, or stopped if its data is not trusted."
+    from brewcast.registry.publish import UntrustedDataError, publish
 
-# %% ../../nbs/operations/monthly.ipynb #7e91d1a0
-def _send_month_alerts(
-    root: Path, source: str, alerts: list[Alert], month: str | None, close_others: bool = True
-) -> list[SentMessage]:
-    return send_alerts(state_folder(source, root), alerts, month=month, close_others=close_others)
-
-# %% ../../nbs/operations/monthly.ipynb #964c2ac5
-MAX_REASON_CHARACTERS = 500  # chosen, not measured: the whole error is in the failed stage's notebook
-
-
-def _build_failed_alert(source, month, error):
-    reason = hide_passwords(str(error).strip())[:MAX_REASON_CHARACTERS] or type(error).__name__
-    return Alert(
-        name="build_failed",
-        severity="critical",
-        source=source,
-        month=month or "",
-        subject=f"build {month}",
-        reason=reason,
-        figures={},
-        link=f"products/{source}/failed",
-    )
+    try:
+        publish(source, root)
+    except UntrustedDataError:
+        return "stopped"
+    return "published"
 
 # %% ../../nbs/operations/monthly.ipynb #b9daa97f
 def _publish_corrections(root: Path, source: str, last_complete: str, waiting: WaitingMonth) -> WaitingMonth:
@@ -361,6 +278,114 @@ def _waiting_month(root: Path, source: str, month: str, last_complete: str, clea
     )
     _send_month_alerts(root, source, [alert], month, close_others=False)
     return WaitingMonth(month=month, reason=reason)
+
+# %% ../../nbs/operations/monthly.ipynb #964c2ac5
+MAX_REASON_CHARACTERS = 500  # chosen, not measured: the whole error is in the failed stage's notebook
+
+# %% ../../nbs/operations/monthly.ipynb #e402a2c2
+def _build_failed_alert(source: str, month: str | None, error: Exception) -> Alert:
+    "The alert of a build that failed. Its reason is the begin of the error, without passwords."
+    reason = hide_passwords(str(error).strip())[:MAX_REASON_CHARACTERS] or type(error).__name__
+    return Alert(
+        name="build_failed",
+        severity="critical",
+        source=source,
+        month=month or "",
+        subject=f"build {month}",
+        reason=reason,
+        figures={},
+        link=f"products/{source}/failed",
+    )
+
+# %% ../../nbs/operations/monthly.ipynb #7e91d1a0
+def _send_month_alerts(
+    root: Path, source: str, alerts: list[Alert], month: str | None, close_others: bool = True
+) -> list[SentMessage]:
+    return send_alerts(state_folder(source, root), alerts, month=month, close_others=close_others)
+
+# %% ../../nbs/operations/monthly.ipynb #f5380bd1
+def _utc_now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+# %% ../../nbs/operations/monthly.ipynb #ecec9138
+def write_month_record(
+    root: Path,  # the project
+    source: str,  # the source's name
+    month: str,  # such as "2012-10"
+    status: str,  # published or stopped
+    duration: dict[str, float],  # seconds, cpu_seconds
+) -> MonthRecord:
+    "Archive the reports, send the alerts, and write the month's record."
+    from brewcast.model.drift import replayed_errors
+
+    state = state_folder(source, root)
+    products = root / "products" / source
+    inputs = StateInputs.read(products / "inputs.json")
+    decision = Decision.read(products / "monitor/decision.json")
+    verdict = Verdict.read(products / "evaluate/verdict.json")
+    is_published = status == "published"
+    links = _archived_links(root, source, month)
+    alerts = month_alerts(source, month, decision, verdict if is_published else None, links)
+    # a stopped month checks nothing but its data, so it closes no other alert
+    sent = _send_month_alerts(root, source, alerts, month, close_others=is_published)
+    record = _evaluated_month(root, source, month, decision, verdict)
+    after_publication = {
+        "status": status,
+        "build_key": inputs.build_key,
+        "at": _utc_now(),
+        **_serving_release(state),
+        "replayed": replayed_errors(verdict) if is_published else [],
+        "reports": links,
+        "alerts": sent,
+        "stages": stage_seconds(root, source),
+        **duration,
+    }
+    record = record.model_copy(update=after_publication)
+    text = json.dumps(record.content(), indent=1, sort_keys=True) + "\n"
+    write_text(state / "months" / f"{month}-{inputs.build_key}.json", text)
+    return record
+
+# %% ../../nbs/operations/monthly.ipynb #b802c2d5
+def _archived_links(root: Path, source: str, month: str) -> dict[str, str]:
+    "Archive the month's reports, and give their paths and that of the month's page, relative to the project."
+    reports = archive_reports(root / "products" / source / "monitor", state_folder(source, root), month)
+    links = {name: f"state/{source}/{path}" for name, path in reports.items()}
+    return links | {"page": f"products/{source}/forecast/month.html"}
+
+# %% ../../nbs/operations/monthly.ipynb #b96c0e3e
+def _evaluated_month(root: Path, source: str, month: str, decision: Decision, verdict: Verdict) -> MonthRecord:
+    "The month's record before the publication: its forecast is compared with the outcome that is known by now."
+    from brewcast.common.core import read_parquet
+    from brewcast.serving.prediction_log import read_predictions
+
+    products = root / "products" / source
+    inputs = StateInputs.read(products / "inputs.json")
+    archived = [read_parquet(root / path) for path in inputs.archived_forecasts]
+    training_rows = read_parquet(products / "train/rows.parquet")
+    predictions = read_predictions(state_folder(source, root) / "predictions")
+    return month_record(pd.Timestamp(f"{month}-01"), decision, verdict, archived, training_rows, predictions)
+
+# %% ../../nbs/operations/monthly.ipynb #2b6c8195
+def _serving_release(state: Path) -> dict[str, str | None]:
+    "The release that serves from now on, and its recipe's name."
+    ledger = read_ledger(state)
+    return {
+        "release": ledger[-1].release if ledger else None,
+        "recipe": ledger[-1].recipe.name if ledger else None,
+    }
+
+# %% ../../nbs/operations/monthly.ipynb #b1ba0b65
+def stage_seconds(
+    root: Path,  # the project
+    source: str,  # the source's name
+) -> dict[str, float]:  # stage -> seconds, as papermill measured them
+    "The duration of each stage's last run."
+    seconds = {}
+    for notebook in sorted((root / "products" / source).glob("*/*.ipynb")):
+        duration = read_json(notebook)["metadata"].get("papermill", {}).get("duration")
+        if duration:
+            seconds[notebook.parent.name] = round(duration, 1)
+    return seconds
 
 # %% ../../nbs/operations/monthly.ipynb #69f35a6c
 def run_months(
@@ -393,6 +418,18 @@ def run_months(
                 return
             month = later_month(record.month)
 
+# %% ../../nbs/operations/monthly.ipynb #4fe155f8
+def _error_text(record: MonthRecord) -> str:
+    "The error of the forecast that served, beside the best baseline's."
+    errors = record.errors
+    if errors:
+        baselines = {name: error for name, error in errors.items() if name != "served"}
+        best = min(baselines, key=baselines.get) if baselines else ""
+        return f"off by {errors['served']:.1%} ({best} {baselines[best]:.1%})"
+    if record.status == "stopped":
+        return "no forecast is evaluated"
+    return "no forecast of this month had served"
+
 # %% ../../nbs/operations/monthly.ipynb #831e0e2e
 def month_line(
     record: MonthRecord | WaitingMonth,  # as `run_month` returns it
@@ -412,23 +449,22 @@ def month_line(
     verdict = f"{record.verdict.verdict}: {record.verdict.reason}"
     return f"{record.month}  {error}{drift}{untrusted}; {verdict}; {record.recipe} serves {duration}"
 
-# %% ../../nbs/operations/monthly.ipynb #4fe155f8
-def _error_text(record: MonthRecord) -> str:
-    "The error of the forecast that served, beside the best baseline's."
-    errors = record.errors
-    if errors:
-        baselines = {name: error for name, error in errors.items() if name != "served"}
-        best = min(baselines, key=baselines.get) if baselines else ""
-        return f"off by {errors['served']:.1%} ({best} {baselines[best]:.1%})"
-    if record.status == "stopped":
-        return "no forecast is evaluated"
-    return "no forecast of this month had served"
-
 # %% ../../nbs/operations/monthly.ipynb #c07a5feb
 # Top-level folders that a replay does not copy: it makes its own, links to the data, or does not need them.
 EXCLUDED_FROM_REPLAY = {"products", "state", "data", "scratch", "backups", "_docs", "release", ".git", ".venv"}
 
+# %% ../../nbs/operations/monthly.ipynb #07158772
+def _replay_key(root: Path, env: dict, since: str, overrides: list[str]) -> str:
+    "Hash of the inputs of a replay: code, overrides, first month, and size and time of the data files."
+    code_files = sorted([*notebooks(root), *package_files(root), *root.glob("*.yaml"), *root.glob("sql/*")])
+    code = {str(path.relative_to(root)): path.read_text() for path in code_files}
+    data_files = [
+        [str(path), path.stat().st_size, path.stat().st_mtime_ns]
+        for path in source_data_files(root, read_stages(root, env))
+    ]
+    return content_hash([code, list(overrides), since, data_files])
 
+# %% ../../nbs/operations/monthly.ipynb #a159a373
 def prepare_replay(
     root: Path,  # the project
     source: str,  # the source's name
@@ -456,56 +492,13 @@ def prepare_replay(
     write_text(folder / ".key", key)
     return folder
 
-# %% ../../nbs/operations/monthly.ipynb #07158772
-def _replay_key(root: Path, env: dict, since: str, overrides: list[str]) -> str:
-    "Hash of the inputs of a replay: code, overrides, first month, and size and time of the data files."
-    code_files = sorted([*notebooks(root), *package_files(root), *root.glob("*.yaml"), *root.glob("sql/*")])
-    code = {str(path.relative_to(root)): path.read_text() for path in code_files}
-    data_files = [
-        [str(path), path.stat().st_size, path.stat().st_mtime_ns]
-        for path in source_data_files(root, read_stages(root, env))
-    ]
-    return content_hash([code, list(overrides), since, data_files])
-
-# %% ../../nbs/operations/monthly.ipynb #5a0bdd4b
-class ReplayResult(NamedTuple):
-    "A history that was run again."
-
-    page: Path  # a report
-    records: list[MonthRecord]
-    sentences: list[str]  # a summary
-
-# %% ../../nbs/operations/monthly.ipynb #c92ac137
-def replay(
-    root: Path,  # the project; the source must be built
-    source: str,  # the source's name
-    since: str | None = None,  # first month, default the third complete one: two are needed to train and to evaluate
-    through: str | None = None,  # last month, default the last complete one
-    overrides: list[str] = (),  # parameters, such as "train.seed=1"
-) -> ReplayResult:
-    "Run a history as if each month had just ended. Raises RuntimeError if a month fails twice."
-    clean_path = root / "products" / source / "clean/clean.json"
-    if not clean_path.exists():
-        raise FileNotFoundError(f"products/{source}/clean is missing: `make run SOURCE={source}` first")
-    clean = read_json(clean_path)
-    first = check_month(since or later_month(clean["first_month"][:7], 2))
-    last = check_month(through or clean["last_month"][:7])
-    if first > last:
-        raise ValueError(f"a replay from {first} to {last} has no month")
-    folder = prepare_replay(root, source, first, overrides)
-    state = folder / "state" / source
-    for month in dict.fromkeys([first, last]):
-        _run_replay_through(folder, source, month, overrides)
-    records = [record for record in read_track_record(month_record_paths(state)) if record.month <= last]
-    output = root / "products" / source / "replay"
-    contents = [record.content() for record in records]
-    write_text(output / "months.json", json.dumps(contents, indent=1, sort_keys=True) + "\n")
-
-    def relative_link(path: str) -> str:
-        return os.path.relpath(folder / path, output)
-
-    write_text(output / "replay.html", track_record_page(records, f"{source}: a replay", relative_link))
-    return ReplayResult(output / "replay.html", records, track_record_sentences(records))
+# %% ../../nbs/operations/monthly.ipynb #31e99e30
+EXIT_STATUS = {  # exit status of `brewcast month`, by the status of the last month
+    "published": 0,
+    "waiting": 1,  # the month's sale lines are not complete yet: run the same command again later
+    "stopped": 3,  # the month's data is not trusted: a person must check it
+    "failed": 4,  # the build failed, or the command was refused
+}
 
 # %% ../../nbs/operations/monthly.ipynb #6a75ec85
 def _run_replay_through(folder: Path, source: str, month: str, overrides: list[str]) -> None:
@@ -521,10 +514,50 @@ def _run_replay_through(folder: Path, source: str, month: str, overrides: list[s
                 f"the replay of {source} failed twice in the same month; start it again to continue from there"
             )
 
-# %% ../../nbs/operations/monthly.ipynb #31e99e30
-EXIT_STATUS = {  # exit status of `brewcast month`, by the status of the last month
-    "published": 0,
-    "waiting": 1,  # the month's sale lines are not complete yet: run the same command again later
-    "stopped": 3,  # the month's data is not trusted: a person must check it
-    "failed": 4,  # the build failed, or the command was refused
-}
+# %% ../../nbs/operations/monthly.ipynb #5a0bdd4b
+class ReplayResult(NamedTuple):
+    "A history that was run again."
+
+    page: Path  # a report
+    records: list[MonthRecord]
+    sentences: list[str]  # a summary
+
+# %% ../../nbs/operations/monthly.ipynb #faa2df29
+def _write_replay(records: list[MonthRecord], source: str, folder: Path, output: Path) -> Path:
+    "Write the months of a replay, and the page whose links lead into its copy of the project."
+    contents = [record.content() for record in records]
+    write_text(output / "months.json", json.dumps(contents, indent=1, sort_keys=True) + "\n")
+
+    def relative_link(path: str) -> str:
+        return os.path.relpath(folder / path, output)
+
+    return write_text(output / "replay.html", track_record_page(records, f"{source}: a replay", relative_link))
+
+# %% ../../nbs/operations/monthly.ipynb #c92ac137
+def replay(
+    root: Path,  # the project; the source must be built
+    source: str,  # the source's name
+    since: str | None = None,  # first month, default the third complete one: two are needed to train and to evaluate
+    through: str | None = None,  # last month, default the last complete one
+    overrides: list[str] = (),  # parameters, such as "train.seed=1"
+) -> ReplayResult:
+    """Run a history as if each month had just ended.
+
+    Raises FileNotFoundError if the source is not built, ValueError for a text that is no month and for months that are
+    not in order, and RuntimeError if a month fails twice.
+    """
+    clean_path = root / "products" / source / "clean/clean.json"
+    if not clean_path.exists():
+        raise FileNotFoundError(f"products/{source}/clean is missing: `make run SOURCE={source}` first")
+    clean = read_json(clean_path)
+    first = check_month(since or later_month(clean["first_month"][:7], 2))
+    last = check_month(through or clean["last_month"][:7])
+    if first > last:
+        raise ValueError(f"a replay from {first} to {last} has no month")
+    folder = prepare_replay(root, source, first, overrides)
+    state = folder / "state" / source
+    for month in dict.fromkeys([first, last]):
+        _run_replay_through(folder, source, month, overrides)
+    records = [record for record in read_track_record(month_record_paths(state)) if record.month <= last]
+    page = _write_replay(records, source, folder, root / "products" / source / "replay")
+    return ReplayResult(page, records, track_record_sentences(records))

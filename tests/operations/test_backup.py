@@ -207,12 +207,6 @@ def test_folders_linked_to_another_disk_are_in_the_backup(origin, tmp_path):
     assert result.members.keys() == backup.backup(origin, SOURCE, tmp_path / "plain.tar.gz").members.keys()
 
 
-def test_a_file_name_that_is_not_utf8_is_refused(tmp_path):
-    Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.csv")).touch()
-    with pytest.raises(ValueError, match=r"caf.xe9.csv: its name is not UTF-8, .*: rename it"):
-        [*backup.iter_files(tmp_path)]
-
-
 def test_a_restored_clone_serves_the_same_forecasts_without_a_build(origin, restored, tmp_path):
     forecast = pq.read_table(origin / f"products/{SOURCE}/forecast/forecast.parquet").to_pandas()
     assert not (restored.root / "products").exists()
@@ -606,21 +600,6 @@ def test_without_a_state_there_is_nothing_to_back_up_or_prune(origin, tmp_path):
     assert backup.prune(place, SOURCE).items == []
     with pytest.raises(ValueError, match="keep is -1"):
         backup.prune(place, SOURCE, keep=-1)
-
-
-def test_a_release_of_an_older_brewcast_is_in_use(tmp_path):
-    # given a state that serves a release from before plan overrides, and no ledger
-    (tmp_path / "env.yaml").write_text("source: shop\ndata: data/shop\n")
-    release = tmp_path / "state/shop/releases/0123456789ab"
-    older = {"recipe": {"name": "seasonal", "params": {}}, "train_through": "2023-04-01", "month": "2023-05-01"}
-    older |= {"cutoff": "2023-04-30", "features_as_of": "2023-04-30", "feature_names": ["rate_last"]}
-    older |= {"files": {"model.joblib": "ab" * 32}, "release": release.name, "model_version": release.name}
-    release.mkdir(parents=True)
-    (release / "release.json").write_text(json.dumps(older))
-    (tmp_path / "state/shop/current").symlink_to(f"releases/{release.name}")
-    # then prune knows it and its model
-    in_use = backup.names_in_use(tmp_path, "shop")
-    assert release.name in in_use["release"] and in_use["model"] == {"abababababab"}
 
 
 def rows(root: Path) -> list:

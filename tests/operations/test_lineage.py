@@ -23,19 +23,16 @@ from brewcast.common.hashing import sha256
 from brewcast.common.ledger import read_ledger, resolve_inputs
 from brewcast.common.mlflow_models import registered_version
 from brewcast.common.params import read_env
-from brewcast.common.records import GateResult, LedgerEntry, Recipe, Verdict
+from brewcast.common.records import Recipe, Verdict
 from brewcast.data.ingest import ingest
 from brewcast.data.source_files import source_tables
 from brewcast.delivery.package import bento_hashes, folder_hashes, write_release
 from brewcast.operations import lineage as module
 from brewcast.operations.lineage import (
     BOX_WIDTH,
-    BuildRecord,
-    IngestedFile,
     Link,
     Trace,
     file_trace_report,
-    source_file_links,
     trace_file,
     trace_forecast,
     trace_report,
@@ -407,48 +404,6 @@ def test_the_plans_link_has_the_lines_of_the_store(shop):
     assert link.told[0].startswith(f"{expected} lines of {STORE}, {expected} months, ")
 
 
-def record_of_cutoff(root: Path, cutoff: str) -> BuildRecord:
-    "What is recorded of the source `toy` if no build has left a record of a release with this cutoff."
-    entry = LedgerEntry(
-        action="publish",
-        recipe=Recipe(name="seasonal", params={}),
-        release="0" * 12,
-        train_through=cutoff,
-        cutoff=cutoff,
-        model_hash="0" * 64,
-        made_in=None,
-        verdict=GateResult(promoted=True, verdict="promote", rule="better", reason="it is better"),
-    )
-    folder = f"state/toy/releases/{entry.release}"
-    return BuildRecord(root, "toy", entry, release_folder=folder, release=None, run=None, recorded={}, latest={})
-
-
-@pytest.mark.parametrize("files", [["plan.csv"], ["plan_2023.csv", "plan_2024.csv"]])
-def test_the_lines_of_a_plan_are_counted_in_one_file_or_several(tmp_path, files):
-    # given a plan of 61 months, three of them after the forecast month, in one file or two
-    write_json({"source": "toy", "data": "data/toy"}, tmp_path / "env.yaml")
-    (tmp_path / "data/toy").mkdir(parents=True)
-    plan_files = {name: {"rows_in": 61, "sha256": "0" * 64} for name in files}
-    tables = {"till": {"files": {"till.csv": {"rows_in": 1, "sha256": "0" * 64}}}, "plan": {"files": plan_files}}
-    made = tmp_path / "products/toy/ingest"
-    write_json({"tables": tables, "lines_of": {"sales": ["till"], "plan": ["plan"]}}, made / "dataset.json")
-    months = pd.date_range("2019-06-01", periods=61, freq="MS")
-    write_parquet(pd.DataFrame({"store_id": "S1", "month": months}), made / "plan.parquet")
-    record = record_of_cutoff(tmp_path, "2024-02-29")
-    # when
-    links = {Path(link.path).name: link for link in source_file_links(record, "S1", [])}
-    # then a single file has all lines; for two files it is unknown which one has which, and the text says so
-    if len(files) == 1:
-        assert links["plan.csv"].own_lines == 58
-        assert links["plan.csv"].told[0] == "58 lines of S1, 58 months, 2019-06 to 2024-03"
-    else:
-        assert {links[name].told[0] for name in files} == {"one of the plan's files, which have 58 lines of S1"}
-    assert links["till.csv"].told[0] == "table till, no sale line of S1"
-    # and a store that is not in the plan has no lines
-    links = {Path(link.path).name: link for link in source_file_links(record, "S2", [])}
-    assert links[files[0]].told[0] == "table plan, no line of S2"
-
-
 def test_forward_from_a_file_that_changed_later(shop, later):
     with damaged(later.root / "data/split/till_odd.csv", one_more(b"\n")):
         old, new, now = trace_file(later.root, "split", "till_odd.csv").versions
@@ -456,24 +411,6 @@ def test_forward_from_a_file_that_changed_later(shop, later):
     assert (old.sha256, old.stores) == (digest(shop.root / "data/split/till_odd.csv"), None)
     assert [[each.month for each in v.forecasts] for v in (old, new, now)] == [["2024-04"], ["2024-05"], []]
     assert [version.now for version in (old, new, now)] == [False, False, True] and len(new.stores) == 6
-
-
-def test_a_database_is_a_source_file(tmp_path):
-    files = [{"name": "till", "table": "tills"}, {"name": "plan", "table": "plans"}]
-    write_json({"data": "data/shop.duckdb", "files": files, "source": "db"}, tmp_path / "env.yaml")
-    facts = {"rows_in": 1, "sha256": "0" * 64}
-    tables = {"till": {"files": {"shop.duckdb:tills": facts}}, "db.sql": {"files": {"db.sql": {"rows_in": 1}}}}
-    tables["plan"] = {"files": {"shop.duckdb:plans": facts}}  # in the same file as the sale lines
-    lines_of = {"sales": ["till"], "plan": ["plan"]}
-    write_json({"tables": tables, "lines_of": lines_of}, tmp_path / "products/db/ingest/dataset.json")
-    # in a folder of that name, or as a single file
-    (tmp_path / "data/shop.duckdb").mkdir(parents=True)
-    assert list(module.ingested_files(tmp_path, "db")) == ["data/shop.duckdb/shop.duckdb"]
-    (tmp_path / "data/shop.duckdb").rmdir()
-    (tmp_path / "data/shop.duckdb").write_bytes(b"DUCK")
-    (file,) = module.ingested_files(tmp_path, "db").items()
-    expected = IngestedFile(file="shop.duckdb:tills", table="till", plan=False, **facts)
-    assert file == ("data/shop.duckdb", expected)
 
 
 def test_the_text_fits_a_screen(later):

@@ -265,20 +265,6 @@ def test_each_result_of_a_month_has_its_exit_status(toy, brewcast, monkeypatch, 
     assert sorted(map(int, documented)) == [0, 1, refused.status, 3, 4, 130] and str(status) in documented
 
 
-def test_a_leftover_marker_does_not_block_the_next_run(tmp_path, monkeypatch):
-    # given a month that was killed before anything was published
-    (tmp_path / "months").mkdir()
-    marker = tmp_path / "months/.doing"
-    marker.write_text("2019-05")
-    assert next_month_to_run(tmp_path) == "2019-05"  # it is run again
-    assert next_month_to_run(tmp_path, "2022-12") == "2022-12"  # unless another month is requested
-    # given published months: only a marker of the last one means that its record is missing
-    monkeypatch.setattr("brewcast.operations.monthly.last_published_month", lambda state: "2023-02")
-    assert next_month_to_run(tmp_path) == "2023-03"
-    marker.write_text("2023-02")
-    assert next_month_to_run(tmp_path) == "2023-02"
-
-
 def test_an_invalid_request_is_refused(shop):
     done = shop.run(f"{MONTH} --source shop --through June", fails=True)
     assert "'June' is not a month" in done.err and done.status == 4
