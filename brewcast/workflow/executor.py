@@ -36,6 +36,8 @@ KERNEL_ENVIRONMENT = {  # environment variables of every kernel
     "PYDEVD_DISABLE_FILE_VALIDATION": "1",  # else the debugger prints a warning in every kernel
     "PYTHONWARNINGS": "ignore::DeprecationWarning",  # these warnings are for the libraries' authors, not for ours
 }
+
+# %% ../../nbs/workflow/executor.ipynb #cce77af8
 PAPERMILL_OPTIONS = {
     "engine_name": "brewcast",  # leaves lessons out; `register_engine` defines it
     "progress_bar": False,  # the class `Progress` shows the progress of the build
@@ -117,12 +119,12 @@ class StageTimes:
         self.done = []
 
     def begin(self, name: str) -> str:
-        "A stage starts. Returns which one it is, such as ` 3 of 9`."
+        "A stage starts: which one it is, such as ` 3 of 9`."
         self.started_at[name] = time.monotonic()
         return f"{len(self.done) + len(self.started_at):>2} of {len(self.names)}"
 
     def end(self, name: str) -> float:
-        "A stage has ended. Returns its seconds."
+        "A stage has ended: its seconds."
         self.done.append(name)
         return time.monotonic() - self.started_at.pop(name)
 
@@ -302,7 +304,7 @@ def stale_tasks(
 class Executor:
     """Runs the stale tasks of a Ploomber DAG in parallel. pipeline.yaml names it, so `ploomber build` uses it too.
 
-    A call raises DAGBuildError if a stage fails, or if the user stops the build.
+    Raises DAGBuildError, when called, if a stage fails or the user stops the build.
     """
 
     def __init__(

@@ -42,6 +42,8 @@ PRELOADED_MODULES = """
     plotly.figure_factory nltk litestar evidently evidently.presets
     alembic.command mlflow.sklearn mlflow.store.tracking.sqlalchemy_store
 """.split()  # skops is early: its import looks through all modules that are loaded
+
+# %% ../../nbs/workflow/kernels.ipynb #f3eeeb48
 WARM_ENVIRONMENT = {  # of the warm process only: kernels have their own
     "OPENBLAS_NUM_THREADS": "1",
     "JE_ARROW_MALLOC_CONF": "background_thread:false",
@@ -49,6 +51,8 @@ WARM_ENVIRONMENT = {  # of the warm process only: kernels have their own
     "PLOTLY_RENDERER": "plotly_mimetype+notebook",
     "PROMETHEUS_MULTIPROCESS_DIR": "",  # else Feast creates a folder for metrics that nobody reads
 }
+
+# %% ../../nbs/workflow/kernels.ipynb #3a3bf980
 RELOADED_MODULES = {"evidently.legacy.utils.sync"}  # they open files at import, which forks must not share
 
 # %% ../../nbs/workflow/kernels.ipynb #6e090d35
