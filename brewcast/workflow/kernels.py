@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['PRELOADED_MODULES', 'WARM_ENVIRONMENT', 'RELOADED_MODULES', 'PYTHON_START_VARIABLES', 'SOCKETS_PREFIX',
-           'MAX_TEMP_PATH_BYTES', 'preload', 'KernelRequest', 'serve_forks', 'become_kernel', 'die_with_parent',
-           'start_warm_process', 'end_warm_process', 'ForkedKernel', 'fork_kernel', 'ForkProvisioner',
-           'ForkKernelManager', 'remove_stale_sockets']
+           'MAX_TEMP_PATH_BYTES', 'preload', 'KernelRequest', 'ForkReports', 'serve_forks', 'become_kernel',
+           'die_with_parent', 'start_warm_process', 'end_warm_process', 'request_fork', 'ForkedKernel',
+           'check_can_fork', 'fork_kernel', 'remove_stale_sockets', 'ForkProvisioner', 'ForkKernelManager']
 
 # %% ../../nbs/workflow/kernels.ipynb #96f46bbe
 import builtins
@@ -42,6 +42,8 @@ PRELOADED_MODULES = """
     plotly.figure_factory nltk litestar evidently evidently.presets
     alembic.command mlflow.sklearn mlflow.store.tracking.sqlalchemy_store
 """.split()  # skops is early: its import looks through all modules that are loaded
+
+# %% ../../nbs/workflow/kernels.ipynb #f3eeeb48
 WARM_ENVIRONMENT = {  # of the warm process only: kernels have their own
     "OPENBLAS_NUM_THREADS": "1",
     "JE_ARROW_MALLOC_CONF": "background_thread:false",
@@ -49,6 +51,8 @@ WARM_ENVIRONMENT = {  # of the warm process only: kernels have their own
     "PLOTLY_RENDERER": "plotly_mimetype+notebook",
     "PROMETHEUS_MULTIPROCESS_DIR": "",  # else Feast creates a folder for metrics that nobody reads
 }
+
+# %% ../../nbs/workflow/kernels.ipynb #3a3bf980
 RELOADED_MODULES = {"evidently.legacy.utils.sync"}  # they open files at import, which forks must not share
 
 # %% ../../nbs/workflow/kernels.ipynb #6e090d35
@@ -80,7 +84,46 @@ class KernelRequest(NamedTuple):
     env: dict[str, str]  # its environment variables
     cwd: str  # its working directory, an absolute path
 
+# %% ../../nbs/workflow/kernels.ipynb #bfb31ff1
+def _report_exit_status(process, report):
+    "Send the exit status, or minus the number of the signal that ended the process."
+    result = os.waitid(os.P_PIDFD, process, os.WEXITED | os.WNOWAIT)
+    os.close(process)
+    status = result.si_status if result.si_code == os.CLD_EXITED else -result.si_status
+    with contextlib.suppress(OSError):
+        report.send(b"%d" % status)
+
 # %% ../../nbs/workflow/kernels.ipynb #23bc1369
+class ForkReports:
+    "The forks of the warm process: those that run, and those that ended and whose exit status nobody has read yet."
+
+    def __init__(self):
+        self.running = {}  # (process id, report socket) by process file descriptor
+        self.ended = {}  # process id by report socket
+
+    def sources(self) -> list:
+        "What becomes ready when a fork ends, or when the build has read how it ended."
+        return [*self.running, *self.ended]
+
+    def send(self, ready: set):
+        "Report the forks that ended. Let the system forget those whose exit status was read."
+        for process in ready & set(self.running):
+            pid, report = self.running.pop(process)
+            self.ended[report] = pid
+            _report_exit_status(process, report)
+        for report in ready & set(self.ended):
+            os.waitpid(self.ended.pop(report), 0)
+            report.close()
+
+    def close(self):
+        "In a new fork: close what belongs to the others."
+        for process, (_, report) in self.running.items():
+            os.close(process)
+            report.close()
+        for report in self.ended:
+            report.close()
+
+# %% ../../nbs/workflow/kernels.ipynb #e12e6123
 def serve_forks(
     names: list[str],  # modules to import
 ) -> tuple[KernelRequest, socket.socket]:  # returns only in a fork: its request, and the socket for its reports
@@ -88,18 +131,11 @@ def serve_forks(
     requests = socket.socket(fileno=os.dup(0))
     os.dup2(os.open(os.devnull, os.O_RDWR), 0)
     not_imported = list(names)
-    running = {}  # (process id, report socket) by process file descriptor
-    ended = {}  # process id by report socket
+    forks = ForkReports()
     while True:
-        sources = [requests, *running, *ended]
+        sources = [requests, *forks.sources()]
         ready = set(select.select(sources, [], [], 0 if not_imported else None)[0])
-        for process in ready & set(running):
-            pid, report = running.pop(process)
-            ended[report] = pid
-            _report_exit_status(process, report)
-        for report in ready & set(ended):
-            os.waitpid(ended.pop(report), 0)
-            report.close()
+        forks.send(ready)
         if requests not in ready:
             if not_imported:
                 preload(not_imported.pop(0))
@@ -113,23 +149,11 @@ def serve_forks(
             continue
         gc.freeze()  # keep imported objects out of the garbage collection of forks, so their memory stays shared
         if pid := os.fork():
-            running[os.pidfd_open(pid)] = pid, report
+            forks.running[os.pidfd_open(pid)] = pid, report
             continue
-        for process, (_, other_report) in running.items():
-            os.close(process)
-            other_report.close()
-        for other in [requests, *ended]:
-            other.close()
+        forks.close()
+        requests.close()
         return KernelRequest(*json.loads(message)), report
-
-# %% ../../nbs/workflow/kernels.ipynb #bfb31ff1
-def _report_exit_status(process, report):
-    "Send the exit status, or minus the number of the signal that ended the process."
-    result = os.waitid(os.P_PIDFD, process, os.WEXITED | os.WNOWAIT)
-    os.close(process)
-    status = result.si_status if result.si_code == os.CLD_EXITED else -result.si_status
-    with contextlib.suppress(OSError):
-        report.send(b"%d" % status)
 
 # %% ../../nbs/workflow/kernels.ipynb #bb779032
 def become_kernel(
@@ -212,6 +236,25 @@ def end_warm_process():
         _warm_process = None
 
 # %% ../../nbs/workflow/kernels.ipynb #b05a0b6e
+def request_fork(
+    requests: socket.socket,  # sends requests to the warm process
+    request: KernelRequest,
+    timeout: float = 10,  # seconds to wait for the process id
+) -> tuple[int, socket.socket]:  # the fork's process id, and the socket for its reports
+    "Let the warm process fork a kernel. Raises ValueError if it refuses, OSError if it is gone or too slow."
+    report, other_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    report.settimeout(timeout)
+    try:
+        with other_end:
+            socket.send_fds(requests, [json.dumps(request).encode()], [other_end.fileno()])
+        pid = int(report.recv(64))  # empty, so a ValueError, if the warm process has a second thread
+        report.send(b"begin")
+    except BaseException:
+        report.close()  # then a fork that comes late ends itself
+        raise
+    return pid, report
+
+# %% ../../nbs/workflow/kernels.ipynb #bbb23467
 class ForkedKernel:
     "A kernel that is a child of the warm process. It has the part of Popen that jupyter_client uses."
 
@@ -224,16 +267,7 @@ class ForkedKernel:
         timeout: float = 10,  # seconds to wait for the process id
     ):
         self.returncode = None
-        self.report, other_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.report.settimeout(timeout)
-        try:
-            with other_end:
-                socket.send_fds(requests, [json.dumps(request).encode()], [other_end.fileno()])
-            self.pid = int(self.report.recv(64))  # empty, so a ValueError, if the warm process has a second thread
-            self.report.send(b"begin")
-        except BaseException:
-            self.report.close()  # then a fork that comes late ends itself
-            raise
+        self.pid, self.report = request_fork(requests, request, timeout)
 
     def wait(self, timeout: float | None = None) -> int:
         "The exit status after the end, as Popen gives it. -9 if the warm process is gone, too."
@@ -257,7 +291,29 @@ class ForkedKernel:
         if self.poll() is None:
             os.kill(self.pid, number)
 
+# %% ../../nbs/workflow/kernels.ipynb #6c335b2d
+PYTHON_START_VARIABLES = [  # Python reads these only when it starts
+    "PYTHONPATH",
+    "PYTHONHASHSEED",
+    "PYTHONWARNINGS",
+    "LD_LIBRARY_PATH",
+]
+
 # %% ../../nbs/workflow/kernels.ipynb #a3972649
+def check_can_fork(
+    command: list[str],  # the command that would start the kernel
+    env: dict[str, str],  # environment of the kernel
+    others: dict,  # other arguments of Popen, by name
+):
+    "Raises ValueError, with the reason, if no fork would be the same as a kernel that this command starts."
+    if not _warm_process:
+        raise ValueError("there is no warm process")
+    if others or command[:3] != [sys.executable, "-m", "ipykernel_launcher"]:
+        raise ValueError("the kernel has another command")
+    if any(env.get(name) != _warm_process.environment.get(name) for name in PYTHON_START_VARIABLES):
+        raise ValueError("Python would start with other settings")
+
+# %% ../../nbs/workflow/kernels.ipynb #bd7f6dce
 def fork_kernel(
     command: list[str],  # the command that would start the kernel
     env: dict[str, str],  # environment of the kernel
@@ -266,24 +322,31 @@ def fork_kernel(
 ) -> ForkedKernel | None:  # None: start the kernel cold
     "A kernel forked from the warm process, if that runs and the fork would be the same as a cold kernel."
     try:
-        if not _warm_process:
-            raise ValueError("there is no warm process")
-        if others or command[:3] != [sys.executable, "-m", "ipykernel_launcher"]:
-            raise ValueError("the kernel has another command")
-        if any(env.get(name) != _warm_process.environment.get(name) for name in PYTHON_START_VARIABLES):
-            raise ValueError("Python would start with other settings")
+        check_can_fork(command, env, others)
         request = KernelRequest(command, env, os.path.abspath(cwd or ""))
         return ForkedKernel(_warm_process.requests, request)
     except (OSError, ValueError) as error:
         logging.getLogger(__name__).debug("a cold kernel: %s", error)
 
-# %% ../../nbs/workflow/kernels.ipynb #6c335b2d
-PYTHON_START_VARIABLES = [  # Python reads these only when it starts
-    "PYTHONPATH",
-    "PYTHONHASHSEED",
-    "PYTHONWARNINGS",
-    "LD_LIBRARY_PATH",
-]
+# %% ../../nbs/workflow/kernels.ipynb #08b2b912
+SOCKETS_PREFIX = "brewcast-sockets-"  # of folders in the folder for temporary files
+MAX_TEMP_PATH_BYTES = 70  # for the temporary folder's path: a socket's whole path may have at most 107 bytes
+
+# %% ../../nbs/workflow/kernels.ipynb #f7ebc471
+def remove_stale_sockets(
+    min_age_seconds: float = 60,  # a younger folder may not be locked yet; a minute is chosen, not measured
+):
+    "Remove the socket folders of builds that were killed: folders that no process has locked."
+    for folder in Path(tempfile.gettempdir()).glob(f"{SOCKETS_PREFIX}*"):
+        with contextlib.suppress(OSError):  # it belongs to another user, is locked, or was just removed
+            if time.time() - folder.stat().st_mtime < min_age_seconds:
+                continue
+            descriptor = os.open(folder, os.O_RDONLY)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(folder)
+            finally:
+                os.close(descriptor)
 
 # %% ../../nbs/workflow/kernels.ipynb #6a102a26
 class ForkProvisioner(LocalProvisioner):
@@ -326,26 +389,6 @@ class ForkKernelManager(AsyncKernelManager):
             if self.lock_descriptor is not None:
                 os.close(self.lock_descriptor)
                 self.lock_descriptor = None
-
-# %% ../../nbs/workflow/kernels.ipynb #f7ebc471
-def remove_stale_sockets(
-    min_age_seconds: float = 60,  # a younger folder may not be locked yet; a minute is chosen, not measured
-):
-    "Remove the socket folders of builds that were killed: folders that no process has locked."
-    for folder in Path(tempfile.gettempdir()).glob(f"{SOCKETS_PREFIX}*"):
-        with contextlib.suppress(OSError):  # it belongs to another user, is locked, or was just removed
-            if time.time() - folder.stat().st_mtime < min_age_seconds:
-                continue
-            descriptor = os.open(folder, os.O_RDONLY)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(folder)
-            finally:
-                os.close(descriptor)
-
-# %% ../../nbs/workflow/kernels.ipynb #08b2b912
-SOCKETS_PREFIX = "brewcast-sockets-"  # of folders in the folder for temporary files
-MAX_TEMP_PATH_BYTES = 70  # for the temporary folder's path: a socket's whole path may have at most 107 bytes
 
 # %% ../../nbs/workflow/kernels.ipynb #26d65f08
 #| eval: false

@@ -23,6 +23,11 @@ from brewcast.common.params import (
 from .executor import KERNEL_ENVIRONMENT, PAPERMILL_OPTIONS, cell_failure_lines
 from .ploomber_hooks import register_engine
 
+# %% ../../nbs/workflow/one_stage.ipynb #8d7af45b
+def _is_accepted(name, accepted):
+    "Whether a stage takes this parameter, a mapping that contains it, or a value inside it."
+    return any(f"{name}.".startswith(f"{path}.") or path.startswith(f"{name}.") for path in accepted)
+
 # %% ../../nbs/workflow/one_stage.ipynb #one-check
 def check_stage_parameters(
     stage: str,  # a stage's name
@@ -41,11 +46,6 @@ def check_stage_parameters(
         others = f" ({', '.join(takers)} {'does' if len(takers) == 1 else 'do'})" if takers else ""
         accepted = ", ".join(accepted_by_stage[stage]) or "no parameters"
         raise ValueError(f"{stage} does not take {name}{others}; {stage} takes {accepted}")
-
-# %% ../../nbs/workflow/one_stage.ipynb #8d7af45b
-def _is_accepted(name, accepted):
-    "Whether a stage takes this parameter, a mapping that contains it, or a value inside it."
-    return any(f"{name}.".startswith(f"{path}.") or path.startswith(f"{name}.") for path in accepted)
 
 # %% ../../nbs/workflow/one_stage.ipynb #one-run
 def stage_inputs(
@@ -71,6 +71,19 @@ def stage_inputs(
         )
     return upstream_paths
 
+# %% ../../nbs/workflow/one_stage.ipynb #0713c536
+def _execute_notebook(stage, notebook, executed, values):
+    import papermill
+
+    register_engine()
+    os.environ.update(KERNEL_ENVIRONMENT)
+    try:
+        papermill.execute_notebook(str(notebook), str(executed), values, **PAPERMILL_OPTIONS)
+    except Exception as error:
+        lines = cell_failure_lines(stage, notebook, error)
+        lines.append(f"  partly executed notebook: {os.path.relpath(executed)}")
+        raise RuntimeError("\n".join(lines)) from None
+
 # %% ../../nbs/workflow/one_stage.ipynb #95f9815f
 def run_stage(
     root: Path,  # the project
@@ -94,16 +107,3 @@ def run_stage(
         folder.mkdir(parents=True)
         _execute_notebook(name, root / stage.source, folder / f"{name}.ipynb", values)
     return folder
-
-# %% ../../nbs/workflow/one_stage.ipynb #0713c536
-def _execute_notebook(stage, notebook, executed, values):
-    import papermill
-
-    register_engine()
-    os.environ.update(KERNEL_ENVIRONMENT)
-    try:
-        papermill.execute_notebook(str(notebook), str(executed), values, **PAPERMILL_OPTIONS)
-    except Exception as error:
-        lines = cell_failure_lines(stage, notebook, error)
-        lines.append(f"  partly executed notebook: {os.path.relpath(executed)}")
-        raise RuntimeError("\n".join(lines)) from None

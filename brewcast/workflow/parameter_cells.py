@@ -42,10 +42,10 @@ def yaml_comments(
     walk(yaml.compose(text), "")
     return comments
 
-# %% ../../nbs/workflow/parameter_cells.ipynb #53f8da13
+# %% ../../nbs/workflow/parameter_cells.ipynb #3ddf8fbc
 MAX_LINE = 110  # characters of a value that stays on one line; the formatter breaks at 120
 
-
+# %% ../../nbs/workflow/parameter_cells.ipynb #53f8da13
 def python_literal(
     value: object,  # as YAML reads it
     indent: int = 0,  # spaces

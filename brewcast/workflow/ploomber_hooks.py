@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['BLOCKED_IMPORTS', 'SAVE_INTERVAL_SECONDS', 'root_and_source', 'set_task_parameter', 'execute_task',
            'is_ploomber_error', 'plain_message', 'block_imports', 'load_dag', 'apply_parameters', 'open_as_last_built',
-           'throttle', 'register_engine', 'ploomber_patches', 'patch_method', 'hook_ploomber', 'render_with_reasons',
-           'has_own_reason', 'has_upstream_reason', 'locked_build', 'build_with_record', 'build_one_with_lock',
-           'run_with_record']
+           'throttle', 'register_engine', 'render_with_reasons', 'has_own_reason', 'has_upstream_reason',
+           'locked_build', 'build_with_record', 'build_one_with_lock', 'run_with_record', 'ploomber_patches',
+           'patch_method', 'hook_ploomber']
 
 # %% ../../nbs/workflow/ploomber_hooks.ipynb #36a3ae82
 import contextlib
@@ -192,49 +192,6 @@ def register_engine():
 
     papermill_engines.register("brewcast", Engine)
 
-# %% ../../nbs/workflow/ploomber_hooks.ipynb #7b69919b
-def ploomber_patches() -> list[tuple[type, str, Callable]]:  # class, name of its method, what is called instead
-    "All methods of Ploomber that are patched."
-    from ploomber.dag.dag import DAG
-    from ploomber.products.product import Product
-    from ploomber.tasks.abc import Task
-
-    return [
-        (DAG, "_render_current", render_with_reasons),
-        (Product, "_outdated_code_dependency", has_own_reason),
-        (Product, "_outdated_data_dependencies", has_upstream_reason),
-        (DAG, "_build", build_with_record),
-        (Task, "build", build_one_with_lock),
-        (Task, "_build", run_with_record),
-    ]
-
-# %% ../../nbs/workflow/ploomber_hooks.ipynb #57692b4a
-def patch_method(
-    owner: type,  # a class
-    name: str,  # of its method
-    patch: Callable,  # called with the original method, then with the arguments of the method
-) -> None:
-    "Replace a method. The original one is the attribute `__wrapped__` of the new one."
-    original = getattr(owner, name)
-
-    @functools.wraps(original)
-    def patched(*args, **kwargs):
-        return patch(original, *args, **kwargs)
-
-    setattr(owner, name, patched)
-
-# %% ../../nbs/workflow/ploomber_hooks.ipynb #0a5d04a4
-def hook_ploomber():
-    "Patch Ploomber, once in each process."
-    from ploomber.dag.dag import DAG
-
-    if hasattr(DAG, "brewcast_hooked"):
-        return
-    DAG.brewcast_hooked = True
-    register_engine()
-    for owner, name, patch in ploomber_patches():
-        patch_method(owner, name, patch)
-
 # %% ../../nbs/workflow/ploomber_hooks.ipynb #6a4fba4e
 _thread = threading.local()  # `is_building`: does this thread build, or only look?
 
@@ -248,6 +205,7 @@ def render_with_reasons(
 ) -> None:
     """Check and apply the parameters, and find why each stage is stale, before the tasks are rendered.
 
+    Raises DAGRenderError for wrong parameters.
     Ploomber's hook `on_render` is too late: by then, it has decided which tasks are outdated.
     """
     from ploomber.exceptions import DAGRenderError
@@ -262,6 +220,10 @@ def render_with_reasons(
         write_inputs(root, source, state)
     dag.brewcast = SimpleNamespace(root=root, source=source, stages=stages, state=state, reasons=reasons, forced=force)
     return original(dag, force, *args, **kwargs)
+
+# %% ../../nbs/workflow/ploomber_hooks.ipynb #f9d1b0ca
+def _product_reasons(product) -> list[Reason]:
+    return product.task.dag.brewcast.reasons[product.task.name]
 
 # %% ../../nbs/workflow/ploomber_hooks.ipynb #3a112416
 def has_own_reason(
@@ -284,10 +246,6 @@ def has_upstream_reason(
     Ploomber compares times. They differ in a copied or restored project, and where an input came out the same.
     """
     return any(reason.kind == "upstream" for reason in _product_reasons(product))
-
-# %% ../../nbs/workflow/ploomber_hooks.ipynb #f9d1b0ca
-def _product_reasons(product) -> list[Reason]:
-    return product.task.dag.brewcast.reasons[product.task.name]
 
 # %% ../../nbs/workflow/ploomber_hooks.ipynb #df45b2a9
 @contextlib.contextmanager
@@ -375,3 +333,46 @@ def run_with_record(
         return report
     finally:
         resolve_stash(root, source, stage)
+
+# %% ../../nbs/workflow/ploomber_hooks.ipynb #7b69919b
+def ploomber_patches() -> list[tuple[type, str, Callable]]:  # class, name of its method, what is called instead
+    "All methods of Ploomber that are patched."
+    from ploomber.dag.dag import DAG
+    from ploomber.products.product import Product
+    from ploomber.tasks.abc import Task
+
+    return [
+        (DAG, "_render_current", render_with_reasons),
+        (Product, "_outdated_code_dependency", has_own_reason),
+        (Product, "_outdated_data_dependencies", has_upstream_reason),
+        (DAG, "_build", build_with_record),
+        (Task, "build", build_one_with_lock),
+        (Task, "_build", run_with_record),
+    ]
+
+# %% ../../nbs/workflow/ploomber_hooks.ipynb #57692b4a
+def patch_method(
+    owner: type,  # a class
+    name: str,  # of its method
+    patch: Callable,  # called with the original method, then with the arguments of the method
+) -> None:
+    "Replace a method. The original one is the attribute `__wrapped__` of the new one."
+    original = getattr(owner, name)
+
+    @functools.wraps(original)
+    def patched(*args, **kwargs):
+        return patch(original, *args, **kwargs)
+
+    setattr(owner, name, patched)
+
+# %% ../../nbs/workflow/ploomber_hooks.ipynb #0a5d04a4
+def hook_ploomber():
+    "Patch Ploomber, once in each process."
+    from ploomber.dag.dag import DAG
+
+    if hasattr(DAG, "brewcast_hooked"):
+        return
+    DAG.brewcast_hooked = True
+    register_engine()
+    for owner, name, patch in ploomber_patches():
+        patch_method(owner, name, patch)

@@ -26,13 +26,20 @@ def failed_folder(
 def _stash_folder(folder):
     return folder.with_name(f".before.{folder.name}")
 
+# %% ../../nbs/workflow/products.ipynb #18bb5ed3
+def _size_and_mtime(path):
+    return path.stat().st_size, path.stat().st_mtime_ns
+
 # %% ../../nbs/workflow/products.ipynb #36ae7635
 def stash_products(
     root: Path,  # the project
     source: str,  # a source's name
     stage: str,  # a stage that is about to run
 ):
-    "Copy the stage's products to the stash, and remove its record, so that it does not look up to date while it runs."
+    """Copy the stage's products to the stash, and remove its record, so that it does not look up to date while it runs.
+
+    Raises OSError if they cannot be copied. The products are then as before.
+    """
     record = stage_record_path(root, source, stage)
     folder = record.parent
     folder.mkdir(parents=True, exist_ok=True)
@@ -72,7 +79,3 @@ def resolve_stash(
         with contextlib.suppress(OSError):  # other stages have failed, too
             failed.parent.rmdir()
     shutil.rmtree(stash, ignore_errors=True)
-
-# %% ../../nbs/workflow/products.ipynb #18bb5ed3
-def _size_and_mtime(path):
-    return path.stat().st_size, path.stat().st_mtime_ns

@@ -40,7 +40,10 @@ def render_report(
     html_path: Path,  # where to write the report
     home: str | None = None,  # relative address of the month page, for the link back
 ) -> Path:  # the path written
-    "Render an executed notebook's `## Run` for a reader who does not code. The page opens without a network."
+    """Render an executed notebook's `## Run` for a reader who does not code. The page opens without a network.
+
+    Raises ValueError if the notebook has no `## Run`.
+    """
     import nbformat  # imported here: these two take half a second, which other users of this module do not need
     from nbconvert import HTMLExporter
 

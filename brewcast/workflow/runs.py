@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['VARYING_PATTERNS', 'TIMESTAMPED_FILES', 'NOT_COMPARED', 'RUN_REFS', 'plain_notebook', 'comparison_hash',
            'comparison_hashes', 'run_git', 'is_repository', 'git_problem', 'snapshot_code', 'runs_folder',
-           'source_data_files', 'record_run', 'current_environment', 'read_runs', 'run_of_entry', 'find_run',
-           'check_out_run', 'regenerate_hint', 'set_up_environment', 'run_command_in', 'rebuild_run',
-           'ProductDifference', 'AlteredProduct', 'Verification', 'product_differences', 'first_difference',
-           'altered_products', 'verify_run', 'verify_report']
+           'source_data_files', 'current_environment', 'read_runs', 'record_run', 'run_of_entry', 'find_run',
+           'regenerate_hint', 'check_out_run', 'set_up_environment', 'run_command_in', 'rebuild_run',
+           'product_differences', 'first_difference', 'AlteredProduct', 'altered_products', 'ProductDifference',
+           'Verification', 'verify_run', 'verify_report']
 
 # %% ../../nbs/workflow/runs.ipynb #bfcee08f
 import ast
@@ -34,7 +34,7 @@ from ..common.records import BuildEnvironment, CodeSnapshot, LedgerEntry, Record
 from ..common.text import format_count
 from .staleness import UNSTABLE_FILES, file_hashes, input_files, inputs_path
 
-# %% ../../nbs/workflow/runs.ipynb #7e5da690
+# %% ../../nbs/workflow/runs.ipynb #33ac7ae4
 VARYING_PATTERNS = [  # what differs between two runs of the same notebook, and the text that replaces it
     (re.compile(r"/tmp/ipykernel_\d+/\d+\.py"), "cell.py"),  # the file name that a kernel gives to a cell
     (re.compile(r"\b0x[0-9a-f]{8,}\b"), "0x0"),  # a memory address
@@ -42,7 +42,25 @@ VARYING_PATTERNS = [  # what differs between two runs of the same notebook, and 
     (re.compile(r"\b\d+(\.\d+)? (seconds|ms|s)\b"), "a while"),
 ]
 
+# %% ../../nbs/workflow/runs.ipynb #ba1f881c
+def _merge_stdout(outputs):
+    "Join the pieces of standard output, which a kernel cuts at random. Leave out standard error."
+    texts = {}  # by name of the stream
+    for output in outputs:
+        # standard error holds warnings, which depend on which process imported a library first
+        if output["output_type"] == "stream" and output["name"] == "stdout":
+            texts[output["name"]] = texts.get(output["name"], "") + "".join(output["text"])
+    streams = [{"output_type": "stream", "name": name, "text": text} for name, text in sorted(texts.items())]
+    return streams + [output for output in outputs if output["output_type"] != "stream"]
 
+# %% ../../nbs/workflow/runs.ipynb #a75fe01d
+def _sort_parameters(code):
+    "The injected parameters as sorted JSON: Ploomber injects `upstream` in any order."
+    nodes = [node for node in ast.parse(code).body if isinstance(node, ast.Assign)]
+    values = {node.targets[0].id: ast.literal_eval(node.value) for node in nodes}
+    return json.dumps(values, indent=1, sort_keys=True)
+
+# %% ../../nbs/workflow/runs.ipynb #7e5da690
 def plain_notebook(
     notebook: Path,  # executed
 ) -> str:  # JSON
@@ -66,27 +84,15 @@ def plain_notebook(
         text = pattern.sub(replacement, text)
     return text
 
-# %% ../../nbs/workflow/runs.ipynb #ba1f881c
-def _merge_stdout(outputs):
-    "Join the pieces of standard output, which a kernel cuts at random. Leave out standard error."
-    texts = {}  # by name of the stream
-    for output in outputs:
-        # standard error holds warnings, which depend on which process imported a library first
-        if output["output_type"] == "stream" and output["name"] == "stdout":
-            texts[output["name"]] = texts.get(output["name"], "") + "".join(output["text"])
-    streams = [{"output_type": "stream", "name": name, "text": text} for name, text in sorted(texts.items())]
-    return streams + [output for output in outputs if output["output_type"] != "stream"]
-
-# %% ../../nbs/workflow/runs.ipynb #a75fe01d
-def _sort_parameters(code):
-    "The injected parameters as sorted JSON: Ploomber injects `upstream` in any order."
-    nodes = [node for node in ast.parse(code).body if isinstance(node, ast.Assign)]
-    values = {node.targets[0].id: ast.literal_eval(node.value) for node in nodes}
-    return json.dumps(values, indent=1, sort_keys=True)
-
 # %% ../../nbs/workflow/runs.ipynb #01dceb17
 TIMESTAMPED_FILES = {"bento.yaml"}  # in a Bento: BentoML writes the build time into it
 NOT_COMPARED = "not compared"  # stands in a record in place of a hash
+
+# %% ../../nbs/workflow/runs.ipynb #d6a51d01
+def _compared_files(folder):
+    "The files of a product that is a folder, without those that differ in each build."
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return [path for path in files if path.name not in TIMESTAMPED_FILES and path.suffix not in (".metadata", ".pyc")]
 
 # %% ../../nbs/workflow/runs.ipynb #3f2e1d47
 def comparison_hash(
@@ -104,12 +110,6 @@ def comparison_hash(
         lines = [f"{path.relative_to(product).as_posix()} {hashes.of(path)}" for path in _compared_files(product)]
         return bytes_hash("\n".join(lines).encode())
     return hashes.of(product)
-
-# %% ../../nbs/workflow/runs.ipynb #d6a51d01
-def _compared_files(folder):
-    "The files of a product that is a folder, without those that differ in each build."
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return [path for path in files if path.name not in TIMESTAMPED_FILES and path.suffix not in (".metadata", ".pyc")]
 
 # %% ../../nbs/workflow/runs.ipynb #d2495184
 def comparison_hashes(
@@ -215,6 +215,23 @@ def source_data_files(
     files = {file for path in paths for file in (files_below(path) if path.is_dir() else [path])}
     return sorted(file for file in files if not file.name.startswith(".") and not is_database_log(file))
 
+# %% ../../nbs/workflow/runs.ipynb #9a9ff7c3
+def current_environment(
+    root: Path,  # the project
+) -> BuildEnvironment:
+    "The environment of a build. The lock names all libraries, and no build runs with other ones installed."
+    lock = sha256(root / "requirements.lock")
+    system = f"{platform.system()}-{platform.machine()}"
+    return BuildEnvironment(lock=lock, python=platform.python_version(), platform=system)
+
+# %% ../../nbs/workflow/runs.ipynb #57ec175c
+def read_runs(
+    root: Path,  # the project
+    source: str,  # a source's name
+) -> list[RunRecord]:  # the oldest first
+    "The records of a source's builds."
+    return [RunRecord.read(path) for path in sorted(runs_folder(root, source).glob("*.json"))]
+
 # %% ../../nbs/workflow/runs.ipynb #6a4accd0
 def record_run(
     root: Path,  # the project
@@ -222,7 +239,7 @@ def record_run(
     stages: dict[str, Stage],  # by name, with the parameters of the build
     code: CodeSnapshot,  # from before the build
 ) -> Path:  # the record
-    "Record what a build was made from, and keep its code in git."
+    "Record what a build was made from, and keep its code in git. Without git, say why the code is not kept."
     inputs = StateInputs.read(inputs_path(root, source))
     hashes = file_hashes(root, source)
     now = datetime.now(UTC)
@@ -252,23 +269,6 @@ def record_run(
     write_text(path, json.dumps(record.content(), indent=1, sort_keys=True, default=str) + "\n")
     return path
 
-# %% ../../nbs/workflow/runs.ipynb #9a9ff7c3
-def current_environment(
-    root: Path,  # the project
-) -> BuildEnvironment:
-    "The environment of a build. The lock names all libraries, and no build runs with other ones installed."
-    lock = sha256(root / "requirements.lock")
-    system = f"{platform.system()}-{platform.machine()}"
-    return BuildEnvironment(lock=lock, python=platform.python_version(), platform=system)
-
-# %% ../../nbs/workflow/runs.ipynb #57ec175c
-def read_runs(
-    root: Path,  # the project
-    source: str,  # a source's name
-) -> list[RunRecord]:  # the oldest first
-    "The records of a source's builds."
-    return [RunRecord.read(path) for path in sorted(runs_folder(root, source).glob("*.json"))]
-
 # %% ../../nbs/workflow/runs.ipynb #235b0dae
 def run_of_entry(
     entry: LedgerEntry,
@@ -297,6 +297,13 @@ def find_run(
     if not name or not runs:
         raise ValueError(f"{source} has no runs: `make run SOURCE={source}` makes one")
     raise ValueError(f"{format_count(len(matches), 'run')} of {source} match {name!r}; the last runs are {last_runs}")
+
+# %% ../../nbs/workflow/runs.ipynb #33ee44e3
+def regenerate_hint(
+    name: str,  # a data file
+) -> str:  # the end of a sentence; empty if the file cannot be made again
+    "How to make a file of the simulated source again."
+    return "; `make run` writes the simulated export again" if name.startswith("data/simulated/") else ""
 
 # %% ../../nbs/workflow/runs.ipynb #ebe1ed6c
 def check_out_run(
@@ -333,19 +340,15 @@ def check_out_run(
         problems.append(f"it ran with Python {run.environment.python}, and this is {platform.python_version()}")
     return problems
 
-# %% ../../nbs/workflow/runs.ipynb #33ee44e3
-def regenerate_hint(
-    name: str,  # a data file
-) -> str:  # the end of a sentence; empty if the file cannot be made again
-    "How to make a file of the simulated source again."
-    return "; `make run` writes the simulated export again" if name.startswith("data/simulated/") else ""
-
 # %% ../../nbs/workflow/runs.ipynb #765b7fbe
 def set_up_environment(
     root: Path,  # the project
     folder: Path,  # where `check_out_run` has put a run
 ):
-    "Use this environment if it has the libraries of the run's lock, else install the run's own."
+    """Use this environment if it has the libraries of the run's lock, else install the run's own.
+
+    Raises RuntimeError if they cannot be installed.
+    """
     (folder / ".venv").unlink(missing_ok=True)  # some projects have a link there, and keep it in git
     if lock_differences(folder / "requirements.lock"):
         say("the run needs other libraries: installing them from the run's own lock (about a minute)")
@@ -376,7 +379,7 @@ def rebuild_run(
     run: RunRecord,
     folder: Path,  # where `check_out_run` has put it
 ) -> dict[str, dict[str, str]]:  # hash by product, by stage
-    "Build a run again in its folder."
+    "Build a run again in its folder. Raises RuntimeError if a stage fails there."
     params_path, inputs_copy = folder / ".parameters.json", folder / ".inputs.json"
     params_path.write_text(json.dumps(run.params))
     inputs_copy.write_text(json.dumps(run.inputs))
@@ -387,34 +390,6 @@ def rebuild_run(
         raise RuntimeError(f"the run cannot be built again: {result.stderr.strip()[-2000:]}")
     env = read_env(folder, env_file(folder, run.source))
     return comparison_hashes(folder, run.source, read_stages(folder, env))
-
-# %% ../../nbs/workflow/runs.ipynb #586ddea3
-class ProductDifference(Record):
-    "A product that differs when a run is built again."
-
-    stage: str
-    product: str  # its file name
-    detail: str | None  # the first difference; None if the run's own product is lost
-
-# %% ../../nbs/workflow/runs.ipynb #b994e9bd
-class AlteredProduct(Record):
-    "A product on disk that is not as the last run made it."
-
-    product: str  # path, relative to the project
-    state: str  # altered or gone
-    files: list[str]  # the altered files of a folder; empty if they are not known
-
-# %% ../../nbs/workflow/runs.ipynb #33f7e0b7
-class Verification(Record):
-    "What came of building a run again. `brewcast verify --json` prints its fields."
-
-    run: str  # its name
-    missing: list[str]  # sentences why it cannot be built again
-    differs: list[ProductDifference]  # those of the first stage first
-    altered: list[AlteredProduct]
-    not_looked_at: str | None  # why the products on disk were not compared
-    compared: int  # number of products
-    not_compared: list[str]  # products that differ in each build, such as clean/clean.ipynb
 
 # %% ../../nbs/workflow/runs.ipynb #100e3784
 def product_differences(
@@ -428,21 +403,6 @@ def product_differences(
         old, new = before.get(stage, {}), now.get(stage, {})
         differences += [(stage, name) for name in sorted({*old, *new}) if old.get(name) != new.get(name)]
     return differences
-
-# %% ../../nbs/workflow/runs.ipynb #8f7bd15e
-def first_difference(
-    before: Path,  # a product
-    now: Path,  # the same product of another build
-) -> str:  # a line
-    "The first difference between two versions of a product."
-    if before.suffix == ".parquet":
-        return _first_table_difference(before, now)
-    if before.suffix in (".json", ".ipynb", ".csv"):
-        texts = [plain_notebook(path) if path.suffix == ".ipynb" else path.read_text() for path in (before, now)]
-        lines = difflib.unified_diff(*(text.splitlines() for text in texts), lineterm="", n=0)
-        changed = [line for line in lines if line[:1] in "-+" and not line.startswith(("---", "+++"))]
-        return " | ".join(line.strip()[:100] for line in changed[:2]) or "same text, different bytes"
-    return f"{before.stat().st_size} bytes, now {now.stat().st_size}"
 
 # %% ../../nbs/workflow/runs.ipynb #b7bc2b8e
 def _first_table_difference(before, now):
@@ -459,6 +419,45 @@ def _first_table_difference(before, now):
             if old != new and not are_both_nan:
                 return f"row {row}, column {name}: {old!r}, now {new!r}"
     return "same table, different bytes"
+
+# %% ../../nbs/workflow/runs.ipynb #8f7bd15e
+def first_difference(
+    before: Path,  # a product
+    now: Path,  # the same product of another build
+) -> str:  # a line
+    "The first difference between two versions of a product."
+    if before.suffix == ".parquet":
+        return _first_table_difference(before, now)
+    if before.suffix in (".json", ".ipynb", ".csv"):
+        texts = [plain_notebook(path) if path.suffix == ".ipynb" else path.read_text() for path in (before, now)]
+        lines = difflib.unified_diff(*(text.splitlines() for text in texts), lineterm="", n=0)
+        changed = [line for line in lines if line[:1] in "-+" and not line.startswith(("---", "+++"))]
+        return " | ".join(line.strip()[:100] for line in changed[:2]) or "same text, different bytes"
+    return f"{before.stat().st_size} bytes, now {now.stat().st_size}"
+
+# %% ../../nbs/workflow/runs.ipynb #b994e9bd
+class AlteredProduct(Record):
+    "A product on disk that is not as the last run made it."
+
+    product: str  # path, relative to the project
+    state: str  # altered or gone
+    files: list[str]  # the altered files of a folder; empty if they are not known
+
+# %% ../../nbs/workflow/runs.ipynb #b05eae21
+def _hash_or_unreadable(product, hashes):
+    try:
+        return comparison_hash(product, hashes)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, SyntaxError):  # not a notebook any more
+        return "unreadable"
+
+# %% ../../nbs/workflow/runs.ipynb #c8fa878d
+def _differing_files(one, two):
+    contents = []
+    for folder in (one, two):
+        files = _compared_files(folder)
+        contents.append({path.relative_to(folder).as_posix(): path.read_bytes() for path in files})
+    first, second = contents
+    return sorted(name for name in {*first, *second} if first.get(name) != second.get(name))
 
 # %% ../../nbs/workflow/runs.ipynb #0d5f5ad5
 def altered_products(
@@ -488,60 +487,25 @@ def altered_products(
             altered.append(AlteredProduct(product=product.as_posix(), state=state, files=files))
     return altered
 
-# %% ../../nbs/workflow/runs.ipynb #b05eae21
-def _hash_or_unreadable(product, hashes):
-    try:
-        return comparison_hash(product, hashes)
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, SyntaxError):  # not a notebook any more
-        return "unreadable"
+# %% ../../nbs/workflow/runs.ipynb #586ddea3
+class ProductDifference(Record):
+    "A product that differs when a run is built again."
 
-# %% ../../nbs/workflow/runs.ipynb #c8fa878d
-def _differing_files(one, two):
-    contents = []
-    for folder in (one, two):
-        files = _compared_files(folder)
-        contents.append({path.relative_to(folder).as_posix(): path.read_bytes() for path in files})
-    first, second = contents
-    return sorted(name for name in {*first, *second} if first.get(name) != second.get(name))
+    stage: str
+    product: str  # its file name
+    detail: str | None  # the first difference; None if the run's own product is lost
 
-# %% ../../nbs/workflow/runs.ipynb #37938821
-def verify_run(
-    root: Path,  # the project
-    source: str,  # a source's name
-    name: str = "",  # the run's name or a part of it; empty: the last run
-    build_folder: Path | None = None,  # build there and keep it; default: a temporary folder
-) -> Verification:
-    "Build a run again in an empty folder and compare every product. For the last run, check the products on disk, too."
-    run = find_run(root, source, name)
-    rebuilt_hashes, altered, reason_not_checked = {}, [], None
-    with contextlib.ExitStack() as stack:
-        if build_folder is None:
-            build_folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="brewcast-verify-"))
-        folder = Path(build_folder).resolve() / "project"
-        missing = check_out_run(run, root, folder)
-        if not missing:
-            set_up_environment(root, folder)
-            rebuilt_hashes = rebuild_run(run, folder)
-        try:
-            if run != find_run(root, source):
-                raise ValueError(f"products/{source} are from a later run")
-            altered = altered_products(root, run, folder / "products" / source if rebuilt_hashes else None)
-        except ValueError as error:
-            reason_not_checked = str(error)
-        differs = _described_differences(run, root, folder, rebuilt_hashes) if rebuilt_hashes else []
-    hash_by_product = {
-        f"{stage}/{product}": value for stage, products in run.products.items() for product, value in products.items()
-    }
-    not_compared = [product for product, value in hash_by_product.items() if value == NOT_COMPARED]
-    return Verification(
-        run=run.run,
-        missing=missing,
-        differs=differs,
-        altered=altered,
-        not_looked_at=reason_not_checked,
-        compared=len(hash_by_product) - len(not_compared),
-        not_compared=not_compared,
-    )
+# %% ../../nbs/workflow/runs.ipynb #33f7e0b7
+class Verification(Record):
+    "What came of building a run again. `brewcast verify --json` prints its fields."
+
+    run: str  # its name
+    missing: list[str]  # sentences why it cannot be built again
+    differs: list[ProductDifference]  # those of the first stage first
+    altered: list[AlteredProduct]
+    not_looked_at: str | None  # why the products on disk were not compared
+    compared: int  # number of products
+    not_compared: list[str]  # products that differ in each build, such as clean/clean.ipynb
 
 # %% ../../nbs/workflow/runs.ipynb #a0224b48
 def _described_differences(run, root, folder, rebuilt_hashes):
@@ -558,12 +522,53 @@ def _described_differences(run, root, folder, rebuilt_hashes):
         described.append(ProductDifference(stage=stage, product=product, detail=detail))
     return described
 
-# %% ../../nbs/workflow/runs.ipynb #e2ae100b
-def verify_report(
-    result: Verification,
-) -> str:  # a few lines
-    "The result of building a run again, and the products on disk that were altered."
-    return "\n".join([*_rebuild_lines(result), *_disk_lines(result)])
+# %% ../../nbs/workflow/runs.ipynb #06866332
+def _altered_or_reason(root, run, rebuilt):
+    "The altered products on disk, and why they were not compared with the run; None if they were."
+    if run != find_run(root, run.source):
+        return [], f"products/{run.source} are from a later run"
+    try:
+        return altered_products(root, run, rebuilt), None
+    except ValueError as error:
+        return [], str(error)
+
+# %% ../../nbs/workflow/runs.ipynb #37938821
+def verify_run(
+    root: Path,  # the project
+    source: str,  # a source's name
+    name: str = "",  # the run's name or a part of it; empty: the last run
+    build_folder: Path | None = None,  # build there and keep it; default: a temporary folder
+) -> Verification:
+    """Build a run again in an empty folder and compare every product. For the last run, check the products on disk, too.
+
+    Raises RuntimeError, from `set_up_environment` and `rebuild_run`, and ValueError for the name, from `find_run`.
+    """
+    run = find_run(root, source, name)
+    rebuilt_hashes = {}
+    with contextlib.ExitStack() as stack:
+        if build_folder is None:
+            build_folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="brewcast-verify-"))
+        folder = Path(build_folder).resolve() / "project"
+        missing = check_out_run(run, root, folder)
+        if not missing:
+            set_up_environment(root, folder)
+            rebuilt_hashes = rebuild_run(run, folder)
+        rebuilt = folder / "products" / source if rebuilt_hashes else None
+        altered, reason_not_checked = _altered_or_reason(root, run, rebuilt)
+        differs = _described_differences(run, root, folder, rebuilt_hashes) if rebuilt_hashes else []
+    hash_by_product = {
+        f"{stage}/{product}": value for stage, products in run.products.items() for product, value in products.items()
+    }
+    not_compared = [product for product, value in hash_by_product.items() if value == NOT_COMPARED]
+    return Verification(
+        run=run.run,
+        missing=missing,
+        differs=differs,
+        altered=altered,
+        not_looked_at=reason_not_checked,
+        compared=len(hash_by_product) - len(not_compared),
+        not_compared=not_compared,
+    )
 
 # %% ../../nbs/workflow/runs.ipynb #6686fa6e
 def _rebuild_lines(result):
@@ -599,3 +604,10 @@ def _disk_lines(result):
             line += f" ({', '.join(altered.files[:3])}{more})"
         lines.append(line)
     return lines
+
+# %% ../../nbs/workflow/runs.ipynb #e2ae100b
+def verify_report(
+    result: Verification,
+) -> str:  # a few lines
+    "The result of building a run again, and the products on disk that were altered."
+    return "\n".join([*_rebuild_lines(result), *_disk_lines(result)])

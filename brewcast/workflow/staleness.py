@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['PARSE_LOCK', 'IGNORED_PACKAGES', 'STATE_PARAMETER', 'HUMAN_READABLE_SUFFIXES', 'UNSTABLE_FILES', 'parse_python',
-           'normal_form', 'lesson_flags', 'code_to_run', 'module_path', 'local_modules', 'module_closure',
-           'module_code_and_imports', 'package_data_files', 'input_files', 'Fingerprint', 'fingerprint',
-           'definition_hashes', 'text_files', 'build_key', 'file_hashes', 'resolve_state', 'inputs_path',
-           'write_inputs', 'repair_inputs', 'StageRecord', 'stage_record_path', 'product_hashes', 'data_products_hash',
-           'write_stage_record', 'read_stage_record', 'read_visible_state', 'visible_state', 'fingerprints',
-           'build_state_hash', 'state_hashes', 'package_files', 'build_state_path']
+           'normal_form', 'lesson_flags', 'code_to_run', 'module_path', 'local_modules', 'module_code_and_imports',
+           'module_closure', 'package_data_files', 'input_files', 'text_files', 'definition_hashes', 'file_hashes',
+           'Fingerprint', 'fingerprint', 'fingerprints', 'build_key', 'resolve_state', 'inputs_path', 'write_inputs',
+           'repair_inputs', 'visible_state', 'read_visible_state', 'StageRecord', 'stage_record_path', 'product_hashes',
+           'data_products_hash', 'write_stage_record', 'read_stage_record', 'package_files', 'state_hashes',
+           'build_state_hash', 'build_state_path']
 
 # %% ../../nbs/workflow/staleness.ipynb #49183b9d
 import ast
@@ -33,7 +33,7 @@ from ..common.records import Record, StateInputs
 # Two threads in ast.parse at once fail with "AST constructor recursion depth mismatch" (Python 3.11).
 PARSE_LOCK = threading.Lock()
 
-
+# %% ../../nbs/workflow/staleness.ipynb #3a6bfe17
 def parse_python(
     code: str,  # Python
 ) -> ast.Module:  # its syntax tree
@@ -57,6 +57,14 @@ def normal_form(
             node.body = node.body[1:] or [ast.Pass()]
     return ast.unparse(tree)
 
+# %% ../../nbs/workflow/staleness.ipynb #569ed6a1
+def _is_exported(cell):
+    return bool(re.match(r"(\s*#\s*\|.*\n)*\s*#\s*\|\s*export", "".join(cell["source"])))
+
+# %% ../../nbs/workflow/staleness.ipynb #b518a703
+def _has_parameters(cell):
+    return not {"parameters", "injected-parameters"}.isdisjoint(cell["metadata"].get("tags", []))
+
 # %% ../../nbs/workflow/staleness.ipynb #d94b7e13
 def lesson_flags(
     cells: list[dict],  # of a notebook
@@ -69,14 +77,6 @@ def lesson_flags(
         i < headings[-1] and cell["cell_type"] == "code" and not _is_exported(cell) and not _has_parameters(cell)
         for i, cell in enumerate(cells)
     ]
-
-# %% ../../nbs/workflow/staleness.ipynb #569ed6a1
-def _is_exported(cell):
-    return bool(re.match(r"(\s*#\s*\|.*\n)*\s*#\s*\|\s*export", "".join(cell["source"])))
-
-# %% ../../nbs/workflow/staleness.ipynb #b518a703
-def _has_parameters(cell):
-    return not {"parameters", "injected-parameters"}.isdisjoint(cell["metadata"].get("tags", []))
 
 # %% ../../nbs/workflow/staleness.ipynb #eafa68db
 def code_to_run(
@@ -104,6 +104,15 @@ def module_path(
     candidates = (path / "__init__.py", path.with_suffix(".py"))  # in the order of Python's own search
     return next((candidate for candidate in candidates if name and candidate.is_file()), None)
 
+# %% ../../nbs/workflow/staleness.ipynb #2223a644
+def _imported_package(node, package, within):
+    "What stands after `from`, relative to brewcast; None for other libraries."
+    if not node.level:
+        return node.module.removeprefix(package).strip(".") if node.module.split(".")[0] == package else None
+    parents = within.split(".") if within else []
+    parents = parents[: len(parents) - node.level + 1]  # one dot is the package itself, two its parent
+    return ".".join([*parents, node.module] if node.module else parents)
+
 # %% ../../nbs/workflow/staleness.ipynb #9657762a
 @functools.cache
 def local_modules(
@@ -127,14 +136,16 @@ def local_modules(
         name for name in parents if name.split(".")[0] not in IGNORED_PACKAGES and module_path(name, folder)
     )
 
-# %% ../../nbs/workflow/staleness.ipynb #2223a644
-def _imported_package(node, package, within):
-    "What stands after `from`, relative to brewcast; None for other libraries."
-    if not node.level:
-        return node.module.removeprefix(package).strip(".") if node.module.split(".")[0] == package else None
-    parents = within.split(".") if within else []
-    parents = parents[: len(parents) - node.level + 1]  # one dot is the package itself, two its parent
-    return ".".join([*parents, node.module] if node.module else parents)
+# %% ../../nbs/workflow/staleness.ipynb #8f4fd8ac
+def module_code_and_imports(
+    name: str,  # a module, such as "data.clean", or a package, such as "data"
+    folder: Path,  # the folder brewcast/
+) -> tuple[str, frozenset[str]]:  # normal form, and the modules that it imports or names
+    "The code of a module and the modules that it imports."
+    path = module_path(name, folder)
+    form = normal_form(path.read_text())
+    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+    return form, local_modules(form, folder, package)
 
 # %% ../../nbs/workflow/staleness.ipynb #fcb0bf9e
 def module_closure(
@@ -150,17 +161,6 @@ def module_closure(
         waiting |= imported - set(forms)
     empty = {"", "pass"}  # the form of an empty file, and of a docstring alone
     return {name: form for name, form in sorted(forms.items()) if form not in empty}
-
-# %% ../../nbs/workflow/staleness.ipynb #8f4fd8ac
-def module_code_and_imports(
-    name: str,  # a module, such as "data.clean", or a package, such as "data"
-    folder: Path,  # the folder brewcast/
-) -> tuple[str, frozenset[str]]:  # normal form, and the modules that it imports or names
-    "The code of a module and the modules that it imports."
-    path = module_path(name, folder)
-    form = normal_form(path.read_text())
-    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
-    return form, local_modules(form, folder, package)
 
 # %% ../../nbs/workflow/staleness.ipynb #52b85b55
 def package_data_files(
@@ -182,6 +182,15 @@ def package_data_files(
         path for path in files if not path.suffix.startswith(".py") and not is_hidden(path.relative_to(folder))
     )
 
+# %% ../../nbs/workflow/staleness.ipynb #a19ff7c8
+def _leaves(value):
+    "All values of nested dictionaries and lists."
+    if isinstance(value, dict | list):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _leaves(item)
+    else:
+        yield value
+
 # %% ../../nbs/workflow/staleness.ipynb #0cb4c58d
 # The parameter that names inputs.json. pipeline.yaml (`executor: state_inputs`) lists what a stage reads of that file.
 STATE_PARAMETER = "inputs"
@@ -201,14 +210,62 @@ def input_files(
     in_project = [path for path in paths if path.is_relative_to(root) and path.exists()]
     return [path for path in in_project if path.relative_to(root).parts[:1] != ("products",)]
 
-# %% ../../nbs/workflow/staleness.ipynb #a19ff7c8
-def _leaves(value):
-    "All values of nested dictionaries and lists."
-    if isinstance(value, dict | list):
-        for item in value.values() if isinstance(value, dict) else value:
-            yield from _leaves(item)
-    else:
-        yield value
+# %% ../../nbs/workflow/staleness.ipynb #06d1a957
+def text_files(
+    path: Path,  # a file or a folder
+) -> list[Path]:  # sorted
+    "The Python and YAML files of an input: they may import or name modules."
+    files = sorted(path.rglob("*")) if path.is_dir() else [path]
+    return [file for file in files if file.suffix in {".py", ".yaml"} and file.is_file()]
+
+# %% ../../nbs/workflow/staleness.ipynb #51974c29
+def _file_hash(path, hashes):
+    if path.suffix == ".py":
+        return content_hash(normal_form(path.read_text()))
+    if path.is_dir() and any(path.rglob("*.py")):
+        files = {file.relative_to(path).as_posix(): file for file in files_below(path)}
+        return content_hash(
+            {name: _file_hash(file, hashes) for name, file in files.items() if not is_hidden(Path(name))}
+        )
+    return hashes.of(path)
+
+# %% ../../nbs/workflow/staleness.ipynb #a906a06f
+@functools.cache
+def definition_hashes(
+    form: str,  # a module, in normal form
+) -> dict[str, str]:  # hash by name of function, class or constant; "" for the rest
+    "One hash for each definition of a module, so that a reason can name the changed one."
+    code_by_name = {}
+    for node in parse_python(form).body:
+        target = node.targets[0] if isinstance(node, ast.Assign) else node
+        name = getattr(target, "name", None) or getattr(target, "id", "")
+        code_by_name.setdefault(name, []).append(ast.unparse(node))
+    return {name: content_hash(code) for name, code in code_by_name.items()}
+
+# %% ../../nbs/workflow/staleness.ipynb #c7a6ccd7
+def _module_hashes(name, form):
+    try:
+        return definition_hashes(form)
+    except SyntaxError as error:  # code that is not valid has no normal form, so the line number is the file's
+        raise ValueError(f"brewcast/{name.replace('.', '/')}.py, line {error.lineno}: {error.msg}") from None
+
+# %% ../../nbs/workflow/staleness.ipynb #22a44741
+def _without_passed_parameters(form, params):
+    "A parameters cell without the defaults that a build replaces: they change nothing that it does."
+    body = [
+        node
+        for node in parse_python(form).body
+        if not (isinstance(node, ast.Assign) and getattr(node.targets[0], "id", None) in params)
+    ]
+    return "\n".join(ast.unparse(node) for node in body) or "pass"
+
+# %% ../../nbs/workflow/staleness.ipynb #e68b8a1b
+def file_hashes(
+    root: Path,  # the project
+    source: str,  # a source's name
+) -> FileHashes:  # of the source's data and products
+    "The cache of file hashes, products/<source>/.hashes.json."
+    return FileHashes(root / "products" / source / ".hashes.json")
 
 # %% ../../nbs/workflow/staleness.ipynb #ae644de2
 class Fingerprint(Record):
@@ -242,54 +299,17 @@ def fingerprint(
         files={path.relative_to(root).as_posix(): _file_hash(path, hashes) for path in paths},
     )
 
-# %% ../../nbs/workflow/staleness.ipynb #22a44741
-def _without_passed_parameters(form, params):
-    "A parameters cell without the defaults that a build replaces: they change nothing that it does."
-    body = [
-        node
-        for node in parse_python(form).body
-        if not (isinstance(node, ast.Assign) and getattr(node.targets[0], "id", None) in params)
-    ]
-    return "\n".join(ast.unparse(node) for node in body) or "pass"
-
-# %% ../../nbs/workflow/staleness.ipynb #a906a06f
-@functools.cache
-def definition_hashes(
-    form: str,  # a module, in normal form
-) -> dict[str, str]:  # hash by name of function, class or constant; "" for the rest
-    "One hash for each definition of a module, so that a reason can name the changed one."
-    code_by_name = {}
-    for node in parse_python(form).body:
-        target = node.targets[0] if isinstance(node, ast.Assign) else node
-        name = getattr(target, "name", None) or getattr(target, "id", "")
-        code_by_name.setdefault(name, []).append(ast.unparse(node))
-    return {name: content_hash(code) for name, code in code_by_name.items()}
-
-# %% ../../nbs/workflow/staleness.ipynb #c7a6ccd7
-def _module_hashes(name, form):
-    try:
-        return definition_hashes(form)
-    except SyntaxError as error:  # code that is not valid has no normal form, so the line number is the file's
-        raise ValueError(f"brewcast/{name.replace('.', '/')}.py, line {error.lineno}: {error.msg}") from None
-
-# %% ../../nbs/workflow/staleness.ipynb #06d1a957
-def text_files(
-    path: Path,  # a file or a folder
-) -> list[Path]:  # sorted
-    "The Python and YAML files of an input: they may import or name modules."
-    files = sorted(path.rglob("*")) if path.is_dir() else [path]
-    return [file for file in files if file.suffix in {".py", ".yaml"} and file.is_file()]
-
-# %% ../../nbs/workflow/staleness.ipynb #51974c29
-def _file_hash(path, hashes):
-    if path.suffix == ".py":
-        return content_hash(normal_form(path.read_text()))
-    if path.is_dir() and any(path.rglob("*.py")):
-        files = {file.relative_to(path).as_posix(): file for file in files_below(path)}
-        return content_hash(
-            {name: _file_hash(file, hashes) for name, file in files.items() if not is_hidden(Path(name))}
-        )
-    return hashes.of(path)
+# %% ../../nbs/workflow/staleness.ipynb #46838d67
+def fingerprints(
+    root: Path,  # the project
+    source: str,  # a source's name
+    stages: dict[str, Stage],  # by name, with the parameters of this build
+) -> dict[str, Fingerprint]:  # by stage
+    "The fingerprint of every stage."
+    hashes = file_hashes(root, source)
+    by_stage = {name: fingerprint(name, stage, root, hashes) for name, stage in stages.items()}
+    hashes.save()
+    return by_stage
 
 # %% ../../nbs/workflow/staleness.ipynb #cd40b460
 def build_key(
@@ -317,14 +337,6 @@ def build_key(
         parts[name] = [values, stage_fingerprint.content()]
     hashes.save()
     return content_hash(parts)
-
-# %% ../../nbs/workflow/staleness.ipynb #e68b8a1b
-def file_hashes(
-    root: Path,  # the project
-    source: str,  # a source's name
-) -> FileHashes:  # of the source's data and products
-    "The cache of file hashes, products/<source>/.hashes.json."
-    return FileHashes(root / "products" / source / ".hashes.json")
 
 # %% ../../nbs/workflow/staleness.ipynb #6b232796
 def resolve_state(
@@ -367,6 +379,38 @@ def repair_inputs(
             StateInputs.read(path)
     except ValueError:
         write_inputs(root, source, state)
+
+# %% ../../nbs/workflow/staleness.ipynb #234ff2e0
+def visible_state(
+    state: StateInputs,
+    params: dict[str, object],  # a stage's parameters
+    names: list[str] | None = None,  # what the stage reads, such as "champion.recipe"; None: all but the build key
+) -> dict | None:  # plain JSON by dotted name; None if the stage reads nothing of it
+    "The part of the inputs from the state that a stage reads."
+    if STATE_PARAMETER not in params:
+        return None
+    content = state.content()
+    visible = {}
+    for name in names or sorted(content.keys() - {"build_key"}):
+        value = content
+        for key in name.split("."):
+            value = (value or {}).get(key)
+        visible[name] = value
+    return visible
+
+# %% ../../nbs/workflow/staleness.ipynb #fdc6a18d
+def read_visible_state(
+    root: Path,  # the project
+    source: str,  # a source's name
+    stage: str,  # a stage's name
+    params: dict[str, object],  # its parameters
+) -> dict | None:  # plain JSON by dotted name; None if the stage reads nothing of it, or there is no inputs.json
+    "The part of inputs.json that a stage reads."
+    path = inputs_path(root, source)
+    if not path.exists():
+        return None
+    names = executor_settings(root).state_inputs.get(stage)
+    return visible_state(StateInputs.read(path), params, names)
 
 # %% ../../nbs/workflow/staleness.ipynb #c01e76e8
 HUMAN_READABLE_SUFFIXES = {".ipynb", ".html"}
@@ -446,49 +490,33 @@ def read_stage_record(
         return StageRecord.read(stage_record_path(root, source, stage))
     return None
 
-# %% ../../nbs/workflow/staleness.ipynb #fdc6a18d
-def read_visible_state(
+# %% ../../nbs/workflow/staleness.ipynb #56287e65
+def package_files(
+    root: Path,  # the project
+) -> list[Path]:  # files
+    "All files of the library: modules, and the data files beside them."
+    files = [path for path in (root / "brewcast").rglob("*") if path.is_file()]
+    return [path for path in files if not is_hidden(path.relative_to(root))]
+
+# %% ../../nbs/workflow/staleness.ipynb #a3a28fb3
+def state_hashes(
     root: Path,  # the project
     source: str,  # a source's name
-    stage: str,  # a stage's name
-    params: dict[str, object],  # its parameters
-) -> dict | None:  # plain JSON by dotted name; None if the stage reads nothing of it, or there is no inputs.json
-    "The part of inputs.json that a stage reads."
-    path = inputs_path(root, source)
-    if not path.exists():
-        return None
-    names = executor_settings(root).state_inputs.get(stage)
-    return visible_state(StateInputs.read(path), params, names)
-
-# %% ../../nbs/workflow/staleness.ipynb #234ff2e0
-def visible_state(
-    state: StateInputs,
-    params: dict[str, object],  # a stage's parameters
-    names: list[str] | None = None,  # what the stage reads, such as "champion.recipe"; None: all but the build key
-) -> dict | None:  # plain JSON by dotted name; None if the stage reads nothing of it
-    "The part of the inputs from the state that a stage reads."
-    if STATE_PARAMETER not in params:
-        return None
-    content = state.content()
-    visible = {}
-    for name in names or sorted(content.keys() - {"build_key"}):
-        value = content
-        for key in name.split("."):
-            value = (value or {}).get(key)
-        visible[name] = value
-    return visible
-
-# %% ../../nbs/workflow/staleness.ipynb #46838d67
-def fingerprints(
-    root: Path,  # the project
-    source: str,  # a source's name
-    stages: dict[str, Stage],  # by name, with the parameters of this build
-) -> dict[str, Fingerprint]:  # by stage
-    "The fingerprint of every stage."
-    hashes = file_hashes(root, source)
-    by_stage = {name: fingerprint(name, stage, root, hashes) for name, stage in stages.items()}
-    hashes.save()
-    return by_stage
+    hashes: FileHashes,  # cache of file hashes
+) -> list[list[str]]:  # [name, hash] of a file, [path, resolved path] of a release, [`MLflow`, hash]
+    "The part of the state that decides what a build reads and whether it still has to be published."
+    state = root / "state" / source
+    files = [path for name in ("ledger.db", "forecasts/*", "known/*", "months/*") for path in state.glob(name)]
+    published = [path for name in ("releases/*", "bentoml/bentos/brewcast/*", MLFLOW_FILE) for path in state.glob(name)]
+    published.append(state / "current")
+    server = content_hash(
+        [mlflow_uri(source, root), experiment_name(source, root)]
+    )  # a new MLflow server has to catch up
+    return [
+        *([path.name, hashes.of(path)] for path in sorted(files)),
+        *sorted([str(path), str(path.resolve())] for path in published),
+        ["MLflow", server],
+    ]
 
 # %% ../../nbs/workflow/staleness.ipynb #9248e917
 def build_state_hash(
@@ -512,34 +540,6 @@ def build_state_hash(
     state_hash = content_hash([hash_by_path, params, state_hashes(root, source, hashes)])
     hashes.save()
     return state_hash
-
-# %% ../../nbs/workflow/staleness.ipynb #a3a28fb3
-def state_hashes(
-    root: Path,  # the project
-    source: str,  # a source's name
-    hashes: FileHashes,  # cache of file hashes
-) -> list[list[str]]:  # [name, hash] of a file, [path, resolved path] of a release, [`MLflow`, hash]
-    "The part of the state that decides what a build reads and whether it still has to be published."
-    state = root / "state" / source
-    files = [path for name in ("ledger.db", "forecasts/*", "known/*", "months/*") for path in state.glob(name)]
-    published = [path for name in ("releases/*", "bentoml/bentos/brewcast/*", MLFLOW_FILE) for path in state.glob(name)]
-    published.append(state / "current")
-    server = content_hash(
-        [mlflow_uri(source, root), experiment_name(source, root)]
-    )  # a new MLflow server has to catch up
-    return [
-        *([path.name, hashes.of(path)] for path in sorted(files)),
-        *sorted([str(path), str(path.resolve())] for path in published),
-        ["MLflow", server],
-    ]
-
-# %% ../../nbs/workflow/staleness.ipynb #56287e65
-def package_files(
-    root: Path,  # the project
-) -> list[Path]:  # files
-    "All files of the library: modules, and the data files beside them."
-    files = [path for path in (root / "brewcast").rglob("*") if path.is_file()]
-    return [path for path in files if not is_hidden(path.relative_to(root))]
 
 # %% ../../nbs/workflow/staleness.ipynb #ad788b5f
 def build_state_path(

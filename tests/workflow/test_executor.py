@@ -1,6 +1,5 @@
 "What a build leaves after a stop or a failure, and what it prints while it runs."
 
-import io
 import json
 import re
 import shutil
@@ -14,8 +13,7 @@ from conftest import ROOT, commands
 from toy import BUILD, ENV, replace_in_file, resume_stages, started_stages
 from waits import wait_until
 
-from brewcast.workflow import executor, staleness
-from brewcast.workflow.executor import Progress
+from brewcast.workflow import staleness
 
 
 def test_a_change_of_the_state_makes_a_stage_stale_and_another_build_key_does_not(toy, run):
@@ -127,25 +125,6 @@ def test_a_build_shows_a_slow_step_of_a_stage(toy):
     wait_until(lambda: re.search(r"^ {9}reading till.csv: \d+ s$", log.read_text(), re.M), "shown", process, log=log)
     resume_stages(toy)
     assert process.wait(120) == 0
-
-
-def test_a_progress_line_is_shown_once_and_the_running_stages_after_a_silent_time(tmp_path, monkeypatch):
-    out = io.StringIO()
-    progress = Progress(["ingest", "clean"], out, tmp_path)
-    progress.begin("ingest")
-    (tmp_path / "1-1").write_text("reading sales.csv: 20.0 of 80.0 MB, 5 s")
-    progress.tick()
-    progress.tick()
-    (tmp_path / "1-1").write_text("reading sales.csv: 40.0 of 80.0 MB, 10 s")
-    progress.tick()
-    assert [line.strip() for line in out.getvalue().splitlines()[1:]] == [
-        "reading sales.csv: 20.0 of 80.0 MB, 5 s",
-        "reading sales.csv: 40.0 of 80.0 MB, 10 s",
-    ]
-    (tmp_path / "1-1").unlink()
-    monkeypatch.setattr(executor, "MAX_SILENT_SECONDS", 0)
-    progress.tick()
-    assert re.fullmatch(r" {9}ingest \d+ s", out.getvalue().splitlines()[-1])
 
 
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])

@@ -130,12 +130,6 @@ def test_the_tools_find_notebooks_in_packages(tmp_path):
     assert (root / "nbs/data/11_look.ipynb").read_text() == text
 
 
-def test_jupyter_s_checkpoints_are_not_notebooks_of_the_library(tmp_path):
-    root = nested(tmp_path)
-    shutil.copytree(root / "nbs/data", root / "nbs/data/.ipynb_checkpoints")
-    assert [path.name for path in notebooks(root)] == ["units.ipynb", "11_look.ipynb"]
-
-
 def test_two_notebooks_for_one_module_are_refused_and_neither_is_exported(tmp_path):
     root = nested(tmp_path)
     write(root / "nbs/data/12_again.ipynb", "#| default_exp data.look", "#| export\nnothing = 1")

@@ -13,7 +13,6 @@ from brewcast.workflow.parameter_cells import (
     parameter_cells,
     python_literal,
     write_parameter_cells,
-    yaml_comments,
 )
 
 STAGES = read_stages(ROOT, read_env(ROOT))
@@ -85,8 +84,3 @@ def test_values_come_back_as_they_were_with_comments_that_hold_anything():
     assert '    # share; None: none\n    "rate": 0.1,' in source
     assert max(map(len, source.splitlines())) <= 120
     assert python_literal([]) == "[]" and python_literal(1e-05) == "1e-05"
-
-
-def test_comments_of_a_yaml_file_are_found_by_the_key_that_they_stand_beside():
-    text = 'a: "x # y"  # of a\nb: [1, # of the first\n  2]\nc:  # of c\n  d: 1\n  e: {f: 2}  # of e\ng: 3\n'
-    assert yaml_comments(text) == {"a": "of a", "b": "of the first", "c": "of c", "c.e": "of e"}

@@ -4,7 +4,6 @@ import ast
 import contextlib
 import importlib
 import json
-import math
 import os
 import subprocess
 import sys
@@ -21,14 +20,11 @@ from toy import ENV, FORKS, replace_in_file, started_stages
 from brewcast.workflow import ploomber_hooks
 from brewcast.workflow.ploomber_hooks import (
     hook_ploomber,
-    is_ploomber_error,
     load_dag,
     open_as_last_built,
-    plain_message,
     ploomber_patches,
     register_engine,
     root_and_source,
-    throttle,
 )
 from brewcast.workflow.runs import read_runs
 from brewcast.workflow.staleness import read_stage_record
@@ -245,15 +241,6 @@ def test_ploomber_is_loaded_without_large_libraries(toy):
     assert subprocess.run([sys.executable, "-c", code], **options).stdout == "True\n"
 
 
-def test_a_message_of_ploomber_has_no_address_of_its_help():
-    from ploomber.exceptions import DAGBuildError, DAGRenderError
-
-    for error in (DAGBuildError("look failed"), DAGRenderError("look failed")):
-        assert is_ploomber_error(error) and plain_message(error) == "look failed"
-        assert "Need help?" in str(error)  # otherwise `plain_message` is not needed any more
-    assert not is_ploomber_error(ValueError("look failed"))
-
-
 def test_ploomber_itself_builds_the_same_way(toy, run):
     assert started_stages(run("ploomber build --env--gate--wins 9").err) == ["look"]
     assert stale_stages(toy) == ["look"]  # env.yaml has another value
@@ -335,24 +322,3 @@ def test_the_engine_saves_a_notebook_less_often_than_papermill(notebook, tmp_pat
         counts[name] = len(writes)
         writes.clear()
     assert counts["brewcast"] == 3 < counts[None]  # at the start, once while it runs, and at the end
-
-
-def test_throttle_skips_calls_that_come_too_soon_but_never_the_first():
-    calls = []
-    seldom, always = (throttle(seconds, lambda *arguments: calls.append(arguments)) for seconds in (math.inf, 0))
-    for i in range(3):
-        seldom("seldom", i)
-        always("always", i)
-    assert calls == [("seldom", 0), ("always", 0), ("always", 1), ("always", 2)]
-
-
-def test_hook_ploomber_patches_only_once():
-    hook_ploomber()
-
-    def patched_methods():
-        return [getattr(owner, name) for owner, name, _ in ploomber_patches()]
-
-    before = patched_methods()
-    hook_ploomber()
-    assert patched_methods() == before
-    assert not any(hasattr(method.__wrapped__, "__wrapped__") for method in before)

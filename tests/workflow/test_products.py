@@ -65,12 +65,6 @@ def test_a_failed_stage_leaves_its_old_products_and_the_incomplete_ones_in_faile
     assert sorted(path.name for path in (project / "products/near").iterdir()) == ["clean", "failed"]
 
 
-def test_while_a_stage_runs_it_does_not_look_built(project):
-    stash_products(project, "near", "clean")
-    assert not stage_record_path(project, "near", "clean").exists()
-    assert (project / "products/near/clean/out.txt").read_text() == "old"
-
-
 def test_a_first_run_that_fails_leaves_only_incomplete_products_in_failed(tmp_path):
     stash_products(tmp_path, "near", "clean")
     (tmp_path / "products/near/clean/out.txt").write_text("half")

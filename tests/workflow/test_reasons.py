@@ -14,10 +14,7 @@ from brewcast.common.records import Recipe, ServingModel, StateInputs
 from brewcast.workflow.reasons import (
     Reason,
     code_changes,
-    import_chain,
-    parameter_changes,
     reasons_by_stage,
-    shorten_value,
     stage_reasons,
     state_changes,
 )
@@ -206,43 +203,3 @@ def test_changed_new_and_removed_cells_are_named(project):
     # and comments and layout are no change
     write_notebook(project, "clean", [f"# first\n{first}", "x = twice(\n    1\n)", third, fourth])
     assert texts() == []
-
-
-def test_changed_parameters_are_named_with_old_and_new_value():
-    before = {"lags": [1, 12], "gate": {"gain": 0.01, "wins": 7, "old": 3}, "unit": "day"}
-    now = {"lags": [1, 12], "gate": {"gain": 0.02, "wins": 7}, "unit": {"a": 1}, "new": True}
-    reasons = parameter_changes(before, now)
-    assert [reason.text for reason in reasons] == [
-        "parameter gate.gain: 0.01 -> 0.02",
-        "parameter gate.old was removed: it was 3",
-        'parameter unit: "day" -> {"a": 1}',
-        "parameter new is new: true",
-    ]
-    assert (reasons[0].name, reasons[0].old, reasons[0].new) == ("gate.gain", 0.01, 0.02)
-    # a null is not the same as a missing parameter
-    assert [reason.text for reason in parameter_changes({"floor": None}, {})] == [
-        "parameter floor was removed: it was null"
-    ]
-    assert parameter_changes(before, json.loads(json.dumps(before))) == []
-
-
-def test_two_long_values_with_the_same_beginning_have_different_short_forms():
-    long, other = list(range(100)), [*range(99), 0]
-    assert (
-        len(shorten_value(long)) <= 60
-        and shorten_value(long)[:42] == shorten_value(other)[:42]
-        and shorten_value(long) != shorten_value(other)
-    )
-    assert (shorten_value([1, "é"]), shorten_value("x" * 58)) == ('[1, "é"]', f'"{"x" * 58}"')
-
-
-def test_the_import_chain_is_the_shortest_and_empty_for_a_module_that_nobody_imports(project):
-    def chain(module: str) -> list[str]:
-        return import_chain(module, "clean", STAGES["clean"], project)
-
-    assert chain("common.areas") == ["clean", "data.others", "data.shapes", "common.areas"]
-    assert chain("data.nobody") == []
-    # given a shorter chain, from another cell
-    code = [*CELLS["clean"], "from brewcast.common import areas"]
-    write_notebook(project, "clean", code)
-    assert chain("common.areas") == ["clean", "common.areas"]

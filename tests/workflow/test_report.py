@@ -7,7 +7,7 @@ import subprocess
 import nbformat
 import pytest
 
-from brewcast.workflow.report import render_report, render_stage_report, report_cells
+from brewcast.workflow.report import render_report, render_stage_report
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
@@ -49,12 +49,6 @@ def test_a_report_shows_results_without_code(executed, tmp_path):
         assert hidden not in text, hidden
 
 
-def test_a_report_needs_a_run(tmp_path):
-    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# Core")]), tmp_path / "core.ipynb")
-    with pytest.raises(ValueError, match="core.ipynb: no cell with the heading '## Run'"):
-        render_report(tmp_path / "core.ipynb", tmp_path / "core.html")
-
-
 def test_a_report_is_beside_its_notebook_and_links_to_the_month_page(executed):
     # given a notebook in its stage's folder, when it is rendered in the same way as by a build
     folder = executed.parent / "products/shop/explore"
@@ -66,25 +60,6 @@ def test_a_report_is_beside_its_notebook_and_links_to_the_month_page(executed):
     # and without a month page there is no link
     render_stage_report(notebook)
     assert "month page" not in (folder / "explore.html").read_text()
-
-
-def test_a_notebook_without_a_run_has_no_report_and_raises_no_error(tmp_path):
-    lesson = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# Core")])
-    nbformat.write(lesson, tmp_path / "core.ipynb")
-    render_stage_report(tmp_path / "core.ipynb")
-    assert [path.name for path in tmp_path.iterdir()] == ["core.ipynb"]
-
-
-def test_a_report_starts_at_the_last_run_heading_and_shows_the_text_below_it():
-    v4 = nbformat.v4
-    cells = [
-        "# Clean\n\nsee ## Run below",
-        "## Run\n\nan example",
-        "## Running\n\nis a sport",
-        "## Run it\n\nThe months.",
-    ]
-    shown = report_cells(v4.new_notebook(cells=[v4.new_markdown_cell(text) for text in cells]))
-    assert [cell.source.strip() for cell in shown] == ["The months."]
 
 
 def test_markup_in_title_and_subtitle_is_escaped(tmp_path):

@@ -10,16 +10,10 @@ import pytest
 from conftest import commands
 from toy import BUILD, ENV, FORKS, replace_in_file, started_stages
 
-from brewcast.common.hashing import FileHashes
-from brewcast.common.params import Stage
 from brewcast.common.records import CodeSnapshot, RunRecord
 from brewcast.workflow.runs import (
-    AlteredProduct,
     altered_products,
-    comparison_hash,
     read_runs,
-    run_command_in,
-    source_data_files,
 )
 
 GIT = "git -c user.name=a -c user.email=a@example.com"
@@ -82,16 +76,6 @@ def test_a_run_is_built_again_with_the_same_bytes_and_changes_no_file(toy, run, 
         times.pop(toy / "products/near/.hashes.json", None)  # the cache of hashes
     assert after == before
     assert run("git status --porcelain").out == ""
-
-
-def test_a_rebuilt_run_logs_to_no_mlflow_server(tmp_path, monkeypatch):
-    python = tmp_path / ".venv/bin/python"
-    python.parent.mkdir(parents=True)
-    python.write_text("#!/bin/sh\nenv\n")
-    python.chmod(0o755)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5000")
-    output = run_command_in(tmp_path, ["build"], {"MINE": "1"}, capture_output=True, text=True).stdout
-    assert "MINE=1" in output and "MLFLOW_" not in output
 
 
 def test_uncommitted_code_is_kept_and_built_again_after_it_has_changed(toy, run, brewcast):
@@ -186,25 +170,6 @@ def test_altered_products_are_named_also_if_the_run_cannot_be_built_again(toy, b
     assert result.status == 2 and "products/near/look/out.txt: missing" in result.out
 
 
-def test_the_altered_files_of_a_folder_are_named(toy):
-    # given a product that is a folder, as the last run recorded it, and the same folder built again
-    own, rebuilt = toy / "products/near/look/made", toy / "again/look/made"
-    for folder in (own, rebuilt):
-        folder.mkdir(parents=True)
-        for name in ("a", "b", "c"):
-            (folder / name).write_text(name)
-    products = {"look": {"made": comparison_hash(own, FileHashes(toy / "none"))}}
-    run = last_run(toy).model_copy(update={"products": products})
-    assert altered_products(toy, run, toy / "again") == []
-    # when one file is altered, one is missing, one is new, and there is a file that is not compared
-    (own / "a").write_text("other")
-    (own / "b").unlink()
-    (own / "d").write_text("new")
-    (own / "x.pyc").write_text("compiled")
-    (altered,) = altered_products(toy, run, toy / "again")
-    assert altered == AlteredProduct(product="products/near/look/made", state="altered", files=["a", "b", "d"])
-
-
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
@@ -271,16 +236,3 @@ def test_the_message_about_a_clone_that_git_does_not_trust_has_the_command_that_
     (toy / "env.yaml").write_text(ENV.replace("wins: 7", "wins: 8"))
     message = "git does not keep the code of this build, so `make verify` cannot build it again: git does not trust"
     assert message in brewcast("build").err
-
-
-def test_files_of_a_linked_folder_are_recorded(tmp_path):
-    # given a source's folder with a link to another folder
-    (tmp_path / "project" / "data" / "tea").mkdir(parents=True)
-    (tmp_path / "project" / "pipeline.yaml").write_text("tasks: []")
-    (tmp_path / "elsewhere").mkdir()
-    (tmp_path / "elsewhere" / "till.csv").write_text("1")
-    (tmp_path / "project" / "data" / "tea" / "there").symlink_to(tmp_path / "elsewhere")
-    stage = Stage("nbs/10_ingest.ipynb", params={"data": "data/tea"}, product={})
-    # then the files of that folder are among the data files
-    files = source_data_files(tmp_path / "project", {"ingest": stage})
-    assert files == [tmp_path / "project" / "data" / "tea" / "there" / "till.csv"]

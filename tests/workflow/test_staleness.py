@@ -12,7 +12,6 @@ from waits import wait_until
 
 from brewcast.common.params import Stage
 from brewcast.common.paths import write_text
-from brewcast.common.records import StateInputs
 from brewcast.workflow import staleness
 
 
@@ -174,40 +173,6 @@ def test_why_names_the_reasons_and_the_stale_stages_run(toy, brewcast, case):
     assert stale(toy) == []
 
 
-def test_what_a_stage_sees_of_the_state_is_plain_json_by_dotted_name():
-    # given inputs from the state, of which some fields were not given
-    champion = {"recipe": {"name": "forest", "params": {"weight": 0.5}}, "release": "r1"}
-    champion |= {"train_through": "2024-04-01", "cutoff": "2024-05-31"}
-    state = StateInputs.model_validate({"champion": champion, "barred": [champion["recipe"]], "build_key": "k1"})
-
-    def seen(*names: str) -> dict:
-        return staleness.visible_state(state, {staleness.STATE_PARAMETER: "inputs.json"}, list(names) or None)
-
-    # then a stage sees what it names, with null in place of what is not there
-    assert seen("champion.recipe", "barred") == {"champion.recipe": champion["recipe"], "barred": [champion["recipe"]]}
-    assert seen("known", "champion.release") == {"known": None, "champion.release": "r1"}
-    # and a stage that names nothing sees all that was given, but not the build key
-    assert list(seen().items()) == [("barred", [champion["recipe"]]), ("champion", champion)]
-    # and a stage without the parameter sees nothing
-    assert staleness.visible_state(state, {}, ["known"]) is None
-
-
-def test_an_unstable_product_of_feast_counts_only_as_present_or_missing(tmp_path):
-    # given a product into which Feast writes the time of day
-    product = "products/near/features/registry.db"
-    stage = Stage("nbs/13_features.ipynb", params={}, product={"registry": product})
-    path = tmp_path / product
-    path.parent.mkdir(parents=True)
-    hashes = staleness.FileHashes(tmp_path / "hashes.json")
-    path.write_text("12:00")
-    before = staleness.product_hashes(stage, tmp_path, hashes)
-    path.write_text("12:01")
-    # then its hash stays the same until the file is missing
-    assert staleness.product_hashes(stage, tmp_path, hashes) == before
-    path.unlink()
-    assert staleness.product_hashes(stage, tmp_path, hashes) == {"registry.db": None}
-
-
 def test_input_files_are_found_in_any_folder(tmp_path):
     # given a query at the root, and a data folder that is also called products, with a program in it
     for name in ["near.sql", "data/products/till.csv", "data/products/more/till.csv", "data/products/prepare.py"]:
@@ -239,52 +204,6 @@ def test_the_month_page_depends_on_every_template_of_its_package(tmp_path):
     assert "brewcast/delivery/templates/track_record.html" in templates and set(templates) <= set(files)
 
 
-@pytest.fixture
-def package(tmp_path):
-    "A package in which data/look imports common/units."
-    for name, code in {
-        "data/__init__.py": "",
-        "common/__init__.py": "",
-        "common/units.py": "x = 1",
-        "data/look.py": "from ..common import units",
-    }.items():
-        write_text(tmp_path / "brewcast" / name, code)
-    return tmp_path / "brewcast"
-
-
-@pytest.mark.parametrize(
-    "code",
-    [
-        "from brewcast.data.look import f",
-        "from brewcast.data import look as seen",
-        "import brewcast.data.look",
-        "import brewcast.data.look as seen",
-        "def f():\n    from brewcast.data import look",
-        "%matplotlib inline\nfrom brewcast.data import look",
-        "!ls\nfrom brewcast.data import (\n    look,\n)",
-    ],
-)
-def test_a_module_is_found_in_every_form_of_import(package, code):
-    assert list(staleness.module_closure([code], package)) == ["common.units", "data.look"]
-
-
-def test_a_package_comes_before_a_module_of_the_same_name_as_in_python(package):
-    write_text(package / "common/units/__init__.py", "x = 2")
-    assert staleness.module_closure(["import brewcast.data.look"], package)["common.units"] == "x = 2"
-
-
-def test_relative_imports_start_at_the_module_s_own_package(package):
-    write_text(package / "data/look.py", "from . import near\nfrom .near import x\nfrom .. import common")
-    write_text(package / "data/near.py", "x = 1")
-    write_text(package / "common/__init__.py", "from .units import x")
-    assert list(staleness.module_closure(["import brewcast.data.look"], package)) == [
-        "common",
-        "common.units",
-        "data.look",
-        "data.near",
-    ]
-
-
 def test_data_that_arrives_while_a_stage_runs_makes_it_stale(toy, brewcast):
     # given a build of new rows, paused in its first stage
     till = toy / "data/near/till.csv"
@@ -299,16 +218,6 @@ def test_data_that_arrives_while_a_stage_runs_makes_it_stale(toy, brewcast):
     assert process.wait(120) == 0
     assert "ingest" in started_stages(brewcast("build").err)
     assert started_stages(brewcast("build").err) == []
-
-
-def test_only_files_of_the_project_are_inputs(tmp_path):
-    # given settings that name a folder outside the project, and a text that happens to be a path
-    (tmp_path / "pipeline.yaml").write_text("tasks: []")
-    (tmp_path / "data" / "tea").mkdir(parents=True)
-    params = {"data": "data/tea", "files": [{"outside": [str(tmp_path.parent)], "null_values": ["/"]}]}
-    stage = Stage("nbs/10_ingest.ipynb", params=params, product={})
-    # then neither is an input
-    assert staleness.input_files("ingest", stage, tmp_path) == [tmp_path / "data" / "tea"]
 
 
 def test_a_default_that_the_pipeline_replaces_makes_no_stage_stale(toy):
