@@ -668,7 +668,11 @@ def find_files(
     data: Path,  # the source's folder, or one database file
     spec: SourceTable,  # the table's settings
 ) -> dict[str, Path]:  # path by the file's name in reports
-    "The files of one table. Raises ValueError for a file that may not be read, FileNotFoundError if there is no file."
+    """The files of one table.
+
+    Raises ValueError for a file that may not be read.
+    Raises FileNotFoundError if there is no file.
+    """
     files = {data.name: data} if data.is_file() else _files_in_folder(data, spec)
     if not files:
         others = sorted(path.name for path in data.iterdir() if not path.name.startswith(".")) if data.is_dir() else []
@@ -700,13 +704,6 @@ def duckdb_error_text(
     "DuckDB's error message, with the remedy if the access to a file was refused."
     is_access_error = isinstance(error, duckdb.PermissionException)
     return f"{str(error).splitlines()[0]}; {remedy}" if is_access_error else str(error)
-
-# %% ../../nbs/data/source_files.ipynb #4e7ef548
-_VIEW_REMEDY = (
-    "files that a view reads outside of its database are not watched, recorded or backed up:"
-    " write its rows into a table of the database (CREATE TABLE),"
-    " or put the file into the source's folder and declare it under `files` as its own table"
-)
 
 # %% ../../nbs/data/source_files.ipynb #9f6db160
 _BYTES_PREFIX = "\0"  # a text that begins with it stands for a value of bytes
@@ -777,6 +774,15 @@ def _local_timestamp_sql(con, relation: str, column: str, spec: SourceTable, fil
         return f"({utc} + INTERVAL '{sign}{int(hours) * 60 + int(minutes)} minutes')"
     return f"timezone({quote_literal(zone)}, {x})"
 
+# %% ../../nbs/data/source_files.ipynb #4c90cfa3
+def _refuse_too_many_rows(path: Path, rows: int, limits: ReadLimits) -> None:
+    if rows > limits.rows:
+        raise ValueError(
+            f"{path.name}: has more than {limits.rows:,} rows:"
+            " is it a view that never ends, or a join without a condition?"
+            " Correct it, or raise limits.rows in the source's YAML"
+        )
+
 # %% ../../nbs/data/source_files.ipynb #96f71b4d
 def _table_as_text_sql(con, path: Path, spec: SourceTable, magic: bytes, limits: ReadLimits) -> tuple[list[str], str]:
     "Column names of a Parquet file or DuckDB table, and SQL of its rows as texts. Dates get the declared format."
@@ -813,15 +819,6 @@ def _table_as_text_sql(con, path: Path, spec: SourceTable, magic: bytes, limits:
         _refuse_too_many_rows(path, pq.read_metadata(path).num_rows, limits)
     limit = "" if is_parquet else f" LIMIT {limits.rows + 1}"
     return names, f"SELECT row_number() OVER () AS _line, {', '.join(texts)} FROM {relation}{limit}"
-
-# %% ../../nbs/data/source_files.ipynb #4c90cfa3
-def _refuse_too_many_rows(path: Path, rows: int, limits: ReadLimits) -> None:
-    if rows > limits.rows:
-        raise ValueError(
-            f"{path.name}: has more than {limits.rows:,} rows:"
-            " is it a view that never ends, or a join without a condition?"
-            " Correct it, or raise limits.rows in the source's YAML"
-        )
 
 # %% ../../nbs/data/source_files.ipynb #84739d41
 _UNSUPPORTED_FORMATS = {  # a file's first bytes: what it is, and what to do
@@ -944,31 +941,6 @@ def open_raw(
     con.register("_raw", pa.RecordBatchReader.from_batches(schema, limited))
     return names, header
 
-# %% ../../nbs/data/source_files.ipynb #c3463477
-_MAX_TITLE_LINES = 100  # lines at the top among which a header is searched; chosen, not measured
-
-# %% ../../nbs/data/source_files.ipynb #85a96c7a
-def _header_line_hint(path: Path, spec: SourceTable, file_columns: list[str]) -> str:
-    "Which line seems to be the header of a text file, if it has more of the declared columns than the line taken."
-    delimiter = spec.delimiter or ","
-    declared = set(spec.columns)
-    lines = next(numbered_lines(path, 1 << 16, spec.encoding))["text"].to_pylist()[:_MAX_TITLE_LINES]
-    best_number = 0
-    most_matches = max(len(declared & set(apply_renames(spec, file_columns))), len(declared) // 2)
-    for number, line in enumerate(lines, 1):
-        names = [name.strip() for name in next(csv.reader(io.StringIO(line), delimiter=delimiter), [])]
-        matches = len(declared & set(apply_renames(spec, names)))
-        if matches > most_matches:
-            most_matches, best_number = matches, number
-    if not best_number:
-        return ""
-    current = f", and skip_lines is {spec.skip_lines}" if spec.skip_lines else ""
-    return (
-        f"its header seems to be line {best_number}, which has {most_matches} of the {len(declared)} declared columns"
-        f"{current}: declare `skip_lines: {best_number - 1}` under files: {spec.name}"
-        " (declare files with another number of lines above the header as a table of their own)"
-    )
-
 # %% ../../nbs/data/source_files.ipynb #e77933e8
 def apply_renames(
     spec: SourceTable,  # the table's settings
@@ -1074,6 +1046,31 @@ def unclear_numbers(
             problem = f"{ambiguous[0]!r} is read as a decimal number, but might have '.' between thousands"
             notes.append(f"column {column!r}: {problem}; declare `decimal` or `thousands` under files: {spec.name}")
     return notes
+
+# %% ../../nbs/data/source_files.ipynb #c3463477
+_MAX_TITLE_LINES = 100  # lines at the top among which a header is searched; chosen, not measured
+
+# %% ../../nbs/data/source_files.ipynb #85a96c7a
+def _header_line_hint(path: Path, spec: SourceTable, file_columns: list[str]) -> str:
+    "Which line seems to be the header of a text file, if it has more of the declared columns than the line taken."
+    delimiter = spec.delimiter or ","
+    declared = set(spec.columns)
+    lines = next(numbered_lines(path, 1 << 16, spec.encoding))["text"].to_pylist()[:_MAX_TITLE_LINES]
+    best_number = 0
+    most_matches = max(len(declared & set(apply_renames(spec, file_columns))), len(declared) // 2)
+    for number, line in enumerate(lines, 1):
+        names = [name.strip() for name in next(csv.reader(io.StringIO(line), delimiter=delimiter), [])]
+        matches = len(declared & set(apply_renames(spec, names)))
+        if matches > most_matches:
+            most_matches, best_number = matches, number
+    if not best_number:
+        return ""
+    current = f", and skip_lines is {spec.skip_lines}" if spec.skip_lines else ""
+    return (
+        f"its header seems to be line {best_number}, which has {most_matches} of the {len(declared)} declared columns"
+        f"{current}: declare `skip_lines: {best_number - 1}` under files: {spec.name}"
+        " (declare files with another number of lines above the header as a table of their own)"
+    )
 
 # %% ../../nbs/data/source_files.ipynb #17406f48
 def _replacement_column(
@@ -1283,6 +1280,13 @@ def refuse_changed_file(
     "Refuse a file that was written to meanwhile. Raises ValueError if it has changed since it was opened."
     if not info.path.exists() or file_stamp(info.path) != info.stamp:
         raise ValueError(f"{file}: was changed while it was read; run again when nothing writes to it")
+
+# %% ../../nbs/data/source_files.ipynb #4e7ef548
+_VIEW_REMEDY = (
+    "files that a view reads outside of its database are not watched, recorded or backed up:"
+    " write its rows into a table of the database (CREATE TABLE),"
+    " or put the file into the source's folder and declare it under `files` as its own table"
+)
 
 # %% ../../nbs/data/source_files.ipynb #3d5e7eaa
 def _snapshot(path: Path, folder: Path) -> Path:
