@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['DEFAULT_LIMITS', 'numbered_lines', 'normalize_text', 'quote_name', 'quote_literal', 'number_separators', 'type_rule',
-           'nearest_name_hint', 'source_tables', 'restrict_file_access', 'duckdb_error_text', 'find_files', 'open_raw',
+           'nearest_name_hint', 'source_tables', 'find_files', 'restrict_file_access', 'duckdb_error_text', 'open_raw',
            'apply_renames', 'sample_values', 'fits_type', 'describe_values', 'unclear_numbers', 'refuse_missing_column',
            'typing_sql', 'mark_repeated_keys', 'LoadedFile', 'refuse_duplicate_files', 'file_stamp',
            'refuse_changed_file', 'time_limit', 'load_table']
@@ -86,7 +86,7 @@ def _refuse_gzip_bomb(path: Path, limits: ReadLimits, step: Step) -> None:
 # %% ../../nbs/data/source_files.ipynb #6db8bdf6
 _ENCODING_REMEDY = "export it as UTF-8, or declare its `encoding` under `files`, such as utf-16-le"
 
-
+# %% ../../nbs/data/source_files.ipynb #040382ef
 def _read_blocks(path: Path, size: int, encoding: str | None = None, step: Step | None = None) -> Iterator[bytes]:
     "The file's bytes in blocks of whole lines. Each block ends with a newline."
     with open(path, "rb") as file:
@@ -166,7 +166,7 @@ def _likely_encodings(sample: bytes) -> list[str]:
 _ADJACENT_ACCENTS = re.compile(rb"[\x80-\x9f\xa1-\xff]{3,}|([\x82\x83].){2,}")  # 3 accented letters; Japanese in cp932
 _MAX_SAMPLE_LINES = 2000  # lines kept to guess the encoding from; chosen, not measured
 
-
+# %% ../../nbs/data/source_files.ipynb #84d4f77b
 def _decode_line(line: bytes, line_counts: Counter, not_utf8: list[bytes]) -> str:
     """Decode a line as UTF-8, else as Windows-1252, else with marks for the undecodable bytes.
 
@@ -269,6 +269,23 @@ _PRINTABLE_ASCII = bytes(range(32, 127)) + b"\n"
 _CONTROL_BYTES = [*range(32), 127]
 
 # %% ../../nbs/data/source_files.ipynb #d37b2ad4
+def _decode_lines(block: bytes, line_counts: Counter, not_utf8: list[bytes]) -> pa.Array:
+    "The lines of a block as text. `line_counts` and `not_utf8` are as in `_decode_line`."
+    try:
+        text = block[:-1].decode()
+    except UnicodeDecodeError:  # decode line by line: one bad line must not change how the others are read
+        return pa.array([_decode_line(line, line_counts, not_utf8) for line in block[:-1].split(b"\n")])
+    lines = pc.split_pattern(pa.array([text]), "\n").values
+    if not text.isascii():
+        line_counts["utf-8"] += pc.sum(pc.greater(pc.binary_length(lines), pc.utf8_length(lines))).as_py()
+    return lines
+
+# %% ../../nbs/data/source_files.ipynb #67ef58a1
+def _has_control_characters(block: bytes) -> bool:
+    unusual_bytes = block.translate(None, _PRINTABLE_ASCII)
+    return any(byte in unusual_bytes for byte in _CONTROL_BYTES)
+
+# %% ../../nbs/data/source_files.ipynb #1f8c532f
 def numbered_lines(
     path: Path,  # a text file, or a gzip file of one
     size: int = 1 << 22,  # bytes to read at a time
@@ -277,33 +294,28 @@ def numbered_lines(
     n_fields: int = 0,  # fields in a record; 0: unknown, each line is then one record
     skip_lines: int = 0,  # lines above the header, which belong to no record
     step: Step | None = None,  # progress: gets the number of bytes read
-) -> Iterator[pa.RecordBatch]:  # columns _line (from 1), text and odd (more than plain ASCII?), in file order
-    "Cut a file into lines, one per record. Raises ValueError if the file is damaged or in an unknown encoding."
+) -> Iterator[pa.RecordBatch]:  # in file order
+    """Cut a file into lines, one per record.
+
+    Returns `_line` (number of its first line in the file, from 1), `text` and `odd` (more than plain ASCII?).
+    Raises ValueError if the file is damaged or in an unknown encoding.
+    """
     line_counts = Counter()  # by encoding
     not_utf8 = []
     pending = pa.array([], pa.string())  # lines at the end of a block that may continue in the next one
-    number = 1
+    number = skip_lines + 1
+    lines_to_skip = skip_lines
     has_controls = False
     for block in filter(None, _read_blocks(Path(path), size, encoding, step)):
-        try:
-            text = block[:-1].decode()
-            lines = pc.split_pattern(pa.array([text]), "\n").values
-            if not text.isascii():
-                line_counts["utf-8"] += pc.sum(pc.greater(pc.binary_length(lines), pc.utf8_length(lines))).as_py()
-        except UnicodeDecodeError:  # decode line by line: one bad line must not change how the others are read
-            lines = pa.array([_decode_line(line, line_counts, not_utf8) for line in block[:-1].split(b"\n")])
-        if number <= skip_lines:
-            lines_in_block = len(lines)
-            lines = lines[skip_lines + 1 - number :]
-            number = min(skip_lines + 1, number + lines_in_block)
-        has_pending = len(pending) > 0
-        if has_pending:
+        new_lines = _decode_lines(block, line_counts, not_utf8)
+        lines = new_lines[lines_to_skip:]
+        lines_to_skip = max(0, lines_to_skip - len(new_lines))
+        if len(pending):
             lines = pa.concat_arrays([pending, lines])
+        has_controls = (has_controls and len(pending) > 0) or _has_control_characters(block)
         records, n_final = [], len(lines)
-        if n_fields and (has_pending or b'"' in block):
+        if n_fields and (len(pending) or b'"' in block):
             records, n_final = _find_multiline_records(lines, delimiter, n_fields, is_last_block=False)
-        unusual_bytes = block.translate(None, _PRINTABLE_ASCII)
-        has_controls = (has_controls and has_pending) or any(byte in unusual_bytes for byte in _CONTROL_BYTES)
         if n_final:
             yield _build_batch(lines[:n_final], records, number, has_controls)
         number += n_final
@@ -337,7 +349,7 @@ def _python_pattern(duckdb_pattern: str) -> re.Pattern:
 _WHITESPACE_RE = _python_pattern(_WHITESPACE_PATTERN)
 _INVISIBLE_RE = _python_pattern(_INVISIBLE_PATTERN)
 
-
+# %% ../../nbs/data/source_files.ipynb #6fae634b
 def normalize_text(
     text: str,  # such as a column's name
 ) -> str:  # the same as `_normalize_text_sql` gives
@@ -409,7 +421,7 @@ _ZONE_PATTERNS = {  # a text before its offset or zone name, and the offset or z
     "%Z": "(.*[^ A-Za-z_/+-]) *([A-Za-z][A-Za-z0-9_/+-]*)",
 }
 
-
+# %% ../../nbs/data/source_files.ipynb #c2dec974
 def _local_time_sql(x: str, date_format: str, timezone: str | None) -> str:
     "SQL of a text's local time; NULL if the text does not have the format."
     zone = next((zone for zone in _ZONE_PATTERNS if zone in date_format), None)
@@ -537,19 +549,6 @@ def nearest_name_hint(
     nearest = nearest_name(name, names, 0.5)  # names of columns are short: half of their letters say enough
     return f"; the nearest is {nearest!r}" if nearest else ""
 
-# %% ../../nbs/data/source_files.ipynb #4c28f9c2
-def source_tables(
-    files: list[dict],  # `files` of env.yaml
-) -> list[SourceTable]:
-    "The declared tables. Raises ValueError that names the table, the setting and what it must be."
-    try:
-        tables = TypeAdapter(list[SourceTable]).validate_python(files)
-    except ValidationError as error:
-        raise ValueError(_setting_problem(files, error.errors(include_url=False))) from None
-    for table in tables:
-        _check_setting_values(table)
-    return tables
-
 # %% ../../nbs/data/source_files.ipynb #cfa91dbe
 def _setting_problem(files: list[dict], problems: list[dict]) -> str:
     "The first of pydantic's problems, in words. A misspelled setting comes first, since another is then missing."
@@ -573,6 +572,28 @@ def _setting_problem(files: list[dict], problems: list[dict]) -> str:
     if first["type"] == "greater_than_equal":
         words = "at least 0"
     return f"files: {name}: {setting} must be {words}, not {value!r}"
+
+# %% ../../nbs/data/source_files.ipynb #1803776b
+def _check_encoding(spec: SourceTable) -> None:
+    encoding = spec.encoding or "utf-8"
+    try:
+        "".encode(encoding)
+        codecs.getincrementaldecoder(encoding)("brewcast_mark").decode(b"", True)
+    except (LookupError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"files: {spec.name}: encoding {encoding!r}: {error}; use one of Python's names, such as cp932"
+        ) from None
+
+# %% ../../nbs/data/source_files.ipynb #37bcacf8
+def _check_time_zone(spec: SourceTable) -> None:
+    if not spec.timezone:
+        return
+    timezones = [zone for (zone,) in duckdb.execute("SELECT name FROM pg_timezone_names()").fetchall()]
+    if spec.timezone not in timezones:
+        hint = nearest_name_hint(spec.timezone, timezones)
+        raise ValueError(
+            f"files: {spec.name}: unknown timezone {spec.timezone!r}; use a name such as America/New_York or UTC{hint}"
+        )
 
 # %% ../../nbs/data/source_files.ipynb #eb0641b6
 def _check_setting_values(spec: SourceTable) -> None:
@@ -600,27 +621,18 @@ def _check_setting_values(spec: SourceTable) -> None:
     _check_encoding(spec)
     _check_time_zone(spec)
 
-# %% ../../nbs/data/source_files.ipynb #1803776b
-def _check_encoding(spec: SourceTable) -> None:
-    encoding = spec.encoding or "utf-8"
+# %% ../../nbs/data/source_files.ipynb #4c28f9c2
+def source_tables(
+    files: list[dict],  # `files` of env.yaml
+) -> list[SourceTable]:
+    "The declared tables. Raises ValueError that names the table, the setting and what it must be."
     try:
-        "".encode(encoding)
-        codecs.getincrementaldecoder(encoding)("brewcast_mark").decode(b"", True)
-    except (LookupError, TypeError, ValueError) as error:
-        raise ValueError(
-            f"files: {spec.name}: encoding {encoding!r}: {error}; use one of Python's names, such as cp932"
-        ) from None
-
-# %% ../../nbs/data/source_files.ipynb #37bcacf8
-def _check_time_zone(spec: SourceTable) -> None:
-    if not spec.timezone:
-        return
-    timezones = [zone for (zone,) in duckdb.execute("SELECT name FROM pg_timezone_names()").fetchall()]
-    if spec.timezone not in timezones:
-        hint = nearest_name_hint(spec.timezone, timezones)
-        raise ValueError(
-            f"files: {spec.name}: unknown timezone {spec.timezone!r}; use a name such as America/New_York or UTC{hint}"
-        )
+        tables = TypeAdapter(list[SourceTable]).validate_python(files)
+    except ValidationError as error:
+        raise ValueError(_setting_problem(files, error.errors(include_url=False))) from None
+    for table in tables:
+        _check_setting_values(table)
+    return tables
 
 # %% ../../nbs/data/source_files.ipynb #2ae88d2d
 def _files_in_folder(data: Path, spec: SourceTable) -> dict[str, Path]:
@@ -651,6 +663,26 @@ def _files_in_folder(data: Path, spec: SourceTable) -> dict[str, Path]:
             )
     return files
 
+# %% ../../nbs/data/source_files.ipynb #9408bf3f
+def find_files(
+    data: Path,  # the source's folder, or one database file
+    spec: SourceTable,  # the table's settings
+) -> dict[str, Path]:  # path by the file's name in reports
+    """The files of one table.
+
+    Raises ValueError for a file that may not be read.
+    Raises FileNotFoundError if there is no file.
+    """
+    files = {data.name: data} if data.is_file() else _files_in_folder(data, spec)
+    if not files:
+        others = sorted(path.name for path in data.iterdir() if not path.name.startswith(".")) if data.is_dir() else []
+        hint = f"; {data} has {', '.join(others[:5])}{' and others' if others[5:] else ''}" if others else ""
+        raise FileNotFoundError(
+            f"files: {spec.name}: {data / (spec.path or '')} does not exist{hint}:"
+            " correct `path`, or give the folder with DATA="
+        )
+    return {f"{file}:{spec.table}" if spec.table else file: path for file, path in files.items()}
+
 # %% ../../nbs/data/source_files.ipynb #24ea1a93
 def restrict_file_access(
     con: duckdb.DuckDBPyConnection,  # the connection that will read the source
@@ -673,33 +705,10 @@ def duckdb_error_text(
     is_access_error = isinstance(error, duckdb.PermissionException)
     return f"{str(error).splitlines()[0]}; {remedy}" if is_access_error else str(error)
 
-# %% ../../nbs/data/source_files.ipynb #4e7ef548
-_VIEW_REMEDY = (
-    "files that a view reads outside of its database are not watched, recorded or backed up:"
-    " write its rows into a table of the database (CREATE TABLE),"
-    " or put the file into the source's folder and declare it under `files` as its own table"
-)
-
-# %% ../../nbs/data/source_files.ipynb #9408bf3f
-def find_files(
-    data: Path,  # the source's folder, or one database file
-    spec: SourceTable,  # the table's settings
-) -> dict[str, Path]:  # path by the file's name in reports
-    "The files of one table. Raises ValueError for a file that may not be read, FileNotFoundError if there is no file."
-    files = {data.name: data} if data.is_file() else _files_in_folder(data, spec)
-    if not files:
-        others = sorted(path.name for path in data.iterdir() if not path.name.startswith(".")) if data.is_dir() else []
-        hint = f"; {data} has {', '.join(others[:5])}{' and others' if others[5:] else ''}" if others else ""
-        raise FileNotFoundError(
-            f"files: {spec.name}: {data / (spec.path or '')} does not exist{hint}:"
-            " correct `path`, or give the folder with DATA="
-        )
-    return {f"{file}:{spec.table}" if spec.table else file: path for file, path in files.items()}
-
 # %% ../../nbs/data/source_files.ipynb #9f6db160
 _BYTES_PREFIX = "\0"  # a text that begins with it stands for a value of bytes
 
-
+# %% ../../nbs/data/source_files.ipynb #a64498dc
 def _value_text(value, decimal_sign: str) -> str | None:
     "A value of SQLite as text."
     if isinstance(value, bytes):
@@ -765,6 +774,15 @@ def _local_timestamp_sql(con, relation: str, column: str, spec: SourceTable, fil
         return f"({utc} + INTERVAL '{sign}{int(hours) * 60 + int(minutes)} minutes')"
     return f"timezone({quote_literal(zone)}, {x})"
 
+# %% ../../nbs/data/source_files.ipynb #4c90cfa3
+def _refuse_too_many_rows(path: Path, rows: int, limits: ReadLimits) -> None:
+    if rows > limits.rows:
+        raise ValueError(
+            f"{path.name}: has more than {limits.rows:,} rows:"
+            " is it a view that never ends, or a join without a condition?"
+            " Correct it, or raise limits.rows in the source's YAML"
+        )
+
 # %% ../../nbs/data/source_files.ipynb #96f71b4d
 def _table_as_text_sql(con, path: Path, spec: SourceTable, magic: bytes, limits: ReadLimits) -> tuple[list[str], str]:
     "Column names of a Parquet file or DuckDB table, and SQL of its rows as texts. Dates get the declared format."
@@ -802,15 +820,6 @@ def _table_as_text_sql(con, path: Path, spec: SourceTable, magic: bytes, limits:
     limit = "" if is_parquet else f" LIMIT {limits.rows + 1}"
     return names, f"SELECT row_number() OVER () AS _line, {', '.join(texts)} FROM {relation}{limit}"
 
-# %% ../../nbs/data/source_files.ipynb #4c90cfa3
-def _refuse_too_many_rows(path: Path, rows: int, limits: ReadLimits) -> None:
-    if rows > limits.rows:
-        raise ValueError(
-            f"{path.name}: has more than {limits.rows:,} rows:"
-            " is it a view that never ends, or a join without a condition?"
-            " Correct it, or raise limits.rows in the source's YAML"
-        )
-
 # %% ../../nbs/data/source_files.ipynb #84739d41
 _UNSUPPORTED_FORMATS = {  # a file's first bytes: what it is, and what to do
     b"PK\x03\x04": "a zip archive or an Excel workbook: unpack it, or save its sheet as CSV",
@@ -822,7 +831,7 @@ _UNSUPPORTED_FORMATS = {  # a file's first bytes: what it is, and what to do
     b"%PDF": "a PDF: export the table as CSV",
 }
 
-
+# %% ../../nbs/data/source_files.ipynb #c4db7b06
 def _refuse_unsupported_format(path: Path, magic: bytes) -> None:
     "Raise ValueError for a file in an unsupported format, also inside gzip."
     with gzip.open(path) if magic[:2] == b"\x1f\x8b" else contextlib.nullcontext(io.BytesIO(magic)) as file:
@@ -834,55 +843,15 @@ def _refuse_unsupported_format(path: Path, magic: bytes) -> None:
                 f"{path.name}: is {description}; supported are CSV (also in gzip), Parquet, DuckDB and SQLite"
             )
 
-# %% ../../nbs/data/source_files.ipynb #fe1d0597
-def open_raw(
-    con: duckdb.DuckDBPyConnection,  # gets the relation `_raw`
-    path: Path,  # a CSV, gzip, Parquet, DuckDB or SQLite file; its content decides which
-    spec: SourceTable,  # the table's settings
-    errors: list,  # gets the error that stopped the reading, if one did
-    limits: ReadLimits = DEFAULT_LIMITS,  # largest size and time
-    step: Step | None = None,  # progress: gets the number of bytes and rows read
-) -> tuple[list[str], int]:  # (column names, line number of the header; 0 if the format has no header line)
-    "Open a file as the relation `_raw`: _line and text for CSV, _line and one text per column for other formats."
-    con.execute("DROP VIEW IF EXISTS _raw")
-    with open(path, "rb") as file:
-        magic = file.read(16)
-    if not spec.table and (magic[8:12] == b"DUCK" or magic.startswith(b"SQLite format 3")):
-        raise ValueError(f"files: {spec.name}: {path.name} is a database, so declare which `table` of it to read")
-    if magic[8:12] == b"DUCK" or magic[:4] == b"PAR1":
-        names, rows_sql = _table_as_text_sql(con, path, spec, magic, limits)
-        con.execute(f"CREATE TEMP VIEW _raw AS {rows_sql}")
-        return names, 0
-    header = 0
-    if magic.startswith(b"SQLite format 3"):
-        names, batches = _sqlite_rows(path, spec, step)
-        schema = pa.schema([("_line", pa.int64()), *((name, pa.string()) for name in names)])
-    else:
-        _refuse_unsupported_format(path, magic)
-        format_settings = {
-            "delimiter": spec.delimiter or ",",
-            "encoding": spec.encoding,
-            "skip_lines": spec.skip_lines or 0,
-        }
-        names, header = _read_header(path, **format_settings)
-        batches = numbered_lines(path, **format_settings, n_fields=len(names), step=step)
-        schema = pa.schema([("_line", pa.int64()), ("text", pa.string()), ("odd", pa.bool_())])
-
-    def limited_batches():
-        rows = -1 if header else 0  # the header is not a row
-        try:
-            for batch in batches:
-                rows += len(batch)
-                _refuse_too_many_rows(path, rows, limits)
-                if step:
-                    step.rows = rows
-                yield batch
-        except Exception as error:
-            errors.append(error)
-            raise
-
-    con.register("_raw", pa.RecordBatchReader.from_batches(schema, limited_batches()))
-    return names, header
+# %% ../../nbs/data/source_files.ipynb #8e9931f1
+def _first_record(lines: list[str]) -> str:
+    "The first line, or the first lines until each quotation mark is closed."
+    marks = 0
+    for n, line in enumerate(lines, 1):
+        marks += line.count('"')
+        if marks % 2 == 0:
+            return "\n".join(lines[:n])
+    return lines[0]
 
 # %% ../../nbs/data/source_files.ipynb #bffe01b4
 def _read_header(path: Path, delimiter: str, encoding: str | None, skip_lines: int) -> tuple[list[str], int]:
@@ -901,40 +870,76 @@ def _read_header(path: Path, delimiter: str, encoding: str | None, skip_lines: i
         raise ValueError(f"{path.name}: has no line after the {skip_lines} lines that `skip_lines` skips")
     raise ValueError(f"{path.name}: is empty, without even a header; export it again")
 
-# %% ../../nbs/data/source_files.ipynb #8e9931f1
-def _first_record(lines: list[str]) -> str:
-    "The first line, or the first lines until each quotation mark is closed."
-    marks = 0
-    for n, line in enumerate(lines, 1):
-        marks += line.count('"')
-        if marks % 2 == 0:
-            return "\n".join(lines[:n])
-    return lines[0]
+# %% ../../nbs/data/source_files.ipynb #fe1d0597
+def _open_batches(
+    path: Path, spec: SourceTable, is_sqlite: bool, step: Step | None
+) -> tuple[list[str], int, pa.Schema, Iterator[pa.RecordBatch]]:
+    "A SQLite table or a text file: column names, line number of the header (0: none), and its rows in batches."
+    if is_sqlite:
+        names, batches = _sqlite_rows(path, spec, step)
+        columns = [("_line", pa.int64()), *((name, pa.string()) for name in names)]
+        return names, 0, pa.schema(columns), batches
+    format_settings = {
+        "delimiter": spec.delimiter or ",",
+        "encoding": spec.encoding,
+        "skip_lines": spec.skip_lines or 0,
+    }
+    names, header = _read_header(path, **format_settings)
+    batches = numbered_lines(path, **format_settings, n_fields=len(names), step=step)
+    schema = pa.schema([("_line", pa.int64()), ("text", pa.string()), ("odd", pa.bool_())])
+    return names, header, schema, batches
 
-# %% ../../nbs/data/source_files.ipynb #c3463477
-_MAX_TITLE_LINES = 100  # lines at the top among which a header is searched; chosen, not measured
+# %% ../../nbs/data/source_files.ipynb #7def5fbf
+def _limited_batches(
+    batches: Iterator[pa.RecordBatch],
+    path: Path,
+    header_rows: int,  # 1 if the header is among the batches: it is not a row
+    limits: ReadLimits,
+    errors: list,
+    step: Step | None,
+) -> Iterator[pa.RecordBatch]:
+    "The batches up to the largest number of rows. DuckDB hides an error's class, so the error goes to `errors` too."
+    rows = -header_rows
+    try:
+        for batch in batches:
+            rows += len(batch)
+            _refuse_too_many_rows(path, rows, limits)
+            if step:
+                step.rows = rows
+            yield batch
+    except Exception as error:
+        errors.append(error)
+        raise
 
+# %% ../../nbs/data/source_files.ipynb #53710aeb
+def open_raw(
+    con: duckdb.DuckDBPyConnection,  # gets the relation `_raw`
+    path: Path,  # a CSV, gzip, Parquet, DuckDB or SQLite file; its content decides which
+    spec: SourceTable,  # the table's settings
+    errors: list,  # gets the error that stopped the reading, if one did
+    limits: ReadLimits = DEFAULT_LIMITS,  # largest size and time
+    step: Step | None = None,  # progress: gets the number of bytes and rows read
+) -> tuple[list[str], int]:  # (column names, line number of the header; 0 if the format has no header line)
+    """Open a file as the relation `_raw`: _line and text for CSV, _line and one text per column for other formats.
 
-def _header_line_hint(path: Path, spec: SourceTable, file_columns: list[str]) -> str:
-    "Which line seems to be the header of a text file, if it has more of the declared columns than the line taken."
-    delimiter = spec.delimiter or ","
-    declared = set(spec.columns)
-    lines = next(numbered_lines(path, 1 << 16, spec.encoding))["text"].to_pylist()[:_MAX_TITLE_LINES]
-    best_number = 0
-    most_matches = max(len(declared & set(apply_renames(spec, file_columns))), len(declared) // 2)
-    for number, line in enumerate(lines, 1):
-        names = [name.strip() for name in next(csv.reader(io.StringIO(line), delimiter=delimiter), [])]
-        matches = len(declared & set(apply_renames(spec, names)))
-        if matches > most_matches:
-            most_matches, best_number = matches, number
-    if not best_number:
-        return ""
-    current = f", and skip_lines is {spec.skip_lines}" if spec.skip_lines else ""
-    return (
-        f"its header seems to be line {best_number}, which has {most_matches} of the {len(declared)} declared columns"
-        f"{current}: declare `skip_lines: {best_number - 1}` under files: {spec.name}"
-        " (declare files with another number of lines above the header as a table of their own)"
-    )
+    Raises ValueError for a database without a declared `table`, and for a format that is not supported.
+    """
+    con.execute("DROP VIEW IF EXISTS _raw")
+    with open(path, "rb") as file:
+        magic = file.read(16)
+    is_sqlite = magic.startswith(b"SQLite format 3")
+    if not spec.table and (magic[8:12] == b"DUCK" or is_sqlite):
+        raise ValueError(f"files: {spec.name}: {path.name} is a database, so declare which `table` of it to read")
+    if magic[8:12] == b"DUCK" or magic[:4] == b"PAR1":
+        names, rows_sql = _table_as_text_sql(con, path, spec, magic, limits)
+        con.execute(f"CREATE TEMP VIEW _raw AS {rows_sql}")
+        return names, 0
+    if not is_sqlite:
+        _refuse_unsupported_format(path, magic)
+    names, header, schema, batches = _open_batches(path, spec, is_sqlite, step)
+    limited = _limited_batches(batches, path, int(header > 0), limits, errors, step)
+    con.register("_raw", pa.RecordBatchReader.from_batches(schema, limited))
+    return names, header
 
 # %% ../../nbs/data/source_files.ipynb #e77933e8
 def apply_renames(
@@ -1042,6 +1047,45 @@ def unclear_numbers(
             notes.append(f"column {column!r}: {problem}; declare `decimal` or `thousands` under files: {spec.name}")
     return notes
 
+# %% ../../nbs/data/source_files.ipynb #c3463477
+_MAX_TITLE_LINES = 100  # lines at the top among which a header is searched; chosen, not measured
+
+# %% ../../nbs/data/source_files.ipynb #85a96c7a
+def _header_line_hint(path: Path, spec: SourceTable, file_columns: list[str]) -> str:
+    "Which line seems to be the header of a text file, if it has more of the declared columns than the line taken."
+    delimiter = spec.delimiter or ","
+    declared = set(spec.columns)
+    lines = next(numbered_lines(path, 1 << 16, spec.encoding))["text"].to_pylist()[:_MAX_TITLE_LINES]
+    best_number = 0
+    most_matches = max(len(declared & set(apply_renames(spec, file_columns))), len(declared) // 2)
+    for number, line in enumerate(lines, 1):
+        names = [name.strip() for name in next(csv.reader(io.StringIO(line), delimiter=delimiter), [])]
+        matches = len(declared & set(apply_renames(spec, names)))
+        if matches > most_matches:
+            most_matches, best_number = matches, number
+    if not best_number:
+        return ""
+    current = f", and skip_lines is {spec.skip_lines}" if spec.skip_lines else ""
+    return (
+        f"its header seems to be line {best_number}, which has {most_matches} of the {len(declared)} declared columns"
+        f"{current}: declare `skip_lines: {best_number - 1}` under files: {spec.name}"
+        " (declare files with another number of lines above the header as a table of their own)"
+    )
+
+# %% ../../nbs/data/source_files.ipynb #17406f48
+def _replacement_column(
+    spec: SourceTable, missing: str, others: list[str], samples: dict[str, list[str]]
+) -> str | None:
+    "The column that a missing one may have been renamed to, among the others, with sample values by column."
+    kind = spec.columns[missing]
+    nearest = nearest_name(missing, others, 0.5)
+    similar = [name for name in others if name == nearest or missing.lower() in name.lower().replace("_", "")]
+    formats = (spec.date_format, spec.decimal, spec.thousands)
+    same_type = [name for name in others if fits_type(samples[name], kind, *formats)]
+    is_only_candidate = len(same_type) == 1 and not similar and kind.removesuffix("?") != "text"
+    only_candidate = same_type[0] if is_only_candidate else None
+    return next((name for name in similar if name in same_type), only_candidate)
+
 # %% ../../nbs/data/source_files.ipynb #a7082c5e
 def refuse_missing_column(
     con: duckdb.DuckDBPyConnection,  # any connection
@@ -1052,7 +1096,10 @@ def refuse_missing_column(
     not_used: set[str] = frozenset(),  # undeclared columns of the table's earlier files
     is_text: bool = False,  # Is it a text file, whose header may be another line?
 ) -> None:
-    "Raise ValueError if a declared column is missing or occurs twice. The error names a column that may replace it."
+    """Refuse a file without one of the declared columns.
+
+    Raises ValueError if one is missing or occurs twice; the error names a column that may replace it.
+    """
     columns = apply_renames(spec, file_columns)
     declared = spec.columns
     problem_column = next((column for column in declared if columns.count(column) != 1), None)
@@ -1065,15 +1112,9 @@ def refuse_missing_column(
     if is_text and (header_hint := _header_line_hint(path, spec, file_columns)):
         raise ValueError(f"{file}: column {missing!r} is missing; {header_hint}{column_list}")
     kind = declared[missing]
-    samples = sample_values(con, path, spec)
-    formats = (spec.date_format, spec.decimal, spec.thousands)
     others = [name for name in file_columns if name not in declared and name not in not_used]
-    nearest = nearest_name(missing, others, 0.5)
-    similar = [name for name in others if name == nearest or missing.lower() in name.lower().replace("_", "")]
-    same_type = [name for name in others if fits_type(samples[name], kind, *formats)]
-    is_only_candidate = len(same_type) == 1 and not similar and kind.removesuffix("?") != "text"
-    only_candidate = same_type[0] if is_only_candidate else None
-    replacement = next((name for name in similar if name in same_type), only_candidate)
+    samples = sample_values(con, path, spec)
+    replacement = _replacement_column(spec, missing, others, samples)
     if replacement is None:
         raise ValueError(f"{file}: column {missing!r} is missing{nearest_name_hint(missing, others)}{column_list}")
     examples = " and ".join(map(repr, samples[replacement][:2]))
@@ -1115,48 +1156,6 @@ def _value_checks(
         checks.append((is_ambiguous, column, _AMBIGUOUS_INTEGER_REASON))
     return [*checks, (f"x{i} IS NOT NULL AND v{i} IS NULL", column, reason)]
 
-# %% ../../nbs/data/source_files.ipynb #0a1b2c3e
-def typing_sql(
-    spec: SourceTable,  # the table's settings
-    names: list[str],  # the file's columns
-    header: int,  # line number of the header, 0 if the format has no header line
-) -> tuple[dict[str, str], str]:  # (SQL type by column, SELECT of _line, _column, _reason and the values)
-    "SQL that reads each declared column of `_raw` as its type, and finds the first problem of each row."
-    types, texts, values = {}, [], []
-    checks = _line_checks(spec, len(names)) if header else []
-    missing = ["", *map(normalize_text, spec.null_values or [])]
-    missing_sql = ", ".join(map(quote_literal, missing))
-    positions = {column: i for i, column in enumerate(apply_renames(spec, names))}
-    formats = {name: getattr(spec, name) for name in ("date_format", "decimal", "thousands", "timezone")}
-    for i, (column, kind) in enumerate(spec.columns.items()):
-        field = f"fields[{positions[column] + 1}]" if header else quote_name(names[positions[column]])
-        text = _field_sql(field, header)
-        texts.append(f"CASE WHEN {text} NOT IN ({missing_sql}) THEN {text} END AS x{i}")
-        try:
-            types[column], value, reason = type_rule(kind.removesuffix("?"), f"x{i}", **formats)
-        except ValueError as error:
-            raise ValueError(f"files: {spec.name}: column {column!r}: {error}") from None
-        values.append(f"{value} AS v{i}")
-        if not header:
-            texts.append(f"{field} AS r{i}")
-        checks += _value_checks(column, kind, i, reason, header == 0, formats)
-    rows = f"SELECT _line, {', '.join(texts)} FROM _raw"
-    if header:
-        fields_sql = _split_line_sql(spec.delimiter or ",")
-        rows = (
-            f"SELECT _line, broken, stray, len(fields) AS width, {', '.join(texts)}"
-            f" FROM ({fields_sql}) WHERE _line > {header}"
-        )
-    first_problem = " ".join(f"WHEN {test} THEN {n}" for n, (test, _, _) in enumerate(checks, 1))
-    columns = ", ".join(quote_literal(column) for _, column, _ in checks)
-    reasons = ", ".join(quote_literal(reason) for _, _, reason in checks)
-    typed_values = ", ".join(f"v{i} AS {quote_name(column)}" for i, column in enumerate(types))
-    return (
-        types,
-        f"""SELECT _line, [{columns}][problem] AS _column, [{reasons}][problem] AS _reason, {typed_values}
-        FROM (SELECT *, CASE {first_problem} END AS problem FROM (SELECT *, {", ".join(values)} FROM ({rows})))""",
-    )
-
 # %% ../../nbs/data/source_files.ipynb #89cc05ca
 def _line_checks(spec: SourceTable, n_fields: int) -> list[tuple[str, None, str]]:
     "What may be wrong with a whole line of a text file: (SQL test, None, reason)."
@@ -1167,6 +1166,61 @@ def _line_checks(spec: SourceTable, n_fields: int) -> list[tuple[str, None, str]
         ("stray", None, "has an unclosed or stray quotation mark"),
         (f"width <> {n_fields}", None, f"does not have {format_count(n_fields, 'field')}"),
     ]
+
+# %% ../../nbs/data/source_files.ipynb #0a1b2c3e
+def _first_problem_sql(checks: list[tuple[str, str | None, str]]) -> tuple[str, str, str]:
+    "SQL of the number of a row's first problem (NULL if it has none), and of the lists of columns and reasons."
+    first_problem = " ".join(f"WHEN {test} THEN {n}" for n, (test, _, _) in enumerate(checks, 1))
+    columns = ", ".join(quote_literal(column) for _, column, _ in checks)
+    reasons = ", ".join(quote_literal(reason) for _, _, reason in checks)
+    return f"CASE {first_problem} END", f"[{columns}]", f"[{reasons}]"
+
+# %% ../../nbs/data/source_files.ipynb #85d4a72d
+def _texts_sql(spec: SourceTable, texts: list[str], header: int) -> str:
+    "A SELECT of each row's _line and texts; of a text file, also what is known of the line."
+    if not header:
+        return f"SELECT _line, {', '.join(texts)} FROM _raw"
+    fields_sql = _split_line_sql(spec.delimiter or ",")
+    return (
+        f"SELECT _line, broken, stray, len(fields) AS width, {', '.join(texts)}"
+        f" FROM ({fields_sql}) WHERE _line > {header}"
+    )
+
+# %% ../../nbs/data/source_files.ipynb #a8a43855
+def typing_sql(
+    spec: SourceTable,  # the table's settings
+    names: list[str],  # the file's columns
+    header: int,  # line number of the header, 0 if the format has no header line
+) -> tuple[dict[str, str], str]:  # (SQL type by column, SELECT of _line, _column, _reason and the values)
+    """SQL that reads each declared column of `_raw` as its type, and finds the first problem of each row.
+
+    Raises ValueError with the table and the column for an unknown type, date format or pair of separators.
+    """
+    types, texts, values = {}, [], []
+    checks = _line_checks(spec, len(names)) if header else []
+    missing = ", ".join(map(quote_literal, ["", *map(normalize_text, spec.null_values or [])]))
+    positions = {column: i for i, column in enumerate(apply_renames(spec, names))}
+    formats = {name: getattr(spec, name) for name in ("date_format", "decimal", "thousands", "timezone")}
+    for i, (column, kind) in enumerate(spec.columns.items()):
+        field = f"fields[{positions[column] + 1}]" if header else quote_name(names[positions[column]])
+        text = _field_sql(field, header)
+        texts.append(f"CASE WHEN {text} NOT IN ({missing}) THEN {text} END AS x{i}")
+        try:
+            types[column], value, reason = type_rule(kind.removesuffix("?"), f"x{i}", **formats)
+        except ValueError as error:
+            raise ValueError(f"files: {spec.name}: column {column!r}: {error}") from None
+        values.append(f"{value} AS v{i}")
+        if not header:
+            texts.append(f"{field} AS r{i}")
+        checks += _value_checks(column, kind, i, reason, header == 0, formats)
+    problem, columns, reasons = _first_problem_sql(checks)
+    typed_values = ", ".join(f"v{i} AS {quote_name(column)}" for i, column in enumerate(types))
+    return (
+        types,
+        f"""SELECT _line, {columns}[problem] AS _column, {reasons}[problem] AS _reason, {typed_values}
+        FROM (SELECT *, {problem} AS problem
+            FROM (SELECT *, {", ".join(values)} FROM ({_texts_sql(spec, texts, header)})))""",
+    )
 
 # %% ../../nbs/data/source_files.ipynb #b4b3ea19
 def mark_repeated_keys(
@@ -1199,7 +1253,7 @@ def refuse_duplicate_files(
     staged: str,  # its name, quoted
     files: dict[str, LoadedFile],  # by name
 ) -> None:
-    "Raise ValueError if two files of a table have the same content with at least one row."
+    "Refuse one delivery that arrived twice. Raises ValueError if two files have the same content, with a row or more."
     files_by_hash: dict[str, list[str]] = {}
     for file, info in files.items():
         files_by_hash.setdefault(info.sha256, []).append(file)
@@ -1223,9 +1277,16 @@ def refuse_changed_file(
     file: str,  # the file's name in reports
     info: LoadedFile,
 ) -> None:
-    "Raise ValueError if a file has changed since it was opened."
+    "Refuse a file that was written to meanwhile. Raises ValueError if it has changed since it was opened."
     if not info.path.exists() or file_stamp(info.path) != info.stamp:
         raise ValueError(f"{file}: was changed while it was read; run again when nothing writes to it")
+
+# %% ../../nbs/data/source_files.ipynb #4e7ef548
+_VIEW_REMEDY = (
+    "files that a view reads outside of its database are not watched, recorded or backed up:"
+    " write its rows into a table of the database (CREATE TABLE),"
+    " or put the file into the source's folder and declare it under `files` as its own table"
+)
 
 # %% ../../nbs/data/source_files.ipynb #3d5e7eaa
 def _snapshot(path: Path, folder: Path) -> Path:
@@ -1234,17 +1295,6 @@ def _snapshot(path: Path, folder: Path) -> Path:
         return path
     number = len(list(folder.iterdir()))
     return copy_with_log(path, folder / str(number) / path.name)
-
-# %% ../../nbs/data/source_files.ipynb #1b2c3d4f
-def _unclear_number_notes(con, path: Path, spec: SourceTable, columns: list[str], staged: str, file: str) -> list[str]:
-    "Sentences about numbers of a text file that may have been meant differently, one per column."
-    query = f"SELECT _column, count(*) FROM {staged} WHERE _file = ? AND _reason = ? GROUP BY ALL ORDER BY ALL"
-    quarantined = con.execute(query, [file, _AMBIGUOUS_INTEGER_REASON]).fetchall()
-    notes = []
-    for column, n in quarantined:
-        rows = format_count(n, "row was", "rows were")
-        notes.append(f"column {column!r}: {rows} set aside because the number {_AMBIGUOUS_INTEGER_REASON}: {spec.name}")
-    return notes + unclear_numbers(spec, _first_values(path, spec, columns))
 
 # %% ../../nbs/data/source_files.ipynb #2ffe4b70
 def _first_values(path: Path, spec: SourceTable, columns: list[str]) -> dict[str, list[str]]:
@@ -1261,6 +1311,17 @@ def _first_values(path: Path, spec: SourceTable, columns: list[str]) -> dict[str
         for name, texts in zip(columns, values, strict=False)
     }
 
+# %% ../../nbs/data/source_files.ipynb #1b2c3d4f
+def _unclear_number_notes(con, path: Path, spec: SourceTable, columns: list[str], staged: str, file: str) -> list[str]:
+    "Sentences about numbers of a text file that may have been meant differently, one per column."
+    query = f"SELECT _column, count(*) FROM {staged} WHERE _file = ? AND _reason = ? GROUP BY ALL ORDER BY ALL"
+    quarantined = con.execute(query, [file, _AMBIGUOUS_INTEGER_REASON]).fetchall()
+    notes = []
+    for column, n in quarantined:
+        rows = format_count(n, "row was", "rows were")
+        notes.append(f"column {column!r}: {rows} set aside because the number {_AMBIGUOUS_INTEGER_REASON}: {spec.name}")
+    return notes + unclear_numbers(spec, _first_values(path, spec, columns))
+
 # %% ../../nbs/data/source_files.ipynb #da3b5f81
 @contextlib.contextmanager
 def time_limit(
@@ -1269,7 +1330,7 @@ def time_limit(
     limits: ReadLimits,  # how long it may take
     total: int | None = None,  # bytes to read, for the progress line
 ) -> Iterator[Step]:
-    "Show the progress of some work, and stop it with ValueError if it takes too long."
+    "Show the progress of some work, and stop it if it takes too long. Raises ValueError that says what to do."
     with Step(activity, total, 60 * limits.minutes, con.interrupt) as step:
         try:
             yield step

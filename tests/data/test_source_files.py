@@ -24,7 +24,7 @@ from brewcast.common.parameter_types import ReadLimits
 from brewcast.common.params import read_env
 from brewcast.data import source_files
 from brewcast.data.quality import check_unused_columns
-from brewcast.data.source_files import DEFAULT_LIMITS, describe_values, numbered_lines, source_tables
+from brewcast.data.source_files import DEFAULT_LIMITS, describe_values, numbered_lines
 
 
 @pytest.fixture
@@ -125,56 +125,6 @@ REFUSED = {  # content, arguments of `read`, and a part of the error message
         {},
         "till.csv: contains zero bytes, so it is not text in UTF-8 or Windows-1252; export it as UTF-8, or declare its `encoding`",
     ),
-    "an unknown encoding": (
-        csv_text(*LINES),
-        {"settings": {"encoding": "shift-gis"}},
-        "use one of Python's names, such as",
-    ),
-    "null values as a text": (
-        csv_text(*LINES),
-        {"settings": {"null_values": "NA"}},
-        "null_values must be a list, such as ['NA']",
-    ),
-    "an encoding that is not one of files": (
-        csv_text(*LINES),
-        {"settings": {"encoding": "idna"}},
-        "files: till: encoding 'idna': ",
-    ),
-    "a delimiter of two characters": (
-        csv_text(*LINES),
-        {"settings": {"delimiter": "||"}},
-        """files: till: delimiter must be one character, such as ";", not '||' (write a tab as "\\t", in double quotes)""",
-    ),
-    "a tab in single quotes": (
-        csv_text(*LINES),
-        {"settings": {"delimiter": "\\t"}},
-        "delimiter must be one character, such as \";\", not '\\\\t'",
-    ),
-    "columns without types": (
-        csv_text(*LINES),
-        {"settings": {"columns": ["shop", "day"]}},
-        "files: till: columns must be a map, such as {shop: text, day: date}, not ['shop', 'day']",
-    ),
-    "a key that is not a list": (
-        csv_text(*LINES),
-        {"settings": {"key": "STORE"}},
-        "key must be a list of columns, not 'STORE'",
-    ),
-    "skip_lines as a text": (
-        csv_text(*LINES),
-        {"settings": {"skip_lines": "two"}},
-        "skip_lines must be a number of lines, not 'two'",
-    ),
-    "a relative path outside": (
-        csv_text(*LINES),
-        {"settings": {"outside": ["tills"]}},
-        "outside must list absolute paths, such as /srv/tills, not 'tills'",
-    ),
-    "a negative skip_lines": (
-        csv_text(*LINES),
-        {"settings": {"skip_lines": -1}},
-        "skip_lines must be at least 0, not -1",
-    ),
     "a zip archive": (b"PK\x03\x04" + bytes(40), {}, "till.csv: is a zip archive or an Excel workbook: unpack it"),
     "a zip archive in gzip": (
         gzip.compress(b"PK\x03\x04" + bytes(40)),
@@ -207,16 +157,6 @@ REFUSED = {  # content, arguments of `read`, and a part of the error message
         {"settings": {"skip_lines": 9}},
         "till.csv: has no line after the 9 lines that `skip_lines` skips",
     ),
-    "an unknown time zone": (
-        csv_text(*LINES),
-        {"settings": {"timezone": "America/NewYork"}},
-        "unknown timezone 'America/NewYork'; use a name such as America/New_York or UTC; the nearest is 'America/New_York'",
-    ),
-    "the same separator twice": (
-        csv_text(*LINES),
-        {"settings": {"decimal": ",", "thousands": ","}},
-        "thousands must be another sign",
-    ),
     "truncated gzip": (
         gzip.compress(csv_text(*LINES * 99).encode())[:-20],
         {},
@@ -247,72 +187,19 @@ REFUSED = {  # content, arguments of `read`, and a part of the error message
         {},
         "column 'PRICE' is missing; the nearest is 'PRICES' (columns: ",
     ),
-    "renamed to an undeclared column": (
-        csv_text(*LINES),
-        {"settings": {"renamed": {"PRECIO": "PRIZE"}}},
-        "`renamed` maps to ['PRIZE']",
-    ),
     "no file": (None, {"settings": {"path": "tills*.csv"}}, "tills[*].csv does not exist"),
-    "an unknown setting": (csv_text(*LINES), {"settings": {"colums": {}}}, "unknown settings ['colums']"),
     "an unknown type": (
         csv_text(*LINES),
         {"settings": {"columns": COLUMNS | {"CITY": "str"}}},
         "unknown type 'str': use one of text, integer",
     ),
     "an ambiguous date": (csv_text(*LINES), {"settings": {"date_format": "%m/%d/%y"}}, "two-digit years are ambiguous"),
-    "a key that is not declared": (
-        csv_text(*LINES),
-        {"settings": {"key": ["RECEIPT"]}},
-        "key names ['RECEIPT'], which the table does not declare",
-    ),
 }
 
 
 @pytest.mark.parametrize("content, arguments, message", REFUSED.values(), ids=REFUSED)
 def test_an_unusable_file_or_setting_is_refused_with_the_reason(read, content, arguments, message):
     assert_refused(read, content, arguments, message)
-
-
-TILL = {"name": "till", "path": "till.csv", "columns": {"STORE": "text"}}
-
-
-@pytest.mark.parametrize(
-    ("files", "message"),
-    [
-        ({"till": TILL}, "files: must be a list of tables, each with a name, a path and columns"),
-        ([TILL, "plan"], "files: must be a list of tables"),
-        ([{"name": "till", "path": "till.csv"}], "files: till: declare its `columns`, a map of column names to types"),
-        ([TILL | {"columns": {}}], "files: till: declare its `columns`, a map of column names to types"),
-        (
-            [TILL | {"columns": {"STORE": 3}}],
-            "files: till: columns must be a map, such as {shop: text, day: date}, not",
-        ),
-        ([{"columns": {"STORE": "text"}}], "files: '' is not a valid table name: it must begin with a letter"),
-        ([TILL, TILL | {"name": "_plan"}], "files: '_plan' is not a valid table name: it must begin with a letter"),
-        ([TILL | {"path": "."}], "files: till: path must be a text, not '.'"),
-        ([TILL | {"encoding": ""}], "files: till: encoding must be a text, not ''"),
-        ([TILL | {"delimiter": ""}], "files: till: delimiter must be a text, not ''"),
-        ([TILL | {"decimal": 1}], "files: till: decimal must be a text, not 1"),
-        ([TILL | {"skip_lines": True}], "files: till: skip_lines must be a number of lines, not True"),
-        ([TILL | {"key": ["STORE", 7]}], "files: till: key must be a list of columns, not ['STORE', 7]"),
-        ([TILL | {"renamed": ["SHOP"]}], "files: till: renamed must be a map, {new: old}, not ['SHOP']"),
-        # a misspelled setting comes first, since the right one is then missing
-        (
-            [{"name": "till", "colums": {"STORE": "text"}}],
-            "files: till: unknown settings ['colums']; the settings are [",
-        ),
-    ],
-)
-def test_a_wrong_setting_is_named_with_its_table_and_what_it_must_be(files, message):
-    with pytest.raises(ValueError) as error:
-        source_tables(files)
-    assert str(error.value).startswith(message)
-
-
-def test_tables_that_are_checked_stay_as_they_are():
-    (till,) = source_tables([TILL | {"skip_lines": 2.0, "delimiter": None}])
-    assert till.skip_lines == 2 and till.delimiter is None and till.columns == {"STORE": "text"}
-    assert source_tables([till]) == [till]
 
 
 def test_several_files_are_one_table_and_each_is_counted(read):
@@ -463,22 +350,13 @@ def test_the_lines_do_not_depend_on_the_block_size(tmp_path, end):
     "texts, description",
     [
         (["1", "-2", "3.0"], "whole numbers"),
-        (["1", "2.5", ".5"], "decimal numbers"),
         (["2022-01-31", "2022-02-28"], "dates as %Y-%m-%d"),
         (["01/31/2022", "02/28/2022"], "dates as %m/%d/%Y"),
         (["31/01/2022", "28/02/2022"], "dates as %d/%m/%Y"),
         (["31.01.2022"], "dates as %d.%m.%Y"),
         (["yes", "No", "TRUE"], "yes or no"),
         (["Coffee", "1", "2022-01-31"], "text"),
-        (["1"] * 19 + ["dear"], "whole numbers"),  # one value in twenty may be a mistake
-        (["1"] * 18 + ["dear"], "text"),
         ([], "text"),
-        (
-            ["1.000", "12.500"],
-            "whole numbers with '.' between thousands, or numbers with three decimals (declare `thousands` or `decimal`)",
-        ),
-        (["1 000", "5"], "whole numbers with ' ' between thousands (declare `thousands` or `decimal`)"),
-        (["2,50", "3"], 'decimal numbers with other separators (declare `decimal: ","`)'),
         (["1.234,50"], 'decimal numbers with other separators (declare `decimal: ","` and `thousands: "."`)'),
     ],
 )
