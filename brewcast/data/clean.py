@@ -49,9 +49,10 @@ def store_day(
 ) -> ibis.Table:  # a row is one store on one day
     """Count and add up each store's lines by day.
 
-    Needs `store_id`, `date`, `country`, `city`, `quantity_sold` (units), `price` and the columns of `LEVEL_ORDER`.
-    Returns one row a store and date: `country`, `city`, `quantity_sold` and `price` (sums), `priced` (lines with a
-    price), `lines`, and counts of lines by level, such as `weather_0` and `weather_none`.
+    Needs `store_id`, `date`, `country`, `city`, `quantity_sold` (units), `price` and the columns of
+    `LEVEL_ORDER`. Returns one row a store and date: `country`, `city`, `quantity_sold` and `price` (sums),
+    `priced` (lines with a price), `lines`, and counts of lines by level, such as `weather_0` and
+    `weather_none`.
     Raises ValueError if a column is missing.
     """
     require_columns(sales, ["store_id", "date", "country", "city", "quantity_sold", "price", *LEVEL_ORDER], "sales")
@@ -77,7 +78,8 @@ def as_sale_lines(
 ) -> ibis.Table:  # the same lines
     """Sale lines as an Ibis table.
 
-    Needs the columns of `SALE_LINE_COLUMNS`. Returns the same lines, those of a frame with the types of the contract.
+    Needs the columns of `SALE_LINE_COLUMNS`. Returns the same lines, those of a frame with the types of the
+    contract.
     Raises ValueError if a column is missing, or if a frame breaks the contract.
     """
     require_columns(sales, SALE_LINE_COLUMNS, "sales")
@@ -105,8 +107,8 @@ def fill_missing(
 ) -> ibis.Table:  # the same rows
     """Fill in the value that was the most frequent up to the end of the month.
 
-    Needs a table as from `store_day`. Returns the same rows with `month`: lines without a value are added to the
-    count of the level that was filled in.
+    Needs a table as from `store_day`. Returns the same rows with `month`: lines without a value are added to
+    the count of the level that was filled in.
     """
     day = day.mutate(month=day.date.truncate("M").cast("date"))
     for column in columns:
@@ -142,7 +144,8 @@ def aggregate_by_month(
 ) -> ibis.Table:  # a row is one series in one month
     """From store-days to store-months.
 
-    Needs a table as from `fill_missing`. Returns the columns of `STORE_MONTH`, sorted by `series_id` and `month`.
+    Needs a table as from `fill_missing`. Returns the columns of `STORE_MONTH`, sorted by `series_id` and
+    `month`.
     """
     day = day.mutate(**{column: most_frequent_value(day, column) for column in LEVEL_ORDER})
     month = day.group_by("store_id", "month").agg(
@@ -310,8 +313,8 @@ def excluded_months(
 ) -> tuple[dict, pd.DataFrame, tuple]:  # (reasons by month as YYYY-MM, lone lines, first and last date)
     """Incomplete months, and the lone lines in them.
 
-    Needs `store_id`, `date` (datetime64) and `lines`, one row a store and date. Returns the reasons by month, the lone
-    lines as a table (`store_id`, `date`, `lines`, `place`), and the first and last date without them.
+    Needs `store_id`, `date` (datetime64) and `lines`, one row a store and date. Returns the reasons by month,
+    the lone lines as a table (`store_id`, `date`, `lines`, `place`), and the first and last date without them.
     Raises ValueError if a column is missing.
     """
     require_columns(day, ["store_id", "date", "lines"], "day")
@@ -356,7 +359,10 @@ def _planned_closings(store_month: pd.DataFrame, plan: pd.DataFrame | None, tabl
 def _regular_pauses(
     is_silent: np.ndarray, has_lines: np.ndarray, is_excluded: np.ndarray, known_at: np.ndarray
 ) -> np.ndarray:
-    "Months without lines in a series that often has none, or had none a year before. A row a series, a column a month."
+    """Months without lines in a series that often has none, or had none a year before.
+
+    A row a series, a column a month.
+    """
     is_counted = (has_lines.cumsum(axis=1) > 0) & ~is_excluded
     share = (is_silent & is_counted).cumsum(axis=1) / np.maximum(is_counted.cumsum(axis=1), 1)
     # the share as it was known just before the series had lines again
@@ -380,9 +386,10 @@ def months_without_lines(
 ) -> pd.DataFrame:  # one row a series and month without lines
     """Each month without lines since a series began: is it a gap, or was nothing sold?
 
-    Needs `series_id`, `store_id` and `month` (datetime64, the months with lines); of the plan `store_id`, `month`,
-    `published` and `trading_days`. Returns `series_id`, `month`, `gap` (bool), `next_month` (of the next lines, NaT for
-    none) and `all_stores` (bool: does no store have lines?). Raises ValueError if a column is missing.
+    Needs `series_id`, `store_id` and `month` (datetime64, the months with lines); of the plan `store_id`,
+    `month`, `published` and `trading_days`. Returns `series_id`, `month`, `gap` (bool), `next_month` (of the
+    next lines, NaT for none) and `all_stores` (bool: does no store have lines?).
+    Raises ValueError if a column is missing.
     """
     require_columns(store_month, ["series_id", "store_id", "month"], "store_month")
     months = pd.date_range(store_month.month.min(), store_month.month.max(), freq="MS")
@@ -462,7 +469,8 @@ def cleaning_report(
 ) -> dict:  # a part of clean.json
     """What the store-months contain, and what they do not.
 
-    Needs `series_id` and `month` (date); a table as from `months_without_lines`; and the lone lines of `excluded_months`.
+    Needs `series_id` and `month` (date); a table as from `months_without_lines`; and the lone lines of
+    `excluded_months`.
     """
     months = complete["month"].to_pylist()
     report = {
@@ -485,8 +493,8 @@ def clean(
 ) -> tuple[pa.Table, dict]:  # (store-months of complete months, the report for clean.json)
     """From sale lines to store-months.
 
-    Needs the columns of `SALE_LINE_COLUMNS`; of the plan those that `months_without_lines` needs.
-    Returns the columns of `STORE_MONTH`, and a report.
+    Needs the columns of `SALE_LINE_COLUMNS`; of the plan those that `months_without_lines` needs. Returns the
+    columns of `STORE_MONTH`, and a report.
     Raises ValueError if a column is missing, if there are no rows, or if no month is complete.
     """
     columns_to_fill = [column for column in ("weather", "promotion") if column not in lacks]
@@ -520,8 +528,9 @@ def blank_untrusted(
 ) -> pa.Table:  # the same rows
     """Remove quantity and price from store-months that are not trusted.
 
-    Needs the columns of `STORE_MONTH`, and the untrusted months as from `untrusted_store_months`. Returns the same
-    rows and columns; `quantity_sold` and `price` are empty in these months. Raises ValueError if a column is missing.
+    Needs the columns of `STORE_MONTH`, and the untrusted months as from `untrusted_store_months`. Returns the
+    same rows and columns; `quantity_sold` and `price` are empty in these months.
+    Raises ValueError if a column is missing.
     """
     require_columns(store_month, STORE_MONTH.columns, "store_month")
     if untrusted_months.empty:

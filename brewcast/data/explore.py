@@ -58,8 +58,9 @@ def sales_by_month(
 ) -> pd.DataFrame:  # index month, one column a country
     """Units sold by month and country.
 
-    Needs `month` (datetime64), `country` (may be empty) and `quantity_sold`, one row a store and month.
-    Returns units sold: index `month`, one column a country, or "All stores". Raises ValueError if a column is missing.
+    Needs `month` (datetime64), `country` (may be empty) and `quantity_sold`, one row a store and month. Returns
+    units sold: index `month`, one column a country, or "All stores".
+    Raises ValueError if a column is missing.
     """
     require_columns(store_month, ["month", "country", "quantity_sold"], "store_month")
     country = store_month["country"].fillna("All stores")
@@ -108,8 +109,9 @@ def products_by_month(
 ) -> pd.DataFrame:  # one row a month and product
     """Units sold of each product in each month.
 
-    Needs `date`, `category`, `product` (these two may be empty) and `quantity_sold`. Returns `month`, `category`, `product`
-    (an empty text where there is none) and `quantity` (units), sorted. Raises ValueError if a column is missing.
+    Needs `date`, `category`, `product` (these two may be empty) and `quantity_sold`. Returns `month`,
+    `category`, `product` (an empty text where there is none) and `quantity` (units), sorted.
+    Raises ValueError if a column is missing.
     """
     require_columns(sales, ["date", "category", "product", "quantity_sold"], "sales")
     keys = {name: sales[name].fill_null("") for name in ("category", "product")}
@@ -128,8 +130,9 @@ def categories_by_month(
 ) -> pd.DataFrame:  # index month, one column a category
     """Units sold of each category.
 
-    Needs `month`, `category` and `quantity`, as from `products_by_month`. Returns units sold: index `month`, one column a
-    category, the largest of the last twelve months first; no columns for a source without categories.
+    Needs `month`, `category` and `quantity`, as from `products_by_month`. Returns units sold: index `month`,
+    one column a category, the largest of the last twelve months first; no columns for a source without
+    categories.
     """
     named = products[products["category"] != ""]
     table = named.pivot_table(index="month", columns="category", values="quantity", aggfunc="sum").rename_axis(
@@ -167,8 +170,8 @@ def product_starts(
 ) -> pd.DataFrame:  # index product
     """When each product was first sold. A late product starts after the third month of the data.
 
-    Needs `month`, `product` and `quantity`, as from `products_by_month`. Returns `first` (month), `quantity` (units) and `late`
-    (bool) by product, the earliest and largest first.
+    Needs `month`, `product` and `quantity`, as from `products_by_month`. Returns `first` (month), `quantity`
+    (units) and `late` (bool) by product, the earliest and largest first.
     """
     named = products[products["product"] != ""]
     starts = named.groupby("product").agg(first=("month", "min"), quantity=("quantity", "sum"))
@@ -183,8 +186,8 @@ def largest_products(
 ) -> pd.DataFrame:  # index product, one column a month
     """The products to show. Late products come first, unless they would fill more than half of the picture.
 
-    Needs tables as from `products_by_month` and `product_starts`. Returns the products in the order of `starts`, with one
-    column a month: the share of the product's best month.
+    Needs tables as from `products_by_month` and `product_starts`. Returns the products in the order of
+    `starts`, with one column a month: the share of the product's best month.
     """
     comes_first = starts["late"] & (starts["late"].sum() <= max_rows / 2)
     order = starts.assign(comes_first=comes_first).sort_values(["comes_first", "quantity"], ascending=False)
@@ -242,9 +245,10 @@ def season_profile(
 ) -> pd.DataFrame:  # one row a city and month of the year
     """The median season of a city's stores; of a country's or of all stores where the source has no cities.
 
-    Needs `store_id`, `month` (datetime64), `country`, `city` (these two may be empty), `quantity_sold` and `trading_days`.
-    Returns `country`, `city`, `month_of_year`, `ratio` (1 is the year's mean) and `store_months` (number); no rows without
-    13 months of a store. Raises ValueError if a column is missing.
+    Needs `store_id`, `month` (datetime64), `country`, `city` (these two may be empty), `quantity_sold` and
+    `trading_days`. Returns `country`, `city`, `month_of_year`, `ratio` (1 is the year's mean) and
+    `store_months` (number); no rows without 13 months of a store.
+    Raises ValueError if a column is missing.
     """
     require_columns(
         store_month, ["store_id", "month", "country", "city", "quantity_sold", "trading_days"], "store_month"
@@ -332,8 +336,9 @@ def daily_sales(
 ) -> pd.DataFrame:  # one row a store and day
     """One row a store and day.
 
-    Needs the columns that `store_day` needs. Returns `store_id`, `date`, `quantity` (units), and the most frequent value of
-    `weather`, `promotion` and `holiday` on the day (empty where no line has one). Raises ValueError if a column is missing.
+    Needs the columns that `store_day` needs. Returns `store_id`, `date`, `quantity` (units), and the most
+    frequent value of `weather`, `promotion` and `holiday` on the day (empty where no line has one).
+    Raises ValueError if a column is missing.
     """
     day = store_day(sales)
     values = {name: most_frequent_value(day, name) for name in LEVEL_ORDER}
@@ -347,8 +352,9 @@ def day_effects(
 ) -> pd.DataFrame:  # one row a level
     """How days with a level differ from the mean day of their store and month.
 
-    Needs `store_id`, `date` (datetime64), `quantity`, `weather`, `promotion` and `holiday`, as from `daily_sales`. Returns
-    `what`, `level`, `effect` (0.1 is ten per cent above the store's month) and `days` (number).
+    Needs `store_id`, `date` (datetime64), `quantity`, `weather`, `promotion` and `holiday`, as from
+    `daily_sales`. Returns `what`, `level`, `effect` (0.1 is ten per cent above the store's month) and `days`
+    (number).
     Raises ValueError if a column is missing.
     """
     require_columns(days, ["store_id", "date", "quantity", "weather", "promotion", "holiday"], "days")
@@ -447,8 +453,9 @@ def price_level(
 ) -> pd.DataFrame:  # one row a product
     """Mean price and total quantity by product.
 
-    Needs `product`, `price` and `quantity_sold`; lines without product or price do not count. Returns `product`, `price`
-    (mean of the lines), `quantity` (units) and `lines`, the largest first. Raises ValueError if a column is missing.
+    Needs `product`, `price` and `quantity_sold`; lines without product or price do not count. Returns
+    `product`, `price` (mean of the lines), `quantity` (units) and `lines`, the largest first.
+    Raises ValueError if a column is missing.
     """
     require_columns(sales, ["product", "price", "quantity_sold"], "sales")
     priced = sales.filter(sales.price.notnull() & sales.product.notnull())
@@ -469,8 +476,9 @@ def price_response(
 ) -> pd.DataFrame:  # one row a price class
     """How the quantity of a line moves with the price of the same product in the same store and year.
 
-    Needs `store_id`, `date`, `product`, `price` and `quantity_sold`; lines without a price or a quantity above 0 do not count.
-    Returns `price` (a class: 0.1 is ten per cent above the product's mean), `quantity` (the same, of a line) and `lines`.
+    Needs `store_id`, `date`, `product`, `price` and `quantity_sold`; lines without a price or a quantity above
+    0 do not count. Returns `price` (a class: 0.1 is ten per cent above the product's mean), `quantity` (the
+    same, of a line) and `lines`.
     Raises ValueError if a column is missing.
     """
     require_columns(sales, ["store_id", "date", "product", "price", "quantity_sold"], "sales")
@@ -598,7 +606,8 @@ def missing_by_month(
 ) -> pd.DataFrame:  # index month, one column a field
     """Share of empty fields by month.
 
-    Needs the columns of `SALE_LINE_COLUMNS`. Returns the share of lines without each of them: index `month`, one column a field.
+    Needs the columns of `SALE_LINE_COLUMNS`. Returns the share of lines without each of them: index `month`,
+    one column a field.
     Raises ValueError if a column is missing.
     """
     require_columns(sales, SALE_LINE_COLUMNS, "sales")
@@ -637,8 +646,9 @@ def store_spans(
 ) -> pd.DataFrame:  # index store_id
     """From when to when each store sold.
 
-    Needs `store_id`, `month` (datetime64), `country` (may be empty) and `quantity_sold` (units). Returns `first` and `last`
-    (months), `months` (number), `country`, `quantity` (units) and `state` ("open", "opened" or "closed") by store.
+    Needs `store_id`, `month` (datetime64), `country` (may be empty) and `quantity_sold` (units). Returns
+    `first` and `last` (months), `months` (number), `country`, `quantity` (units) and `state` ("open", "opened"
+    or "closed") by store.
     Raises ValueError if a column is missing.
     """
     require_columns(store_month, ["store_id", "month", "country", "quantity_sold"], "store_month")
@@ -749,8 +759,9 @@ def explore(
 ) -> dict[str, pd.DataFrame]:  # a table a picture, by its name
     """The table of every picture.
 
-    Needs the columns of `SALE_LINE_COLUMNS`; and of the store-months `store_id`, `month` (datetime64), `country`, `city`
-    (these two may be empty), `quantity_sold` and `trading_days`. Returns the tables of this notebook's functions.
+    Needs the columns of `SALE_LINE_COLUMNS`; and of the store-months `store_id`, `month` (datetime64),
+    `country`, `city` (these two may be empty), `quantity_sold` and `trading_days`. Returns the tables of this
+    notebook's functions.
     Raises ValueError if a column is missing, or if there is no complete month.
     """
     if store_month.empty:

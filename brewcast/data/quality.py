@@ -118,9 +118,9 @@ def sum_lines(
 ) -> ibis.Table:  # one row a value of `by`
     """Sums of the lines.
 
-    Needs `price`, `quantity_sold` and the columns of `by`. Returns these columns, and `lines`, `units` and `prices`
-    (sums), `price_log` and `quantity_sold_log` (sums of logarithms in millionths), and `price_n` and `quantity_sold_n`
-    (number of values above 0).
+    Needs `price`, `quantity_sold` and the columns of `by`. Returns these columns, and `lines`, `units` and
+    `prices` (sums), `price_log` and `quantity_sold_log` (sums of logarithms in millionths), and `price_n` and
+    `quantity_sold_n` (number of values above 0).
     """
     sums = {
         "lines": lines.count(),
@@ -155,8 +155,9 @@ def summarize_lines(
     """The tables of sums that the checks read.
 
     Needs `store_id`, `date`, `price`, `quantity_sold`, and `category` and `product` unless they are in `lacks`.
-    Returns three tables with the columns of `sum_lines`: `store`, one row a store and date, with `month` and `distinct`
-    (number of different lines); `category` and `product`, one row a month, without those of fewer than `MIN_LINES` lines.
+    Returns three tables with the columns of `sum_lines`: `store`, one row a store and date, with `month` and
+    `distinct` (number of different lines); `category` and `product`, one row a month, without those of fewer
+    than `MIN_LINES` lines.
     Raises ValueError if a column is missing.
     """
     groups = [name for name in ("category", "product") if name not in lacks]
@@ -213,7 +214,8 @@ def store_events(
 ) -> StoreEvents:  # each month is compared only with months before it
     """Stores that stopped, that trade on too few dates, or that end early.
 
-    Needs `store_id`, `month` and `date` (datetime64). Returns tables with one row a month and one column a store.
+    Needs `store_id`, `month` and `date` (datetime64). Returns tables with one row a month and one column a
+    store.
     """
     all_months = pd.date_range(store.month.min(), month, freq="MS")
     dates = store.groupby(["month", "store_id"]).date
@@ -291,7 +293,7 @@ def explained_dates(
     holiday_dates: pd.DatetimeIndex,  # public holidays
     is_daily: bool,  # Is there a line for each day? A week is not closed for a holiday
 ) -> pd.Series:  # bool, same index; only its values on closed days have a meaning
-    "Is a closed day a public holiday, or a day from 23 December to 2 January, or in one run of closed days with one?"
+    "Is a closed day a holiday, between 23 December and 2 January, or in one run of closed days with such a day?"
     dates = share.index
     is_christmas = (dates.strftime("%m-%d") >= "12-23") | (dates.strftime("%m-%d") <= "01-02")
     is_holiday = pd.Series(dates.isin(holiday_dates) | (is_christmas & is_daily), dates)
@@ -477,8 +479,8 @@ def log_deviations(
 ) -> LogDeviations:  # each month is compared only with months before it
     """Deviations from the median of the twelve months before.
 
-    Needs mean logarithms, one row a month without gaps and one column a store, category or product. Returns tables of
-    the same shape; they are empty where fewer than four of the twelve months are known.
+    Needs mean logarithms, one row a month without gaps and one column a store, category or product. Returns
+    tables of the same shape; they are empty where fewer than four of the twelve months are known.
     """
     deviation = logs - logs.shift().rolling(12, min_periods=4).median()
     common = deviation.median(axis=1)
@@ -501,8 +503,8 @@ def mean_logs(
 ) -> pd.DataFrame:  # mean logarithms
     """Mean logarithms by month.
 
-    Needs `month`, the column `by`, and `price_log` and `price_n` (or those of `quantity_sold`), as from `summarize_lines`.
-    Returns one row a month without gaps, and one column a value of `by`.
+    Needs `month`, the column `by`, and `price_log` and `price_n` (or those of `quantity_sold`), as from
+    `summarize_lines`. Returns one row a month without gaps, and one column a value of `by`.
     """
     sums = table.groupby(["month", by])[[f"{column}_log", f"{column}_n"]].sum(min_count=1)
     n_positive = sums[f"{column}_n"].where(sums[f"{column}_n"] > 0)
@@ -521,8 +523,8 @@ def find_shifts(
 ) -> tuple[float, pd.DataFrame]:  # (shift of all, what shifted by itself)
     """Deviations of the month that are larger than all before.
 
-    Returns the shift of all (0 for none), and a table of what shifted by itself: one row a column of the deviations,
-    with `shift` (a natural logarithm) and `cold_start` (bool).
+    Returns the shift of all (0 for none), and a table of what shifted by itself: one row a column of the
+    deviations, with `shift` (a natural logarithm) and `cold_start` (bool).
     """
     cold_start = deviations.cold_start.loc[month]
     limits = {
@@ -714,7 +716,10 @@ def _largest_of_other_stores(history: dict[str, list[_StoreMonth]], stores: dict
 
 # %% ../../nbs/data/quality.ipynb #c03d0a53
 def _largest_before(past: list[_StoreMonth]) -> float:
-    "The largest line before. Of the flagged ones, the largest does not count: a size is usual when it happens twice."
+    """The largest line before.
+
+    Of the flagged ones, the largest does not count: a size is usual when it happens twice.
+    """
     trusted = [one.largest for one in past if not one.is_flagged]
     flagged = sorted(one.largest for one in past if one.is_flagged)
     return max(trusted + flagged[:-1], default=0.0)
@@ -780,8 +785,8 @@ def check_large_lines(
 ) -> list[Finding]:  # of every month
     """Lines that are very large for their store, with file, line and date.
 
-    Needs `store_id`, `month`, `date`, `product`, `price`, `quantity_sold`, `file` and `line` (may be empty) of the
-    largest lines; and `store_id`, `month` and `units`, as from the table `store` of `summarize_lines`.
+    Needs `store_id`, `month`, `date`, `product`, `price`, `quantity_sold`, `file` and `line` (may be empty) of
+    the largest lines; and `store_id`, `month` and `units`, as from the table `store` of `summarize_lines`.
     Raises ValueError if a column is missing.
     """
     columns = ["store_id", "month", "date", "product", "price", "quantity_sold", "file", "line"]
@@ -929,8 +934,9 @@ def find_totals(
 ) -> pd.DataFrame:  # index store; only stores that are a total
     """Stores that sell what the other stores of the group sell together, more often than by chance.
 
-    Needs units sold, one row a month and one column a store; empty where it did not trade. Returns one row a total,
-    with `equal` (months in which it sold the sum of the others), `n` (months compared) and `others` (stores).
+    Needs units sold, one row a month and one column a store; empty where it did not trade. Returns one row a
+    total, with `equal` (months in which it sold the sum of the others), `n` (months compared) and `others`
+    (stores).
     """
     in_group = units.columns.isin(group)
     has_traded = units.notna().to_numpy()
@@ -1108,7 +1114,7 @@ def check_quarantine_by_store(
     dataset: dict,  # dataset.json of ingest
     month: pd.Timestamp,  # the month to check
 ) -> list[Finding]:
-    "Stores with a larger share of quarantined rows than other stores, in the month or in the twelve months up to it."
+    "Stores with a larger share of quarantined rows than other stores, in the month or the twelve months up to it."
     this_month = [f"{month:%Y-%m}"]
     year = list(pd.period_range(end=month.to_period("M"), periods=12, freq="M").strftime("%Y-%m"))
     stores = dataset.get("stores_set_aside", {})
@@ -1323,9 +1329,10 @@ def check_data(
 ) -> list[Finding]:  # stops first, then warnings, then notes; `left_out` in the figures says which data is not trusted
     """All findings of the last month, and the stops of the months before it.
 
-    Needs `store_id`, `date`, `price`, `quantity_sold`, `category` and `product` (the last two unless in `lacks`) of the
-    sale lines, and `month` of the store-months, with `store_id` and `quantity_sold` for the check of totals; of the
-    largest lines what `check_large_lines` needs. Raises ValueError if a column is missing, or if there is no month.
+    Needs `store_id`, `date`, `price`, `quantity_sold`, `category` and `product` (the last two unless in
+    `lacks`) of the sale lines, and `month` of the store-months, with `store_id` and `quantity_sold` for the
+    check of totals; of the largest lines what `check_large_lines` needs.
+    Raises ValueError if a column is missing, or if there is no month.
     """
     require_columns(store_month, ["month"], "store_month")
     if store_month.empty:
