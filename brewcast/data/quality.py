@@ -6,15 +6,16 @@
 __all__ = ['QUALITY_CHECKS', 'MIN_LINES', 'LOG_UNIT', 'STOP_PROBABILITY', 'WARN_PROBABILITY', 'DAYS_BEHIND', 'MAX_PLACES',
            'UNIT_FACTORS', 'MIN_UNIT_SHIFT', 'DISTORTING_CHECKS', 'MIN_JUMP', 'LARGE_LINE_RATIO', 'LARGE_LINE_SHARE',
            'MAX_CHANCE', 'MAX_QUARANTINE_SHARE', 'MIN_QUARANTINE_SHARE', 'MIN_ROWS', 'make_finding', 'accept_entries',
-           'accept_findings', 'sum_lines', 'summarize_lines', 'tail_probability', 'check_missing_stores',
-           'check_missing_dates', 'line_counts', 'check_repeated_lines', 'check_copied_months', 'check_repeated_files',
-           'LogDeviations', 'log_deviations', 'mean_logs', 'find_shifts', 'SalesHistory', 'build_history',
-           'trusted_history', 'check_unit_shifts', 'check_volumes', 'check_large_lines', 'normalize_name',
-           'group_similar_names', 'check_similar_ids', 'same_store_hint', 'check_spellings', 'find_totals',
-           'check_totals', 'check_identical_stores', 'check_lone_lines', 'check_identities', 'drop_lone_lines',
-           'check_quarantined_rows', 'check_filtered_rows', 'check_quarantine_by_store', 'check_unused_columns',
+           'accept_findings', 'sum_lines', 'open_sale_lines', 'summarize_lines', 'tail_probability', 'StoreEvents',
+           'store_events', 'check_missing_stores', 'missing_dates', 'explained_dates', 'check_missing_dates',
+           'line_counts', 'check_repeated_lines', 'check_copied_months', 'check_repeated_files', 'LogDeviations',
+           'log_deviations', 'mean_logs', 'find_shifts', 'SalesHistory', 'build_history', 'trusted_history',
+           'check_unit_shifts', 'check_volumes', 'check_large_lines', 'normalize_name', 'group_similar_names',
+           'same_store_hint', 'group_similar_ids', 'check_similar_ids', 'check_spellings', 'find_totals',
+           'check_identical_stores', 'check_totals', 'check_lone_lines', 'check_identities', 'drop_lone_lines',
+           'check_filtered_rows', 'check_quarantine_by_store', 'check_quarantined_rows', 'check_unused_columns',
            'mark_left_out', 'untrusted_store_months', 'is_untrusted', 'check_all_months', 'check_month_data',
-           'check_data']
+           'check_each_month', 'check_data']
 
 # %% ../../nbs/data/quality.ipynb #9c69c8e7
 import json
@@ -28,9 +29,11 @@ import holidays
 import ibis
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from scipy.stats import binom
 
 from ..common.contracts import connect
+from ..common.core import require_columns
 from ..common.parameter_types import Calendar, QualitySettings
 from ..common.records import Finding
 from ..common.text import format_count, join_names
@@ -112,8 +115,13 @@ LOG_UNIT = 1e6  # logarithms are summed in millionths, as integers: the order of
 def sum_lines(
     lines: ibis.Table,  # sale lines, with `month`
     by: list[str],  # the columns that make one row of the result
-) -> ibis.Table:  # lines, units, prices; price_log, price_n, quantity_sold_log, quantity_sold_n
-    "Sums of the lines. `*_log` is the sum of logarithms in millionths, `*_n` the number of values above 0."
+) -> ibis.Table:  # one row a value of `by`
+    """Sums of the lines.
+
+    Needs `price`, `quantity_sold` and the columns of `by`. Returns these columns, and `lines`, `units` and
+    `prices` (sums), `price_log` and `quantity_sold_log` (sums of logarithms in millionths), and `price_n` and
+    `quantity_sold_n` (number of values above 0).
+    """
     sums = {
         "lines": lines.count(),
         "units": lines.quantity_sold.sum().cast("float64"),
@@ -127,22 +135,40 @@ def sum_lines(
         sums[f"{column}_n"] = is_positive.cast("int64").sum().fill_null(0)
     return lines.group_by(by).agg(**sums)
 
+# %% ../../nbs/data/quality.ipynb #ddf93801
+def open_sale_lines(
+    sales: Path | ibis.Table | pd.DataFrame | pa.Table,  # sale lines, or the Parquet file that has them
+) -> ibis.Table:  # the same lines
+    """Sale lines as an Ibis table.
+
+    Needs a table of sale lines, whichever columns it has. Returns it with the same columns.
+    """
+    if isinstance(sales, str | Path):
+        return connect().read_parquet(sales)
+    return sales if isinstance(sales, ibis.Table) else ibis.memtable(sales)
+
 # %% ../../nbs/data/quality.ipynb #a7b06310
 def summarize_lines(
     lines: ibis.Table,  # sale lines
     lacks: list[str] = (),  # columns that the source does not have
-) -> dict[
-    str, pd.DataFrame
-]:  # store: one row a store and date, with month and distinct; category, product: a row a month
-    "The tables of sums that the checks read."
+) -> dict[str, pd.DataFrame]:  # by name: store, category, product
+    """The tables of sums that the checks read.
+
+    Needs `store_id`, `date`, `price`, `quantity_sold`, and `category` and `product` unless they are in `lacks`.
+    Returns three tables with the columns of `sum_lines`: `store`, one row a store and date, with `month` and
+    `distinct` (number of different lines); `category` and `product`, one row a month, without those of fewer
+    than `MIN_LINES` lines.
+    Raises ValueError if a column is missing.
+    """
+    groups = [name for name in ("category", "product") if name not in lacks]
+    require_columns(lines, ["store_id", "date", "price", "quantity_sold", *groups], "sales")
     unique_lines = lines.group_by(lines.columns).agg(n=lines.count())
     distinct = unique_lines.group_by("store_id", "date").agg(distinct=unique_lines.count()).to_pandas()
     lines = lines.mutate(month=lines.date.truncate("M").cast("date"))
     tables = {"store": sum_lines(lines, ["store_id", "date", "month"]).to_pandas().merge(distinct, "left")}
-    for name in ("category", "product"):
-        if name not in lacks:
-            table = sum_lines(lines, [name, "month"])
-            tables[name] = table.filter(table.lines >= MIN_LINES).to_pandas()
+    for name in groups:
+        table = sum_lines(lines, [name, "month"])
+        tables[name] = table.filter(table.lines >= MIN_LINES).to_pandas()
     for name, table in tables.items():
         dates = {column: pd.to_datetime(table[column]) for column in table.columns.intersection(["date", "month"])}
         tables[name] = table.assign(**dates).sort_values(list(table.columns[:2]), ignore_index=True)
@@ -168,14 +194,30 @@ def tail_probability(
     past_rate = (events.iloc[:-1].sum() + 0.2) / (possible.sum() + 1)  # 0.2: an event never seen is still possible
     return float(binom.sf(events.iloc[-1] - 1, possible.iloc[-1], past_rate))
 
-# %% ../../nbs/data/quality.ipynb #aa6a5088
-def check_missing_stores(
-    store: pd.DataFrame,  # one row a store and date, from `summarize_lines`
-    months: pd.DatetimeIndex,  # the months to check, sorted
+# %% ../../nbs/data/quality.ipynb #b6c258a2
+class StoreEvents(NamedTuple):
+    """What happened to stores.
+
+    Needs tables with one row a month, without gaps, and one column a store.
+    """
+
+    has_too_few: pd.DataFrame  # bool: no lines after a month with lines, or lines on fewer than half of its usual dates
+    ends_early: pd.DataFrame  # bool: the last line is days before those of the other stores
+    days_behind: pd.DataFrame  # days from a store's last line to the last line of all stores
+    possible: pd.Series  # by month: stores with lines in the month before, to which it may happen
+
+# %% ../../nbs/data/quality.ipynb #d0718cbb
+def store_events(
+    store: pd.DataFrame,  # one row a store and date
+    month: pd.Timestamp,  # the last month
     unit: str,  # of the calendar: day, week or month
-) -> list[Finding]:  # each month is compared only with months before it
-    "Stores without lines, with lines on too few dates, or without lines at the end of the month."
-    all_months = pd.date_range(store.month.min(), months[-1], freq="MS")
+) -> StoreEvents:  # each month is compared only with months before it
+    """Stores that stopped, that trade on too few dates, or that end early.
+
+    Needs `store_id`, `month` and `date` (datetime64). Returns tables with one row a month and one column a
+    store.
+    """
+    all_months = pd.date_range(store.month.min(), month, freq="MS")
     dates = store.groupby(["month", "store_id"]).date
     n_dates = dates.size().unstack().reindex(all_months)  # a row a month, a column a store
     last_date = dates.max().unstack().reindex(all_months)
@@ -185,31 +227,49 @@ def check_missing_stores(
     days_behind = last_date.rsub(last_date.max(axis=1), axis=0) / pd.Timedelta(days=1)
     has_too_few = (was_open & ~is_open) | (n_dates < usual_dates / 2)
     ends_early = was_open & ~has_too_few & (days_behind >= DAYS_BEHIND[unit])
-    possible = was_open.sum(axis=1)
+    return StoreEvents(has_too_few, ends_early, days_behind, was_open.sum(axis=1))
+
+# %% ../../nbs/data/quality.ipynb #267dae6f
+def _missing_stores_finding(events: StoreEvents, check: str, month: pd.Timestamp, probability: float) -> Finding:
+    "One finding for all stores of a check and month."
+    event = events.has_too_few if check == "completeness" else events.ends_early
+    names = list(event.columns[event.loc[month]])
+    n_stores = int(events.possible.loc[month])
+    many = len(names) >= max(3, 0.1 * n_stores) or len(names) >= max(2, 0.5 * n_stores)
+    if many and probability < STOP_PROBABILITY and event.index.get_loc(month) > 3:
+        level = "stop"
+    else:
+        level = "warn" if probability < WARN_PROBABILITY else "note"
+    if check == "completeness":
+        problem = "no lines, or lines on fewer than half of the usual dates"
+    else:
+        days = events.days_behind.loc[month, names].min()
+        problem = f"lines end {days:.0f} or more days before those of other stores"
+    where = f"store {names[0]}" if len(names) == 1 else format_count(len(names), "store")
+    text = problem if len(names) == 1 else f"{problem}: {join_names(names, 5)}"
+    text += f" ({len(names)} of {format_count(n_stores, 'store')}, p = {probability:.2g})"
+    figures = {"stores": names, "of": n_stores, "chance": probability}
+    return make_finding(check, level, where, month, text, **figures)
+
+# %% ../../nbs/data/quality.ipynb #aa6a5088
+def check_missing_stores(
+    store: pd.DataFrame,  # one row a store and date
+    months: pd.DatetimeIndex,  # the months to check, sorted
+    unit: str,  # of the calendar: day, week or month
+) -> list[Finding]:  # each month is compared only with months before it
+    """Stores without lines, with lines on too few dates, or without lines at the end of the month.
+
+    Needs `store_id`, `month` and `date` (datetime64), as from the table `store` of `summarize_lines`.
+    """
+    seen = store_events(store, months[-1], unit)
     findings = []
-    for check, event in {"completeness": has_too_few, "freshness": ends_early}.items():
-        events = event.sum(axis=1)
-        for n_before, month in enumerate(all_months):
-            if n_before < 2 or not events[month] or month not in months:
+    for check, event in {"completeness": seen.has_too_few, "freshness": seen.ends_early}.items():
+        n_events = event.sum(axis=1)
+        for n_before, month in enumerate(event.index):
+            if n_before < 2 or not n_events[month] or month not in months:
                 continue
-            names = list(event.columns[event.loc[month]])
-            n_stores = int(possible.loc[month])
-            probability = tail_probability(events.loc[:month], possible.loc[:month])
-            many = len(names) >= max(3, 0.1 * n_stores) or len(names) >= max(2, 0.5 * n_stores)
-            if many and probability < STOP_PROBABILITY and n_before > 3:
-                level = "stop"
-            else:
-                level = "warn" if probability < WARN_PROBABILITY else "note"
-            if check == "completeness":
-                problem = "no lines, or lines on fewer than half of the usual dates"
-            else:
-                days = days_behind.loc[month, names].min()
-                problem = f"lines end {days:.0f} or more days before those of other stores"
-            where = f"store {names[0]}" if len(names) == 1 else format_count(len(names), "store")
-            text = problem if len(names) == 1 else f"{problem}: {join_names(names, 5)}"
-            text += f" ({len(names)} of {format_count(n_stores, 'store')}, p = {probability:.2g})"
-            figures = {"stores": names, "of": n_stores, "chance": probability}
-            findings.append(make_finding(check, level, where, month, text, **figures))
+            probability = tail_probability(n_events.loc[:month], seen.possible.loc[:month])
+            findings.append(_missing_stores_finding(seen, check, month, probability))
     return findings
 
 # %% ../../nbs/data/quality.ipynb #35f942bc
@@ -219,13 +279,56 @@ def _holiday_dates(countries: Iterable[str], years: range) -> pd.DatetimeIndex:
         dates = dates.union(pd.DatetimeIndex(list(holidays.country_holidays(country, years=years))))
     return dates
 
+# %% ../../nbs/data/quality.ipynb #2898df7b
+def missing_dates(
+    share: pd.Series,  # index planned dates, share of the month's stores that have lines
+) -> pd.Series:  # bool, same index
+    "Dates without lines in nearly all stores, on a weekday on which most stores usually trade."
+    usual = share.groupby(share.index.weekday).transform(lambda x: x.shift().rolling(26, min_periods=8).median())
+    return (usual >= 0.5) & (share < usual / 4)
+
+# %% ../../nbs/data/quality.ipynb #c9015179
+def explained_dates(
+    share: pd.Series,  # index planned dates, share of the month's stores that have lines
+    holiday_dates: pd.DatetimeIndex,  # public holidays
+    is_daily: bool,  # Is there a line for each day? A week is not closed for a holiday
+) -> pd.Series:  # bool, same index; only its values on closed days have a meaning
+    "Is a closed day a holiday, between 23 December and 2 January, or in one run of closed days with such a day?"
+    dates = share.index
+    is_christmas = (dates.strftime("%m-%d") >= "12-23") | (dates.strftime("%m-%d") <= "01-02")
+    is_holiday = pd.Series(dates.isin(holiday_dates) | (is_christmas & is_daily), dates)
+    is_closed = share < 0.25
+    run = is_closed.ne(is_closed.shift()).cumsum()  # number of the run of open or of closed dates
+    return is_holiday.groupby(run).transform("max")
+
+# %% ../../nbs/data/quality.ipynb #cb237fdc
+def _missing_dates_finding(month: pd.Timestamp, is_missing: pd.Series, n_stores: int) -> list[Finding]:
+    "One finding for all missing dates of a month, or none."
+    month_of_date = is_missing.index.to_period("M").to_timestamp()
+    names = [f"{date:%Y-%m-%d}" for date in is_missing.index[is_missing.to_numpy() & (month_of_date == month)]]
+    if not names:
+        return []
+    events = is_missing.groupby(month_of_date).sum()
+    possible = pd.Series(1, is_missing.index).groupby(month_of_date).sum()
+    probability = tail_probability(events, possible)
+    level = "note"
+    if probability < WARN_PROBABILITY:
+        level = "stop" if n_stores > 2 else "warn"
+    text = f"almost no lines in {format_count(n_stores, 'store')} on {', '.join(names)}"
+    text += f", not a public holiday (p = {probability:.2g})"
+    figures = {"dates": names, "of": n_stores, "chance": probability}
+    return [make_finding("completeness", level, names[0], month, text, **figures)]
+
 # %% ../../nbs/data/quality.ipynb #b1539bfc
 def check_missing_dates(
-    store: pd.DataFrame,  # one row a store and date, from `summarize_lines`
+    store: pd.DataFrame,  # one row a store and date
     months: pd.DatetimeIndex,  # the months to check, sorted
     calendar: Calendar,
 ) -> list[Finding]:  # each month is compared with the 18 months up to it
-    "Dates without lines in nearly all stores, on a weekday on which they usually trade."
+    """Dates without lines in nearly all stores, on a weekday on which they usually trade.
+
+    Needs `store_id`, `month` and `date` (datetime64), as from the table `store` of `summarize_lines`.
+    """
     if calendar.unit == "month":
         return []
     is_daily = calendar.unit == "day"
@@ -233,7 +336,7 @@ def check_missing_dates(
     stores_by_date = store.groupby("date").size()
     stores_by_month = store.groupby("month").store_id.nunique()
     countries = {code for code in calendar.countries.values() if code and is_daily}
-    holiday_dates = _holiday_dates(countries, range(store.date.min().year, months[-1].year + 2))
+    closed_dates = _holiday_dates(countries, range(store.date.min().year, months[-1].year + 2))
     findings = []
     for month in months:
         month_end = month + pd.offsets.MonthEnd(0)
@@ -241,30 +344,12 @@ def check_missing_dates(
         if reporting.empty:
             continue
         dates = pd.date_range(reporting.index[0], month_end, freq=freq)
-        month_of_date = dates.to_period("M").to_timestamp()
-        share = reporting.reindex(dates, fill_value=0) / stores_by_month.reindex(month_of_date).to_numpy()
-        usual = share.groupby(dates.weekday).transform(lambda x: x.shift().rolling(26, min_periods=8).median())
-        is_missing = (usual >= 0.5) & (share < usual / 4)
-        if not is_missing[month_of_date == month].any():
-            continue
-        is_christmas = (dates.strftime("%m-%d") >= "12-23") | (dates.strftime("%m-%d") <= "01-02")
-        is_holiday = pd.Series(dates.isin(holiday_dates) | (is_christmas & is_daily), dates)
-        is_closed = share < 0.25
-        run = is_closed.ne(is_closed.shift()).cumsum()  # number of the run of open or of closed dates
-        is_missing &= ~is_holiday.groupby(run).transform("max")
-        names = [f"{date:%Y-%m-%d}" for date in dates[is_missing.to_numpy() & (month_of_date == month)]]
-        if names:
-            events = is_missing.groupby(month_of_date).sum()
-            possible = pd.Series(1, dates).groupby(month_of_date).sum()
-            probability = tail_probability(events, possible)
-            n_stores = int(stores_by_month.get(month, 0))
-            level = "note"
-            if probability < WARN_PROBABILITY:
-                level = "stop" if n_stores > 2 else "warn"
-            text = f"almost no lines in {format_count(n_stores, 'store')} on {', '.join(names)}"
-            text += f", not a public holiday (p = {probability:.2g})"
-            figures = {"dates": names, "of": n_stores, "chance": probability}
-            findings.append(make_finding("completeness", level, names[0], month, text, **figures))
+        n_stores = stores_by_month.reindex(dates.to_period("M").to_timestamp()).to_numpy()
+        share = reporting.reindex(dates, fill_value=0) / n_stores
+        is_missing = missing_dates(share)
+        if is_missing[dates >= month].any():
+            is_missing &= ~explained_dates(share, closed_dates, is_daily)
+            findings += _missing_dates_finding(month, is_missing, int(stores_by_month.get(month, 0)))
     return findings
 
 # %% ../../nbs/data/quality.ipynb #e082a325
@@ -273,8 +358,12 @@ MAX_PLACES = 5  # stores, dates or lines named one by one in a month's findings;
 # %% ../../nbs/data/quality.ipynb #39a9bab4
 def line_counts(
     store: pd.DataFrame,  # one row a store and date, from `summarize_lines`
-) -> dict[str, pd.DataFrame]:  # store: (store_id, month) -> lines, distinct; date: the same by (month, date)
-    "Number of lines, and number of distinct lines."
+) -> dict[str, pd.DataFrame]:  # by name: store, date
+    """Number of lines, and number of distinct lines.
+
+    Needs `store_id`, `month`, `date`, `lines` and `distinct`, as from the table `store` of `summarize_lines`.
+    Returns two tables with `lines` and `distinct`: `store` by (store_id, month), and `date` by (month, date).
+    """
     rows = store[store.distinct.notna()]
     keys = {"store": ["store_id", "month"], "date": ["month", "date"]}
     return {by: rows.groupby(key)[["lines", "distinct"]].sum() for by, key in keys.items()}
@@ -284,7 +373,10 @@ def check_repeated_lines(
     counts: dict[str, pd.DataFrame],  # from `line_counts`
     month: pd.Timestamp,  # the month to check
 ) -> list[Finding]:
-    "Stores and dates whose lines were delivered twice."
+    """Stores and dates whose lines were delivered twice.
+
+    Needs the tables of `line_counts`.
+    """
     findings = []
     for by, table in counts.items():
         months = table.index.get_level_values("month")
@@ -324,7 +416,10 @@ def check_copied_months(
     store: pd.DataFrame,  # one row a store and date, from `summarize_lines`
     months: pd.DatetimeIndex,  # the months to check, sorted
 ) -> list[Finding]:
-    "Is a month a copy of an earlier one? The n-th date of a store is compared with the n-th date of each month before."
+    """Is a month a copy of an earlier one? The n-th date of a store is compared with the n-th date of each month before.
+
+    Needs `store_id`, `month`, `lines`, `units` and `prices`, one row a store and date, sorted by date.
+    """
     rows = store.assign(prices=store.prices.fillna(0), nth=store.groupby(["store_id", "month"]).cumcount())
     rows["sums"] = rows.groupby(["lines", "units", "prices"]).ngroup()  # number of the triple; -1: no units, no match
     sums = rows.pivot(index="month", columns=["store_id", "nth"], values="sums")
@@ -366,7 +461,10 @@ def check_repeated_files(
 
 # %% ../../nbs/data/quality.ipynb #9773e68b
 class LogDeviations(NamedTuple):
-    "How far mean logarithms are from their trailing median. A row a month, a column a store, category or product."
+    """How far mean logarithms are from their trailing median. A row a month, a column a store, category or product.
+
+    Needs tables with one row a month and one column a store, category or product.
+    """
 
     logs: pd.DataFrame  # mean logarithms
     common: pd.Series  # by month: the median deviation, which all have in common
@@ -377,9 +475,13 @@ class LogDeviations(NamedTuple):
 
 # %% ../../nbs/data/quality.ipynb #a34ac822
 def log_deviations(
-    logs: pd.DataFrame,  # mean logarithms, one row a month without gaps, one column a store, category or product
+    logs: pd.DataFrame,  # mean logarithms
 ) -> LogDeviations:  # each month is compared only with months before it
-    "Deviations from the median of the twelve months before; NaN where fewer than four of them are known."
+    """Deviations from the median of the twelve months before.
+
+    Needs mean logarithms, one row a month without gaps and one column a store, category or product. Returns
+    tables of the same shape; they are empty where fewer than four of the twelve months are known.
+    """
     deviation = logs - logs.shift().rolling(12, min_periods=4).median()
     common = deviation.median(axis=1)
     own = deviation.sub(common, axis=0)
@@ -398,8 +500,12 @@ def mean_logs(
     by: str,  # its first column
     column: str,  # price or quantity_sold
     month: pd.Timestamp,  # the last month of the result
-) -> pd.DataFrame:  # mean logarithm, one row a month, one column a value of `by`
-    "Mean logarithms by month."
+) -> pd.DataFrame:  # mean logarithms
+    """Mean logarithms by month.
+
+    Needs `month`, the column `by`, and `price_log` and `price_n` (or those of `quantity_sold`), as from
+    `summarize_lines`. Returns one row a month without gaps, and one column a value of `by`.
+    """
     sums = table.groupby(["month", by])[[f"{column}_log", f"{column}_n"]].sum(min_count=1)
     n_positive = sums[f"{column}_n"].where(sums[f"{column}_n"] > 0)
     logs = (sums[f"{column}_log"] / n_positive / LOG_UNIT).unstack()
@@ -414,8 +520,12 @@ def find_shifts(
     deviations: LogDeviations,  # of all months
     month: pd.Timestamp,  # the month to check
     min_shift: float,  # logarithm: smaller deviations are ignored
-) -> tuple[float, pd.DataFrame]:  # (shift of all, 0 for none; a row a shifted column: `shift`, `cold_start`)
-    "Deviations of the month that are larger than all before."
+) -> tuple[float, pd.DataFrame]:  # (shift of all, what shifted by itself)
+    """Deviations of the month that are larger than all before.
+
+    Returns the shift of all (0 for none), and a table of what shifted by itself: one row a column of the
+    deviations, with `shift` (a natural logarithm) and `cold_start` (bool).
+    """
     cold_start = deviations.cold_start.loc[month]
     limits = {
         is_cold: max(min_shift, np.nan_to_num(1.3 * max_excess[month]))
@@ -430,7 +540,10 @@ def find_shifts(
 
 # %% ../../nbs/data/quality.ipynb #4baf4049
 class SalesHistory(NamedTuple):
-    "What a month is compared with."
+    """What a month is compared with.
+
+    Needs the table `store` of `summarize_lines`, and the tables of `line_counts`.
+    """
 
     store: pd.DataFrame  # one row a store and date, from `summarize_lines`
     deviations: dict[tuple, LogDeviations]  # by (table, price or quantity_sold), and by ("rate", lines or units)
@@ -441,7 +554,10 @@ def build_history(
     tables: dict[str, pd.DataFrame],  # from `summarize_lines`
     month: pd.Timestamp,  # the last month
 ) -> SalesHistory:
-    "All months at once. The deviations of a month are computed only from months before it."
+    """All months at once. The deviations of a month are computed only from months before it.
+
+    Needs the tables of `summarize_lines`.
+    """
     deviations = {}
     for by, table in tables.items():
         for column in ("price", "quantity_sold") if len(table) else ():
@@ -585,45 +701,6 @@ class _StoreMonth(NamedTuple):
     units: float  # units sold, without flagged lines
     is_flagged: bool  # large lines that nobody accepted?
 
-# %% ../../nbs/data/quality.ipynb #f2f1382e
-def check_large_lines(
-    largest: pd.DataFrame,  # largest.parquet of ingest: the five largest lines of each store-month
-    store: pd.DataFrame,  # one row a store and date, from `summarize_lines`
-    accept: list[str] = (),  # entries of quality.accept; accepted lines raise the limit for later months
-) -> list[Finding]:  # of every month
-    "Lines that are very large for their store, with file, line and date."
-    units_sold = store.groupby(["month", "store_id"]).units.sum().to_dict()
-    dates = {name: pd.to_datetime(largest[name]) for name in ("month", "date")}
-    rows = largest.assign(size=largest.quantity_sold.astype(float).abs(), **dates)
-    rows = rows.sort_values(["month", "store_id", "size", "date"], ascending=[True, True, False, False])
-    months: dict[pd.Timestamp, dict[str, list]] = {}
-    for line in rows.itertuples(index=False):
-        months.setdefault(line.month, {}).setdefault(line.store_id, []).append(line)
-    findings: list[Finding] = []
-    history: dict[str, list[_StoreMonth]] = {}
-    for month, stores in months.items():
-        others = _largest_of_other_stores(history, stores)
-        for name, lines in stores.items():
-            past = history.setdefault(name, [])
-            units = units_sold[month, name]
-            limit_line = _largest_before(past) if len(past) >= 3 else others.get(name, lines[-1].size)
-            large = [line for line in lines if line.size > LARGE_LINE_RATIO * limit_line > 0]
-            other_units = units - sum(float(line.quantity_sold) for line in large)
-            if len(past) >= 3:
-                usual_units = float(np.median([one.units for one in past]))
-            else:
-                usual_units = other_units
-                if len(large) == len(lines):  # all its lines are large: it is another kind of store
-                    large = []
-            total = abs(sum(float(line.quantity_sold) for line in large))  # a line and its return cancel out
-            is_large = bool(large) and total > LARGE_LINE_SHARE * usual_units
-            entries = accept_entries("large_line", f"store {name}", f"{month:%Y-%m}")
-            is_flagged = is_large and not entries & set(accept)
-            past.append(_StoreMonth(lines[0].size, other_units if is_flagged else units, is_flagged))
-            if is_large:
-                findings.append(_large_line_finding(month, name, large, limit_line, usual_units))
-    return findings
-
 # %% ../../nbs/data/quality.ipynb #465954e0
 def _largest_of_other_stores(history: dict[str, list[_StoreMonth]], stores: dict[str, list]) -> dict[str, float]:
     "By store: the highest median, over the other stores, of a store's largest lines. Empty for a single store."
@@ -639,15 +716,53 @@ def _largest_of_other_stores(history: dict[str, list[_StoreMonth]], stores: dict
 
 # %% ../../nbs/data/quality.ipynb #c03d0a53
 def _largest_before(past: list[_StoreMonth]) -> float:
-    "The largest line before. Of the flagged ones, the largest does not count: a size is usual when it happens twice."
+    """The largest line before.
+
+    Of the flagged ones, the largest does not count: a size is usual when it happens twice.
+    """
     trusted = [one.largest for one in past if not one.is_flagged]
     flagged = sorted(one.largest for one in past if one.is_flagged)
     return max(trusted + flagged[:-1], default=0.0)
 
+# %% ../../nbs/data/quality.ipynb #a88ce5e6
+class _LargeLines(NamedTuple):
+    "The large lines of a store's month, and what they are compared with."
+
+    lines: list  # rows of the largest lines; empty if together they are a small part of a month
+    largest_before: float  # units
+    usual_units: float  # units that the store sells in a month
+    other_units: float  # units of the month's other lines
+
+# %% ../../nbs/data/quality.ipynb #69cae28a
+def _find_large_lines(lines: list, units: float, past: list[_StoreMonth], of_others: float) -> _LargeLines:
+    "Large lines of a month with so many units. A store with fewer than three months is compared with other stores."
+    is_cold = len(past) < 3
+    largest_before = of_others if is_cold else _largest_before(past)
+    large = [line for line in lines if line.size > LARGE_LINE_RATIO * largest_before > 0]
+    other_units = units - sum(float(line.quantity_sold) for line in large)
+    usual_units = other_units if is_cold else float(np.median([one.units for one in past]))
+    total = abs(sum(float(line.quantity_sold) for line in large))  # a line and its return cancel out
+    is_another_kind = is_cold and len(large) == len(lines)  # all its lines are large: it is another kind of store
+    if not large or is_another_kind or not total > LARGE_LINE_SHARE * usual_units:
+        return _LargeLines([], largest_before, usual_units, other_units)
+    return _LargeLines(large, largest_before, usual_units, other_units)
+
+# %% ../../nbs/data/quality.ipynb #90e1de59
+def _lines_by_month(largest: pd.DataFrame) -> dict[pd.Timestamp, dict[str, list]]:
+    "Rows with `size`, by month and store, the largest first."
+    dates = {name: pd.to_datetime(largest[name]) for name in ("month", "date")}
+    rows = largest.assign(size=largest.quantity_sold.astype(float).abs(), **dates)
+    rows = rows.sort_values(["month", "store_id", "size", "date"], ascending=[True, True, False, False])
+    months: dict[pd.Timestamp, dict[str, list]] = {}
+    for line in rows.itertuples(index=False):
+        months.setdefault(line.month, {}).setdefault(line.store_id, []).append(line)
+    return months
+
 # %% ../../nbs/data/quality.ipynb #db6bac2f
-def _large_line_finding(month: pd.Timestamp, store: str, lines: list, largest_before: float, units: float) -> Finding:
+def _large_line_finding(month: pd.Timestamp, store: str, large: _LargeLines) -> Finding:
+    "One finding for all large lines of a store's month."
     places = []
-    for row in lines:
+    for row in large.lines:
         place = row.file or "a line"
         if not pd.isna(row.line):
             place += f", line {row.line:.0f}"
@@ -657,9 +772,40 @@ def _large_line_finding(month: pd.Timestamp, store: str, lines: list, largest_be
     text = "; ".join(places[:3])
     if len(places) > 3:
         text += f"; and {len(places) - 3} more"
-    text += f". The largest line before was {largest_before:,.10g}, a month has {units:,.0f} units"
-    figures = {"usual": largest_before, "month_has": units, "quantity": [float(row.quantity_sold) for row in lines]}
+    text += f". The largest line before was {large.largest_before:,.10g}, a month has {large.usual_units:,.0f} units"
+    figures = {"usual": large.largest_before, "month_has": large.usual_units}
+    figures["quantity"] = [float(row.quantity_sold) for row in large.lines]
     return make_finding("large_line", "stop", f"store {store}", month, text, lines=places, **figures)
+
+# %% ../../nbs/data/quality.ipynb #f2f1382e
+def check_large_lines(
+    largest: pd.DataFrame,  # the five largest lines of each store-month
+    store: pd.DataFrame,  # one row a store and date
+    accept: list[str] = (),  # entries of quality.accept; accepted lines raise the limit for later months
+) -> list[Finding]:  # of every month
+    """Lines that are very large for their store, with file, line and date.
+
+    Needs `store_id`, `month`, `date`, `product`, `price`, `quantity_sold`, `file` and `line` (may be empty) of
+    the largest lines; and `store_id`, `month` and `units`, as from the table `store` of `summarize_lines`.
+    Raises ValueError if a column is missing.
+    """
+    columns = ["store_id", "month", "date", "product", "price", "quantity_sold", "file", "line"]
+    require_columns(largest, columns, "largest")
+    units_sold = store.groupby(["month", "store_id"]).units.sum().to_dict()
+    findings: list[Finding] = []
+    history: dict[str, list[_StoreMonth]] = {}
+    for month, stores in _lines_by_month(largest).items():
+        others = _largest_of_other_stores(history, stores)
+        for name, lines in stores.items():
+            past = history.setdefault(name, [])
+            units = units_sold[month, name]
+            large = _find_large_lines(lines, units, past, others.get(name, lines[-1].size))
+            entries = accept_entries("large_line", f"store {name}", f"{month:%Y-%m}")
+            is_flagged = bool(large.lines) and not entries & set(accept)
+            past.append(_StoreMonth(lines[0].size, large.other_units if is_flagged else units, is_flagged))
+            if large.lines:
+                findings.append(_large_line_finding(month, name, large))
+    return findings
 
 # %% ../../nbs/data/quality.ipynb #7c2e1f32
 def normalize_name(
@@ -686,25 +832,51 @@ def group_similar_names(
         groups.setdefault(normalize_name(name), []).append(name)
     return [group for group in groups.values() if len(group) > 1]
 
-# %% ../../nbs/data/quality.ipynb #9e403154
-def check_similar_ids(
-    store: pd.DataFrame,  # one row a store and date, from `summarize_lines`
-    month: pd.Timestamp,  # the month to check
-    same_store: dict[str, int] | None = None,  # by name under `same_store` in the source's YAML: number of lines
-    planned_ids: Iterable[str] = (),  # store ids of the plan
-) -> list[Finding]:
-    "Stores whose ids look alike, with the line for the YAML; and names under `same_store` that no line has."
-    same_store = same_store or {}
+# %% ../../nbs/data/quality.ipynb #2c4af3aa
+def same_store_hint(
+    groups: dict[str, list[str]],  # by the id that is kept: other names
+    both: bool,  # Do they sell in the same months?
+) -> str:  # what to add to the YAML
+    "How to declare that names belong to one store, or to two."
+    one_store = {name: kept for kept, others in groups.items() for name in others}
+    two_stores = {name: name for kept, others in groups.items() for name in [kept, *others]}
+    text = f"If it is one store, add to the source's YAML: same_store: {json.dumps(one_store, ensure_ascii=False)}"
+    return f"{text}; if not: same_store: {json.dumps(two_stores, ensure_ascii=False)}" if both else text
+
+# %% ../../nbs/data/quality.ipynb #5d6b16ad
+def group_similar_ids(
+    store: pd.DataFrame,  # one row a store and date
+    ids: set[str],  # the ids to compare; some may be of the plan only
+) -> tuple[dict[str, list[str]], dict[str, list[str]]]:  # (perhaps one store, perhaps two), by the id in use: other ids
+    """Ids that look alike. They are perhaps two stores if both sell in the same months.
+
+    Needs `store_id`, `date`, `month` and `lines`, as from the table `store` of `summarize_lines`.
+    """
     last_date = store.groupby("store_id").date.max()
     n_lines = store.groupby("store_id").lines.sum()
-    one_store: dict[str, list[str]] = {}  # by the id to keep: other names
+    one_store: dict[str, list[str]] = {}
     two_stores: dict[str, list[str]] = {}
-    for names in group_similar_names({*store.store_id, *planned_ids} - set(same_store)):
+    for names in group_similar_names(ids):
         with_lines = [name for name in names if name in last_date.index] or names[:1]
         kept = max(with_lines, key=lambda name: (last_date.get(name), n_lines.get(name)))  # the id in use
         stores_by_month = store[store.store_id.isin(names)].groupby("month").store_id.nunique()
         groups = two_stores if (stores_by_month > 1).sum() > 1 else one_store
         groups[kept] = [name for name in names if name != kept]
+    return one_store, two_stores
+
+# %% ../../nbs/data/quality.ipynb #9e403154
+def check_similar_ids(
+    store: pd.DataFrame,  # one row a store and date
+    month: pd.Timestamp,  # the month to check
+    same_store: dict[str, int] | None = None,  # by name under `same_store` in the source's YAML: number of lines
+    planned_ids: Iterable[str] = (),  # store ids of the plan
+) -> list[Finding]:
+    """Stores whose ids look alike, with the line for the YAML; and names under `same_store` that no line has.
+
+    Needs `store_id`, `date`, `month` and `lines`, as from the table `store` of `summarize_lines`.
+    """
+    same_store = same_store or {}
+    one_store, two_stores = group_similar_ids(store, {*store.store_id, *planned_ids} - set(same_store))
     findings = []
     for groups, guess in (
         (one_store, "perhaps one store under two names"),
@@ -723,24 +895,16 @@ def check_similar_ids(
         findings.append(make_finding("ids", "note", "same_store", month, text))
     return findings
 
-# %% ../../nbs/data/quality.ipynb #2c4af3aa
-def same_store_hint(
-    groups: dict[str, list[str]],  # by the id that is kept: other names
-    both: bool,  # Do they sell in the same months?
-) -> str:  # what to add to the YAML
-    "How to declare that names belong to one store, or to two."
-    one_store = {name: kept for kept, others in groups.items() for name in others}
-    two_stores = {name: name for kept, others in groups.items() for name in [kept, *others]}
-    text = f"If it is one store, add to the source's YAML: same_store: {json.dumps(one_store, ensure_ascii=False)}"
-    return f"{text}; if not: same_store: {json.dumps(two_stores, ensure_ascii=False)}" if both else text
-
 # %% ../../nbs/data/quality.ipynb #c1736487
 def check_spellings(
     lines: ibis.Table,  # sale lines
     lacks: list[str],  # columns that the source does not have
     month: pd.Timestamp,  # the month to check
 ) -> list[Finding]:
-    "Countries, cities, categories and products in two spellings."
+    """Countries, cities, categories and products in two spellings.
+
+    Needs sale lines, with `country`, `city`, `category` and `product` as far as the source has them.
+    """
     findings = []
     for column, level in {"country": "warn", "city": "warn", "category": "note", "product": "note"}.items():
         if column in lacks or column not in lines.columns:
@@ -765,12 +929,15 @@ def _chance_of_equal(mean: np.ndarray | float, months: np.ndarray | int) -> np.n
 
 # %% ../../nbs/data/quality.ipynb #2e7639bd
 def find_totals(
-    units: pd.DataFrame,  # one row a month, one column a store; NaN where it did not trade
+    units: pd.DataFrame,  # by month and store
     group: list[str],  # stores
-) -> (
-    pd.DataFrame
-):  # by store: equal (months in which it sold the sum of the others), n (months compared), others (stores)
-    "Stores that sell what the other stores of the group sell together, more often than by chance."
+) -> pd.DataFrame:  # index store; only stores that are a total
+    """Stores that sell what the other stores of the group sell together, more often than by chance.
+
+    Needs units sold, one row a month and one column a store; empty where it did not trade. Returns one row a
+    total, with `equal` (months in which it sold the sum of the others), `n` (months compared) and `others`
+    (stores).
+    """
     in_group = units.columns.isin(group)
     has_traded = units.notna().to_numpy()
     sold = units.fillna(0).to_numpy()
@@ -786,12 +953,45 @@ def find_totals(
     is_total = (n >= 3) & (_chance_of_equal(mean_sum, n) < MAX_CHANCE) & (equal >= min_equal)
     return pd.DataFrame({"equal": equal, "n": n, "others": mean_others}, index=units.columns)[is_total]
 
+# %% ../../nbs/data/quality.ipynb #34cf43b1
+def _next_total(units: pd.DataFrame, groups: dict[str, list[str]]) -> tuple[str, str, pd.Series] | None:
+    "The first total: (store, whose total it is, its row of `find_totals`)."
+    for others, group in groups.items():
+        table = find_totals(units, [name for name in group if name in units])
+        if len(table):
+            return table.index[0], others, table.iloc[0]
+    return None
+
+# %% ../../nbs/data/quality.ipynb #61a654bb
+def check_identical_stores(
+    units: pd.DataFrame,  # by month and store
+    month: pd.Timestamp,  # the month to check
+) -> list[Finding]:
+    """Stores with equal units in every month: a copy, or the total of a single store.
+
+    Needs units sold, one row a month and one column a store; empty where it did not trade.
+    """
+    if len(units) < 3:
+        return []
+    findings = []
+    for names in units.T.fillna(-1.0).groupby([*units.index]).groups.values():
+        sold = units[names[0]].dropna()
+        if len(names) > 1 and len(sold) > 2 and _chance_of_equal(sold.abs().median(), len(sold)) < MAX_CHANCE:
+            text = f"has the units of {names[0]} in each of {format_count(len(sold), 'month')}: a copy, or a total"
+            findings.append(make_finding("total", "warn", f"store {names[1]}", month, text, same=[*names]))
+    return findings
+
 # %% ../../nbs/data/quality.ipynb #71e6e946
 def check_totals(
     store_month: pd.DataFrame,  # one row a store and month
     month: pd.Timestamp,  # the month to check
 ) -> list[Finding]:
-    "A store that is the total of all others, or of those of its country or city; and stores with equal units."
+    """A store that is the total of all others, or of those of its country or city; and stores with equal units.
+
+    Needs `store_id`, `month` and `quantity_sold` (units); `country` and `city` may be there too.
+    Raises ValueError if a column is missing.
+    """
+    require_columns(store_month, ["store_id", "month", "quantity_sold"], "store_month")
     units = store_month.pivot_table(index="month", columns="store_id", values="quantity_sold", aggfunc="first")
     groups = {"all other stores": list(units)}
     for column in ("country", "city"):
@@ -812,31 +1012,6 @@ def check_totals(
         figures = {"of": others, "months": int(row.equal)}
         findings.append(make_finding("total", level, f"store {name}", month, text, **figures))
     return findings + check_identical_stores(units, month)
-
-# %% ../../nbs/data/quality.ipynb #34cf43b1
-def _next_total(units: pd.DataFrame, groups: dict[str, list[str]]) -> tuple[str, str, pd.Series] | None:
-    "The first total: (store, whose total it is, its row of `find_totals`)."
-    for others, group in groups.items():
-        table = find_totals(units, [name for name in group if name in units])
-        if len(table):
-            return table.index[0], others, table.iloc[0]
-    return None
-
-# %% ../../nbs/data/quality.ipynb #61a654bb
-def check_identical_stores(
-    units: pd.DataFrame,  # one row a month, one column a store; NaN where it did not trade
-    month: pd.Timestamp,  # the month to check
-) -> list[Finding]:
-    "Stores with equal units in every month: a copy, or the total of a single store."
-    if len(units) < 3:
-        return []
-    findings = []
-    for names in units.T.fillna(-1.0).groupby([*units.index]).groups.values():
-        sold = units[names[0]].dropna()
-        if len(names) > 1 and len(sold) > 2 and _chance_of_equal(sold.abs().median(), len(sold)) < MAX_CHANCE:
-            text = f"has the units of {names[0]} in each of {format_count(len(sold), 'month')}: a copy, or a total"
-            findings.append(make_finding("total", "warn", f"store {names[1]}", month, text, same=[*names]))
-    return findings
 
 # %% ../../nbs/data/quality.ipynb #27d9caed
 def check_lone_lines(
@@ -866,7 +1041,11 @@ def check_identities(
     cleaned: dict | None,  # clean.json
     planned_ids: Iterable[str] = (),  # store ids of the plan
 ) -> list[Finding]:  # all of the last month
-    "The checks of the whole history: ids, spellings, lone lines and totals."
+    """The checks of the whole history: ids, spellings, lone lines and totals.
+
+    Needs sale lines; the tables of `summarize_lines`; and `month` of the store-months, with `store_id` and
+    `quantity_sold` (units) for the check of totals.
+    """
     last = store_month.month.max()
     findings = check_similar_ids(tables["store"], last, (dataset or {}).get("same_store"), planned_ids)
     findings += check_spellings(lines, lacks, last)
@@ -879,10 +1058,15 @@ def check_identities(
 def drop_lone_lines(
     lines: ibis.Table | pd.DataFrame,  # sale lines
     cleaned: dict,  # clean.json
-) -> ibis.Table | pd.DataFrame:  # lines between the source's first and last date
-    "Lines without the lone ones, which no month is compared with."
+) -> ibis.Table | pd.DataFrame:  # of the same kind
+    """Lines without the lone ones, which no month is compared with.
+
+    Needs `date`. Returns the lines between the source's first and last date, with the same columns.
+    Raises ValueError if there is no such column.
+    """
     if not cleaned.get("lone_lines"):
         return lines
+    require_columns(lines, ["date"], "lines")
     first, last = (pd.Timestamp(cleaned[name]) for name in ("first_date", "last_date"))
     if isinstance(lines, pd.DataFrame):
         return lines[pd.to_datetime(lines.date).between(first, last)]
@@ -892,6 +1076,68 @@ def drop_lone_lines(
 MAX_QUARANTINE_SHARE = 0.1  # of a month's rows; a month with more is stopped, and does not count as usual for others
 MIN_QUARANTINE_SHARE = 0.02  # of a month's rows; smaller shares are no finding. Chosen, not measured
 MIN_ROWS = 10  # quarantined rows; fewer are no finding. Chosen, not measured
+
+# %% ../../nbs/data/quality.ipynb #a4b5c6d7
+def check_filtered_rows(
+    dataset: dict,  # dataset.json of ingest
+    month: pd.Timestamp,  # the month to check
+    newest: bool = True,  # Is it the last complete month? Then later months are checked too
+) -> list[Finding]:
+    "A month of which the source's SQL left out a larger share of rows than of any month before it."
+    counts = pd.DataFrame(dataset.get("months", {})).T.drop("unknown", errors="ignore").fillna(0)
+    if "rows_left_out_by_query" not in counts:
+        return []
+    this_month = f"{month:%Y-%m}"
+    rows = counts.rows_left_out_by_query
+    share = rows / counts.sum(axis=1)
+    is_before = share.index < this_month
+    usual = share[is_before].max() if is_before.any() else 0.0
+    is_checked = share.index >= this_month if newest else share.index == this_month
+    is_large = (share > max(0.1, 2 * usual, usual + 0.05)) & (rows >= MIN_ROWS)
+    findings = []
+    for name in share.index[is_checked & is_large]:
+        of_month = "" if name == this_month else f" of {name}"
+        text = f"the source's SQL left out {rows[name]:,.0f} rows{of_month}, {share[name]:.1%}; "
+        text += f"the usual share is at most {usual:.1%}"
+        findings.append(make_finding("set_aside", "warn", "the query", month, text, share=share[name]))
+    return findings
+
+# %% ../../nbs/data/quality.ipynb #d4d045a0
+def _quarantined(rows: dict[str, dict], months: list[str]) -> tuple[float, int]:
+    "Share and number of a store's quarantined rows in some months."
+    n_quarantined = sum(rows[name].get("rows_set_aside", 0) for name in months if name in rows)
+    n_rows = sum(sum(rows[name].values()) for name in months if name in rows)
+    return n_quarantined / max(n_rows, 1), int(n_quarantined)
+
+# %% ../../nbs/data/quality.ipynb #6203e4a8
+def check_quarantine_by_store(
+    dataset: dict,  # dataset.json of ingest
+    month: pd.Timestamp,  # the month to check
+) -> list[Finding]:
+    "Stores with a larger share of quarantined rows than other stores, in the month or the twelve months up to it."
+    this_month = [f"{month:%Y-%m}"]
+    year = list(pd.period_range(end=month.to_period("M"), periods=12, freq="M").strftime("%Y-%m"))
+    stores = dataset.get("stores_set_aside", {})
+    if not stores:
+        return []
+    other_shares = [0.0] * (dataset.get("stores", 0) - len(stores))  # stores that are not listed lost almost no rows
+    usual = {}
+    for name, months in {"month": this_month, "year": year}.items():
+        shares = [_quarantined(rows, months)[0] for rows in stores.values()]
+        usual[name] = float(np.median(other_shares + shares))
+    findings = []
+    for store, rows in stores.items():
+        for name, months in {"month": this_month, "year": year}.items():
+            share, n = _quarantined(rows, months)
+            if n >= MIN_ROWS and share > max(MIN_QUARANTINE_SHARE, 3 * usual[name]):
+                level = "stop" if name == "month" and share > MAX_QUARANTINE_SHARE else "warn"
+                period = "" if name == "month" else " of the last twelve months"
+                text = f"{n:,} of its rows{period} were quarantined, {share:.1%}; "
+                text += f"the usual share of a store is {usual[name]:.1%}"
+                figures = {"share": share, "rows": n}
+                findings.append(make_finding("set_aside", level, f"store {store}", month, text, **figures))
+                break
+    return findings
 
 # %% ../../nbs/data/quality.ipynb #c3572aac
 def check_quarantined_rows(
@@ -925,68 +1171,6 @@ def check_quarantined_rows(
         findings.append(make_finding("set_aside", "stop", "no date", month, text, rows=rows))
     findings += check_filtered_rows(dataset, month, newest)
     return findings + check_quarantine_by_store(dataset, month)
-
-# %% ../../nbs/data/quality.ipynb #a4b5c6d7
-def check_filtered_rows(
-    dataset: dict,  # dataset.json of ingest
-    month: pd.Timestamp,  # the month to check
-    newest: bool = True,  # Is it the last complete month? Then later months are checked too
-) -> list[Finding]:
-    "A month of which the source's SQL left out a larger share of rows than of any month before it."
-    counts = pd.DataFrame(dataset.get("months", {})).T.drop("unknown", errors="ignore").fillna(0)
-    if "rows_left_out_by_query" not in counts:
-        return []
-    this_month = f"{month:%Y-%m}"
-    rows = counts.rows_left_out_by_query
-    share = rows / counts.sum(axis=1)
-    is_before = share.index < this_month
-    usual = share[is_before].max() if is_before.any() else 0.0
-    is_checked = share.index >= this_month if newest else share.index == this_month
-    is_large = (share > max(0.1, 2 * usual, usual + 0.05)) & (rows >= MIN_ROWS)
-    findings = []
-    for name in share.index[is_checked & is_large]:
-        of_month = "" if name == this_month else f" of {name}"
-        text = f"the source's SQL left out {rows[name]:,.0f} rows{of_month}, {share[name]:.1%}; "
-        text += f"the usual share is at most {usual:.1%}"
-        findings.append(make_finding("set_aside", "warn", "the query", month, text, share=share[name]))
-    return findings
-
-# %% ../../nbs/data/quality.ipynb #6203e4a8
-def check_quarantine_by_store(
-    dataset: dict,  # dataset.json of ingest
-    month: pd.Timestamp,  # the month to check
-) -> list[Finding]:
-    "Stores with a larger share of quarantined rows than other stores, in the month or in the twelve months up to it."
-    this_month = [f"{month:%Y-%m}"]
-    year = list(pd.period_range(end=month.to_period("M"), periods=12, freq="M").strftime("%Y-%m"))
-    stores = dataset.get("stores_set_aside", {})
-    if not stores:
-        return []
-    other_shares = [0.0] * (dataset.get("stores", 0) - len(stores))  # stores that are not listed lost almost no rows
-    usual = {}
-    for name, months in {"month": this_month, "year": year}.items():
-        shares = [_quarantined(rows, months)[0] for rows in stores.values()]
-        usual[name] = float(np.median(other_shares + shares))
-    findings = []
-    for store, rows in stores.items():
-        for name, months in {"month": this_month, "year": year}.items():
-            share, n = _quarantined(rows, months)
-            if n >= MIN_ROWS and share > max(MIN_QUARANTINE_SHARE, 3 * usual[name]):
-                level = "stop" if name == "month" and share > MAX_QUARANTINE_SHARE else "warn"
-                period = "" if name == "month" else " of the last twelve months"
-                text = f"{n:,} of its rows{period} were quarantined, {share:.1%}; "
-                text += f"the usual share of a store is {usual[name]:.1%}"
-                figures = {"share": share, "rows": n}
-                findings.append(make_finding("set_aside", level, f"store {store}", month, text, **figures))
-                break
-    return findings
-
-# %% ../../nbs/data/quality.ipynb #d4d045a0
-def _quarantined(rows: dict[str, dict], months: list[str]) -> tuple[float, int]:
-    "Share and number of a store's quarantined rows in some months."
-    n_quarantined = sum(rows[name].get("rows_set_aside", 0) for name in months if name in rows)
-    n_rows = sum(sum(rows[name].values()) for name in months if name in rows)
-    return n_quarantined / max(n_rows, 1), int(n_quarantined)
 
 # %% ../../nbs/data/quality.ipynb #b5c6d7e8
 def check_unused_columns(
@@ -1034,8 +1218,11 @@ def mark_left_out(
 # %% ../../nbs/data/quality.ipynb #30ebccee
 def untrusted_store_months(
     findings: list[Finding],  # of `check_data`
-) -> pd.DataFrame:  # month, store_id (None: all stores), sorted
-    "The store-months that are not trusted."
+) -> pd.DataFrame:  # one row a month and store
+    """The store-months that are not trusted.
+
+    Returns `month` (datetime64) and `store_id` (None: all stores), sorted.
+    """
     rows = set()
     for figures in (finding.figures for finding in findings):
         if figures.get("left_out"):
@@ -1048,9 +1235,14 @@ def untrusted_store_months(
 def is_untrusted(
     store_id: pd.Series,  # stores
     month: pd.Series,  # first days of months, same index
-    untrusted_months: pd.DataFrame,  # month, store_id (None: all stores), from `untrusted_store_months`
+    untrusted_months: pd.DataFrame,  # a store or all stores of a month
 ) -> pd.Series:  # bool, same index
-    "Which store-months are not trusted."
+    """Which store-months are not trusted.
+
+    Needs `month` and `store_id` (None: all stores), as from `untrusted_store_months`.
+    Raises ValueError if a column is missing.
+    """
+    require_columns(untrusted_months, ["month", "store_id"], "untrusted_months")
     month = pd.to_datetime(month).astype("datetime64[us]")
     is_whole_month = month.isin(untrusted_months.month[untrusted_months.store_id.isna()])
     pairs = pd.MultiIndex.from_arrays([store_id.astype(object), month])
@@ -1062,7 +1254,10 @@ def check_all_months(
     months: pd.DatetimeIndex,  # the months to check, sorted
     calendar: Calendar,
 ) -> list[Finding]:  # of every month
-    "The checks that do not depend on the stops of other months, for all months at once."
+    """The checks that do not depend on the stops of other months, for all months at once.
+
+    Needs the table `store` of `summarize_lines`.
+    """
     findings = check_missing_stores(store, months, calendar.unit)
     findings += check_missing_dates(store, months, calendar)
     return findings + check_copied_months(store, months)
@@ -1096,29 +1291,20 @@ def check_month_data(
         findings += [finding for finding in large if finding.where not in shifted_stores]
     return findings
 
-# %% ../../nbs/data/quality.ipynb #584250bb
-def check_data(
-    sales: Path,  # sales.parquet
-    store_month: pd.DataFrame,  # of clean: complete months; all are checked, and the last has all kinds of findings
-    calendar: Calendar,
-    lacks: list[str],  # columns that the source does not have
-    settings: QualitySettings,
+# %% ../../nbs/data/quality.ipynb #8aed77f7
+def check_each_month(
+    tables: dict[str, pd.DataFrame],  # from `summarize_lines`
+    months: pd.DatetimeIndex,  # the months to check, sorted
+    all_months_findings: list[Finding],  # findings of every month, from `check_all_months` and `check_large_lines`
+    accept: list[str],  # entries of quality.accept
     dataset: dict | None = None,  # dataset.json of ingest
-    largest: pd.DataFrame | None = None,  # largest.parquet of ingest
-    cleaned: dict | None = None,  # clean.json
-    planned_ids: Iterable[str] = (),  # store ids of the plan
-) -> list[Finding]:  # stops first, then warnings, then notes; `left_out` in the figures says which data is not trusted
-    "All findings of the last month, and the stops of the months before it."
-    accept = settings.accept
-    cleaned = cleaned or {}
-    lines = drop_lone_lines(connect().read_parquet(sales), cleaned)
-    tables = summarize_lines(lines, lacks)
-    months = pd.date_range(*pd.to_datetime(store_month.month).agg(["min", "max"]), freq="MS")
+) -> list[Finding]:  # accepted ones are notes
+    """All findings of the last month, and the stops of the months before it.
+
+    Needs the tables of `summarize_lines`.
+    """
     last = months[-1]
     history = build_history(tables, last)
-    all_months_findings = check_all_months(tables["store"], months, calendar)
-    if largest is not None:
-        all_months_findings += check_large_lines(drop_lone_lines(largest, cleaned), tables["store"], accept)
     findings = []
     for month in months:
         of_month = check_month_data(history, month, all_months_findings, dataset)
@@ -1127,10 +1313,42 @@ def check_data(
         of_month = accept_findings(of_month, accept)
         history = trusted_history(history, of_month)
         findings += [finding for finding in of_month if month == last or finding.level == "stop"]
+    return findings
+
+# %% ../../nbs/data/quality.ipynb #584250bb
+def check_data(
+    sales: Path | ibis.Table | pd.DataFrame | pa.Table,  # sale lines, or the Parquet file that has them
+    store_month: pd.DataFrame,  # complete months; all are checked, and the last has all kinds of findings
+    calendar: Calendar,
+    lacks: list[str],  # columns that the source does not have
+    settings: QualitySettings,
+    dataset: dict | None = None,  # dataset.json of ingest
+    largest: pd.DataFrame | None = None,  # the five largest lines of each store-month
+    cleaned: dict | None = None,  # clean.json
+    planned_ids: Iterable[str] = (),  # store ids of the plan
+) -> list[Finding]:  # stops first, then warnings, then notes; `left_out` in the figures says which data is not trusted
+    """All findings of the last month, and the stops of the months before it.
+
+    Needs `store_id`, `date`, `price`, `quantity_sold`, `category` and `product` (the last two unless in
+    `lacks`) of the sale lines, and `month` of the store-months, with `store_id` and `quantity_sold` for the
+    check of totals; of the largest lines what `check_large_lines` needs.
+    Raises ValueError if a column is missing, or if there is no month.
+    """
+    require_columns(store_month, ["month"], "store_month")
+    if store_month.empty:
+        raise ValueError("store_month: 0 rows, so there is no month to check")
+    cleaned = cleaned or {}
+    lines = drop_lone_lines(open_sale_lines(sales), cleaned)
+    tables = summarize_lines(lines, lacks)
+    months = pd.date_range(*pd.to_datetime(store_month.month).agg(["min", "max"]), freq="MS")
+    of_months = check_all_months(tables["store"], months, calendar)
+    if largest is not None:
+        of_months += check_large_lines(drop_lone_lines(largest, cleaned), tables["store"], settings.accept)
+    findings = check_each_month(tables, months, of_months, settings.accept, dataset)
     of_history = check_identities(lines, tables, store_month, lacks, dataset, cleaned, planned_ids)
     if dataset:
-        of_history += check_unused_columns(dataset, last)
-    findings += accept_findings(of_history, accept)
+        of_history += check_unused_columns(dataset, months[-1])
+    findings += accept_findings(of_history, settings.accept)
     since = months[-settings.months :][0]
     findings = [mark_left_out(finding, since) for finding in findings]
     return sorted(findings, key=lambda finding: ["stop", "warn", "note"].index(finding.level))

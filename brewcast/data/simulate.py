@@ -7,9 +7,9 @@ __all__ = ['HISTORY_START', 'CITIES', 'COUNTRIES', 'PRODUCTS', 'CATEGORY_EFFECTS
            'STORE_SHOCK_SD', 'COUNTRY_PERSISTENCE', 'COUNTRY_SHOCK_SD', 'BAD_LINES', 'random_stream', 'draw_stores',
            'month_starts', 'draw_trading_days', 'list_prices', 'offered_products', 'climate', 'holiday_dates',
            'expected_days', 'expected_units', 'hidden_state', 'draw_weather', 'weather_factors', 'draw_units',
-           'floor_forecast', 'baseline_forecasts', 'wape_by_name', 'simulate', 'plan_table', 'till_lines',
-           'bad_line_numbers', 'plant_errors', 'write_sale_lines', 'write_plan', 'floor_table', 'write_export',
-           'generator_versions', 'read_intact_manifest', 'run_from_command_line']
+           'floor_forecast', 'baseline_forecasts', 'wape_by_name', 'plan_table', 'simulate', 'till_lines',
+           'bad_line_numbers', 'plant_errors', 'write_sale_lines', 'write_plan', 'floor_table', 'generator_versions',
+           'read_intact_manifest', 'write_export', 'run_from_command_line']
 
 # %% ../../nbs/data/simulate.ipynb #f7b4a77d
 import argparse
@@ -29,13 +29,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pcsv
 
-from ..common.core import LEVELS, read_json, write_json, write_parquet
+from ..common.core import LEVELS, read_json, require_columns, write_json, write_parquet
 from ..common.hashing import content_hash, sha256
 from ..common.paths import write_bytes
 from ..common.text import format_count
 
 # %% ../../nbs/data/simulate.ipynb #f5df3437
 HISTORY_START = "2021-01-01"
+
+# %% ../../nbs/data/simulate.ipynb #2cdf57cf
 CITIES = pd.DataFrame(
     # peak: day of the year with most sales; swing: height of the season, as a natural logarithm;
     # rain: share of rainy days; warmth: at 0, half of a year's dry days are Hot
@@ -55,6 +57,8 @@ CITIES = pd.DataFrame(
     ],
     columns=["country", "city", "peak", "swing", "rain", "warmth"],
 )
+
+# %% ../../nbs/data/simulate.ipynb #ffd38d4c
 COUNTRIES = pd.DataFrame(
     # holiday_effect: a natural logarithm; price_level: a factor; price_rise_month: month of the yearly price rise
     [("USA", "US", 0.12, 1.0, 2), ("Canada", "CA", -0.18, 1.1, 5), ("Mexico", "MX", 0.25, 0.7, 9)],
@@ -85,6 +89,8 @@ PRODUCTS = pd.DataFrame(
     ],
     columns=["category", "product", "price", "units", "offer_weight", "launched"],
 )
+
+# %% ../../nbs/data/simulate.ipynb #cbbb2070
 CATEGORY_EFFECTS = pd.DataFrame(
     # a column per weather: a factor on a day's units;
     # summer: the effect of the warmest day of the year, as a natural logarithm
@@ -96,6 +102,8 @@ CATEGORY_EFFECTS = pd.DataFrame(
     ],
     columns=["category", *LEVELS["weather"], "summer"],
 )
+
+# %% ../../nbs/data/simulate.ipynb #cb66fcd6
 PRICE_ELASTICITY = -1.2  # a price that is 1 % higher sells 1.2 % less
 
 # %% ../../nbs/data/simulate.ipynb #a5c8ddff
@@ -111,8 +119,13 @@ def draw_stores(
     seed: int,  # the export's seed
     months: int,  # length of the history
     stores: int,  # number of stores, including those that open late or close early
-) -> pd.DataFrame:  # one row per store; `opens` and `closes` are month numbers, 0 is the first month of the history
-    "The stores and their properties, and when they open and close."
+) -> pd.DataFrame:  # one row per store
+    """The stores and their properties, and when they open and close.
+
+    Returns `store_id`, `country`, `city`, `size` (a factor), `growth` (per year, a natural logarithm),
+    `weekend`, `uplift` (share that a promotion day adds), `closed_on_sunday`, `opening_day`, and the month
+    numbers `opens` and `closes` (0: the first month).
+    """
     rng = random_stream(seed, "stores")
     number = np.arange(stores)
     table = CITIES.iloc[number % len(CITIES)].reset_index(drop=True)[["country", "city"]]
@@ -140,26 +153,6 @@ def month_starts(
 ) -> pd.DatetimeIndex:  # first days of its months, and of the planned month after them
     "The months of the history, and the planned month."
     return pd.date_range(HISTORY_START, periods=months + 1, freq="MS")
-
-# %% ../../nbs/data/simulate.ipynb #586bf72e
-def draw_trading_days(
-    seed: int,  # the export's seed
-    stores: pd.DataFrame,  # from `draw_stores`
-    months: int,  # length of the history
-) -> pd.DataFrame:  # one row per trading day of a store, by date and store; `store`, `month` and `day` are numbers
-    "The days that each store trades on, and which of them are promotion days."
-    starts = month_starts(months)
-    dates = pd.date_range(starts[0], starts[-1] + pd.offsets.MonthEnd(0))
-    month = (dates.year - dates.year[0]) * 12 + dates.month - 1
-    opening = starts[stores.opens] + pd.to_timedelta(stores.opening_day - 1, unit="D")
-    trades = dates.to_numpy()[:, None] >= opening.to_numpy()  # shape (days, stores)
-    trades &= month.to_numpy()[:, None] < stores.closes.to_numpy()
-    trades &= ~((dates.month == 12) & (dates.day == 25))[:, None]
-    trades &= ~((dates.weekday == 6)[:, None] & stores.closed_on_sunday.to_numpy())
-    trades &= ~_refurbishment_closures(seed, month, dates, len(stores))
-    day, store = np.nonzero(trades)
-    table = pd.DataFrame({"store": store, "month": month.to_numpy()[day], "day": day, "date": dates[day]})
-    return _add_promotions(seed, table, stores, months)
 
 # %% ../../nbs/data/simulate.ipynb #4d7e63fc
 def _refurbishment_closures(seed: int, month: pd.Index, dates: pd.DatetimeIndex, stores: int) -> np.ndarray:
@@ -189,13 +182,43 @@ def _add_promotions(seed: int, table: pd.DataFrame, stores: pd.DataFrame, months
     promoted = (day_number - (start[store_month] * n_days).astype(int)) % n_days < length
     return table.assign(trading_days=n_days, promotion_days=length, promoted=promoted)
 
+# %% ../../nbs/data/simulate.ipynb #586bf72e
+def draw_trading_days(
+    seed: int,  # the export's seed
+    stores: pd.DataFrame,  # from `draw_stores`
+    months: int,  # length of the history
+) -> pd.DataFrame:  # one row per trading day of a store
+    """The days that each store trades on, and which of them are promotion days.
+
+    Needs `country`, `opens`, `opening_day`, `closes` and `closed_on_sunday`, as from `draw_stores`. Returns
+    `store`, `month` and `day` (numbers), `date`, `trading_days` and `promotion_days` (of the month), and
+    `promoted` (bool), by date and store.
+    Raises ValueError if a column is missing.
+    """
+    require_columns(stores, ["country", "opens", "opening_day", "closes", "closed_on_sunday"], "stores")
+    starts = month_starts(months)
+    dates = pd.date_range(starts[0], starts[-1] + pd.offsets.MonthEnd(0))
+    month = (dates.year - dates.year[0]) * 12 + dates.month - 1
+    opening = starts[stores.opens] + pd.to_timedelta(stores.opening_day - 1, unit="D")
+    trades = dates.to_numpy()[:, None] >= opening.to_numpy()  # shape (days, stores)
+    trades &= month.to_numpy()[:, None] < stores.closes.to_numpy()
+    trades &= ~((dates.month == 12) & (dates.day == 25))[:, None]
+    trades &= ~((dates.weekday == 6)[:, None] & stores.closed_on_sunday.to_numpy())
+    trades &= ~_refurbishment_closures(seed, month, dates, len(stores))
+    day, store = np.nonzero(trades)
+    table = pd.DataFrame({"store": store, "month": month.to_numpy()[day], "day": day, "date": dates[day]})
+    return _add_promotions(seed, table, stores, months)
+
 # %% ../../nbs/data/simulate.ipynb #571fc4ab
 def list_prices(
     seed: int,  # the export's seed
     stores: pd.DataFrame,  # from `draw_stores`
     months: int,  # length of the history
 ) -> np.ndarray:  # whole cents, shape (months + 1, stores, products)
-    "The price of each product in each store and month."
+    """The price of each product in each store and month.
+
+    Needs `country`, as from `draw_stores`.
+    """
     rng = random_stream(seed, "prices")
     starts = month_starts(months)
     level = np.zeros((months + 1, len(stores)))  # as a natural logarithm
@@ -208,35 +231,6 @@ def list_prices(
     rises = np.array([year + (starts.month >= rise_month) for rise_month in country.price_rise_month]).T
     factor = country.price_level.to_numpy() * np.exp(level) * 1.025 ** (rises - rises[0])
     return np.round(factor[:, :, None] * PRODUCTS.price.to_numpy() * 100).astype("int64")
-
-# %% ../../nbs/data/simulate.ipynb #652eb88d
-_GOLDEN_RATIO = 0.6180339887498949  # fractional part; steps of this size spread most evenly over the unit interval
-
-
-def offered_products(
-    seed: int,  # the export's seed
-    days: pd.DataFrame,  # from `draw_trading_days`
-    months: int,  # length of the history
-    lines: int,  # sale lines of the history
-) -> tuple[np.ndarray, np.ndarray]:  # row of `days` and number of the product, one entry per sale line, in this order
-    "Which products each store offers on each day."
-    in_history = days.month.to_numpy() < months
-    is_launched = np.arange(months + 1)[:, None] >= np.round(PRODUCTS.launched.to_numpy() * months)
-    days_per_month = np.bincount(days.month[in_history], minlength=months + 1)
-    spare = 8 * days.store.nunique()  # lines above the requested number, since the rotation rounds; removed below
-    share = _offer_shares(is_launched, days_per_month, lines, spare) * is_launched
-    # The products lie side by side on a line, each as long as its share. Every day moves the line by the golden ratio.
-    # A product is offered if its stretch then contains an integer.
-    reach = share.cumsum(axis=1)[days.month]
-    first_position = random_stream(seed, "rota").random(days.store.max() + 1)[days.store]
-    position = (first_position + days.day.to_numpy() * _GOLDEN_RATIO) % 1
-    step = np.floor(reach + position[:, None]).astype("int16")
-    is_offered = np.diff(step, axis=1, prepend=np.int16(0)) > 0  # shape (days, products)
-    surplus = is_offered[in_history].sum() - lines
-    out_of_stock = random_stream(seed, "out of stock").choice(np.flatnonzero(in_history), surplus, replace=False)
-    last_offered = is_offered.shape[1] - 1 - is_offered[out_of_stock, ::-1].argmax(axis=1)
-    is_offered[out_of_stock, last_offered] = False
-    return np.nonzero(is_offered)
 
 # %% ../../nbs/data/simulate.ipynb #f69efd94
 def _offer_shares(is_launched: np.ndarray, days_per_month: np.ndarray, lines: int, spare: int) -> np.ndarray:
@@ -260,12 +254,54 @@ def _offer_shares(is_launched: np.ndarray, days_per_month: np.ndarray, lines: in
             low = middle
     return np.minimum(high * weights, 1)
 
+# %% ../../nbs/data/simulate.ipynb #652eb88d
+_GOLDEN_RATIO = 0.6180339887498949  # fractional part; steps of this size spread most evenly over the unit interval
+
+# %% ../../nbs/data/simulate.ipynb #2e73f293
+def offered_products(
+    seed: int,  # the export's seed
+    days: pd.DataFrame,  # from `draw_trading_days`
+    months: int,  # length of the history
+    lines: int,  # sale lines of the history
+) -> tuple[np.ndarray, np.ndarray]:  # row of `days` and number of the product, one entry per sale line, in this order
+    """Which products each store offers on each day.
+
+    Needs `store`, `month` and `day` (numbers), as from `draw_trading_days`.
+    """
+    in_history = days.month.to_numpy() < months
+    is_launched = np.arange(months + 1)[:, None] >= np.round(PRODUCTS.launched.to_numpy() * months)
+    days_per_month = np.bincount(days.month[in_history], minlength=months + 1)
+    spare = 8 * days.store.nunique()  # lines above the requested number, since the rotation rounds; removed below
+    share = _offer_shares(is_launched, days_per_month, lines, spare) * is_launched
+    # The products lie side by side on a line, each as long as its share. Every day moves the line by the golden ratio.
+    # A product is offered if its stretch then contains an integer.
+    reach = share.cumsum(axis=1)[days.month]
+    first_position = random_stream(seed, "rota").random(days.store.max() + 1)[days.store]
+    position = (first_position + days.day.to_numpy() * _GOLDEN_RATIO) % 1
+    step = np.floor(reach + position[:, None]).astype("int16")
+    is_offered = np.diff(step, axis=1, prepend=np.int16(0)) > 0  # shape (days, products)
+    surplus = is_offered[in_history].sum() - lines
+    out_of_stock = random_stream(seed, "out of stock").choice(np.flatnonzero(in_history), surplus, replace=False)
+    last_offered = is_offered.shape[1] - 1 - is_offered[out_of_stock, ::-1].argmax(axis=1)
+    is_offered[out_of_stock, last_offered] = False
+    return np.nonzero(is_offered)
+
+# %% ../../nbs/data/simulate.ipynb #3bf5cd15
+def _normal_cdf(values: pd.Series | np.ndarray) -> np.ndarray:
+    "The cumulative distribution function of the normal distribution, interpolated: fast for millions of values."
+    grid = np.linspace(-4, 4, 801)
+    return np.interp(values, grid, [NormalDist().cdf(x) for x in grid])
+
 # %% ../../nbs/data/simulate.ipynb #4567284f
 def climate(
     dates: pd.Series,  # days, datetime64
     city: np.ndarray,  # row of CITIES for each date
-) -> pd.DataFrame:  # `season` (natural logarithm), `warm` in [-1, 1], `rainy` and `hot` (probabilities), same rows
-    "The average effect of the time of year in a city."
+) -> pd.DataFrame:  # one row a date
+    """The average effect of the time of year in a city.
+
+    Returns `season` (natural logarithm), `warm` in [-1, 1], and the probabilities `rainy` and `hot`, one row a
+    date.
+    """
     of_city = CITIES.iloc[city].reset_index(drop=True)
     years = ((dates - pd.Timestamp(HISTORY_START)).dt.days / 365.25).reset_index(drop=True)
     angle = 2 * np.pi * dates.dt.dayofyear.reset_index(drop=True) / 365.25
@@ -275,12 +311,6 @@ def climate(
     warm = np.cos(angle - 2 * np.pi * 200 / 365.25)  # warmest on day 200
     table = pd.DataFrame({"season": swing * np.cos(angle - peak) + second_wave, "warm": warm, "rainy": of_city.rain})
     return table.assign(hot=_normal_cdf(of_city.warmth + 1.4 * warm))
-
-# %% ../../nbs/data/simulate.ipynb #3bf5cd15
-def _normal_cdf(values: pd.Series | np.ndarray) -> np.ndarray:
-    "The cumulative distribution function of the normal distribution, interpolated: fast for millions of values."
-    grid = np.linspace(-4, 4, 801)
-    return np.interp(values, grid, [NormalDist().cdf(x) for x in grid])
 
 # %% ../../nbs/data/simulate.ipynb #d082311b
 def holiday_dates(
@@ -297,15 +327,21 @@ def holiday_dates(
 # %% ../../nbs/data/simulate.ipynb #3f4389f2
 _WEEKDAY_EFFECTS = np.array([-0.04, -0.05, -0.02, 0.0, 0.07, 0.06, -0.04])  # Monday to Sunday, as natural logarithms
 
-
+# %% ../../nbs/data/simulate.ipynb #6ec97787
 def expected_days(
     days: pd.DataFrame,  # from `draw_trading_days`
     stores: pd.DataFrame,  # from `draw_stores`
     months: int,  # length of the history
-) -> (
-    pd.DataFrame
-):  # `days` with `city` (row of CITIES), `holiday`, `level` (natural logarithm) and the columns of `climate`
-    "The expected level of each trading day, without promotions, weather, prices and random shocks."
+) -> pd.DataFrame:  # one row per trading day of a store
+    """The expected level of each trading day, without promotions, weather, prices and random shocks.
+
+    Needs `store`, `month`, `day` and `date`, as from `draw_trading_days`; and `country`, `city`, `size`,
+    `growth`, `weekend` and `opens`, as from `draw_stores`. Returns the days with `city` (row of CITIES),
+    `holiday` (bool), `level` (natural logarithm) and the columns of `climate`.
+    Raises ValueError if a column is missing.
+    """
+    require_columns(days, ["store", "month", "day", "date"], "days")
+    require_columns(stores, ["country", "city", "size", "growth", "weekend", "opens"], "stores")
     city = pd.Series(range(len(CITIES)), CITIES.city).loc[stores.city].to_numpy()[days.store]
     table = days.assign(**climate(days.date, city), city=city)
     store = stores.iloc[days.store].reset_index(drop=True)
@@ -330,7 +366,10 @@ def expected_units(
     product: np.ndarray,  # number of the product, one entry per sale line
     months: int,  # length of the history
 ) -> np.ndarray:  # units, one entry per sale line
-    "The expected units of each sale line, without promotion, weather and random shocks."
+    """The expected units of each sale line, without promotion, weather and random shocks.
+
+    Needs `store`, `month`, `date`, `city`, `level` and `warm`, as from `expected_days`.
+    """
     month = expected.month.to_numpy()[row]
     store = expected.store.to_numpy()[row]
     country = CITIES.country.iloc[expected.city.to_numpy()[row]]
@@ -355,6 +394,18 @@ STORE_SHOCK_SD = 0.025
 COUNTRY_PERSISTENCE = 0.80
 COUNTRY_SHOCK_SD = 0.015
 
+# %% ../../nbs/data/simulate.ipynb #fa51b03c
+def _ar1_states(shocks: np.ndarray, persistence: float) -> np.ndarray:
+    """The states of a first-order autoregressive process, one row per month.
+
+    The first row has the long-run variance.
+    """
+    state = np.zeros_like(shocks)
+    state[0] = shocks[0] / np.sqrt(1 - persistence**2)
+    for month in range(1, len(shocks)):
+        state[month] = persistence * state[month - 1] + shocks[month]
+    return state
+
 # %% ../../nbs/data/simulate.ipynb #d52882f5
 def hidden_state(
     seed: int,  # the export's seed
@@ -363,7 +414,10 @@ def hidden_state(
 ) -> tuple[
     np.ndarray, np.ndarray
 ]:  # (states of stores, states of their countries), natural logarithms, shape (months + 1, stores)
-    "How much better or worse than expected each month of a store and of its country is."
+    """How much better or worse than expected each month of a store and of its country is.
+
+    Needs `country`, as from `draw_stores`.
+    """
     rng = random_stream(seed, "shocks")
     country = stores.country.map({name: n for n, name in enumerate(COUNTRIES.country)}).to_numpy()
     store_shocks = rng.normal(0, STORE_SHOCK_SD, (months + 1, len(stores)))
@@ -372,26 +426,20 @@ def hidden_state(
     country_shocks = rng.normal(0, COUNTRY_SHOCK_SD, (months + 1, len(COUNTRIES)))[:, country]
     return _ar1_states(store_shocks, STORE_PERSISTENCE), _ar1_states(country_shocks, COUNTRY_PERSISTENCE)
 
-# %% ../../nbs/data/simulate.ipynb #fa51b03c
-def _ar1_states(shocks: np.ndarray, persistence: float) -> np.ndarray:
-    "The states of a first-order autoregressive process, one row per month. The first row has the long-run variance."
-    state = np.zeros_like(shocks)
-    state[0] = shocks[0] / np.sqrt(1 - persistence**2)
-    for month in range(1, len(shocks)):
-        state[month] = persistence * state[month - 1] + shocks[month]
-    return state
-
 # %% ../../nbs/data/simulate.ipynb #e2df163e
 _DAY_WEIGHT = (
     0.95  # of a day's own draw in its weather; the rest comes from its month's draw, so that the variance is 1
 )
 
-
+# %% ../../nbs/data/simulate.ipynb #308d54cf
 def draw_weather(
     seed: int,  # the export's seed
     expected: pd.DataFrame,  # from `expected_days`
 ) -> np.ndarray:  # number in LEVELS["weather"], one entry per row of `expected`
-    "The weather of each trading day, the same for all stores of a city."
+    """The weather of each trading day, the same for all stores of a city.
+
+    Needs `day`, `city`, `month`, `rainy` and `hot`, as from `expected_days`.
+    """
     rng = random_stream(seed, "weather")
     day, city, month = (expected[column].to_numpy() for column in ["day", "city", "month"])
     quantiles = []
@@ -412,7 +460,7 @@ def weather_factors() -> np.ndarray:  # shape (weather, product)
 # %% ../../nbs/data/simulate.ipynb #50b675e0
 _DAY_NOISE_SD = 0.08  # standard deviation of a day's noise, as a natural logarithm
 
-
+# %% ../../nbs/data/simulate.ipynb #b8c30b7e
 def draw_units(
     seed: int,  # the export's seed
     units: np.ndarray,  # from `expected_units`, one entry per sale line
@@ -423,43 +471,16 @@ def draw_units(
     weather: np.ndarray,  # from `draw_weather`
     state: np.ndarray,  # of the store plus its country, natural logarithm, shape (months + 1, stores)
 ) -> np.ndarray:  # whole units, one entry per sale line
-    "The units sold."
+    """The units sold.
+
+    Needs `store`, `month` and `promoted`, as from `expected_days`; and `uplift`, as from `draw_stores`.
+    """
     noise = random_stream(seed, "days").normal(0, _DAY_NOISE_SD, len(expected))
     noise_factor = np.exp(noise - _DAY_NOISE_SD**2 / 2)  # 1 on average
     uplift = 1 + stores.uplift.to_numpy()[expected.store] * expected.promoted.to_numpy()
     day_factor = noise_factor * uplift * np.exp(state[expected.month, expected.store])
     mean = units * day_factor[row] * weather_factors()[weather[row], product]
     return 1 + random_stream(seed, "tills").poisson(np.maximum(mean - 1, 0.05))
-
-# %% ../../nbs/data/simulate.ipynb #53e40cdc
-def floor_forecast(
-    units: np.ndarray,  # from `expected_units`, one entry per sale line
-    expected: pd.DataFrame,  # from `expected_days`
-    stores: pd.DataFrame,  # from `draw_stores`
-    row: np.ndarray,  # row of `expected`, one entry per sale line
-    product: np.ndarray,  # number of the product, one entry per sale line
-    of_store: np.ndarray,  # states of the stores, from `hidden_state`
-    of_country: np.ndarray,  # states of their countries, from `hidden_state`
-) -> (
-    np.ndarray
-):  # units, shape (months + 1, stores); NaN if a store is not open in the month, or was not in the month before
-    "The expected sales of each month, as known at the cutoff before it."
-    factors = weather_factors()
-    by_weather = {level: factors[n][product] for n, level in enumerate(LEVELS["weather"])}
-    rainy = expected.rainy.to_numpy()[row]
-    hot = expected.hot.to_numpy()[row]
-    average_weather = rainy * by_weather["Rainy"] + (1 - rainy) * (
-        hot * by_weather["Hot"] + (1 - hot) * by_weather["Cold"]
-    )
-    promotion_share = (expected.promotion_days / expected.trading_days).to_numpy()
-    day_factor = 1 + stores.uplift.to_numpy()[expected.store] * promotion_share
-    state = np.full_like(of_store, np.nan)
-    state[1:] = STORE_PERSISTENCE * of_store[:-1] + COUNTRY_PERSISTENCE * of_country[:-1]
-    traded_last_month = _has_traded(expected, of_store.shape, months_before=1)
-    state_factor = np.exp(np.where(traded_last_month, state, np.nan))
-    store_month = (expected.month.to_numpy(), expected.store.to_numpy())
-    mean = np.maximum(units * average_weather * (day_factor * state_factor[store_month])[row], 1.05)
-    return _month_sums(expected, row, mean, of_store.shape)
 
 # %% ../../nbs/data/simulate.ipynb #85547cea
 def _has_traded(expected: pd.DataFrame, shape: tuple, months_before: int) -> np.ndarray:
@@ -477,6 +498,40 @@ def _month_sums(expected: pd.DataFrame, row: np.ndarray, values: np.ndarray, sha
     sums = np.bincount(store_month, values, minlength=shape[0] * shape[1]).reshape(shape)
     counts = np.bincount(store_month, minlength=sums.size).reshape(shape)
     return np.where(counts > 0, sums, np.nan)
+
+# %% ../../nbs/data/simulate.ipynb #53e40cdc
+def floor_forecast(
+    units: np.ndarray,  # from `expected_units`, one entry per sale line
+    expected: pd.DataFrame,  # from `expected_days`
+    stores: pd.DataFrame,  # from `draw_stores`
+    row: np.ndarray,  # row of `expected`, one entry per sale line
+    product: np.ndarray,  # number of the product, one entry per sale line
+    of_store: np.ndarray,  # states of the stores, from `hidden_state`
+    of_country: np.ndarray,  # states of their countries, from `hidden_state`
+) -> (
+    np.ndarray
+):  # units, shape (months + 1, stores); NaN if a store is not open in the month, or was not in the month before
+    """The expected sales of each month, as known at the cutoff before it.
+
+    Needs `store`, `month`, `rainy`, `hot`, `promotion_days` and `trading_days`, as from `expected_days`; and
+    `uplift`, as from `draw_stores`.
+    """
+    factors = weather_factors()
+    by_weather = {level: factors[n][product] for n, level in enumerate(LEVELS["weather"])}
+    rainy = expected.rainy.to_numpy()[row]
+    hot = expected.hot.to_numpy()[row]
+    average_weather = rainy * by_weather["Rainy"] + (1 - rainy) * (
+        hot * by_weather["Hot"] + (1 - hot) * by_weather["Cold"]
+    )
+    promotion_share = (expected.promotion_days / expected.trading_days).to_numpy()
+    day_factor = 1 + stores.uplift.to_numpy()[expected.store] * promotion_share
+    state = np.full_like(of_store, np.nan)
+    state[1:] = STORE_PERSISTENCE * of_store[:-1] + COUNTRY_PERSISTENCE * of_country[:-1]
+    traded_last_month = _has_traded(expected, of_store.shape, months_before=1)
+    state_factor = np.exp(np.where(traded_last_month, state, np.nan))
+    store_month = (expected.month.to_numpy(), expected.store.to_numpy())
+    mean = np.maximum(units * average_weather * (day_factor * state_factor[store_month])[row], 1.05)
+    return _month_sums(expected, row, mean, of_store.shape)
 
 # %% ../../nbs/data/simulate.ipynb #eebbe262
 def baseline_forecasts(
@@ -509,47 +564,6 @@ def wape_by_name(
     total = actual[has_all].sum()
     return {name: float(np.abs(values - actual)[has_all].sum() / total) for name, values in in_window.items()}
 
-# %% ../../nbs/data/simulate.ipynb #aadc03bb
-def simulate(
-    seed: int,  # the same seed gives the same simulation
-    months: int,  # length of the history, 16 or more
-    stores: int,  # number of stores, including those that open late or close early; 8 or more
-    lines: int,  # sale lines
-) -> dict:  # `stores`, `days` and `plan` (frames), `lines` (arrays by sale line), `sold` and `floor` by month and store
-    "Everything that happens in GloboJava's stores, the plan, and the floor."
-    if months < 16 or stores < 8:
-        raise ValueError(
-            f"months={months}, stores={stores}: must be at least 16 months, for a season,"
-            " and 8 stores, for every kind of store"
-        )
-    store_properties = draw_stores(seed, months, stores)
-    expected = expected_days(draw_trading_days(seed, store_properties, months), store_properties, months)
-    row, product = offered_products(seed, expected, months, lines)
-    cents = list_prices(seed, store_properties, months)
-    units = expected_units(expected, cents, row, product, months)
-    of_store, of_country = hidden_state(seed, store_properties, months)
-    weather = draw_weather(seed, expected)
-    state = of_store + of_country
-    quantity = draw_units(seed, units, expected, store_properties, row, product, weather, state)
-    floor = floor_forecast(units, expected, store_properties, row, product, of_store, of_country)
-    price = cents[expected.month.to_numpy()[row], expected.store.to_numpy()[row], product]
-    days_in_history = (expected.month < months).sum()
-    n_lines = int(np.searchsorted(row, days_in_history))  # the planned month comes after these lines
-    sale_lines = {
-        "row": row[:n_lines],
-        "product": product[:n_lines],
-        "cents": price[:n_lines],
-        "quantity": quantity[:n_lines],
-    }
-    return {
-        "stores": store_properties,
-        "days": expected.assign(weather=weather),
-        "lines": sale_lines,
-        "plan": plan_table(store_properties, expected, row, price, months),
-        "sold": _month_sums(expected, sale_lines["row"], sale_lines["quantity"], of_store.shape),
-        "floor": floor,
-    }
-
 # %% ../../nbs/data/simulate.ipynb #d5fe0b6f
 def plan_table(
     stores: pd.DataFrame,  # from `draw_stores`
@@ -557,8 +571,14 @@ def plan_table(
     row: np.ndarray,  # row of `expected`, one entry per sale line, with the planned month
     price: np.ndarray,  # cents, one entry per sale line
     months: int,  # length of the history
-) -> pd.DataFrame:  # one row per store and month, from its opening to the month after its closing
-    "The plan of each store and month, and when it was published."
+) -> pd.DataFrame:  # one row per store and month
+    """The plan of each store and month, and when it was published.
+
+    Needs `opens`, `closes` and `store_id`, as from `draw_stores`; and `store`, `month`, `trading_days` and
+    `promotion_days`, as from `expected_days`. Returns `store_id`, `month` and `published` (datetime64),
+    `trading_days` (0: the store closes), `promotion_days`, `promotion_share` and `price` (of a line, in the
+    country's currency), and the number `store`.
+    """
     shape = (months + 1, len(stores))
     starts = month_starts(months)
     by_month = expected.groupby(["month", "store"])[["trading_days", "promotion_days"]].first()
@@ -575,6 +595,63 @@ def plan_table(
     plan["trading_days"] = plan.trading_days.fillna(0).astype("int64")  # 0 announces that the store closes
     plan["published"] = (starts - pd.DateOffset(months=1))[plan.month]
     return plan.assign(store_id=stores.store_id.to_numpy()[plan.store], month=starts[plan.month])
+
+# %% ../../nbs/data/simulate.ipynb #57870da6
+def _lines_in_history(expected: pd.DataFrame, months: int, row: np.ndarray, **columns) -> dict[str, np.ndarray]:
+    """The columns of the sale lines of the history.
+
+    Lines are sorted by day, so those of the planned month come last.
+    """
+    n_lines = int(np.searchsorted(row, (expected.month < months).sum()))
+    return {name: values[:n_lines] for name, values in {"row": row, **columns}.items()}
+
+# %% ../../nbs/data/simulate.ipynb #aadc03bb
+def simulate(
+    seed: int,  # the same seed gives the same simulation
+    months: int,  # length of the history, 16 or more
+    stores: int,  # number of stores, including those that open late or close early; 8 or more
+    lines: int,  # sale lines
+) -> dict:  # `stores`, `days` and `plan` (frames), `lines` (arrays by sale line), `sold` and `floor` by month and store
+    """Everything that happens in GloboJava's stores, the plan, and the floor.
+
+    Raises ValueError for too few months or stores.
+    """
+    if months < 16 or stores < 8:
+        raise ValueError(
+            f"months={months}, stores={stores}: must be at least 16 months, for a season,"
+            " and 8 stores, for every kind of store"
+        )
+    store_properties = draw_stores(seed, months, stores)
+    expected = expected_days(draw_trading_days(seed, store_properties, months), store_properties, months)
+    row, product = offered_products(seed, expected, months, lines)
+    cents = list_prices(seed, store_properties, months)
+    units = expected_units(expected, cents, row, product, months)
+    of_store, of_country = hidden_state(seed, store_properties, months)
+    weather = draw_weather(seed, expected)
+    state = of_store + of_country
+    quantity = draw_units(seed, units, expected, store_properties, row, product, weather, state)
+    floor = floor_forecast(units, expected, store_properties, row, product, of_store, of_country)
+    price = cents[expected.month.to_numpy()[row], expected.store.to_numpy()[row], product]
+    sale_lines = _lines_in_history(expected, months, row, product=product, cents=price, quantity=quantity)
+    return {
+        "stores": store_properties,
+        "days": expected.assign(weather=weather),
+        "lines": sale_lines,
+        "plan": plan_table(store_properties, expected, row, price, months),
+        "sold": _month_sums(expected, sale_lines["row"], sale_lines["quantity"], of_store.shape),
+        "floor": floor,
+    }
+
+# %% ../../nbs/data/simulate.ipynb #95c657b8
+def _texts_by_index(texts, index: np.ndarray, missing: np.ndarray | None = None) -> pa.Array:
+    "The texts at these positions; empty where `missing` is true."
+    return pa.array(list(texts), "string").take(pa.array(index.astype("int64"), mask=missing))
+
+# %% ../../nbs/data/simulate.ipynb #61b2673b
+def _format_cents(cents: np.ndarray) -> pa.Array:
+    "Amounts such as 4.25."
+    amounts, index = np.unique(cents, return_inverse=True)
+    return _texts_by_index([f"{amount // 100}.{amount % 100:02d}" for amount in amounts.tolist()], index)
 
 # %% ../../nbs/data/simulate.ipynb #41f25e93
 def till_lines(
@@ -610,17 +687,6 @@ def till_lines(
         "PROMOTION": _texts_by_index(["No", "Yes"], days.promoted.to_numpy()[row], missing["PROMOTION"][first:last]),
         "HOLIDAY": _texts_by_index(["False", "True"], days.holiday.to_numpy()[row]),
     }
-
-# %% ../../nbs/data/simulate.ipynb #95c657b8
-def _texts_by_index(texts, index: np.ndarray, missing: np.ndarray | None = None) -> pa.Array:
-    "The texts at these positions; empty where `missing` is true."
-    return pa.array(list(texts), "string").take(pa.array(index.astype("int64"), mask=missing))
-
-# %% ../../nbs/data/simulate.ipynb #61b2673b
-def _format_cents(cents: np.ndarray) -> pa.Array:
-    "Amounts such as 4.25."
-    amounts, index = np.unique(cents, return_inverse=True)
-    return _texts_by_index([f"{amount // 100}.{amount % 100:02d}" for amount in amounts.tolist()], index)
 
 # %% ../../nbs/data/simulate.ipynb #2fd3298e
 BAD_LINES = {  # kind of error: the column, and how its text is changed
@@ -662,7 +728,7 @@ def plant_errors(
 # %% ../../nbs/data/simulate.ipynb #d1cbb1f3
 _LINES_PER_WRITE = 100_000  # keeps the memory small
 
-
+# %% ../../nbs/data/simulate.ipynb #e43a254d
 def write_sale_lines(
     simulation: dict,  # from `simulate`
     seed: int,  # the export's seed
@@ -706,8 +772,11 @@ def write_plan(
 # %% ../../nbs/data/simulate.ipynb #75dbeecc
 def floor_table(
     simulation: dict,  # from `simulate`
-) -> pa.Table:  # series_id, cutoff (date32), forecast (units), sorted
-    "The floor's forecast of every store that is open at a cutoff and in the month after it, the planned one too."
+) -> pa.Table:  # one row a series and cutoff
+    """The floor's forecast of every store that is open at a cutoff and in the month after it, the planned one too.
+
+    Returns `series_id`, `cutoff` (date32) and `forecast` (units), sorted by series and cutoff.
+    """
     month, store = np.nonzero(~np.isnan(simulation["floor"]))
     cutoff = month_starts(len(simulation["floor"]) - 1)[month] - pd.Timedelta(days=1)
     series = simulation["stores"].store_id.to_numpy()[store]
@@ -717,6 +786,30 @@ def floor_table(
 
 # %% ../../nbs/data/simulate.ipynb #c78b7d06
 _FULL_SIZE_LINES = 1_318_543  # sale lines of GloboJava's own export
+
+# %% ../../nbs/data/simulate.ipynb #12a5bc3e
+def generator_versions() -> dict[
+    str, str
+]:  # hash of this module's code, and versions of the libraries that affect the draws
+    "The versions that the export depends on. If one changes, the export is written anew."
+    source = Path(importlib.util.find_spec("brewcast.data.simulate").origin).read_text()
+    code = ast.dump(ast.parse(source))  # without comments
+    libraries = ["holidays", "numpy", "pandas", "pyarrow"]
+    return {"code": content_hash(code)} | {name: version(name) for name in libraries}
+
+# %% ../../nbs/data/simulate.ipynb #31cc9f95
+def read_intact_manifest(
+    folder: Path,  # where the files would be
+    recipe: dict,  # the arguments and versions that they must have
+) -> dict | None:  # the manifest; None if the files must be written
+    "The manifest, if the files exist, have these arguments and versions, and are unchanged."
+    try:
+        manifest = read_json(folder / "simulated.json")
+        is_unchanged = all(sha256(folder / name) == file["sha256"] for name, file in manifest["files"].items())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    has_same_recipe = {key: manifest.get(key) for key in recipe} == recipe
+    return manifest if is_unchanged and has_same_recipe else None
 
 # %% ../../nbs/data/simulate.ipynb #e7e0e81b
 def write_export(
@@ -754,30 +847,6 @@ def write_export(
     }
     write_json(manifest, folder / "simulated.json")
     return manifest | {"written": True}
-
-# %% ../../nbs/data/simulate.ipynb #12a5bc3e
-def generator_versions() -> dict[
-    str, str
-]:  # hash of this module's code, and versions of the libraries that affect the draws
-    "The versions that the export depends on. If one changes, the export is written anew."
-    source = Path(importlib.util.find_spec("brewcast.data.simulate").origin).read_text()
-    code = ast.dump(ast.parse(source))  # without comments
-    libraries = ["holidays", "numpy", "pandas", "pyarrow"]
-    return {"code": content_hash(code)} | {name: version(name) for name in libraries}
-
-# %% ../../nbs/data/simulate.ipynb #31cc9f95
-def read_intact_manifest(
-    folder: Path,  # where the files would be
-    recipe: dict,  # the arguments and versions that they must have
-) -> dict | None:  # the manifest; None if the files must be written
-    "The manifest, if the files exist, have these arguments and versions, and are unchanged."
-    try:
-        manifest = read_json(folder / "simulated.json")
-        is_unchanged = all(sha256(folder / name) == file["sha256"] for name, file in manifest["files"].items())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return None
-    has_same_recipe = {key: manifest.get(key) for key in recipe} == recipe
-    return manifest if is_unchanged and has_same_recipe else None
 
 # %% ../../nbs/data/simulate.ipynb #5dad35d4
 def run_from_command_line() -> None:

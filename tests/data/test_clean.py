@@ -14,7 +14,7 @@ import pytest
 from conftest import ROOT
 from tables import months_at, plan_of
 
-from brewcast.common.contracts import DECIMAL, STORE_MONTH, check_table, connect, sales_schema
+from brewcast.common.contracts import DECIMAL, connect, sales_schema
 from brewcast.common.core import LEVELS, SALE_LINE_COLUMNS, write_parquet
 from brewcast.common.parameter_types import Calendar
 from brewcast.common.params import read_env
@@ -338,26 +338,6 @@ def test_incomplete_months_are_left_out_and_reported():
     assert (report["first_month"], report["last_month"]) == ("2023-11-01", "2024-02-01")
 
 
-def test_no_complete_month_no_rows_or_a_missing_column_is_refused():
-    sales = arrow(random_sales(0))
-    inside = pa.array([date.day == 9 and date.month == 11 for date in sales["date"].to_pylist()])
-    with pytest.raises(ValueError, match="no complete month between 2023-11-09 and 2023-11-09"):
-        clean(ibis.memtable(sales.filter(inside)), [], DAILY)
-    with pytest.raises(ValueError, match="has no rows"):
-        clean(ibis.memtable(sales.slice(0, 0)), [], DAILY)
-    with pytest.raises(ValueError, match=r"no columns \['price'\]"):
-        clean(ibis.memtable(sales.drop_columns("price")), [], DAILY)
-
-
-def test_equal_lines_are_all_counted():
-    sales = random_sales(0)
-    twice, _ = clean(ibis.memtable(arrow(pd.concat([sales, sales]))), [], DAILY)
-    once, _ = clean(ibis.memtable(arrow(sales)), [], DAILY)
-    assert twice["lines"].to_pylist() == [2 * n for n in once["lines"].to_pylist()]
-    assert twice["price"].to_pylist() == once["price"].to_pylist()
-    assert check_table(twice, STORE_MONTH) == twice
-
-
 # -- months without sale lines
 
 
@@ -372,22 +352,6 @@ def gaps(table: pd.DataFrame, *more) -> list[str]:
 
 
 ALWAYS_OPEN = "x" * 24
-
-
-@pytest.mark.parametrize(
-    "text, expected",
-    [
-        ("x" * 10 + "." + "x" * 13, ["A 2022-11"]),  # one month: refurbished, or its file is missing
-        ("xxxxxx......xxxxxx......", []),  # half of its months: it always trades like this
-        ("xxx.xxx.xxx.xxx.xxx.xxx.", []),  # a quarter of them
-        ("x" * 14 + "." * 10, []),  # it has closed
-        ("x" * 23 + ".", ["A 2023-12"]),  # the last month: closed, or not delivered
-        ("xxxxxxx.xxxxxxxxxxx.xxxx", ["A 2022-08"]),  # in August of one year: that is no pattern yet
-        ("." * 5 + "x" * 19, []),  # it opened later
-    ],
-)
-def test_a_month_without_lines_is_a_gap_or_a_zero_by_the_other_months(text, expected):
-    assert gaps(marks(A=text, B=ALWAYS_OPEN)) == expected
 
 
 def test_a_month_without_lines_in_any_store_is_always_a_gap():

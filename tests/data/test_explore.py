@@ -27,7 +27,6 @@ from brewcast.data.explore import (
     price_response,
     product_starts,
     products_by_month,
-    season_profile,
     store_spans,
 )
 
@@ -122,22 +121,6 @@ def test_sums_equal_plain_pandas(sales):
     pd.testing.assert_series_equal(days.set_index(["store_id", "date"])["quantity"], expected, check_names=False)
 
 
-def test_the_most_frequent_weather_of_a_day_counts():
-    # given a day of one Hot and two Rainy lines, a tie, and a day without values
-    lines = pd.DataFrame(
-        {"store_id": "S1", "date": pd.to_datetime(["2024-01-01"] * 3 + ["2024-01-02"] * 2 + ["2024-01-03"])}
-    )
-    lines["weather"] = ["Hot", "Rainy", "Rainy", "Rainy", "Cold", None]
-    lines = lines.reindex(columns=SALE_LINE_COLUMNS).assign(
-        quantity_sold=1.0, promotion=[True, False, None, True, False, None]
-    )
-    # when
-    days = daily_sales(ibis.memtable(write_lines(lines, "/dev/null")))
-    # then of two equal counts the first declared level counts, and for promotions True
-    assert days["weather"].tolist()[:2] == ["Rainy", "Cold"] and days["weather"].isna().tolist() == [False, False, True]
-    assert days["promotion"].isna().tolist() == [False, False, True] and days["promotion"][:2].all()
-
-
 def test_a_promotion_is_compared_within_store_and_month(sales):
     effects = day_effects(daily_sales(sales[0])).set_index(["what", "level"])["effect"]
     assert (1 + effects["promotion", "True"]) / (1 + effects["promotion", "False"]) == pytest.approx(2, rel=0.01)
@@ -165,20 +148,6 @@ def test_price_response_is_that_of_the_generator():
     response = price_response(ibis.memtable(write_lines(lines, "/dev/null")))
     # then
     assert np.polyfit(response["price"], response["quantity"], 1)[0] == pytest.approx(-1, abs=0.05)
-
-
-def test_a_season_needs_two_years():
-    # given 11 months, and three years of a wave
-    month = pd.date_range("2022-01-01", periods=36, freq="MS")
-    wave = 1000 * (1 + 0.2 * np.cos(2 * np.pi * (month.month - 7) / 12))
-    lines = pd.DataFrame(
-        {"store_id": "S1", "month": month, "quantity_sold": wave, "trading_days": 30, "country": None, "city": None}
-    )
-    # when, then
-    assert season_profile(lines.head(11)).empty
-    assert "needs 13 months" in plot_season(season_profile(lines.head(11))).texts[1].get_text()
-    ratio = season_profile(lines).set_index("month_of_year")["ratio"]
-    assert ratio[7] == pytest.approx(1.2, abs=0.001) and ratio[1] == pytest.approx(0.8, abs=0.001)
 
 
 @pytest.mark.parametrize("lacks", [[], *LACKING.values()], ids=["all columns", *LACKING])
@@ -226,11 +195,6 @@ def test_threads_change_nothing(sales, monkeypatch):
     two = explore(sales[1], months)
     for name in one:
         pd.testing.assert_frame_equal(one[name], two[name])
-
-
-def test_no_complete_month_is_an_error(sales):
-    with pytest.raises(ValueError, match="store_month.parquet: 0 rows"):
-        explore(sales[1], store_months(sale_lines()).head(0))
 
 
 def test_a_picture_has_its_title_as_alternative_text(sales, tmp_path):

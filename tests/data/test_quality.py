@@ -9,11 +9,8 @@ import pytest
 from brewcast.common.parameter_types import Calendar, QualitySettings
 from brewcast.common.records import Finding
 from brewcast.data.quality import (
-    accept_findings,
     check_data,
-    check_quarantined_rows,
     check_totals,
-    group_similar_names,
     untrusted_store_months,
 )
 
@@ -197,12 +194,6 @@ def test_an_entry_accepts_no_other_finding(run_checks, entry):
     assert ("unit_shift", "store S5") in run_checks(lines, accept=[entry]).stop
 
 
-@pytest.mark.parametrize("entry", ["S5", "unit_shift", "unit_shift:2023", "unit:2023-04", 7, "unit_shift:2023-13"])
-def test_an_unknown_form_is_refused(entry):
-    with pytest.raises(ValueError, match="quality.accept: .* is neither check:YYYY-MM nor"):
-        accept_findings([], [entry])
-
-
 def test_an_unknown_setting_is_refused(run_checks):
     with pytest.raises(ValueError, match=r"acept\n.*not permitted"):
         run_checks(sale_lines(), acept=[])
@@ -227,65 +218,6 @@ def test_the_order_of_lines_and_the_number_of_threads_make_no_difference(run_che
 def dataset(last: dict, **files) -> dict:
     months = {f"2022-{n:02d}": {"rows_in": 1000, "rows_set_aside": 3} for n in range(1, 13)}
     return {"months": months | last, "tables": {"till": {"files": files or {"till.csv": {"columns_not_used": []}}}}}
-
-
-@pytest.mark.parametrize(
-    "last, level",
-    [
-        ({"2023-01": {"rows_in": 1000, "rows_set_aside": 5}}, None),
-        ({"2023-01": {"rows_in": 950, "rows_set_aside": 50}}, "warn"),
-        ({"2023-01": {"rows_in": 700, "rows_set_aside": 300}}, "stop"),
-        ({"2023-01": {"rows_in": 900, "rows_set_aside": 3}, "2023-02": {"rows_in": 0, "rows_set_aside": 900}}, "stop"),
-        ({"2023-01": {"rows_in": 900, "rows_set_aside": 3}, "unknown": {"rows_in": 0, "rows_set_aside": 900}}, "stop"),
-        ({"2023-01": {"rows_in": 900, "rows_set_aside": 3}, "unknown": {"rows_in": 0, "rows_set_aside": 30}}, None),
-    ],
-)
-def test_quarantined_rows_in_the_last_months(last, level):
-    findings = check_quarantined_rows(dataset(last), pd.Timestamp("2023-01-01"))
-    assert [f.level for f in findings] == ([level] if level else [])
-
-
-@pytest.mark.parametrize("left_out, level", [(80, None), (150, None), (600, "warn")])
-def test_a_query_that_leaves_out_many_more_rows_is_a_finding(left_out, level):
-    # given a query that leaves out 8 % of each month's rows / when it leaves out more of the last one
-    usual = {"rows_in": 920, "rows_set_aside": 0, "rows_left_out_by_query": 80}
-    months = {f"2022-{n:02d}": usual for n in range(1, 13)}
-    months["2023-01"] = {"rows_in": 1000 - left_out, "rows_set_aside": 0, "rows_left_out_by_query": left_out}
-    findings = check_quarantined_rows(dataset({}) | {"months": months}, pd.Timestamp("2023-01-01"))
-    # then it is a warning, with the figures
-    assert [(f.level, f.where) for f in findings] == ([(level, "the query")] if level else [])
-    assert not level or "left out 600 rows, 60.0%; the usual share is at most 8.0%" in findings[0].text
-
-
-def quarantined(last: int, year: int) -> dict:
-    "Rows of a store of which so many of a hundred are quarantined, in the last month and in each month before."
-    months = {f"2022-{n:02d}": {"rows_in": 100 - year, "rows_set_aside": year} for n in range(1, 13)}
-    return months | {"2023-01": {"rows_in": 100 - last, "rows_set_aside": last}}
-
-
-@pytest.mark.parametrize(
-    "stores, level, text",
-    [
-        (
-            {"S5": quarantined(12, 0)},
-            "stop",
-            "12 of its rows were quarantined, 12.0%; the usual share of a store is 0.0%",
-        ),
-        ({"S5": quarantined(9, 9)}, "warn", "108 of its rows of the last twelve months were quarantined, 9.0%"),
-        ({"S5": quarantined(1, 1)}, None, ""),
-        ({f"S{i}": quarantined(12, 12) for i in range(6)}, None, ""),  # all stores have this share
-        (
-            {f"S{i}": quarantined(5, 5) for i in range(5)} | {"S5": quarantined(40, 5)},
-            "stop",
-            "usual share of a store is 5.0%",
-        ),
-    ],
-)
-def test_a_store_with_more_quarantined_rows_than_others_is_a_finding(stores, level, text):
-    report = dataset({"2023-01": {"rows_in": 1000, "rows_set_aside": 5}}) | {"stores_set_aside": stores, "stores": 6}
-    findings = check_quarantined_rows(report, pd.Timestamp("2023-01-01"))
-    assert [(f.level, f.where) for f in findings] == ([(level, "store S5")] if level else [])
-    assert not level or text in findings[0].text
 
 
 def test_a_month_with_quarantined_rows_is_stopped_in_the_months_after_too(run_checks):
@@ -323,23 +255,6 @@ DATASET = {"months": {"2023-04": {"rows_in": 1, "rows_set_aside": 0}}, "tables":
 
 def places(findings: list[Finding], check: str) -> list[tuple]:
     return [(f.level, f.where) for f in findings if f.check == check]
-
-
-@pytest.mark.parametrize(
-    "pair",
-    [("001", "1"), ("101", "101.0"), ("S1", "S01"), ("s1", "S1"), ("Store 7", "STORE-07"), ("12", "\uff11\uff12"), ("0", "000")]
-    + [("Peña", "Pen\u0303a"), ("Peña", "Pena"), ("Straße", "STRASSE"), (" 4", "4"), ("'04", "4"), ("N_1", "N\u20131")],
-)  # fmt: skip
-def test_names_that_exports_change_are_similar(pair):
-    assert group_similar_names(pair) == [sorted(pair)]
-
-
-@pytest.mark.parametrize(
-    "pair",
-    ["S1 S10", "1-11 11-1", "1.5 1.05", "10 1.0", "A1 B1", "-1 1", "0 10", "100 1", "ハ バ", "Nord Nord2", "1_1 11"],
-)
-def test_different_names_are_not_similar(pair):
-    assert group_similar_names(pair.split()) == []
 
 
 def test_ids_that_lost_their_zeros_are_a_warning_with_the_line_for_same_store(run_checks):
@@ -401,36 +316,6 @@ def rows(units: pd.DataFrame, **columns) -> pd.DataFrame:
     flat = units.rename_axis("month").melt(ignore_index=False, var_name="store_id", value_name="quantity_sold")
     flat = flat.dropna().reset_index()
     return flat.assign(**{name: flat.store_id.map(values) for name, values in columns.items()})
-
-
-def test_a_total_is_a_stop_with_the_sql_that_excludes_it():
-    units = months_of()
-    total = units.assign(Total=units.sum(axis=1))
-    findings = check_totals(rows(total), MONTH)
-    assert places(findings, "total") == [("stop", "store Total")]
-    assert "WHERE store_id <> 'Total'" in findings[0].text and "total:Total:2023-04" in findings[0].text
-    # three months are enough, two are not
-    assert places(check_totals(rows(total.tail(3)), MONTH), "total") == [("stop", "store Total")]
-    assert check_totals(rows(total.tail(2)), MONTH) == []
-    # over a year it may be rounded, and differ in a month
-    rough = total.assign(Total=(total.Total / 10).round() * 10)
-    rough.iloc[3, -1] *= 1.2
-    assert places(check_totals(rows(rough), MONTH), "total") == [("stop", "store Total")]
-    # a total of two stores is only a warning, and so is a copy of one
-    two = units[["S0", "S1"]].assign(Total=units.S0 + units.S1)
-    assert places(check_totals(rows(two), MONTH), "total") == [("warn", "store Total")]
-    assert places(check_totals(rows(units[["S0"]].assign(Total=units.S0)), MONTH), "total") == [("warn", "store Total")]
-
-
-def test_subtotals_and_the_total_are_all_found():
-    units = months_of()
-    parts = {"North": ["S0", "S1", "S2"], "South": ["S3", "S4", "S5"]}
-    summed = units.assign(**{f"Sum {name}": units[stores].sum(axis=1) for name, stores in parts.items()})
-    summed["Total"] = units.sum(axis=1)
-    country = {store: name for name, stores in parts.items() for store in [*stores, f"Sum {name}"]}
-    findings = check_totals(rows(summed, country=country), MONTH)
-    assert sorted(f.where for f in findings) == ["store Sum North", "store Sum South", "store Total"]
-    assert {f.level for f in findings} == {"stop"}
 
 
 @pytest.mark.parametrize("seed", range(5))
