@@ -7,8 +7,8 @@ __all__ = ['MIN_LOST_ROWS', 'MIN_LOST_SHARE', 'read_query', 'run_query', 'Query'
            'check_query_rows', 'query_without_filters', 'quarantine_rows', 'quarantine_table', 'count_rows',
            'quarantine_reasons', 'refuse_broken_export', 'rows_by_month', 'rows_by_store', 'lineage', 'largest_lines',
            'repeated_between_files', 'empty_table', 'good_rows', 'dataset_summary', 'IngestSettings', 'CheckedSource',
-           'read_source', 'write_quarantine', 'IngestedSource', 'collect_good_rows', 'write_ingested', 'ingest',
-           'rows_by_file', 'count_bad_rows', 'describe_dataset']
+           'from_root', 'read_source', 'write_quarantine', 'IngestedSource', 'collect_good_rows', 'write_ingested',
+           'ingest', 'rows_by_file', 'count_bad_rows', 'describe_dataset', 'read_sale_lines']
 
 # %% ../../nbs/data/10_ingest.ipynb #8aa49701
 import csv
@@ -45,7 +45,7 @@ from brewcast.common.contracts import (
 from ..common.core import read_json, read_parquet, require_columns, stage_paths, write_json, write_parquet
 from ..common.hashing import sha256
 from ..common.parameter_types import ReadLimits, SourceTable
-from ..common.paths import find_root
+from ..common.paths import find_root, write_text
 from ..common.text import format_count
 from brewcast.data.source_files import (
     DEFAULT_LIMITS,
@@ -931,6 +931,13 @@ class CheckedSource:
     quarantine: pa.Table  # from `quarantine_table`
     rows_not_yet: int  # lines after the last month to read
 
+# %% ../../nbs/data/10_ingest.ipynb #592823b9
+def from_root(
+    path: str | Path,  # relative to the project's root, or absolute
+) -> Path:  # absolute
+    "A path of the settings. Only a relative one needs a project."
+    return Path(path) if Path(path).is_absolute() else find_root() / path
+
 # %% ../../nbs/data/10_ingest.ipynb #1920e6b1
 def _files_to_tables(table_files: dict[str, dict[str, LoadedFile]]) -> dict[str, str]:
     "The name of the table that each file belongs to."
@@ -950,8 +957,7 @@ def _check_queries(
     queries = []
     for path, schema, lacks in contracts:
         with time_limit(db.con, f"running {path}", settings.limits):
-            sql_path = find_root() / path
-            query = check_query_rows(db, sql_path, schema, lacks, table_by_file, through, settings.same_store)
+            query = check_query_rows(db, from_root(path), schema, lacks, table_by_file, through, settings.same_store)
             queries.append(query)
     return queries
 
@@ -964,7 +970,7 @@ def read_source(
     Returns `quarantine` with the columns of `QUARANTINE`; the good rows stay in `db`.
     Raises ValueError if a file, a setting or a query cannot be used.
     """
-    data = find_root() / settings.data
+    data = from_root(settings.data)
     db = connect()
     con = db.con
     restrict_file_access(con, data, settings.files)
@@ -1031,7 +1037,7 @@ def _sorted_sales(checked: CheckedSource) -> pa.Table:
         sales = good_rows(checked.db, checked.queries[0], checked.contract)
     if not len(sales):
         period = f" through {settings.through}" if settings.through else " at all"
-        raise ValueError(f"{find_root() / settings.sql}: yields no sale line{period}; does the export have rows?")
+        raise ValueError(f"{from_root(settings.sql)}: yields no sale line{period}; does the export have rows?")
     return sales
 
 # %% ../../nbs/data/10_ingest.ipynb #6e444ed6
@@ -1130,3 +1136,26 @@ def describe_dataset(
     "What the sale lines cover. Returns one column without a name, and one row a number or date."
     counts = ["rows_read", "rows_in", "rows_set_aside", "rows_left_out_by_query", "stores", "first_date", "last_date"]
     return pd.Series({name: dataset[name] for name in counts}).to_frame("")
+
+# %% ../../nbs/data/10_ingest.ipynb #fe79fe24
+def read_sale_lines(
+    data: Path,  # a folder of files
+    files: list[dict],  # its tables, as `files` in env.yaml
+    query: str,  # SQL for the sale lines
+    lacks: list[str] = (),  # sale-line columns that the source does not have
+    **settings,  # further fields of `IngestSettings`, such as key, categories or returns
+) -> tuple[pd.DataFrame, pd.DataFrame]:  # (sale lines, quarantine)
+    """Quarantine the bad rows of files.
+
+    Returns sale lines with the columns of `SALE_LINE_COLUMNS`, sorted by store and date, and the bad rows with those
+    of `QUARANTINE`: file, line, column, reason and the row's own text.
+    Raises ValueError if a file, a setting or the query cannot be used, or if no row is good.
+    """
+    defaults = {"plan_sql": None, "key": None, "categories": None, "returns": False, "max_bad_share": 1.0}
+    defaults |= {"through": None, "same_store": None, "limits": DEFAULT_LIMITS}
+    with tempfile.TemporaryDirectory() as folder:
+        path = write_text(Path(folder) / "query.sql", query)
+        known = {"source": "", "data": Path(data).resolve(), "sql": path, "files": source_tables(files)}
+        checked = read_source(IngestSettings(**defaults | known | {"lacks": list(lacks)} | settings))
+        sales = collect_good_rows(checked).sales
+    return sales.to_pandas(date_as_object=False), checked.quarantine.to_pandas()
