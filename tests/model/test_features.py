@@ -37,7 +37,7 @@ from brewcast.model.features import (
     record_versions,
     relative_level,
     store_month_as_of,
-    trusted_tables,
+    trusted_feature_tables,
     unify_store_ids,
 )
 from brewcast.model.recipes import RATE_FEATURES
@@ -557,5 +557,5 @@ def test_the_stage_reads_earlier_versions_under_the_ids_of_today(tmp_path):
     assert not record_versions(later.store_month, later.previous, CALENDAR)[["late", "gone"]].any().any()
     assert first.previous is None and len(later.plan) == 0
     # and the month that is not trusted has no outcome
-    outcomes = trusted_tables(later, record_versions(months, None, CALENDAR), CALENDAR)["outcomes"]
+    outcomes = trusted_feature_tables(later, record_versions(months, None, CALENDAR), CALENDAR)["outcomes"]
     assert outcomes.month[outcomes.actual.isna()].tolist() == [pd.Timestamp("2022-02-01")]
