@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from ..common.core import require_columns
 from ..common.paths import find_root
 from .recipes import CATEGORICAL_FEATURES, FEATURES
 
@@ -26,17 +27,9 @@ def open_store(
     online: Path | dict | None = None,  # a file (default online.db in `folder`), or the settings of a server
 ):  # a feast.FeatureStore
     "Feast's store over a folder of feature tables, configured by feature_repo/feature_store.yaml."
-    import typeguard
-
-    def no_type_checks(target=None, **_):
-        return target or (lambda decorated: decorated)
-
-    typechecked, typeguard.typechecked = typeguard.typechecked, no_type_checks
-    try:
+    with _without_type_checks():
         from feast import FeatureStore
         from feast.repo_config import load_repo_config
-    finally:
-        typeguard.typechecked = typechecked
     _restore_sqlite_types()
     repo = find_root() / "feature_repo"
     os.environ["BREWCAST_FEATURES"] = os.path.relpath(folder, repo)
@@ -48,6 +41,22 @@ def open_store(
     else:
         config.online_store.path = str(Path(online or Path(folder) / "online.db").resolve())
     return FeatureStore(config=config)
+
+# %% ../../nbs/model/feature_store.ipynb #88c23b7b
+@contextlib.contextmanager
+def _without_type_checks():
+    "Import Feast without its type checks: typeguard's decorator does nothing meanwhile."
+    import typeguard
+
+    def no_type_checks(target=None, **_):
+        return target or (lambda decorated: decorated)
+
+    typechecked = typeguard.typechecked
+    typeguard.typechecked = no_type_checks
+    try:
+        yield
+    finally:
+        typeguard.typechecked = typechecked
 
 # %% ../../nbs/model/feature_store.ipynb #b27020bc
 def _restore_sqlite_types():
@@ -144,7 +153,13 @@ def point_in_time_join(
     source: str,  # the source's name
     decisions: pd.DataFrame,  # series_id, decided_at (UTC): one row for each decision
 ) -> pd.DataFrame:  # the decisions with every feature, in the same order
-    "Feast's point-in-time join of the feature service `next_month`, without rows created after the decision."
+    """Feast's point-in-time join of the feature service `next_month`, without rows created after the decision.
+
+    Needs `series_id` and `decided_at` (UTC), unique together. Returns these columns and the features of all views, with
+    FEATURES among them, in the same order; features are empty where nothing was known.
+    Raises ValueError if a column is missing.
+    """
+    require_columns(decisions, ["series_id", "decided_at"], "decisions")
     entities = decisions.rename(columns={"decided_at": "event_timestamp"}).reset_index(drop=True)
     store = open_store(folder, source)
     service = store.get_feature_service("next_month")
@@ -160,7 +175,11 @@ def online_rows(
     series_ids: list[str],  # the series to read
     online: dict | None = None,  # settings of a server; default online.db in `folder`
 ) -> pd.DataFrame:  # series_id and every feature; empty features where a series is not online
-    "The rows of Feast's online store, read by `get_online_features`."
+    """The rows of Feast's online store, read by `get_online_features`.
+
+    Returns one row a series, in the order that was asked for: `series_id` and the features of all views, with FEATURES
+    among them, numbers of FEATURES as floats; all are empty where a series is not online.
+    """
     store = open_store(folder, source, online=online)
     entities = [{"series_id": series_id} for series_id in series_ids]
     response = store.get_online_features(features=store.get_feature_service("next_month"), entity_rows=entities)

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from brewcast.model.bias import AGE_GROUPS, age_group, bias_table, bias_text
+from brewcast.model.bias import age_group, bias_table, bias_text
 
 BY = ["country", "city", "size", "age"]
 
@@ -71,47 +71,7 @@ def test_intervals_hold_the_true_bias():
     assert np.mean(is_inside) >= 0.9
 
 
-def test_figures_by_hand():
-    rows = pd.DataFrame({"series_id": ["A", "A", "B", "B"], "cutoff": [1, 2, 1, 2], "place": ["x", "x", "y", "y"]})
-    rows = rows.assign(actual=[100.0, 100, 50, 50], forecast=[110.0, 100, 50, 40])
-    table = bias_table(rows, ["place"]).set_index("group")
-    assert table.wape.tolist() == pytest.approx([0.05, 0.1]) and table.bias.tolist() == pytest.approx([0.05, -0.1])
-    # two stores do not show how much stores differ: no interval, and no group is named
-    assert table.bias_low.isna().all() and not table.called.any()
-
-
-def test_one_bad_month_of_a_country_is_no_bias():
-    # given a strike in one country in one month, in all of its stores
-    rows = judged(1, deviation=0.01)
-    struck = rows.assign(actual=rows.actual * np.where((rows.country == "Canada") & (rows.cutoff == 5), 0.4, 1.0))
-    table = bias_table(struck, ["country"]).set_index("group")
-    assert table.apart["Canada"] > 0.02 and not table.called["Canada"]
-
-
-@pytest.mark.parametrize("rows_left", ["one month", "one store", "one group", "nothing", "no sales"])
-def test_with_too_little_data_no_group_is_named(rows_left):
-    rows = judged(0, planted=0.5)
-    rows = {
-        "one month": rows[rows.cutoff == 0],
-        "one store": rows[rows.series_id == 0],
-        "one group": rows[rows.country == "USA"],
-        "nothing": rows.head(0),
-        "no sales": rows.assign(actual=0.0),
-    }[rows_left]
-    table = bias_table(rows, ["country"])
-    assert not table.called.any() and bias_text(table) == "no group is significantly biased"
-
-
 def test_the_order_of_rows_does_not_matter():
     rows = judged(4, planted=0.1)
     shuffled = bias_table(rows.sample(frac=1, random_state=0), BY)
     pd.testing.assert_frame_equal(bias_table(rows, BY), shuffled)
-
-
-def test_ages():
-    assert age_group(pd.Series([1, 12, 13, 25])).tolist() == [
-        AGE_GROUPS[0],
-        AGE_GROUPS[0],
-        AGE_GROUPS[1],
-        AGE_GROUPS[2],
-    ]

@@ -1,5 +1,7 @@
 "The features that are known at a cutoff, and what a correction changes."
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -16,7 +18,8 @@ from tables import (
     plan_of,
 )
 
-from brewcast.common.core import write_parquet
+from brewcast.common.core import write_json, write_parquet
+from brewcast.common.records import Finding, StateInputs
 from brewcast.data import clean as clean_module
 from brewcast.data.clean import clean
 from brewcast.model import features
@@ -25,17 +28,17 @@ from brewcast.model.features import (
     closure_report,
     feature_tables,
     feature_versions,
-    mask_untrusted_outcomes,
     month_grid,
     open_series,
     outlier_months,
     outlier_season_report,
     own_season,
+    read_feature_inputs,
     record_versions,
     relative_level,
     store_month_as_of,
+    trusted_feature_tables,
     unify_store_ids,
-    unlisted_countries,
 )
 from brewcast.model.recipes import RATE_FEATURES
 
@@ -154,32 +157,6 @@ def test_a_planned_closing_is_known(world):
     closing = plan.assign(trading_days=plan.trading_days.mask((plan.store_id == "S6") & (plan.month > "2024-03-31"), 0))
     history = all_tables(lines, closing)["history"]
     assert history[history.series_id == "S6"].event_timestamp.max() < CUTOFF.tz_localize("UTC") + pd.Timedelta(days=2)
-
-
-def test_weeks_are_counted_by_their_weekday():
-    months = pd.date_range("2012-08-01", "2012-10-01", freq="MS")
-    friday = CALENDAR.model_copy(update={"unit": "week", "weekday": "FRI"})
-    assert features.planned_units(months, friday).tolist() == [5, 4, 4]
-    labor_day = features.public_holidays(months, "US", friday)  # Monday 3 September, in the week of Friday the 7th
-    assert labor_day.tolist() == [0, 1, 1]
-
-
-@pytest.mark.parametrize(
-    ("settings", "units"),
-    [
-        ({"unit": "month"}, [1.0, 0.0, 0.5, 1.0]),
-        ({"unit": "week", "weekday": "FRI"}, [5.0, 0.0, 2.5, 1.0]),
-        ({"unit": "day"}, [30.0, 0.0, 15.0, 1.0]),
-    ],
-)
-def test_a_plan_s_days_count_in_the_source_s_unit(settings, units):
-    # given a plan of June (30 days, five Fridays, or one month), in days, or in units where the number allows it
-    stores, june = ["S1", "S2", "S3", "S4"], pd.Timestamp("2023-06-01")
-    plan = pd.DataFrame({"store_id": stores, "month": june, "trading_days": [30.0, 0.0, 15.0, 1.0]})
-    plan = plan.assign(published=june - pd.Timedelta(days=9), price=1.0, promotion_share=0.0)
-    table = months_at({name: [5.0] * 17 for name in stores})
-    grid = month_grid(table, plan, CALENDAR.model_copy(update=settings))
-    assert grid.planned_days.xs(june, level="month").tolist() == units
 
 
 def test_the_grid_is_complete(world):
@@ -508,36 +485,6 @@ def test_a_monthly_source_needs_no_settings_of_days(dated):
     assert feature_versions(record_versions(store_month, None, strict), plan, strict)["history"].empty
 
 
-def test_a_country_without_an_entry_is_listed_and_one_with_null_has_no_holidays():
-    # given stores of three countries, one of which is not in the calendar
-    countries = pd.Series(["USA", "Norway", "Mexico", "USA"])
-    calendar = CALENDAR.model_copy(update={"countries": {"USA": "US", "Mexico": None}})
-    assert unlisted_countries(countries, calendar) == {"Norway": '"Norway": "NO"'}
-    everywhere = CALENDAR.model_copy(update={"countries": {"*": "US"}})
-    assert unlisted_countries(countries, everywhere) == {}
-    assert unlisted_countries(pd.Series(["Atlantis"]), calendar) == {"Atlantis": '"Atlantis": "<ISO 3166 code>"'}
-    # a source without countries, and no entry for all stores
-    assert unlisted_countries(pd.Series([None, None]), calendar) == {"*": '"*": "<ISO 3166 code>"'}
-    # and a country with null has no holidays, although there is an entry for all others
-    lines = make_lines()
-    calendar = CALENDAR.model_copy(update={"countries": {"*": "US", "Mexico": None}})
-    ahead = feature_tables(months_of(lines), make_plan(), calendar)["ahead"].groupby("series_id").holidays_next.sum()
-    assert ahead["S2"] == 0 < ahead["S0"]
-
-
-def test_unified_store_ids_are_no_correction():
-    # given recorded months in which a store had another id until 2023
-    months = months_of(make_lines())
-    old = (months.store_id == "S2") & (months.month < "2024-01-01")
-    named = months.assign(**{c: months[c].mask(old, "S02") for c in ("series_id", "store_id")})
-    versions = record_versions(named.sort_values(["series_id", "month"], ignore_index=True), None, CALENDAR)
-    # when the ids are unified
-    again = record_versions(months, unify_store_ids(versions, {"S02": "S2"}), CALENDAR)
-    # then the versions are as if the store had always had one id, and no month was removed
-    assert again.equals(record_versions(months, None, CALENDAR))
-    assert record_versions(months, versions, CALENDAR).gone.sum() == old.sum()  # without unified ids
-
-
 def test_a_month_in_which_a_store_had_two_ids_is_one_corrected_month():
     months = months_of(make_lines())
     both = months[(months.store_id == "S2") & (months.month == "2024-03-01")]
@@ -585,11 +532,30 @@ def test_a_month_accepted_later_is_known_from_then_on(world):
     assert row.known_from >= pd.Timestamp("2024-04-30")
 
 
-def test_missing_lines_do_not_mean_that_nothing_was_sold():
-    outcomes = pd.DataFrame(
-        {"series_id": ["S1", "S2", "S1"], "month": pd.to_datetime(["2024-01-01"] * 2 + ["2024-02-01"])}
-    )
-    outcomes = outcomes.assign(actual=[0.0, 0.0, 5.0], actual_first=[0.0, 0.0, 5.0])
-    untrusted_months = pd.DataFrame({"month": [pd.Timestamp("2024-01-01")], "store_id": ["S1"]})
-    masked = mask_untrusted_outcomes(outcomes, untrusted_months)
-    assert masked.actual.isna().tolist() == masked.actual_first.isna().tolist() == [True, False, False]
+# -- what the stage reads
+
+
+def test_the_stage_reads_earlier_versions_under_the_ids_of_today(tmp_path):
+    # given a source in which a store had another id when the last build recorded its months
+    months = months_at({"S2": [5.0] * 3})
+    old = months.assign(series_id="S02", store_id="S02")
+    files = {"store_month": months, "plan": plan_of(), "known": record_versions(old, None, CALENDAR)}
+    for name, table in files.items():
+        write_parquet(table, tmp_path / f"{name}.parquet")
+    figures = {"month": "2022-02", "left_out": ["S2"]}
+    finding = Finding(check="unit_shift", level="stop", where="S2", text="another unit", figures=figures)
+    write_json([finding.content()], tmp_path / "findings.json")
+    clean_paths = SimpleNamespace(store_month=tmp_path / "store_month.parquet", findings=tmp_path / "findings.json")
+    paths = SimpleNamespace(clean=clean_paths, ingest=SimpleNamespace(plan=tmp_path / "plan.parquet"))
+    state = StateInputs(champion=None, known=str(tmp_path / "known.parquet"))
+    # when the stage reads its inputs, in a later build and in the first one
+    write_json(state, tmp_path / "inputs.json")
+    later = read_feature_inputs(paths, str(tmp_path / "inputs.json"), {"S02": "S2"})
+    write_json(state.model_copy(update={"known": None}), tmp_path / "inputs.json")
+    first = read_feature_inputs(paths, str(tmp_path / "inputs.json"), {"S02": "S2"})
+    # then no month of the store was removed or corrected
+    assert not record_versions(later.store_month, later.previous, CALENDAR)[["late", "gone"]].any().any()
+    assert first.previous is None and len(later.plan) == 0
+    # and the month that is not trusted has no outcome
+    outcomes = trusted_feature_tables(later, record_versions(months, None, CALENDAR), CALENDAR)["outcomes"]
+    assert outcomes.month[outcomes.actual.isna()].tolist() == [pd.Timestamp("2022-02-01")]

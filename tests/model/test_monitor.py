@@ -1,23 +1,23 @@
 "Evidently's checks, the errors of the forecasts that served, and the decision that follows from them."
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
 from verdicts import make_month
 
+from brewcast.common.core import write_json, write_parquet
 from brewcast.common.parameter_types import TrainingPolicy
-from brewcast.common.records import Finding, Recipe, ServingModel
-from brewcast.data.quality import accept_findings
+from brewcast.common.records import Finding, Recipe, ServingModel, StateInputs
 from brewcast.model.drift import control_chart
 from brewcast.model.monitor import (
     current_and_reference,
     decide_training,
     drift_report,
     drifted_columns,
-    quality_findings,
-    quality_report,
+    read_monitor_inputs,
     realised_errors,
-    stopped_months,
 )
 
 
@@ -38,36 +38,6 @@ def store_month():
     )
 
 
-def test_sound_data_has_no_findings(store_month):
-    assert quality_findings(quality_report(store_month), LAST) == []
-
-
-@pytest.mark.parametrize(
-    ("broken", "check", "level", "where"),
-    [
-        ("stores missing", "completeness", "stop", "all stores"),
-        ("a store twice", "duplicates", "stop", "all stores"),
-        ("prices missing", "columns", "warn", "price"),
-    ],
-)
-def test_broken_data_is_found(store_month, broken, check, level, where):
-    last = store_month.month == store_month.month.max()
-    if broken == "stores missing":
-        table = store_month[~last | (store_month.series_id < "S2")]
-    elif broken == "a store twice":
-        table = pd.concat([store_month, store_month[last].head(1)], ignore_index=True)
-    else:
-        table = store_month.assign(price=store_month.price.mask(last & (store_month.series_id < "S3")))
-    (finding,) = quality_findings(quality_report(table), LAST)
-    assert (finding.check, finding.level, finding.where) == (check, level, where)
-    assert finding.text.startswith(f"2024-06: {where}: ") and finding.figures == {"month": "2024-06"}
-    # and a stop says how to accept it, and can be accepted
-    if level == "stop":
-        name = f"{check}:2024-06"
-        assert f"{check}:all stores:2024-06" in finding.text
-        assert accept_findings([finding], [name])[0].level == "note"
-
-
 def test_a_season_is_no_drift_and_a_shift_is(store_month):
     current, reference = current_and_reference(store_month)
     assert drifted_columns(drift_report(current, reference)).share == 0
@@ -79,57 +49,9 @@ def test_a_season_is_no_drift_and_a_shift_is(store_month):
     assert drift.columns["rate"].drifted and drift.columns["price"].drifted and drift.share == 0.5
 
 
-def test_a_young_source_has_no_reference(store_month):
-    current, reference = current_and_reference(store_month[store_month.month < "2023-01-01"])
-    assert len(current) == 120 and len(reference) == 0
-
-
 def outcomes_of(table: pd.DataFrame) -> pd.DataFrame:
     "The outcomes of store-months, as the stage features gives them."
     return table[["series_id", "month"]].assign(actual=table.quantity_sold)
-
-
-def test_realised_errors_by_hand(store_month):
-    june = store_month[store_month.month == "2024-06-01"].reset_index(drop=True)
-    forecast = june[["series_id", "month"]].assign(forecast=june.quantity_sold * 1.1)
-    forecast = forecast.assign(lower=forecast.forecast * 0.95, upper=forecast.forecast * 1.05)
-    july = forecast.assign(month=pd.Timestamp("2024-07-01"))
-    errors = realised_errors([forecast, july], outcomes_of(store_month), store_month)
-    assert len(errors) == 1 and errors.wape[0] == pytest.approx(0.1) and errors.bias[0] == pytest.approx(0.1)
-    assert errors.coverage[0] == 0 and errors.n[0] == 40
-
-
-def test_a_forecast_of_a_closed_store_and_of_a_month_without_sales(store_month):
-    closed = pd.DataFrame(
-        {"series_id": ["S1", "GONE"], "month": LAST, "forecast": 100.0, "lower": 50.0, "upper": 150.0}
-    )
-    unsold = closed.assign(month=pd.Timestamp("2019-01-01"))
-    outcomes = [outcomes_of(store_month), closed[1:].assign(actual=0.0), unsold.assign(actual=0.0)]
-    errors = realised_errors([closed, unsold], pd.concat(outcomes), store_month)
-    sold = store_month[(store_month.series_id == "S1") & (store_month.month == LAST)].quantity_sold.iloc[0]
-    assert errors.wape[1] == pytest.approx((abs(sold - 100) + 100) / sold) and np.isnan(errors.wape[0])
-
-
-def test_a_forecast_of_a_gap_has_no_error(store_month):
-    # given a forecast of June for two stores, one of them with a gap, and a forecast for that one alone
-    june = pd.DataFrame({"series_id": ["S1", "S2"], "month": LAST, "forecast": 100.0, "lower": 50.0, "upper": 150.0})
-    outcomes = outcomes_of(store_month)
-    is_gap = (outcomes.series_id == "S2") & (outcomes.month == LAST)
-    errors = realised_errors([june, june[1:]], outcomes.assign(actual=outcomes.actual.mask(is_gap)), store_month)
-    pd.testing.assert_frame_equal(errors, realised_errors([june[:1]], outcomes, store_month))
-
-
-def test_a_stopped_month_is_left_out_until_it_is_corrected():
-    stopped = [make_month(month, status="stopped") for month in ("2024-01", "2024-02")]
-    records = [*stopped, make_month("2024-02")]
-    january = pd.Timestamp("2024-01-01")
-    assert stopped_months(records, [], LAST) == (january,)
-    assert stopped_months(records, [STOP], LAST) == (january, LAST)
-    assert stopped_months(records, [WARNING], LAST) == (january,)
-    earlier = STOP.model_copy(update={"figures": {"month": "2024-05"}})
-    assert stopped_months([], [earlier], LAST) == (pd.Timestamp("2024-05-01"),)
-    # and this month counts by today's findings, not by those of its last run
-    assert stopped_months([make_month("2024-06", status="stopped")], [], LAST) == ()
 
 
 LAST = pd.Timestamp("2024-06-01")
@@ -208,17 +130,6 @@ def test_a_decision_has_the_figures_and_the_policy_in_the_order_of_the_report():
     ]
 
 
-def test_an_alarm_is_not_lost_while_the_next_month_is_stopped():
-    # given an alarm in June, and a July whose data is stopped at first
-    table, july = chart_of(True), pd.Timestamp("2024-07-01")
-    champion = trained_through("2024-05-01")
-    assert decide_training(champion, july, [STOP], table, [], POLICY).rule == "bad_data"
-    # when July is corrected
-    decision = decide_training(champion, july, [], table, [], POLICY)
-    # then the alarm still counts
-    assert decision.rule == "drift" and decision.train_through == "2024-07-01"
-
-
 def test_forecasts_are_not_scored_by_untrusted_data(store_month):
     # given two stores whose June is not trusted: one has an empty quantity, the other has no row
     june = store_month[store_month.month == LAST].reset_index(drop=True)
@@ -236,8 +147,31 @@ def test_forecasts_are_not_scored_by_untrusted_data(store_month):
     assert realised_errors([forecast], outcomes.assign(actual=np.nan), known).empty
 
 
-def test_a_month_in_which_no_store_is_trusted_has_a_report(store_month):
-    table = store_month.assign(
-        **{n: store_month[n].mask(store_month.month == LAST) for n in ("quantity_sold", "price")}
+def test_the_stage_reads_archived_forecasts_under_the_ids_of_today(store_month, tmp_path):
+    # given a forecast that served while S1 had another id, two records of months, and a finding about the sale lines
+    served = store_month[store_month.month == LAST][["series_id", "month"]].assign(
+        forecast=1000.0, lower=1.0, upper=9.0
     )
-    assert quality_findings(quality_report(table), LAST) == []
+    served = served.assign(series_id=served.series_id.replace({"S1": "S01"}))
+    tables = {"store_month": store_month, "served": served, "outcomes": outcomes_of(store_month)}
+    tables |= {name: store_month[["series_id", "month"]] for name in ("history", "ahead")}
+    paths = {name: tmp_path / f"{name}.parquet" for name in tables}
+    for name, table in tables.items():
+        write_parquet(table, paths[name])
+    findings = write_json([WARNING.content()], tmp_path / "findings.json")
+    records = [write_json(make_month(month), tmp_path / f"{month}.json") for month in ("2024-04", "2024-05")]
+    state = StateInputs(
+        champion=None, archived_forecasts=[str(paths["served"])], months=[str(path) for path in records]
+    )
+    upstream = SimpleNamespace(
+        clean=SimpleNamespace(store_month=paths["store_month"], findings=findings),
+        features=SimpleNamespace(**{name: paths[name] for name in ("history", "ahead", "outcomes")}),
+    )
+    # when the stage reads its inputs
+    read = read_monitor_inputs(upstream, str(write_json(state, tmp_path / "inputs.json")), {"S01": "S1"})
+    # then the forecast of that store is scored, too
+    assert realised_errors(read.archived, read.outcomes, read.store_month).n.tolist() == [40]
+    # and the rest is as it was written
+    assert (read.champion, read.line_findings) == (None, [WARNING])
+    assert [record.month for record in read.records] == ["2024-04", "2024-05"]
+    assert len(read.history) == len(read.ahead) == len(store_month)
