@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LEVELS', 'SALE_LINE_COLUMNS', 'cutoff_of', 'target_month', 'season_of_month', 'require_columns', 'stage_paths',
-           'write_json', 'read_json', 'write_parquet', 'read_parquet']
+           'write_json', 'write_parquet', 'read_parquet']
 
 # %% ../../nbs/common/core.ipynb #a7d2fc20
 import json
@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 import yaml
 
 from .paths import find_root, write_bytes
-from .records import Record
+from .records import Record, read_json
 
 # %% ../../nbs/common/core.ipynb #5530ec30
 LEVELS = {  # allowed values of categorical columns; among equally frequent values the first one listed wins
@@ -124,16 +124,6 @@ def _plain_json(value):
     if isinstance(value, np.generic):
         value = value.item()
     return None if isinstance(value, float) and not np.isfinite(value) else value
-
-# %% ../../nbs/common/core.ipynb #d260df1b
-def read_json(
-    path: Path,  # a file written by `write_json`
-) -> dict | list:  # its content
-    "Read JSON. Raises ValueError that names the file if it is not JSON."
-    try:
-        return json.loads(Path(path).read_text())
-    except ValueError as error:
-        raise ValueError(f"{path} is not valid JSON: {error}; {Record.remedy}") from None
 
 # %% ../../nbs/common/core.ipynb #b17dd469
 def write_parquet(
