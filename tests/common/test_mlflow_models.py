@@ -1,4 +1,4 @@
-"Registered and logged models: found by content, deleted whole, and by private methods that are as they were."
+"Models in MLflow: the private methods that delete them are as they were; the lessons of the notebook pin the rest."
 
 import pytest
 from house import source_hash
