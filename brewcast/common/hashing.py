@@ -24,7 +24,7 @@ from .records import Record
 
 # %% ../../nbs/common/hashing.ipynb #c67fc529
 def bytes_hash(
-    data: bytes,
+    data: bytes,  # such as the content of a file
 ) -> str:  # 64 hex digits
     "The SHA-256 of bytes."
     return hashlib.sha256(data).hexdigest()
@@ -43,9 +43,9 @@ def stream_hash(
 
 # %% ../../nbs/common/hashing.ipynb #4a8db3e7
 def quick_hash(
-    data: bytes,
+    data: bytes,  # such as the id of a store
     size: int,  # bytes of the hash
-) -> bytes:
+) -> bytes:  # of this size
     "A BLAKE2 hash, for what is hashed in each request."
     return hashlib.blake2b(data, digest_size=size).digest()
 

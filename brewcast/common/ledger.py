@@ -40,8 +40,8 @@ LEDGER_FILE = "ledger.db"  # in state/<source>
 def parse_entry(
     n: int,  # number of the entry
     content: str,  # JSON
-    path: Path,  # the ledger
-) -> LedgerEntry:
+    path: Path,  # the ledger, for the message
+) -> LedgerEntry:  # with its number
     "An entry of the ledger. Raises ValueError with the fields that do not fit, and the remedy."
     try:
         return LedgerEntry.model_validate_json(content).model_copy(update={"n": n})
@@ -86,8 +86,8 @@ def production_entry(
 
 # %% ../../nbs/common/ledger.ipynb #955c9559
 def serving_model(
-    entry: LedgerEntry,
-) -> ServingModel:
+    entry: LedgerEntry,  # of the ledger
+) -> ServingModel:  # without the rest of the entry
     "The champion of an entry."
     return ServingModel(**{name: getattr(entry, name) for name in ServingModel.model_fields})
 

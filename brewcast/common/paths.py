@@ -65,7 +65,9 @@ def write_text(
     return write_bytes(text.encode(), path)
 
 # %% ../../nbs/common/paths.ipynb #d8170987
-def say(text: str):
+def say(
+    text: str,  # one line
+):
     "Print a line to standard error at once."
     print(text, file=sys.stderr, flush=True)
 
