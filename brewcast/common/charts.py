@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['TEXT_COLOR', 'MUTED_COLOR', 'GRID_COLOR', 'LINE_COLORS', 'HEATMAP_COLORS', 'FIGURE_WIDTH_INCHES', 'PIXELS_PER_INCH',
-           'add_heading', 'create_figure', 'placeholder_figure', 'png_bytes', 'save_and_show', 'whole_percent',
+           'add_heading', 'create_figure', 'png_bytes', 'save_and_show', 'placeholder_figure', 'whole_percent',
            'label_lines', 'label_month_axis']
 
 # %% ../../nbs/common/charts.ipynb #e95b6cf8
@@ -75,16 +75,6 @@ def create_figure(
         axis.set_axisbelow(True)
     return figure, axes
 
-# %% ../../nbs/common/charts.ipynb #3802ff83
-def placeholder_figure(
-    title: str,  # what the chart would show
-    reason: str,  # why there is no chart
-) -> Figure:  # title and reason, no axes
-    "Create a figure that stands in for a chart that the source has no data for."
-    figure = Figure(figsize=(FIGURE_WIDTH_INCHES, 0.9), facecolor="white")
-    add_heading(figure, title, reason)
-    return figure
-
 # %% ../../nbs/common/charts.ipynb #39662b0d
 def png_bytes(
     figure: Figure,  # any figure
@@ -103,6 +93,16 @@ def save_and_show(
     data = png_bytes(figure)
     write_bytes(data, path)
     return Image(data, width=int(FIGURE_WIDTH_INCHES * PIXELS_PER_INCH), alt=figure.texts[0].get_text())
+
+# %% ../../nbs/common/charts.ipynb #3802ff83
+def placeholder_figure(
+    title: str,  # what the chart would show
+    reason: str,  # why there is no chart
+) -> Figure:  # title and reason, no axes
+    "Create a figure that stands in for a chart that the source has no data for."
+    figure = Figure(figsize=(FIGURE_WIDTH_INCHES, 0.9), facecolor="white")
+    add_heading(figure, title, reason)
+    return figure
 
 # %% ../../nbs/common/charts.ipynb #66d2daa7
 def whole_percent(

@@ -19,8 +19,11 @@ import pandas as pd
 import pandera.ibis as pan
 import pyarrow as pa
 
-from .core import LEVELS
+from .core import LEVELS, require_columns
 from .text import format_count
+
+# %% ../../nbs/common/contracts.ipynb #9344ddcb
+_CONNECTION_NUMBERS = itertools.count()
 
 # %% ../../nbs/common/contracts.ipynb #49499a82
 def connect() -> ibis.BaseBackend:  # an empty in-memory database
@@ -37,9 +40,6 @@ def connect() -> ibis.BaseBackend:  # an empty in-memory database
     db = ibis.duckdb.connect(**settings)
     db.con.execute("SET enable_progress_bar = false")  # a bar appears on slow machines only: reports would differ
     return db
-
-# %% ../../nbs/common/contracts.ipynb #9344ddcb
-_CONNECTION_NUMBERS = itertools.count()
 
 # %% ../../nbs/common/contracts.ipynb #cc2834f0
 def rule(
@@ -84,7 +84,12 @@ def mark_violations(
     table: ibis.Table,  # has the schema's columns
     schema: pan.DataFrameSchema,  # the contract
 ) -> ibis.Table:  # the same rows with `_column` and `_reason`, null where the row is good
-    "Mark each row with the first rule it breaks."
+    """Mark each row with the first rule it breaks.
+
+    Needs the columns of the schema. Returns the same rows with `_column` and `_reason` (both text).
+    Raises ValueError if a column of the schema is missing.
+    """
+    require_columns(table, schema.columns, schema.name or "table")
     violations = []  # (boolean column: is the row bad?, name of the column, reason)
     for name, column in schema.columns.items():
         if not column.nullable:
@@ -101,44 +106,11 @@ def mark_violations(
         _reason=ibis.cases(*[(is_bad, reason) for is_bad, _, reason in violations]),
     )
 
-# %% ../../nbs/common/contracts.ipynb #e78ca7c8
-def check_table(
-    table: pd.DataFrame | pa.Table,  # has at least the schema's columns
-    schema: pan.DataFrameSchema,  # the contract; its name is the name of the table
-) -> pa.Table:  # the schema's columns in its order and types
-    "Refuse a table that breaks its contract. Raises ValueError with table, column, number of bad rows and first bad row."
-    name = schema.name
-    if isinstance(table, pd.DataFrame):
-        table = pa.Table.from_pandas(table, preserve_index=False)
-    table = _cast_columns(table, schema)
-    con = connect()
-    con.con.register("checked", table)
-    rows = mark_violations(con.table("checked"), schema)
-    bad = rows.filter(rows._reason.notnull()).to_pyarrow()
-    if len(bad):
-        first = bad.slice(0, 1).to_pylist()[0]
-        column = first.pop("_column")
-        reason = first.pop("_reason")
-        count = bad.select(["_column", "_reason"]).to_pylist().count({"_column": column, "_reason": reason})
-        raise ValueError(
-            f"{name}: column {column!r} {reason} in {count} of {format_count(len(table), 'row')} (first: {first})"
-        )
-    if schema.unique:
-        keys = con.table("checked").group_by(schema.unique).agg(rows=ibis._.count())
-        keys = keys.filter(keys.rows > 1).order_by(schema.unique).to_pyarrow().to_pylist()
-        if keys:
-            count = format_count(len(keys), "key is", "keys are")
-            raise ValueError(f"{name}: {count} there more than once in {schema.unique} (first: {keys[0]})")
-    if len(table):  # for no rows `all` gives null, which pandera counts as a failure
-        schema.validate(con.table("checked"))
-    return table
-
 # %% ../../nbs/common/contracts.ipynb #cb4e8e6d
 def _cast_columns(table: pa.Table, schema: pan.DataFrameSchema) -> pa.Table:
+    "The schema's columns in its order and types. Raises ValueError for a column that is missing or of another type."
     types = {column: spec.dtype.type.to_pyarrow() for column, spec in schema.columns.items()}
-    missing = [column for column in types if column not in table.column_names]
-    if missing:
-        raise ValueError(f"{schema.name}: missing columns {missing}; the table has {table.column_names}")
+    require_columns(table, types, schema.name)
     columns = {}
     for column, expected in types.items():
         try:
@@ -148,6 +120,54 @@ def _cast_columns(table: pa.Table, schema: pan.DataFrameSchema) -> pa.Table:
             raise ValueError(f"{schema.name}: column {column!r} is {found}, not {expected}: {error}") from None
     return pa.table(columns)
 
+# %% ../../nbs/common/contracts.ipynb #ec04db61
+def _refuse_bad_rows(table: ibis.Table, schema: pan.DataFrameSchema, n_rows: int) -> None:
+    "Raise ValueError with the first bad row, and how many rows have its problem."
+    rows = mark_violations(table, schema)
+    bad = rows.filter(rows._reason.notnull()).to_pyarrow()
+    if len(bad):
+        first = bad.slice(0, 1).to_pylist()[0]
+        column = first.pop("_column")
+        reason = first.pop("_reason")
+        count = bad.select(["_column", "_reason"]).to_pylist().count({"_column": column, "_reason": reason})
+        raise ValueError(
+            f"{schema.name}: column {column!r} {reason} in {count} of {format_count(n_rows, 'row')} (first: {first})"
+        )
+
+# %% ../../nbs/common/contracts.ipynb #f07b2d0b
+def _refuse_duplicate_keys(table: ibis.Table, schema: pan.DataFrameSchema) -> None:
+    "Raise ValueError with the number of keys that several rows have, and the first of them."
+    if not schema.unique:
+        return
+    keys = table.group_by(schema.unique).agg(rows=ibis._.count())
+    keys = keys.filter(keys.rows > 1).order_by(schema.unique).to_pyarrow().to_pylist()
+    if keys:
+        count = format_count(len(keys), "key is", "keys are")
+        raise ValueError(f"{schema.name}: {count} there more than once in {schema.unique} (first: {keys[0]})")
+
+# %% ../../nbs/common/contracts.ipynb #e78ca7c8
+def check_table(
+    table: pd.DataFrame | pa.Table,  # has at least the schema's columns
+    schema: pan.DataFrameSchema,  # the contract; its name is the name of the table
+) -> pa.Table:  # the schema's columns in its order and types
+    """Refuse a table that breaks its contract.
+
+    Needs the columns of the schema; others are left out. Returns the columns of the schema, in its order and types.
+    Raises ValueError with table, column, number of bad rows and first bad row; also for a missing column, another type
+    and a duplicate key.
+    """
+    if isinstance(table, pd.DataFrame):
+        table = pa.Table.from_pandas(table, preserve_index=False)
+    table = _cast_columns(table, schema)
+    con = connect()
+    con.con.register("checked", table)
+    checked = con.table("checked")
+    _refuse_bad_rows(checked, schema, len(table))
+    _refuse_duplicate_keys(checked, schema)
+    if len(table):  # for no rows `all` gives null, which pandera counts as a failure
+        schema.validate(checked)
+    return table
+
 # %% ../../nbs/common/contracts.ipynb #ddd48a54
 def sales_schema(
     lacks: list[str] = (),  # columns that the source does not have
@@ -155,7 +175,7 @@ def sales_schema(
     returns: bool = False,  # May a line have a negative or zero quantity?
     key: list[str] | None = None,  # columns that identify a line
 ) -> pan.DataFrameSchema:  # the contract of `sales`
-    "The contract of a sale line."
+    "The contract of a sale line. Raises ValueError for a name in `lacks` or `key` that is not allowed there."
     text = rule("is empty", lambda column: column != "")
     columns = {
         "store_id": required_column(dt.string, text),
@@ -205,6 +225,8 @@ PLAN = pan.DataFrameSchema(  # a row is the plan of one store for one month, as 
     unique=["store_id", "month", "published"],
     name="plan",
 )
+
+# %% ../../nbs/common/contracts.ipynb #4cb2026e
 QUARANTINE = pan.DataFrameSchema(  # a row is one quarantined row of the source
     {
         "table": required_column(dt.string),
@@ -216,6 +238,8 @@ QUARANTINE = pan.DataFrameSchema(  # a row is one quarantined row of the source
     },
     name="quarantine",
 )
+
+# %% ../../nbs/common/contracts.ipynb #927675ba
 LINEAGE = pan.DataFrameSchema(  # a row is the share of one file in one month of one store; line numbers start at 1
     {
         "store_id": required_column(dt.string),
@@ -228,6 +252,8 @@ LINEAGE = pan.DataFrameSchema(  # a row is the share of one file in one month of
     },
     name="lineage",
 )
+
+# %% ../../nbs/common/contracts.ipynb #9b27f8d6
 LARGEST_LINES = pan.DataFrameSchema(  # a row is one of the largest sale lines of one store in one month
     {
         "store_id": required_column(dt.string),
@@ -241,6 +267,8 @@ LARGEST_LINES = pan.DataFrameSchema(  # a row is one of the largest sale lines o
     },
     name="largest",
 )
+
+# %% ../../nbs/common/contracts.ipynb #05865ce0
 STORE_MONTH = pan.DataFrameSchema(  # a row is one series in one complete month
     {
         "series_id": required_column(dt.string),
@@ -264,6 +292,8 @@ STORE_MONTH = pan.DataFrameSchema(  # a row is one series in one complete month
     unique=["series_id", "month"],
     name="store_month",
 )
+
+# %% ../../nbs/common/contracts.ipynb #c38b533e
 FORECAST = pan.DataFrameSchema(  # a row is the forecast of one open store for the next month
     {
         "store_id": required_column(dt.string),

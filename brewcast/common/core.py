@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LEVELS', 'SALE_LINE_COLUMNS', 'cutoff_of', 'target_month', 'season_of_month', 'require_columns', 'stage_paths',
-           'write_json', 'read_json', 'write_parquet', 'read_parquet']
+           'write_json', 'write_parquet', 'read_parquet']
 
 # %% ../../nbs/common/core.ipynb #a7d2fc20
 import json
@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 import yaml
 
 from .paths import find_root, write_bytes
-from .records import Record
+from .records import Record, read_json
 
 # %% ../../nbs/common/core.ipynb #5530ec30
 LEVELS = {  # allowed values of categorical columns; among equally frequent values the first one listed wins
@@ -58,11 +58,29 @@ def require_columns(
     columns: Iterable[str],  # the columns that are needed
     name: str,  # what the table is, for the message
 ) -> None:
-    "Refuse a table that lacks a column. Raises ValueError with the missing columns and those that are there."
+    """Refuse a table that lacks a column.
+
+    Needs the columns in `columns`; other columns are no problem.
+    Raises ValueError with the missing columns and those that are there.
+    """
     present = list(getattr(table, "column_names", table.columns))  # Arrow has its own word
     missing = [column for column in columns if column not in present]
     if missing:
         raise ValueError(f"{name}: missing columns {missing}; the table has {present}")
+
+# %% ../../nbs/common/core.ipynb #5a1b934f
+def _default_products(root: Path) -> dict[str, dict[str, Path]]:
+    "The products of the default source: stage -> name -> path."
+    tasks = yaml.safe_load((root / "pipeline.yaml").read_text())["tasks"]
+    source = yaml.safe_load((root / "env.yaml").read_text())["source"]
+    return {
+        task["name"]: {key: root / path.replace("{{source}}", source) for key, path in task["product"].items()}
+        for task in tasks
+    }
+
+# %% ../../nbs/common/core.ipynb #0ef6f283
+def _as_paths(files: dict[str, str | Path]) -> SimpleNamespace:
+    return SimpleNamespace(**{key: Path(path) for key, path in dict(files).items()})
 
 # %% ../../nbs/common/core.ipynb #857bd0bc
 def stage_paths(
@@ -86,20 +104,6 @@ def stage_paths(
     for path in vars(product_paths).values():
         path.parent.mkdir(parents=True, exist_ok=True)
     return SimpleNamespace(**upstream_paths), product_paths
-
-# %% ../../nbs/common/core.ipynb #5a1b934f
-def _default_products(root: Path) -> dict[str, dict[str, Path]]:
-    "The products of the default source: stage -> name -> path."
-    tasks = yaml.safe_load((root / "pipeline.yaml").read_text())["tasks"]
-    source = yaml.safe_load((root / "env.yaml").read_text())["source"]
-    return {
-        task["name"]: {key: root / path.replace("{{source}}", source) for key, path in task["product"].items()}
-        for task in tasks
-    }
-
-# %% ../../nbs/common/core.ipynb #0ef6f283
-def _as_paths(files: dict[str, str | Path]) -> SimpleNamespace:
-    return SimpleNamespace(**{key: Path(path) for key, path in dict(files).items()})
 
 # %% ../../nbs/common/core.ipynb #c2e53d08
 def write_json(
@@ -125,22 +129,15 @@ def _plain_json(value):
         value = value.item()
     return None if isinstance(value, float) and not np.isfinite(value) else value
 
-# %% ../../nbs/common/core.ipynb #d260df1b
-def read_json(
-    path: Path,  # a file written by `write_json`
-) -> dict | list:  # its content
-    "Read JSON. Raises ValueError that names the file if it is not JSON."
-    try:
-        return json.loads(Path(path).read_text())
-    except ValueError as error:
-        raise ValueError(f"{path} is not valid JSON: {error}; {Record.remedy}") from None
-
 # %% ../../nbs/common/core.ipynb #b17dd469
 def write_parquet(
     table: pd.DataFrame | pa.Table,  # rows in their final order
     path: Path,  # the file to write
 ) -> Path:  # the path written
-    "Write a table to Parquet. The same rows and types give the same bytes."
+    """Write a table to Parquet. The same rows and types give the same bytes.
+
+    Needs rows in their final order, with any columns.
+    """
     if isinstance(table, pd.DataFrame):
         table = pa.Table.from_pandas(table, preserve_index=False)
     buffer = pa.BufferOutputStream()
@@ -151,5 +148,8 @@ def write_parquet(
 def read_parquet(
     path: Path,  # a Parquet file
 ) -> pd.DataFrame:  # dates are datetime64
-    "Read a table from Parquet."
+    """Read a table from Parquet.
+
+    Returns the columns of the file, with a new index; dates are datetime64.
+    """
     return pq.read_table(path).to_pandas(date_as_object=False)

@@ -41,6 +41,28 @@ def _is_running(process):
     except psutil.Error:
         return False
 
+# %% ../../nbs/common/lock.ipynb #219fa88c
+def _read_holder(holder_file, timeout=1):
+    "The text of the holder file; a process that has just taken the lock needs a moment to write it."
+    deadline = time.monotonic() + timeout
+    while time.monotonic() < deadline:
+        with contextlib.suppress(OSError):
+            return holder_file.read_text()
+        time.sleep(0.02)
+    return "another process"
+
+# %% ../../nbs/common/lock.ipynb #5a76ba1b
+def _orphaned_processes(path):
+    "Processes that were started under this lock and do not belong to this process. Builds mark them by BREWCAST_LOCK."
+    import psutil
+
+    this = psutil.Process()
+    own_ids = {this.pid, *(process.pid for process in [*this.parents(), *this.children(recursive=True)])}
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.pid not in own_ids and process.environ().get("BREWCAST_LOCK") == str(path):
+                yield process
+
 # %% ../../nbs/common/lock.ipynb #2c590d74
 @contextlib.contextmanager
 def project_lock(
@@ -72,25 +94,3 @@ def project_lock(
         if is_outermost:
             holder_file.unlink(missing_ok=True)
         lock.release()
-
-# %% ../../nbs/common/lock.ipynb #219fa88c
-def _read_holder(holder_file, timeout=1):
-    "The text of the holder file; a process that has just taken the lock needs a moment to write it."
-    deadline = time.monotonic() + timeout
-    while time.monotonic() < deadline:
-        with contextlib.suppress(OSError):
-            return holder_file.read_text()
-        time.sleep(0.02)
-    return "another process"
-
-# %% ../../nbs/common/lock.ipynb #5a76ba1b
-def _orphaned_processes(path):
-    "Processes that were started under this lock and do not belong to this process. Builds mark them by BREWCAST_LOCK."
-    import psutil
-
-    this = psutil.Process()
-    own_ids = {this.pid, *(process.pid for process in [*this.parents(), *this.children(recursive=True)])}
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error):
-            if process.pid not in own_ids and process.environ().get("BREWCAST_LOCK") == str(path):
-                yield process

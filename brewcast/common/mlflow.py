@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['ARTIFACTS_FOLDER', 'PROJECT_DATABASE_URI', 'MLFLOW_RETRY_HINT', 'MLFLOW_DEFAULTS', 'TRUSTED_TYPES',
-           'MODEL_REQUIREMENTS', 'mlflow_uri', 'project_database', 'local_mlflow_database', 'mlflow_location',
-           'experiment_name', 'mlflow_variables', 'ui_command_line', 'MlflowError', 'mlflow_client', 'split_login',
+           'MODEL_REQUIREMENTS', 'mlflow_uri', 'project_database', 'local_mlflow_database', 'experiment_name',
+           'mlflow_location', 'mlflow_variables', 'ui_command_line', 'MlflowError', 'split_login', 'mlflow_client',
            'types_to_trust', 'log_model_run']
 
 # %% ../../nbs/common/mlflow.ipynb #b3a3bbc5
@@ -57,16 +57,6 @@ def local_mlflow_database(
     database = project_database(source, root)
     return database if database and database.exists() else None
 
-# %% ../../nbs/common/mlflow.ipynb #45619857
-def mlflow_location(
-    source: str,  # the source's name
-    root: Path,  # the project
-) -> str:  # a path relative to the project, or a URI without its password
-    "Where a source's runs are, for people."
-    return (
-        f"state/{source}/{MLFLOW_FILE}" if project_database(source, root) else hide_passwords(mlflow_uri(source, root))
-    )
-
 # %% ../../nbs/common/mlflow.ipynb #8b1736e0
 def experiment_name(
     source: str,  # the source's name
@@ -76,6 +66,16 @@ def experiment_name(
     if project_database(source, root):
         return "brewcast"
     return f"{os.environ.get('MLFLOW_EXPERIMENT_NAME') or 'brewcast'}-{source}"
+
+# %% ../../nbs/common/mlflow.ipynb #45619857
+def mlflow_location(
+    source: str,  # the source's name
+    root: Path,  # the project
+) -> str:  # a path relative to the project, or a URI without its password
+    "Where a source's runs are, for people."
+    return (
+        f"state/{source}/{MLFLOW_FILE}" if project_database(source, root) else hide_passwords(mlflow_uri(source, root))
+    )
 
 # %% ../../nbs/common/mlflow.ipynb #05716a80
 def mlflow_variables(
@@ -101,6 +101,20 @@ def ui_command_line(
     variables = {"MLFLOW_BACKEND_STORE_URI": uri}
     return [sys.executable, "-m", "mlflow", "ui", "--host", "127.0.0.1", "--port", str(port)], variables
 
+# %% ../../nbs/common/mlflow.ipynb #4050cbaa
+@contextlib.contextmanager
+def _temporary_variables(values: dict[str, str]):
+    "Set environment variables; afterwards they, and MLFLOW_TRACKING_URI, are what they were."
+    names = {"MLFLOW_TRACKING_URI", *values}
+    before = {name: os.environ[name] for name in names if name in os.environ}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name in names:
+            os.environ.pop(name, None)
+        os.environ.update(before)
+
 # %% ../../nbs/common/mlflow.ipynb #c97f1b3e
 class MlflowError(RuntimeError):
     "A shared MLflow server or database failed: the problem, and what to do about it."
@@ -109,6 +123,16 @@ class MlflowError(RuntimeError):
         super().__init__(f"{problem}; {remedy}")
         self.problem = problem
         self.remedy = remedy
+
+# %% ../../nbs/common/mlflow.ipynb #7f3c17aa
+def _error_message(uri: str, error: Exception) -> str:
+    reason = hide_passwords(" ".join(str(error).split()))[:400]  # enough: some errors are pages long
+    return f"MLflow at {hide_passwords(uri)} (MLFLOW_TRACKING_URI): {reason or type(error).__name__}"
+
+# %% ../../nbs/common/mlflow.ipynb #a370a03a
+def _database_engine(uri: str) -> str:
+    "The engine of a database URI: `postgresql` of `postgresql+psycopg://...`."
+    return uri.split(":")[0].split("+")[0]
 
 # %% ../../nbs/common/mlflow.ipynb #39629a1f
 MLFLOW_RETRY_HINT = (
@@ -122,6 +146,62 @@ MLFLOW_DEFAULTS = {  # environment variables; values that the user has set stay
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "PGCONNECT_TIMEOUT": "20",  # seconds, for a PostgreSQL database
 }
+
+# %% ../../nbs/common/mlflow.ipynb #1d0e3894
+def split_login(
+    uri: str,  # a tracking URI
+) -> tuple[str, dict[str, str]]:  # (URI without user and password, MLflow's variables for user and password)
+    "Take user and password out of the address of a server. A database URI keeps its login."
+    parts = urlsplit(uri)
+    if parts.scheme not in ("http", "https") or "@" not in parts.netloc:
+        return uri, {}
+    login, _, host = parts.netloc.rpartition("@")
+    user, _, password = login.partition(":")
+    variables = {"MLFLOW_TRACKING_USERNAME": unquote(user), "MLFLOW_TRACKING_PASSWORD": unquote(password)}
+    return urlunsplit(parts._replace(netloc=host)), variables
+
+# %% ../../nbs/common/mlflow.ipynb #4776d23f
+def _try_database(uri: str):
+    "Connect once and fail at once: MLflow itself would retry for minutes."
+    from mlflow.store.db.db_types import DATABASE_ENGINES
+
+    if _database_engine(uri) in DATABASE_ENGINES:
+        import sqlalchemy
+
+        sqlalchemy.create_engine(uri).connect().close()
+
+# %% ../../nbs/common/mlflow.ipynb #f655680e
+def _get_or_create_experiment(client, name, uri, state):
+    from mlflow.store.db.db_types import DATABASE_ENGINES
+
+    artifact_location = None  # a server chooses the location itself
+    if state and _database_engine(uri) in DATABASE_ENGINES:
+        artifact_location = (state.resolve() / "mlflow-artifacts").as_uri()
+    experiment = client.get_experiment_by_name(name)
+    return experiment.experiment_id if experiment else client.create_experiment(name, artifact_location)
+
+# %% ../../nbs/common/mlflow.ipynb #69fdd25f
+@contextlib.contextmanager
+def _quiet_logger(name: str):
+    "Let a logger write errors only."
+    logger = logging.getLogger(name)
+    level_before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level_before)
+
+# %% ../../nbs/common/mlflow.ipynb #403801a1
+def _reachable_address(uri: str, is_own: bool) -> tuple[str, dict[str, str]]:
+    "A URI without its login, and variables for the login. Raises MlflowError if a shared database does not answer."
+    try:
+        address, login = split_login(uri)
+        if not is_own:
+            _try_database(address)
+    except Exception as error:
+        raise MlflowError(_error_message(uri, error), MLFLOW_RETRY_HINT) from None
+    return address, login
 
 # %% ../../nbs/common/mlflow.ipynb #687600d4
 @contextlib.contextmanager
@@ -138,12 +218,7 @@ def mlflow_client(
     uri_before = mlflow.get_tracking_uri()
     state = Path(root).resolve() / "state" / source
     state.mkdir(parents=True, exist_ok=True)
-    try:
-        uri, login = split_login(mlflow_uri(source, root))
-        if not own_database:
-            _try_database(uri)
-    except Exception as error:
-        raise MlflowError(_error_message(mlflow_uri(source, root), error), MLFLOW_RETRY_HINT) from None
+    uri, login = _reachable_address(mlflow_uri(source, root), bool(own_database))
     # a shared MLflow writes to another machine's disk: this disk's free space would explain nothing
     disk_check = explain_disk_full("MLflow", state) if own_database else contextlib.nullcontext()
     try:
@@ -168,79 +243,10 @@ def mlflow_client(
         with _temporary_variables({}):  # set_tracking_uri also sets the variable MLFLOW_TRACKING_URI: restore it
             mlflow.set_tracking_uri(uri_before)
 
-# %% ../../nbs/common/mlflow.ipynb #1d0e3894
-def split_login(
-    uri: str,  # a tracking URI
-) -> tuple[str, dict[str, str]]:  # (URI without user and password, MLflow's variables for user and password)
-    "Take user and password out of the address of a server. A database URI keeps its login."
-    parts = urlsplit(uri)
-    if parts.scheme not in ("http", "https") or "@" not in parts.netloc:
-        return uri, {}
-    login, _, host = parts.netloc.rpartition("@")
-    user, _, password = login.partition(":")
-    variables = {"MLFLOW_TRACKING_USERNAME": unquote(user), "MLFLOW_TRACKING_PASSWORD": unquote(password)}
-    return urlunsplit(parts._replace(netloc=host)), variables
-
-# %% ../../nbs/common/mlflow.ipynb #4050cbaa
-@contextlib.contextmanager
-def _temporary_variables(values: dict[str, str]):
-    "Set environment variables; afterwards they, and MLFLOW_TRACKING_URI, are what they were."
-    names = {"MLFLOW_TRACKING_URI", *values}
-    before = {name: os.environ[name] for name in names if name in os.environ}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name in names:
-            os.environ.pop(name, None)
-        os.environ.update(before)
-
-# %% ../../nbs/common/mlflow.ipynb #f655680e
-def _get_or_create_experiment(client, name, uri, state):
-    from mlflow.store.db.db_types import DATABASE_ENGINES
-
-    artifact_location = None  # a server chooses the location itself
-    if state and _database_engine(uri) in DATABASE_ENGINES:
-        artifact_location = (state.resolve() / "mlflow-artifacts").as_uri()
-    experiment = client.get_experiment_by_name(name)
-    return experiment.experiment_id if experiment else client.create_experiment(name, artifact_location)
-
-# %% ../../nbs/common/mlflow.ipynb #a370a03a
-def _database_engine(uri: str) -> str:
-    "The engine of a database URI: `postgresql` of `postgresql+psycopg://...`."
-    return uri.split(":")[0].split("+")[0]
-
-# %% ../../nbs/common/mlflow.ipynb #4776d23f
-def _try_database(uri: str):
-    "Connect once and fail at once: MLflow itself would retry for minutes."
-    from mlflow.store.db.db_types import DATABASE_ENGINES
-
-    if _database_engine(uri) in DATABASE_ENGINES:
-        import sqlalchemy
-
-        sqlalchemy.create_engine(uri).connect().close()
-
-# %% ../../nbs/common/mlflow.ipynb #7f3c17aa
-def _error_message(uri: str, error: Exception) -> str:
-    reason = hide_passwords(" ".join(str(error).split()))[:400]  # enough: some errors are pages long
-    return f"MLflow at {hide_passwords(uri)} (MLFLOW_TRACKING_URI): {reason or type(error).__name__}"
-
-# %% ../../nbs/common/mlflow.ipynb #69fdd25f
-@contextlib.contextmanager
-def _quiet_logger(name: str):
-    "Let a logger write errors only."
-    logger = logging.getLogger(name)
-    level_before = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level_before)
+# %% ../../nbs/common/mlflow.ipynb #0345b595
+TRUSTED_TYPES = re.compile(r"^(brewcast|numpy|sklearn)\.")  # by the start of their name
 
 # %% ../../nbs/common/mlflow.ipynb #104bf86d
-TRUSTED_TYPES = re.compile(r"^(brewcast|numpy|sklearn)\.")
-
-
 def types_to_trust(
     estimator,  # fitted
 ) -> list[str]:  # names of types that skops does not trust by itself
@@ -258,47 +264,6 @@ def types_to_trust(
 # %% ../../nbs/common/mlflow.ipynb #39620143
 # listed here, because MLflow takes half a minute to infer them
 MODEL_REQUIREMENTS = ["brewcast", "joblib", "numpy", "pandas", "scikit-learn"]
-
-# %% ../../nbs/common/mlflow.ipynb #53f25979
-def log_model_run(
-    estimator,  # fitted
-    content_hash: str,  # the first 12 hex digits of the sha256 of its model.joblib
-    params: dict[str, object],  # parameters of the fit; `recipe` is part of the name of the run
-    metrics: dict[str, float],  # errors of the model; values that are not finite are left out
-    tags: dict[str, str],  # more text to search runs by
-    artifacts: list[Path],  # files to store with the run
-    root: Path,  # the project
-    source: str,  # the source's name
-    data: dict[str, str] | None = None,  # name of a training table -> its sha256
-) -> str:  # id of the run
-    "Log a fitted model to MLflow, once: a finished run with the same content hash stays unchanged."
-    artifacts = [Path(path).resolve() for path in artifacts]
-    clone = f"{socket.gethostname()}:{Path(root).resolve()}"
-    is_shared = not project_database(source, root)
-    with mlflow_client(source, root) as (client, experiment):
-        for run in client.search_runs([experiment], f"tags.content_hash = '{content_hash}'"):
-            if run.info.status == "FINISHED":
-                return run.info.run_id
-            if not is_shared or run.data.tags.get("begun_at") == clone:
-                client.delete_run(
-                    run.info.run_id
-                )  # started and killed here; a run of another clone may still be active
-        import mlflow
-
-        # set at the start of the run, so that the next build finds a killed run, too
-        tags = {"content_hash": content_hash, **tags}
-        if is_shared:
-            tags["begun_at"] = clone
-        name = f"{params.get('recipe', 'model')}-{content_hash}"
-        with mlflow.start_run(experiment_id=experiment, run_name=name, tags=tags) as run:
-            mlflow.log_params(params)
-            finite = {key: value for key, value in metrics.items() if value is not None and math.isfinite(value)}
-            mlflow.log_metrics(finite)
-            client.log_inputs(run.info.run_id, _dataset_inputs(data or {}))
-            for path in artifacts:
-                mlflow.log_artifact(str(path))
-            mlflow.set_tag("model_uri", _log_model(estimator))
-        return run.info.run_id
 
 # %% ../../nbs/common/mlflow.ipynb #bc5eb787
 def _dataset_inputs(data: dict[str, str]) -> list:
@@ -318,3 +283,49 @@ def _log_model(estimator) -> str:
         serialization_format="skops",
         skops_trusted_types=types_to_trust(estimator),
     ).model_uri
+
+# %% ../../nbs/common/mlflow.ipynb #93b5f4d4
+def _find_finished_run(client, experiment: str, content_hash: str, clone: str | None) -> str | None:
+    "The id of the finished run of a model. Runs that were started and killed here are deleted on the way."
+    for run in client.search_runs([experiment], f"tags.content_hash = '{content_hash}'"):
+        if run.info.status == "FINISHED":
+            return run.info.run_id
+        if clone is None or run.data.tags.get("begun_at") == clone:  # a run of another clone may still be active
+            client.delete_run(run.info.run_id)
+    return None
+
+# %% ../../nbs/common/mlflow.ipynb #53f25979
+def log_model_run(
+    estimator,  # fitted
+    content_hash: str,  # the first 12 hex digits of the sha256 of its model.joblib
+    params: dict[str, object],  # parameters of the fit; `recipe` is part of the name of the run
+    metrics: dict[str, float],  # errors of the model; values that are not finite are left out
+    tags: dict[str, str],  # more text to search runs by
+    artifacts: list[Path],  # files to store with the run
+    root: Path,  # the project
+    source: str,  # the source's name
+    data: dict[str, str] | None = None,  # name of a training table -> its sha256
+) -> str:  # id of the run
+    "Log a fitted model to MLflow, once: a finished run with the same content hash stays unchanged."
+    artifacts = [Path(path).resolve() for path in artifacts]
+    # of a shared MLflow, where runs of several clones meet
+    clone = None if project_database(source, root) else f"{socket.gethostname()}:{Path(root).resolve()}"
+    with mlflow_client(source, root) as (client, experiment):
+        if run_id := _find_finished_run(client, experiment, content_hash, clone):
+            return run_id
+        import mlflow
+
+        # set at the start of the run, so that the next build finds a killed run, too
+        tags = {"content_hash": content_hash, **tags}
+        if clone:
+            tags["begun_at"] = clone
+        name = f"{params.get('recipe', 'model')}-{content_hash}"
+        with mlflow.start_run(experiment_id=experiment, run_name=name, tags=tags) as run:
+            mlflow.log_params(params)
+            finite = {key: value for key, value in metrics.items() if value is not None and math.isfinite(value)}
+            mlflow.log_metrics(finite)
+            client.log_inputs(run.info.run_id, _dataset_inputs(data or {}))
+            for path in artifacts:
+                mlflow.log_artifact(str(path))
+            mlflow.set_tag("model_uri", _log_model(estimator))
+        return run.info.run_id

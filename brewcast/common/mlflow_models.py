@@ -200,7 +200,7 @@ def artifacts_without_run(
 def delete_models(
     source: str,  # the source's name
     root: Path,  # the project
-    runs: list[ModelRun],
+    runs: list[ModelRun],  # from `logged_models`
 ) -> None:
     """Delete models from MLflow's database permanently. `prune` deletes their artifacts after it.
 

@@ -37,6 +37,14 @@ def attach_mlflow(
     "Let the next transactions of the connection include MLflow's database."
     connection.execute("ATTACH ? AS mlflow", [str(database)])
 
+# %% ../../nbs/common/mlflow_tables.ipynb #1f4f984d
+_DELETE_ALIAS_SQL = "DELETE FROM mlflow.registered_model_aliases WHERE name = ? AND alias = ?"
+_INSERT_ALIAS_SQL = """
+INSERT INTO mlflow.registered_model_aliases (name, alias, version)
+SELECT name, ?, max(version) FROM mlflow.model_version_tags
+WHERE name = ? AND key = 'content_hash' AND value = ? GROUP BY name
+"""
+
 # %% ../../nbs/common/mlflow_tables.ipynb #25416a2f
 def move_alias(
     connection: sqlite3.Connection,  # with MLflow's database attached
@@ -47,13 +55,12 @@ def move_alias(
     connection.execute(_DELETE_ALIAS_SQL, [REGISTERED_MODEL, alias])
     connection.execute(_INSERT_ALIAS_SQL, [alias, REGISTERED_MODEL, content_hash])
 
-# %% ../../nbs/common/mlflow_tables.ipynb #1f4f984d
-_DELETE_ALIAS_SQL = "DELETE FROM mlflow.registered_model_aliases WHERE name = ? AND alias = ?"
-_INSERT_ALIAS_SQL = """
-INSERT INTO mlflow.registered_model_aliases (name, alias, version)
-SELECT name, ?, max(version) FROM mlflow.model_version_tags
-WHERE name = ? AND key = 'content_hash' AND value = ? GROUP BY name
-"""
+# %% ../../nbs/common/mlflow_tables.ipynb #91c18464
+def _query_mlflow(database: Path, query: str, values: list | dict = ()) -> list[dict]:
+    "The rows of a query. Mode rw creates no file, and can undo a transaction that a power cut has left open."
+    with contextlib.closing(sqlite3.connect(f"{database.as_uri()}?mode=rw", uri=True)) as connection:
+        connection.row_factory = sqlite3.Row
+        return [dict(row) for row in connection.execute(query, values)]
 
 # %% ../../nbs/common/mlflow_tables.ipynb #6e69ed61
 def read_database_aliases(
@@ -66,13 +73,6 @@ def read_database_aliases(
     )
     return {row["alias"]: row["value"] for row in _query_mlflow(database, query, [REGISTERED_MODEL])}
 
-# %% ../../nbs/common/mlflow_tables.ipynb #91c18464
-def _query_mlflow(database: Path, query: str, values: list | dict = ()) -> list[dict]:
-    "The rows of a query. Mode rw creates no file, and can undo a transaction that a power cut has left open."
-    with contextlib.closing(sqlite3.connect(f"{database.as_uri()}?mode=rw", uri=True)) as connection:
-        connection.row_factory = sqlite3.Row
-        return [dict(row) for row in connection.execute(query, values)]
-
 # %% ../../nbs/common/mlflow_tables.ipynb #a1dd42bc
 class RegisteredVersion(NamedTuple):
     "A version of the registered model, and the run that logged it."
@@ -84,6 +84,19 @@ class RegisteredVersion(NamedTuple):
     content_hash: str | None  # of the model that the run logged
     aliases: list[str]  # sorted
     data: dict[str, str]  # sha256 by name of the data set
+
+# %% ../../nbs/common/mlflow_tables.ipynb #f27c8310
+_VERSION_SQL = """
+SELECT v.version, v.run_id, r.name AS run, r.status, own.value AS content_hash FROM model_version_tags t
+JOIN model_versions v ON v.name = t.name AND v.version = t.version LEFT JOIN runs r ON r.run_uuid = v.run_id
+LEFT JOIN tags own ON own.run_uuid = v.run_id AND own.key = 'content_hash'
+WHERE t.name = ? AND t.key = 'content_hash' AND t.value = ?
+"""
+_ALIASES_SQL = "SELECT alias FROM registered_model_aliases WHERE name = ? AND version = ?"
+_DATASETS_SQL = """
+SELECT d.name, d.dataset_source FROM inputs i JOIN datasets d ON d.dataset_uuid = i.source_id
+WHERE i.destination_type = 'RUN' AND i.destination_id = ? ORDER BY d.name
+"""
 
 # %% ../../nbs/common/mlflow_tables.ipynb #0ee20fb5
 def read_database_version(
@@ -103,19 +116,6 @@ def read_database_version(
         data={row["name"]: row["dataset_source"] for row in datasets},
     )
 
-# %% ../../nbs/common/mlflow_tables.ipynb #f27c8310
-_VERSION_SQL = """
-SELECT v.version, v.run_id, r.name AS run, r.status, own.value AS content_hash FROM model_version_tags t
-JOIN model_versions v ON v.name = t.name AND v.version = t.version LEFT JOIN runs r ON r.run_uuid = v.run_id
-LEFT JOIN tags own ON own.run_uuid = v.run_id AND own.key = 'content_hash'
-WHERE t.name = ? AND t.key = 'content_hash' AND t.value = ?
-"""
-_ALIASES_SQL = "SELECT alias FROM registered_model_aliases WHERE name = ? AND version = ?"
-_DATASETS_SQL = """
-SELECT d.name, d.dataset_source FROM inputs i JOIN datasets d ON d.dataset_uuid = i.source_id
-WHERE i.destination_type = 'RUN' AND i.destination_id = ? ORDER BY d.name
-"""
-
 # %% ../../nbs/common/mlflow_tables.ipynb #cb242a46
 class ModelRun(NamedTuple):
     "A run of Brewcast that logged a model, and what was made of it."
@@ -129,6 +129,16 @@ class ModelRun(NamedTuple):
     models: list[str]  # ids of logged models
     versions: list[str]  # numbers of registered versions
     paths: list[Path]  # folders of artifacts that exist; `logged_models` finds them
+
+# %% ../../nbs/common/mlflow_tables.ipynb #91d1accf
+_RUNS_SQL = """
+SELECT r.run_uuid AS run, r.name, t.value AS hash, r.start_time AS time, r.status = 'FINISHED' AS done,
+    r.lifecycle_stage = 'deleted' AS deleted,
+    (SELECT group_concat(model_id) FROM logged_models WHERE source_run_id = r.run_uuid) AS models,
+    (SELECT group_concat(version) FROM model_versions WHERE run_id = r.run_uuid AND name = :model) AS versions
+FROM runs r JOIN experiments e ON e.experiment_id = r.experiment_id
+JOIN tags t ON t.run_uuid = r.run_uuid AND t.key = 'content_hash' WHERE e.name = 'brewcast'
+"""
 
 # %% ../../nbs/common/mlflow_tables.ipynb #09f6d848
 def read_database_runs(
@@ -149,16 +159,6 @@ def read_database_runs(
         )
         for row in _query_mlflow(database, _RUNS_SQL, {"model": REGISTERED_MODEL})
     ]
-
-# %% ../../nbs/common/mlflow_tables.ipynb #91d1accf
-_RUNS_SQL = """
-SELECT r.run_uuid AS run, r.name, t.value AS hash, r.start_time AS time, r.status = 'FINISHED' AS done,
-    r.lifecycle_stage = 'deleted' AS deleted,
-    (SELECT group_concat(model_id) FROM logged_models WHERE source_run_id = r.run_uuid) AS models,
-    (SELECT group_concat(version) FROM model_versions WHERE run_id = r.run_uuid AND name = :model) AS versions
-FROM runs r JOIN experiments e ON e.experiment_id = r.experiment_id
-JOIN tags t ON t.run_uuid = r.run_uuid AND t.key = 'content_hash' WHERE e.name = 'brewcast'
-"""
 
 # %% ../../nbs/common/mlflow_tables.ipynb #9e818b56
 def read_artifact_owners(

@@ -6,8 +6,8 @@
 __all__ = ['Share', 'NotNegative', 'Positive', 'WholeNumber', 'Count', 'Days', 'PARTNERS', 'NotEmpty', 'MonthText', 'BOUNDS',
            'NEEDED', 'whole_number', 'ParameterGroup', 'Calendar', 'ReadLimits', 'Monitor', 'QualitySettings',
            'TrainingPolicy', 'TrainingSettings', 'Gate', 'PackageSettings', 'SourceTable', 'Parameters', 'leaf_types',
-           'text_parameters', 'free_key_parameters', 'value_problems', 'dotted_name', 'is_unknown', 'problem_sentence',
-           'type_in_words', 'schema_in_words']
+           'text_parameters', 'free_key_parameters', 'dotted_name', 'is_unknown', 'problem_sentence', 'value_problems',
+           'schema_in_words', 'type_in_words']
 
 # %% ../../nbs/common/parameter_types.ipynb #d9839d66
 import functools
@@ -209,20 +209,6 @@ NEEDED = {  # what a value must be, by pydantic's error type
     "string_too_short": "a text that is not empty",
 }
 
-# %% ../../nbs/common/parameter_types.ipynb #f7625e9a
-def value_problems(
-    env: dict,  # parameters of one source, nested
-) -> dict[str, str]:  # sentence by dotted name
-    "Which values have another type than their parameter, or are out of range."
-    try:
-        Parameters.model_validate(env)
-    except ValidationError as error:
-        problems = [problem for problem in error.errors() if problem["type"] != "missing"]
-        return {
-            dotted_name(problem["loc"]): problem_sentence(problem) for problem in problems if not is_unknown(problem)
-        }
-    return {}
-
 # %% ../../nbs/common/parameter_types.ipynb #10ec2c72
 def dotted_name(
     location: tuple,  # keys and positions
@@ -263,20 +249,19 @@ def problem_sentence(
     needed = NEEDED.get(kind, problem["msg"])
     return f"{name} is {value}, but must be {needed}"
 
-# %% ../../nbs/common/parameter_types.ipynb #030d5299
-def type_in_words(
-    name: str,  # dotted name of a parameter
-) -> str:  # such as "whole number, at least 1"; empty for a parameter of a project's own stage
-    "The type and range of a parameter."
-    if name not in leaf_types():
-        return ""
-    schema = _parameters_schema()
-    field = schema
-    for part in name.split("."):
-        field = field["properties"][part]
-        if "$ref" in field:
-            field = schema["$defs"][field["$ref"].rpartition("/")[2]]
-    return schema_in_words(field)
+# %% ../../nbs/common/parameter_types.ipynb #f7625e9a
+def value_problems(
+    env: dict,  # parameters of one source, nested
+) -> dict[str, str]:  # sentence by dotted name
+    "Which values have another type than their parameter, or are out of range."
+    try:
+        Parameters.model_validate(env)
+    except ValidationError as error:
+        problems = [problem for problem in error.errors() if problem["type"] != "missing"]
+        return {
+            dotted_name(problem["loc"]): problem_sentence(problem) for problem in problems if not is_unknown(problem)
+        }
+    return {}
 
 # %% ../../nbs/common/parameter_types.ipynb #ac2e7dc1
 @functools.cache
@@ -305,3 +290,18 @@ def schema_in_words(
     limits += [f"above {schema['exclusiveMinimum']:g}"] if "exclusiveMinimum" in schema else []
     limits += [f"below {schema['exclusiveMaximum']:g}"] if "exclusiveMaximum" in schema else []
     return ", ".join([words, *limits])
+
+# %% ../../nbs/common/parameter_types.ipynb #030d5299
+def type_in_words(
+    name: str,  # dotted name of a parameter
+) -> str:  # such as "whole number, at least 1"; empty for a parameter of a project's own stage
+    "The type and range of a parameter."
+    if name not in leaf_types():
+        return ""
+    schema = _parameters_schema()
+    field = schema
+    for part in name.split("."):
+        field = field["properties"][part]
+        if "$ref" in field:
+            field = schema["$defs"][field["$ref"].rpartition("/")[2]]
+    return schema_in_words(field)

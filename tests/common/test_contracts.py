@@ -2,9 +2,7 @@
 
 import datetime
 
-import ibis.expr.datatypes as dt
 import pandas as pd
-import pandera.ibis as pan
 import pyarrow as pa
 import pytest
 
@@ -15,9 +13,6 @@ from brewcast.common.contracts import (
     STORE_MONTH,
     check_table,
     connect,
-    optional_column,
-    required_column,
-    sales_schema,
 )
 
 JANUARY = datetime.date(2024, 1, 1)
@@ -96,20 +91,6 @@ def test_the_input_is_not_changed():
     before = frame.copy()
     check_table(frame, PLAN)
     pd.testing.assert_frame_equal(frame, before)
-
-
-def test_a_wrong_type_names_the_column():
-    schema = pan.DataFrameSchema({"units": required_column(dt.int64), "note": optional_column(dt.string)}, name="toy")
-    with pytest.raises(ValueError, match="toy: column 'units' is double, not int64"):
-        check_table(pd.DataFrame({"units": [1.5], "note": ["x"]}), schema)
-
-
-def test_only_columns_that_a_source_lacks_may_be_empty():
-    schema = sales_schema(["price", "city"], categories=["Coffee"], returns=True)
-    assert schema.columns["price"].nullable and schema.columns["city"].nullable
-    assert not schema.columns["country"].nullable
-    with pytest.raises(ValueError, match="must not be listed"):
-        sales_schema(["date"])
 
 
 def test_the_engine_has_limits(monkeypatch):

@@ -1,6 +1,5 @@
 "The ledger: the state that a build may read; a damaged ledger is an error."
 
-import json
 import os
 import signal
 import sqlite3
@@ -10,20 +9,17 @@ import sys
 import pytest
 from conftest import ROOT
 from releases import FOREST, SEASONAL, ledger_entry, ledger_release
-from verdicts import make_month
 
 from brewcast.common.ledger import (
     archived_forecast_path,
     entries_before_build,
-    month_record_paths,
-    production_entry,
     read_ledger,
     resolve_inputs,
     state_files,
     state_folder,
     store_month_versions_path,
 )
-from brewcast.common.records import LedgerEntry, Recipe, ServingModel, StateInputs
+from brewcast.common.records import LedgerEntry, Recipe, ServingModel
 from brewcast.registry.ledger_writer import append_entry
 
 
@@ -45,18 +41,6 @@ def project(tmp_path):
     "A project with one source and one release in production."
     serve(state_folder("shop", tmp_path), entry("r1", "2024-04-30", "k1"))
     return tmp_path
-
-
-def test_before_the_first_release_there_is_no_champion(tmp_path):
-    assert resolve_inputs("shop", tmp_path, "k") == StateInputs(
-        champion=None,
-        archived_forecasts=[],
-        barred=[],
-        by_hand=None,
-        challenger=None,
-        known=None,
-        months=[],
-    )
 
 
 def test_the_last_archived_forecast_of_each_cutoff_is_listed(project):
@@ -118,46 +102,6 @@ def test_a_split_after_a_build_does_not_change_what_the_build_reads(project):
     assert entries_before_build(read_ledger(state), "k2") == read_ledger(state)
 
 
-def test_production_is_found_by_day_and_by_moment_in_any_time_zone():
-    # given two changes on one day
-    times = ["2025-03-14T09:30:00+00:00", "2025-03-14T18:00:00+00:00"]
-    ledger = [ledger_entry(f"r{n}", n=n, at=at) for n, at in enumerate(times, 1)]
-    # then a day means its end, and a moment means that moment
-    for when, n in {
-        "2025-03-14": 2,
-        "2025-03-14T09:30": 1,
-        "2025-03-14T17:59:59": 1,
-        "2025-03-14T18:30+01:00": 1,
-        "2025-03-14T19:30+01:00": 2,
-        "2030-01-01": 2,
-    }.items():
-        assert production_entry(ledger, when).n == n, when
-    # and before the first release, without any release and for a wrong date the error says what to do
-    with pytest.raises(ValueError, match="the first release was published 2025-03-14T09:30:00"):
-        production_entry(ledger, "2025-03-13")
-    with pytest.raises(ValueError, match="no release was ever published"):
-        production_entry([], "2025-03-13")
-    with pytest.raises(ValueError, match="'tomorrow' is not a date: write 2025-03-14 or"):
-        production_entry(ledger, "tomorrow")
-
-
-def test_month_records_are_listed_in_the_order_of_writing_before_the_build_s_own(tmp_path):
-    # given records of months, with a later month written first
-    (tmp_path / "months").mkdir()
-    for month, at, key in [
-        ("2024-05", "T1", "k1"),
-        ("2024-04", "T2", "k2"),
-        ("2024-06", "T3", "k2"),
-        ("2024-07", "T4", "k3"),
-    ]:
-        record = make_month(month, at=at, build_key=key)
-        (tmp_path / f"months/{month}.json").write_text(json.dumps(record.content()))
-    name = lambda paths: [path.stem for path in paths]  # noqa: E731
-    assert name(month_record_paths(tmp_path)) == ["2024-05", "2024-04", "2024-06", "2024-07"]
-    assert name(month_record_paths(tmp_path, "k2")) == ["2024-05"]
-    assert name(month_record_paths(tmp_path, "another")) == name(month_record_paths(tmp_path))
-
-
 @pytest.mark.parametrize("left", [3000, 100, 1])
 def test_a_truncated_ledger_is_an_error_and_stays_as_it_is(project, left):
     path = state_folder("shop", project) / "ledger.db"
@@ -179,10 +123,6 @@ def test_an_entry_that_does_not_fit_is_an_error_on_one_line(project, content, pr
     with pytest.raises(ValueError, match="ledger.db is not a ledger .entry 2: .*; restore it from a backup") as error:
         read_ledger(state)
     assert problem in str(error.value) and "\n" not in str(error.value)
-
-
-def test_a_folder_without_a_ledger_has_no_entries(project):
-    assert read_ledger(project / "elsewhere") == [] and not (project / "elsewhere").exists()
 
 
 DIE = """

@@ -1,13 +1,11 @@
 "Fitted models in MLflow: each once, without foreign code, and still found after a move."
 
-import os
 import shutil
 
 import pandas as pd
 import pytest
 from releases import FOREST, SEASONAL, make_products
 
-from brewcast.common.core import write_json
 from brewcast.common.hashing import sha256
 from brewcast.common.mlflow import (
     MLFLOW_DEFAULTS,
@@ -16,32 +14,13 @@ from brewcast.common.mlflow import (
     mlflow_client,
     mlflow_uri,
     project_database,
-    split_login,
 )
 from brewcast.common.params import environment
-from brewcast.model.recipes import Baseline
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
     return tmp_path_factory.mktemp("project")
-
-
-def test_the_same_model_is_logged_once(project):
-    # given a model that was logged with its parameters, errors, data and card
-    card = write_json({"a": 1}, project / "card.json")
-    details = {"params": {"recipe": "seasonal"}, "metrics": {"wape": 0.1, "bias": float("nan"), "rmsse": None}}
-    details |= {"tags": {"sha256_rows": "x"}, "artifacts": [card], "data": {"rows": "f" * 64}}
-    run = log_model_run(Baseline(), "abcdefabcdef", **details, root=project, source="shop")
-    # when it is logged again, then there is no new run
-    assert log_model_run(Baseline(), "abcdefabcdef", **details, root=project, source="shop") == run
-    # then the run is found by the content hash, and its artifacts have a relative location
-    with mlflow_client("shop", project) as (client, experiment):
-        (run_found,) = client.search_runs([experiment], "tags.content_hash = 'abcdefabcdef'")
-        assert [file.path for file in client.list_artifacts(run)] == ["card.json"]
-    assert (run_found.data.metrics, run_found.data.params) == ({"wape": 0.1}, {"recipe": "seasonal"})
-    assert [(i.dataset.name, i.dataset.digest) for i in run_found.inputs.dataset_inputs] == [("rows", "f" * 36)]
-    assert run_found.info.artifact_uri.startswith("state/shop/mlartifacts/")
 
 
 @pytest.mark.parametrize("recipe", [SEASONAL, FOREST])
@@ -99,17 +78,6 @@ def test_the_tracking_uri_is_used_unless_it_is_a_project_s_own_database(tmp_path
     assert variables.get("MLFLOW_TRACKING_URI") == (f"sqlite:///{database}" if own else None) and "secret" not in str(
         variables
     )
-
-
-def test_a_login_is_passed_separately_and_variables_are_restored(project, monkeypatch):
-    named = {"MLFLOW_TRACKING_USERNAME": "ann", "MLFLOW_TRACKING_PASSWORD": "p@ss:word"}
-    assert split_login("http://ann:p%40ss%3Aword@mlflow:5000/x") == ("http://mlflow:5000/x", named)
-    assert split_login("http://mlflow:5000") == ("http://mlflow:5000", {})
-    # after a call the variables are as before: not set, or another source's database
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    with mlflow_client("shop", project):
-        pass
-    assert "MLFLOW_TRACKING_URI" not in os.environ and project_database("shop", project)
 
 
 def test_the_wait_for_a_server_is_limited_and_the_user_s_own_limit_stays(project, monkeypatch):

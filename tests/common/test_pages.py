@@ -1,9 +1,7 @@
 "Pages: every value is escaped, and nothing is loaded from elsewhere."
 
-import math
 import re
 
-import jinja2
 import pytest
 from conftest import ROOT
 
@@ -35,28 +33,6 @@ def test_every_template_of_a_package_is_found_and_can_be_read(package):
 def test_a_package_without_templates_is_an_error():
     with pytest.raises(ValueError, match="templates"):
         template_environment("brewcast.data")
-
-
-@pytest.mark.parametrize(
-    ("text", "filled"),
-    [
-        ("{{ 0.126 | percent }} {{ 0.126 | percent0 }}", "12.6% 13%"),
-        ("{{ 1234567 | compact }} {{ 1234567 | amount }} {{ 1234567 | number }}", "1.23M 1,234,567 1.23457e+06"),
-        ("{{ 30.0 | days }} {{ 29.75 | days }} {{ none | days }}", "30 29.8 –"),
-        ("{{ nan | fixed }} {{ nan | number }}{{ none | percent0 }}", "– –"),
-        ("{{ 46 | pixels }} {{ 12.3456 | pixels }}", "46.0 12.3"),
-        ("{{ 3 | known }} {{ nan | known }} {{ none | known }}", "True False False"),
-        ("{{ 110 | change(100) | percent(true) }} {{ ['A', 'B'] | listed }} {{ 'no model' | sentence }}", "+10.0% A and B No model."),
-    ],
-)  # fmt: skip
-def test_filters_format_numbers_for_pages(text, filled):
-    page = template_environment("brewcast.delivery")
-    assert page.from_string(text).render(nan=math.nan) == filled
-
-
-def test_an_unknown_filter_is_an_error():
-    with pytest.raises(jinja2.TemplateAssertionError, match="percnt"):
-        template_environment("brewcast.delivery").from_string("{{ 1 | percnt }}")
 
 
 def test_the_style_sheet_loads_nothing_and_its_braces_match():

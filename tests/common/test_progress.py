@@ -1,13 +1,12 @@
 "Progress: slow work prints lines, quick work prints nothing, and work after its timeout is stopped."
 
-import io
 import threading
 
 import pytest
 from waits import wait_until
 
 from brewcast.common import progress
-from brewcast.common.progress import PROGRESS_FOLDER_VARIABLE, CountedFile, Step, read_progress_lines
+from brewcast.common.progress import PROGRESS_FOLDER_VARIABLE, Step, read_progress_lines
 
 
 @pytest.fixture
@@ -57,9 +56,3 @@ def test_on_timeout_is_called_until_the_step_ends(at_once):
         assert step.is_late
     with Step("waiting") as step:
         assert not step.is_late
-
-
-def test_bytes_that_are_read_are_counted():
-    with Step("reading", 10) as step:
-        assert CountedFile(io.BytesIO(b"12345678"), step).read(5) == b"12345"
-        assert step.done == 5
