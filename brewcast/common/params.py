@@ -8,7 +8,7 @@ __all__ = ['MAX_SHOWN_PROBLEMS', 'PLACEHOLDER', 'RENAMED_EXECUTOR_KEYS', 'PROJEC
            'read_stages', 'ExecutorSettings', 'executor_settings', 'notebook_cells', 'declared_parameters',
            'upstream_of', 'check_upstream', 'parameter_defaults', 'parameters_by_stage', 'apply_stage_parameters',
            'country_problems', 'country_codes', 'flatten_parameters', 'check_parameters', 'parameters',
-           'lock_differences', 'check_environment', 'check_project_path', 'environment', 'home_variables']
+           'lock_differences', 'check_environment', 'check_project_path', 'home_variables', 'environment']
 
 # %% ../../nbs/common/params.ipynb #63e1407b
 import ast
@@ -29,24 +29,6 @@ from .text import nearest_name
 
 # %% ../../nbs/common/params.ipynb #e76bf8f2
 MAX_SHOWN_PROBLEMS = 5  # an error message names so many and counts the rest; more would hide the first
-
-# %% ../../nbs/common/params.ipynb #d3308104
-def _read_yaml(path):
-    return _parse_yaml(path.read_text(), path.name)
-
-# %% ../../nbs/common/params.ipynb #de54bc71
-def _parse_yaml(text, name, find_problems=lambda node: []):
-    "Parse YAML. Raises ValueError, which starts with the name of the file, for every problem of the text."
-    try:
-        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)(text)  # the parser in C is 8 times as fast
-        node = loader.get_single_node()
-        if problems := [*_duplicate_key_problems(node), *find_problems(node)]:
-            hidden_count = len(problems) - MAX_SHOWN_PROBLEMS
-            more = f"; and {hidden_count} more" if hidden_count > 0 else ""
-            raise ValueError(f"{name}: {'; '.join(problems[:MAX_SHOWN_PROBLEMS])}{more}")
-        return _construct_document(loader, node, name)
-    except yaml.YAMLError as error:
-        raise ValueError(f"{name} is not valid YAML: {error}") from None
 
 # %% ../../nbs/common/params.ipynb #2ddfb21b
 def _duplicate_key_problems(node):
@@ -72,6 +54,24 @@ def _construct_document(loader, node, name):
         return loader.construct_document(node) if node else None
     except ValueError as error:  # such as a date 2025-06-31
         raise ValueError(f"{name}: {error}") from None
+
+# %% ../../nbs/common/params.ipynb #de54bc71
+def _parse_yaml(text, name, find_problems=lambda node: []):
+    "Parse YAML. Raises ValueError, which starts with the name of the file, for every problem of the text."
+    try:
+        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)(text)  # the parser in C is 8 times as fast
+        node = loader.get_single_node()
+        if problems := [*_duplicate_key_problems(node), *find_problems(node)]:
+            hidden_count = len(problems) - MAX_SHOWN_PROBLEMS
+            more = f"; and {hidden_count} more" if hidden_count > 0 else ""
+            raise ValueError(f"{name}: {'; '.join(problems[:MAX_SHOWN_PROBLEMS])}{more}")
+        return _construct_document(loader, node, name)
+    except yaml.YAMLError as error:
+        raise ValueError(f"{name} is not valid YAML: {error}") from None
+
+# %% ../../nbs/common/params.ipynb #d3308104
+def _read_yaml(path):
+    return _parse_yaml(path.read_text(), path.name)
 
 # %% ../../nbs/common/params.ipynb #1157e778
 def did_you_mean(
@@ -110,6 +110,31 @@ def env_file(
         raise ValueError(f"no source is called {source!r}{did_you_mean(source, [*files]) or ':'} {hint}")
     return files[source]
 
+# %% ../../nbs/common/params.ipynb #a203ae94
+@functools.cache
+def _text_pattern() -> re.Pattern:
+    "Matches the dotted name of a text parameter, and of every value inside it."
+    # here, since commands that read no parameters don't need pydantic
+    from brewcast.common.parameter_types import text_parameters
+
+    return re.compile(rf"({'|'.join(map(re.escape, text_parameters()))})(\.|\[|$)")
+
+# %% ../../nbs/common/params.ipynb #a4fd958e
+def _unquoted_text_problems(node, path):
+    "One sentence if the value is not text, otherwise none."
+    kind = node.tag.removeprefix("tag:yaml.org,2002:")
+    if kind in ("str", "merge"):
+        return []
+    if not isinstance(node, yaml.ScalarNode) or not node.value:
+        return [f"{path} is {'empty' if kind == 'null' else 'not text'}, but must be text"]
+    if kind in ("int", "float"):
+        meaning = f"the number {yaml.SafeLoader('').construct_object(node)}"
+    elif kind == "bool":
+        meaning = str(yaml.SafeLoader("").construct_object(node)).lower()
+    else:
+        meaning = {"null": "nothing", "timestamp": "a date"}.get(kind, "something else than text")
+    return [f'{path}: YAML reads {node.value} as {meaning}; quote it: "{node.value}"']
+
 # %% ../../nbs/common/params.ipynb #5d0c41a8
 def text_problems(
     node: yaml.Node | None,  # a parsed YAML file, or the value of one parameter
@@ -138,30 +163,27 @@ def text_problems(
             problems += text_problems(value, f"{path}[{i}]")
     return problems
 
-# %% ../../nbs/common/params.ipynb #a203ae94
-@functools.cache
-def _text_pattern() -> re.Pattern:
-    "Matches the dotted name of a text parameter, and of every value inside it."
-    # here, since commands that read no parameters don't need pydantic
-    from brewcast.common.parameter_types import text_parameters
+# %% ../../nbs/common/params.ipynb #b5da9687
+def _merge_parameters(base, changes):
+    "Nested parameters with changes. The inputs stay as they are."
+    result = dict(base)
+    for key, value in changes.items():
+        if isinstance(result.get(key), dict) and isinstance(value, dict):
+            value = _merge_parameters(result[key], value)
+        result[key] = value
+    return result
 
-    return re.compile(rf"({'|'.join(map(re.escape, text_parameters()))})(\.|\[|$)")
-
-# %% ../../nbs/common/params.ipynb #a4fd958e
-def _unquoted_text_problems(node, path):
-    "One sentence if the value is not text, otherwise none."
-    kind = node.tag.removeprefix("tag:yaml.org,2002:")
-    if kind in ("str", "merge"):
-        return []
-    if not isinstance(node, yaml.ScalarNode) or not node.value:
-        return [f"{path} is {'empty' if kind == 'null' else 'not text'}, but must be text"]
-    if kind in ("int", "float"):
-        meaning = f"the number {yaml.SafeLoader('').construct_object(node)}"
-    elif kind == "bool":
-        meaning = str(yaml.SafeLoader("").construct_object(node)).lower()
-    else:
-        meaning = {"null": "nothing", "timestamp": "a date"}.get(kind, "something else than text")
-    return [f'{path}: YAML reads {node.value} as {meaning}; quote it: "{node.value}"']
+# %% ../../nbs/common/params.ipynb #89ee875e
+def _nest_parameters(values):
+    "Nested parameters from dotted names."
+    nested = {}
+    for path, value in values.items():
+        *parents, name = path.split(".")
+        mapping = nested
+        for parent in parents:
+            mapping = mapping.setdefault(parent, {})
+        mapping[name] = value
+    return nested
 
 # %% ../../nbs/common/params.ipynb #1cb401af
 def read_env(
@@ -172,16 +194,6 @@ def read_env(
     own = _parse_yaml((root / name).read_text(), name, text_problems)
     base = own.pop("meta", {}).get("import_from")
     return _merge_parameters(read_env(root, base), own) if base else own
-
-# %% ../../nbs/common/params.ipynb #b5da9687
-def _merge_parameters(base, changes):
-    "Nested parameters with changes. The inputs stay as they are."
-    result = dict(base)
-    for key, value in changes.items():
-        if isinstance(result.get(key), dict) and isinstance(value, dict):
-            value = _merge_parameters(result[key], value)
-        result[key] = value
-    return result
 
 # %% ../../nbs/common/params.ipynb #5e7702d7
 PLACEHOLDER = r"\{\{\s*([\w.]+)\s*\}\}"  # such as {{gate.min_gain}} in pipeline.yaml
@@ -200,6 +212,24 @@ class Stage(NamedTuple):
     ) -> Self:
         "The same stage with other parameters."
         return self._replace(params=params)
+
+# %% ../../nbs/common/params.ipynb #07b548e1
+def _value_at_path(env, path):
+    value = env
+    for name in path.split("."):
+        value = value[name]
+    return value
+
+# %% ../../nbs/common/params.ipynb #f7981007
+def _fill_placeholders(value, env):
+    "Replace each placeholder by its parameter. A value that is only one placeholder gets the type of the parameter."
+    if isinstance(value, dict):
+        return {key: _fill_placeholders(item, env) for key, item in value.items()}
+    if not isinstance(value, str):
+        return value
+    if whole := re.fullmatch(PLACEHOLDER, value):
+        return _value_at_path(env, whole[1])
+    return re.sub(PLACEHOLDER, lambda match: str(_value_at_path(env, match[1])), value)
 
 # %% ../../nbs/common/params.ipynb #81770634
 def read_stages(
@@ -229,13 +259,6 @@ class ExecutorSettings(NamedTuple):
     decisive_stage: str | None  # the last stage that the build key covers; None: it covers all
     home_page: str | None  # the product to which the reports of all stages link
 
-# %% ../../nbs/common/params.ipynb #b6396390
-def executor_settings(
-    root: Path,  # the project
-) -> ExecutorSettings:
-    "The section `executor` of pipeline.yaml, with empty defaults. Raises ValueError for an old key."
-    return _parse_executor_settings((root / "pipeline.yaml").read_text())
-
 # %% ../../nbs/common/params.ipynb #2ae02833
 @functools.cache  # each stage asks for the settings, and the same text has the same settings
 def _parse_executor_settings(text):
@@ -250,23 +273,12 @@ def _parse_executor_settings(text):
         home_page=settings.get("home_page"),
     )
 
-# %% ../../nbs/common/params.ipynb #f7981007
-def _fill_placeholders(value, env):
-    "Replace each placeholder by its parameter. A value that is only one placeholder gets the type of the parameter."
-    if isinstance(value, dict):
-        return {key: _fill_placeholders(item, env) for key, item in value.items()}
-    if not isinstance(value, str):
-        return value
-    if whole := re.fullmatch(PLACEHOLDER, value):
-        return _value_at_path(env, whole[1])
-    return re.sub(PLACEHOLDER, lambda match: str(_value_at_path(env, match[1])), value)
-
-# %% ../../nbs/common/params.ipynb #07b548e1
-def _value_at_path(env, path):
-    value = env
-    for name in path.split("."):
-        value = value[name]
-    return value
+# %% ../../nbs/common/params.ipynb #b6396390
+def executor_settings(
+    root: Path,  # the project
+) -> ExecutorSettings:
+    "The section `executor` of pipeline.yaml, with empty defaults. Raises ValueError for an old key."
+    return _parse_executor_settings((root / "pipeline.yaml").read_text())
 
 # %% ../../nbs/common/params.ipynb #fd8d56f5
 PROJECT_FILE_PARAMETERS = ("sql", "plan_sql", "floor")  # paths of files inside the project
@@ -292,16 +304,6 @@ def notebook_cells(
             remedy = f"`git checkout {quoted}` restores it"
         raise ValueError(f"{path}: {problem}: {remedy}") from None
 
-# %% ../../nbs/common/params.ipynb #ef5d18b4
-def declared_parameters(
-    notebook: Path,  # a stage's notebook
-) -> dict[str, object]:  # name -> default, with `upstream` and `product`; empty if there is no parameters cell
-    "The parameters cell of a notebook. Raises ValueError if a line of it is not `name = literal value`."
-    for number, cell in enumerate(notebook_cells(notebook), 1):
-        if "parameters" in cell["metadata"].get("tags", []):
-            return _read_assignments("".join(cell["source"]), f"cell {number} of {os.path.relpath(notebook)}")
-    return {}
-
 # %% ../../nbs/common/params.ipynb #cefc8d77
 def _read_assignments(code: str, cell_name: str) -> dict[str, object]:
     "The values of a parameters cell, by name."
@@ -317,6 +319,16 @@ def _read_assignments(code: str, cell_name: str) -> dict[str, object]:
             line = f"line {error.lineno}: {error.msg}"
         raise ValueError(f"{cell_name}, its parameters: {line}; each line must be `name = literal value`") from None
     return values
+
+# %% ../../nbs/common/params.ipynb #ef5d18b4
+def declared_parameters(
+    notebook: Path,  # a stage's notebook
+) -> dict[str, object]:  # name -> default, with `upstream` and `product`; empty if there is no parameters cell
+    "The parameters cell of a notebook. Raises ValueError if a line of it is not `name = literal value`."
+    for number, cell in enumerate(notebook_cells(notebook), 1):
+        if "parameters" in cell["metadata"].get("tags", []):
+            return _read_assignments("".join(cell["source"]), f"cell {number} of {os.path.relpath(notebook)}")
+    return {}
 
 # %% ../../nbs/common/params.ipynb #6c514f3f
 def upstream_of(
@@ -440,6 +452,50 @@ def flatten_parameters(
             result[path] = value
     return result
 
+# %% ../../nbs/common/params.ipynb #dd860232
+def _is_outside_project(path: str) -> bool:
+    return Path(path).is_absolute() or ".." in Path(path).parts
+
+# %% ../../nbs/common/params.ipynb #e1f65c59
+def _path_problems(
+    values: dict[str, object],  # by dotted name
+) -> list[str]:
+    "Paths that lead out of the project."
+    reason = "Brewcast neither watches nor records other files"
+    problems = [
+        f"{name} is {values[name]!r}, but must be a file of the project: {reason}"
+        for name in PROJECT_FILE_PARAMETERS
+        if values.get(name) and _is_outside_project(values[name])
+    ]
+    if values.get("data") and _is_outside_project(values["data"]):
+        remedy = f"`make run DATA={values['data']}` creates the link"
+        problems.append(f"data is {values['data']!r}, but must be a folder of the project, or a link: {remedy}")
+    return problems
+
+# %% ../../nbs/common/params.ipynb #cf0270a4
+def _same_store_problem(same_store):
+    "A sentence on what is wrong with `same_store` (old id -> final id); empty if nothing is."
+    renamed = {
+        old: final for old, final in same_store.items() if old != final
+    }  # an id that stays declares its own store
+    both = sorted(set(renamed) & set(renamed.values()))
+    if both:
+        return f"same_store: {', '.join(both)} used both as an old id and as a final id: give the final id for each"
+    return ""
+
+# %% ../../nbs/common/params.ipynb #b0e75469
+def _has_type_of(value, example):
+    "Whether two values have the same type. A default of None fits every type, and a whole number fits a decimal one."
+    if example is None:
+        return True
+    if isinstance(example, bool) or isinstance(value, bool):  # for Python, a bool is a number too
+        return isinstance(value, bool) and isinstance(example, bool)
+    if isinstance(example, float):
+        return isinstance(value, (int, float))
+    if isinstance(example, int):
+        return isinstance(value, int) or (isinstance(value, float) and value.is_integer())
+    return isinstance(value, type(example))
+
 # %% ../../nbs/common/params.ipynb #bd92e053
 def check_parameters(
     root: Path,  # the project
@@ -477,62 +533,6 @@ def check_parameters(
             problems.append(f"{path} is missing")
     if problems:
         raise ValueError(f"{file}: " + "; ".join(problems))
-
-# %% ../../nbs/common/params.ipynb #e1f65c59
-def _path_problems(
-    values: dict[str, object],  # by dotted name
-) -> list[str]:
-    "Paths that lead out of the project."
-    reason = "Brewcast neither watches nor records other files"
-    problems = [
-        f"{name} is {values[name]!r}, but must be a file of the project: {reason}"
-        for name in PROJECT_FILE_PARAMETERS
-        if values.get(name) and _is_outside_project(values[name])
-    ]
-    if values.get("data") and _is_outside_project(values["data"]):
-        remedy = f"`make run DATA={values['data']}` creates the link"
-        problems.append(f"data is {values['data']!r}, but must be a folder of the project, or a link: {remedy}")
-    return problems
-
-# %% ../../nbs/common/params.ipynb #dd860232
-def _is_outside_project(path: str) -> bool:
-    return Path(path).is_absolute() or ".." in Path(path).parts
-
-# %% ../../nbs/common/params.ipynb #89ee875e
-def _nest_parameters(values):
-    "Nested parameters from dotted names."
-    nested = {}
-    for path, value in values.items():
-        *parents, name = path.split(".")
-        mapping = nested
-        for parent in parents:
-            mapping = mapping.setdefault(parent, {})
-        mapping[name] = value
-    return nested
-
-# %% ../../nbs/common/params.ipynb #cf0270a4
-def _same_store_problem(same_store):
-    "A sentence on what is wrong with `same_store` (old id -> final id); empty if nothing is."
-    renamed = {
-        old: final for old, final in same_store.items() if old != final
-    }  # an id that stays declares its own store
-    both = sorted(set(renamed) & set(renamed.values()))
-    if both:
-        return f"same_store: {', '.join(both)} used both as an old id and as a final id: give the final id for each"
-    return ""
-
-# %% ../../nbs/common/params.ipynb #b0e75469
-def _has_type_of(value, example):
-    "Whether two values have the same type. A default of None fits every type, and a whole number fits a decimal one."
-    if example is None:
-        return True
-    if isinstance(example, bool) or isinstance(value, bool):  # for Python, a bool is a number too
-        return isinstance(value, bool) and isinstance(example, bool)
-    if isinstance(example, float):
-        return isinstance(value, (int, float))
-    if isinstance(example, int):
-        return isinstance(value, int) or (isinstance(value, float) and value.is_integer())
-    return isinstance(value, type(example))
 
 # %% ../../nbs/common/params.ipynb #46a55494
 def parameters(
@@ -628,6 +628,18 @@ def check_project_path(
             f"the project is in {str(root)!r}, but some tools cannot use a path with {shown}: move or rename it"
         )
 
+# %% ../../nbs/common/params.ipynb #1db050e2
+def home_variables(
+    root: Path,  # the project
+) -> dict[str, str]:  # variables by name; empty if the user's home is writable
+    "Folders for the files that tools usually write to the user's home, for a user without one, as in a container."
+    if os.access(Path.home(), os.W_OK):
+        return {}
+    home = root / "scratch" / "home"
+    home.mkdir(parents=True, exist_ok=True)
+    names = ("IPYTHONDIR", "MPLCONFIGDIR", "JUPYTER_RUNTIME_DIR")
+    return {name: os.environ.get(name, str(home / name.lower())) for name in names}
+
 # %% ../../nbs/common/params.ipynb #31dc33f8
 def environment(
     root: Path,  # the project
@@ -649,15 +661,3 @@ def environment(
         **home_variables(root),
         **mlflow_variables(source, root),
     }
-
-# %% ../../nbs/common/params.ipynb #1db050e2
-def home_variables(
-    root: Path,  # the project
-) -> dict[str, str]:  # variables by name; empty if the user's home is writable
-    "Folders for the files that tools usually write to the user's home, for a user without one, as in a container."
-    if os.access(Path.home(), os.W_OK):
-        return {}
-    home = root / "scratch" / "home"
-    home.mkdir(parents=True, exist_ok=True)
-    names = ("IPYTHONDIR", "MPLCONFIGDIR", "JUPYTER_RUNTIME_DIR")
-    return {name: os.environ.get(name, str(home / name.lower())) for name in names}
