@@ -8,7 +8,7 @@ __all__ = ['MAX_LOG_ERROR', 'HISTORY_GROUPS', 'MIN_CALIBRATION_CUTOFFS', 'MONTHL
            'OTHER_GROUP_WEIGHT', 'FUTURE_MONTHS', 'MIN_CALIBRATION_ROWS', 'DEFAULT_HALF_WIDTH', 'MISS_RATE_STEP',
            'MAX_EXCESS_MISSES', 'MISS_RATE_BOUNDS', 'abs_log_error', 'history_group', 'calibration_rows',
            'month_weights', 'group_scales', 'distance_to_seasonal', 'ErrorScales', 'learn_scales', 'row_scales',
-           'Calibration', 'calibrate', 'weighted_quantile', 'update_miss_rate', 'miss_rate_after', 'add_bounds',
+           'weighted_quantile', 'Calibration', 'calibrate', 'update_miss_rate', 'miss_rate_after', 'add_bounds',
            'log_half_widths', 'replay_intervals', 'constant_intervals', 'interval_summary', 'interval_factors',
            'add_intervals']
 
@@ -200,6 +200,18 @@ FUTURE_MONTHS = 1.0  # the month to forecast, counted beside the known ones: one
 MIN_CALIBRATION_ROWS = 10  # with fewer than nine rows there is no 80 % quantile
 DEFAULT_HALF_WIDTH = math.log(2)  # half to twice the forecast, where there are too few rows
 
+# %% ../../nbs/model/intervals.ipynb #dd515792
+def weighted_quantile(
+    values: np.ndarray,  # shape (n,), n > 0
+    weights: np.ndarray,  # same shape, > 0
+    share: float,  # of the weights, in [0, 1]
+) -> float:  # the smallest value with at least this share of the weight at or below it
+    "A quantile of weighted values."
+    order = np.argsort(values, kind="stable")
+    cumulative = np.cumsum(weights[order])
+    position = np.searchsorted(cumulative, share * cumulative[-1] * (1 - 1e-9))
+    return float(values[order][min(position, len(values) - 1)])
+
 # %% ../../nbs/model/intervals.ipynb #7677e086
 class Calibration(NamedTuple):
     "What the width of an interval depends on."
@@ -232,18 +244,6 @@ def calibrate(
         group_weight = np.where(group == g, weight, OTHER_GROUP_WEIGHT * weight)
         quantiles.append(weighted_quantile(score, group_weight, share))
     return Calibration(scales, np.array(quantiles))
-
-# %% ../../nbs/model/intervals.ipynb #dd515792
-def weighted_quantile(
-    values: np.ndarray,  # shape (n,), n > 0
-    weights: np.ndarray,  # same shape, > 0
-    share: float,  # of the weights, in [0, 1]
-) -> float:  # the smallest value with at least this share of the weight at or below it
-    "A quantile of weighted values."
-    order = np.argsort(values, kind="stable")
-    cumulative = np.cumsum(weights[order])
-    position = np.searchsorted(cumulative, share * cumulative[-1] * (1 - 1e-9))
-    return float(values[order][min(position, len(values) - 1)])
 
 # %% ../../nbs/model/intervals.ipynb #c0b62363
 MISS_RATE_STEP = 0.07  # share of a month's excess misses: .05 is slow after a shift, .1 follows chance
