@@ -367,7 +367,7 @@ def read_forecast_inputs(
         store_month=read_parquet(upstream_paths.clean.store_month),
         plan=read_parquet(upstream_paths.ingest.plan),
         online=online_rows(upstream_paths.features.history.parent, source, open_now),
-        stores=read_parquet(upstream_paths.ingest.lineage).store_id.unique(),
+        stores=list(read_parquet(upstream_paths.ingest.lineage).store_id.unique()),
         features=read_json(upstream_paths.features.features),
     )
 
