@@ -4,7 +4,10 @@
 
 # %% auto #0
 __all__ = ['fitted_model_bytes', 'point_forecasts', 'forecast_next_month', 'check_change', 'backtest_name', 'prepare_recipe',
-           'no_forecast_reasons', 'decimals_of', 'round_quantities', 'forecast_table', 'history_table', 'csv_bytes']
+           'StoreFacts', 'no_forecast_reasons', 'decimals_of', 'round_quantities', 'forecast_table', 'history_table',
+           'csv_bytes', 'ForecastInputs', 'read_forecast_inputs', 'prepare_models', 'check_unless_stopped',
+           'stopped_reason', 'forecast_sentence', 'PageInputs', 'read_page_inputs', 'records_with_month', 'page_links',
+           'forecast_page']
 
 # %% ../../nbs/delivery/30_forecast.ipynb #de85d1b8
 import math
@@ -12,16 +15,26 @@ import os
 import shutil
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from ..common.contracts import FORECAST, check_table
-from ..common.core import read_json, read_parquet, stage_paths, target_month, write_json, write_parquet
+from brewcast.common.core import (
+    read_json,
+    read_parquet,
+    require_columns,
+    stage_paths,
+    target_month,
+    write_json,
+    write_parquet,
+)
 from ..common.hashing import bytes_hash, sha256
 from ..common.parameter_types import Calendar
 from ..common.paths import find_root, write_bytes
-from ..common.records import Decision, ModelCard, ModelDescription, Recipe, StateInputs, Verdict
+from ..common.records import Decision, ModelCard, ModelDescription, MonthRecord, Recipe, StateInputs, Verdict
 from ..common.text import escape_formula, format_count, month_name
 from .month_page import STAGE_CAPTIONS, latest_plan, month_page, planner_questions
 from brewcast.delivery.track_record import (
@@ -42,10 +55,13 @@ def fitted_model_bytes(
     recipe: Recipe,  # to fit
     card: ModelCard,  # of the candidate
     candidate: bytes,  # content of the candidate's model file
-    rows: pd.DataFrame,  # training rows, one per series and cutoff: FEATURES and actual
+    rows: pd.DataFrame,  # training rows, one per series and cutoff
     through: str,  # last month to learn from (the decision's train_through), such as "2024-05-01"
 ) -> bytes:  # content of a model file
-    "The model of a recipe, fitted on all outcomes through the decision's month."
+    """The model of a recipe, fitted on all outcomes through the decision's month.
+
+    Needs `month`, `actual` (units) and FEATURES, as from `training_rows`.
+    """
     is_intact = bytes_hash(candidate) == card.model_sha256
     if recipe == card.recipe and is_intact:
         return candidate
@@ -55,21 +71,32 @@ def fitted_model_bytes(
 # %% ../../nbs/delivery/30_forecast.ipynb #02c37fd3
 def point_forecasts(
     model,  # a fitted estimator
-    online: pd.DataFrame,  # one row per open series: FEATURES at the cutoff
-) -> pd.DataFrame:  # the same rows with forecast and seasonal_forecast (the seasonal baseline's), in units
-    "Forecast next month's units, without intervals."
+    online: pd.DataFrame,  # one row per open series
+) -> pd.DataFrame:  # same index
+    """Forecast next month's units, without intervals.
+
+    Needs FEATURES at the cutoff. Returns the same rows with `forecast` and `seasonal_forecast` (the seasonal
+    baseline's), in units. Raises ValueError if a column is missing.
+    """
+    require_columns(online, FEATURES, "online rows")
     seasonal_forecast = online.rate_seasonal * online.expected_units
     return online.assign(forecast=model.predict(online[FEATURES]), seasonal_forecast=seasonal_forecast)
 
 # %% ../../nbs/delivery/30_forecast.ipynb #93ad74ef
 def forecast_next_month(
     model,  # a fitted estimator
-    online: pd.DataFrame,  # one row per open series: FEATURES at the cutoff
+    online: pd.DataFrame,  # one row per open series
     cutoff: pd.Timestamp,  # the last day of the last complete month
     intervals: dict,  # intervals.json: "factors" by series_id, and "young" for cold starts, each [lower, upper]
     recipe: Recipe,  # of the model
 ) -> pd.DataFrame:  # one row per open series, sorted by series_id
-    "Forecast the month after the cutoff for every series in the online store."
+    """Forecast the month after the cutoff for every series in the online store.
+
+    Needs `series_id` and FEATURES at the cutoff. Returns the columns of `common.contracts.FORECAST`: `store_id`,
+    `series_id`, `month`, `cutoff`, `forecast`, `lower`, `upper` (units), `recipe`, `young`, `features_as_of`.
+    Raises ValueError if a column is missing.
+    """
+    require_columns(online, ["series_id", *FEATURES], "online rows")
     forecast = add_intervals(point_forecasts(model, online), intervals)
     forecast = forecast.assign(
         store_id=forecast.series_id,
@@ -79,19 +106,8 @@ def forecast_next_month(
         young=forecast.has_own_season == 0,  # a cold start: no full year of its own
         features_as_of=pd.Timestamp(cutoff),
     )
-    columns = [
-        "store_id",
-        "series_id",
-        "month",
-        "cutoff",
-        "forecast",
-        "lower",
-        "upper",
-        "recipe",
-        "young",
-        "features_as_of",
-    ]
-    table = forecast[columns].sort_values("series_id", ignore_index=True)
+    columns = ["store_id", "series_id", "month", "cutoff", "forecast", "lower", "upper"]
+    table = forecast[[*columns, "recipe", "young", "features_as_of"]].sort_values("series_id", ignore_index=True)
     dates = {name: table[name].dt.date for name in ["month", "cutoff", "features_as_of"]}
     return table.assign(**dates)
 
@@ -101,7 +117,13 @@ def check_change(
     online: pd.DataFrame,  # the rows that it was made from
     max_change: float = 1.0,  # largest |log| of the ratio of the two totals
 ) -> float:  # total forecast / total of the seasonal baseline
-    "Compare the total with the seasonal baseline's. Raises ValueError beyond `max_change`, before anything is published."
+    """Compare the total with the seasonal baseline's, before anything is published.
+
+    Needs `forecast` (units), and of `online` `rate_seasonal` and `expected_units`. Raises ValueError if a column is
+    missing, a forecast is below 0 or not a number, or the ratio of the totals is beyond `max_change`.
+    """
+    require_columns(forecast, ["forecast"], "forecast")
+    require_columns(online, ["rate_seasonal", "expected_units"], "online rows")
     seasonal_total = math.fsum(online.rate_seasonal * online.expected_units)
     # the baseline's total is 0 if every store is closed next month: then there is nothing to compare
     ratio = math.fsum(forecast.forecast) / seasonal_total if seasonal_total else 1.0
@@ -132,12 +154,19 @@ def prepare_recipe(
     candidate: bytes,  # content of the candidate's model file
     champion: Recipe,  # of the backtest
     train_through: str,  # last month to learn from, such as "2024-05-01"
-    rows: pd.DataFrame,  # training rows, one per series and cutoff: FEATURES and actual
+    rows: pd.DataFrame,  # training rows, one per series and cutoff
     predictions: pd.DataFrame,  # backtest of all models, with lower and upper
-    online: pd.DataFrame,  # one row per open series: FEATURES at the last cutoff
+    online: pd.DataFrame,  # one row per open series, at the last cutoff
     coverage: float,  # share of outcomes that an interval should contain
 ) -> pd.DataFrame:  # from `forecast_next_month`
-    "Fit a recipe, forecast with it, and write the model, its intervals and its forecast to a folder."
+    """Fit a recipe, forecast with it, and write the model, its intervals and its forecast to a folder.
+
+    Needs in `rows` `month`, `cutoff`, `actual` and FEATURES; in `predictions` the columns of `backtest_recipes`; in
+    `online` `series_id` and FEATURES. Returns the columns of `common.contracts.FORECAST`.
+    Raises ValueError if a column is missing.
+    """
+    require_columns(rows, ["month", "cutoff", "actual", *FEATURES], "training rows")
+    require_columns(predictions, ["model", "month", "actual", "forecast", "lower", "upper"], "predictions")
     model_path = folder / "model.joblib"
     write_bytes(fitted_model_bytes(recipe, card, candidate, rows, train_through), model_path)
     model_sha256 = sha256(model_path)
@@ -153,6 +182,54 @@ def prepare_recipe(
     return forecast
 
 # %% ../../nbs/delivery/30_forecast.ipynb #a0584418
+class StoreFacts(NamedTuple):
+    "What is known of the stores at a cutoff, to say why one has no forecast."
+
+    target: pd.Timestamp  # the month to forecast
+    planned_days: pd.Series  # trading days by store_id, where there is a plan
+    closed_every_year: set[str]  # stores that were closed in this month of the last two years
+    with_forecast: set[str]
+    with_trusted_data: set[str]  # in the last three months
+    last_sale: pd.Series  # date by store_id
+    open_since: pd.Timestamp  # a store without a sale after this date counts as closed
+
+# %% ../../nbs/delivery/30_forecast.ipynb #569bbf45
+def _store_facts(
+    forecast: pd.DataFrame, store_month: pd.DataFrame, plan: pd.DataFrame, closures: list[dict], calendar: Calendar
+) -> StoreFacts:
+    "Look up what `no_forecast_reasons` needs."
+    target = pd.Timestamp(forecast.month.iloc[0])
+    cutoff = pd.Timestamp(forecast.cutoff.iloc[0])
+    recent = store_month[store_month.month > cutoff - pd.DateOffset(months=3)]
+    open_days = int(open_window_days(pd.DatetimeIndex([cutoff]), calendar)[0])
+    return StoreFacts(
+        target=target,
+        planned_days=latest_plan(plan, target, cutoff).trading_days,
+        closed_every_year={row["series_id"] for row in closures if row["does"] == "closed"},
+        with_forecast=set(forecast.store_id),
+        with_trusted_data=set(recent.store_id[recent.quantity_sold.notna()]),
+        last_sale=store_month.groupby("store_id").last_date.max(),
+        open_since=cutoff - pd.Timedelta(days=open_days),
+    )
+
+# %% ../../nbs/delivery/30_forecast.ipynb #6edd24b0
+def _reason_of(store: str, facts: StoreFacts) -> str:
+    "The first reason that holds: what was planned, what is usual, then what the sales say."
+    if facts.planned_days.get(store) == 0:
+        return f"the plan has 0 trading days in {month_name(facts.target)}"
+    if store in facts.closed_every_year:
+        return f"closed in {facts.target.month_name()} of the last two years"
+    if store in facts.with_forecast:
+        return "no sales are expected"
+    if store not in facts.last_sale:
+        return "too new: no complete month yet"
+    if pd.Timestamp(facts.last_sale[store]) <= facts.open_since:
+        return f"counted as closed: last sale on {pd.Timestamp(facts.last_sale[store]):%Y-%m-%d}"
+    if store not in facts.with_trusted_data:
+        return "no trusted data in the last three months"
+    return "no sales above 0 in the last three months"
+
+# %% ../../nbs/delivery/30_forecast.ipynb #83950510
 def no_forecast_reasons(
     forecast: pd.DataFrame,  # from `forecast_next_month`
     store_month: pd.DataFrame,  # one row per series and month
@@ -161,37 +238,18 @@ def no_forecast_reasons(
     stores: list[str],  # every store with a sale line, also in a month that is not complete
     calendar: Calendar,
 ) -> dict[str, str]:  # reason by store_id, only for stores with no forecast or a forecast of 0
-    "Why a store has no forecast, or a forecast of 0."
-    target = pd.Timestamp(forecast.month.iloc[0])
-    cutoff = pd.Timestamp(forecast.cutoff.iloc[0])
-    planned_days = latest_plan(plan, target, cutoff).trading_days
-    last_sale = store_month.groupby("store_id").last_date.max()
-    closed_every_year = {row["series_id"] for row in closures if row["does"] == "closed"}
-    with_forecast = set(forecast.store_id)
-    recent = store_month[store_month.month > cutoff - pd.DateOffset(months=3)]
-    with_trusted_data = set(recent.store_id[recent.quantity_sold.notna()])
-    open_days = int(open_window_days(pd.DatetimeIndex([cutoff]), calendar)[0])
-    open_since = cutoff - pd.Timedelta(days=open_days)  # a store without a sale after this date counts as closed
+    """Why a store has no forecast, or a forecast of 0.
 
-    def reason(store: str) -> str:
-        if planned_days.get(store) == 0:
-            return f"the plan has 0 trading days in {month_name(target)}"
-        if store in closed_every_year:
-            return f"closed in {target.month_name()} of the last two years"
-        if store in with_forecast:
-            return "no sales are expected"
-        if store not in last_sale:
-            return "too new: no complete month yet"
-        if pd.Timestamp(last_sale[store]) <= open_since:
-            return f"counted as closed: last sale on {pd.Timestamp(last_sale[store]):%Y-%m-%d}"
-        if store not in with_trusted_data:
-            return "no trusted data in the last three months"
-        return "no sales above 0 in the last three months"
-
-    with_positive_forecast = with_forecast - set(forecast.store_id[forecast.forecast == 0])
-    return {
-        store: reason(store) for store in sorted({*stores, *last_sale.index, *with_forecast} - with_positive_forecast)
-    }
+    Needs `store_id`, `month`, `cutoff` and `forecast` (units); of `store_month` `store_id`, `month`, `last_date`
+    and `quantity_sold` (NaN: not trusted); of `plan` `store_id`, `month`, `published` and `trading_days`.
+    Raises ValueError if a column is missing.
+    """
+    require_columns(forecast, ["store_id", "month", "cutoff", "forecast"], "forecast")
+    require_columns(store_month, ["store_id", "month", "last_date", "quantity_sold"], "store-months")
+    facts = _store_facts(forecast, store_month, plan, closures, calendar)
+    with_positive_forecast = facts.with_forecast - set(forecast.store_id[forecast.forecast == 0])
+    without = {*stores, *facts.last_sale.index, *facts.with_forecast} - with_positive_forecast
+    return {store: _reason_of(store, facts) for store in sorted(without)}
 
 # %% ../../nbs/delivery/30_forecast.ipynb #5a0c7b11
 def decimals_of(
@@ -219,8 +277,15 @@ def forecast_table(
     store_month: pd.DataFrame,  # one row per series and month
     reasons: dict[str, str] | None = None,  # by store_id, from `no_forecast_reasons`
     stopped: str = "",  # why the month's data is not trusted; empty if it is trusted
-) -> pd.DataFrame:  # one row per store: store_id, country, city, month, kind, quantity, lower, upper, reason
-    "The table that a planner orders by. `kind` is forecast, none (`reason` says why) or stopped."
+) -> pd.DataFrame:  # in the order of store_id
+    """The table that a planner orders by. `kind` is forecast, none (`reason` says why) or stopped.
+
+    Needs `store_id`, `month`, `forecast`, `lower` and `upper` (units); of `store_month` `store_id`, `quantity_sold`,
+    `country` and `city`. Returns one row a store: `store_id`, `country`, `city`, `month`, `kind`, `quantity`, `lower`,
+    `upper` (units, rounded) and `reason`. Raises ValueError if a column is missing.
+    """
+    require_columns(forecast, ["store_id", "month", "forecast", "lower", "upper"], "forecast")
+    require_columns(store_month, ["store_id", "quantity_sold", "country", "city"], "store-months")
     reasons = reasons or {}
     decimals = decimals_of(store_month.quantity_sold)
     table = forecast.groupby("store_id")[["forecast", "lower", "upper"]].sum().rename(columns={"forecast": "quantity"})
@@ -239,8 +304,13 @@ def forecast_table(
 # %% ../../nbs/delivery/30_forecast.ipynb #86a8046a
 def history_table(
     store_month: pd.DataFrame,  # one row per series and month
-) -> pd.DataFrame:  # one row per store and month: store_id, country, city, month, kind ("actual"), quantity
-    "What was sold; the quantity is empty if the month's data is not trusted."
+) -> pd.DataFrame:  # in the order of store_id and month
+    """What was sold; the quantity is empty if the month's data is not trusted.
+
+    Needs `store_id`, `month`, `quantity_sold` (units), `country` and `city`. Returns one row a store and month:
+    `store_id`, `country`, `city`, `month`, `kind` ("actual") and `quantity`. Raises ValueError if a column is missing.
+    """
+    require_columns(store_month, ["store_id", "month", "quantity_sold", "country", "city"], "store-months")
     table = store_month.groupby(["store_id", "month"], as_index=False).quantity_sold.sum(min_count=1)
     quantity = round_quantities(table.quantity_sold, decimals_of(store_month.quantity_sold))
     table = _add_location(table.assign(kind="actual", quantity=quantity), store_month)
@@ -254,6 +324,190 @@ def _add_location(table: pd.DataFrame, store_month: pd.DataFrame) -> pd.DataFram
 def csv_bytes(
     table: pd.DataFrame,  # from `forecast_table` or `history_table`
 ) -> bytes:  # UTF-8 with a byte order mark
-    "A table as a CSV file for spreadsheets. Names that look like formulas are escaped."
+    """A table as a CSV file for spreadsheets. Names that look like formulas are escaped.
+
+    Needs `store_id`, `country` and `city`; other columns are written as they are. Raises ValueError if one is missing.
+    """
+    require_columns(table, ["store_id", "country", "city"], "table")
     names = {name: table[name].map(escape_formula, na_action="ignore") for name in ("store_id", "country", "city")}
     return table.assign(**names).to_csv(index=False, lineterminator="\n").encode("utf-8-sig")
+
+# %% ../../nbs/delivery/30_forecast.ipynb #4c7eb205
+class ForecastInputs(NamedTuple):
+    "What earlier stages left for the forecast."
+
+    verdict: Verdict
+    decision: Decision
+    card: ModelCard  # of the candidate
+    candidate: bytes  # content of the candidate's model file
+    rows: pd.DataFrame  # training rows, of `model.train.training_rows`
+    predictions: pd.DataFrame  # of `model.evaluate.backtest_recipes`
+    store_month: pd.DataFrame  # of the contract STORE_MONTH
+    plan: pd.DataFrame  # of the contract PLAN
+    online: pd.DataFrame  # one row per open series: FEATURES at the last cutoff
+    stores: list[str]  # every store with a sale line
+    features: dict  # features.json: trade, odd_seasons, ...
+
+# %% ../../nbs/delivery/30_forecast.ipynb #46e85d25
+def read_forecast_inputs(
+    upstream_paths: SimpleNamespace,  # of `stage_paths`
+    source: str,  # names Feast's project
+) -> ForecastInputs:
+    "Read what earlier stages left. Returns the tables that `ForecastInputs` names."
+    rows = read_parquet(upstream_paths.train.rows)
+    history = read_parquet(upstream_paths.features.history)
+    open_now = open_series(history, rows.cutoff.max())
+    return ForecastInputs(
+        verdict=Verdict.read(upstream_paths.evaluate.verdict),
+        decision=Decision.read(upstream_paths.monitor.decision),
+        card=ModelCard.read(upstream_paths.train.card),
+        candidate=Path(upstream_paths.train.model).read_bytes(),
+        rows=rows,
+        predictions=read_parquet(upstream_paths.evaluate.predictions),
+        store_month=read_parquet(upstream_paths.clean.store_month),
+        plan=read_parquet(upstream_paths.ingest.plan),
+        online=online_rows(upstream_paths.features.history.parent, source, open_now),
+        stores=list(read_parquet(upstream_paths.ingest.lineage).store_id.unique()),
+        features=read_json(upstream_paths.features.features),
+    )
+
+# %% ../../nbs/delivery/30_forecast.ipynb #b35cdbd3
+def prepare_models(
+    inputs: ForecastInputs,
+    folder: Path,  # for the recipe that serves
+    challenger: Path,  # folder for the recipe that lost
+    coverage: float,  # share of outcomes that an interval should contain
+) -> pd.DataFrame:  # of the recipe that serves
+    "Prepare the recipe that serves, and its challenger where there is one. Returns the columns of FORECAST."
+    prepare = partial(
+        prepare_recipe,
+        card=inputs.card,
+        candidate=inputs.candidate,
+        champion=inputs.verdict.champion,
+        train_through=inputs.decision.train_through,
+        rows=inputs.rows,
+        predictions=inputs.predictions,
+        online=inputs.online,
+        coverage=coverage,
+    )
+    shutil.rmtree(challenger, ignore_errors=True)
+    if inputs.verdict.challenger:
+        prepare(inputs.verdict.challenger, challenger)
+    else:
+        write_json(ModelDescription(recipe=None), challenger / "recipe.json")
+    return prepare(inputs.verdict.recipe, folder)
+
+# %% ../../nbs/delivery/30_forecast.ipynb #93d3fca6
+def check_unless_stopped(
+    forecast: pd.DataFrame,  # from `forecast_next_month`
+    online: pd.DataFrame,  # the rows that it was made from
+    decision: Decision,
+    max_change: float,  # largest |log| of the ratio of the two totals
+) -> float | None:  # the ratio, of `check_change`; None where the month is stopped
+    """Check the total of a forecast that will be published.
+
+    Needs the columns of `check_change`, which refuses with ValueError.
+    """
+    return None if is_stopped(decision) else check_change(forecast, online, max_change)
+
+# %% ../../nbs/delivery/30_forecast.ipynb #164209d3
+def stopped_reason(
+    decision: Decision,
+    cutoff: pd.Timestamp,  # the last day of the month whose data may be stopped
+) -> str:  # empty where the data is trusted
+    "Why there is no forecast to order by."
+    return f"the data of {month_name(cutoff)} is not trusted" if is_stopped(decision) else ""
+
+# %% ../../nbs/delivery/30_forecast.ipynb #f50ad80b
+def forecast_sentence(
+    forecast: pd.DataFrame,  # from `forecast_next_month`
+    decision: Decision,
+    unit: str,  # of the quantities, in the plural
+) -> str:
+    """How many stores have a forecast, and its total.
+
+    Needs `forecast` (units) and `month`. Raises ValueError if a column is missing.
+    """
+    require_columns(forecast, ["forecast", "month"], "forecast")
+    total = "STOPPED, no forecast" if is_stopped(decision) else f"{forecast.forecast.sum():,.0f} {unit}"
+    return f"{format_count(len(forecast), 'store')}, {total} in {forecast.month[0]:%B %Y}"
+
+# %% ../../nbs/delivery/30_forecast.ipynb #98346ad5
+class PageInputs(NamedTuple):
+    "What the month page shows beside the forecast."
+
+    archived_forecasts: list[pd.DataFrame]  # that served, by cutoff; columns of FORECAST
+    records: list[MonthRecord]  # of the months before, oldest first
+    dataset: dict  # dataset.json
+    cleaned: dict  # clean.json
+    quarantine: pd.DataFrame  # of the contract QUARANTINE
+
+# %% ../../nbs/delivery/30_forecast.ipynb #d53e476b
+def read_page_inputs(
+    upstream_paths: SimpleNamespace,  # of `stage_paths`
+    state_file: str,  # inputs.json, relative to the project
+) -> PageInputs:
+    "Read what earlier stages and builds left for the month page. Returns the tables that `PageInputs` names."
+    root = find_root()
+    state_inputs = StateInputs.read(root / state_file)
+    return PageInputs(
+        archived_forecasts=[read_parquet(root / path) for path in state_inputs.archived_forecasts],
+        records=read_track_record([root / path for path in state_inputs.months]),
+        dataset=read_json(upstream_paths.ingest.dataset),
+        cleaned=read_json(upstream_paths.clean.clean),
+        quarantine=read_parquet(upstream_paths.ingest.quarantine),
+    )
+
+# %% ../../nbs/delivery/30_forecast.ipynb #43d9c148
+def records_with_month(
+    page_inputs: PageInputs,
+    inputs: ForecastInputs,
+    source: str,  # whose reports the record links to
+) -> list[MonthRecord]:  # oldest first; empty for the first build of a source
+    "The track record, with the month that this build is about."
+    if not page_inputs.records and not page_inputs.archived_forecasts:
+        return []
+    month = inputs.store_month.month.max()
+    record = month_record(month, inputs.decision, inputs.verdict, page_inputs.archived_forecasts, inputs.rows)
+    reports = {name: f"products/{source}/monitor/{name}.html" for name in ("quality", "drift")}
+    return track_record_through(page_inputs.records, record.model_copy(update={"reports": reports}))
+
+# %% ../../nbs/delivery/30_forecast.ipynb #85f5ff96
+def page_links(
+    product_paths: SimpleNamespace,  # of `stage_paths`: table, history
+) -> dict[str, str]:  # address relative to the page, by stage or file name
+    "What the month page links to: the reports of the stages and the tables beside it."
+    stage_links = {stage: f"../{stage}/{stage}.html" for stage in STAGE_CAPTIONS}
+    return stage_links | {path.name: path.name for path in (product_paths.table, product_paths.history)}
+
+# %% ../../nbs/delivery/30_forecast.ipynb #278c24bb
+def forecast_page(
+    forecast: pd.DataFrame,  # from `forecast_next_month`
+    reasons: dict[str, str],  # by store_id, from `no_forecast_reasons`
+    inputs: ForecastInputs,
+    page_inputs: PageInputs,
+    records: list[MonthRecord],  # from `records_with_month`
+    folder: Path,  # of the page: links are relative to it
+    **settings,  # of `month_page`: links, source_name, unit, calendar, nominal_coverage
+) -> str:  # HTML
+    "The month page. Needs the columns of FORECAST."
+    root = find_root()
+    archived = page_inputs.archived_forecasts
+    section = track_record_section(records, lambda path: os.path.relpath(root / path, folder))
+    target = pd.Timestamp(forecast.month[0])
+    return month_page(
+        forecast.assign(month=pd.to_datetime(forecast.month)),
+        inputs.store_month,
+        inputs.verdict,
+        inputs.decision,
+        page_inputs.dataset,
+        inputs.predictions,
+        previous_forecast=archived[-1] if archived else None,
+        outcomes=inputs.rows,
+        plan=inputs.plan,
+        quarantine=page_inputs.quarantine,
+        questions=planner_questions(inputs.features, page_inputs.cleaned, target),
+        reasons=reasons,
+        track_record=section,
+        **settings,
+    )

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from ..common.core import require_columns
 from ..common.records import Recipe
 from .recipes import BASELINES, FEATURES, build_model
 
@@ -44,10 +45,14 @@ def bias_error(
 
 # %% ../../nbs/model/backtest.ipynb #3bd1ff17
 def rmsse_error(
-    predictions: pd.DataFrame,  # series_id, actual, forecast: the rows to score
+    predictions: pd.DataFrame,  # the rows to score
     naive: pd.Series,  # mean squared error of the forecast "last month's sales", by series_id, before those rows
 ) -> float:  # in [0, inf), below 1 is better than last month's sales
-    "Root mean squared scaled error, the mean over series (Hyndman and Koehler 2006; the M5 competition's form)."
+    """Root mean squared scaled error, the mean over series (Hyndman and Koehler 2006; the M5 competition's form).
+
+    Needs `series_id`, `actual` and `forecast` (units). Raises ValueError if a column is missing.
+    """
+    require_columns(predictions, ["series_id", "actual", "forecast"], "predictions")
     squared_error = (predictions.actual - predictions.forecast).pow(2)
     mean_squared_error = squared_error.groupby(predictions.series_id).mean()
     ratio = np.sqrt(mean_squared_error / naive.reindex(mean_squared_error.index))
@@ -56,10 +61,14 @@ def rmsse_error(
 
 # %% ../../nbs/model/backtest.ipynb #92bfb126
 def interval_error(
-    predictions: pd.DataFrame,  # actual, lower, upper
+    predictions: pd.DataFrame,  # the rows to score; those without an outcome or an interval are left out
     coverage: float = 0.8,  # share of outcomes that the interval promises to contain
 ) -> float:  # share of the sales, lower is better
-    "Interval score over the sales: width, plus 2 / alpha times every miss (Gneiting and Raftery 2007, eq. 43)."
+    """Interval score over the sales: width, plus 2 / alpha times every miss (Gneiting and Raftery 2007, eq. 43).
+
+    Needs `actual`, `lower` and `upper` (units). Raises ValueError if a column is missing.
+    """
+    require_columns(predictions, ["actual", "lower", "upper"], "predictions")
     rows = predictions.dropna(subset=["lower", "upper", "actual"])
     below = (rows.lower - rows.actual).clip(lower=0)
     above = (rows.actual - rows.upper).clip(lower=0)
@@ -69,10 +78,15 @@ def interval_error(
 
 # %% ../../nbs/model/backtest.ipynb #4a8992e7
 def rows_known_at(
-    rows: pd.DataFrame,  # month, actual, ...; with corrections also actual_first, known_from
+    rows: pd.DataFrame,  # training rows
     cutoff: pd.Timestamp,  # a month end
-) -> pd.DataFrame:  # the rows whose outcome was known at the cutoff, with `actual` as it was known then
-    "The rows that a model fitted at a cutoff may learn from: no later month and no later correction."
+) -> pd.DataFrame:  # same columns and index
+    """The rows that a model fitted at a cutoff may learn from: no later month and no later correction.
+
+    Needs `month` and `actual` (units); with corrections also `actual_first` and `known_from`. Returns the rows whose
+    outcome was known, with `actual` as it was known then. Raises ValueError if a column is missing.
+    """
+    require_columns(rows, ["month", "actual"], "training rows")
     past = rows[rows.month <= cutoff]
     if "known_from" in past:
         past = past.assign(actual=past.actual.mask(past.known_from > cutoff, past.actual_first))
@@ -81,10 +95,16 @@ def rows_known_at(
 # %% ../../nbs/model/backtest.ipynb #1a202d06
 def replay_recipe(
     recipe: Recipe,
-    rows: pd.DataFrame,  # series_id, cutoff, month, actual (NaN where the outcome is not known) and FEATURES
+    rows: pd.DataFrame,  # training rows
     cutoffs: list,  # month ends to forecast from
-) -> pd.DataFrame:  # series_id, cutoff, month, actual, forecast; one row for each open series and cutoff
-    "Forecast from each cutoff with what was known at that cutoff."
+) -> pd.DataFrame:  # no rows for a cutoff without anything to learn from
+    """Forecast from each cutoff with what was known at that cutoff.
+
+    Needs `series_id`, `cutoff`, `month`, `actual` (units; NaN: not known) and FEATURES. Returns one row for each open
+    series and cutoff: `series_id`, `cutoff`, `month`, `actual`, `forecast` (units).
+    Raises ValueError if a column is missing.
+    """
+    require_columns(rows, ["series_id", "cutoff", "month", "actual", *FEATURES], "training rows")
     parts = []
     for cutoff in cutoffs:
         to_forecast = rows[rows.cutoff == cutoff]
@@ -104,20 +124,28 @@ def replay_recipe(
 
 # %% ../../nbs/model/backtest.ipynb #360fc13c
 def judged_cutoffs(
-    rows: pd.DataFrame,  # cutoff, actual (NaN where the outcome is not known)
+    rows: pd.DataFrame,  # training rows
     max_cutoffs: int = 12,  # every month of the year once
 ) -> list:  # the last cutoffs whose month has an outcome, oldest first
-    "The cutoffs that the gate judges. Where there are two or more, the first is left for choosing settings."
+    """The cutoffs that the gate judges. Where there are two or more, the first is left for choosing settings.
+
+    Needs `cutoff` and `actual` (NaN: not known). Raises ValueError if a column is missing.
+    """
+    require_columns(rows, ["cutoff", "actual"], "training rows")
     with_outcome = sorted(rows.cutoff[rows.actual.notna()].unique())
     return list(with_outcome[-min(max_cutoffs, max(len(with_outcome) - 1, 1)) :])
 
 # %% ../../nbs/model/backtest.ipynb #47168ceb
 def earlier_cutoffs(
-    rows: pd.DataFrame,  # cutoff, actual, has_own_season
+    rows: pd.DataFrame,  # training rows
     judged: list,  # cutoffs that the gate judges, oldest first
     max_cutoffs: int = 12,  # every month of the year once
 ) -> list:  # cutoffs before the judged ones, oldest first
-    "The cutoffs on which settings are chosen: those where half of the series have a season, else all."
+    """The cutoffs on which settings are chosen: those where half of the series have a season, else all.
+
+    Needs `cutoff`, `actual` (NaN: not known) and `has_own_season` (0 or 1). Raises ValueError if a column is missing.
+    """
+    require_columns(rows, ["cutoff", "actual", "has_own_season"], "training rows")
     if not judged:
         return []
     before = rows[rows.actual.notna() & (rows.cutoff < judged[0])]
@@ -127,11 +155,16 @@ def earlier_cutoffs(
 
 # %% ../../nbs/model/backtest.ipynb #e0043c16
 def best_baseline(
-    rows: pd.DataFrame,  # series_id, cutoff, month, actual, FEATURES
+    rows: pd.DataFrame,  # training rows
     cutoffs: list,  # cutoffs to choose on, all before the judged ones
     min_cutoffs: int = 3,  # cutoffs with known seasons that the choice needs: with fewer, chance decides
 ) -> Recipe:  # of the best baseline; the seasonal one where there are fewer such cutoffs
-    "The baseline with the lowest error: the first champion of a source."
+    """The baseline with the lowest error: the first champion of a source.
+
+    Needs `series_id`, `cutoff`, `month`, `actual` (units; NaN: not known) and FEATURES.
+    Raises ValueError if a column is missing.
+    """
+    require_columns(rows, ["series_id", "cutoff", "month", "actual", *FEATURES], "training rows")
     seasons = rows[rows.cutoff.isin(cutoffs)].groupby("cutoff").has_own_season.mean()
     has_enough_seasons = (seasons >= 0.5).sum() >= min_cutoffs
     errors = {}
@@ -143,12 +176,18 @@ def best_baseline(
 
 # %% ../../nbs/model/backtest.ipynb #b4b5d972
 def scores(
-    predictions: pd.DataFrame,  # model, series_id, actual, forecast, lower, upper
+    predictions: pd.DataFrame,  # of one model, or of several if `by` has `model`
     naive: pd.Series,  # mean squared error of the forecast "last month's sales", by series_id
     by: list[str],  # columns to group by
     coverage: float = 0.8,  # share of outcomes that the intervals promise to contain
-) -> pd.DataFrame:  # the columns `by`, then wape, rmsse, bias, coverage, interval, n; one row a group
-    "Every score for every group."
+) -> pd.DataFrame:  # in the order of the groups
+    """Every score for every group.
+
+    Needs the columns `by`, `series_id`, `actual`, `forecast`, `lower` and `upper` (units). Returns one row a group: the
+    columns `by`, `wape`, `rmsse`, `bias`, `coverage`, `interval` and `n` (rows with an outcome).
+    Raises ValueError if a column is missing.
+    """
+    require_columns(predictions, [*by, "series_id", "actual", "forecast", "lower", "upper"], "predictions")
     rows = []
     for key, part in predictions.groupby(by):
         part = part[part.actual.notna()]
@@ -166,10 +205,17 @@ def scores(
 
 # %% ../../nbs/model/backtest.ipynb #ef979f2b
 def served_rows(
-    forecast: pd.DataFrame,  # as it was published: series_id, month, forecast, lower, upper, ...
-    outcomes: pd.DataFrame,  # series_id, month, actual (0: nothing sold; NaN: not known)
-) -> pd.DataFrame:  # the forecast's rows whose outcome is known, with `actual`
-    "A served forecast beside its outcomes."
+    forecast: pd.DataFrame,  # as it was published
+    outcomes: pd.DataFrame,  # of any months
+) -> pd.DataFrame:  # with every column of `forecast`
+    """A served forecast beside its outcomes.
+
+    Needs `series_id`, `month` and `forecast` (units); of `outcomes` `series_id`, `month` and `actual` (0: nothing sold;
+    NaN: not known). Returns the forecast's rows whose outcome is known, with `actual`.
+    Raises ValueError if a column is missing.
+    """
+    require_columns(forecast, ["series_id", "month", "forecast"], "forecast")
+    require_columns(outcomes, ["series_id", "month", "actual"], "outcomes")
     known = outcomes.loc[outcomes.actual.notna(), ["series_id", "month", "actual"]]
     return forecast.assign(month=pd.to_datetime(forecast.month)).merge(known, on=["series_id", "month"])
 
@@ -186,7 +232,11 @@ class ServedErrors(NamedTuple):
 def served_errors(
     rows: pd.DataFrame,  # of `served_rows`
 ) -> ServedErrors:
-    "How far a served forecast was from its outcomes."
+    """How far a served forecast was from its outcomes.
+
+    Needs `actual`, `forecast`, `lower` and `upper` (units). Raises ValueError if a column is missing.
+    """
+    require_columns(rows, ["actual", "forecast", "lower", "upper"], "served rows")
     return ServedErrors(
         wape=wape_error(rows.actual, rows.forecast),
         bias=bias_error(rows.actual, rows.forecast),

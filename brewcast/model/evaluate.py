@@ -8,19 +8,26 @@ __all__ = ['DEFAULT_GATE', 'MAX_GROUP_P_VALUE', 'GateCheck', 'GATE_CHECKS', 'MAN
            'compare_errors', 'IntervalCoverage', 'candidate_coverage', 'GateParameters', 'Objection', 'wape_text',
            'comparison_text', 'check_unfit', 'check_same_recipe', 'check_cutoff_count', 'check_gain',
            'check_months_won', 'check_p_value', 'check_group_loss', 'check_coverage', 'decide_verdict', 'gate_verdict',
-           'manual_rule', 'apply_manual_rule', 'winning_recipe', 'next_challenger', 'better_baseline']
+           'manual_rule', 'apply_manual_rule', 'winning_recipe', 'next_challenger', 'better_baseline', 'EvaluateInputs',
+           'read_evaluate_inputs', 'Contest', 'run_contest', 'ContestScores', 'score_contest', 'candidate_unfit',
+           'decide_contest', 'serving_role', 'complete_verdict', 'monthly_error_picture', 'compare_groups',
+           'recipe_table']
 
 # %% ../../nbs/model/22_evaluate.ipynb #2f1a7d1b
 import math
 from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
 from typing import NamedTuple
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from IPython.display import Image
+from matplotlib.figure import Figure
 from scipy.special import stdtr, stdtrit
 
-from ..common.core import read_parquet, stage_paths, write_json, write_parquet
+from ..common.charts import png_bytes
+from ..common.core import read_parquet, require_columns, stage_paths, write_json, write_parquet
 from ..common.parameter_types import Calendar, Count, Gate, NotNegative, Share
 from ..common.paths import find_root
 from brewcast.common.records import (
@@ -39,7 +46,7 @@ from .backtest import best_baseline, earlier_cutoffs, judged_cutoffs, replay_rec
 from .bias import age_group, bias_table
 from .intervals import interval_summary, replay_intervals
 from .leakage_checks import UNFIT_RULES, unfit_reasons
-from .recipes import BASELINES, build_model
+from .recipes import BASELINES, FEATURES, build_model
 from .train import SettingChoices
 
 # %% ../../nbs/model/22_evaluate.ipynb #61490fc2
@@ -66,26 +73,30 @@ def recipes_to_replay(
 # %% ../../nbs/model/22_evaluate.ipynb #a5111415
 def backtest_recipes(
     recipes: dict[str, Recipe],  # by role (candidate, champion, ...)
-    rows: pd.DataFrame,  # training rows: series_id, cutoff, month, actual, has_own_season, months_of_history, FEATURES
+    rows: pd.DataFrame,  # training rows
     judged: list,  # cutoffs that the gate judges, oldest first
     coverage: float = 0.8,  # share of outcomes that the intervals promise to contain
-) -> pd.DataFrame:  # model (the role), series_id, cutoff, month, actual, forecast, lower, upper, country, size, ...
-    "Walk-forward forecasts of every recipe, with the intervals that they would have had."
+) -> pd.DataFrame:  # rows of a role in the order of `recipes`
+    """Walk-forward forecasts of every recipe, with the intervals that they would have had.
+
+    Needs `series_id`, `cutoff`, `month`, `actual` (units; NaN: not known) and FEATURES. Returns one row a role, series
+    and cutoff: `model` (the role), `forecast`, `lower`, `upper` (units), `judged`, the groups `country`, `city`, `size`
+    and `age`, and what the intervals depend on. Raises ValueError if a column is missing.
+    """
+    require_columns(rows, ["series_id", "cutoff", "month", "actual", *FEATURES], "training rows")
     before = sorted(rows.cutoff[(rows.cutoff < judged[0]) & rows.actual.notna()].unique())[-len(judged) :]
     # rows that may be closed have intervals from zero, so the calibration of the others leaves them out
     optional = list(rows.columns.intersection(["may_be_closed"]))
     columns = ["series_id", "cutoff", "has_own_season", "months_of_history", "country", "city", *optional]
     seasonal_forecast = rows.rate_seasonal * rows.expected_units
     context = rows[columns].assign(seasonal_forecast=seasonal_forecast, judged=rows.cutoff.isin(judged))
-    parts = []
     replayed = {}
-    for name, recipe in recipes.items():
-        key = repr(recipe)
-        if key not in replayed:  # two roles may have one recipe: the champion may be a baseline
+    for recipe in recipes.values():
+        if repr(recipe) not in replayed:  # two roles may have one recipe: the champion may be a baseline
             predictions = replay_recipe(recipe, rows, [*before, *judged])
             predictions = predictions.merge(context, on=["series_id", "cutoff"])
-            replayed[key] = replay_intervals(predictions, coverage)
-        parts.append(replayed[key].assign(model=name))
+            replayed[repr(recipe)] = replay_intervals(predictions, coverage)
+    parts = [replayed[repr(recipe)].assign(model=name) for name, recipe in recipes.items()]
     table = pd.concat(parts, ignore_index=True)
     size = _size_groups(rows[rows.cutoff.isin(judged)])
     table = table.assign(size=table.series_id.map(size).fillna("medium"), age=age_group(table.months_of_history))
@@ -102,20 +113,32 @@ def _size_groups(rows: pd.DataFrame) -> pd.Series:
 
 # %% ../../nbs/model/22_evaluate.ipynb #0150bb41
 def naive_scale(
-    rows: pd.DataFrame,  # training rows: series_id, cutoff, actual, rate_last, expected_units
+    rows: pd.DataFrame,  # training rows
     judged: list,  # cutoffs, oldest first
-) -> pd.Series:  # mean squared error of the forecast "last month's sales", by series_id
-    "The scale of RMSSE: the naive error before the judged months, or in them for a store without months before."
+) -> pd.Series:  # index series_id
+    """The scale of RMSSE: the naive error before the judged months, or in them for a store without months before.
+
+    Needs `series_id`, `cutoff`, `actual`, `rate_last` and `expected_units`. Returns the mean squared error (units²) of
+    the forecast "last month's sales", by `series_id`. Raises ValueError if a column is missing.
+    """
+    require_columns(rows, ["series_id", "cutoff", "actual", "rate_last", "expected_units"], "training rows")
     error = ((rows.actual - rows.rate_last * rows.expected_units) ** 2).where(rows.actual.notna())
     before = error[rows.cutoff < judged[0]].groupby(rows.series_id).mean()
     return before.combine_first(error[rows.cutoff.isin(judged)].groupby(rows.series_id).mean())
 
 # %% ../../nbs/model/22_evaluate.ipynb #a189fa81
 def add_floor(
-    predictions: pd.DataFrame,  # model, series_id, cutoff, judged, forecast and all columns of `backtest_recipes`
-    floor: pd.DataFrame,  # series_id, cutoff, forecast: by a forecaster who knows the generator
-) -> pd.DataFrame:  # with the model "floor", where it has a forecast for every judged row
-    "Add the forecaster who knows the generator: the lowest error that is possible."
+    predictions: pd.DataFrame,  # of `backtest_recipes`
+    floor: pd.DataFrame,  # forecasts of a forecaster who knows the generator
+) -> pd.DataFrame:  # the rows of the floor are last
+    """Add the forecaster who knows the generator: the lowest error that is possible.
+
+    Needs the columns of `backtest_recipes` and, in `floor`, `series_id`, `cutoff` and `forecast` (units). Returns the
+    rows with those of the model `floor`, or unchanged where it lacks a forecast for a judged row.
+    Raises ValueError if a column is missing.
+    """
+    require_columns(predictions, ["model", "series_id", "cutoff", "judged", "forecast"], "predictions")
+    require_columns(floor, ["series_id", "cutoff", "forecast"], "floor")
     floor = floor.assign(cutoff=pd.to_datetime(floor.cutoff).astype("datetime64[us]"))
     floor = floor[["series_id", "cutoff", "forecast"]]
     judged_rows = predictions[(predictions.model == "seasonal") & predictions.judged].drop(columns="forecast")
@@ -126,9 +149,15 @@ def add_floor(
 
 # %% ../../nbs/model/22_evaluate.ipynb #e4b65c98
 def monthly_errors(
-    predictions: pd.DataFrame,  # model, cutoff, country, size, actual, forecast, judged
-) -> pd.DataFrame:  # by (kind, group, cutoff): absolute error of `candidate` and of `champion`, and `sold`, in units
-    "The absolute errors of both recipes in each month: in total, by country and by store size."
+    predictions: pd.DataFrame,  # of `backtest_recipes`
+) -> pd.DataFrame:  # months in which only one of the two has a forecast are left out
+    """The absolute errors of both recipes in each month: in total, by country and by store size.
+
+    Needs `model`, `cutoff`, `country`, `size`, `actual`, `forecast` and `judged`. Returns one row a `kind`, `group` and
+    `cutoff` (its index): the errors of `candidate` and `champion`, and `sold`, in units.
+    Raises ValueError if a column is missing.
+    """
+    require_columns(predictions, ["model", "cutoff", "country", "size", "actual", "forecast", "judged"], "predictions")
     rows = predictions[predictions.judged & predictions.actual.notna()]
     rows = rows[rows.model.isin(["candidate", "champion"])]
     rows = rows.assign(all="all", missed=(rows.actual - rows.forecast).abs(), sold=rows.actual.abs())
@@ -160,9 +189,14 @@ def p_value(
 
 # %% ../../nbs/model/22_evaluate.ipynb #3312860d
 def compare_errors(
-    errors: pd.DataFrame,  # of `monthly_errors`, by (kind, group, cutoff): candidate, champion, sold
+    errors: pd.DataFrame,  # of `monthly_errors`
 ) -> Evidence:  # without the intervals' coverage
-    "The figures of the errors that a verdict is based on."
+    """The figures of the errors that a verdict is based on.
+
+    Needs the rows of `monthly_errors`: `candidate`, `champion` and `sold` (units), by kind, group and cutoff.
+    Raises ValueError if a column is missing.
+    """
+    require_columns(errors, ["candidate", "champion", "sold"], "errors by month")
     is_total = errors.index.get_level_values("kind") == "all"
     total = errors[is_total]
     by_group = errors[~is_total].groupby(level=["kind", "group"])
@@ -200,10 +234,14 @@ class IntervalCoverage(NamedTuple):
 
 # %% ../../nbs/model/22_evaluate.ipynb #5a278693
 def candidate_coverage(
-    predictions: pd.DataFrame,  # model, cutoff, actual, lower, upper, judged
+    predictions: pd.DataFrame,  # of `backtest_recipes`
     level: float = 0.1,  # one minus the confidence of the upper bound
 ) -> IntervalCoverage:
-    "The share of outcomes inside the candidate's intervals, with every month weighing the same."
+    """The share of outcomes inside the candidate's intervals, with every month weighing the same.
+
+    Needs `model`, `cutoff`, `actual`, `lower`, `upper` and `judged`. Raises ValueError if a column is missing.
+    """
+    require_columns(predictions, ["model", "cutoff", "actual", "lower", "upper", "judged"], "predictions")
     rows = predictions[predictions.judged & (predictions.model == "candidate")]
     rows = rows.dropna(subset=["lower", "upper", "actual"])
     by_month = rows.actual.between(rows.lower, rows.upper).groupby(rows.cutoff).mean()
@@ -336,10 +374,10 @@ def check_p_value(
         f"p = {evidence.p_value:.2f} (one-sided, by month), at most {gate.max_p_value:.2f} is allowed",
     )
 
-# %% ../../nbs/model/22_evaluate.ipynb #d2cfe2df
+# %% ../../nbs/model/22_evaluate.ipynb #4c5eab48
 MAX_GROUP_P_VALUE = 0.2  # of a group's loss; higher than the gain's, so that a doubtful loss protects the group
 
-
+# %% ../../nbs/model/22_evaluate.ipynb #d2cfe2df
 def check_group_loss(
     evidence: Evidence,
     gate: GateParameters,
@@ -410,7 +448,11 @@ def gate_verdict(
     gate: GateParameters = DEFAULT_GATE,
     checks: list[GateCheck] = GATE_CHECKS,  # in order
 ) -> GateVerdict:
-    "The verdict: promote, refuse, refit, or insufficient evidence."
+    """The verdict: promote, refuse, refit, or insufficient evidence.
+
+    Needs `model`, `cutoff`, `country`, `size`, `actual`, `forecast`, `lower`, `upper` (units) and `judged`.
+    Raises ValueError if a column is missing.
+    """
     coverage = candidate_coverage(predictions, gate.max_p_value)
     evidence = compare_errors(monthly_errors(predictions)).model_copy(
         update={
@@ -485,11 +527,16 @@ def next_challenger(
 
 # %% ../../nbs/model/22_evaluate.ipynb #7be27e02
 def better_baseline(
-    predictions: pd.DataFrame,  # model, cutoff, country, size, actual, forecast, judged
+    predictions: pd.DataFrame,  # of `backtest_recipes`
     served: str,  # candidate or champion: the model in `predictions` whose recipe serves
     gate: GateParameters,
 ) -> BetterBaseline | None:  # None where no baseline is better
-    "The baseline with a lower error than the serving recipe in the judged months."
+    """The baseline with a lower error than the serving recipe in the judged months.
+
+    Needs `model`, `cutoff`, `country`, `size`, `actual`, `forecast`, `lower`, `upper` (units) and `judged`.
+    Raises ValueError if a column is missing.
+    """
+    require_columns(predictions, ["model", "judged", "actual", "forecast"], "predictions")
     rows = predictions[predictions.judged & predictions.actual.notna() & predictions.model.isin([served, *BASELINES])]
     errors = {name: wape_error(part.actual, part.forecast) for name, part in rows.groupby("model")}
     best = min((name for name in BASELINES if name in errors), key=errors.get, default=None)
@@ -497,17 +544,236 @@ def better_baseline(
         return None
     pair = rows[rows.model.isin([best, served])].replace({"model": {best: "candidate", served: "champion"}})
     months = monthly_errors(pair).loc["all"].droplevel("group")
-    is_won = months.candidate < months.champion
-    last_run = is_won.index[is_won[::-1].cummin()[::-1]]  # the months won in a row up to the last
-    text = (
-        f"the baseline {best} was better than the serving recipe in the judged months: "
-        f"WAPE {errors[best]:.4f} instead of {errors[served]:.4f}, {percent(1 - errors[best] / errors[served])} less; "
-        f"better in {int(is_won.sum())} of {format_count(len(is_won), 'month')}"
-    )
-    if len(last_run) > 1:
-        text += f", and in every month since {last_run[0] + pd.offsets.MonthBegin(1):%Y-%m}"
+    text = _better_baseline_text(best, errors[best], errors[served], months.candidate < months.champion)
     verdict = gate_verdict(pair, same_recipe=False, gate=gate)
     gate_text = "promote" if verdict.promoted else f"{verdict.verdict}: {verdict.reason}"
     rate = build_model(Recipe(name=best, params={})).rate
     settings = f"'train.weights=[0]' 'train.partners=[{rate}]'"
     return BetterBaseline(baseline=best, said=text, gate=gate_text, settings=settings)
+
+# %% ../../nbs/model/22_evaluate.ipynb #9ef8be13
+def _better_baseline_text(best: str, error: float, served_error: float, is_won: pd.Series) -> str:
+    "How much better a baseline was, in how many months, and since when; `is_won` by cutoff."
+    text = (
+        f"the baseline {best} was better than the serving recipe in the judged months: "
+        f"WAPE {error:.4f} instead of {served_error:.4f}, {percent(1 - error / served_error)} less; "
+        f"better in {int(is_won.sum())} of {format_count(len(is_won), 'month')}"
+    )
+    last_run = is_won.index[is_won[::-1].cummin()[::-1]]  # the months won in a row up to the last
+    if len(last_run) > 1:
+        text += f", and in every month since {last_run[0] + pd.offsets.MonthBegin(1):%Y-%m}"
+    return text
+
+# %% ../../nbs/model/22_evaluate.ipynb #80d179c7
+class EvaluateInputs(NamedTuple):
+    "What earlier stages and builds left for the gate."
+
+    card: ModelCard  # of the candidate
+    model: Path  # the candidate's file: its hash must be the card's
+    rows: pd.DataFrame  # training rows, of `model.train.training_rows`
+    known: pd.DataFrame  # store-months in all their versions
+    plan: pd.DataFrame  # one row a store, month and publication date
+    state_inputs: StateInputs
+    floor: pd.DataFrame | None  # series_id, cutoff, forecast; None on real data
+
+# %% ../../nbs/model/22_evaluate.ipynb #8f4c97a6
+def read_evaluate_inputs(
+    upstream_paths: SimpleNamespace,  # of `stage_paths`
+    state_file: str,  # inputs.json, relative to the project
+    floor_file: str | None,  # relative to the project; None on real data
+) -> EvaluateInputs:
+    "Read what earlier stages and builds left. Returns the tables that `EvaluateInputs` names."
+    root = find_root()
+    return EvaluateInputs(
+        card=ModelCard.read(upstream_paths.train.card),
+        model=upstream_paths.train.model,
+        rows=read_parquet(upstream_paths.train.rows),
+        known=read_parquet(upstream_paths.features.known),
+        plan=read_parquet(upstream_paths.ingest.plan),
+        state_inputs=StateInputs.read(root / state_file),
+        floor=read_parquet(root / floor_file) if floor_file else None,
+    )
+
+# %% ../../nbs/model/22_evaluate.ipynb #c9abbe4f
+class Contest(NamedTuple):
+    "Every recipe on the same rows and cutoffs."
+
+    candidate: Recipe
+    champion: Recipe
+    baseline: Recipe  # the best one on the cutoffs before the judged ones
+    recipes: dict[str, Recipe]  # by role: candidate, champion, baselines, challenger
+    cutoffs: list  # judged, oldest first
+    decided_at: pd.Timestamp  # the newest cutoff, whose outcome is not known: the forecast is made at it
+    predictions: pd.DataFrame  # of `backtest_recipes`; on simulated data with the floor
+
+# %% ../../nbs/model/22_evaluate.ipynb #64cbbbfe
+def run_contest(
+    rows: pd.DataFrame,  # training rows
+    candidate: Recipe,
+    state_inputs: StateInputs,  # that earlier builds left
+    judged: int = 12,  # largest number of cutoffs to judge
+    coverage: float = 0.8,  # share of outcomes that the intervals promise to contain
+    floor: pd.DataFrame | None = None,  # None where nobody knows the generator
+) -> Contest:
+    """Let the candidate, the champion, the challenger and the baselines forecast the judged months.
+
+    Needs the columns of `backtest_recipes`; `floor` those of `add_floor`. Returns `predictions`, as from
+    `backtest_recipes`. Raises ValueError if a column is missing.
+    """
+    require_columns(rows, ["series_id", "cutoff", "month", "actual", *FEATURES], "training rows")
+    cutoffs = judged_cutoffs(rows, judged)
+    baseline = best_baseline(rows, earlier_cutoffs(rows, cutoffs))
+    champion = champion_recipe(state_inputs, baseline)
+    recipes = recipes_to_replay(candidate, champion, state_inputs)
+    predictions = backtest_recipes(recipes, rows, cutoffs, coverage)
+    if floor is not None:
+        predictions = add_floor(predictions, floor)
+    return Contest(candidate, champion, baseline, recipes, cutoffs, rows.cutoff.max(), predictions)
+
+# %% ../../nbs/model/22_evaluate.ipynb #6574646e
+class ContestScores(NamedTuple):
+    "The scores of a contest, in the columns of `model.backtest.scores`."
+
+    by_model: pd.DataFrame  # index model
+    by_month: pd.DataFrame  # by cutoff and model
+    by_country: pd.DataFrame  # by country and model
+    by_size: pd.DataFrame  # by size of the store and model
+
+# %% ../../nbs/model/22_evaluate.ipynb #a06eefa2
+def score_contest(
+    contest: Contest,
+    rows: pd.DataFrame,  # training rows: the scale of RMSSE is learned from them
+    coverage: float = 0.8,  # share of outcomes that the intervals promise to contain
+) -> ContestScores:
+    """Score every recipe in the judged months.
+
+    Needs the columns of `naive_scale`. Returns `wape`, `rmsse`, `bias`, `coverage`, `interval` and `n`, by model,
+    month, country and size. Raises ValueError if a column is missing.
+    """
+    naive = naive_scale(rows, contest.cutoffs)
+    judged_rows = contest.predictions[contest.predictions.judged]
+    by_model, by_month, by_country, by_size = (
+        scores(judged_rows, naive, by, coverage)
+        for by in (["model"], ["cutoff", "model"], ["country", "model"], ["size", "model"])
+    )
+    return ContestScores(by_model.set_index("model"), by_month, by_country, by_size)
+
+# %% ../../nbs/model/22_evaluate.ipynb #a2fc11ee
+def candidate_unfit(
+    inputs: EvaluateInputs,
+    contest: Contest,
+    calendar: Calendar,
+    train: dict,  # the parameters `train` of env.yaml
+    lock: Path,  # requirements.lock
+) -> dict[str, str]:  # of `unfit_reasons`: reason by rule, empty for a fit candidate
+    "Why the candidate's errors must not be trusted."
+    forest = {name: train[name] for name in ("n_estimators", "min_samples_leaf", "seed")}
+    choices = SettingChoices(forest, train["partners"], train["weights"], train["fewest_cutoffs"])
+    return unfit_reasons(
+        inputs.card,
+        inputs.model,
+        lock,
+        inputs.rows,
+        contest.predictions,
+        contest.cutoffs,
+        inputs.known,
+        inputs.plan,
+        calendar,
+        choices=None if contest.candidate == contest.champion else choices,
+    )
+
+# %% ../../nbs/model/22_evaluate.ipynb #ef060ec9
+def decide_contest(
+    contest: Contest,
+    state_inputs: StateInputs,  # that earlier builds left: what a person decided
+    unfit: dict[str, str] | None = None,  # of `candidate_unfit`
+    gate: GateParameters = DEFAULT_GATE,
+) -> GateVerdict:
+    "The gate's verdict, or what a person decided by hand instead."
+    candidate, champion = contest.candidate, contest.champion
+    verdict = gate_verdict(contest.predictions, candidate == champion, unfit, gate)
+    return apply_manual_rule(verdict, candidate, champion, state_inputs, contest.decided_at)
+
+# %% ../../nbs/model/22_evaluate.ipynb #a3223e75
+def serving_role(
+    verdict: GateResult,  # after the manual decisions
+    contest: Contest,
+) -> str:  # candidate or champion; candidate where both have one recipe
+    "The role under which the contest knows the recipe that serves from now on."
+    winner = winning_recipe(verdict, contest.candidate, contest.champion)
+    return "candidate" if winner == contest.candidate else "champion"
+
+# %% ../../nbs/model/22_evaluate.ipynb #99029086
+def complete_verdict(
+    decided: GateVerdict,  # of `decide_contest`
+    contest: Contest,
+    contest_scores: ContestScores,
+    state_inputs: StateInputs,  # that earlier builds left
+    gate: GateParameters = DEFAULT_GATE,
+) -> Verdict:
+    "The verdict with the errors, the bias and the intervals that explain it."
+    candidate, champion = contest.candidate, contest.champion
+    role = serving_role(decided, contest)
+    serving_rows = contest.predictions[contest.predictions.model == role]
+    bias = bias_table(serving_rows[serving_rows.judged], ["country", "city", "size", "age"])
+    return Verdict(
+        **decided.content(),
+        recipe=winning_recipe(decided, candidate, champion),
+        candidate=candidate,
+        champion=champion,
+        challenger=next_challenger(decided, candidate, champion, state_inputs, contest.baseline),
+        better_baseline=better_baseline(contest.predictions, role, gate),
+        cutoffs=contest.cutoffs,
+        errors=contest_scores.by_model.to_dict("index"),
+        first_champion=state_inputs.champion is None,
+        coverage_asked=gate.coverage,
+        by_month=contest_scores.by_month.to_dict("records"),
+        by_country=contest_scores.by_country.to_dict("records"),
+        by_size=contest_scores.by_size.to_dict("records"),
+        bias=bias.to_dict("records"),
+        intervals=interval_summary(serving_rows, gate.coverage),
+    )
+
+# %% ../../nbs/model/22_evaluate.ipynb #231bc8b3
+def monthly_error_picture(
+    by_month: pd.DataFrame,  # of `score_contest`
+) -> Image:  # one line a model; the candidate and the champion are thick
+    """The error of each month's forecast.
+
+    Needs `cutoff`, `model` and `wape` (share of the sales). Raises ValueError if a column is missing.
+    """
+    require_columns(by_month, ["cutoff", "model", "wape"], "scores by month")
+    styles = {"candidate": ("#6f4e37", 2.5), "champion": ("#c8a27c", 2.5), "floor": ("#2e7d32", 1.5)}
+    figure = Figure(figsize=(9, 3.5), layout="constrained")
+    axis = figure.subplots()
+    for name, part in by_month.groupby("model"):
+        color, width = styles.get(name, ("#bbbbbb", 1))
+        axis.plot(part.cutoff + pd.Timedelta(days=15), part.wape * 100, color=color, linewidth=width, label=name)
+    axis.set(title="Error of each month's forecast", ylabel="WAPE (%)", ylim=(0, None))
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.legend(frameon=False, ncols=4, fontsize=8)
+    text = "Lines: the error (WAPE) of each model in each judged month"
+    return Image(png_bytes(figure), width=864, alt=text)  # as wide as the figure, at 96 pixels an inch
+
+# %% ../../nbs/model/22_evaluate.ipynb #52793ab5
+def compare_groups(
+    group_scores: pd.DataFrame,  # of `score_contest`, by one kind of group
+    kind: str,  # its column: country or size
+    columns: list[str],  # scores to show, such as wape and bias
+) -> pd.DataFrame:
+    """Candidate and champion side by side.
+
+    Needs the column `kind`, `model` and `columns`. Returns one row a group, with the columns (score, model), rounded.
+    Raises ValueError if a column is missing.
+    """
+    require_columns(group_scores, [kind, "model", *columns], "scores by group")
+    pair = group_scores[group_scores.model.isin(["candidate", "champion"])]
+    return pair.pivot(index=kind, columns="model", values=columns).round(4)
+
+# %% ../../nbs/model/22_evaluate.ipynb #83c18ded
+def recipe_table(
+    recipes: dict[str, Recipe],  # by role
+) -> pd.DataFrame:
+    "Which recipe had which role. Returns one row a role: `recipe`, its name and parameters in words."
+    texts = {name: f"{recipe.name} {recipe.params or ''}" for name, recipe in recipes.items()}
+    return pd.Series(texts, name="recipe").to_frame()

@@ -8,7 +8,7 @@ __all__ = ['MAX_LOG_ERROR', 'HISTORY_GROUPS', 'MIN_CALIBRATION_CUTOFFS', 'MONTHL
            'OTHER_GROUP_WEIGHT', 'FUTURE_MONTHS', 'MIN_CALIBRATION_ROWS', 'DEFAULT_HALF_WIDTH', 'MISS_RATE_STEP',
            'MAX_EXCESS_MISSES', 'MISS_RATE_BOUNDS', 'abs_log_error', 'history_group', 'calibration_rows',
            'month_weights', 'group_scales', 'distance_to_seasonal', 'ErrorScales', 'learn_scales', 'row_scales',
-           'Calibration', 'calibrate', 'weighted_quantile', 'update_miss_rate', 'miss_rate_after', 'add_bounds',
+           'weighted_quantile', 'Calibration', 'calibrate', 'update_miss_rate', 'miss_rate_after', 'add_bounds',
            'log_half_widths', 'replay_intervals', 'constant_intervals', 'interval_summary', 'interval_factors',
            'add_intervals']
 
@@ -19,6 +19,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from ..common.core import require_columns
 from ..common.records import IntervalSummary
 from .backtest import interval_error
 
@@ -29,18 +30,26 @@ HISTORY_GROUPS = ["young", "second_year", "grown"]
 
 # %% ../../nbs/model/intervals.ipynb #1f908ce6
 def abs_log_error(
-    rows: pd.DataFrame,  # actual, forecast > 0
+    rows: pd.DataFrame,  # with an outcome
 ) -> np.ndarray:  # in [0, MAX_LOG_ERROR]
-    "|log(actual / forecast)|: the factor by which a forecast is too high or too low, as a logarithm."
+    """|log(actual / forecast)|: the factor by which a forecast is too high or too low, as a logarithm.
+
+    Needs `actual` and `forecast` (units, above 0). Raises ValueError if a column is missing.
+    """
+    require_columns(rows, ["actual", "forecast"], "rows")
     with np.errstate(divide="ignore"):
         error = np.abs(np.log(rows.actual.clip(lower=0) / rows.forecast))
     return np.minimum(error, MAX_LOG_ERROR).to_numpy(dtype=float)
 
 # %% ../../nbs/model/intervals.ipynb #2fc9d868
 def history_group(
-    rows: pd.DataFrame,  # has_own_season (0 or 1), months_of_history
+    rows: pd.DataFrame,  # of any month
 ) -> np.ndarray:  # positions in HISTORY_GROUPS
-    "0: without a season of its own (cold start). 1: in its second year. 2: mature."
+    """0: without a season of its own (cold start). 1: in its second year. 2: mature.
+
+    Needs `has_own_season` (0 or 1) and `months_of_history`. Raises ValueError if a column is missing.
+    """
+    require_columns(rows, ["has_own_season", "months_of_history"], "rows")
     return np.where(rows.has_own_season == 0, 0, np.where(rows.months_of_history <= 24, 1, 2))
 
 # %% ../../nbs/model/intervals.ipynb #1e3fff36
@@ -49,10 +58,15 @@ MONTHLY_DECAY = 0.97  # a month's weight, for each month of age: a year ago coun
 
 # %% ../../nbs/model/intervals.ipynb #201807ca
 def calibration_rows(
-    predictions: pd.DataFrame,  # month, actual, forecast; may_be_closed where known
+    predictions: pd.DataFrame,  # one recipe's
     cutoff: pd.Timestamp,  # later outcomes are not known
-) -> pd.DataFrame:  # the rows that have an error
-    "Replayed rows whose outcome was known at a cutoff and whose error counts."
+) -> pd.DataFrame:  # same index
+    """Replayed rows whose outcome was known at a cutoff and whose error counts.
+
+    Needs `month`, `actual` and `forecast` (units); `may_be_closed` (True, False) where known. Returns the rows that have
+    an error, with the same columns. Raises ValueError if a column is missing.
+    """
+    require_columns(predictions, ["month", "actual", "forecast"], "predictions")
     past = predictions[(predictions.month <= cutoff) & predictions.actual.notna() & (predictions.forecast > 0)]
     return past[~past.may_be_closed.astype(bool)] if "may_be_closed" in past else past
 
@@ -102,9 +116,13 @@ def group_scales(
 
 # %% ../../nbs/model/intervals.ipynb #6d2e8ba1
 def distance_to_seasonal(
-    rows: pd.DataFrame,  # forecast, seasonal_forecast
+    rows: pd.DataFrame,  # of any month
 ) -> np.ndarray:  # >= 0; 0 where it is not known
-    "|log(forecast / seasonal baseline's forecast)|."
+    """|log(forecast / seasonal baseline's forecast)|.
+
+    Needs `forecast` and `seasonal_forecast` (units). Raises ValueError if a column is missing.
+    """
+    require_columns(rows, ["forecast", "seasonal_forecast"], "rows")
     with np.errstate(divide="ignore", invalid="ignore"):
         distance = np.abs(np.log(rows.forecast / rows.seasonal_forecast)).to_numpy(dtype=float)
     return np.where(np.isfinite(distance), distance, 0.0)
@@ -122,7 +140,12 @@ class ErrorScales(NamedTuple):
 def learn_scales(
     rows: pd.DataFrame,  # of `calibration_rows`
 ) -> tuple[ErrorScales, np.ndarray]:  # (scales, scale of each row)
-    "The scales of groups, stores and distance, and the scale of each row without its own error."
+    """The scales of groups, stores and distance, and the scale of each row without its own error.
+
+    Needs the rows of `calibration_rows`: `series_id`, `month`, `actual`, `forecast`, `seasonal_forecast` (units),
+    `has_own_season` and `months_of_history`. Raises ValueError if a column is missing.
+    """
+    require_columns(rows, ["series_id", "month"], "calibration rows")
     error = abs_log_error(rows)
     group = history_group(rows)
     by_group = group_scales(error, rows.month, group)
@@ -159,9 +182,14 @@ def _distance_factor(scales: ErrorScales, distance: np.ndarray) -> np.ndarray:
 # %% ../../nbs/model/intervals.ipynb #5027482a
 def row_scales(
     scales: ErrorScales,
-    rows: pd.DataFrame,  # series_id, forecast, seasonal_forecast, has_own_season, months_of_history
+    rows: pd.DataFrame,  # to forecast
 ) -> np.ndarray:  # the |log error| that is usual for each row
-    "The scale of rows whose outcome is not known yet."
+    """The scale of rows whose outcome is not known yet.
+
+    Needs `series_id`, `forecast`, `seasonal_forecast` (units), `has_own_season` and `months_of_history`.
+    Raises ValueError if a column is missing.
+    """
+    require_columns(rows, ["series_id"], "rows")
     store_factor = rows.series_id.map(scales.store_factors).fillna(1.0).to_numpy(dtype=float)
     group_scale = scales.group_scales[history_group(rows)]
     return group_scale * store_factor * _distance_factor(scales, distance_to_seasonal(rows))
@@ -171,6 +199,18 @@ OTHER_GROUP_WEIGHT = 0.05  # of a score from another group: it matters only wher
 FUTURE_MONTHS = 1.0  # the month to forecast, counted beside the known ones: one known month halves the miss rate
 MIN_CALIBRATION_ROWS = 10  # with fewer than nine rows there is no 80 % quantile
 DEFAULT_HALF_WIDTH = math.log(2)  # half to twice the forecast, where there are too few rows
+
+# %% ../../nbs/model/intervals.ipynb #dd515792
+def weighted_quantile(
+    values: np.ndarray,  # shape (n,), n > 0
+    weights: np.ndarray,  # same shape, > 0
+    share: float,  # of the weights, in [0, 1]
+) -> float:  # the smallest value with at least this share of the weight at or below it
+    "A quantile of weighted values."
+    order = np.argsort(values, kind="stable")
+    cumulative = np.cumsum(weights[order])
+    position = np.searchsorted(cumulative, share * cumulative[-1] * (1 - 1e-9))
+    return float(values[order][min(position, len(values) - 1)])
 
 # %% ../../nbs/model/intervals.ipynb #7677e086
 class Calibration(NamedTuple):
@@ -184,7 +224,11 @@ def calibrate(
     rows: pd.DataFrame,  # of `calibration_rows`
     miss_rate: float = 0.2,  # share of these scores that may lie outside
 ) -> Calibration:
-    "Learn from the rows how wide an interval must be."
+    """Learn from the rows how wide an interval must be.
+
+    Needs the columns of `learn_scales`. Raises ValueError if a column is missing.
+    """
+    require_columns(rows, ["series_id", "month", "actual", "forecast", "seasonal_forecast"], "calibration rows")
     if len(rows) < MIN_CALIBRATION_ROWS:
         by_group = np.array([COLD_START_WIDENING, 1.0, 1.0])
         scales = ErrorScales(by_group, store_factors={}, mean_distance=0.0, slope=0.0)
@@ -201,24 +245,12 @@ def calibrate(
         quantiles.append(weighted_quantile(score, group_weight, share))
     return Calibration(scales, np.array(quantiles))
 
-# %% ../../nbs/model/intervals.ipynb #dd515792
-def weighted_quantile(
-    values: np.ndarray,  # shape (n,), n > 0
-    weights: np.ndarray,  # same shape, > 0
-    share: float,  # of the weights, in [0, 1]
-) -> float:  # the smallest value with at least this share of the weight at or below it
-    "A quantile of weighted values."
-    order = np.argsort(values, kind="stable")
-    cumulative = np.cumsum(weights[order])
-    position = np.searchsorted(cumulative, share * cumulative[-1] * (1 - 1e-9))
-    return float(values[order][min(position, len(values) - 1)])
-
-# %% ../../nbs/model/intervals.ipynb #2ad768c2
+# %% ../../nbs/model/intervals.ipynb #c0b62363
 MISS_RATE_STEP = 0.07  # share of a month's excess misses: .05 is slow after a shift, .1 follows chance
 MAX_EXCESS_MISSES = 0.5  # of an excess: one month in which every interval misses does not widen a whole year
 MISS_RATE_BOUNDS = (0.5, 1.5)  # times the promised share of misses: quantiles of 90 % and 70 % for an interval of 80 %
 
-
+# %% ../../nbs/model/intervals.ipynb #2ad768c2
 def update_miss_rate(
     miss_rate: float,  # target share of the scores outside
     missed: float,  # share of the month's outcomes outside their interval
@@ -231,10 +263,14 @@ def update_miss_rate(
 
 # %% ../../nbs/model/intervals.ipynb #58ab108f
 def miss_rate_after(
-    predictions: pd.DataFrame,  # cutoff, month, actual, forecast, lower, upper
+    predictions: pd.DataFrame,  # one recipe's, of `replay_intervals`
     coverage: float = 0.8,  # share of outcomes that an interval should contain
 ) -> float:  # target share of the scores outside
-    "The target miss rate after all months with an outcome, in their order."
+    """The target miss rate after all months with an outcome, in their order.
+
+    Needs `cutoff`, `month`, `actual`, `forecast`, `lower` and `upper` (units). Raises ValueError if a column is missing.
+    """
+    require_columns(predictions, ["cutoff", "month", "actual", "forecast", "lower", "upper"], "predictions")
     miss_rate = 1 - coverage
     rows = calibration_rows(predictions.dropna(subset=["lower", "upper"]), pd.Timestamp.max)
     is_outside = ~rows.actual.between(rows.lower, rows.upper)
@@ -244,28 +280,36 @@ def miss_rate_after(
 
 # %% ../../nbs/model/intervals.ipynb #d9a823ec
 def add_bounds(
-    rows: pd.DataFrame,  # forecast
+    rows: pd.DataFrame,  # to forecast
     half_width: np.ndarray,  # log(upper / forecast), one per row
-) -> pd.DataFrame:  # with lower and upper, units
-    "Put an interval around each forecast."
+) -> pd.DataFrame:  # same index
+    "Put an interval around each forecast. Needs `forecast`. Returns the rows with `lower` and `upper` (units)."
     return rows.assign(lower=rows.forecast * np.exp(-half_width), upper=rows.forecast * np.exp(half_width))
 
 # %% ../../nbs/model/intervals.ipynb #ae8aca0a
 def log_half_widths(
     calibration: Calibration,
-    rows: pd.DataFrame,  # series_id, forecast, seasonal_forecast, has_own_season, months_of_history
+    rows: pd.DataFrame,  # to forecast
 ) -> np.ndarray:  # log(upper / forecast), in [0, MAX_LOG_ERROR]
-    "The width of the interval around each forecast."
+    """The width of the interval around each forecast.
+
+    Needs the columns of `row_scales`, which raises ValueError if one is missing.
+    """
     quantile = calibration.quantiles[history_group(rows)]
     return np.minimum(quantile * row_scales(calibration.scales, rows), MAX_LOG_ERROR)
 
 # %% ../../nbs/model/intervals.ipynb #a124a95b
 def replay_intervals(
-    predictions: pd.DataFrame,  # one recipe's: series_id, cutoff, month, actual, forecast, seasonal_forecast,
-    # has_own_season, months_of_history, judged (Does the gate use it?), may_be_closed where known
+    predictions: pd.DataFrame,  # one recipe's
     coverage: float = 0.8,  # share of outcomes that an interval should contain
-) -> pd.DataFrame:  # with lower and upper; NaN where there was too little to learn from
-    "The interval that each replayed forecast would have had at its cutoff."
+) -> pd.DataFrame:  # in the order of the cutoffs
+    """The interval that each replayed forecast would have had at its cutoff.
+
+    Needs `cutoff`, the columns of `learn_scales`, and `may_be_closed` where known. Returns the rows with `lower` and
+    `upper` (units; NaN where there was too little to learn from). Raises ValueError if a column is missing.
+    """
+    columns = ["series_id", "cutoff", "month", "actual", "forecast", "seasonal_forecast"]
+    require_columns(predictions, [*columns, "has_own_season", "months_of_history"], "predictions")
     parts = []
     miss_rate = 1 - coverage
     for cutoff, rows in predictions.groupby("cutoff"):
@@ -283,10 +327,15 @@ def replay_intervals(
 
 # %% ../../nbs/model/intervals.ipynb #671a6199
 def constant_intervals(
-    predictions: pd.DataFrame,  # one recipe's: cutoff, month, actual, forecast; may_be_closed where known
+    predictions: pd.DataFrame,  # one recipe's
     coverage: float = 0.8,  # share of outcomes that an interval should contain
-) -> pd.DataFrame:  # the same rows with other bounds
-    "The baseline for the intervals: the same errors, one width for all rows of a cutoff."
+) -> pd.DataFrame:  # in the order of the cutoffs
+    """The baseline for the intervals: the same errors, one width for all rows of a cutoff.
+
+    Needs `cutoff`, `month`, `actual` and `forecast` (units); `may_be_closed` where known. Returns the same rows with
+    other `lower` and `upper`. Raises ValueError if a column is missing.
+    """
+    require_columns(predictions, ["cutoff", "month", "actual", "forecast"], "predictions")
     parts = []
     for cutoff, rows in predictions.groupby("cutoff"):
         past = calibration_rows(predictions, cutoff)
@@ -305,7 +354,12 @@ def interval_summary(
     predictions: pd.DataFrame,  # one recipe's, of `replay_intervals`, with lower and upper
     coverage: float = 0.8,  # share of outcomes that the intervals promise to contain
 ) -> IntervalSummary:
-    "Coverage and score of the intervals in the judged months, beside intervals of constant width."
+    """Coverage and score of the intervals in the judged months, beside intervals of constant width.
+
+    Needs `cutoff`, `month`, `actual`, `forecast`, `lower`, `upper` (units), `has_own_season`, `months_of_history` and
+    `judged` (Does the gate use it?). Raises ValueError if a column is missing.
+    """
+    require_columns(predictions, ["cutoff", "month", "judged", "lower", "upper"], "predictions")
 
     def judged_rows(table):
         is_judged = table.judged.astype(bool)
@@ -326,12 +380,16 @@ def interval_summary(
 
 # %% ../../nbs/model/intervals.ipynb #f9091c07
 def interval_factors(
-    predictions: pd.DataFrame,  # one recipe's, of `replay_intervals`, with lower and upper
-    ahead: pd.DataFrame,  # next month's: series_id, forecast, seasonal_forecast, has_own_season, months_of_history,
-    # may_be_closed where known
+    predictions: pd.DataFrame,  # one recipe's, of `replay_intervals`
+    ahead: pd.DataFrame,  # next month's
     coverage: float = 0.8,  # share of outcomes that an interval should contain
 ) -> dict:  # intervals.json: "factors" by series_id and "young" (cold start), as [lower, upper]; the rest is for people
-    "The factors for the interval of each store's next forecast."
+    """The factors for the interval of each store's next forecast.
+
+    Needs in `predictions` what `replay_intervals` returns; in `ahead` the columns of `row_scales`, and `may_be_closed`
+    where known. Raises ValueError if a column is missing.
+    """
+    require_columns(ahead, ["series_id", "forecast", "seasonal_forecast"], "next month's rows")
     rows = calibration_rows(predictions, pd.Timestamp.max)
     miss_rate = miss_rate_after(predictions, coverage)
     calibration = calibrate(rows, miss_rate)
@@ -360,10 +418,15 @@ def _factor_pair(half_width: float) -> list[float]:
 
 # %% ../../nbs/model/intervals.ipynb #ad43633a
 def add_intervals(
-    forecasts: pd.DataFrame,  # series_id, forecast
+    forecasts: pd.DataFrame,  # without intervals
     intervals: dict,  # intervals.json: "factors" by series_id and "young" (for others), each as [lower, upper]
-) -> pd.DataFrame:  # with lower and upper, units
-    "Put the serving interval around each forecast."
+) -> pd.DataFrame:  # same index
+    """Put the serving interval around each forecast.
+
+    Needs `series_id` and `forecast`. Returns the rows with `lower` and `upper` (units).
+    Raises ValueError if a column is missing.
+    """
+    require_columns(forecasts, ["series_id", "forecast"], "forecasts")
     pairs = [intervals["factors"].get(series_id, intervals["young"]) for series_id in forecasts.series_id]
     lower, upper = np.asarray(pairs, dtype=float).reshape(-1, 2).T
     return forecasts.assign(lower=forecasts.forecast * lower, upper=forecasts.forecast * upper)

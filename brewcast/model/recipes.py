@@ -21,6 +21,7 @@ from sklearn.impute import SimpleImputer
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
+from ..common.core import require_columns
 from ..common.hashing import bytes_hash
 from ..common.records import Recipe
 
@@ -40,18 +41,24 @@ class Baseline(RegressorMixin, BaseEstimator):
     "A rate times the expected trading units; it learns nothing."
 
     def __init__(self, rate: str = "rate_seasonal"):
-        self.rate = rate
+        self.rate = rate  # a column of RATE_FEATURES
 
     def fit(self, X: pd.DataFrame, y: pd.Series | None = None) -> "Baseline":
+        "Remember the names of the columns. Needs any table; outcomes are ignored."
         self.feature_names_in_ = np.asarray(X.columns, dtype=object)
         return self
 
     def predict(self, X: pd.DataFrame) -> np.ndarray:  # units, shape (n_rows,)
+        """Forecast the month's units.
+
+        Needs the column of the rate and `expected_units`. Raises ValueError if one is missing.
+        """
         return _units(X, self.rate)
 
 # %% ../../nbs/model/recipes.ipynb #fb2fbf6f
 def _units(X: pd.DataFrame, rate: str) -> np.ndarray:
     "A rate times the expected trading units: units of the month."
+    require_columns(X, [rate, "expected_units"], "features of the model")
     return (X[rate] * X["expected_units"]).to_numpy(dtype=float)
 
 # %% ../../nbs/model/recipes.ipynb #ddd27083
@@ -87,11 +94,12 @@ class CombinedForest(RegressorMixin, BaseEstimator):
 
     def __init__(self, pipeline: Pipeline, partner: str = "rate_seasonal", weight: float = 0.5, bound: float = 1.0):
         self.pipeline = pipeline
-        self.partner = partner
+        self.partner = partner  # a column of RATE_FEATURES
         self.weight = weight  # of the forest, in [0, 1]
         self.bound = bound  # largest |log factor| that it learns from
 
     def fit(self, X: pd.DataFrame, y: pd.Series) -> "CombinedForest":
+        "Learn the factor. Needs FEATURES and outcomes in units. Raises ValueError if a column is missing."
         base = _units(X, "rate_mean3")
         has_base = (base > 0) & np.isfinite(base)
         base = base[has_base]
@@ -105,6 +113,7 @@ class CombinedForest(RegressorMixin, BaseEstimator):
         return self
 
     def predict(self, X: pd.DataFrame) -> np.ndarray:  # units, shape (n_rows,)
+        "Forecast the month's units. Needs FEATURES. Raises ValueError if a column is missing."
         forest = _units(X, "rate_mean3") * np.exp(self.pipeline_.predict(X))
         return forest**self.weight * _units(X, self.partner) ** (1 - self.weight)
 

@@ -3,28 +3,33 @@
 import csv
 import hashlib
 import io
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
-from verdicts import FOREST, SEASONAL, make_card
+from verdicts import FOREST, SEASONAL, make_card, make_decision, make_month, make_verdict
 
 from brewcast.common.contracts import FORECAST, check_table
-from brewcast.common.core import read_json, read_parquet
+from brewcast.common.core import read_json, read_parquet, write_json, write_parquet
 from brewcast.common.hashing import sha256
 from brewcast.common.parameter_types import Calendar
-from brewcast.common.records import ModelDescription, Recipe
+from brewcast.common.records import ModelDescription, StateInputs
+from brewcast.delivery import forecast as forecast_stage
 from brewcast.delivery.forecast import (
-    backtest_name,
-    check_change,
+    ForecastInputs,
+    PageInputs,
     csv_bytes,
     decimals_of,
-    fitted_model_bytes,
     forecast_next_month,
     forecast_table,
     history_table,
     no_forecast_reasons,
+    prepare_models,
     prepare_recipe,
+    read_forecast_inputs,
+    read_page_inputs,
+    records_with_month,
 )
 from brewcast.model.recipes import FEATURES, RATE_FEATURES, build_model, model_bytes
 
@@ -59,55 +64,6 @@ def test_a_store_that_is_expected_to_be_closed_has_a_forecast_of_0(online, recip
         forecast.loc["S1", ["forecast", "lower", "upper"]].tolist() == [0, 0, 0] and (forecast.forecast[1:] > 0).all()
     )
     check_table(forecast.reset_index(), FORECAST)
-
-
-def test_a_month_in_which_every_store_is_closed_passes_the_check_of_the_total(online):
-    closed = online.assign(expected_units=0.0)
-    forecast = forecast_next_month(
-        build_model(SEASONAL).fit(online), closed, pd.Timestamp("2023-12-31"), FACTORS, SEASONAL
-    )
-    assert check_change(forecast, closed) == 1.0
-    with pytest.raises(ValueError, match="raise max_change"):
-        check_change(forecast.assign(forecast=-1.0), closed)
-
-
-def test_the_order_of_the_rows_does_not_matter(online):
-    model = build_model(SEASONAL).fit(online)
-    first, second = (
-        forecast_next_month(model, table, pd.Timestamp("2023-12-31"), FACTORS, SEASONAL)
-        for table in (online, online[::-1])
-    )
-    pd.testing.assert_frame_equal(first, second)
-
-
-def test_the_served_model_is_the_recipe_of_the_verdict():
-    rows = pd.DataFrame({"month": pd.date_range("2022-01-01", periods=6, freq="MS"), **dict.fromkeys(FEATURES, 1.0)})
-    rows = rows.assign(actual=100.0, rate_mean3=3.0, expected_units=30.0)
-    card = make_card(FOREST, hashlib.sha256(b"as fitted").hexdigest())
-    assert fitted_model_bytes(FOREST, card, b"as fitted", rows, "2022-06-01") == b"as fitted"
-    refused = fitted_model_bytes(SEASONAL, card, b"as fitted", rows, "2022-06-01")
-    assert refused == model_bytes(build_model(SEASONAL).fit(rows[FEATURES], rows.actual))
-    # a model file that is not the one that training wrote is never unpickled: the recipe is fitted again
-    again = fitted_model_bytes(FOREST, card, b"altered", rows, "2022-06-01")
-    assert again == model_bytes(build_model(FOREST).fit(rows[FEATURES], rows.actual))
-
-
-def test_a_recipe_is_found_in_the_backtest_by_its_role_or_its_name():
-    other = Recipe(name="forest", params={"n_estimators": 6})
-    models = {"candidate", "champion", "challenger", "seasonal", "last_month"}
-    # given a candidate, a champion, a challenger and a baseline; then each has its own errors
-    names = {
-        name: backtest_name(recipe, candidate=FOREST, champion=other, models=models)
-        for name, recipe in {
-            "candidate": FOREST,
-            "champion": other,
-            "seasonal": SEASONAL,
-            "challenger": Recipe(name="forest", params={"n_estimators": 7}),
-        }.items()
-    }
-    assert names == {name: name for name in names}
-    # and a role that was not replayed is not taken
-    assert backtest_name(FOREST, FOREST, FOREST, models - {"candidate"}) == "champion"
 
 
 @pytest.fixture
@@ -161,16 +117,6 @@ def test_a_prepared_recipe_is_its_model_its_intervals_its_forecast_and_what_they
     assert (tmp_path / "forest/model.joblib").read_bytes() == model_file
     widths = {name: read_json(tmp_path / name / "intervals.json")["factors"]["S1"][1] for name in made}
     assert 1 < widths["forest"] < widths["seasonal"]
-
-
-@pytest.mark.parametrize("factor", [0.2, 4.0, -1.0, np.nan])
-def test_a_total_far_from_the_seasonal_baseline_is_refused(online, factor):
-    forecast = forecast_next_month(
-        build_model(SEASONAL).fit(online), online, pd.Timestamp("2023-12-31"), FACTORS, SEASONAL
-    )
-    assert check_change(forecast, online) == pytest.approx(1.0)
-    with pytest.raises(ValueError, match="raise max_change in env.yaml"):
-        check_change(forecast.assign(forecast=forecast.forecast * factor), online)
 
 
 MAY = pd.Timestamp("2024-05-31")
@@ -283,14 +229,6 @@ def test_past_sales_are_in_a_separate_file():
     assert forecast.store_id.tolist() == ["S1", "S2"] and forecast.city.fillna("").tolist() == ["Reno", ""]
 
 
-def test_a_spreadsheet_reads_accents_and_computes_nothing():
-    past = pd.concat([months_of("=1+1", 6.0, city="@SUM(A1)"), months_of("Café", 6.0, city="-5")])
-    data = csv_bytes(history_table(past))
-    assert data.startswith(b"\xef\xbb\xbfstore_id,")
-    rows = read_csv_rows(data)
-    assert {(store, row["city"]) for store, row in rows.items()} == {("'=1+1", "'@SUM(A1)"), ("Café", "-5")}
-
-
 def test_a_stopped_month_has_no_number_to_order_by(online):
     # given a month whose data is stopped; when its table is written and a tool reads it
     forecast = forecast_next_month(
@@ -307,3 +245,104 @@ def test_a_stopped_month_has_no_number_to_order_by(online):
     assert {row["reason"] for row in rows} == {"the data of December 2023 is not trusted"}
     # and the forecast itself is not changed, because the package is checked against it
     assert forecast.forecast.notna().all()
+
+
+# -- what the stage reads and decides
+
+
+def inputs_of(**fields) -> ForecastInputs:
+    "What the stage reads; a test gives the fields that it is about."
+    defaults = dict.fromkeys(ForecastInputs._fields) | {"verdict": make_verdict(), "decision": make_decision()}
+    return ForecastInputs(**defaults | fields)
+
+
+def test_the_challenger_is_prepared_where_the_verdict_has_one(tmp_path, online, backtested):
+    # given a forest that serves, and the champion before it as its challenger
+    rows, predictions = backtested
+    model_file = model_bytes(build_model(FOREST).fit(rows[FEATURES], rows.actual))
+    card = make_card(FOREST, hashlib.sha256(model_file).hexdigest())
+    tables = {"rows": rows, "predictions": predictions, "online": online.assign(months_of_history=36)}
+    inputs = inputs_of(card=card, candidate=model_file, verdict=make_verdict(challenger=SEASONAL), **tables)
+    folder, challenger = tmp_path / "forecast", tmp_path / "challenger"
+    # when both are prepared, then each has a folder, and the forecast is that of the recipe that serves
+    forecast = prepare_models(inputs, folder, challenger, coverage=0.8)
+    assert set(forecast.recipe) == {"forest"} and set(read_parquet(challenger / "forecast.parquet").recipe) == {
+        "seasonal"
+    }
+    assert ModelDescription.read(challenger / "recipe.json").recipe == SEASONAL
+    assert (folder / "model.joblib").read_bytes() == model_file
+    # when the next verdict has none, then nothing of the last challenger is left, and its folder says so
+    prepare_models(inputs._replace(verdict=make_verdict(challenger=None)), folder, challenger, coverage=0.8)
+    assert [path.name for path in challenger.iterdir()] == ["recipe.json"]
+    assert ModelDescription.read(challenger / "recipe.json").recipe is None
+
+
+def test_the_month_joins_the_track_record_once_there_is_something_to_look_back_at(backtested):
+    rows, _ = backtested
+    past = months_of("S1", 100.0, first="2021-01-01", last="2023-12-01")
+    inputs = inputs_of(rows=rows, store_month=past)
+    # given an archived forecast of the month, and records of the month before and of a later month
+    archived = forecast_of(S1=110.0).assign(series_id="S1", month=pd.Timestamp("2023-12-01"))
+    before = [make_month("2023-11"), make_month("2024-01")]
+    page = PageInputs([archived], before, dataset={}, cleaned={}, quarantine=None)
+    # when the month's record is added
+    records = records_with_month(page, inputs, "shop")
+    # then it is the last one, with its error and the reports that it links to
+    assert [record.month for record in records] == ["2023-11", "2023-12"]
+    assert records[-1].errors["served"] == pytest.approx(0.1)
+    assert records[-1].reports["drift"] == "products/shop/monitor/drift.html"
+    # and with only one of the two there is a record, too, but none in the first build of a source
+    assert len(records_with_month(page._replace(records=[]), inputs, "shop")) == 1
+    assert len(records_with_month(page._replace(archived_forecasts=[]), inputs, "shop")) == 2
+    assert records_with_month(page._replace(records=[], archived_forecasts=[]), inputs, "shop") == []
+
+
+def test_the_inputs_are_read_from_the_stages(tmp_path, monkeypatch):
+    # given the products of the stages before
+    def named(name):
+        table = pd.DataFrame({"store_id": ["S1"], "cutoff": [MAY], "name": name})
+        return write_parquet(table, tmp_path / f"{name}.parquet")
+
+    (tmp_path / "model.joblib").write_bytes(b"fitted")
+    upstream_paths = SimpleNamespace(
+        ingest=SimpleNamespace(plan=named("plan"), lineage=named("lineage")),
+        clean=SimpleNamespace(store_month=named("store_month")),
+        features=SimpleNamespace(history=named("history"), features=write_json({"trade": []}, tmp_path / "f.json")),
+        monitor=SimpleNamespace(decision=write_json(make_decision(), tmp_path / "decision.json")),
+        train=SimpleNamespace(
+            rows=named("rows"),
+            card=write_json(make_card(FOREST, "0" * 64), tmp_path / "card.json"),
+            model=tmp_path / "model.joblib",
+        ),
+        evaluate=SimpleNamespace(
+            predictions=named("predictions"), verdict=write_json(make_verdict(), tmp_path / "verdict.json")
+        ),
+    )
+    monkeypatch.setattr(forecast_stage, "open_series", lambda history, cutoff: (history.name[0], cutoff))
+    monkeypatch.setattr(forecast_stage, "online_rows", lambda *asked: asked)
+    # when they are read, then each is in its place
+    inputs = read_forecast_inputs(upstream_paths, "shop")
+    tables = {name: getattr(inputs, name).name[0] for name in ("rows", "predictions", "store_month", "plan")}
+    assert tables == {name: name for name in tables}
+    assert (inputs.candidate, list(inputs.stores), inputs.features) == (b"fitted", ["S1"], {"trade": []})
+    # and the online rows are those of the stores that are open at the last cutoff
+    assert inputs.online == (tmp_path, "shop", ("history", MAY))
+
+
+def test_the_page_reads_what_earlier_builds_left(tmp_path, monkeypatch):
+    monkeypatch.setattr(forecast_stage, "find_root", lambda: tmp_path)
+    write_parquet(forecast_of(S1=1.0), tmp_path / "archived.parquet")
+    write_json(make_month("2024-04"), tmp_path / "2024-04.json")
+    state = StateInputs(champion=None, archived_forecasts=["archived.parquet"], months=["2024-04.json"])
+    write_json(state, tmp_path / "inputs.json")
+    write_json({"of": "dataset"}, tmp_path / "dataset.json")
+    write_json({"of": "clean"}, tmp_path / "clean.json")
+    write_parquet(pd.DataFrame({"table": ["till"]}), tmp_path / "quarantine.parquet")
+    upstream_paths = SimpleNamespace(
+        ingest=SimpleNamespace(dataset=tmp_path / "dataset.json", quarantine=tmp_path / "quarantine.parquet"),
+        clean=SimpleNamespace(clean=tmp_path / "clean.json"),
+    )
+    page = read_page_inputs(upstream_paths, "inputs.json")
+    assert [table.store_id[0] for table in page.archived_forecasts] == ["S1"]
+    assert [record.month for record in page.records] == ["2024-04"]
+    assert (page.dataset, page.cleaned, page.quarantine.table[0]) == ({"of": "dataset"}, {"of": "clean"}, "till")

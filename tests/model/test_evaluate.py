@@ -1,12 +1,17 @@
 "The gate promotes a better candidate and refuses every other, for the right reason."
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
 from conftest import ROOT
+from verdicts import make_card
 
+from brewcast.common.core import write_json, write_parquet
 from brewcast.common.params import read_env
 from brewcast.common.records import Evidence, GateResult, GateVerdict, Recipe, ServingModel, StateInputs
+from brewcast.model import evaluate
 from brewcast.model.backtest import judged_cutoffs, scores
 from brewcast.model.evaluate import (
     DEFAULT_GATE,
@@ -16,15 +21,19 @@ from brewcast.model.evaluate import (
     apply_manual_rule,
     backtest_recipes,
     better_baseline,
-    champion_recipe,
+    candidate_unfit,
     check_p_value,
+    complete_verdict,
+    decide_contest,
     gate_verdict,
     manual_rule,
     naive_scale,
     next_challenger,
     p_value,
-    recipes_to_replay,
-    winning_recipe,
+    read_evaluate_inputs,
+    run_contest,
+    score_contest,
+    serving_role,
 )
 from brewcast.model.leakage_checks import UNFIT_RULES
 from brewcast.model.recipes import BASELINES, FEATURES, build_model
@@ -99,16 +108,6 @@ def test_a_worse_candidate_is_refused(rows):
     assert ": gain -" in verdict.reason
 
 
-def test_a_tie_keeps_the_champion(rows):
-    verdict = gate_verdict(backtest(rows, "seasonal", "seasonal"), same_recipe=False)
-    assert not verdict.promoted and verdict.rule == "min_gain" and verdict.figures.gain == 0
-
-
-def test_the_same_recipe_is_refitted(rows):
-    verdict = gate_verdict(backtest(rows, "seasonal", "seasonal"), same_recipe=True)
-    assert (verdict.verdict, verdict.promoted) == ("refit", False)
-
-
 def alter(table, where, factor, model="candidate"):
     changed = (table.model == model) & where & table.judged
     return table.assign(forecast=table.forecast.mask(changed, table.actual * factor))
@@ -141,12 +140,6 @@ def test_too_few_months_are_insufficient_evidence(rows):
     assert verdict.verdict == "insufficient_evidence" and not verdict.promoted
     fewer = gate_verdict(backtest(rows[rows.month < "2022-09-01"]), same_recipe=False)
     assert fewer.promoted and "only 7 months could be judged" in fewer.reason
-
-
-def test_a_closed_store_stays_in(rows):
-    closed = rows.assign(actual=rows.actual.mask((rows.series_id == "S01") & (rows.month == rows.month.max()), 0.0))
-    judged = backtest(closed).query("judged and series_id == 'S01'")
-    assert (judged.actual == 0).sum() == judged.model.nunique()
 
 
 def test_the_floor_is_scored_only_where_it_forecasts_every_row(rows):
@@ -234,31 +227,6 @@ def test_the_loser_becomes_the_challenger_and_a_refit_keeps_the_one_before():
     assert next_challenger(decided("refit", "same_recipe"), BEST, BEST, NO_STATE, BEST) is None
     barred = StateInputs(champion=None, challenger=OTHER, barred=[FOREST, OTHER])
     assert next_challenger(decided("refuse", "barred"), FOREST, BEST, barred, BEST) is None
-
-
-@pytest.mark.parametrize(
-    ("verdict", "winner"),
-    [("promote", FOREST), ("refit", FOREST), ("refuse", BEST), ("insufficient_evidence", BEST)],
-)
-def test_the_candidate_serves_after_a_promotion_and_a_refit_only(verdict, winner):
-    assert winning_recipe(decided(verdict, "any"), FOREST, BEST) == winner
-
-
-def test_the_champion_is_what_serves_and_the_best_baseline_before_anything_serves():
-    serving = ServingModel(recipe=FOREST, release="1f0c3a9b2e4d", train_through="2024-05-01", cutoff="2024-05-31")
-    assert champion_recipe(StateInputs(champion=serving), BEST) == FOREST
-    assert champion_recipe(NO_STATE, BEST) == BEST
-
-
-def test_a_challenger_is_replayed_where_no_other_role_has_its_recipe():
-    roles = ["candidate", "champion", *BASELINES]
-    assert list(recipes_to_replay(FOREST, BEST, NO_STATE)) == roles
-    for recipe in (FOREST, BEST, OTHER):  # the candidate's, the champion's and a baseline's
-        assert list(recipes_to_replay(FOREST, BEST, StateInputs(champion=None, challenger=recipe))) == roles
-    older = Recipe(name="forest", params={"weight": 0.75})
-    recipes = recipes_to_replay(FOREST, BEST, StateInputs(champion=None, challenger=older))
-    assert list(recipes) == [*roles, "challenger"] and recipes["challenger"] == older
-    assert (recipes["candidate"], recipes["champion"], recipes["seasonal"]) == (FOREST, BEST, BEST)
 
 
 MAY = pd.Timestamp("2024-05-31")
@@ -355,3 +323,94 @@ def test_a_baseline_is_a_forest_of_weight_0(rows):
     params = {"weight": 0.0, "partner": "rate_seasonal", "n_estimators": 3}
     model = build_model(Recipe(name="forest", params=params)).fit(rows[FEATURES], rows.actual)
     np.testing.assert_allclose(model.predict(rows[FEATURES]), rows.rate_seasonal * rows.expected_units)
+
+
+# -- what the stage decides
+
+
+def serving(recipe, **state):
+    "The state after a publication."
+    release = {"release": "1f0c3a9b2e4d", "train_through": "2024-01-01", "cutoff": "2024-01-31"}
+    return StateInputs(champion=ServingModel(recipe=recipe, **release), **state)
+
+
+def settle(rows, candidate, state):
+    "The verdict of a contest, as the stage computes it."
+    contest = run_contest(rows, candidate, state)
+    decided = decide_contest(contest, state)
+    return contest, complete_verdict(decided, contest, score_contest(contest, rows), state)
+
+
+def test_a_better_candidate_serves_and_the_champion_becomes_the_challenger(rows):
+    contest, verdict = settle(rows, BEST, serving(NAMED["last_month"]))
+    assert (verdict.rule, verdict.first_champion) == ("better", False)
+    assert (verdict.recipe, verdict.challenger) == (BEST, NAMED["last_month"])
+    assert serving_role(verdict, contest) == "candidate" and verdict.better_baseline is None
+    assert set(verdict.errors) == set(contest.predictions.model) == {"candidate", "champion", *BASELINES}
+    assert [verdict.coverage_asked, len(verdict.cutoffs)] == [0.8, 12]
+
+
+def test_what_was_decided_by_hand_stands_against_a_better_candidate(rows):
+    # given a candidate that the gate would promote
+    last_month = NAMED["last_month"]
+    newest = str(rows.cutoff.max().date())
+    for state, rule, challenger in [
+        ({"barred": [BEST], "challenger": OTHER}, "barred", OTHER),
+        ({"by_hand": newest}, "by_hand", BEST),
+    ]:
+        # when a person has barred it, or has promoted another on the same month's evidence
+        contest, verdict = settle(rows, BEST, serving(last_month, **state))
+        # then the champion stays, and the report says that a baseline was better
+        assert (verdict.rule, verdict.recipe, verdict.challenger) == (rule, last_month, challenger)
+        assert serving_role(verdict, contest) == "champion"
+        assert verdict.better_baseline.baseline == "seasonal"
+    # and a promotion by hand on older evidence does not
+    month_before = str(sorted(rows.cutoff.unique())[-2].date())
+    assert settle(rows, BEST, serving(last_month, by_hand=month_before))[1].rule == "better"
+
+
+def test_the_first_champion_of_a_source_is_its_best_baseline(rows):
+    # given a state without a champion; when the best baseline is the candidate, too
+    contest, verdict = settle(rows, BEST, NO_STATE)
+    # then it is a refit, the candidate's role serves, and no recipe is left to compare with
+    assert (contest.champion, verdict.verdict, verdict.challenger) == (BEST, "refit", None)
+    assert serving_role(verdict, contest) == "candidate" and verdict.first_champion
+
+
+@pytest.mark.parametrize("champion", [BEST, NAMED["last_month"]])
+def test_tuning_is_checked_for_a_new_recipe_only(rows, tmp_path, monkeypatch, champion):
+    asked = {}
+    monkeypatch.setattr(evaluate, "unfit_reasons", lambda *args, **options: asked.update(options) or {"leak": "why"})
+    contest = run_contest(rows, BEST, serving(champion))
+    tables = {"rows": rows, "known": rows, "plan": rows, "floor": None}
+    inputs = evaluate.EvaluateInputs(make_card(BEST, "0"), tmp_path, state_inputs=serving(champion), **tables)
+    env = read_env(ROOT)
+    assert candidate_unfit(inputs, contest, None, env["train"], tmp_path) == {"leak": "why"}
+    choices = asked["choices"]
+    if champion == BEST:
+        assert choices is None
+    else:
+        assert (choices.partners, choices.weights) == (env["train"]["partners"], env["train"]["weights"])
+        assert set(choices.forest) == {"n_estimators", "min_samples_leaf", "seed"}
+
+
+@pytest.mark.parametrize("floor", [None, "floor.parquet"])
+def test_the_inputs_are_read_from_the_stages_and_the_state(tmp_path, monkeypatch, floor):
+    # given what the stages before and the state have
+    monkeypatch.setattr(evaluate, "find_root", lambda: tmp_path)
+    table = pd.DataFrame({"series_id": ["S1"]})
+    files = {name: write_parquet(table.assign(name=name), tmp_path / name) for name in ("rows", "known", "plan")}
+    write_parquet(table.assign(name="floor"), tmp_path / "floor.parquet")
+    card = write_json(make_card(FOREST, "0" * 64), tmp_path / "card.json")
+    write_json(serving(BEST), tmp_path / "inputs.json")
+    upstream_paths = SimpleNamespace(
+        train=SimpleNamespace(rows=files["rows"], card=card, model=tmp_path / "model.joblib"),
+        features=SimpleNamespace(known=files["known"]),
+        ingest=SimpleNamespace(plan=files["plan"]),
+    )
+    # when they are read
+    inputs = read_evaluate_inputs(upstream_paths, "inputs.json", floor)
+    # then each is in its place, and without a floor there is none
+    assert [inputs.rows.name[0], inputs.known.name[0], inputs.plan.name[0]] == ["rows", "known", "plan"]
+    assert (inputs.card.recipe, inputs.state_inputs.champion.recipe) == (FOREST, BEST)
+    assert (inputs.floor is None) if floor is None else inputs.floor.name[0] == "floor"

@@ -143,13 +143,6 @@ def test_the_first_interval_needs_three_cutoffs():
     assert intervals["months"] == 1 and intervals["factors"]["S00"][0] < 0.9
 
 
-def test_without_any_rows_intervals_are_wide():
-    no_rows = walked(months=2, stores=3).head(0).assign(lower=[], upper=[])
-    intervals = interval_factors(no_rows, walked(months=1, stores=2))
-    assert intervals["factors"]["S00"] == pytest.approx([0.5, 2.0])
-    assert intervals["young"] == pytest.approx([0.5**1.5, 2.0**1.5])
-
-
 def test_coverage_comes_back_after_a_shift():
     # given errors that double two years before the end and stay so
     rows = walked(months=48)

@@ -1,21 +1,23 @@
 "The candidate: its settings, its fit, and what it uses."
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
+from verdicts import SEASONAL, make_decision
 
-from brewcast.common.hashing import sha256
-from brewcast.common.records import Recipe
-from brewcast.model.recipes import CATEGORICAL_FEATURES, FEATURES, NUMERIC_FEATURES, model_bytes
+from brewcast.common.core import write_json, write_parquet
+from brewcast.common.records import Recipe, ServingModel, StateInputs
+from brewcast.model import train
+from brewcast.model.recipes import CATEGORICAL_FEATURES, FEATURES, NUMERIC_FEATURES
 from brewcast.model.train import (
     FEATURE_GROUPS,
-    FIT_LIBRARIES,
     SettingChoices,
     choose_settings,
-    fit_environment,
-    fit_model,
     group_importances,
     original_errors,
+    read_train_inputs,
 )
 
 SMALL = {"n_estimators": 20, "min_samples_leaf": 3, "seed": 0}
@@ -47,32 +49,6 @@ def test_settings_are_chosen_by_the_error_on_the_cutoffs_given(rows):
     assert recipe.params["weight"] == 1.0  # the partner knows nothing of promotions
     assert tried.wape.min() == tried[tried.weight == 1.0].wape.min()
     assert [name for name in tried if name.startswith("wape_")] == [f"wape_{c:%Y-%m}" for c in cutoffs[6:12]]
-
-
-def test_settings_do_not_depend_on_later_outcomes(rows):
-    cutoffs = sorted(rows.cutoff.unique())
-    later = rows.assign(actual=rows.actual.mask(rows.month > cutoffs[12], 1.0))
-    choices = CHOICES._replace(partners=["rate_seasonal"])
-    chosen = [choose_settings(table, cutoffs[6:12], choices)[1] for table in (rows, later)]
-    pd.testing.assert_frame_equal(*chosen)
-
-
-def test_with_too_few_cutoffs_the_defaults_are_used(rows):
-    cutoffs = sorted(rows.cutoff.unique())
-    recipe, tried = choose_settings(rows, cutoffs[:2], CHOICES)
-    assert (recipe.params["partner"], recipe.params["weight"], len(tried)) == ("rate_seasonal", 0.5, 0)
-
-
-def test_the_fit_learns_through_the_decisions_month_only(rows):
-    recipe = Recipe(name="forest", params=SMALL)
-    through = pd.Timestamp("2023-06-01")
-    changed = rows.assign(actual=rows.actual.mask(rows.month > through, 1.0))
-    assert model_bytes(fit_model(recipe, rows, through)) == model_bytes(fit_model(recipe, changed, through))
-    assert model_bytes(fit_model(recipe, rows, through)) != model_bytes(
-        fit_model(recipe, rows, pd.Timestamp("2023-07-01"))
-    )
-    with pytest.raises(ValueError, match="no outcome through 2021-12 to learn from"):
-        fit_model(recipe, rows, pd.Timestamp("2021-12-01"))
 
 
 def test_importances_find_what_the_sales_depend_on(rows):
@@ -107,9 +83,22 @@ def test_the_original_model_is_good_only_when_its_split_leaks():
     assert set(FEATURES) & {"quantity_sold", "actual"} == set()
 
 
-def test_the_card_has_the_versions_of_the_libraries(tmp_path):
-    lock = tmp_path / "requirements.lock"
-    lock.write_text("numpy==1.0\n")
-    environment = fit_environment(lock)
-    assert sorted(environment.packages) == FIT_LIBRARIES and environment.packages["numpy"] == np.__version__
-    assert environment.lock == sha256(lock)
+@pytest.mark.parametrize("champion", [None, SEASONAL])
+def test_the_inputs_are_read_from_the_stages_and_the_state(tmp_path, monkeypatch, champion):
+    # given the products of the stages before, and a state with or without a champion
+    release = {"release": "1f0c3a9b2e4d", "train_through": "2024-01-01", "cutoff": "2024-01-31"}
+    serves = ServingModel(recipe=champion, **release) if champion else None
+    monkeypatch.setattr(train, "find_root", lambda: tmp_path)
+    monkeypatch.setattr(train, "training_rows", lambda *asked: asked)
+    write_json(StateInputs(champion=serves), tmp_path / "inputs.json")
+    decision = write_json(make_decision(rule="calendar"), tmp_path / "decision.json")
+    store_month = write_parquet(pd.DataFrame({"store_id": ["S1"]}), tmp_path / "store_month.parquet")
+    upstream_paths = SimpleNamespace(
+        features=SimpleNamespace(history=tmp_path / "features/history.parquet"),
+        clean=SimpleNamespace(store_month=store_month),
+        monitor=SimpleNamespace(decision=decision),
+    )
+    # when they are read, then each is in its place
+    inputs = read_train_inputs(upstream_paths, "shop", "inputs.json")
+    assert (inputs.rows, inputs.decision.rule) == ((tmp_path / "features", "shop"), "calendar")
+    assert (inputs.champion, inputs.store_month.store_id[0]) == (serves, "S1")
