@@ -12,6 +12,10 @@ MIN_LESSON_SHARE = 0.3  # lines of cells that assert, for each exported line; fa
 DEFINITIONS = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 PATCHING = {"patch", "patch_to"}
 ASSERTION = re.compile(r"\b(assert |test_\w+\(|pytest\.raises)")
+# a name in backticks, a constant such as FEATURES, or words that say where the columns are named
+SAYS_COLUMNS = (
+    r"[^.]*(`|\b[A-Z]{3,}|\bsame\b|these columns|columns? a |one column|columns that|any columns|of the file)"
+)
 TABLE = re.compile(r"\b(DataFrame|pa\.Table|ibis\.Table)\b")
 DECISIONS = {
     ast.If: "if",
@@ -117,9 +121,9 @@ def function_help_problems(function: ast.FunctionDef | ast.AsyncFunctionDef, nam
     text = ast.get_docstring(function) or ""
     arguments = [*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs]
     problems = []
-    if any(is_table(argument.annotation) for argument in arguments) and not re.search(r"Needs[^.]*`", text):
+    if any(is_table(argument.annotation) for argument in arguments) and not re.search(f"Needs{SAYS_COLUMNS}", text):
         problems.append(f"{name}: Needs which `columns`?")
-    if is_table(function.returns) and not re.search(r"Returns[^.]*`", text):
+    if is_table(function.returns) and not re.search(f"Returns{SAYS_COLUMNS}", text):
         problems.append(f"{name}: Returns which `columns`?")
     return problems + [f"{name}: raises {error}" for error in sorted(raised(function)) if error not in text]
 

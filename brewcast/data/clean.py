@@ -580,7 +580,7 @@ def write_clean_products(
 ) -> pd.DataFrame:  # the store-months as they are written
     """Write store-months, report and findings.
 
-    Needs the columns of `STORE_MONTH`. Returns them, without quantity and price where the data is not trusted.
+    Needs and Returns `STORE_MONTH`; quantity and price are empty where the data is not trusted.
     """
     trusted = blank_untrusted(store_month, untrusted_store_months(findings))
     write_json(findings, product_paths.findings)

@@ -760,8 +760,8 @@ def explore(
     """The table of every picture.
 
     Needs the columns of `SALE_LINE_COLUMNS`; and of the store-months `store_id`, `month` (datetime64),
-    `country`, `city` (these two may be empty), `quantity_sold` and `trading_days`. Returns the tables of this
-    notebook's functions.
+    `country`, `city` (these two may be empty), `quantity_sold` and `trading_days`. Returns a table a picture, with the
+    columns that its plot function needs.
     Raises ValueError if a column is missing, or if there is no complete month.
     """
     if store_month.empty:

@@ -44,7 +44,7 @@ class Baseline(RegressorMixin, BaseEstimator):
         self.rate = rate  # a column of RATE_FEATURES
 
     def fit(self, X: pd.DataFrame, y: pd.Series | None = None) -> "Baseline":
-        "Remember the names of the columns. Needs any table; outcomes are ignored."
+        "Remember the names of the columns. Needs any columns; outcomes are ignored."
         self.feature_names_in_ = np.asarray(X.columns, dtype=object)
         return self
 
