@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from sklearn.base import BaseEstimator, clone
 
 from ..common.core import require_columns
 from ..common.records import Recipe
@@ -94,7 +95,7 @@ def rows_known_at(
 
 # %% ../../nbs/model/backtest.ipynb #1a202d06
 def replay_recipe(
-    recipe: Recipe,
+    recipe: Recipe | BaseEstimator,  # an estimator of one's own is fitted anew for each cutoff
     rows: pd.DataFrame,  # training rows
     cutoffs: list,  # month ends to forecast from
 ) -> pd.DataFrame:  # no rows for a cutoff without anything to learn from
@@ -111,7 +112,7 @@ def replay_recipe(
         if to_forecast.actual.notna().any():  # the month is complete: a row still without an outcome is a gap
             to_forecast = to_forecast[to_forecast.actual.notna()]
         past = rows_known_at(rows, cutoff)
-        model = build_model(recipe)
+        model = build_model(recipe) if isinstance(recipe, Recipe) else clone(recipe)
         is_baseline = isinstance(getattr(model, "rate", None), str)  # a baseline has nothing to fit
         if not is_baseline:
             if past.empty:

@@ -4,14 +4,14 @@
 
 # %% auto #0
 __all__ = ['DEFAULT_GATE', 'MAX_GROUP_P_VALUE', 'GateCheck', 'GATE_CHECKS', 'MANUAL_REASONS', 'champion_recipe',
-           'recipes_to_replay', 'backtest_recipes', 'naive_scale', 'add_floor', 'monthly_errors', 'p_value',
-           'compare_errors', 'IntervalCoverage', 'candidate_coverage', 'GateParameters', 'Objection', 'wape_text',
-           'comparison_text', 'check_unfit', 'check_same_recipe', 'check_cutoff_count', 'check_gain',
+           'recipes_to_replay', 'backtest_recipes', 'size_thirds', 'naive_scale', 'add_floor', 'monthly_errors',
+           'p_value', 'compare_errors', 'IntervalCoverage', 'candidate_coverage', 'GateParameters', 'Objection',
+           'wape_text', 'comparison_text', 'check_unfit', 'check_same_recipe', 'check_cutoff_count', 'check_gain',
            'check_months_won', 'check_p_value', 'check_group_loss', 'check_coverage', 'decide_verdict', 'gate_verdict',
-           'manual_rule', 'apply_manual_rule', 'winning_recipe', 'next_challenger', 'better_baseline', 'EvaluateInputs',
-           'read_evaluate_inputs', 'Contest', 'run_contest', 'ContestScores', 'score_contest', 'candidate_unfit',
-           'decide_contest', 'serving_role', 'complete_verdict', 'monthly_error_picture', 'compare_groups',
-           'recipe_table']
+           'judge_forecasts', 'manual_rule', 'apply_manual_rule', 'winning_recipe', 'next_challenger',
+           'better_baseline', 'EvaluateInputs', 'read_evaluate_inputs', 'Contest', 'run_contest', 'ContestScores',
+           'score_contest', 'candidate_unfit', 'decide_contest', 'serving_role', 'complete_verdict',
+           'monthly_error_picture', 'compare_groups', 'recipe_table']
 
 # %% ../../nbs/model/22_evaluate.ipynb #2f1a7d1b
 import math
@@ -104,12 +104,18 @@ def backtest_recipes(
     names += ["country", "city", "size", "age", "has_own_season", "months_of_history", "seasonal_forecast", "judged"]
     return table[[*names, *optional]]
 
+# %% ../../nbs/model/22_evaluate.ipynb #aa4c3764
+def size_thirds(
+    size: pd.Series,  # by series_id
+) -> pd.Series:  # small, medium or large, same index
+    "The smallest third of the stores, the middle one and the largest."
+    third = (size.rank(method="first") - 1) * 3 // max(len(size), 1)
+    return third.map({0: "small", 1: "medium", 2: "large"})
+
 # %% ../../nbs/model/22_evaluate.ipynb #c02670ae
 def _size_groups(rows: pd.DataFrame) -> pd.Series:
     "small, medium or large by series_id: thirds of the stores, by their size at their first judged cutoff."
-    first = rows.sort_values("cutoff").groupby("series_id").log_size.first()
-    third = (first.rank(method="first") - 1) * 3 // max(len(first), 1)
-    return third.map({0: "small", 1: "medium", 2: "large"})
+    return size_thirds(rows.sort_values("cutoff").groupby("series_id").log_size.first())
 
 # %% ../../nbs/model/22_evaluate.ipynb #0150bb41
 def naive_scale(
@@ -463,6 +469,44 @@ def gate_verdict(
         }
     )
     return decide_verdict(evidence, gate, checks)
+
+# %% ../../nbs/model/22_evaluate.ipynb #2b46d9d9
+def judge_forecasts(
+    candidate: pd.DataFrame,  # the forecasts that may be better
+    champion: pd.DataFrame,  # those to beat, of the same rows
+    gate: GateParameters = DEFAULT_GATE,
+) -> GateVerdict:
+    """The gate's verdict on any two forecasts.
+
+    Needs in both `series_id`, `cutoff`, `actual` and `forecast` (units); where known also `lower` and `upper` of the
+    candidate (units), `country` and `size`.
+    Raises ValueError if a column is missing, or if the two do not forecast the same rows with the same outcomes.
+    """
+    parts = {"candidate": candidate, "champion": champion}
+    for name, rows in parts.items():
+        require_columns(rows, ["series_id", "cutoff", "actual", "forecast"], name)
+    _refuse_different_rows(candidate, champion)
+    both = pd.concat([rows.assign(model=name) for name, rows in parts.items()], ignore_index=True)
+    size = size_thirds(champion.groupby("series_id").actual.mean())
+    defaults = {"country": "all", "size": both.series_id.map(size), "lower": np.nan, "upper": np.nan}
+    both = both.assign(judged=True, **{name: value for name, value in defaults.items() if name not in both})
+    return gate_verdict(both, same_recipe=False, gate=gate)
+
+# %% ../../nbs/model/22_evaluate.ipynb #3437b78a
+def _refuse_different_rows(candidate: pd.DataFrame, champion: pd.DataFrame) -> None:
+    "Raise ValueError unless both forecast the same series and cutoffs, once each, with the same outcomes."
+    outcomes = [rows.set_index(["series_id", "cutoff"]).actual for rows in (candidate, champion)]
+    for name, index in zip(("candidate", "champion"), (rows.index for rows in outcomes), strict=True):
+        if index.has_duplicates:
+            raise ValueError(f"{name}: {index.duplicated().sum()} rows repeat a series and cutoff")
+    n_different = len(outcomes[0].index.symmetric_difference(outcomes[1].index))
+    if n_different:
+        raise ValueError(
+            f"{n_different} rows (series_id, cutoff) are in one forecast only: both must forecast the same"
+        )
+    other = outcomes[1].reindex(outcomes[0].index)
+    if ((outcomes[0] != other) & (outcomes[0].notna() | other.notna())).any():
+        raise ValueError("the outcomes (actual) of candidate and champion differ: they must be the same months' sales")
 
 # %% ../../nbs/model/22_evaluate.ipynb #c66786ef
 MANUAL_REASONS = {  # by rule

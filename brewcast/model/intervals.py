@@ -9,8 +9,8 @@ __all__ = ['MAX_LOG_ERROR', 'HISTORY_GROUPS', 'MIN_CALIBRATION_CUTOFFS', 'MONTHL
            'MAX_EXCESS_MISSES', 'MISS_RATE_BOUNDS', 'abs_log_error', 'history_group', 'calibration_rows',
            'month_weights', 'group_scales', 'distance_to_seasonal', 'ErrorScales', 'learn_scales', 'row_scales',
            'weighted_quantile', 'Calibration', 'calibrate', 'update_miss_rate', 'miss_rate_after', 'add_bounds',
-           'log_half_widths', 'replay_intervals', 'constant_intervals', 'interval_summary', 'interval_factors',
-           'add_intervals']
+           'log_half_widths', 'replay_intervals', 'constant_intervals', 'conformal_intervals', 'interval_summary',
+           'interval_factors', 'add_intervals']
 
 # %% ../../nbs/model/intervals.ipynb #bb6d3265
 import math
@@ -348,6 +348,23 @@ def constant_intervals(
             half_width = weighted_quantile(error, np.ones(len(error)), coverage)
         parts.append(add_bounds(rows, np.full(len(rows), half_width)))
     return pd.concat(parts, ignore_index=True)
+
+# %% ../../nbs/model/intervals.ipynb #321d01cb
+def conformal_intervals(
+    forecasts: pd.DataFrame,  # past ones with their outcomes, and those of the months ahead
+    coverage: float = 0.8,  # share of outcomes that an interval should contain
+) -> pd.DataFrame:  # in the order of the cutoffs
+    """Adaptive conformal intervals for one's own forecasts.
+
+    Needs `series_id`, `cutoff`, `month`, `actual` (units; NaN: not known) and `forecast` (units); where known also
+    `seasonal_forecast` (a baseline's, units), `has_own_season` (0 or 1) and `months_of_history`. Returns the same columns
+    with `lower` and `upper` (units; NaN for the first three cutoffs).
+    Raises ValueError if a column is missing. Source: Gibbs and Candes 2021 for the adaptation to misses.
+    """
+    require_columns(forecasts, ["series_id", "cutoff", "month", "actual", "forecast"], "forecasts")
+    defaults = {"seasonal_forecast": forecasts.forecast, "has_own_season": 1, "months_of_history": 36}
+    known = forecasts.assign(**{name: value for name, value in defaults.items() if name not in forecasts})
+    return replay_intervals(known, coverage)[[*forecasts.columns, "lower", "upper"]]
 
 # %% ../../nbs/model/intervals.ipynb #c09e82fd
 def interval_summary(

@@ -7,7 +7,7 @@ from datetime import datetime
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-from tables import CALENDAR, all_tables, at, corrected_months, make_lines, make_plan, months_at, plan_of
+from tables import CALENDAR, all_tables, at, corrected_months, make_lines, make_plan, months_at, months_of, plan_of
 
 from brewcast.common.core import write_parquet
 from brewcast.model.feature_store import (
@@ -20,6 +20,7 @@ from brewcast.model.feature_store import (
 )
 from brewcast.model.features import FEATURE_TABLES, feature_tables, feature_versions, open_series, record_versions
 from brewcast.model.recipes import FEATURES
+from brewcast.model.train import decision_rows, training_rows
 
 
 @pytest.fixture(scope="module")
@@ -175,3 +176,15 @@ def test_a_build_refuses_a_table_that_its_view_does_not_show(feast_folder, tmp_p
     with pytest.raises(ValueError, match="feature_repo/definitions.py: .*history"):
         materialize_features(tmp_path, "toy", tables["history"].event_timestamp.max().tz_localize(None))
     assert not (tmp_path / "online.db").exists()
+
+
+def test_rows_without_feast_are_those_of_its_point_in_time_join(feast_folder, world):
+    # given the same store-months and plan as Feast's tables were made from
+    folder, tables = feast_folder
+    write_parquet(tables["outcomes"], folder / "outcomes.parquet")
+    joined = training_rows(folder, "toy").sort_values(["series_id", "cutoff"], ignore_index=True)
+    # then the rows are the same
+    lines, plan = world
+    own = decision_rows(months_of(lines), CALENDAR, plan)
+    pd.testing.assert_frame_equal(own, joined[list(own)], check_dtype=False)
+    assert len(own) > 100 and own.actual.notna().any()
