@@ -250,10 +250,13 @@ def test_the_oldest_release_is_removed_from_memory(shop):
         follower.poll()
         assert follower.serving.champion.name == names[name]
     # then the oldest release is removed, and it is loaded again when an entry names it
-    assert len(names) == MAX_LOADED_RELEASES + 1 and list(follower.loaded) == list(names.values())[1:]
+    assert len(names) == MAX_LOADED_RELEASES + 1 and list(follower.switch.releases.loaded) == list(names.values())[1:]
     append_entry(state, entry(names, "forest"))
     follower.poll()
-    assert follower.serving.champion.name == names["forest"] and len(follower.loaded) == MAX_LOADED_RELEASES
+    assert (
+        follower.serving.champion.name == names["forest"]
+        and len(follower.switch.releases.loaded) == MAX_LOADED_RELEASES
+    )
 
 
 def test_a_single_release_needs_no_ledger(releases):
