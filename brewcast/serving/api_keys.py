@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['KEYS_CHECK_SECONDS', 'hash_key', 'read_keys', 'add_key', 'remove_key', 'key_owner', 'KeyFile']
 
-# %% ../../nbs/serving/api_keys.ipynb #0cd2f695
+# %% ../../nbs/serving/api_keys.ipynb #52d3f318
 import hmac
 import json
 import re
@@ -80,10 +80,10 @@ def key_owner(
     matches = [name for name, accepted in keys.items() if hmac.compare_digest(accepted, digest)]
     return matches[0] if scheme.lower() == "bearer" and matches else None
 
-# %% ../../nbs/serving/api_keys.ipynb #cf97e09e
+# %% ../../nbs/serving/api_keys.ipynb #87b328b6
 KEYS_CHECK_SECONDS = 1  # between two checks of the file of keys
 
-# %% ../../nbs/serving/api_keys.ipynb #e5156fc7
+# %% ../../nbs/serving/api_keys.ipynb #2ffa2bae
 class KeyFile:
     "The keys that are valid now. Raises ValueError at the start if the file is not a file of keys."
 

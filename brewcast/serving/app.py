@@ -11,7 +11,7 @@ __all__ = ['SERVICE_LIMITS', 'LAG_CHECK_SECONDS', 'JSON_CONTENT_TYPE', 'INTERNAL
            'openapi_document', 'not_ready', 'Pages', 'log_as_json', 'freeze_memory', 'Service', 'start_service',
            'stop_service', 'respond', 'run_lifespan', 'Application', 'parse_port_number', 'check_port_free', 'serve']
 
-# %% ../../nbs/serving/app.ipynb #5caf965f
+# %% ../../nbs/serving/app.ipynb #186625b0
 import argparse
 import asyncio
 import errno
@@ -100,7 +100,7 @@ def _read_limit(name, given, default):
         raise ValueError(f"BREWCAST_{name}={given[name]!r} is not a {kind} of 0 or more") from None
     return limit
 
-# %% ../../nbs/serving/app.ipynb #05e28a3b
+# %% ../../nbs/serving/app.ipynb #f6d4181c
 def _check_settings(settings):
     if settings["log"] not in ("info", "warning"):
         raise ValueError(f"BREWCAST_LOG={settings['log']!r}: must be info or warning")
@@ -120,7 +120,7 @@ def _create_folder(folder):
     except OSError:
         pass  # read-only or full at present: the service still answers, and counts what it cannot log
 
-# %% ../../nbs/serving/app.ipynb #61acde59
+# %% ../../nbs/serving/app.ipynb #4edb253c
 def check_body_headers(
     headers: dict[bytes, bytes],  # of a request, names in lower case
 ) -> None:
@@ -213,7 +213,7 @@ def forecast_stores(
             forecasts[store_id] = answer, line_prefix(answer, role, row_hash)
     return [forecasts[store_id] for store_id in store_ids]
 
-# %% ../../nbs/serving/app.ipynb #6cac475d
+# %% ../../nbs/serving/app.ipynb #e636005e
 def _apply_checked_plan(release, store_ids, numbers, plan):
     planned = apply_plan(numbers, release.model.column_index, plan)
     if missing := find_unplanned_row(planned, release.model.column_index, plan):
@@ -236,10 +236,10 @@ def _insert_live_rows(release, store_ids, live_rows, numbers, categories, dates)
         month = (last_day + timedelta(days=1)).replace(day=1).isoformat()
         dates[i] = {"month": month, "features_as_of": last_day.isoformat()}
 
-# %% ../../nbs/serving/app.ipynb #9a501341
+# %% ../../nbs/serving/app.ipynb #9be746c5
 LAG_CHECK_SECONDS = 0.05  # between two checks of the event loop's delay; no measurement is recorded
 
-# %% ../../nbs/serving/app.ipynb #a474922b
+# %% ../../nbs/serving/app.ipynb #e3bf2d01
 class Capacity:
     "The present load, and the limits above which a request is refused."
 
@@ -277,7 +277,7 @@ class Capacity:
             raise self.refusal()
         self.waiting_rows += rows
 
-# %% ../../nbs/serving/app.ipynb #38e2915e
+# %% ../../nbs/serving/app.ipynb #7f07b82a
 async def receive_body(
     headers: dict[bytes, bytes],  # of the request, names in lower case
     receive,  # ASGI's function
@@ -298,7 +298,7 @@ async def receive_body(
         capacity.open_bodies -= 1
         capacity.waiting_bytes -= received
 
-# %% ../../nbs/serving/app.ipynb #c12724bb
+# %% ../../nbs/serving/app.ipynb #7bf534c1
 class LiveRows:
     "The reader of Feast's online store for the release that serves. Without a store's URL it reads nothing."
 
@@ -337,7 +337,7 @@ class LiveRows:
             self.on_failed(error)
             return None
 
-# %% ../../nbs/serving/app.ipynb #a319dcfd
+# %% ../../nbs/serving/app.ipynb #622b1a2a
 JSON_CONTENT_TYPE = b"application/json"
 INTERNAL_ERROR = b'{"error": "internal error", "detail": []}'
 TEXT_CONTENT_TYPE = prometheus_client.CONTENT_TYPE_LATEST.encode()
@@ -346,7 +346,7 @@ TEXT_CONTENT_TYPE = prometheus_client.CONTENT_TYPE_LATEST.encode()
 def _json_bytes(content) -> bytes:
     return json.dumps(content).encode()
 
-# %% ../../nbs/serving/app.ipynb #84480a83
+# %% ../../nbs/serving/app.ipynb #24f09c35
 def check_stores_known(
     serving: ServingState,
     store_ids: list[str],
@@ -361,7 +361,7 @@ def check_stores_known(
         }
         raise RequestError(404, f"no forecast for {len(unknown):,} of {format_count(len(store_ids), 'store')}", fields)
 
-# %% ../../nbs/serving/app.ipynb #6d985e43
+# %% ../../nbs/serving/app.ipynb #1c5a2653
 def prepared_record(
     serving: ServingState,
     store_ids: list[str],  # known to the champion
@@ -374,7 +374,7 @@ def prepared_record(
         counts[serving.challenger.name, "shadow"] = shadows
     return counts, lambda: lines, None
 
-# %% ../../nbs/serving/app.ipynb #6aeaf0bf
+# %% ../../nbs/serving/app.ipynb #b9fa12ae
 def shadow_lines(
     serving: ServingState,
     store_ids: list[str],  # of a request
@@ -396,7 +396,7 @@ def shadow_lines(
         return [line for _, line in forecast_stores(serving, shadowed, plan, live_rows, roles)]
     return []
 
-# %% ../../nbs/serving/app.ipynb #db54d84d
+# %% ../../nbs/serving/app.ipynb #afb9c57f
 class ModelRunner:
     "Runs the model: for few rows in the event loop, for more in a thread. Too many waiting rows are refused."
 
@@ -433,7 +433,7 @@ class ModelRunner:
         finally:
             self.capacity.waiting_rows -= len(store_ids)
 
-# %% ../../nbs/serving/app.ipynb #81965b02
+# %% ../../nbs/serving/app.ipynb #962871a4
 async def answer_stores(
     serving: ServingState,
     request: ForecastRequest,
@@ -460,7 +460,7 @@ async def answer_stores(
 
     return 200, _json_bytes(answers), JSON_CONTENT_TYPE, (counts, render, plan or None)
 
-# %% ../../nbs/serving/app.ipynb #ab377c02
+# %% ../../nbs/serving/app.ipynb #5887ef21
 class EventLog:
     "The service's own log: a line of JSON for each event, written in the background."
 
@@ -483,15 +483,13 @@ class EventLog:
         if self.console and is_wanted:
             at = time.time()
             line = {"level": level, "event": event, **fields}
-            self.console.queue.add(
-                lambda: _json_bytes({"at": datetime.fromtimestamp(at, UTC).isoformat()} | line) + b"\n"
-            )
+            self.console.queue.add(lambda: _json_bytes({"at": datetime.fromtimestamp(at, UTC).isoformat()} | line) + b"\n")
 
-# %% ../../nbs/serving/app.ipynb #a25f8f36
+# %% ../../nbs/serving/app.ipynb #79b2877c
 PROBE_PATHS = {"/livez", "/healthz", "/readyz", "/metrics"}  # requested every few seconds: counted, not logged
 LOST_WARNING_SECONDS = 60  # between two warnings that forecasts are not logged
 
-# %% ../../nbs/serving/app.ipynb #9fc7bcf2
+# %% ../../nbs/serving/app.ipynb #ff17c3a2
 class LostLines:
     "Counts lines of the prediction log that could not be written, and warns now and then."
 
@@ -516,7 +514,7 @@ class LostLines:
             self.warned_at = time.monotonic()
             self.events.add("warning", "forecasts are not logged: is the disk full?", folder=str(self.folder))
 
-# %% ../../nbs/serving/app.ipynb #bf5a4406
+# %% ../../nbs/serving/app.ipynb #f2d21775
 class RequestRecorder:
     "Counts and logs each request, and puts its forecasts into the prediction log."
 
@@ -568,7 +566,7 @@ PAGES = {  # paths that answer GET
 FORECAST_USAGE = 'POST /forecast {"store_ids": ["..."], "plan": {...}} as application/json'
 PROTECTED_PATHS = {"/forecast", "/versions", "/metrics"}  # need a key if the service has a file of keys
 
-# %% ../../nbs/serving/app.ipynb #45e7fe8e
+# %% ../../nbs/serving/app.ipynb #13a27f7c
 def check_address(
     method: str,  # such as GET
     path: str,  # one of PAGES, or "other"
@@ -604,7 +602,7 @@ def _problem_responses(*statuses):
     content = _json_content({"$ref": "#/components/schemas/Problem"})
     return {str(status): {"description": HTTPStatus(status).phrase, **content} for status in statuses}
 
-# %% ../../nbs/serving/app.ipynb #e4ea43c0
+# %% ../../nbs/serving/app.ipynb #93b3b000
 ANSWER_EXAMPLE = {
     "store_id": "STORE101",
     "month": "2026-01-01",
@@ -643,7 +641,7 @@ def _forecast_operations(denied):  # POST and GET of /forecast
     }
     return {"post": post, "get": get}
 
-# %% ../../nbs/serving/app.ipynb #7b317f6d
+# %% ../../nbs/serving/app.ipynb #068951c5
 def _page_operations(path, denied):  # GET of a page
     content_type = "text/plain" if path == "/metrics" else "application/json"
     responses = {"200": {"description": PAGES[path], "content": {content_type: {"schema": {}}}}}
@@ -679,13 +677,13 @@ def openapi_document(
                 operation["security"] = [{"key": []}]
     return document
 
-# %% ../../nbs/serving/app.ipynb #442cdadb
+# %% ../../nbs/serving/app.ipynb #3d02f8c4
 def not_ready() -> RequestError:
     "The answer while no release serves."
     fields = {"release": "no release has passed its check"}
     return RequestError(503, "not ready", fields, {"Retry-After": "1"})
 
-# %% ../../nbs/serving/app.ipynb #54c2854b
+# %% ../../nbs/serving/app.ipynb #93462d39
 class Pages:
     "The answers to GET, without those for forecasts."
 
@@ -733,14 +731,14 @@ def log_as_json(
             for handler in logger.handlers:
                 handler.setFormatter(JsonFormatter("%(levelname)s %(name)s %(message)s", **options))
 
-# %% ../../nbs/serving/app.ipynb #e7616b0c
+# %% ../../nbs/serving/app.ipynb #5568f90e
 def freeze_memory() -> None:
     "Keep model and rows out of garbage collection: a collection over them would be a request's slowest moment."
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)  # fewer collections than Python's default of 700, 10, 10
 
-# %% ../../nbs/serving/app.ipynb #c289e0e3
+# %% ../../nbs/serving/app.ipynb #b0ea4f8e
 class Service:
     "The parts of the application, made from its settings. Raises ValueError if a setting is invalid."
 
@@ -779,7 +777,7 @@ class Service:
         self.metrics.live_rows_failed.inc()
         self.events.add("warning", "live rows failed", kind=type(error).__name__)
 
-# %% ../../nbs/serving/app.ipynb #54801fbe
+# %% ../../nbs/serving/app.ipynb #6a72eb4f
 def start_service(
     service: Service,
 ) -> None:
@@ -796,7 +794,7 @@ def start_service(
 
     check(loop.time())
 
-# %% ../../nbs/serving/app.ipynb #814f2d6c
+# %% ../../nbs/serving/app.ipynb #1089320d
 def stop_service(
     service: Service,
 ) -> None:
@@ -805,7 +803,7 @@ def stop_service(
     for thread in filter(None, service.threads):
         thread.close()
 
-# %% ../../nbs/serving/app.ipynb #02f13efa
+# %% ../../nbs/serving/app.ipynb #d9f7e10d
 async def respond(
     service: Service,
     method: str,  # such as GET
@@ -831,7 +829,7 @@ async def respond(
     request = read_request(await receive_body(headers, receive, service.capacity))
     return await answer_stores(serving, request, service.runner, service.count_shadow)
 
-# %% ../../nbs/serving/app.ipynb #4d3c979f
+# %% ../../nbs/serving/app.ipynb #d3f73784
 async def _acknowledge_lifespan(scope, receive, send):  # in place of an application behind this one
     for step in ("startup", "shutdown"):
         await receive()
@@ -842,12 +840,12 @@ def _request_id(header: bytes) -> str:  # the client's own id if it is safe to l
     text = header.decode("latin-1")
     return text if re.fullmatch(r"[A-Za-z0-9._-]{1,64}", text) else uuid.uuid4().hex
 
-# %% ../../nbs/serving/app.ipynb #c503e0f4
+# %% ../../nbs/serving/app.ipynb #11683808
 def _describe_failure(error) -> dict:  # a bug: its position, never its message, which may hold an input
     where = [f"{Path(frame.filename).name}:{frame.lineno}" for frame in extract_tb(error.__traceback__)[-5:]]
     return {"kind": type(error).__name__, "where": where}
 
-# %% ../../nbs/serving/app.ipynb #87eebc0d
+# %% ../../nbs/serving/app.ipynb #c86de3ef
 def _response_start(status, content_type, size, request_id, more_headers):
     headers = [
         (b"content-type", content_type),
@@ -857,7 +855,7 @@ def _response_start(status, content_type, size, request_id, more_headers):
     ]
     return {"type": "http.response.start", "status": status, "headers": headers}
 
-# %% ../../nbs/serving/app.ipynb #8b5dc67c
+# %% ../../nbs/serving/app.ipynb #f772a0ce
 async def run_lifespan(
     service: Service,
     app,  # an ASGI application that gets the events, too

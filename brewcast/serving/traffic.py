@@ -66,7 +66,7 @@ class ServingState:
         "The release that forecasts in this role."
         return self.champion if role == "champion" else self.challenger
 
-# %% ../../nbs/serving/traffic.ipynb #ae17b3c1
+# %% ../../nbs/serving/traffic.ipynb #09570486
 def _prepare_answer(release, store_id, role):  # the answer as JSON bytes, and the prefix of its line in the log
     i = release.position[store_id]
     answer = release.answer(store_id, release.store_forecasts[i])
@@ -76,7 +76,7 @@ def _prepare_answer(release, store_id, role):  # the answer as JSON bytes, and t
 class NothingPublished(Exception):
     "The ledger is missing or has no entry yet."
 
-# %% ../../nbs/serving/traffic.ipynb #09691fe3
+# %% ../../nbs/serving/traffic.ipynb #8fdf8c34
 class LedgerReader:
     "The last entry of a ledger. A connection stays open, so that a check for changes takes microseconds."
 
@@ -113,7 +113,7 @@ class LedgerReader:
         "Open the file again at the next check."
         self.connection = None
 
-# %% ../../nbs/serving/traffic.ipynb #a2ea763a
+# %% ../../nbs/serving/traffic.ipynb #e7900043
 class NoLedger:
     "In place of a ledger, where one release serves alone: it never changes, and has no entry."
 
@@ -130,7 +130,7 @@ class NoLedger:
 # %% ../../nbs/serving/traffic.ipynb #0f3f929b
 MAX_LOADED_RELEASES = 4  # kept in memory, so that a rollback does not load; no measurement is recorded
 
-# %% ../../nbs/serving/traffic.ipynb #3bbde0e2
+# %% ../../nbs/serving/traffic.ipynb #9cdbcc9d
 class ReleaseCache:
     "The releases of a state that were used last, or the one release of a folder."
 
@@ -158,7 +158,7 @@ class ReleaseCache:
             del self.loaded[oldest]
         return release
 
-# %% ../../nbs/serving/traffic.ipynb #602c3fba
+# %% ../../nbs/serving/traffic.ipynb #5270efce
 def load_entry(
     releases: ReleaseCache,
     entry: LedgerEntry | None,  # None: one release serves without a ledger
@@ -172,7 +172,7 @@ def load_entry(
     except (OSError, ValueError) as error:
         return champion, None, str(error)
 
-# %% ../../nbs/serving/traffic.ipynb #27ef89c0
+# %% ../../nbs/serving/traffic.ipynb #6d2351f8
 class ProblemReport:
     "Why the ledger's last entry does not serve. A new problem is logged once."
 
@@ -202,7 +202,7 @@ class ProblemReport:
             logging.getLogger(__name__).warning("not ready: %s", reason)
         self.problem = reason
 
-# %% ../../nbs/serving/traffic.ipynb #39eefdc7
+# %% ../../nbs/serving/traffic.ipynb #0a5a2314
 class ServingSwitch:
     "What serves now. One assignment replaces it."
 
@@ -242,7 +242,7 @@ class ServingSwitch:
             self.on_change(self.serving)
         return problem
 
-# %% ../../nbs/serving/traffic.ipynb #8aaf1af4
+# %% ../../nbs/serving/traffic.ipynb #daee30d8
 class LedgerWatch:
     "When the ledger's last entry is looked at: after each change, and after a problem again and again."
 
