@@ -483,7 +483,9 @@ class EventLog:
         if self.console and is_wanted:
             at = time.time()
             line = {"level": level, "event": event, **fields}
-            self.console.queue.add(lambda: _json_bytes({"at": datetime.fromtimestamp(at, UTC).isoformat()} | line) + b"\n")
+            self.console.queue.add(
+                lambda: _json_bytes({"at": datetime.fromtimestamp(at, UTC).isoformat()} | line) + b"\n"
+            )
 
 # %% ../../nbs/serving/app.ipynb #79b2877c
 PROBE_PATHS = {"/livez", "/healthz", "/readyz", "/metrics"}  # requested every few seconds: counted, not logged
