@@ -912,7 +912,7 @@ class Application:
 def parse_port_number(
     text: str,  # as it was typed
 ) -> int:  # from 1 to 65535
-    "A port to listen on. Raises argparse's error if it is invalid: uvicorn would listen on 80000 - 65536."
+    "A port to listen on. Raises argparse.ArgumentTypeError if it is invalid: uvicorn would listen on 80000 - 65536."
     if not (text.isascii() and text.isdigit() and 0 < int(text) < 65536):
         raise argparse.ArgumentTypeError(
             f"{text!r} is not a port number: use a whole number from 1 to 65535, such as 3000"

@@ -73,6 +73,7 @@ class ParserEvents:
         connection.on_headers_complete()
 
     def on_body(self, body: bytes):
+        "A piece of a body. One that continues too long after its answer closes the connection."
         connection = self.connection
         connection.unread_bytes = 0
         if connection.cycle.response_complete:  # mostly because the body was too long
@@ -82,6 +83,7 @@ class ParserEvents:
         connection.on_body(body)
 
     def on_message_complete(self):
+        "The end of a request."
         self.connection.unread_bytes = 0
         self.connection.is_complete = True
         self.connection.on_message_complete()

@@ -210,7 +210,7 @@ class OnlineRows:
 
 # %% ../../nbs/serving/online_store.ipynb #c7afc485
 class RedisRows(OnlineRows):
-    "Feature rows in Redis."
+    "Feature rows in Redis. The client connects at the first read."
 
     def open(self):
         import mmh3
@@ -234,6 +234,7 @@ class RedisRows(OnlineRows):
         )
 
     def fetch(self, keys: list[bytes], seconds: float) -> dict[bytes, tuple[set, list]]:
+        "Times of the views, and serialized values, by entity key."
         with self.client.pipeline(transaction=False) as pipe:  # answers come one by one, so the timeout is per answer
             for key in keys:
                 pipe.hgetall(key + self.project.encode())  # twice as fast as HMGET of all its fields
@@ -245,17 +246,20 @@ class RedisRows(OnlineRows):
         return rows
 
     def close(self):
+        "Close the client's connections."
         self.client.close()
 
 # %% ../../nbs/serving/online_store.ipynb #60f01d4a
 class SqlRows(OnlineRows):
     "Feature rows in one SQL table per view."
 
-    def select(self, view: str, condition: str) -> str:  # `condition` follows the column entity_key
+    def select(self, view: str, condition: str) -> str:
+        "A query for one view; `condition` follows the column entity_key."
         columns = f"'{view}', entity_key, feature_name, value, event_ts"
         return f'SELECT {columns} FROM "{self.project}_{view}" WHERE entity_key {condition}'
 
     def group(self, lines: list[tuple]) -> dict[bytes, tuple[set, list]]:
+        "The table's lines as `fetch` returns them."
         features = [(view, name) for view, names in self.views.items() for name in names]
         index = {feature: i for i, feature in enumerate(features)}
         rows = {}
@@ -273,9 +277,11 @@ class SqliteRows(SqlRows):
     "Feature rows in the SQLite file that the build writes."
 
     def open(self):
+        "Nothing is open between two reads."
         self.errors = (sqlite3.Error,)
 
     def fetch(self, keys: list[bytes], seconds: float) -> dict[bytes, tuple[set, list]]:
+        "Times of the views, and serialized values, by entity key."
         uri = f"{self.location.path.resolve().as_uri()}?mode=ro"
         condition = f"IN ({','.join('?' * len(keys))})"
         lines = []
@@ -288,7 +294,7 @@ class SqliteRows(SqlRows):
         return {key: ({utc[t] for t in times}, values) for key, (times, values) in rows.items()}
 
     def close(self):
-        pass
+        "Nothing to close."
 
 # %% ../../nbs/serving/online_store.ipynb #8de416c0
 def _is_closed_by_server(connection) -> bool:  # an idle connection gets no bytes, except if the server closes it
@@ -325,6 +331,7 @@ class PostgresRows(SqlRows):
     "Feature rows in PostgreSQL, in the schema `public`."
 
     def open(self):
+        "No connection is made as yet."
         import psycopg
 
         self.errors = (psycopg.Error,)
@@ -332,6 +339,7 @@ class PostgresRows(SqlRows):
 
     @contextlib.contextmanager
     def borrow_connection(self, seconds: float):
+        "A connection for one thread, which waits `seconds` for an answer."
         try:
             connection = self.idle.pop()
         except IndexError:
@@ -348,11 +356,13 @@ class PostgresRows(SqlRows):
             raise
 
     def fetch(self, keys: list[bytes], seconds: float) -> dict[bytes, tuple[set, list]]:
+        "Times of the views, and serialized values, by entity key."
         query = " UNION ALL ".join(self.select(view, "= ANY(%(keys)s)") for view in self.views)  # one snapshot
         with self.borrow_connection(seconds) as connection, connection.cursor(binary=True) as cursor:
             return self.group(cursor.execute(query, {"keys": keys}).fetchall())
 
     def close(self):
+        "Close the idle connections."
         while self.idle:
             self.idle.pop().close()
 
