@@ -79,57 +79,14 @@ class RequestError(Exception):
         problems = list((fields or {"body": error}).items())[:MAX_ERROR_FIELDS]
         self.content = {"error": error, "detail": [{"field": name, "message": text} for name, text in problems]}
 
-# %% ../../nbs/serving/api_models.ipynb #bdadfe7d
-def read_request(
-    body: bytes,  # of the HTTP request
-) -> ForecastRequest:
-    "Parse and check a request for forecasts. Raises RequestError, which names the field."
-    try:
-        content = json.loads(body.decode("utf-8"), object_pairs_hook=_reject_duplicates)
-    except UnicodeDecodeError:
-        raise RequestError(400, "the body is not UTF-8") from None
-    except RecursionError:
-        raise RequestError(400, "the body is nested too deeply") from None
-    except json.JSONDecodeError as error:
-        raise RequestError(400, f"the body is not valid JSON, at character {error.pos}") from None
-    except ValueError:
-        raise RequestError(400, "the body is not valid JSON: a number has too many digits") from None
-    if not isinstance(content, dict):
-        raise RequestError(400, 'the body must be a JSON object: {"store_ids": [...]}')
-    try:
-        request = ForecastRequest.model_validate(content)
-    except ValidationError as invalid:
-        errors = invalid.errors(include_input=False)[:MAX_ERROR_FIELDS]
-        fields = {_field_path(error["loc"]): ERROR_MESSAGES.get(error["type"], error["msg"]) for error in errors}
-        raise RequestError(400, "the request is not valid", fields) from None
-    broken = [i for i, store_id in enumerate(request.store_ids) if not _is_text(store_id)]
-    if broken:
-        fields = {f"store_ids[{i}]": ERROR_MESSAGES["string_unicode"] for i in broken}
-        raise RequestError(400, "a store id is not valid text", fields)
-    if len(set(request.store_ids)) < len(request.store_ids):
-        raise RequestError(400, "a store appears twice", _repeated_ids(request.store_ids))
-    return request
+# %% ../../nbs/serving/api_models.ipynb #09c4b961
+def _shorten(text: str) -> str:  # at most 40 characters, in ASCII
+    return ascii(text[:40])[1:-1] + "..." * (len(text) > 40)
 
-# %% ../../nbs/serving/api_models.ipynb #2d474965
-def _repeated_ids(store_ids) -> dict[str, str]:  # field -> what it repeats
-    first_position, fields = {}, {}
-    for i, store_id in enumerate(store_ids):
-        first = first_position.setdefault(store_id, i)
-        if first != i:
-            fields[f"store_ids[{i}]"] = f"the same as store_ids[{first}]"
-    return fields
-
-# %% ../../nbs/serving/api_models.ipynb #e8f6db14
-ERROR_MESSAGES = {  # by pydantic's type of error; its own message for every other type
-    "extra_forbidden": "unknown field; known fields are store_ids and plan (price, promotion_share, holidays)",
-    "missing": "is required",
-    "string_type": "must be a string",
-    "too_short": "must have at least one item",
-    "too_long": f"must have at most {MAX_STORES} items",
-    "model_type": "must be an object",
-    "list_type": "must be a list",
-    "string_unicode": "must be a string of whole characters",
-}
+# %% ../../nbs/serving/api_models.ipynb #bd213d87
+def _field_path(location) -> str:  # such as store_ids[1] or plan.price
+    parts = [f"[{part}]" if isinstance(part, int) else f".{_shorten(part)}" for part in location]
+    return "".join(parts).lstrip(".") or "body"
 
 # %% ../../nbs/serving/api_models.ipynb #33a39b4b
 def _is_text(value: str) -> bool:  # False for half of a surrogate pair, which UTF-8 cannot encode
@@ -144,11 +101,59 @@ def _reject_duplicates(pairs):
         raise RequestError(400, "a field appears twice", fields)
     return dict(pairs)
 
-# %% ../../nbs/serving/api_models.ipynb #bd213d87
-def _field_path(location) -> str:  # such as store_ids[1] or plan.price
-    parts = [f"[{part}]" if isinstance(part, int) else f".{_shorten(part)}" for part in location]
-    return "".join(parts).lstrip(".") or "body"
+# %% ../../nbs/serving/api_models.ipynb #e8f6db14
+ERROR_MESSAGES = {  # by pydantic's type of error; its own message for every other type
+    "extra_forbidden": "unknown field; known fields are store_ids and plan (price, promotion_share, holidays)",
+    "missing": "is required",
+    "string_type": "must be a string",
+    "too_short": "must have at least one item",
+    "too_long": f"must have at most {MAX_STORES} items",
+    "model_type": "must be an object",
+    "list_type": "must be a list",
+    "string_unicode": "must be a string of whole characters",
+}
 
-# %% ../../nbs/serving/api_models.ipynb #09c4b961
-def _shorten(text: str) -> str:  # at most 40 characters, in ASCII
-    return ascii(text[:40])[1:-1] + "..." * (len(text) > 40)
+# %% ../../nbs/serving/api_models.ipynb #2d474965
+def _repeated_ids(store_ids) -> dict[str, str]:  # field -> what it repeats
+    first_position, fields = {}, {}
+    for i, store_id in enumerate(store_ids):
+        first = first_position.setdefault(store_id, i)
+        if first != i:
+            fields[f"store_ids[{i}]"] = f"the same as store_ids[{first}]"
+    return fields
+
+# %% ../../nbs/serving/api_models.ipynb #0a606835
+def _parse_body(body) -> dict:
+    try:
+        content = json.loads(body.decode("utf-8"), object_pairs_hook=_reject_duplicates)
+    except UnicodeDecodeError:
+        raise RequestError(400, "the body is not UTF-8") from None
+    except RecursionError:
+        raise RequestError(400, "the body is nested too deeply") from None
+    except json.JSONDecodeError as error:
+        raise RequestError(400, f"the body is not valid JSON, at character {error.pos}") from None
+    except ValueError:
+        raise RequestError(400, "the body is not valid JSON: a number has too many digits") from None
+    if not isinstance(content, dict):
+        raise RequestError(400, 'the body must be a JSON object: {"store_ids": [...]}')
+    return content
+
+# %% ../../nbs/serving/api_models.ipynb #bdadfe7d
+def read_request(
+    body: bytes,  # of the HTTP request
+) -> ForecastRequest:
+    "Parse and check a request for forecasts. Raises RequestError (400), which names the field."
+    content = _parse_body(body)
+    try:
+        request = ForecastRequest.model_validate(content)
+    except ValidationError as invalid:
+        errors = invalid.errors(include_input=False)[:MAX_ERROR_FIELDS]
+        fields = {_field_path(error["loc"]): ERROR_MESSAGES.get(error["type"], error["msg"]) for error in errors}
+        raise RequestError(400, "the request is not valid", fields) from None
+    broken = [i for i, store_id in enumerate(request.store_ids) if not _is_text(store_id)]
+    if broken:
+        fields = {f"store_ids[{i}]": ERROR_MESSAGES["string_unicode"] for i in broken}
+        raise RequestError(400, "a store id is not valid text", fields)
+    if len(set(request.store_ids)) < len(request.store_ids):
+        raise RequestError(400, "a store appears twice", _repeated_ids(request.store_ids))
+    return request

@@ -40,6 +40,47 @@ class Reject(NamedTuple):
     value: str
     reason: str
 
+# %% ../../nbs/serving/batch.ipynb #3d011d7c
+def _read_records(text):
+    "Each line that is not blank: (line number, values or None, error or None)."
+    for number, line in enumerate(io.StringIO(text, newline=""), 1):
+        try:
+            values = next(csv.reader([line], strict=True), [])
+            if any(values):
+                yield number, values, None
+        except csv.Error as error:  # a quote that is not closed, for instance
+            yield number, None, str(error)
+
+# %% ../../nbs/serving/batch.ipynb #29aff335
+def _read_plan(row) -> tuple:  # values of the plan that are numbers, and (column, reason) of the others
+    plan, problems = {}, []
+    for name, convert in PLAN_TYPES.items():
+        text = row.get(name)
+        if not text:
+            continue
+        try:
+            if "_" in text:  # Python reads 1_000 as a number, other programs do not
+                raise ValueError
+            plan[name] = convert(text)
+        except ValueError:
+            kind = "whole number" if convert is int else "number"
+            problems.append((name, f"must be a {kind}"))
+    return plan, problems
+
+# %% ../../nbs/serving/batch.ipynb #c31392a6
+def _find_rejects(line, columns, values):
+    rejects = [Reject(line, "", value, "one value too many") for value in values[len(columns) :][:1]]
+    row = dict(zip(columns, values, strict=False))
+    if not row.get("store_id"):
+        rejects.append(Reject(line, "store_id", "", "is required"))
+    plan, problems = _read_plan(row)
+    try:
+        if plan:
+            Plan.model_validate(plan)
+    except ValidationError as invalid:
+        problems += [(error["loc"][0], error["msg"]) for error in invalid.errors(include_input=False)]
+    return rejects + [Reject(line, name, row[name], reason) for name, reason in problems]
+
 # %% ../../nbs/serving/batch.ipynb #ab1c3de8
 def read_lines(
     text: str,  # CSV with a header
@@ -67,43 +108,20 @@ def read_lines(
         raise ValueError("has a header but no lines")
     return lines, rejects
 
-# %% ../../nbs/serving/batch.ipynb #3d011d7c
-def _read_records(text):
-    "Each line that is not blank: (line number, values or None, error or None)."
-    for number, line in enumerate(io.StringIO(text, newline=""), 1):
-        try:
-            values = next(csv.reader([line], strict=True), [])
-            if any(values):
-                yield number, values, None
-        except csv.Error as error:  # a quote that is not closed, for instance
-            yield number, None, str(error)
-
-# %% ../../nbs/serving/batch.ipynb #c31392a6
-def _find_rejects(line, columns, values):
-    rejects = [Reject(line, "", value, "one value too many") for value in values[len(columns) :][:1]]
-    row = dict(zip(columns, values, strict=False))
-    if not row.get("store_id"):
-        rejects.append(Reject(line, "store_id", "", "is required"))
-    plan = {}
-    for name, convert in PLAN_TYPES.items():
-        text = row.get(name)
-        if not text:
-            continue
-        try:
-            if "_" in text:  # Python reads 1_000 as a number, other programs do not
-                raise ValueError
-            plan[name] = convert(text)
-        except ValueError:
-            kind = "whole number" if convert is int else "number"
-            rejects.append(Reject(line, name, text, f"must be a {kind}"))
+# %% ../../nbs/serving/batch.ipynb #e44ee35f
+def _forecast_part(serving, store_ids, plan):
+    "Answers, and (store, column, reason) of each store without an answer."
     try:
-        if plan:
-            Plan.model_validate(plan)
-    except ValidationError as invalid:
-        for error in invalid.errors(include_input=False):
-            name = error["loc"][0]
-            rejects.append(Reject(line, name, row[name], error["msg"]))
-    return rejects
+        forecasts = forecast_stores(serving, store_ids, plan, None, roles_for_plan(serving, plan))
+        return [answer for answer, _ in forecasts], []
+    except RequestError as error:
+        if len(store_ids) == 1:
+            detail = error.content["detail"][0]
+            return [], [(store_ids[0], detail["field"].removeprefix("plan."), detail["message"])]
+    half = len(store_ids) // 2
+    first_answers, first_failures = _forecast_part(serving, store_ids[:half], plan)
+    other_answers, other_failures = _forecast_part(serving, store_ids[half:], plan)
+    return first_answers + other_answers, first_failures + other_failures
 
 # %% ../../nbs/serving/batch.ipynb #9d13295c
 def forecast_lines(
@@ -131,86 +149,6 @@ def forecast_lines(
     rows = [answers[i] | {name: lines[i].plan.get(name) for name in PLAN_TYPES} for i in sorted(answers)]
     return rows, sorted(rejects)
 
-# %% ../../nbs/serving/batch.ipynb #e44ee35f
-def _forecast_part(serving, store_ids, plan):
-    "Answers, and (store, column, reason) of each store without an answer."
-    try:
-        forecasts = forecast_stores(serving, store_ids, plan, None, roles_for_plan(serving, plan))
-        return [answer for answer, _ in forecasts], []
-    except RequestError as error:
-        if len(store_ids) == 1:
-            detail = error.content["detail"][0]
-            return [], [(store_ids[0], detail["field"].removeprefix("plan."), detail["message"])]
-    half = len(store_ids) // 2
-    first_answers, first_failures = _forecast_part(serving, store_ids[:half], plan)
-    other_answers, other_failures = _forecast_part(serving, store_ids[half:], plan)
-    return first_answers + other_answers, first_failures + other_failures
-
-# %% ../../nbs/serving/batch.ipynb #d9b40ef5
-class BatchResult(NamedTuple):
-    "What became of a batch."
-
-    file: Path  # with the forecasts
-    lines: int  # answered
-    rejects: Path | None  # file with the rejects; None: there are none
-    rejected: int  # lines
-    release: str  # the champion
-    message: str
-
-# %% ../../nbs/serving/batch.ipynb #7f8d5748
-def forecast_file(
-    source: str,  # name of the source
-    path: Path,  # CSV with the column store_id and, optionally, price, promotion_share and holidays
-    output_path: Path | None = None,  # CSV, default <name>.forecast.csv beside `path`
-    root: Path | None = None,  # the project
-) -> BatchResult:
-    "Forecast a batch with the release that serves. Raises ValueError if no line is answered; old forecasts then stay."
-    follower = Follower(state_folder(source, Path(root or find_root())))
-    follower.poll()
-    if not follower.serving:
-        raise ValueError(f"{source}: {follower.problem}")
-    path = Path(path)
-    output_path = Path(output_path or path.with_suffix(".forecast.csv"))
-    rejects_path = output_path.with_suffix(".rejects.csv")
-    for target in (output_path, rejects_path):
-        if target.is_dir() or target.resolve() == path.resolve():
-            kind = "a folder" if target.is_dir() else "the batch itself"
-            raise ValueError(f"{target} is {kind}: name another file for the forecasts, with --to")
-    lines, invalid = _read_batch(path)
-    answers, failed = forecast_lines(follower.serving, lines)
-    rejects = sorted(invalid + failed)
-    rejected = len({reject.line for reject in rejects})
-    release = follower.serving.champion.name
-    message = f"{output_path}: {format_count(len(answers), 'forecast')} by {release}"
-    try:
-        if rejects:  # written first, so that incomplete forecasts never lie there without their rejects
-            _write_csv(rejects_path, [reject._asdict() for reject in rejects])
-            details = f"{_first_reject(rejects[0])}; all reasons are in {rejects_path}"
-            if not answers:
-                raise ValueError(
-                    f"{path}: no line gets a forecast: {format_count(rejected, 'line')} rejected, {details}"
-                )
-            message += f"\n{rejected} of {len(answers) + rejected} lines rejected, {details}"
-        _write_csv(output_path, answers)
-        if not rejects:
-            rejects_path.unlink(missing_ok=True)  # of an earlier batch
-    except OSError as error:
-        raise OSError(f"{error.filename or output_path} cannot be written: {error.strerror}") from None
-    return BatchResult(
-        file=output_path,
-        lines=len(answers),
-        rejects=rejects_path if rejects else None,
-        rejected=rejected,
-        release=release,
-        message=message,
-    )
-
-# %% ../../nbs/serving/batch.ipynb #db34cc6c
-def _first_reject(reject):
-    value = repr(reject.value)[:80] if reject.value else ""
-    words = [part for part in (reject.column, value, reject.reason) if part]
-    return f"first in line {reject.line}: {' '.join(words)}"
-
 # %% ../../nbs/serving/batch.ipynb #8469cec0
 def _read_batch(path):
     try:
@@ -226,6 +164,13 @@ def _read_batch(path):
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
 
+# %% ../../nbs/serving/batch.ipynb #4d9ef755
+def _check_targets(path, *targets):
+    for target in targets:
+        if target.is_dir() or target.resolve() == path.resolve():
+            kind = "a folder" if target.is_dir() else "the batch itself"
+            raise ValueError(f"{target} is {kind}: name another file for the forecasts, with --to")
+
 # %% ../../nbs/serving/batch.ipynb #891dba8d
 def _write_csv(path, rows):
     text = io.StringIO()
@@ -233,3 +178,79 @@ def _write_csv(path, rows):
     writer.writeheader()
     writer.writerows(rows)
     write_bytes(text.getvalue().encode(), path)
+
+# %% ../../nbs/serving/batch.ipynb #0897c82b
+def _write_results(output_path, rejects_path, answers, rejects):
+    try:
+        if rejects:  # written first, so that incomplete forecasts never lie there without their rejects
+            _write_csv(rejects_path, [reject._asdict() for reject in rejects])
+        if answers:
+            _write_csv(output_path, answers)
+        if not rejects:
+            rejects_path.unlink(missing_ok=True)  # of an earlier batch
+    except OSError as error:
+        raise OSError(f"{error.filename or output_path} cannot be written: {error.strerror}") from None
+
+# %% ../../nbs/serving/batch.ipynb #db34cc6c
+def _first_reject(reject):
+    value = repr(reject.value)[:80] if reject.value else ""
+    words = [part for part in (reject.column, value, reject.reason) if part]
+    return f"first in line {reject.line}: {' '.join(words)}"
+
+# %% ../../nbs/serving/batch.ipynb #d9b40ef5
+class BatchResult(NamedTuple):
+    "What became of a batch."
+
+    file: Path  # with the forecasts
+    lines: int  # answered
+    rejects: Path | None  # file with the rejects; None: there are none
+    rejected: int  # lines
+    release: str  # the champion
+    message: str
+
+# %% ../../nbs/serving/batch.ipynb #2f4c42bb
+def _describe_batch(paths, answers, rejects, release) -> BatchResult:
+    path, output_path, rejects_path = paths
+    rejected = len({reject.line for reject in rejects})
+    details = f"{_first_reject(rejects[0])}; all reasons are in {rejects_path}" if rejects else ""
+    if not answers:
+        raise ValueError(f"{path}: no line gets a forecast: {format_count(rejected, 'line')} rejected, {details}")
+    message = f"{output_path}: {format_count(len(answers), 'forecast')} by {release}"
+    if rejects:
+        message += f"\n{rejected} of {len(answers) + rejected} lines rejected, {details}"
+    return BatchResult(
+        file=output_path,
+        lines=len(answers),
+        rejects=rejects_path if rejects else None,
+        rejected=rejected,
+        release=release,
+        message=message,
+    )
+
+# %% ../../nbs/serving/batch.ipynb #7f8d5748
+def forecast_file(
+    source: str,  # name of the source
+    path: Path,  # CSV with the column store_id and, optionally, price, promotion_share and holidays
+    output_path: Path | None = None,  # CSV, default <name>.forecast.csv beside `path`
+    root: Path | None = None,  # the project
+) -> BatchResult:
+    """
+    Forecast a batch with the release that serves.
+
+    Raises ValueError if nothing serves, the file is no batch or no line is answered; old forecasts then stay. Raises
+    OSError if a file cannot be written.
+    """
+    follower = Follower(state_folder(source, Path(root or find_root())))
+    follower.poll()
+    if not follower.serving:
+        raise ValueError(f"{source}: {follower.problem}")
+    path = Path(path)
+    output_path = Path(output_path or path.with_suffix(".forecast.csv"))
+    rejects_path = output_path.with_suffix(".rejects.csv")
+    _check_targets(path, output_path, rejects_path)
+    lines, invalid = _read_batch(path)
+    answers, failed = forecast_lines(follower.serving, lines)
+    rejects = sorted(invalid + failed)
+    _write_results(output_path, rejects_path, answers, rejects)
+    paths = (path, output_path, rejects_path)
+    return _describe_batch(paths, answers, rejects, follower.serving.champion.name)

@@ -4,13 +4,14 @@
 
 # %% auto #0
 __all__ = ['MAX_HEAD_BYTES', 'MAX_BYTES_AFTER_ANSWER', 'STALL_CHECK_SECONDS', 'MAX_PIPELINED_REQUESTS', 'RESERVED_FILES',
-           'MAX_CONNECTIONS', 'connection_limit', 'error_response', 'HeadTooLong', 'TooManyPipelined',
-           'LimitedConnection']
+           'MAX_CONNECTIONS', 'connection_limit', 'error_response', 'HeadTooLong', 'TooManyPipelined', 'ParserEvents',
+           'is_head_too_long', 'new_parser', 'StallCheck', 'LimitedConnection', 'refuse_head']
 
-# %% ../../nbs/serving/connections.ipynb #c0nn0003
+# %% ../../nbs/serving/connections.ipynb #beb57780
 import json
 import resource
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 # %% ../../nbs/serving/connections.ipynb #c0nn0006
@@ -46,84 +47,154 @@ class HeadTooLong(ValueError):
 class TooManyPipelined(ValueError):
     "A client sent more than `MAX_PIPELINED_REQUESTS` requests without waiting for an answer."
 
+# %% ../../nbs/serving/connections.ipynb #f3aa89e6
+class ParserEvents:
+    "What httptools reports of a connection: each complete unit resets the count of unread bytes."
+
+    def __init__(
+        self,
+        connection: HttpToolsProtocol,  # a `LimitedConnection`, which holds the counts
+    ):
+        self.connection = connection
+        self.on_message_begin = connection.on_message_begin
+        self.on_url = connection.on_url
+        self.on_header = connection.on_header
+
+    def on_headers_complete(self):
+        "Raises HeadTooLong, or TooManyPipelined; the parser then gives up, and the connection answers."
+        connection = self.connection
+        if connection.unread_bytes > MAX_HEAD_BYTES and is_head_too_long(connection.url, connection.headers):
+            connection.is_too_long = True
+            raise HeadTooLong
+        if len(connection.pipeline) >= MAX_PIPELINED_REQUESTS:
+            raise TooManyPipelined
+        connection.unread_bytes = connection.bytes_after_answer = 0
+        connection.heads += 1
+        connection.on_headers_complete()
+
+    def on_body(self, body: bytes):
+        "A piece of a body. One that continues too long after its answer closes the connection."
+        connection = self.connection
+        connection.unread_bytes = 0
+        if connection.cycle.response_complete:  # mostly because the body was too long
+            connection.bytes_after_answer += len(body)
+            if connection.bytes_after_answer > MAX_BYTES_AFTER_ANSWER:
+                connection.transport.close()
+        connection.on_body(body)
+
+    def on_message_complete(self):
+        "The end of a request."
+        self.connection.unread_bytes = 0
+        self.connection.is_complete = True
+        self.connection.on_message_complete()
+
+# %% ../../nbs/serving/connections.ipynb #4e8a8b21
+def is_head_too_long(
+    url: bytes,  # of the request's line
+    headers: list[tuple[bytes, bytes]],  # names and values
+) -> bool:
+    "Is the head itself longer than the limit? The bytes received so far may include those of a body."
+    sizes = [len(name) + len(value) + 4 for name, value in headers]
+    return len(url) + sum(sizes) > MAX_HEAD_BYTES
+
+# %% ../../nbs/serving/connections.ipynb #86c31c58
+def new_parser(
+    events,  # what it calls back
+) -> httptools.HttpRequestParser:
+    "A parser with uvicorn's own setting: data may follow a request that asks to close the connection."
+    parser = httptools.HttpRequestParser(events)
+    parser.set_dangerous_leniencies(lenient_data_after_close=True)
+    return parser
+
+# %% ../../nbs/serving/connections.ipynb #efb11104
+class StallCheck:
+    "A check that repeats by itself, and closes a connection without progress."
+
+    def __init__(
+        self,
+        connection: HttpToolsProtocol,  # a `LimitedConnection`
+    ):
+        self.connection = connection
+        self.stalled_at = None  # progress at the last check, None if the connection did not wait
+        self.timer = connection.loop.call_later(STALL_CHECK_SECONDS, self.check)
+
+    def progress(self) -> tuple[int, int] | None:
+        "Complete heads and unsent bytes, if the connection waits for its client."
+        connection = self.connection
+        unsent = connection.transport.get_write_buffer_size()
+        is_answering = connection.cycle and not connection.cycle.response_complete
+        is_waiting = unsent or not (connection.is_complete or is_answering)
+        return (connection.heads, unsent) if is_waiting else None
+
+    def check(self):
+        "Close the connection if it has made no progress since the last check."
+        transport = self.connection.transport
+        if transport.get_protocol() is not self.connection:
+            return  # a WebSocket, which the application refuses
+        progress = self.progress()
+        if progress and progress == self.stalled_at:
+            return transport.abort()
+        self.stalled_at = progress
+        self.timer = self.connection.loop.call_later(STALL_CHECK_SECONDS, self.check)
+
+    def stop(self):
+        "Check no more, and let go of the connection, so that its memory is free at once."
+        self.timer.cancel()
+        self.connection = None
+
 # %% ../../nbs/serving/connections.ipynb #1c944283
 class LimitedConnection(HttpToolsProtocol):
-    "uvicorn's protocol with limits. Methods that run for each request name the base class: `super()` takes twice as long."
+    "uvicorn's protocol with limits."
 
     limit = connection_limit()
 
-    def connection_made(self, transport):
-        super().connection_made(transport)
+    def __init__(self, *arguments, **options):
+        super().__init__(*arguments, **options)
+        self.parser = new_parser(ParserEvents(self))
         self.unread_bytes = 0  # since the last complete unit
         self.bytes_after_answer = 0
         self.heads = 0  # complete heads so far
         self.is_complete = False  # does a complete request end the data so far?
         self.is_too_long = False
-        self.stalled_at = None  # progress at the last check, None if the connection did not wait
-        self.timer = self.loop.call_later(STALL_CHECK_SECONDS, self.check_stalled)
+
+    def connection_made(self, transport):
+        super().connection_made(transport)
+        self.stall = StallCheck(self)
         if len(self.connections) > self.limit:
             transport.write(error_response("503 Service Unavailable", f"more than {self.limit} connections", "load"))
             transport.close()
 
     def connection_lost(self, exc):
-        self.timer.cancel()
+        self.stall.stop()
         super().connection_lost(exc)
 
     def data_received(self, data):
         self.is_complete = False
         self.unread_bytes += len(data)
-        HttpToolsProtocol.data_received(self, data)
+        HttpToolsProtocol.data_received(self, data)  # not super(), which takes twice as long
         if self.unread_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
             self.is_too_long = True
             self.send_400_response("too long")
 
     def send_400_response(self, msg):
-        "Answer a request that is invalid or too long. Write nothing while an earlier request is being answered."
-        if len(self.pipeline) >= MAX_PIPELINED_REQUESTS:
-            self.pipeline.clear()
-            return self.transport.abort()
-        if not self.is_too_long:
-            return super().send_400_response(msg)
-        cycle = self.cycle
-        if not cycle or cycle.response_complete or cycle.more_body and not cycle.response_started:
-            error = f"the request's line and headers are longer than {MAX_HEAD_BYTES} bytes"
-            self.transport.write(error_response("431 Request Header Fields Too Large", error, "headers"))
-        self.transport.close()
+        "Answer a request that is invalid or too long."
+        if not refuse_head(self):
+            super().send_400_response(msg)
 
-    def on_headers_complete(self):
-        if self.unread_bytes > MAX_HEAD_BYTES:  # these may include bytes of a body, so measure the head itself
-            sizes = [len(name) + len(value) + 4 for name, value in self.headers]
-            self.is_too_long = len(self.url) + sum(sizes) > MAX_HEAD_BYTES
-            if self.is_too_long:
-                raise HeadTooLong
-        if len(self.pipeline) >= MAX_PIPELINED_REQUESTS:
-            raise TooManyPipelined
-        self.unread_bytes = self.bytes_after_answer = 0
-        self.heads += 1
-        HttpToolsProtocol.on_headers_complete(self)
-
-    def on_body(self, body):
-        self.unread_bytes = 0
-        if self.cycle.response_complete:  # mostly because the body was too long
-            self.bytes_after_answer += len(body)
-            if self.bytes_after_answer > MAX_BYTES_AFTER_ANSWER:
-                self.transport.close()
-        HttpToolsProtocol.on_body(self, body)
-
-    def on_message_complete(self):
-        self.unread_bytes = 0
-        self.is_complete = True
-        HttpToolsProtocol.on_message_complete(self)
-
-    def check_stalled(self):
-        "Close a connection that has made no progress since the last check."
-        if self.transport.get_protocol() is not self:
-            return  # a WebSocket, which the application refuses
-        unsent = self.transport.get_write_buffer_size()
-        is_answering = self.cycle and not self.cycle.response_complete
-        is_waiting = unsent or not (self.is_complete or is_answering)
-        progress = (self.heads, unsent) if is_waiting else None
-        if progress and progress == self.stalled_at:
-            return self.transport.abort()
-        self.stalled_at = progress
-        self.timer = self.loop.call_later(STALL_CHECK_SECONDS, self.check_stalled)
+# %% ../../nbs/serving/connections.ipynb #6217b9cf
+def refuse_head(
+    connection: LimitedConnection,
+) -> bool:  # False: the head is neither too long nor one too many, so uvicorn answers
+    "Close a connection over its limits. Nothing is written while an earlier request is being answered."
+    if len(connection.pipeline) >= MAX_PIPELINED_REQUESTS:
+        connection.pipeline.clear()
+        connection.transport.abort()
+        return True
+    if not connection.is_too_long:
+        return False
+    cycle = connection.cycle
+    if not cycle or cycle.response_complete or cycle.more_body and not cycle.response_started:
+        error = f"the request's line and headers are longer than {MAX_HEAD_BYTES} bytes"
+        connection.transport.write(error_response("431 Request Header Fields Too Large", error, "headers"))
+    connection.transport.close()
+    return True

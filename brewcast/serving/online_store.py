@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['URL_OPTIONS', 'MAX_ROW_AGE', 'SECONDS_PER_ROW', 'FAILURE_PAUSE_SECONDS', 'OnlineStoreError', 'StoreLocation',
-           'parse_url', 'entity_key', 'decode_value', 'OnlineRows', 'RedisRows', 'decode_timestamp', 'SqlRows',
-           'SqliteRows', 'PostgresRows', 'open_rows']
+           'parse_url', 'entity_key', 'decode_value', 'decode_timestamp', 'complete_rows', 'OnlineRows', 'RedisRows',
+           'SqlRows', 'SqliteRows', 'open_connection', 'PostgresRows', 'open_rows']
 
-# %% ../../nbs/serving/online_store.ipynb #b2749d99
+# %% ../../nbs/serving/online_store.ipynb #36c33221
 import contextlib
+import functools
 import select
 import sqlite3
 import struct
@@ -45,17 +46,8 @@ class StoreLocation(NamedTuple):
     tls: bool = False  # Is the scheme rediss?
     options: dict[str, str] = {}  # what follows the URL's `?`
 
-# %% ../../nbs/serving/online_store.ipynb #ba71173a
-def parse_url(
-    url: str,  # redis://, rediss://, postgresql:// or sqlite:///
-) -> StoreLocation:
-    "Split a store's URL. Raises ValueError, whose message quotes nothing of the URL."
-    scheme, _, rest = url.partition("://")
-    kind = {"rediss": "redis", "postgres": "postgresql"}.get(scheme, scheme)
-    if kind == "sqlite" and rest.startswith("/"):
-        return StoreLocation(kind, address=url, path=Path(rest[1:]))  # an absolute path has four slashes
-    if kind not in URL_OPTIONS:
-        raise ValueError("an online store's URL begins with redis://, rediss://, postgresql:// or sqlite:///")
+# %% ../../nbs/serving/online_store.ipynb #cf12497e
+def _split_url(url, kind):  # parts, port and options
     try:
         parts = urlsplit(url)
         port = parts.port
@@ -69,6 +61,20 @@ def parse_url(
         raise ValueError(
             f"the {kind} URL cannot be read: write every character of the password that is not a letter or digit as %XX"
         )
+    return parts, port, options
+
+# %% ../../nbs/serving/online_store.ipynb #ba71173a
+def parse_url(
+    url: str,  # redis://, rediss://, postgresql:// or sqlite:///
+) -> StoreLocation:
+    "Split a store's URL. Raises ValueError, whose message quotes nothing of the URL."
+    scheme, _, rest = url.partition("://")
+    kind = {"rediss": "redis", "postgres": "postgresql"}.get(scheme, scheme)
+    if kind == "sqlite" and rest.startswith("/"):
+        return StoreLocation(kind, address=url, path=Path(rest[1:]))  # an absolute path has four slashes
+    if kind not in URL_OPTIONS:
+        raise ValueError("an online store's URL begins with redis://, rediss://, postgresql:// or sqlite:///")
+    parts, port, options = _split_url(url, kind)
     if unknown := sorted(set(options) - set(URL_OPTIONS[kind])):
         known = ", ".join(URL_OPTIONS[kind])
         raise ValueError(f"the {kind} URL has {format_count(len(unknown), 'unknown option')}; known are {known}")
@@ -99,7 +105,7 @@ def entity_key(
 def decode_value(
     packed: bytes,  # a serialized feast.types.Value
 ) -> float | int | str | bool | None:  # None: missing
-    "The value that Feast stored."
+    "The value that Feast stored. Raises ValueError for another type, IndexError or struct.error for damaged bytes."
     tag = packed[0] if packed else None
     if tag is None or packed == b"\x98\x01\x00":  # no bytes, or null_val
         return None
@@ -125,10 +131,41 @@ def _varint(packed: bytes, position: int) -> tuple[int, int]:  # the number, and
         shift += 7
     return number | packed[position] << shift, position + 1
 
+# %% ../../nbs/serving/online_store.ipynb #ddae9b0f
+def decode_timestamp(
+    packed: bytes | None,  # a serialized protobuf Timestamp
+) -> datetime | None:  # with time zone, to the second: a cutoff has no fraction of a second
+    "The time that Feast stored."
+    return datetime.fromtimestamp(_varint(packed, 1)[0], UTC) if packed else None
+
 # %% ../../nbs/serving/online_store.ipynb #c3e22710
 MAX_ROW_AGE = timedelta(days=45)  # the same as the views' ttl in feature_repo/definitions.py
 SECONDS_PER_ROW = 0.0005  # added to the timeout for each row of a read; no measurement is recorded
 FAILURE_PAUSE_SECONDS = 1.0  # after a failure, before the store is contacted again; no measurement is recorded
+
+# %% ../../nbs/serving/online_store.ipynb #a40d3c81
+def complete_rows(
+    stored: dict[bytes, tuple],  # entity key -> (times of its views, serialized values; None if missing)
+    keys: dict[str, bytes],  # entity key by series_id
+    names: list[str],  # of the values
+    oldest: datetime,  # with time zone
+) -> dict[str, dict]:  # series_id -> feature -> value, and event_timestamp; in the order of `keys`
+    "The rows that have every feature, one time, and are not too old."
+    rows = {}
+    for series_id, key in keys.items():
+        times, values = stored.get(key, ([], []))
+        is_complete = len(times) == 1 and None not in times and None not in values
+        if is_complete and min(times) >= oldest:
+            rows[series_id] = dict(zip(names, map(decode_value, values), strict=True))
+            rows[series_id]["event_timestamp"] = min(times)
+    return rows
+
+# %% ../../nbs/serving/online_store.ipynb #846071af
+def _describe_error(error, location):  # without the password, which a driver may quote
+    message = f"{location.address}: {type(error).__name__}"
+    details = " ".join(str(error).split())
+    is_safe = not location.password or location.password not in details
+    return f"{message}: {details}" if is_safe else message
 
 # %% ../../nbs/serving/online_store.ipynb #fb6ae6be
 class OnlineRows:
@@ -157,16 +194,9 @@ class OnlineRows:
             raise OnlineStoreError(self.last_error)
         oldest = (as_of or datetime.now(UTC)) - self.ttl
         keys = {series_id: entity_key(series_id) for series_id in series_ids}
-        rows = {}
         with self.convert_errors(ValueError, IndexError, struct.error):  # `decode_value` raises these for damaged bytes
             stored = self.fetch(list(keys.values()), self.timeout + SECONDS_PER_ROW * len(keys)) if keys else {}
-            for series_id, key in keys.items():
-                times, values = stored.get(key, ([], []))
-                is_complete = len(times) == 1 and None not in times and None not in values
-                if is_complete and min(times) >= oldest:
-                    rows[series_id] = dict(zip(self.names, map(decode_value, values), strict=True))
-                    rows[series_id]["event_timestamp"] = min(times)
-        return rows
+            return complete_rows(stored, keys, self.names, oldest)
 
     @contextlib.contextmanager
     def convert_errors(self, *more: type):
@@ -174,18 +204,13 @@ class OnlineRows:
         try:
             yield
         except (*self.errors, *more) as error:
-            message = f"{self.location.address}: {type(error).__name__}"
-            details = " ".join(str(error).split())
-            password = self.location.password
-            if not password or password not in details:
-                message = f"{message}: {details}"
-            self.last_error = message
+            self.last_error = _describe_error(error, self.location)
             self.paused_until = time.monotonic() + FAILURE_PAUSE_SECONDS
-            raise OnlineStoreError(message) from None
+            raise OnlineStoreError(self.last_error) from None
 
 # %% ../../nbs/serving/online_store.ipynb #c7afc485
 class RedisRows(OnlineRows):
-    "Feature rows in Redis."
+    "Feature rows in Redis. The client connects at the first read."
 
     def open(self):
         import mmh3
@@ -209,6 +234,7 @@ class RedisRows(OnlineRows):
         )
 
     def fetch(self, keys: list[bytes], seconds: float) -> dict[bytes, tuple[set, list]]:
+        "Times of the views, and serialized values, by entity key."
         with self.client.pipeline(transaction=False) as pipe:  # answers come one by one, so the timeout is per answer
             for key in keys:
                 pipe.hgetall(key + self.project.encode())  # twice as fast as HMGET of all its fields
@@ -220,24 +246,20 @@ class RedisRows(OnlineRows):
         return rows
 
     def close(self):
+        "Close the client's connections."
         self.client.close()
-
-# %% ../../nbs/serving/online_store.ipynb #ddae9b0f
-def decode_timestamp(
-    packed: bytes | None,  # a serialized protobuf Timestamp
-) -> datetime | None:  # with time zone, to the second: a cutoff has no fraction of a second
-    "The time that Feast stored."
-    return datetime.fromtimestamp(_varint(packed, 1)[0], UTC) if packed else None
 
 # %% ../../nbs/serving/online_store.ipynb #60f01d4a
 class SqlRows(OnlineRows):
     "Feature rows in one SQL table per view."
 
-    def select(self, view: str, condition: str) -> str:  # `condition` follows the column entity_key
+    def select(self, view: str, condition: str) -> str:
+        "A query for one view; `condition` follows the column entity_key."
         columns = f"'{view}', entity_key, feature_name, value, event_ts"
         return f'SELECT {columns} FROM "{self.project}_{view}" WHERE entity_key {condition}'
 
     def group(self, lines: list[tuple]) -> dict[bytes, tuple[set, list]]:
+        "The table's lines as `fetch` returns them."
         features = [(view, name) for view, names in self.views.items() for name in names]
         index = {feature: i for i, feature in enumerate(features)}
         rows = {}
@@ -255,9 +277,11 @@ class SqliteRows(SqlRows):
     "Feature rows in the SQLite file that the build writes."
 
     def open(self):
+        "Nothing is open between two reads."
         self.errors = (sqlite3.Error,)
 
     def fetch(self, keys: list[bytes], seconds: float) -> dict[bytes, tuple[set, list]]:
+        "Times of the views, and serialized values, by entity key."
         uri = f"{self.location.path.resolve().as_uri()}?mode=ro"
         condition = f"IN ({','.join('?' * len(keys))})"
         lines = []
@@ -270,41 +294,59 @@ class SqliteRows(SqlRows):
         return {key: ({utc[t] for t in times}, values) for key, (times, values) in rows.items()}
 
     def close(self):
-        pass
+        "Nothing to close."
+
+# %% ../../nbs/serving/online_store.ipynb #8de416c0
+def _is_closed_by_server(connection) -> bool:  # an idle connection gets no bytes, except if the server closes it
+    watch = select.poll()
+    watch.register(connection, select.POLLIN)
+    return bool(watch.poll(0))
+
+# %% ../../nbs/serving/online_store.ipynb #856bf9bb
+@functools.cache
+def _connection_class():
+    import psycopg  # imported here, because only PostgreSQL needs it
+
+    class ConnectionWithTimeout(psycopg.Connection):
+        seconds = None  # to wait for an answer; libpq itself waits without a limit
+
+        def wait(self, *args, timeout=None, **kwargs):
+            return super().wait(*args, timeout=timeout or self.seconds, **kwargs)
+
+    return ConnectionWithTimeout
+
+# %% ../../nbs/serving/online_store.ipynb #74306c03
+def open_connection(
+    location: StoreLocation,  # of PostgreSQL
+):  # a psycopg.Connection whose attribute `seconds` limits each wait for an answer
+    "Connect to PostgreSQL."
+    names = {"host": "host", "port": "port", "user": "user", "password": "password", "dbname": "database"}
+    login = {name: getattr(location, field) for name, field in names.items()}
+    login = {name: value for name, value in login.items() if value} | location.options
+    session = "-c timezone=UTC -c search_path=public"
+    return _connection_class().connect(**login, connect_timeout=2, options=session, autocommit=True)
 
 # %% ../../nbs/serving/online_store.ipynb #37f70f02
 class PostgresRows(SqlRows):
     "Feature rows in PostgreSQL, in the schema `public`."
 
     def open(self):
+        "No connection is made as yet."
         import psycopg
 
-        class ConnectionWithTimeout(psycopg.Connection):
-            seconds = None  # to wait for an answer; libpq itself waits without a limit
-
-            def wait(self, *args, timeout=None, **kwargs):
-                return super().wait(*args, timeout=timeout or self.seconds, **kwargs)
-
         self.errors = (psycopg.Error,)
-        self.connection_class = ConnectionWithTimeout
         self.idle = []  # open connections that no thread uses
-
-    def connect(self):
-        names = {"host": "host", "port": "port", "user": "user", "password": "password", "dbname": "database"}
-        login = {name: getattr(self.location, field) for name, field in names.items()}
-        login = {name: value for name, value in login.items() if value} | self.location.options
-        session = "-c timezone=UTC -c search_path=public"
-        return self.connection_class.connect(**login, connect_timeout=2, options=session, autocommit=True)
 
     @contextlib.contextmanager
     def borrow_connection(self, seconds: float):
+        "A connection for one thread, which waits `seconds` for an answer."
         try:
             connection = self.idle.pop()
         except IndexError:
-            connection = self.connect()
+            connection = open_connection(self.location)
         if _is_closed_by_server(connection):
             connection.close()
-            connection = self.connect()
+            connection = open_connection(self.location)
         connection.seconds = seconds
         try:
             yield connection
@@ -314,19 +356,15 @@ class PostgresRows(SqlRows):
             raise
 
     def fetch(self, keys: list[bytes], seconds: float) -> dict[bytes, tuple[set, list]]:
+        "Times of the views, and serialized values, by entity key."
         query = " UNION ALL ".join(self.select(view, "= ANY(%(keys)s)") for view in self.views)  # one snapshot
         with self.borrow_connection(seconds) as connection, connection.cursor(binary=True) as cursor:
             return self.group(cursor.execute(query, {"keys": keys}).fetchall())
 
     def close(self):
+        "Close the idle connections."
         while self.idle:
             self.idle.pop().close()
-
-# %% ../../nbs/serving/online_store.ipynb #8de416c0
-def _is_closed_by_server(connection) -> bool:  # an idle connection gets no bytes, except if the server closes it
-    watch = select.poll()
-    watch.register(connection, select.POLLIN)
-    return bool(watch.poll(0))
 
 # %% ../../nbs/serving/online_store.ipynb #c71f2925
 def open_rows(
@@ -336,7 +374,7 @@ def open_rows(
     timeout: float = 0.2,  # seconds that a read of one row may wait for an answer
     ttl: timedelta = MAX_ROW_AGE,  # older rows count as missing
 ) -> OnlineRows:  # with .read(series_ids) and .close()
-    "Open an online store for reading. The first read connects to it."
+    "Open an online store for reading. The first read connects to it. Raises ValueError for a URL that is not one."
     location = parse_url(url)
     readers = {"redis": RedisRows, "postgresql": PostgresRows, "sqlite": SqliteRows}
     return readers[location.kind](location, project, views, timeout, ttl)

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['SERVED_FILES', 'PLAN_OVERRIDES', 'PLAN_COLUMNS', 'RELATIVE_TOLERANCE', 'release_id', 'check_release', 'CompiledModel',
-           'apply_plan', 'find_unplanned_row', 'Release', 'is_same_answer', 'row_hashes']
+           'apply_plan', 'find_unplanned_row', 'AnswerFormat', 'is_same_answer', 'row_hashes', 'Release',
+           'check_golden_answers']
 
 # %% ../../nbs/serving/release.ipynb #e9e09f94
 import json
@@ -40,7 +41,11 @@ def check_release(
     file_names: list[str] | None = None,  # the files to check, default all
     expected_id: str | None = None,  # the release that must be in the folder, default any
 ) -> ReleaseDescription:
-    "Check the hashes of a release's files and return its description. Raises ValueError if a file was changed."
+    """
+    Check the hashes of a release's files and return its description.
+
+    Raises FileNotFoundError if there is no release, and ValueError if a file was changed or is of another release.
+    """
     folder = Path(folder)
     if not (folder / "release.json").is_file():
         raise FileNotFoundError(f"{folder / 'release.json'} is missing: `make run` makes a release")
@@ -58,6 +63,18 @@ def check_release(
         if not (folder / name).is_file() or sha256(folder / name) != digest:
             raise ValueError(f"{folder / name} is missing or was changed: it is not the file of release {release}")
     return ReleaseDescription.read(folder / "release.json")
+
+# %% ../../nbs/serving/release.ipynb #7e390255
+def _open_trees(path):
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # before the import: it opens a store in the home folder
+    import onnxruntime  # imported here, because a baseline does not need it
+
+    onnxruntime.disable_telemetry_events()
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1  # one thread: a request has few rows
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3  # errors only
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 # %% ../../nbs/serving/release.ipynb #8b260e7a
 class CompiledModel:
@@ -91,18 +108,6 @@ class CompiledModel:
 
     def _units(self, numbers, rate):
         return numbers[:, self.column_index[rate]] * numbers[:, self.column_index["expected_units"]]
-
-# %% ../../nbs/serving/release.ipynb #7e390255
-def _open_trees(path):
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # before the import: it opens a store in the home folder
-    import onnxruntime  # imported here, because a baseline does not need it
-
-    onnxruntime.disable_telemetry_events()
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1  # one thread: a request has few rows
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3  # errors only
-    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 # %% ../../nbs/serving/release.ipynb #53854431
 PLAN_OVERRIDES = ["price", "promotion_share", "holidays"]
@@ -151,57 +156,24 @@ def find_unplanned_row(
 # %% ../../nbs/serving/release.ipynb #ecee5001
 RELATIVE_TOLERANCE = 1e-6  # trees add up in single precision, scikit-learn in double; measured: below 1e-7
 
-# %% ../../nbs/serving/release.ipynb #41301977
-class Release:
-    "One checked release. Raises ValueError if a file was changed or a golden answer is not reproduced."
+# %% ../../nbs/serving/release.ipynb #be66ed1b
+class AnswerFormat:
+    "How a release's forecast of a store is answered."
 
     def __init__(
         self,
-        folder: Path,  # a release
-        expected_id: str | None = None,  # the release that must be in the folder, default any
+        model_version: str,  # name of the release
+        month: str,  # first day of the forecast month, YYYY-MM-DD
+        features_as_of: str,  # the last day that the features include, YYYY-MM-DD
     ):
-        folder = Path(folder)
-        self.description = check_release(folder, SERVED_FILES, expected_id)
-        self.name = self.description.release
-        self.month = self.description.month
-        self.model = CompiledModel(folder)
-        with np.load(folder / "rows.npz", allow_pickle=False) as rows:
-            self.ids = rows["series_id"].tolist()
-            self.numbers = rows["numbers"]
-            self.categories = rows["categories"]
-        self.position = {store_id: i for i, store_id in enumerate(self.ids)}
-        intervals = json.loads((folder / "intervals.json").read_text())
-        factors = [intervals["factors"].get(store_id, intervals["young"]) for store_id in self.ids]
-        self.factors = np.array(factors, dtype=float).reshape(-1, 2)
-        self.store_forecasts = self.forecast(self.numbers, self.categories)
-        self.hashes = row_hashes(self.numbers, self.categories)
-        self._check_forecasts(json.loads((folder / "golden.json").read_text()))
+        self.model_version = model_version
+        self.month = month
+        self.features_as_of = features_as_of
 
-    def forecast(
-        self,
-        numbers: np.ndarray,  # shape (rows, numbers of model.json), NaN if missing
-        categories: np.ndarray,  # shape (rows, categories of model.json), "" if missing
-        positions: list[int] | slice = slice(None),  # the stores of the rows, default every store
-    ) -> np.ndarray:  # forecast, lower, upper: shape (rows, 3)
-        "Units next month, and the interval."
-        units = self.model.predict(numbers, categories)
-        return units[:, None] * np.column_stack([np.ones(len(units)), self.factors[positions]])
-
-    def what_if(
-        self,
-        positions: list[int],  # of stores
-        plan: dict[str, float],  # as `apply_plan` takes it
-    ) -> np.ndarray:  # forecast, lower, upper: shape (positions, 3)
-        "Forecasts under another plan. Raises KeyError(override, row) for a store without a planned value."
-        numbers = apply_plan(self.numbers[positions], self.model.column_index, plan)
-        if missing := find_unplanned_row(numbers, self.model.column_index, plan):
-            raise KeyError(*missing)
-        return self.forecast(numbers, self.categories[positions], positions)
-
-    def answer(
+    def __call__(
         self,
         store_id: str,
-        forecast_row: np.ndarray,  # forecast, lower, upper
+        forecast_row: np.ndarray,  # forecast, lower, upper: units
     ) -> dict:  # the API's answer for one store
         "One forecast as the service answers it."
         forecast, lower, upper = forecast_row.tolist()
@@ -211,21 +183,9 @@ class Release:
             "forecast": forecast,
             "lower": lower,
             "upper": upper,
-            "model_version": self.name,
-            "features_as_of": self.description.features_as_of,
+            "model_version": self.model_version,
+            "features_as_of": self.features_as_of,
         }
-
-    def _check_forecasts(self, golden: list[dict]) -> None:
-        is_finite = np.isfinite(self.store_forecasts).all(axis=1)
-        invalid = [self.ids[i] for i in np.flatnonzero(~is_finite)[:5]]
-        if invalid:
-            raise ValueError(f"release {self.name}: the forecast of store {', '.join(invalid)} is not a finite number")
-        if not self.ids:
-            raise ValueError(f"release {self.name} has no stores")
-        for row in (answer for request in golden for answer in request["answer"]):
-            i = self.position.get(row["store_id"])
-            if i is None or not is_same_answer(row, self.answer(row["store_id"], self.store_forecasts[i])):
-                raise ValueError(f"release {self.name}: store {row['store_id']} does not get its golden answer")
 
 # %% ../../nbs/serving/release.ipynb #4381e0f9
 def is_same_answer(
@@ -251,3 +211,69 @@ def row_hashes(
     rows = zip(np.ascontiguousarray(numbers), np.ascontiguousarray(categories.astype("U")), strict=True)
     contents = (values.tobytes() + "\0".join(texts).encode() for values, texts in rows)
     return [quick_hash(content, 6).hex() for content in contents]
+
+# %% ../../nbs/serving/release.ipynb #c7bacf9b
+def _read_rows(path):  # stores, numbers and categories; no pickle is read
+    with np.load(path, allow_pickle=False) as rows:
+        return rows["series_id"].tolist(), rows["numbers"], rows["categories"]
+
+# %% ../../nbs/serving/release.ipynb #57b22bdd
+def _read_factors(path, store_ids):  # lower and upper factor of each store, shape (stores, 2)
+    intervals = json.loads(path.read_text())
+    factors = [intervals["factors"].get(store_id, intervals["young"]) for store_id in store_ids]
+    return np.array(factors, dtype=float).reshape(-1, 2)
+
+# %% ../../nbs/serving/release.ipynb #41301977
+class Release:
+    """
+    One checked release: `answer(store_id, forecast_row)` is its `AnswerFormat`.
+
+    Raises FileNotFoundError or ValueError if a file is missing or was changed, or a golden answer is not reproduced.
+    """
+
+    def __init__(
+        self,
+        folder: Path,  # a release
+        expected_id: str | None = None,  # the release that must be in the folder, default any
+    ):
+        folder = Path(folder)
+        self.description = check_release(folder, SERVED_FILES, expected_id)
+        self.name = self.description.release
+        self.month = self.description.month
+        self.answer = AnswerFormat(self.name, self.month, self.description.features_as_of)
+        self.model = CompiledModel(folder)
+        self.ids, self.numbers, self.categories = _read_rows(folder / "rows.npz")
+        self.position = {store_id: i for i, store_id in enumerate(self.ids)}
+        self.factors = _read_factors(folder / "intervals.json", self.ids)
+        self.store_forecasts = self.forecast(self.numbers, self.categories)
+        self.hashes = row_hashes(self.numbers, self.categories)
+        check_golden_answers(self, json.loads((folder / "golden.json").read_text()))
+
+    def forecast(self, numbers: np.ndarray, categories: np.ndarray, positions=slice(None)) -> np.ndarray:
+        "Forecast, lower and upper in units, shape (rows, 3), of rows as `predict` takes them; `positions`: their stores."
+        units = self.model.predict(numbers, categories)
+        return units[:, None] * np.column_stack([np.ones(len(units)), self.factors[positions]])
+
+    def what_if(self, positions: list[int], plan: dict[str, float]) -> np.ndarray:
+        "Forecasts under a plan as `apply_plan` takes it. Raises KeyError(override, row) for a store without a planned value."
+        numbers = apply_plan(self.numbers[positions], self.model.column_index, plan)
+        if missing := find_unplanned_row(numbers, self.model.column_index, plan):
+            raise KeyError(*missing)
+        return self.forecast(numbers, self.categories[positions], positions)
+
+# %% ../../nbs/serving/release.ipynb #2718a5d0
+def check_golden_answers(
+    release: Release,  # loaded, with the forecast of every store
+    golden: list[dict],  # requests and their answers, as in golden.json
+) -> None:
+    "Raises ValueError if a forecast is not a finite number, or is not the golden answer."
+    is_finite = np.isfinite(release.store_forecasts).all(axis=1)
+    invalid = [release.ids[i] for i in np.flatnonzero(~is_finite)[:5]]
+    if invalid:
+        raise ValueError(f"release {release.name}: the forecast of store {', '.join(invalid)} is not a finite number")
+    if not release.ids:
+        raise ValueError(f"release {release.name} has no stores")
+    for row in (answer for request in golden for answer in request["answer"]):
+        i = release.position.get(row["store_id"])
+        if i is None or not is_same_answer(row, release.answer(row["store_id"], release.store_forecasts[i])):
+            raise ValueError(f"release {release.name}: store {row['store_id']} does not get its golden answer")

@@ -12,13 +12,6 @@ from brewcast.delivery.package import http_request, isolated_environment
 from brewcast.serving.prediction_log import read_predictions
 
 
-def test_the_server_listens_on_the_loopback_by_default():
-    # given the service's own configuration, which BENTOML_HOST and --host override
-    from brewcast.serving.bento import Brewcast
-
-    assert Brewcast.config["http"]["host"] == "127.0.0.1"
-
-
 def test_bentoml_adds_no_port_and_no_log_line_and_a_stop_loses_no_prediction(tmp_path):
     # given the service as `bentoml serve` starts it without a host, with a prediction log
     release = make_release(tmp_path).folder

@@ -195,7 +195,7 @@ def test_a_connection_without_progress_at_two_checks_is_closed(received, app, un
             await asyncio.sleep(0)
         for wire.unsent in unsent:
             assert not wire.closed
-            connection.check_stalled()
+            connection.stall.check()
         return wire.closed
 
     assert asyncio.run(check_twice()) == closed

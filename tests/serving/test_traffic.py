@@ -11,7 +11,7 @@ from waits import wait_until
 from brewcast.common.records import LedgerEntry, Recipe
 from brewcast.registry.ledger_writer import append_entry
 from brewcast.serving.release import Release
-from brewcast.serving.traffic import MAX_LOADED_RELEASES, Follower, ServingState, traffic_bucket
+from brewcast.serving.traffic import MAX_LOADED_RELEASES, Follower, ServingState
 
 
 @pytest.fixture(scope="module")
@@ -37,30 +37,6 @@ def load(releases, name):
 
 
 # --- shares
-
-
-def test_a_stores_bucket_never_changes():
-    # a store of the challenger stays with the challenger after an update of the code
-    assert traffic_bucket("STORE101") == pytest.approx(90.00360646302533)
-    assert traffic_bucket("Café") == pytest.approx(98.2474964171213)
-
-
-def test_buckets_are_spread_evenly_from_0_to_100():
-    buckets = [traffic_bucket(f"STORE{i}") for i in range(20_000)]
-    for share in (1, 10, 40, 90):
-        assert sum(bucket < share for bucket in buckets) / 200 == pytest.approx(share, abs=1.5)
-    assert min(buckets) >= 0 and max(buckets) < 100
-
-
-def test_a_larger_share_only_adds_stores_to_the_challenger(releases):
-    champion, challenger = load(releases, "seasonal"), load(releases, "forest")
-    before = set()
-    for share in (0, 20, 50, 80, 100):
-        roles = ServingState(champion, challenger, share).roles
-        mine = {store for store, role in roles.items() if role == "challenger"}
-        assert before <= mine and mine == {store for store in champion.ids if traffic_bucket(store) < share}
-        before = mine
-    assert before == set(champion.ids)
 
 
 def test_each_store_is_answered_by_its_role_and_the_shadow_is_only_logged(releases):
@@ -250,10 +226,13 @@ def test_the_oldest_release_is_removed_from_memory(shop):
         follower.poll()
         assert follower.serving.champion.name == names[name]
     # then the oldest release is removed, and it is loaded again when an entry names it
-    assert len(names) == MAX_LOADED_RELEASES + 1 and list(follower.loaded) == list(names.values())[1:]
+    assert len(names) == MAX_LOADED_RELEASES + 1 and list(follower.switch.releases.loaded) == list(names.values())[1:]
     append_entry(state, entry(names, "forest"))
     follower.poll()
-    assert follower.serving.champion.name == names["forest"] and len(follower.loaded) == MAX_LOADED_RELEASES
+    assert (
+        follower.serving.champion.name == names["forest"]
+        and len(follower.switch.releases.loaded) == MAX_LOADED_RELEASES
+    )
 
 
 def test_a_single_release_needs_no_ledger(releases):

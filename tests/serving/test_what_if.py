@@ -119,13 +119,6 @@ def test_promotions_raise_the_forecast_of_stores_that_sell_more_on_them(served):
     np.testing.assert_array_equal(served.release.numbers, before)  # the release's rows are not changed
 
 
-def test_an_unknown_store_or_an_impossible_share_is_an_error(served):
-    with pytest.raises(ValueError, match="no forecast of S77: the release has S0, S1"):
-        what_if(served.release, ["S1", "S77"], 0.5)
-    with pytest.raises(ValueError, match="share is 50: it must lie between 0"):
-        what_if(served.release, ["S1"], 50)
-
-
 def test_the_words_name_both_plans_and_the_picture_has_both_forecasts(served):
     # given a store's past, and its forecasts under two plans
     months, _ = promoted_months(0.3)
