@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 import nbformat
-from lessons import CACHE, add_outputs, lessons
+from lessons import CACHE, add_outputs, guides, lessons
 from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, InclusionLevel
 from notebooks import NotBuilt, add_parameters, cell_tags, notebook_page, read_built_notebook
@@ -79,7 +79,17 @@ def on_config(config):
         library.setdefault(group, []).append(reference_path(module_name(name)))
     config.nav = [
         {"Home": "README.md"},
-        {"Guide": ["first-hour.md", "serving.md", "month.md", "CONTRIBUTING.md", "CHANGELOG.md", "LICENSE.md"]},
+        {
+            "Guide": [
+                "first-hour.md",
+                *(f"{path.stem}.md" for path in guides()),
+                "serving.md",
+                "month.md",
+                "CONTRIBUTING.md",
+                "CHANGELOG.md",
+                "LICENSE.md",
+            ]
+        },
         {"Notebooks": [{title: pages} for title, pages in groups.items()]},
         {"Reference": ["parameters.md", "commands.md", *({title: pages} for title, pages in library.items())]},
     ]
@@ -126,7 +136,13 @@ def notebook_pages():
     "Yield pages and pictures of the notebooks: path and content. Stages have the outputs of the last build, too."
     built = {name: read_built_notebook(notebook_path(name), executed_path(stage)) for stage, name in NOTEBOOKS.items()}
     names = notebook_names()
-    notebooks_by_name = dict(zip(names, lessons([notebook_path(name) for name in names], ROOT, CACHE), strict=True))
+    paths = [*(notebook_path(name) for name in names), *guides()]
+    executed = dict(zip(paths, lessons(paths, ROOT, CACHE), strict=True))
+    for path in guides():
+        text, pictures = notebook_page(executed[path], path.stem, ROOT)
+        yield f"{path.stem}.md", text
+        yield from pictures.items()
+    notebooks_by_name = {name: executed[notebook_path(name)] for name in names}
     for name, product in built.items():
         with_outputs = add_outputs(notebook_path(name), product, notebooks_by_name[name])
         notebooks_by_name[name] = add_parameters(with_outputs, product)

@@ -24,6 +24,11 @@ WORKERS = 3  # kernels spend time on start and stop, so that three keep two core
 CELL_TIMEOUT = 300  # seconds; chosen, not measured: lessons use toy tables and take a few seconds
 
 
+def guides() -> list[Path]:
+    "The hand-written notebooks of the site, which show several modules together."
+    return sorted((ROOT / "docs/pages").glob("*.ipynb"))
+
+
 def execute_notebook(
     path: Path,  # a notebook
 ) -> nbformat.NotebookNode:  # with outputs; cells with `#| eval: false` are not executed
@@ -117,8 +122,8 @@ def add_outputs(
 
 
 def main() -> int:  # exit status
-    "Execute the lessons of all notebooks, or of the notebooks that are arguments, even if they are in the cache."
-    paths = [Path(name).resolve() for name in sys.argv[1:]] or notebooks(ROOT)
+    "Execute the lessons of all notebooks and guides, or of the notebooks that are arguments, even if they are in the cache."
+    paths = [Path(name).resolve() for name in sys.argv[1:]] or [*notebooks(ROOT), *guides()]
     errors = execute(paths, ROOT, CACHE)
     for path, error in errors.items():
         print(f"{path.relative_to(ROOT)}: {error}", file=sys.stderr)

@@ -8,6 +8,7 @@ import pytest
 from conftest import ROOT
 from planted import CELLS, HELP, RUN_CELLS
 from teaching import (
+    ASSERTION,
     MAX_MEDIAN_LINES,
     MIN_LESSON_SHARE,
     cell_problems,
@@ -75,6 +76,13 @@ def test_only_lessons_that_assert_count(tmp_path):
     assert lesson_share(notebook_of(tmp_path, export, "f()\n" * 9)) == 0
     assert lesson_share(notebook_of(tmp_path, export, "#| eval: false\nassert f()")) == 0
     assert lesson_share(notebook_of(tmp_path, export, "#| hide\n\ntest_eq(f(), 1)\nf()")) == 1
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "docs/pages").glob("*.ipynb")), ids=lambda path: path.stem)
+def test_a_guide_is_clean_and_asserts_what_it_shows(path):
+    cells = [cell for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == "code"]
+    assert not [cell for cell in cells if cell["outputs"] or cell["execution_count"]]
+    assert sum(bool(ASSERTION.search("".join(cell["source"]))) for cell in cells) >= len(cells) / 2
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda path: path.relative_to(ROOT).as_posix())
