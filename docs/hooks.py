@@ -1,5 +1,6 @@
 "MkDocs hooks: they make pages and navigation from the notebooks, the library, env.yaml, pipeline.yaml and README."
 
+import doctest
 import posixpath
 import re
 from pathlib import Path
@@ -108,6 +109,9 @@ def on_files(files, config):
     except NotBuilt as error:
         raise PluginError(str(error)) from None
     library = import_modules([module_name(name) for name in notebook_names()])
+    for name, module in library.items():
+        if doctest.testmod(module).failed:
+            raise PluginError(f"brewcast.{name}: an example in a docstring is not true, see above")
     config.extra["names"] = linkable_names(library)
     for name in COPIED_PAGES:
         add(name, (ROOT / name).read_text())

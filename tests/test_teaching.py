@@ -1,5 +1,7 @@
 "Notebooks teach: a cell defines one thing, the run of a stage decides nothing, lessons assert, help() is enough."
 
+import doctest
+import importlib
 import json
 from pathlib import Path
 from statistics import median
@@ -106,3 +108,13 @@ def f(sales: pd.DataFrame) -> pa.Table:
     if sales.empty:
         raise ValueError("no rows")
 '''
+
+
+MODULES_WITH_EXAMPLES = [path for path in MODULES if ">>> " in path.read_text()]
+
+
+@pytest.mark.parametrize("path", MODULES_WITH_EXAMPLES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_the_examples_in_help_are_true(path):
+    name = path.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".")
+    result = doctest.testmod(importlib.import_module(name))
+    assert result.attempted > 0 and result.failed == 0

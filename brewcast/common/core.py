@@ -48,7 +48,11 @@ def season_of_month(
     month_of_year: int,  # from 1 to 12
     hemisphere: str,  # north or south
 ) -> str:  # winter, spring, summer or autumn
-    "The season of a month: December to February is winter in the north."
+    """The season of a month: December to February is winter in the north.
+
+    >>> season_of_month(12, "north"), season_of_month(12, "south")
+    ('winter', 'summer')
+    """
     shift = 6 if hemisphere == "south" else 0
     return LEVELS["season"][(month_of_year + shift) % 12 // 3]
 
@@ -62,6 +66,10 @@ def require_columns(
 
     Needs the columns in `columns`; other columns are no problem.
     Raises ValueError with the missing columns and those that are there.
+
+    >>> require_columns(pd.DataFrame({"shop": ["S1"]}), ["store_id"], "my sales")
+    Traceback (most recent call last):
+    ValueError: my sales: missing columns ['store_id']; the table has ['shop']
     """
     present = list(getattr(table, "column_names", table.columns))  # Arrow has its own word
     missing = [column for column in columns if column not in present]

@@ -23,7 +23,11 @@ def wape_error(
     actual: pd.Series,  # units sold, shape (n_rows,); rows without an outcome (NaN) are ignored
     forecast: pd.Series,  # units, same index
 ) -> float:  # in [0, inf), 0 is perfect; NaN where nothing was sold
-    "Weighted absolute percentage error: sum|y - f| / sum|y|."
+    """Weighted absolute percentage error: sum|y - f| / sum|y| (the MAD/mean ratio of Kolassa and Schuetz 2007).
+
+    >>> wape_error(pd.Series([100.0, 50.0, None]), pd.Series([90.0, 55.0, 70.0]))
+    0.1
+    """
     actual, forecast = _rows_with_outcome(actual, forecast)
     total = math.fsum(np.abs(actual))
     return math.fsum(np.abs(actual - forecast)) / total if total else math.nan
@@ -104,6 +108,10 @@ def replay_recipe(
     Needs `series_id`, `cutoff`, `month`, `actual` (units; NaN: not known) and FEATURES. Returns one row for each open
     series and cutoff: `series_id`, `cutoff`, `month`, `actual`, `forecast` (units).
     Raises ValueError if a column is missing.
+
+    >>> row = {"series_id": "S1", "cutoff": "2024-04-30", "month": "2024-05-01", "actual": 80.0} | dict.fromkeys(FEATURES, 3.0)
+    >>> replay_recipe(Recipe(name="last_month", params={}), pd.DataFrame([row]), ["2024-04-30"]).forecast.tolist()
+    [9.0]
     """
     require_columns(rows, ["series_id", "cutoff", "month", "actual", *FEATURES], "training rows")
     parts = []

@@ -180,7 +180,11 @@ def p_value(
     worse: pd.Series | np.ndarray,  # by month: absolute errors of the other recipe, same months
     relative: bool = True,  # Does every month weigh the same, however large its errors are?
 ) -> float:  # in [0, 1]; 1 with fewer than two months
-    "The chance of such a gain, or of a larger one, between two equal recipes: a one-sided t test over the months."
+    """The chance of such a gain, or of a larger one, between two equal recipes: a one-sided t test over the months.
+
+    >>> round(p_value([9.0, 8.0, 9.5, 9.0], [10.0, 10.0, 10.0, 10.0]), 3)
+    0.022
+    """
     better, worse = np.asarray(better, dtype=float), np.asarray(worse, dtype=float)
     if relative:
         scale = better + worse
@@ -481,6 +485,11 @@ def judge_forecasts(
     Needs in both `series_id`, `cutoff`, `actual` and `forecast` (units); where known also `lower` and `upper` of the
     candidate (units), `country` and `size`.
     Raises ValueError if a column is missing, or if the two do not forecast the same rows with the same outcomes.
+
+    >>> months = pd.date_range("2023-01-31", periods=12, freq="ME")
+    >>> champion = pd.DataFrame({"series_id": "S1", "cutoff": months, "actual": 100.0, "forecast": 90.0})
+    >>> judge_forecasts(champion.assign(forecast=99.0), champion).verdict
+    'promote'
     """
     parts = {"candidate": candidate, "champion": champion}
     for name, rows in parts.items():

@@ -360,6 +360,12 @@ def conformal_intervals(
     `seasonal_forecast` (a baseline's, units), `has_own_season` (0 or 1) and `months_of_history`. Returns the same columns
     with `lower` and `upper` (units; NaN for the first three cutoffs).
     Raises ValueError if a column is missing. Source: Gibbs and Candes 2021 for the adaptation to misses.
+
+    >>> months = pd.date_range("2023-01-01", periods=12, freq="MS")
+    >>> own = pd.DataFrame({"series_id": "S1", "month": months, "cutoff": months - pd.Timedelta(days=1)})
+    >>> bounds = conformal_intervals(own.assign(actual=100.0, forecast=[90.0, 110.0] * 6))
+    >>> bool((bounds.lower[3:] < bounds.upper[3:]).all())
+    True
     """
     require_columns(forecasts, ["series_id", "cutoff", "month", "actual", "forecast"], "forecasts")
     defaults = {"seasonal_forecast": forecasts.forecast, "has_own_season": 1, "months_of_history": 36}
