@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['TEXT_BROWSERS', 'app', 'SourceOption', 'DataOption', 'ReasonOption', 'JsonOption', 'Overrides', 'FAILURE_STATUS',
-           'prepare_data', 'publish_source', 'copy_release', 'stopped_report', 'better_baseline_lines', 'build_summary',
+           'prepare_data', 'publish_source', 'copy_release', 'better_baseline_lines', 'stopped_report', 'build_summary',
            'run_source', 'staleness_report', 'export_statements', 'open_in_browser', 'last_built_source',
            'run_single_stage', 'confirm', 'Call', 'command', 'print_version', 'top_options', 'absolute_path',
            'source_names', 'run_command', 'build_command', 'why_command', 'verify_command', 'publish_command',
@@ -71,7 +71,10 @@ def prepare_data(
 
 # %% ../nbs/cli.ipynb #4b64f7ac
 def _link_data(path: Path, data: str):
-    "Link a path inside the project to the data. An existing link is replaced, existing data is not."
+    """Link a path inside the project to the data. An existing link is replaced.
+
+    Raises FileNotFoundError without the data, FileExistsError if something else than a link is at the path.
+    """
     target = Path(data).expanduser().resolve()
     if not target.exists():
         raise FileNotFoundError(f"DATA={data}: there is no such file or folder")
@@ -109,7 +112,10 @@ def copy_release(
     root: Path,  # the project
     source: str,  # the source of the release
 ) -> str | None:  # id of the release; None if nothing was published yet
-    "Copy the current release of a source to release/, the folder that `bentoml build` reads."
+    """Copy the current release of a source to release/, the folder that `bentoml build` reads.
+
+    Raises OSError if it cannot be copied and no earlier copy has the same files.
+    """
     state = root / "state" / source
     current = state / "current"
     target = root / "release"
@@ -131,81 +137,6 @@ def copy_release(
         if not has_same_files:  # in a read-only project, an earlier copy of the same release is enough
             raise OSError(f"{release.name}, not copied to release/, where `bentoml build` reads it: {reason}") from None
     return release.name
-
-# %% ../nbs/cli.ipynb #f970a494
-def stopped_report(
-    products: Path,  # products/<source>
-    source: str,  # the source that was built
-    month: str,  # the month without a forecast, such as 2025-07
-) -> str:  # about ten lines
-    "The summary of a build whose data was stopped. Its first line says that there is no forecast."
-    decision = Decision.read(products / "monitor" / "decision.json")
-    stops = [finding.text for finding in decision.findings if finding.level == "stop"]
-    lines = [
-        f"{source}: STOPPED. THERE IS NO FORECAST FOR {month}: the data is not trusted, nothing was published from it",
-        "",
-        *(f"stopped   {text}" for text in stops[:5]),
-    ]
-    if len(stops) > 5:
-        lines.append(f"          and {len(stops) - 5} more, in the report of the stage `monitor`")
-    return "\n".join(
-        [
-            *lines,
-            "",
-            "the earlier release stays in production; forecast.csv has no quantities for this month",
-            f"page      {(products / 'forecast' / 'month.html').as_uri()}",
-        ]
-    )
-
-# %% ../nbs/cli.ipynb #52c82b3f
-def better_baseline_lines(
-    verdict: Verdict,
-    source_option: str,  # for `make`: " SOURCE=shop"; empty for the default source
-) -> list[str]:  # lines; empty if no baseline is better than the champion
-    "How much better a baseline is than the champion, the gate's verdict on it, and the command to try it."
-    better = verdict.better_baseline
-    if not better:
-        return []
-    remedy = f"`make run{source_option} {better.settings}` makes it the candidate"
-    return [f"baseline  {better.said}", f"          the gate's verdict would be {better.gate}; {remedy}"]
-
-# %% ../nbs/cli.ipynb #17236d7d
-def build_summary(
-    root: Path,  # the project
-    source: str,  # the source that was built
-) -> str:  # half a screen
-    "The results of the last build: rows, errors, verdict and forecast."
-    products = root / "products" / source
-    if not (products / "forecast" / "forecast.csv").exists():
-        raise FileNotFoundError(f"products/{source} is not built: `make run SOURCE={source}` builds it")
-    months = _forecast_months(products)
-    if months["stopped"]:
-        return stopped_report(products, source, months["stopped"][0])
-    verdict = Verdict.read(products / "evaluate" / "verdict.json")
-    source_option = "" if source == "simulated" else f" SOURCE={source}"
-    return "\n".join(
-        [
-            *_data_lines(products, source),
-            "",
-            *_error_lines(verdict),
-            "",
-            f"verdict   {verdict.verdict}: {verdict.reason}",
-            *better_baseline_lines(verdict, source_option),
-            _forecast_line(months),
-            f"serves    make serve{source_option}",
-            f"page      {(products / 'forecast' / 'month.html').as_uri()}",
-        ]
-    )
-
-# %% ../nbs/cli.ipynb #98bc9164
-def _forecast_months(products: Path) -> dict[str, list[str]]:
-    "The month of each store in forecast.csv, such as 2025-07, by kind of row: forecast, none (no forecast) or stopped."
-    months = {kind: [] for kind in ("forecast", "none", "stopped")}
-    with open(products / "forecast" / "forecast.csv", newline="", encoding="utf-8-sig") as file:
-        for row in csv.DictReader(file):
-            if row["kind"] in months:
-                months[row["kind"]].append(row["month"][:7])
-    return months
 
 # %% ../nbs/cli.ipynb #840f680a
 def _data_lines(products: Path, source: str) -> list[str]:
@@ -234,6 +165,28 @@ def _error_lines(verdict: Verdict) -> list[str]:
         *(f"  {name:<21}{'unknown' if wape is None else f'{wape:.4f}'}" for name, wape in ordered),
     ]
 
+# %% ../nbs/cli.ipynb #52c82b3f
+def better_baseline_lines(
+    verdict: Verdict,
+    source_option: str,  # for `make`: " SOURCE=shop"; empty for the default source
+) -> list[str]:  # lines; empty if no baseline is better than the champion
+    "How much better a baseline is than the champion, the gate's verdict on it, and the command to try it."
+    better = verdict.better_baseline
+    if not better:
+        return []
+    remedy = f"`make run{source_option} {better.settings}` makes it the candidate"
+    return [f"baseline  {better.said}", f"          the gate's verdict would be {better.gate}; {remedy}"]
+
+# %% ../nbs/cli.ipynb #98bc9164
+def _forecast_months(products: Path) -> dict[str, list[str]]:
+    "The month of each store in forecast.csv, such as 2025-07, by kind of row: forecast, none (no forecast) or stopped."
+    months = {kind: [] for kind in ("forecast", "none", "stopped")}
+    with open(products / "forecast" / "forecast.csv", newline="", encoding="utf-8-sig") as file:
+        for row in csv.DictReader(file):
+            if row["kind"] in months:
+                months[row["kind"]].append(row["month"][:7])
+    return months
+
 # %% ../nbs/cli.ipynb #bb59fb8f
 def _forecast_line(months: dict[str, list[str]]) -> str:
     "The month of the forecast, and how many stores have one."
@@ -242,6 +195,59 @@ def _forecast_line(months: dict[str, list[str]]) -> str:
     if months["none"]:
         line += f"; {len(months['none']):,} without a forecast (reasons in forecast.csv)"
     return line
+
+# %% ../nbs/cli.ipynb #f970a494
+def stopped_report(
+    products: Path,  # products/<source>
+    source: str,  # the source that was built
+    month: str,  # the month without a forecast, such as 2025-07
+) -> str:  # about ten lines
+    "The summary of a build whose data was stopped. Its first line says that there is no forecast."
+    decision = Decision.read(products / "monitor" / "decision.json")
+    stops = [finding.text for finding in decision.findings if finding.level == "stop"]
+    lines = [
+        f"{source}: STOPPED. THERE IS NO FORECAST FOR {month}: the data is not trusted, nothing was published from it",
+        "",
+        *(f"stopped   {text}" for text in stops[:5]),
+    ]
+    if len(stops) > 5:
+        lines.append(f"          and {len(stops) - 5} more, in the report of the stage `monitor`")
+    return "\n".join(
+        [
+            *lines,
+            "",
+            "the earlier release stays in production; forecast.csv has no quantities for this month",
+            f"page      {(products / 'forecast' / 'month.html').as_uri()}",
+        ]
+    )
+
+# %% ../nbs/cli.ipynb #17236d7d
+def build_summary(
+    root: Path,  # the project
+    source: str,  # the source that was built
+) -> str:  # half a screen
+    "The results of the last build: rows, errors, verdict and forecast. Raises FileNotFoundError if there is none."
+    products = root / "products" / source
+    if not (products / "forecast" / "forecast.csv").exists():
+        raise FileNotFoundError(f"products/{source} is not built: `make run SOURCE={source}` builds it")
+    months = _forecast_months(products)
+    if months["stopped"]:
+        return stopped_report(products, source, months["stopped"][0])
+    verdict = Verdict.read(products / "evaluate" / "verdict.json")
+    source_option = "" if source == "simulated" else f" SOURCE={source}"
+    return "\n".join(
+        [
+            *_data_lines(products, source),
+            "",
+            *_error_lines(verdict),
+            "",
+            f"verdict   {verdict.verdict}: {verdict.reason}",
+            *better_baseline_lines(verdict, source_option),
+            _forecast_line(months),
+            f"serves    make serve{source_option}",
+            f"page      {(products / 'forecast' / 'month.html').as_uri()}",
+        ]
+    )
 
 # %% ../nbs/cli.ipynb #34515572
 def run_source(
@@ -297,10 +303,10 @@ def export_statements(
 
     return "\n".join(f"export {name}={shlex.quote(value)}" for name, value in variables.items())
 
-# %% ../nbs/cli.ipynb #18e6af46
+# %% ../nbs/cli.ipynb #20372d51
 TEXT_BROWSERS = {"www-browser", "links", "elinks", "lynx", "w3m"}  # they run inside the terminal and would block it
 
-
+# %% ../nbs/cli.ipynb #18e6af46
 def open_in_browser(
     address: str,  # address of the page
 ) -> bool:  # Did a browser open it?
@@ -337,7 +343,10 @@ def run_single_stage(
     data: str | None = None,  # folder or file of the source's data, if it is not in the project yet
     overrides: list[str] = (),  # parameters of this run, such as "train.seed=1"
 ):
-    "Run one stage on the products of the last build. Its own products go to scratch/."
+    """Run one stage on the products of the last build. Its own products go to scratch/.
+
+    Raises ValueError if `data` is given to a stage that does not read it, or if an override is wrong.
+    """
     from brewcast.common.params import parameters_by_stage
     from brewcast.workflow.one_stage import check_stage_parameters, run_stage
 
@@ -409,7 +418,7 @@ def command(
 def print_version(
     is_requested: bool,  # Was --version given?
 ):
-    "Print the version and end."
+    "Print the version. Raises typer.Exit, which ends the command line with status 0."
     if is_requested:
         print(f"brewcast {__version__}")
         raise typer.Exit
@@ -570,7 +579,7 @@ def trace_command(
 def parse_percent(
     text: str,  # as it is typed
 ) -> float:
-    "A share of the stores. Raises an error of the command line if it is not a number."
+    "A share of the stores. Raises typer.BadParameter, an error of the command line, if it is not a number."
     try:
         return float(text.removesuffix("%"))
     except ValueError:
@@ -832,7 +841,7 @@ def open_command(root: Path, source: SourceOption = ""):
 def parse_port(
     value: object,  # as it is typed, or the default
 ) -> int:
-    "A port number. Raises an error of the command line if it is not one."
+    "A port number. Raises typer.BadParameter, an error of the command line, if it is not one."
     from brewcast.serving.app import parse_port_number
 
     try:
