@@ -18,25 +18,12 @@ from waits import wait_until
 
 from brewcast.cli import (
     app,
-    build_summary,
     copy_release,
     export_statements,
-    last_built_source,
     main,
     prepare_data,
     release_command,
     staleness_report,
-)
-from brewcast.common.records import (
-    BetterBaseline,
-    Decision,
-    DecisionFigures,
-    Evidence,
-    Finding,
-    IntervalSummary,
-    ModelErrors,
-    Recipe,
-    Verdict,
 )
 from brewcast.workflow.reasons import Reason
 
@@ -76,60 +63,6 @@ def test_every_command_has_its_own_help(command, capsys):
         assert main([command, option]) == 0
         output = capsys.readouterr().out
         assert f"Usage: brewcast {command} " in output and HELP[command] in " ".join(output.split())
-
-
-@pytest.mark.parametrize(
-    ("line", "message"),
-    [
-        ([], "Missing command."),
-        (["biuld"], "No such command 'biuld'. Did you mean 'build'?"),
-        (["why", "--jsn"], "No such option: --jsn (Possible options: --json)"),
-        (["lab", "--no-browser"], "No such option: --no-browser"),
-        (["split"], "Missing argument 'PERCENT'."),
-        (["split", "half"], "Invalid value for 'PERCENT': 'half' is not a percentage"),
-        (["prune", "--keep", "all"], "Invalid value for '--keep': Input should be a valid integer"),
-        (["publish", "train.seed=1"], "Got unexpected extra argument(s) (train.seed=1)"),
-        *(
-            (["ui", "--port", port], f"Invalid value for '--port': '{port}' is not a port number")
-            for port in ("80000", "0", "abc", "-1", "")
-        ),
-    ],
-)
-def test_wrong_arguments_are_refused_with_the_usage(line, message, capsys):
-    assert main(line) == 2
-    output = capsys.readouterr()
-    assert output.out == ""
-    assert "Usage: brewcast" in output.err and message in output.err and "Traceback" not in output.err
-
-
-def parsed(*line: str) -> dict:
-    "The arguments of a command line that is parsed, and not run."
-    return app(line, standalone_mode=False).arguments
-
-
-def test_a_share_may_have_a_percent_sign():
-    assert [parsed("split", text)["share"] for text in ("10", "10%", "2.5%")] == [10, 10, 2.5]
-
-
-def test_overrides_may_stand_before_and_after_options():
-    for line in ("train.seed=1 gate.wins=2 --source far", "--source far train.seed=1 gate.wins=2"):
-        arguments = parsed("build", *line.split())
-        assert arguments == {"source": "far", "overrides": ["train.seed=1", "gate.wins=2"]}
-    assert list(parsed("build")["overrides"]) == []
-
-
-def test_what_stands_after_two_hyphens_is_for_jupyterlab():
-    arguments = parsed("lab", "--port", "8890", "--", "--no-browser", "--version", "notes.ipynb")
-    assert (arguments["port"], arguments["arguments"]) == (8890, ["--no-browser", "--version", "notes.ipynb"])
-    assert (parsed("lab")["port"], list(parsed("lab")["arguments"])) == (None, [])
-
-
-def test_a_path_is_absolute_since_the_command_runs_in_the_projects_folder_and_an_empty_one_stays_empty():
-    for line in (["run", "--data"], ["verify", "--keep"], ["trace", "--picture"], ["backup", "--to"]):
-        name = line[1].removeprefix("--")
-        assert parsed(*line, "~/a")[name] == os.path.expanduser("~/a")
-        assert parsed(*line, "a/../b")[name] == os.path.abspath("b")
-        assert parsed(*line, "")[name] == "" and parsed(line[0])[name] is None
 
 
 def test_the_shell_completes_commands_options_and_sources_of_the_project(toy):
@@ -275,46 +208,6 @@ def test_data_is_linked_and_the_link_survives_a_move_of_project_and_data(project
     assert (tmp_path / "one/till.csv").read_text() == "one"
 
 
-def test_existing_data_is_never_replaced_by_a_link(project, tmp_path):
-    (project / "data/shop").mkdir(parents=True)
-    (project / "data/shop/till.csv").write_text("the only copy")
-    with pytest.raises(FileExistsError, match="data/shop exists and is not a link: move it, or leave DATA out"):
-        prepare_data(project, "shop", str(tmp_path))
-    assert (project / "data/shop/till.csv").read_text() == "the only copy"
-    # and naming the same path again changes nothing
-    assert prepare_data(project, "shop", str(project / "data/shop")) == project / "data/shop"
-
-
-def test_missing_data_is_an_error_with_a_remedy(project, tmp_path):
-    with pytest.raises(
-        FileNotFoundError, match="data/shop is missing: `make run SOURCE=shop DATA=<its folder>` links it"
-    ):
-        prepare_data(project, "shop")
-    with pytest.raises(FileNotFoundError, match="DATA=/nonexistent: there is no such file or folder"):
-        prepare_data(project, "shop", "/nonexistent")
-    assert not (project / "data/shop").is_symlink()
-
-
-def test_the_current_release_is_copied_completely_and_removed_without_a_current_one(project):
-    # given two releases; the second has one file less
-    state = project / "state/shop"
-    for name, files in {"r1": ["release.json", "rows.npz"], "r2": ["release.json"]}.items():
-        (state / "releases" / name).mkdir(parents=True)
-        for file in files:
-            (state / "releases" / name / file).write_text(name)
-    copied = lambda: {path.name: path.read_text() for path in (project / "release").iterdir()}  # noqa: E731
-    # when one is current, then it is copied; `current` may be a link or a file with its name
-    (state / "current").symlink_to("releases/r1")
-    assert copy_release(project, "shop") == "r1" and copied() == {"release.json": "r1", "rows.npz": "r1"}
-    (state / "current").unlink()
-    (state / "current").write_text("r2\n")
-    assert copy_release(project, "shop") == "r2" and copied() == {"release.json": "r2"}
-    # and when none is current, there is no copy and no temporary folder
-    (state / "current").unlink()
-    assert copy_release(project, "shop") is None
-    assert not (project / "release").exists() and not list(project.glob(".release*"))
-
-
 def test_in_a_read_only_project_a_failed_copy_is_reported_and_the_rest_works(project, monkeypatch, capsys):
     # given a current release, in a project that becomes read-only half-way through the copy
     state, copy = project / "state/shop", shutil.copy2
@@ -353,142 +246,6 @@ def test_clean_deletes_products_and_scratch_and_nothing_else(toy, brewcast):
     assert not any((toy / name).exists() for name in ("products/near", "scratch", "release"))
     assert all((toy / name).exists() for name in remaining)
     assert runs and sorted((toy / "state/near/runs").iterdir()) == runs
-
-
-def test_the_source_of_the_last_build_is_the_one_with_the_newest_inputs(project):
-    assert last_built_source(project) is None
-    (project / "env.far.yaml").write_text("source: far\ndata: data/far\n")
-    for number, source in enumerate(["shop", "far", "a source without a file"]):
-        (project / "products" / source).mkdir(parents=True)
-        (project / "products" / source / "inputs.json").touch()
-        os.utime(project / "products" / source / "inputs.json", (number, number))
-    assert last_built_source(project) == "far"
-    os.utime(project / "products/shop/inputs.json", (9, 9))
-    assert last_built_source(project) == "shop"
-
-
-def toy_errors(wape: float | None) -> ModelErrors:
-    "The scores of a model; only the WAPE matters here."
-    return ModelErrors(wape=wape, rmsse=None, bias=None, coverage=None, interval=None, n=1)
-
-
-def toy_verdict(**fields) -> Verdict:
-    "A verdict of the gate, with these fields."
-    recipe = Recipe(name="forest", params={})
-    evidence = Evidence(gain=0, p_value=1, months_won=0, months=1, wape_candidate=0.1, wape_champion=0.1, groups=[])
-    intervals = dict.fromkeys(["coverage", "interval", "constant_coverage", "constant_interval"])
-    tables = dict.fromkeys(["by_month", "by_country", "by_size", "bias"], [])
-    others = {
-        "promoted": False,
-        "rule": "min_gain",
-        "figures": evidence,
-        "recipe": recipe,
-        "candidate": recipe,
-        "champion": recipe,
-        "challenger": None,
-        "better_baseline": None,
-        "errors": {},
-        "first_champion": False,
-        "coverage_asked": 0.8,
-        "intervals": IntervalSummary(asked=0.8, by_group={}, **intervals),
-    }
-    return Verdict(**tables | others | fields)
-
-
-def toy_finding(level: str, text: str) -> Finding:
-    return Finding(check="price_scale", level=level, where="all stores", text=text, figures={"month": "2024-05"})
-
-
-def toy_decision(**fields) -> Decision:
-    "A decision not to train, because of the data."
-    figures = DecisionFigures(age=1, alarm="", chart="", moved=None, every=None, max_age=None, on_drift=True)
-    others = {"rule": "bad_data", "reason": "the data is not trusted", "trusted": False, "figures": figures}
-    return Decision(retrain=False, train_through="2024-04-01", **others | fields)
-
-
-def test_a_summary_has_the_results_of_the_products_and_needs_them(project):
-    # given no products, then the error names the command that builds them
-    with pytest.raises(FileNotFoundError, match="products/shop is not built: `make run SOURCE=shop` builds it"):
-        build_summary(project, "shop")
-    # given the products of a build, with one unknown error
-    errors = {name: toy_errors(wape) for name, wape in [("candidate", 0.0512), ("season", None), ("champion", 0.04)]}
-    cutoffs = ["2024-04-30", "2024-05-31"]
-    verdict = toy_verdict(verdict="refuse", reason="it is no better", errors=errors, cutoffs=cutoffs)
-    for name, content in {
-        "ingest/dataset.json": {"rows_in": 12345, "rows_set_aside": 6},
-        "clean/clean.json": {"incomplete_months": {"2024-06": "ends on the 3rd"}, "gaps": {"2024-02": "no store has"}},
-        "evaluate/verdict.json": verdict.content(),
-        "features/features.json": {"unlisted_countries": {"Norway": '"Norway": "NO"'}},
-    }.items():
-        (project / "products/shop" / name).parent.mkdir(parents=True)
-        (project / "products/shop" / name).write_text(json.dumps(content))
-    (project / "products/shop/forecast").mkdir()
-    rows = ["store_id,month,kind", "S0,2024-06-01,none", "S1,2024-06-01,forecast", "S2,2024-06-01,forecast"]
-    (project / "products/shop/forecast/forecast.csv").write_text("\n".join(rows) + "\n", encoding="utf-8-sig")
-    # then it is half a screen, the best model first
-    output = build_summary(project, "shop").splitlines()
-    assert output[:2] == ["shop: 12,345 rows accepted, 6 quarantined", "left out  2024-02: no store has"]
-    assert output[2] == "left out  2024-06: ends on the 3rd"
-    assert output.pop(3) == 'holidays  unknown for Norway: add "Norway": "NO" to calendar.countries'
-    assert [line.split() for line in output[5:8]] == [
-        ["champion", "0.0400"],
-        ["candidate", "0.0512"],
-        ["season", "unknown"],
-    ]
-    assert output[9:12] == [
-        "verdict   refuse: it is no better",
-        "forecast  2024-06, 2 stores; 1 without a forecast (reasons in forecast.csv)",
-        "serves    make serve SOURCE=shop",
-    ]
-    assert output[-1] == f"page      file://{project}/products/shop/forecast/month.html" and len(output) < 20
-
-
-def test_a_summary_of_one_store_and_one_month_has_no_plurals_and_names_the_baseline_that_is_better(project):
-    # given a source of one store and one row, whose champion a baseline beats
-    better = BetterBaseline(
-        baseline="seasonal",
-        said="seasonal, a baseline, was better",
-        gate="refuse: too little",
-        settings="train.weights=[0]",
-    )
-    verdict = toy_verdict(verdict="first", reason="no champion", cutoffs=["2024-05-31"], better_baseline=better)
-    for name, content in {
-        "ingest/dataset.json": {"rows_in": 1, "rows_set_aside": 0},
-        "clean/clean.json": {"incomplete_months": {}},
-        "evaluate/verdict.json": verdict.content(),
-        "forecast/forecast.csv": None,
-    }.items():
-        (project / "products/shop" / name).parent.mkdir(parents=True)
-        text = json.dumps(content) if content else "store_id,month,kind\nS1,2024-06-01,forecast\n"
-        (project / "products/shop" / name).write_text(text)
-    # then all nouns are in the singular, and the command names the source
-    output = build_summary(project, "shop").splitlines()
-    assert output[0] == "shop: 1 row accepted, 0 quarantined"
-    assert output[2] == "error one month ahead, over 1 cutoff (WAPE, share of sales)"
-    assert output[4:8] == [
-        "verdict   first: no champion",
-        "baseline  seasonal, a baseline, was better",
-        "          the gate's verdict would be refuse: too little; `make run SOURCE=shop train.weights=[0]` makes it the candidate",
-        "forecast  2024-06, 1 store",
-    ]
-
-
-def test_the_summary_of_a_stopped_month_says_so_first_and_has_no_quantities(project):
-    # given a build whose data was stopped
-    stop = toy_finding("stop", "2024-05: price: 100 times what it was. Mend the export")
-    decision = toy_decision(findings=[stop, toy_finding("warn", "fewer lines")])
-    for name in ("ingest/dataset.json", "clean/clean.json", "evaluate/verdict.json", "monitor/decision.json"):
-        (project / "products/shop" / name).parent.mkdir(parents=True)
-        (project / "products/shop" / name).write_text(json.dumps(decision.content() if "decision" in name else {}))
-    (project / "products/shop/forecast").mkdir()
-    rows = ["store_id,month,kind,quantity", "S1,2024-05-01,actual,812", "S1,2024-06-01,stopped,"]
-    (project / "products/shop/forecast/forecast.csv").write_text("\n".join(rows) + "\n")
-    # then the first line says so, the reason follows, and warnings are left out
-    output = build_summary(project, "shop")
-    assert output.splitlines()[0].startswith("shop: STOPPED. THERE IS NO FORECAST FOR 2024-06: ")
-    assert "stopped   2024-05: price: 100 times what it was. Mend the export" in output
-    assert "fewer lines" not in output and "812" not in output and "verdict" not in output
-    assert output.endswith(f"page      file://{project}/products/shop/forecast/month.html")
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtr, ndtri, stdtr, stdtrit
 
-from ..common.core import read_parquet
+from ..common.core import read_parquet, require_columns
 from ..common.ledger import archived_forecast_path, read_ledger, state_folder
 from ..common.records import LedgerEntry, LedgerRelease, Recipe, Record, ServingModel, Verdict
 from ..common.text import format_count
@@ -33,7 +33,12 @@ def month_errors(
 ) -> tuple[
     pd.DataFrame, dict
 ]:  # (month, champion, challenger: WAPE, difference, rows), count of excluded rows by reason
-    "WAPE of both models in each month, on the rows that both forecast. Raises ValueError for an invalid table."
+    """WAPE of both models in each month, on the rows that both forecast.
+
+    Needs `series_id`, `month`, `actual`, `champion`, `challenger`, the last three in units sold.
+    Returns one row a month with sales: `month`, `champion` and `challenger` (WAPE), `difference`
+    (champion - challenger), `rows`. Raises ValueError for an invalid table.
+    """
     _check_pairs(pairs)
     table = pairs.assign(month=pd.to_datetime(pairs.month))
     has_both = table[ROLES].notna().all(axis=1)
@@ -54,6 +59,7 @@ def month_errors(
 
 # %% ../../nbs/registry/champion_test.ipynb #a67f0a65
 def _check_pairs(pairs: pd.DataFrame) -> None:
+    "Raises ValueError if a column is missing, a series has a month twice, or a number is infinite."
     missing = {"series_id", "month", "actual", *ROLES} - set(pairs.columns)
     if missing:
         raise ValueError(
@@ -90,7 +96,7 @@ def boundary(
     horizon: int = 24,  # months until the last look
     alpha: float = 0.05,  # probability that any look concludes although the two models are equal
 ) -> np.ndarray:  # critical |t| of each look from month 3, shape (horizon - 2,)
-    "Boundary of Wang and Tsiatis for Student's t; its height is simulated."
+    "Boundary of Wang and Tsiatis (1987, Delta = 0.25), converted to Student's t; its height is simulated."
     mean, standard_error = _simulated_looks(horizon)
     n = np.arange(FIRST_LOOK, horizon + 1)
     shape = (n / horizon) ** -0.25  # of the boundary in z: 0.25 = 0.5 - Delta
@@ -134,7 +140,12 @@ def results_by_look(
     months: pd.DataFrame,  # month, champion, challenger (WAPE), difference; one row a month
     critical_t: np.ndarray,  # critical |t| of each look from month 3, as `boundary` returns it
 ) -> pd.DataFrame:  # the months up to the horizon, with mean, lower, upper, p, threshold (of p) and verdict so far
-    "The state of the test after each month. Before month 3 the figures are NaN and the verdict is 'not yet'."
+    """The state of the test after each month. Before month 3 the figures are NaN and the verdict is 'not yet'.
+
+    Needs `month` and `difference`, as from `month_errors`. Returns its rows up to the horizon, with `mean`, `lower`,
+    `upper` (share of sales), `p`, `threshold` and `verdict`. Raises ValueError if a column is missing.
+    """
+    require_columns(months, ["month", "difference"], "months")
     horizon = len(critical_t) + FIRST_LOOK - 1
     months = months.sort_values("month", ignore_index=True).iloc[:horizon]
     looks = months.iloc[FIRST_LOOK - 1 :]
@@ -205,7 +216,11 @@ def compare_monthly_errors(
     spread: float
     | None = None,  # standard deviation of month differences, share of the champion's error; until month 3
 ) -> Comparison:
-    "Compare two models month by month. Raises ValueError for an invalid table or setting."
+    """Compare two models month by month.
+
+    Needs `series_id`, `month`, `actual`, `champion`, `challenger` (units sold), one row a series and month.
+    Raises ValueError for an invalid table or setting.
+    """
     _check_test_settings(gain, alpha, horizon, power)
     months, left_out = month_errors(pairs)
     table = results_by_look(months, boundary(horizon, alpha))
@@ -229,6 +244,7 @@ def compare_monthly_errors(
 
 # %% ../../nbs/registry/champion_test.ipynb #bfa9cf24
 def _check_test_settings(gain: float, alpha: float, horizon: int, power: float) -> None:
+    "Raises ValueError for a setting outside of its range."
     for name, value, low, high in [("gain", gain, 0, 1), ("alpha", alpha, 0, 0.5), ("power", power, 0.5, 1)]:
         if not low < value < high:
             raise ValueError(f"{name} is {value}; it must be a share above {low} and below {high}")
@@ -376,7 +392,12 @@ def read_forecast_pairs(
     recipes: tuple[Recipe, Recipe]
     | None = None,  # of champion and challenger, default those of the ledger's last entry
 ) -> pd.DataFrame:  # store_id, series_id, cutoff, month, actual, champion, challenger; complete months only
-    "The archived forecasts of both recipes beside the outcomes. Raises ValueError if there is no challenger."
+    """The archived forecasts of both recipes beside the outcomes.
+
+    Returns one row a series and complete month: `store_id`, `series_id`, `cutoff`, `month`, and in units `actual`,
+    `champion`, `challenger`. Raises ValueError if there is no challenger, or if no cutoff has forecasts of both recipes;
+    FileNotFoundError if the outcomes or an archived forecast are missing.
+    """
     root = Path(root)
     recipes = recipes or _last_recipes(source, root)
     outcomes = Path("products") / source / "features" / "outcomes.parquet"
@@ -397,7 +418,7 @@ def read_forecast_pairs(
 
 # %% ../../nbs/registry/champion_test.ipynb #079c1b78
 def _last_recipes(source: str, root: Path) -> tuple[Recipe, Recipe]:
-    "The recipes of the champion and the challenger in the ledger's last entry."
+    "The recipes of the champion and the challenger in the ledger's last entry. Raises ValueError without a challenger."
     last = published_ledger(source, root)[-1]
     if not last.challenger:
         raise ValueError(f"{source}: there is no challenger; a build that compares two recipes adds one")

@@ -21,7 +21,7 @@ from ..serving.online_store import OnlineRows, entity_key, open_rows, parse_url
 def feast_settings(
     url: str,  # of a Redis or PostgreSQL server, such as redis://user:password@host:6379/0
 ) -> dict:  # the `online_store` section of feature_store.yaml
-    "Feast's settings for the online store that the URL names."
+    "Feast's settings for the online store that the URL names. Raises ValueError for a file: publish never writes one."
     address = parse_url(url)
     if address.kind == "sqlite":
         raise ValueError(
@@ -114,25 +114,6 @@ class PushResult(NamedTuple):
     series: int | None = None  # written
     removed: int | None = None  # series
 
-# %% ../../nbs/registry/online_writer.ipynb #af027b89
-def push_online(
-    root: Path,  # the project
-    source: str,  # the source's name
-    url: str,  # of a Redis or PostgreSQL server
-) -> PushResult:
-    "Write the rows of the last build's cutoff to a server and remove all others. Raises OnlineStoreError."
-    folder = Path(root).resolve() / "products" / source / "features"
-    settings = feast_settings(url)
-    expected_hash = tables_hash(folder)
-    rows = open_rows(url, f"brewcast_{source}", {}, timeout=10)
-    with contextlib.closing(rows), rows.convert_errors():
-        if read_pushed_hash(rows) == expected_hash:
-            return PushResult(rows.location.address, changed=False)
-        write_pushed_hash(rows, None)  # a push that is killed leaves no hash, so the next one starts again
-        cutoff, n_series, n_removed = _materialize_rows(folder, source, url, settings)
-        write_pushed_hash(rows, expected_hash)
-    return PushResult(rows.location.address, changed=True, cutoff=cutoff, series=n_series, removed=n_removed)
-
 # %% ../../nbs/registry/online_writer.ipynb #c239d489
 def _materialize_rows(folder: Path, source: str, url: str, settings: dict) -> tuple[str, int, int]:
     "Returns the cutoff, and the numbers of series written and removed."
@@ -157,3 +138,22 @@ def _materialize_rows(folder: Path, source: str, url: str, settings: dict) -> tu
             os.environ["PGTZ"] = time_zone
     with contextlib.closing(open_rows(url, **feature_views(folder, source), timeout=10)) as rows:
         return str(cutoff.date()), len(keys), remove_other_series(rows, keys)
+
+# %% ../../nbs/registry/online_writer.ipynb #af027b89
+def push_online(
+    root: Path,  # the project
+    source: str,  # the source's name
+    url: str,  # of a Redis or PostgreSQL server
+) -> PushResult:
+    "Write the rows of the last build's cutoff to a server and remove all others. Raises OnlineStoreError, or ValueError for a file."
+    folder = Path(root).resolve() / "products" / source / "features"
+    settings = feast_settings(url)
+    expected_hash = tables_hash(folder)
+    rows = open_rows(url, f"brewcast_{source}", {}, timeout=10)
+    with contextlib.closing(rows), rows.convert_errors():
+        if read_pushed_hash(rows) == expected_hash:
+            return PushResult(rows.location.address, changed=False)
+        write_pushed_hash(rows, None)  # a push that is killed leaves no hash, so the next one starts again
+        cutoff, n_series, n_removed = _materialize_rows(folder, source, url, settings)
+        write_pushed_hash(rows, expected_hash)
+    return PushResult(rows.location.address, changed=True, cutoff=cutoff, series=n_series, removed=n_removed)

@@ -118,13 +118,6 @@ def test_counting_stores_as_independent_would_find_false_winners():
     assert (p[:, -1] < 0.05).mean() > 0.2
 
 
-def test_one_fixed_threshold_for_all_looks_has_a_too_high_error_rate():
-    months = np.random.default_rng(7).normal(0, 1, (4000, HORIZON))
-    mean, error = look_statistics(months)
-    p = 2 * stdtr(np.arange(2, HORIZON), -np.abs(mean / error))
-    assert (p < 0.05).any(axis=1).mean() > 0.15
-
-
 def test_the_interval_covers_the_true_difference_at_every_look():
     # given months with a true difference of half a standard deviation
     months = np.random.default_rng(11).normal(0.5, 1, (8000, HORIZON))
@@ -211,16 +204,6 @@ def test_months_needed_depends_on_the_requested_gain():
 # -- verdicts
 
 
-def test_a_swapped_pair_gives_the_opposite_verdict():
-    table = history(model=(0.2, 0.02), seed=4)
-    turned = table.rename(columns={"champion": "challenger", "challenger": "champion"})
-    better, worse = compare_monthly_errors(table), compare_monthly_errors(turned)
-    assert (better.verdict, worse.verdict) == ("better", "worse")
-    assert better.difference == pytest.approx(-worse.difference) and better.p == pytest.approx(worse.p)
-    assert better.months_won + worse.months_won == HORIZON
-    assert better.message.startswith("better: ") and worse.message.startswith("worse: ")
-
-
 def test_a_result_is_plain_json_and_does_not_depend_on_the_order_of_rows():
     table = history(months=8)
     before = table.copy()
@@ -231,60 +214,7 @@ def test_a_result_is_plain_json_and_does_not_depend_on_the_order_of_rows():
     assert (result.months, result.stores, result.alpha, result.horizon) == (8, STORES, 0.05, HORIZON)
 
 
-def test_the_first_conclusion_is_reported_though_later_months_did_not_confirm_it():
-    # given months in which the challenger was clearly better, then clearly worse
-    months = pd.date_range("2023-01-01", periods=16, freq="MS")
-    table = pd.DataFrame({"series_id": "S", "month": months, "actual": 100.0, "champion": 110.0})
-    table["challenger"] = np.where(np.arange(16) < 8, 102.0, 125.0) + np.arange(16) % 3
-    result = compare_monthly_errors(table)
-    assert result.verdict == "not yet" and result.concluded.verdict == "better"
-    assert "later months did not confirm it" in result.message
-
-
-def test_months_after_the_horizon_are_not_tested():
-    table = history(model=(0.1, 0.06), months=30, seed=6)
-    result, short = compare_monthly_errors(table), compare_monthly_errors(table[table.month < "2025-01-01"])
-    assert result.months_after_horizon == 6 and "6 months after the horizon" in result.message
-    assert (result.verdict, result.interval) == (short.verdict, short.interval)
-    assert compare_monthly_errors(table, horizon=36).months == 30
-
-
-def test_autocorrelated_months_give_a_warning():
-    # given a challenger that is better for half a year and worse for the next
-    months = pd.date_range("2023-01-01", periods=24, freq="MS")
-    turn = np.sin(np.arange(24) / 24 * 2 * np.pi)
-    table = pd.DataFrame({"series_id": "S", "month": months, "actual": 100.0, "champion": 120.0})
-    table["challenger"] = 120 + 10 * turn
-    result = compare_monthly_errors(table)
-    assert result.autocorrelation > 0.7 and "are autocorrelated" in result.message
-    assert "are autocorrelated" not in compare_monthly_errors(history()).message
-
-
 # -- bad and thin input
-
-
-def test_one_month_is_too_few_but_a_given_spread_tells_how_long_the_test_takes():
-    table = history(months=1)
-    alone, planned = compare_monthly_errors(table), compare_monthly_errors(table, gain=0.2, spread=0.2)
-    assert alone.verdict == "not yet" and alone.interval is alone.p is alone.months_needed is None
-    assert "can be estimated after 3 months" in alone.unknown and alone.unknown in alone.message
-    assert planned.months_needed == months_to_detect(1.0, detectable_effects()) and planned.spread_from == "given"
-
-
-def test_without_any_month_the_verdict_is_not_yet():
-    result = compare_monthly_errors(history(months=2).assign(actual=np.nan), spread=0.2)
-    assert (result.verdict, result.months, result.by_month) == ("not yet", 0, [])
-    assert "no month has an outcome" in result.message and "80 rows without an outcome" in result.message
-    assert result.months_needed > 100 and json.dumps(result.content(), allow_nan=False)
-
-
-def test_two_equal_models_are_never_better():
-    table = history(months=10)
-    result = compare_monthly_errors(table.assign(challenger=table.champion))
-    assert (result.verdict, result.p, result.months_won) == ("not yet", 1.0, 0)
-    assert result.months_needed is None and "the same in every month" in result.unknown
-    perfect = compare_monthly_errors(table.assign(challenger=table.actual, champion=table.actual))
-    assert perfect.verdict == "not yet" and perfect.unknown == "the champion made no error"
 
 
 def test_rows_that_cannot_be_evaluated_are_left_out_and_counted():
@@ -302,28 +232,6 @@ def test_rows_that_cannot_be_evaluated_are_left_out_and_counted():
     expected = {"of one model only": 16, "without an outcome": 8, "in months without sales": STORES - 3}
     assert result.left_out == expected
     assert "left out: 16 rows of one model only, 8 rows without an outcome" in result.message
-
-
-@pytest.mark.parametrize(
-    ("spoil", "message"),
-    [
-        (lambda table: table.drop(columns="challenger"), "column challenger is missing; the table has"),
-        (lambda table: pd.concat([table, table.iloc[:3]]), "3 rows repeat a series_id and month"),
-        (lambda table: table.assign(champion=table.champion.where(table.index > 1, np.inf)), "2 rows have an infinite"),
-    ],
-    ids=["missing column", "rows twice", "infinite forecast"],
-)
-def test_an_invalid_table_is_refused(spoil, message):
-    with pytest.raises(ValueError, match=message):
-        compare_monthly_errors(spoil(history(months=4)))
-
-
-@pytest.mark.parametrize(
-    "setting", [{"gain": 0}, {"gain": 1.5}, {"alpha": 0}, {"alpha": 0.7}, {"power": 0.3}, {"horizon": 2}], ids=str
-)
-def test_an_invalid_setting_is_refused(setting):
-    with pytest.raises(ValueError, match=f"{next(iter(setting))} is "):
-        compare_monthly_errors(history(months=4), **setting)
 
 
 def test_a_plot_is_drawn_for_one_month_and_for_many():
@@ -399,20 +307,6 @@ def test_all_months_of_a_pair_of_recipes_count_in_either_role(state):
     assert champion_forecasts.to_dict() == expected.to_dict()
     # and the earlier pair can be requested
     assert read_forecast_pairs("toy", state.root, (SEASONAL, LAST)).cutoff.nunique() == 1
-
-
-def test_a_recipe_with_other_parameters_is_another_recipe(state):
-    other = Recipe(name="forest", params={"partner": "rate_seasonal", "weight": 1.0})
-    state(state.cutoffs[0], SEASONAL, other)
-    state(state.cutoffs[1], SEASONAL, FOREST)
-    assert read_forecast_pairs("toy", state.root).cutoff.nunique() == 1
-
-
-def test_a_challenger_of_another_cutoff_is_not_compared(state):
-    state(state.cutoffs[0], SEASONAL, FOREST)
-    stale = ledger_release("x", FOREST, state.cutoffs[1])
-    state(state.cutoffs[2], SEASONAL, None, {"challenger": stale})
-    assert read_forecast_pairs("toy", state.root).cutoff.nunique() == 1
 
 
 def test_a_store_with_one_forecast_only_is_counted_as_left_out(state):

@@ -81,17 +81,6 @@ def test_no_program_can_change_or_delete_an_entry(tmp_path, statement, message):
     assert append_entry(tmp_path, ledger_entry("r3")).n == 3
 
 
-def test_an_entry_based_on_an_outdated_ledger_is_refused(tmp_path):
-    # given two commands that read entry 1, of which one writes
-    append_entry(tmp_path, ledger_entry("r1"), expected_last_entry=0)
-    append_entry(tmp_path, ledger_entry("r2"), expected_last_entry=1)
-    # when the other writes too, then it is refused, and nothing stays locked
-    with pytest.raises(ValueError, match="another command wrote entry 2 meanwhile; check the ledger and decide again"):
-        append_entry(tmp_path, ledger_entry("another"), expected_last_entry=1)
-    assert append_entry(tmp_path, ledger_entry("r3"), expected_last_entry=2).n == 3
-    assert [entry.release for entry in read_ledger(tmp_path)] == ["r1", "r2", "r3"]
-
-
 @pytest.fixture
 def mlflow(tmp_path):
     "The tables of MLflow's database with aliases and versions; `champion` is version 1."

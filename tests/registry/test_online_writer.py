@@ -1,6 +1,5 @@
 "A push writes the built rows to a server, once and completely, and leaves the rows of other projects alone."
 
-import shutil
 import subprocess
 import sys
 
@@ -100,20 +99,6 @@ def test_rows_of_another_project_in_the_same_redis_stay(live_project, rows):
     assert rows.client.exists(*others) == 2
 
 
-@pytest.mark.parametrize("table", ["history", "ahead", "profile"])
-def test_the_hash_of_a_push_changes_with_any_table(live_project, tmp_path, table):
-    # given a copy of the tables
-    folder = tmp_path / "features"
-    shutil.copytree(live_project / "products/toy/features", folder)
-    expected_hash = tables_hash(live_project / "products/toy/features")
-    assert tables_hash(folder) == expected_hash
-    # when one table has one row less
-    rows = read_parquet(folder / f"{table}.parquet")
-    write_parquet(rows.iloc[1:], folder / f"{table}.parquet")
-    # then the hash is another
-    assert tables_hash(folder) != expected_hash
-
-
 def test_feast_reads_its_settings_as_the_url_has_them():
     from feast.infra.online_stores.redis import RedisOnlineStore
 
@@ -131,9 +116,3 @@ def test_feast_reads_its_settings_as_the_url_has_them():
     )
     assert (settings["type"], settings["password"], settings["database"]) == ("postgres", PASSWORD, "shop")
     assert (settings["sslmode"], settings["sslrootcert_path"]) == ("verify-full", "/ca")
-
-
-def test_a_push_to_a_file_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="the online store is a file, which the build writes"):
-        push_online(tmp_path, "toy", f"sqlite:///{tmp_path}/online.db")
-    assert list(tmp_path.iterdir()) == []

@@ -17,7 +17,7 @@ from types import SimpleNamespace
 
 import pytest
 from clients import run_service
-from releases import FOREST, ROOT, SEASONAL, ledger_entry, write_products, write_settings
+from releases import FOREST, ROOT, SEASONAL, write_products, write_settings
 from waits import wait_until
 
 from brewcast.common.ledger import read_ledger
@@ -218,16 +218,6 @@ def test_a_rollback_does_not_return_to_a_release_that_was_rolled_back(project):
 
 
 # --- the ledger
-
-
-def test_a_rollback_never_leads_to_the_same_release():
-    # given two releases that served in turn, of which one was rolled back
-    served = [ledger_entry(name) for name in ("r1", "r2", "r1", "r2")]
-    ledger = [*served, ledger_entry("r1", action="rollback", previous="r2")]
-    # then no release is left to return to, however often both served
-    assert [entry.release for entry in promotion.rollback_stack(ledger)] == ["r1"]
-    again = [*ledger, ledger_entry("r2", action="promote", previous="r1")]
-    assert [entry.release for entry in promotion.rollback_stack(again)] == ["r1", "r2"]
 
 
 def test_history_has_author_time_and_action_and_what_served_at_a_moment(project):
