@@ -72,7 +72,10 @@ def prepare_data(
 
 # %% ../nbs/cli.ipynb #4b64f7ac
 def link_data(path: Path, data: str):
-    "Link a path inside the project to the data. An existing link is replaced, existing data is not."
+    """Link a path inside the project to the data. An existing link is replaced.
+
+    Raises FileNotFoundError without the data, FileExistsError if something else than a link is at the path.
+    """
     target = Path(data).expanduser().resolve()
     if not target.exists():
         raise FileNotFoundError(f"DATA={data}: there is no such file or folder")
@@ -110,7 +113,10 @@ def copy_release(
     root: Path,  # the project
     source: str,  # the source of the release
 ) -> str | None:  # id of the release; None if nothing was published yet
-    "Copy the current release of a source to release/, the folder that `bentoml build` reads."
+    """Copy the current release of a source to release/, the folder that `bentoml build` reads.
+
+    Raises OSError if it cannot be copied and no earlier copy has the same files.
+    """
     state = root / "state" / source
     current = state / "current"
     target = root / "release"
@@ -175,7 +181,7 @@ def build_summary(
     root: Path,  # the project
     source: str,  # the source that was built
 ) -> str:  # half a screen
-    "The results of the last build: rows, errors, verdict and forecast."
+    "The results of the last build: rows, errors, verdict and forecast. Raises FileNotFoundError if there is none."
     products = root / "products" / source
     if not (products / "forecast" / "forecast.csv").exists():
         raise FileNotFoundError(f"products/{source} is not built: `make run SOURCE={source}` builds it")
@@ -298,10 +304,10 @@ def export_statements(
 
     return "\n".join(f"export {name}={shlex.quote(value)}" for name, value in variables.items())
 
-# %% ../nbs/cli.ipynb #18e6af46
+# %% ../nbs/cli.ipynb #20372d51
 TEXT_BROWSERS = {"www-browser", "links", "elinks", "lynx", "w3m"}  # they run inside the terminal and would block it
 
-
+# %% ../nbs/cli.ipynb #18e6af46
 def open_in_browser(
     address: str,  # address of the page
 ) -> bool:  # Did a browser open it?
@@ -338,7 +344,10 @@ def run_single_stage(
     data: str | None = None,  # folder or file of the source's data, if it is not in the project yet
     overrides: list[str] = (),  # parameters of this run, such as "train.seed=1"
 ):
-    "Run one stage on the products of the last build. Its own products go to scratch/."
+    """Run one stage on the products of the last build. Its own products go to scratch/.
+
+    Raises ValueError if `data` is given to a stage that does not read it, or if an override is wrong.
+    """
     from brewcast.common.params import parameters_by_stage
     from brewcast.workflow.one_stage import check_stage_parameters, run_stage
 
@@ -410,7 +419,7 @@ def command(
 def print_version(
     is_requested: bool,  # Was --version given?
 ):
-    "Print the version and end."
+    "Print the version. Raises typer.Exit, which ends the command line with status 0."
     if is_requested:
         print(f"brewcast {__version__}")
         raise typer.Exit
@@ -591,7 +600,7 @@ def trace_command(
 def parse_percent(
     text: str,  # as it is typed
 ) -> float:
-    "A share of the stores. Raises an error of the command line if it is not a number."
+    "A share of the stores. Raises typer.BadParameter, an error of the command line, if it is not a number."
     try:
         return float(text.removesuffix("%"))
     except ValueError:
@@ -853,7 +862,7 @@ def open_command(root: Path, source: SourceOption = ""):
 def parse_port(
     value: object,  # as it is typed, or the default
 ) -> int:
-    "A port number. Raises an error of the command line if it is not one."
+    "A port number. Raises typer.BadParameter, an error of the command line, if it is not one."
     from brewcast.serving.app import parse_port_number
 
     try:
