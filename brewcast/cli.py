@@ -4,16 +4,15 @@
 
 # %% auto #0
 __all__ = ['TEXT_BROWSERS', 'app', 'SourceOption', 'DataOption', 'ReasonOption', 'JsonOption', 'Overrides', 'NOT_READY',
-           'FAILURE_STATUS', 'prepare_data', 'link_data', 'publish_source', 'copy_release', 'stopped_report',
-           'better_baseline_lines', 'build_summary', 'run_source', 'staleness_report', 'export_statements',
-           'open_in_browser', 'last_built_source', 'run_single_stage', 'confirm', 'Call', 'command', 'print_version',
-           'top_options', 'absolute_path', 'source_names', 'run_command', 'build_command', 'init_source_command',
-           'why_command', 'verify_command', 'publish_command', 'trace_command', 'parse_percent', 'promote_command',
-           'split_command', 'rollback_command', 'lift_command', 'history_command', 'compare_command',
-           'forecast_command', 'key_command', 'backup_command', 'restore_command', 'prune_command', 'month_command',
-           'replay_command', 'summary_command', 'clean_command', 'open_command', 'parse_port', 'ui_command',
-           'lab_command', 'export_command', 'clean_notebooks_command', 'environment_command', 'release_command',
-           'choose_source', 'run_call', 'main']
+           'FAILURE_STATUS', 'prepare_data', 'link_data', 'publish_source', 'copy_release', 'better_baseline_lines',
+           'stopped_report', 'build_summary', 'run_source', 'staleness_report', 'export_statements', 'open_in_browser',
+           'last_built_source', 'run_single_stage', 'confirm', 'Call', 'command', 'print_version', 'top_options',
+           'absolute_path', 'source_names', 'run_command', 'build_command', 'init_source_command', 'why_command',
+           'verify_command', 'publish_command', 'trace_command', 'parse_percent', 'promote_command', 'split_command',
+           'rollback_command', 'lift_command', 'history_command', 'compare_command', 'forecast_command', 'key_command',
+           'backup_command', 'restore_command', 'prune_command', 'month_command', 'replay_command', 'summary_command',
+           'clean_command', 'open_command', 'parse_port', 'ui_command', 'lab_command', 'export_command',
+           'clean_notebooks_command', 'environment_command', 'release_command', 'choose_source', 'run_call', 'main']
 
 # %% ../nbs/cli.ipynb #09397870
 import argparse
@@ -139,6 +138,64 @@ def copy_release(
             raise OSError(f"{release.name}, not copied to release/, where `bentoml build` reads it: {reason}") from None
     return release.name
 
+# %% ../nbs/cli.ipynb #840f680a
+def _data_lines(products: Path, source: str) -> list[str]:
+    "Rows, excluded months, and countries whose public holidays are unknown."
+    dataset = read_json_object(products / "ingest" / "dataset.json")
+    rows = f"{source}: {format_count(dataset['rows_in'], 'row')} accepted, {dataset['rows_set_aside']:,} quarantined"
+    if dataset.get("rows_left_out_by_query"):
+        rows += f", {dataset['rows_left_out_by_query']:,} left out by the query"
+    cleaned = read_json_object(products / "clean" / "clean.json")
+    excluded = cleaned["incomplete_months"] | cleaned.get("gaps", {})  # month -> reason
+    features = products / "features" / "features.json"
+    unlisted = read_json_object(features).get("unlisted_countries", {}) if features.exists() else {}
+    return [
+        rows,
+        *(f"left out  {month}: {reason}" for month, reason in sorted(excluded.items())),
+        *(f"holidays  unknown for {name}: add {line} to calendar.countries" for name, line in unlisted.items()),
+    ]
+
+# %% ../nbs/cli.ipynb #9777b549
+def _error_lines(verdict: Verdict) -> list[str]:
+    "The error of each model, the best one first."
+    errors = {name: error.wape for name, error in verdict.errors.items()}
+    ordered = sorted(errors.items(), key=lambda pair: float("inf") if pair[1] is None else pair[1])
+    return [
+        f"error one month ahead, over {format_count(len(verdict.cutoffs), 'cutoff')} (WAPE, share of sales)",
+        *(f"  {name:<21}{'unknown' if wape is None else f'{wape:.4f}'}" for name, wape in ordered),
+    ]
+
+# %% ../nbs/cli.ipynb #52c82b3f
+def better_baseline_lines(
+    verdict: Verdict,
+    source_option: str,  # for `make`: " SOURCE=shop"; empty for the default source
+) -> list[str]:  # lines; empty if no baseline is better than the champion
+    "How much better a baseline is than the champion, the gate's verdict on it, and the command to try it."
+    better = verdict.better_baseline
+    if not better:
+        return []
+    remedy = f"`make run{source_option} {better.settings}` makes it the candidate"
+    return [f"baseline  {better.said}", f"          the gate's verdict would be {better.gate}; {remedy}"]
+
+# %% ../nbs/cli.ipynb #98bc9164
+def _forecast_months(products: Path) -> dict[str, list[str]]:
+    "The month of each store in forecast.csv, such as 2025-07, by kind of row: forecast, none (no forecast) or stopped."
+    months = {kind: [] for kind in ("forecast", "none", "stopped")}
+    with open(products / "forecast" / "forecast.csv", newline="", encoding="utf-8-sig") as file:
+        for row in csv.DictReader(file):
+            if row["kind"] in months:
+                months[row["kind"]].append(row["month"][:7])
+    return months
+
+# %% ../nbs/cli.ipynb #bb59fb8f
+def _forecast_line(months: dict[str, list[str]]) -> str:
+    "The month of the forecast, and how many stores have one."
+    forecasts = months["forecast"]
+    line = f"forecast  {forecasts[0] if forecasts else 'no month'}, {format_count(len(forecasts), 'store')}"
+    if months["none"]:
+        line += f"; {len(months['none']):,} without a forecast (reasons in forecast.csv)"
+    return line
+
 # %% ../nbs/cli.ipynb #f970a494
 def stopped_report(
     products: Path,  # products/<source>
@@ -163,18 +220,6 @@ def stopped_report(
             f"page      {(products / 'forecast' / 'month.html').as_uri()}",
         ]
     )
-
-# %% ../nbs/cli.ipynb #52c82b3f
-def better_baseline_lines(
-    verdict: Verdict,
-    source_option: str,  # for `make`: " SOURCE=shop"; empty for the default source
-) -> list[str]:  # lines; empty if no baseline is better than the champion
-    "How much better a baseline is than the champion, the gate's verdict on it, and the command to try it."
-    better = verdict.better_baseline
-    if not better:
-        return []
-    remedy = f"`make run{source_option} {better.settings}` makes it the candidate"
-    return [f"baseline  {better.said}", f"          the gate's verdict would be {better.gate}; {remedy}"]
 
 # %% ../nbs/cli.ipynb #17236d7d
 def build_summary(
@@ -203,52 +248,6 @@ def build_summary(
             f"page      {(products / 'forecast' / 'month.html').as_uri()}",
         ]
     )
-
-# %% ../nbs/cli.ipynb #98bc9164
-def _forecast_months(products: Path) -> dict[str, list[str]]:
-    "The month of each store in forecast.csv, such as 2025-07, by kind of row: forecast, none (no forecast) or stopped."
-    months = {kind: [] for kind in ("forecast", "none", "stopped")}
-    with open(products / "forecast" / "forecast.csv", newline="", encoding="utf-8-sig") as file:
-        for row in csv.DictReader(file):
-            if row["kind"] in months:
-                months[row["kind"]].append(row["month"][:7])
-    return months
-
-# %% ../nbs/cli.ipynb #840f680a
-def _data_lines(products: Path, source: str) -> list[str]:
-    "Rows, excluded months, and countries whose public holidays are unknown."
-    dataset = read_json_object(products / "ingest" / "dataset.json")
-    rows = f"{source}: {format_count(dataset['rows_in'], 'row')} accepted, {dataset['rows_set_aside']:,} quarantined"
-    if dataset.get("rows_left_out_by_query"):
-        rows += f", {dataset['rows_left_out_by_query']:,} left out by the query"
-    cleaned = read_json_object(products / "clean" / "clean.json")
-    excluded = cleaned["incomplete_months"] | cleaned.get("gaps", {})  # month -> reason
-    features = products / "features" / "features.json"
-    unlisted = read_json_object(features).get("unlisted_countries", {}) if features.exists() else {}
-    return [
-        rows,
-        *(f"left out  {month}: {reason}" for month, reason in sorted(excluded.items())),
-        *(f"holidays  unknown for {name}: add {line} to calendar.countries" for name, line in unlisted.items()),
-    ]
-
-# %% ../nbs/cli.ipynb #9777b549
-def _error_lines(verdict: Verdict) -> list[str]:
-    "The error of each model, the best one first."
-    errors = {name: error.wape for name, error in verdict.errors.items()}
-    ordered = sorted(errors.items(), key=lambda pair: float("inf") if pair[1] is None else pair[1])
-    return [
-        f"error one month ahead, over {format_count(len(verdict.cutoffs), 'cutoff')} (WAPE, share of sales)",
-        *(f"  {name:<21}{'unknown' if wape is None else f'{wape:.4f}'}" for name, wape in ordered),
-    ]
-
-# %% ../nbs/cli.ipynb #bb59fb8f
-def _forecast_line(months: dict[str, list[str]]) -> str:
-    "The month of the forecast, and how many stores have one."
-    forecasts = months["forecast"]
-    line = f"forecast  {forecasts[0] if forecasts else 'no month'}, {format_count(len(forecasts), 'store')}"
-    if months["none"]:
-        line += f"; {len(months['none']):,} without a forecast (reasons in forecast.csv)"
-    return line
 
 # %% ../nbs/cli.ipynb #34515572
 def run_source(
@@ -486,7 +485,10 @@ def build_command(root: Path, source: SourceOption = "", overrides: Overrides = 
     if not build(root, source, overrides):
         say(f"nothing to do: {source} is up to date")
 
-# %% ../nbs/cli.ipynb #64e3a931
+# %% ../nbs/cli.ipynb #c9aa9c12
+NOT_READY = 3  # status of `init-source` if its files have to be completed by hand
+
+# %% ../nbs/cli.ipynb #3bfb9d93
 @command
 def init_source_command(
     root: Path,
@@ -502,9 +504,6 @@ def init_source_command(
     print(f"\n{join_names([path.relative_to(root).as_posix() for path in new.files])}: written; correct what is wrong")
     print(f"then: make run SOURCE={new.name}" if new.is_ready else "a build would stop at what stands above")
     return 0 if new.is_ready else NOT_READY
-
-# %% ../nbs/cli.ipynb #1ccaa4fa
-NOT_READY = 3  # status of `init-source` if its files have to be completed by hand
 
 # %% ../nbs/cli.ipynb #c4cdbe0a
 @command
