@@ -13,9 +13,7 @@ DEFINITIONS = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 PATCHING = {"patch", "patch_to"}
 ASSERTION = re.compile(r"\b(assert |test_\w+\(|pytest\.raises)")
 # a name in backticks, a constant such as FEATURES, or words that say where the columns are named
-SAYS_COLUMNS = (
-    r"[^.]*(`|\b[A-Z]{3,}|\bsame\b|these columns|columns? a |one column|columns that|any columns|of the file)"
-)
+SAYS_COLUMNS = r"[^.]*(`|\b[A-Z]{3,}|\bsame\b|contract's|(these|any|one|only) columns?|columns? (a|of|that|it)\b)"
 TABLE = re.compile(r"\b(DataFrame|pa\.Table|ibis\.Table)\b")
 DECISIONS = {
     ast.If: "if",
