@@ -26,7 +26,7 @@ def feature_arrays(
 ) -> tuple[np.ndarray, np.ndarray]:  # float64, shape (rows, numbers); text, shape (rows, categories), "" if missing
     """Feature rows as the compiled model reads them.
 
-    Needs the columns of `numbers` and `categories`. Returns no table, but two arrays with a row for each feature row.
+    Needs the columns of `numbers` and `categories`. Returns two arrays with a row for each feature row.
     Raises ValueError if a column is missing.
     """
     require_columns(rows, [*numbers, *categories], "feature rows")
