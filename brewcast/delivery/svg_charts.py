@@ -209,7 +209,7 @@ def total_chart(
 ) -> Markup:  # an <svg>
     """Two years of months as bars, the forecast last. The target's month in earlier years is darker.
 
-    Needs no table but a series: units by month, the index holds first days of months.
+    Needs units by month in `sold`, whose index holds first days of months.
     """
     sold = sold[sold.index >= target - pd.DateOffset(months=24)]
     values = pd.Series([*sold, total], pd.DatetimeIndex([*sold.index, target]))
