@@ -468,7 +468,7 @@ def coverage_by_month(
     """How often the sales were inside the interval, by month.
 
     Needs `model`, `month`; without `actual`, `lower` and `upper` (units) there are no intervals.
-    Returns no table but a series of shares, index month. Raises ValueError if a column is missing.
+    Returns the share of stores inside, index month. Raises ValueError if a column is missing.
     """
     if predictions is None or not {"lower", "upper", "actual"} <= set(predictions):
         return pd.Series(dtype=float)
@@ -900,8 +900,8 @@ def month_page(
 ) -> str:  # an HTML page that needs no other file
     """The month page. The same inputs give the same text.
 
-    Needs `FORECAST` (one month), `STORE_MONTH`, `PLAN` and `QUARANTINE` of `common.contracts`, as far as
-    `store_forecast_table` and `latest_plan` say; outcomes and backtest with the columns above, as the stages write them.
+    Needs tables like `FORECAST`, `STORE_MONTH`, `PLAN` and `QUARANTINE` of `common.contracts`; which of their columns
+    may be missing is said by `store_forecast_table`, `latest_plan` and `quarantine_counts`.
     Raises ValueError if a column is missing, or unless the forecast has exactly one month.
     """
     table = store_forecast_table(forecast, store_month)

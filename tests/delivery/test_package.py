@@ -114,17 +114,6 @@ def test_a_forecast_that_the_model_does_not_give_is_refused_and_the_old_package_
     assert after == before
 
 
-def test_online_rows_of_other_stores_are_refused(packaged, tmp_path):
-    with pytest.raises(ValueError, match="the online rows are not those of forecast.parquet"):
-        write_release(tmp_path, packaged.inputs.table, packaged.inputs.online[1:], packaged.inputs.forecast.parent, "")
-
-
-def test_an_online_store_without_a_feature_is_refused(packaged, tmp_path):
-    online = packaged.inputs.online.drop(columns="log_size")
-    with pytest.raises(ValueError, match="log_size"):
-        write_release(tmp_path, packaged.inputs.table, online, packaged.inputs.forecast.parent, "")
-
-
 def test_requirements_come_from_the_lock_with_hashes_and_without_training_packages():
     # given the project's settings and lock
     text = serve_requirements(ROOT)
