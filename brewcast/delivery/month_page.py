@@ -508,6 +508,8 @@ STAGE_CAPTIONS = {  # every stage has a report beside its executed notebook; the
     "forecast": "how this forecast was made",
     "package": "the release that is served",
 }
+
+# %% ../../nbs/delivery/month_page.ipynb #1e039470
 VERDICT_BADGES = {  # by Verdict.verdict
     "promote": "candidate promoted",
     "refuse": "candidate refused",
@@ -798,6 +800,8 @@ TRADE_QUESTIONS = {  # by features.json, "trade", "does"
     "it in the plan (trading_days)",
     "reopens": "{stores}: closed now, but expected to be open in {month}, as in the years before or by the plan",
 }
+
+# %% ../../nbs/delivery/month_page.ipynb #15916e7e
 SEASON_NOTES = {  # by features.json, "odd_seasons", "kind"; ratio and otherwise are seasonal factors
     "odd": "{month} was unusual at {stores}: it is left out of the season. The seasonal factor is {ratio:.2f}; with this "
     "month it would be {otherwise:.2f}",
