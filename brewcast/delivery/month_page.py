@@ -5,13 +5,14 @@
 # %% auto #0
 __all__ = ['RECIPE_CAPTIONS', 'PAGE_SCRIPT', 'STAGE_CAPTIONS', 'VERDICT_BADGES', 'MIN_DAYS_DIFFERENCE', 'MIN_GROUP_FORECASTS',
            'GROUP_CAPTIONS', 'MIN_BIAS_SCALE', 'MAX_BIAS_SCALE', 'TRADE_QUESTIONS', 'SEASON_NOTES',
-           'pivot_store_months', 'store_forecast_table', 'stores_without_forecast', 'without_forecast_lines',
-           'headline', 'latest_plan', 'selling_weeks', 'holiday_names', 'plan_by_country', 'largest_changes',
-           'earlier_forecast', 'PreviousComparison', 'compare_with_previous', 'bare_recipe_name', 'serving_key',
-           'verdict_sentence', 'errors_by_month', 'model_labels', 'coverage_by_month', 'quarantine_counts',
-           'stores_by_country', 'model_error_table', 'total_error', 'trading_days_note', 'flatten_figures',
-           'interval_sentence', 'bias_view', 'error_view', 'outlook_view', 'heading_view', 'ingest_view', 'trust_view',
-           'planner_questions', 'month_page']
+           'pivot_store_months', 'sort_stores', 'store_forecast_table', 'stores_without_forecast',
+           'without_forecast_lines', 'headline', 'latest_plan', 'selling_weeks', 'holiday_names', 'plan_by_country',
+           'change_reason', 'largest_changes', 'earlier_forecast', 'pair_with_previous', 'PreviousComparison',
+           'compare_with_previous', 'bare_recipe_name', 'serving_key', 'verdict_sentence', 'errors_by_month',
+           'model_labels', 'coverage_by_month', 'quarantine_counts', 'stores_by_country', 'model_error_table',
+           'total_error', 'trading_days_note', 'flatten_figures', 'interval_sentence', 'bias_view', 'error_view',
+           'outlook_view', 'heading_view', 'ingest_view', 'trust_view', 'planner_questions', 'forecast_view',
+           'comparison_view', 'month_page']
 
 # %% ../../nbs/delivery/month_page.ipynb #bce92f64
 import math
@@ -24,6 +25,7 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
+from ..common.core import require_columns
 from ..common.pages import STYLE_SHEET, template_environment
 from ..common.parameter_types import Calendar
 from ..common.records import Decision, IntervalSummary, Verdict
@@ -47,15 +49,42 @@ def pivot_store_months(
     store_month: pd.DataFrame,  # one row per series and month
     column: str = "quantity_sold",  # the column to add up
 ) -> pd.DataFrame:  # index store_id, one column per month
-    "The months of each store side by side."
+    """The months of each store side by side.
+
+    Needs `store_id`, `month` and the column to add up. Returns a row a store, index `store_id`, and a column a month;
+    NaN where a store has no value. Raises ValueError if a column is missing.
+    """
+    require_columns(store_month, ["store_id", "month", column], "store_month")
     return store_month.groupby(["store_id", "month"])[column].sum(min_count=1).unstack("month")
+
+# %% ../../nbs/delivery/month_page.ipynb #f5b1b203
+def sort_stores(
+    table: pd.DataFrame,  # one row per store
+) -> pd.DataFrame:  # sorted; numbers in names count as numbers
+    """Stores by country and city, then by name: store 2 comes before store 10.
+
+    Needs `country`, `city`, `store_id`. Returns the same columns. Raises ValueError if a column is missing.
+    """
+    require_columns(table, ["country", "city", "store_id"], "stores")
+    # numbers in names are padded with zeros, as text is compared letter by letter
+    padded = table["store_id"].str.replace(r"\d+", lambda digits: digits[0].zfill(12), regex=True)
+    table = table.assign(sort_key=padded).sort_values(["country", "city", "sort_key"], ignore_index=True)
+    return table.drop(columns="sort_key")
 
 # %% ../../nbs/delivery/month_page.ipynb #e196bc2d
 def store_forecast_table(
     forecast: pd.DataFrame,  # one row per open series, next month
     store_month: pd.DataFrame,  # one row per series and month
 ) -> pd.DataFrame:  # one row per open store, sorted by country, city, store; `recent` has 13 months, oldest first
-    "What the page shows of each store. Raises ValueError unless the forecast has exactly one month."
+    """What the page shows of each store.
+
+    Needs in `forecast`: `store_id`, `month`, `forecast`, `lower`, `upper` (units), and `young` if known; in
+    `store_month`: `store_id`, `month`, `quantity_sold` (units), and `country` and `city` if known. Returns a row a store, sorted by
+    country, city and store: `store_id`, `forecast`, `lower`, `upper`, `cold_start`, `recent` (a list of 13 months, oldest
+    first), `last_month`, `last_year`, `before_last_year` (units), `country`, `city`.
+    Raises ValueError if a column is missing, or unless the forecast has exactly one month.
+    """
+    require_columns(forecast, ["store_id", "month", "forecast", "lower", "upper"], "forecast")
     if forecast.empty or forecast["month"].nunique() != 1:
         raise ValueError(
             f"forecast: {format_count(len(forecast), 'row')}, {format_count(forecast['month'].nunique(), 'month')}; "
@@ -71,18 +100,20 @@ def store_forecast_table(
     table = table.assign(last_month=sold[months[-1]], last_year=sold[months[1]], before_last_year=sold[months[0]])
     location = store_month.reindex(columns=["store_id", "country", "city"]).drop_duplicates("store_id", keep="last")
     table = table.join(location.set_index("store_id")).fillna({"country": "", "city": ""})
-    # numbers in names are padded with zeros, so that store 2 comes before store 10
-    sort_key = table.index.to_series().str.replace(r"\d+", lambda digits: digits[0].zfill(12), regex=True)
-    table = table.assign(sort_key=sort_key).reset_index()
-    table = table.sort_values(["country", "city", "sort_key"], ignore_index=True)
-    return table.drop(columns="sort_key")
+    return sort_stores(table.reset_index())
 
 # %% ../../nbs/delivery/month_page.ipynb #fc7914b4
 def stores_without_forecast(
     forecast: pd.DataFrame,  # one row per open series, next month
     store_month: pd.DataFrame,  # one row per series and month
 ) -> pd.DataFrame:  # store_id, month (its last one); the latest first
-    "Stores that have sold and have no forecast."
+    """Stores that have sold and have no forecast.
+
+    Needs `store_id` in both tables, and `month` in `store_month`. Returns a row a store: `store_id`, `month` (its last
+    one), the latest first. Raises ValueError if a column is missing.
+    """
+    require_columns(forecast, ["store_id"], "forecast")
+    require_columns(store_month, ["store_id", "month"], "store_month")
     last = store_month.groupby("store_id", as_index=False)["month"].max()
     missing = last[~last["store_id"].isin(forecast["store_id"])]
     return missing.sort_values(["month", "store_id"], ascending=[False, True], ignore_index=True)
@@ -93,7 +124,10 @@ def without_forecast_lines(
     store_month: pd.DataFrame,  # one row per series and month
     reasons: dict[str, str],  # why a store has no forecast, by store_id
 ) -> list[str]:  # such as "S4 (counted as closed: last sale on 2025-02-12)"; stores that never had a month come last
-    "Stores without a forecast, each with its reason."
+    """Stores without a forecast, each with its reason.
+
+    Needs `store_id` in both tables, and `month` in `store_month`. Raises ValueError if a column is missing.
+    """
     last_months = stores_without_forecast(forecast, store_month).set_index("store_id").month
     reason_by_store = {store: f"last sold in {month_name(month)}" for store, month in last_months.items()}
     with_forecast = set(forecast["store_id"])
@@ -106,7 +140,13 @@ def headline(
     store_month: pd.DataFrame,  # one row per series and month
     target: pd.Timestamp,  # the month of the forecast
 ) -> dict:  # total, stores; for month and year: last_, change_, same_stores_change_, same_stores_
-    "The total of the month, compared with last month and with the same month last year."
+    """The total of the month, compared with last month and with the same month last year.
+
+    Needs a `table` as from `store_forecast_table`, and in `store_month`: `month`, `quantity_sold` (units).
+    Raises ValueError if a column is missing.
+    """
+    require_columns(store_month, ["month", "quantity_sold"], "store_month")
+    require_columns(table, ["forecast", "last_month", "last_year"], "stores")
     sold = store_month.groupby("month")["quantity_sold"].sum(min_count=1)
     result = {"total": table["forecast"].sum(), "stores": len(table)}
     for name, months in {"month": 1, "year": 12}.items():
@@ -126,10 +166,15 @@ def latest_plan(
     target: pd.Timestamp,  # the month of the forecast
     as_of: pd.Timestamp,  # a plan that was published later is not used
 ) -> pd.DataFrame:  # index store_id (empty without a plan): promotion_share, trading_days
-    "The newest plan of each store for the month."
+    """The newest plan of each store for the month.
+
+    Needs `store_id`, `month`, `published` (dates). Returns `promotion_share` and `trading_days` of each store, index
+    `store_id`; NaN where the plan lacks them. Raises ValueError if a column is missing.
+    """
     columns = ["promotion_share", "trading_days"]
     if plan is None or plan.empty:
         return pd.DataFrame(columns=columns, index=pd.Index([], name="store_id"), dtype=float)
+    require_columns(plan, ["store_id", "month", "published"], "plan")
     rows = plan[(plan["month"] == target) & (plan["published"] <= as_of)]
     # `last` takes the last value of each column: an empty value in the newest plan keeps the value of the plan before
     rows = rows.sort_values("published").groupby("store_id").last()
@@ -166,7 +211,11 @@ def plan_by_country(
     target: pd.Timestamp,  # the month of the forecast
     calendar: Calendar | None = None,
 ) -> list[dict]:  # per country: name, holidays; promotion_share and trading_days as [target, last month, last year]
-    "Promotion, trading days and holidays of the month, beside those of last month and last year."
+    """Promotion, trading days and holidays of the month, beside those of last month and last year.
+
+    Needs a `table` as from `store_forecast_table`, `plans` as from `latest_plan`, and in `store_month`: `store_id`,
+    `month`, and `promotion_share` and `trading_days` if known.
+    """
     countries = calendar.countries if calendar else {}
     past = store_month.reindex(columns=["store_id", "month", "promotion_share", "trading_days"])
     lines = []
@@ -187,6 +236,24 @@ def plan_by_country(
         lines.append(line)
     return lines
 
+# %% ../../nbs/delivery/month_page.ipynb #a9769c18
+def change_reason(
+    row,  # a row of `store_forecast_table`: last_year, before_last_year, cold_start
+    share: float,  # planned share of days on promotion, NaN if not known
+    past_share: float,  # last month's share, NaN if not known
+) -> str:  # such as "promotion on 50% of days (last month 20%); same change last year −3.3%"
+    "What may explain the change of a store from last month."
+    parts = []
+    if np.isfinite(share):
+        last_month = f" (last month {past_share:.0%})" if np.isfinite(past_share) else ""
+        parts.append(f"promotion on {share:.0%} of days{last_month}")
+    season = relative_change(row.last_year, row.before_last_year)
+    if np.isfinite(season):
+        parts.append(f"same change last year {percent(season, signed=True)}")
+    if row.cold_start:
+        parts.append("new store, uses the season of other stores")
+    return "; ".join(parts) or "no known reason"
+
 # %% ../../nbs/delivery/month_page.ipynb #174e74c2
 def largest_changes(
     table: pd.DataFrame,  # from `store_forecast_table`
@@ -194,42 +261,64 @@ def largest_changes(
     past_share: pd.Series,  # last month's share of days on promotion, index store_id
     max_rows: int = 5,  # stores in each list; more would not fit beside each other on the page
 ) -> dict[str, list[dict]]:  # "ups" and "downs", largest first: the store's row, with step (units) and reason
-    "The stores with the largest expected ups and downs from last month."
+    """The stores with the largest expected ups and downs from last month.
+
+    Needs a `table` as from `store_forecast_table`, and `plans` as from `latest_plan`.
+    Raises ValueError if a column is missing.
+    """
+    require_columns(table, ["store_id", "forecast", "last_month"], "stores")
     step = table["forecast"] - table["last_month"]
     rows = table.assign(step=step).dropna(subset="step").sort_values(["step", "store_id"], kind="stable")
     chosen = {"ups": rows[rows["step"] > 0].iloc[::-1].head(max_rows), "downs": rows[rows["step"] < 0].head(max_rows)}
-    planned_share = plans["promotion_share"]
-
-    def reason(row) -> str:
-        parts = []
-        now = planned_share.get(row.store_id, math.nan)
-        before = past_share.get(row.store_id, math.nan)
-        if np.isfinite(now):
-            last_month = f" (last month {before:.0%})" if np.isfinite(before) else ""
-            parts.append(f"promotion on {now:.0%} of days{last_month}")
-        season = relative_change(row.last_year, row.before_last_year)
-        if np.isfinite(season):
-            parts.append(f"same change last year {percent(season, signed=True)}")
-        if row.cold_start:
-            parts.append("new store, uses the season of other stores")
-        return "; ".join(parts) or "no known reason"
-
-    return {
-        name: [row._asdict() | {"reason": reason(row)} for row in group.itertuples()] for name, group in chosen.items()
-    }
+    changes = {}
+    for name, group in chosen.items():
+        shares = group["store_id"].map(plans["promotion_share"]), group["store_id"].map(past_share)
+        changes[name] = [
+            row._asdict() | {"reason": change_reason(row, now, before)}
+            for row, now, before in zip(group.itertuples(), *shares, strict=True)
+        ]
+    return changes
 
 # %% ../../nbs/delivery/month_page.ipynb #9e64ffc5
 def earlier_forecast(
     previous_forecast: pd.DataFrame | None,  # an archived forecast, columns as `forecast`
     target: pd.Timestamp,  # the month of today's forecast
 ) -> tuple[str, pd.DataFrame]:  # outcome, revision or ""; its rows of one month
-    "The archived forecast of the month that has ended, or else an earlier one of the same month."
+    """The archived forecast of the month that has ended, or else an earlier one of the same month.
+
+    Needs `month`. Returns the kind, and the rows of one month with all their columns. Raises ValueError if the column is
+    missing.
+    """
     if previous_forecast is not None:
+        require_columns(previous_forecast, ["month"], "previous forecast")
         for kind, month in {"outcome": target - pd.DateOffset(months=1), "revision": target}.items():
             rows = previous_forecast[previous_forecast["month"] == month]
             if len(rows):
                 return kind, rows
     return "", pd.DataFrame()
+
+# %% ../../nbs/delivery/month_page.ipynb #425c2790
+def pair_with_previous(
+    kind: str,  # outcome or revision
+    previous: pd.DataFrame,  # from `earlier_forecast`
+    outcomes: pd.DataFrame,  # what was sold
+    table: pd.DataFrame,  # today's forecast, from `store_forecast_table`
+) -> pd.DataFrame:  # index store_id; stores with both only
+    """The earlier forecast of each store, beside what was sold or is forecast today.
+
+    Needs in `previous`: `store_id`, `series_id`, `month`, `forecast`, `lower`, `upper`; in `outcomes`: `series_id`,
+    `month`, `actual`; in `table`: `store_id`, `forecast`. Returns `forecast`, `lower`, `upper`, `actual` (units).
+    Raises ValueError if a column is missing.
+    """
+    columns = ["forecast", "lower", "upper"]
+    require_columns(previous, ["store_id", "month", *columns], "previous forecast")
+    if kind == "outcome":
+        require_columns(previous, ["series_id"], "previous forecast")
+        require_columns(outcomes, ["series_id", "month", "actual"], "outcomes")
+        return served_rows(previous, outcomes).groupby("store_id")[[*columns, "actual"]].sum(min_count=1)
+    by_store = previous.groupby("store_id")[columns].sum(min_count=1)
+    today = table.set_index("store_id")["forecast"].rename("actual")
+    return by_store.join(today, how="inner").dropna(subset=["forecast", "actual"])
 
 # %% ../../nbs/delivery/month_page.ipynb #2869bded
 class PreviousComparison(NamedTuple):
@@ -254,20 +343,19 @@ def compare_with_previous(
     target: pd.Timestamp,  # the month of today's forecast
     max_rows: int = 5,  # stores in the table
 ) -> PreviousComparison | None:  # None without an archive
-    "The last forecast, compared with the sales (kind outcome) or with today's forecast (kind revision)."
+    """The last forecast, compared with the sales (kind outcome) or with today's forecast (kind revision).
+
+    Needs in `previous_forecast`: `store_id`, `series_id`, `month`, `forecast`, `lower`, `upper` (units); in `outcomes`:
+    `series_id`, `month`, `actual` (units); a `table` as from `store_forecast_table`.
+    Raises ValueError if a column is missing.
+    """
     kind, previous = earlier_forecast(previous_forecast, target)
     if not kind:
         return None
-    now = table.set_index("store_id")
-    columns = ["forecast", "lower", "upper"]
-    if kind == "outcome":
-        rows = served_rows(previous, outcomes)
-        by_store = rows.groupby("store_id")[[*columns, "actual"]].sum(min_count=1)
-    else:
-        by_store = previous.groupby("store_id")[columns].sum(min_count=1)
-        by_store = by_store.join(now["forecast"].rename("actual"), how="inner").dropna(subset=["forecast", "actual"])
-    both = by_store.rename(columns={"actual": "current"} | {name: f"previous_{name}" for name in columns})
-    both = both.assign(city=now["city"].reindex(both.index).fillna(""))  # a store without a forecast has none here
+    by_store = pair_with_previous(kind, previous, outcomes, table)
+    both = by_store.add_prefix("previous_").rename(columns={"previous_actual": "current"})
+    city = table.set_index("store_id")["city"]
+    both = both.assign(city=city.reindex(both.index).fillna(""))  # a store without a forecast has none here
     both = both.assign(difference=both["current"] - both["previous_forecast"])
     both["inside"] = both["current"].between(both["previous_lower"], both["previous_upper"])
     largest_first = both["difference"].abs().sort_values(ascending=False, kind="stable").index
@@ -343,7 +431,10 @@ def verdict_sentence(
 def errors_by_month(
     verdict: Verdict,
 ) -> pd.DataFrame:  # index the month of the forecast, one column per model, WAPE
-    "Errors by month of every model that needs its own line in the chart."
+    """Errors by month of every model that needs its own line in the chart.
+
+    Returns a row a month (of the forecast, index `month`) and a column a model: its WAPE, a share of the sales.
+    """
     rows = pd.DataFrame(verdict.by_month, columns=["cutoff", "model", "wape"])
     if rows.empty:
         return pd.DataFrame()
@@ -374,9 +465,14 @@ def coverage_by_month(
     predictions: pd.DataFrame | None,  # backtest, columns model, month, actual, lower, upper
     model: str,  # the model whose intervals are counted
 ) -> pd.Series:  # index month, share of stores inside the interval; empty if there are no intervals
-    "How often the sales were inside the interval, by month."
+    """How often the sales were inside the interval, by month.
+
+    Needs `model`, `month`; without `actual`, `lower` and `upper` (units) there are no intervals.
+    Returns the share of stores inside, index month. Raises ValueError if a column is missing.
+    """
     if predictions is None or not {"lower", "upper", "actual"} <= set(predictions):
         return pd.Series(dtype=float)
+    require_columns(predictions, ["model", "month"], "predictions")
     rows = predictions[predictions["model"] == model].dropna(subset=["lower", "upper", "actual"])
     return rows["actual"].between(rows["lower"], rows["upper"]).groupby(rows["month"]).mean()
 
@@ -385,7 +481,10 @@ def quarantine_counts(
     dataset: dict,  # dataset.json
     quarantine: pd.DataFrame | None = None,  # one row per quarantined row: table, column, reason
 ) -> list[dict]:  # table, column, reason, rows; the most frequent first
-    "How many rows ingest quarantined, by reason."
+    """How many rows ingest quarantined, by reason.
+
+    Needs `table`, `column`, `reason`, as far as they are known.
+    """
     if quarantine is not None and len(quarantine):
         keys = [name for name in ["table", "column", "reason"] if name in quarantine]
         counts = quarantine[keys].fillna("").astype(str).value_counts().reset_index(name="rows")
@@ -409,6 +508,8 @@ STAGE_CAPTIONS = {  # every stage has a report beside its executed notebook; the
     "forecast": "how this forecast was made",
     "package": "the release that is served",
 }
+
+# %% ../../nbs/delivery/month_page.ipynb #1e039470
 VERDICT_BADGES = {  # by Verdict.verdict
     "promote": "candidate promoted",
     "refuse": "candidate refused",
@@ -421,7 +522,11 @@ VERDICT_BADGES = {  # by Verdict.verdict
 def stores_by_country(
     table: pd.DataFrame,  # from `store_forecast_table`
 ) -> list[dict]:  # per country: name, sums, and the rows for the template
-    "The stores of each country, each with its sparkline and its changes."
+    """The stores of each country, each with its sparkline and its changes.
+
+    Needs a `table` as from `store_forecast_table`. Raises ValueError if a column is missing.
+    """
+    require_columns(table, ["country", "recent", "forecast", "lower", "upper", "last_month", "last_year"], "stores")
     groups = []
     for country, stores in table.groupby("country"):
         rows = stores.to_dict("records")
@@ -450,9 +555,13 @@ def total_error(
     predictions: pd.DataFrame | None,  # backtest, columns model, month, actual, forecast
     model: str,  # the model to judge
 ) -> tuple[float, int]:  # mean absolute error of the total, as a share; number of months
-    "The mean error of the total over all stores. Errors of single stores partly cancel in it."
+    """The mean error of the total over all stores. Errors of single stores partly cancel in it.
+
+    Needs `model`, `month`, `actual`, `forecast` (units). Raises ValueError if a column is missing.
+    """
     if predictions is None or predictions.empty:
         return math.nan, 0
+    require_columns(predictions, ["model", "month", "actual", "forecast"], "predictions")
     with_outcome = predictions[(predictions["model"] == model) & predictions["actual"].notna()]
     sums = with_outcome.groupby("month")[["actual", "forecast"]].sum()
     sums = sums[sums["actual"] > 0]
@@ -460,10 +569,10 @@ def total_error(
         return math.nan, 0
     return float((sums["forecast"] / sums["actual"] - 1).abs().mean()), len(sums)
 
-# %% ../../nbs/delivery/month_page.ipynb #d36dcf00
+# %% ../../nbs/delivery/month_page.ipynb #3c12e065
 MIN_DAYS_DIFFERENCE = 0.08  # chosen, not measured: 28 against 30 days (7%) is not worth a note, 4 against 5 weeks is
 
-
+# %% ../../nbs/delivery/month_page.ipynb #d36dcf00
 def trading_days_note(
     lines: list[dict],  # from `plan_by_country`
     period: str,  # "days" or "weeks"
@@ -497,10 +606,10 @@ def flatten_figures(
         text = str(figures)
     return [(prefix.replace("_", " "), text)] if prefix else []
 
-# %% ../../nbs/delivery/month_page.ipynb #605dd464
+# %% ../../nbs/delivery/month_page.ipynb #4f4d5976
 MIN_GROUP_FORECASTS = 30  # chosen, not measured: a coverage of fewer forecasts is too uncertain to print
 
-
+# %% ../../nbs/delivery/month_page.ipynb #605dd464
 def interval_sentence(
     summary: IntervalSummary,
 ) -> str:  # begins with a space, or is empty
@@ -521,11 +630,13 @@ def interval_sentence(
         text += f" The interval score is {percent(score)} of the sales, {difference} with one width for all ({percent(constant)})."
     return text
 
-# %% ../../nbs/delivery/month_page.ipynb #503a0ff9
+# %% ../../nbs/delivery/month_page.ipynb #9795c679
 GROUP_CAPTIONS = {"country": "Country", "city": "City", "size": "Size of store", "age": "Length of history"}
-MIN_BIAS_SCALE, MAX_BIAS_SCALE = 0.02, 0.5  # shares at the edge of the drawing: tiny biases look tiny, huge ones fit
+# shares at the edge of the drawing
+MIN_BIAS_SCALE = 0.02  # so that tiny biases look tiny
+MAX_BIAS_SCALE = 0.5  # so that huge ones fit
 
-
+# %% ../../nbs/delivery/month_page.ipynb #503a0ff9
 def bias_view(
     verdict: Verdict,
 ) -> dict:  # variables of the template
@@ -553,7 +664,11 @@ def error_view(
     recipe: str,  # the recipe that made the forecast
     nominal_coverage: float,  # share of outcomes that should be inside an interval
 ) -> dict:  # variables of the template
-    "What the page says about errors."
+    """What the page says about errors.
+
+    Needs `model`, `month`, `actual`, `forecast`, `lower`, `upper` (units), as the stage evaluate writes
+    them; of rows with a column `judged` only those where it is true. Raises ValueError if a column is missing.
+    """
     labels = model_labels(verdict, recipe)
     lines = errors_by_month(verdict)
     serving = serving_key(verdict)
@@ -588,7 +703,12 @@ def outlook_view(
     target: pd.Timestamp,  # the month of the forecast
     calendar: Calendar | None,
 ) -> dict:  # variables of the template
-    "What the page says about plan, calendar and the largest changes."
+    """What the page says about plan, calendar and the largest changes.
+
+    Needs a `table` as from `store_forecast_table`, `plans` as from `latest_plan`, and in `store_month`: `store_id`,
+    `month`, and `promotion_share` and `trading_days` if known. Raises ValueError if a column is missing.
+    """
+    require_columns(store_month, ["store_id", "month"], "store_month")
     lines = plan_by_country(table, store_month, plans, target, calendar)
     period = "weeks" if calendar and calendar.unit == "week" else "days"
     has = {c: any(np.isfinite(line[c][0]) for line in lines) for c in ["promotion_share", "trading_days"]}
@@ -611,7 +731,11 @@ def heading_view(
     store_month: pd.DataFrame,  # one row per series and month
     target: pd.Timestamp,  # the month of the forecast
 ) -> dict:  # variables of the template
-    "The headline, its chart, and the names of the months."
+    """The headline, its chart, and the names of the months.
+
+    Needs a `table` as from `store_forecast_table`, and in `store_month`: `month`, `quantity_sold` (units).
+    Raises ValueError if a column is missing.
+    """
     head = headline(table, store_month, target)
     for name in ("year", "month"):
         same_stores = percent(head[f"same_stores_change_{name}"], signed=True)
@@ -631,7 +755,10 @@ def ingest_view(
     dataset: dict,  # dataset.json
     quarantine: pd.DataFrame | None,  # one row per quarantined row
 ) -> dict:  # variables of the template
-    "What the page says about the rows that were read."
+    """What the page says about the rows that were read.
+
+    Needs `table`, `column`, `reason` of the quarantined rows, as far as they are known.
+    """
     counts = ["rows_read", "rows_in", "rows_set_aside", "rows_left_out_by_query"]
     rows = {name: dataset.get(name) or 0 for name in counts}
     share = rows["rows_set_aside"] / rows["rows_read"] if rows["rows_read"] else 0.0
@@ -649,7 +776,7 @@ def trust_view(
     decision: Decision,
     recipe: str,  # the recipe that made the forecast
 ) -> dict:  # variables of the template
-    "What the page says about the verdict and the monitor's decision."
+    "What the page says about the verdict and the monitor's decision, and why a month is stopped."
     default_badge = "candidate promoted" if verdict.promoted else "champion stays"
     return {
         "verdict": verdict,
@@ -659,6 +786,8 @@ def trust_view(
         "decision": decision,
         "figures": flatten_figures(decision.figures.content()),
         "recipe": recipe,
+        "is_stopped": is_stopped(decision),
+        "stop_reasons": [finding.text for finding in decision.findings if finding.level == "stop"],
     }
 
 # %% ../../nbs/delivery/month_page.ipynb #8f5b6c7d
@@ -671,6 +800,8 @@ TRADE_QUESTIONS = {  # by features.json, "trade", "does"
     "it in the plan (trading_days)",
     "reopens": "{stores}: closed now, but expected to be open in {month}, as in the years before or by the plan",
 }
+
+# %% ../../nbs/delivery/month_page.ipynb #15916e7e
 SEASON_NOTES = {  # by features.json, "odd_seasons", "kind"; ratio and otherwise are seasonal factors
     "odd": "{month} was unusual at {stores}: it is left out of the season. The seasonal factor is {ratio:.2f}; with this "
     "month it would be {otherwise:.2f}",
@@ -703,6 +834,53 @@ def planner_questions(
     texts += [f"{month_name(f'{month}-01')}: {reason}" for month, reason in (cleaned.get("gaps") or {}).items()]
     return [as_sentence(text) for text in texts]
 
+# %% ../../nbs/delivery/month_page.ipynb #6234a5bf
+def forecast_view(
+    forecast: pd.DataFrame,  # one row per open series, next month
+    store_month: pd.DataFrame,  # one row per series and month
+    table: pd.DataFrame,  # from `store_forecast_table`
+    plan: pd.DataFrame | None,  # one row per store, month and publication date
+    calendar: Calendar | None,
+    reasons: dict[str, str],  # why a store has no forecast or a forecast of 0, by store_id
+) -> dict:  # variables of the template
+    """What the page says about the next month: total, stores, plan and changes.
+
+    Needs `forecast` and `store_month` as `store_forecast_table` does, and `cutoff` or `features_as_of` in `forecast`;
+    `plan` as `latest_plan` does. Raises ValueError if a column is missing.
+    """
+    target = forecast["month"].iloc[0]
+    as_of = forecast.reindex(columns=["cutoff", "features_as_of"]).apply(pd.to_datetime).max().max()
+    return {
+        **heading_view(table, store_month, target),
+        **outlook_view(table, store_month, latest_plan(plan, target, as_of), target, calendar),
+        "as_of": str(as_of.date()),
+        "groups": stores_by_country(table),
+        "n_cold_start": int(table["cold_start"].sum()),
+        "reasons": reasons,
+        "without_forecast": without_forecast_lines(forecast, store_month, reasons),
+    }
+
+# %% ../../nbs/delivery/month_page.ipynb #25fa2371
+def comparison_view(
+    previous_forecast: pd.DataFrame | None,  # the last archived forecast
+    outcomes: pd.DataFrame | None,  # what the last forecast is compared with
+    table: pd.DataFrame,  # from `store_forecast_table`
+    target: pd.Timestamp,  # the month of today's forecast
+) -> dict:  # variables of the template
+    """What the page says about the last forecast.
+
+    Needs the columns that `compare_with_previous` needs. Raises ValueError if one is missing.
+    """
+    if outcomes is None:
+        outcomes = pd.DataFrame(columns=["series_id", "month", "actual"])
+    comparison = compare_with_previous(previous_forecast, outcomes, table, target)
+    has_previous = previous_forecast is not None and len(previous_forecast)
+    return {
+        "comparison": comparison,
+        "comparison_month": month_name(comparison.month) if comparison else "",
+        "served_month": month_name(previous_forecast["month"].iloc[0]) if has_previous else "",
+    }
+
 # %% ../../nbs/delivery/month_page.ipynb #d2e1e2f7
 def month_page(
     forecast: pd.DataFrame,  # one row per open series, next month
@@ -724,43 +902,19 @@ def month_page(
     questions: list[str] = (),  # from `planner_questions`
     reasons: dict[str, str] | None = None,  # why a store has no forecast or a forecast of 0, by store_id
 ) -> str:  # an HTML page that needs no other file
-    "The month page. The same inputs give the same text."
-    reasons = reasons or {}
+    """The month page. The same inputs give the same text.
+
+    Needs tables like `FORECAST`, `STORE_MONTH`, `PLAN` and `QUARANTINE` of `common.contracts`; which of their columns
+    may be missing is said by `store_forecast_table`, `latest_plan` and `quarantine_counts`.
+    Raises ValueError if a column is missing, or unless the forecast has exactly one month.
+    """
     table = store_forecast_table(forecast, store_month)
-    target = forecast["month"].iloc[0]
     recipe = str(forecast.get("recipe", pd.Series(["unknown"])).iloc[0])
-    as_of = forecast.reindex(columns=["cutoff", "features_as_of"]).apply(pd.to_datetime).max().max()
-    if outcomes is None:
-        outcomes = pd.DataFrame(columns=["series_id", "month", "actual"])
-    comparison = compare_with_previous(previous_forecast, outcomes, table, target)
-    outlook = outlook_view(table, store_month, latest_plan(plan, target, as_of), target, calendar)
-    errors = error_view(verdict, predictions, recipe, nominal_coverage)
-    outlook["has"]["coverage"] = any(row["coverage"] is not None for row in errors["errors"])
-    has_previous = previous_forecast is not None and len(previous_forecast)
-    view = {
-        **heading_view(table, store_month, target),
-        **ingest_view(dataset, quarantine),
-        **errors,
-        **outlook,
-        **trust_view(verdict, decision, recipe),
-        "source_name": source_name,
-        "unit": unit,
-        "nominal_coverage": nominal_coverage,
-        "as_of": str(as_of.date()),
-        "comparison": comparison,
-        "comparison_month": month_name(comparison.month) if comparison else "",
-        "groups": stores_by_country(table),
-        "n_cold_start": int(table["cold_start"].sum()),
-        "questions": list(questions),
-        "reasons": reasons,
-        "without_forecast": without_forecast_lines(forecast, store_month, reasons),
-        "is_stopped": is_stopped(decision),
-        "stop_reasons": [finding.text for finding in decision.findings if finding.level == "stop"],
-        "served_month": month_name(previous_forecast["month"].iloc[0]) if has_previous else "",
-        "track_record": Markup(track_record),
-        "links": links,
-        "stages": STAGE_CAPTIONS,
-        "style": Markup(STYLE_SHEET),
-        "script": Markup(PAGE_SCRIPT),
-    }
+    view = forecast_view(forecast, store_month, table, plan, calendar, reasons or {})
+    view |= comparison_view(previous_forecast, outcomes, table, forecast["month"].iloc[0])
+    view |= ingest_view(dataset, quarantine) | error_view(verdict, predictions, recipe, nominal_coverage)
+    view |= trust_view(verdict, decision, recipe) | {"source_name": source_name, "unit": unit, "links": links}
+    view["has"]["coverage"] = any(row["coverage"] is not None for row in view["errors"])
+    view |= {"nominal_coverage": nominal_coverage, "questions": list(questions), "track_record": Markup(track_record)}
+    view |= {"stages": STAGE_CAPTIONS, "style": Markup(STYLE_SHEET), "script": Markup(PAGE_SCRIPT)}
     return template_environment("brewcast.delivery").get_template("month.html").render(view)

@@ -5,9 +5,11 @@
 # %% auto #0
 __all__ = ['LINUX_MARKERS', 'TARGET_ENVIRONMENTS', 'ANSWER_FIELDS', 'NOT_SERVED', 'STOP_SECONDS', 'BAD_REQUESTS',
            'marker_applies', 'dependency_closure', 'lock_entries', 'serve_requirements', 'plan_overrides',
-           'expected_answers', 'golden_rows', 'write_release', 'isolated_environment', 'build_bento', 'http_request',
-           'serve_bento', 'SmokeResult', 'smoke_test', 'BentoSummary', 'PackageSummary', 'package', 'folder_hashes',
-           'bento_hashes']
+           'expected_answers', 'golden_rows', 'check_online_rows', 'read_fitted_model', 'numeric_columns',
+           'compile_checked', 'write_online_rows', 'describe_release', 'write_release', 'isolated_environment',
+           'build_bento', 'http_request', 'serve_bento', 'SmokeResult', 'smoke_test', 'folder_hashes', 'bento_hashes',
+           'BentoSummary', 'PackageSummary', 'write_releases', 'move_products', 'summarise_package', 'package',
+           'PackageInputs', 'read_package_inputs', 'package_table', 'release_file_table']
 
 # %% ../../nbs/delivery/31_package.ipynb #89379e10
 import contextlib
@@ -23,8 +25,10 @@ import subprocess
 import sys
 import time
 from configparser import ConfigParser
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 
 import joblib
 import numpy as np
@@ -34,10 +38,10 @@ from packaging.markers import Marker
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from ..common.core import read_parquet, stage_paths, write_json, write_parquet
+from ..common.core import read_parquet, require_columns, stage_paths, write_json, write_parquet
 from ..common.hashing import sha256
 from ..common.paths import find_root, write_bytes
-from ..common.records import FeastSource, ModelDescription, Recipe, Record, ReleaseDescription
+from ..common.records import FeastSource, ModelDescription, Parity, Recipe, Record, ReleaseDescription
 from ..common.text import format_count
 from .compile_model import check_parity, compile_model, feature_arrays, hard_rows
 from ..model.feature_store import feature_views, online_rows
@@ -45,13 +49,15 @@ from ..model.recipes import CATEGORICAL_FEATURES, FEATURES
 from ..serving.api_models import MAX_STORES
 from ..serving.release import PLAN_OVERRIDES, Release, check_release, is_same_answer, release_id
 
-# %% ../../nbs/delivery/31_package.ipynb #628c1076
+# %% ../../nbs/delivery/31_package.ipynb #fb5331d6
 LINUX_MARKERS = {
     "sys_platform": "linux",
     "platform_system": "Linux",
     "os_name": "posix",
     "implementation_name": "cpython",
 }
+
+# %% ../../nbs/delivery/31_package.ipynb #22077ace
 # every Python and machine that a Bento may be installed on; patch versions count, as some packages are for old ones only
 TARGET_ENVIRONMENTS = [
     LINUX_MARKERS
@@ -69,6 +75,13 @@ def marker_applies(
 ) -> bool:  # Is the marker true in at least one of TARGET_ENVIRONMENTS?
     "Whether a requirement with this marker may be needed."
     return any(Marker(marker).evaluate(environment | {"extra": extra}) for environment in TARGET_ENVIRONMENTS)
+
+# %% ../../nbs/delivery/31_package.ipynb #7cff2f4e
+def _requirements_of(name):
+    try:
+        return importlib.metadata.distribution(name).requires or []
+    except importlib.metadata.PackageNotFoundError:
+        return []  # only another Python needs it: a backport of a module of this Python, without dependencies
 
 # %% ../../nbs/delivery/31_package.ipynb #32557e23
 def dependency_closure(
@@ -90,13 +103,6 @@ def dependency_closure(
             if marker is None or any(marker_applies(str(marker), extra) for extra in ["", *extras]):
                 waiting.append(dependency)
     return set(extras_by_name)
-
-# %% ../../nbs/delivery/31_package.ipynb #7cff2f4e
-def _requirements_of(name):
-    try:
-        return importlib.metadata.distribution(name).requires or []
-    except importlib.metadata.PackageNotFoundError:
-        return []  # only another Python needs it: a backport of a module of this Python, without dependencies
 
 # %% ../../nbs/delivery/31_package.ipynb #c9882d83
 def lock_entries(
@@ -130,9 +136,14 @@ def plan_overrides(
     recipe: Recipe,  # of the model
     online: pd.DataFrame,  # the rows of the online store, one per series
 ) -> dict[str, str | None]:  # by override: why it is not possible, None if it is
-    "Which parts of next month's plan a request may override."
+    """Which parts of next month's plan a request may override.
+
+    Needs `holidays_next` (days) and, as far as they are known, `price_mean3`, `price_change`, `promotion_next`.
+    Raises ValueError if a forest's rows lack `holidays_next`.
+    """
     if recipe.name != "forest":
         return dict.fromkeys(PLAN_OVERRIDES, f"{recipe.name} does not look at it")
+    require_columns(online, ["holidays_next"], "online rows")
     columns = ["price_mean3", "price_change", "promotion_next", "holidays_next"]
     has_values = online.reindex(columns=columns).notna().any()
     return {
@@ -141,14 +152,19 @@ def plan_overrides(
         "holidays": None if online.holidays_next.any() else "no public holidays are counted for the source",
     }
 
-# %% ../../nbs/delivery/31_package.ipynb #00600d4f
+# %% ../../nbs/delivery/31_package.ipynb #9cc7c013
 ANSWER_FIELDS = ["store_id", "month", "forecast", "lower", "upper", "features_as_of"]
 
-
+# %% ../../nbs/delivery/31_package.ipynb #00600d4f
 def expected_answers(
     forecast: pd.DataFrame,  # forecast.parquet
 ) -> list[dict]:  # ANSWER_FIELDS of each store; the service adds model_version
-    "What the service must answer for each store."
+    """What the service must answer for each store.
+
+    Needs `ANSWER_FIELDS`, the numbers in units. Returns them by store, dates as text, for JSON.
+    Raises ValueError if a column is missing.
+    """
+    require_columns(forecast, ANSWER_FIELDS, "forecast")
     table = forecast[ANSWER_FIELDS].assign(
         month=pd.to_datetime(forecast.month).dt.strftime("%Y-%m-%d"),
         features_as_of=pd.to_datetime(forecast.features_as_of).dt.strftime("%Y-%m-%d"),
@@ -160,49 +176,104 @@ def golden_rows(
     forecast: pd.DataFrame,  # forecast.parquet
     n_stores: int,  # stores to take, evenly over the table; up to a quarter as many cold starts are added
 ) -> list[dict]:  # one request with the answer that it must get
-    "A request for some stores, with its known answer."
+    """A request for some stores, with its known answer.
+
+    Needs `ANSWER_FIELDS` and `young` (a store in its first year). Raises ValueError if a column is missing.
+    """
+    require_columns(forecast, [*ANSWER_FIELDS, "young"], "forecast")
     evenly = np.linspace(0, len(forecast) - 1, min(n_stores, len(forecast))).round().astype(int)
     cold_starts = np.flatnonzero(forecast.young)[: n_stores // 4]
     answer = expected_answers(forecast.iloc[sorted({*evenly.tolist(), *cold_starts.tolist()})])
     return [{"request": {"store_ids": [row["store_id"] for row in answer]}, "answer": answer}]
 
-# %% ../../nbs/delivery/31_package.ipynb #ee95faf4
-def write_release(
-    folder: Path,  # the new release, an empty folder
+# %% ../../nbs/delivery/31_package.ipynb #23224cf2
+def check_online_rows(
     forecast: pd.DataFrame,  # forecast.parquet
-    online: pd.DataFrame,  # the rows of Feast's online store, one per series, in the order of `forecast`
-    model_folder: Path,  # the forecast stage's model.joblib, intervals.json and recipe.json
-    requirements: str,  # content of requirements.txt
-    golden_stores: int = 20,  # stores with known answers
-    evaluation_rows: pd.DataFrame | None = None,  # feature rows on which fitted and compiled model must agree
-    feast: FeastSource | None = None,  # for rows that the service reads live
-) -> ReleaseDescription:
-    "Write a release. Its name is the hash of its content. Raises ValueError if the products do not fit together."
+    online: pd.DataFrame,  # the rows of Feast's online store
+) -> None:
+    """Refuse rows of the online store that do not fit the forecast.
+
+    Needs `store_id` in `forecast`; in `online`: `series_id`, `has_own_season` and `FEATURES`, one row per series, in
+    the order of the forecast. Raises ValueError if there is no row, or stores or columns differ.
+    """
+    require_columns(forecast, ["store_id"], "forecast")
+    require_columns(online, ["series_id"], "online rows")
     if forecast.store_id.tolist() != online.series_id.tolist():
         raise ValueError("the online rows are not those of forecast.parquet: build features and forecast again")
-    fitted = ModelDescription.read(model_folder / "recipe.json")
-    model_path = model_folder / "model.joblib"
-    if sha256(model_path) != fitted.model_sha256:
-        raise ValueError(f"{model_path} is not the model of recipe.json: build the stage forecast again")
-    model = joblib.load(model_path)  # safe to unpickle: its hash has just been checked
     missing = sorted({*FEATURES, "has_own_season"} - set(online))
     if missing or len(forecast) == 0:
         rows_lack = format_count(len(online), "row lacks", "rows lack")
         raise ValueError(f"the online store's {rows_lack} {missing}: is every feature in the Feast view next_month?")
-    numbers = [name for name in [*FEATURES, "price_mean3"] if name in online and name not in CATEGORICAL_FEATURES]
-    compiled = compile_model(model, numbers, folder)
+
+# %% ../../nbs/delivery/31_package.ipynb #81132c11
+def read_fitted_model(
+    model_folder: Path,  # with model.joblib and recipe.json
+) -> tuple[ModelDescription, object]:  # its description, the fitted model
+    "Read a fitted model. Raises ValueError if it is not the one that recipe.json describes."
+    fitted = ModelDescription.read(model_folder / "recipe.json")
+    model_path = model_folder / "model.joblib"
+    if sha256(model_path) != fitted.model_sha256:
+        raise ValueError(f"{model_path} is not the model of recipe.json: build the stage forecast again")
+    return fitted, joblib.load(model_path)  # safe to unpickle: its hash has just been checked
+
+# %% ../../nbs/delivery/31_package.ipynb #e4b4ed0b
+def numeric_columns(
+    online: pd.DataFrame,  # the rows of Feast's online store
+) -> list[str]:  # FEATURES without categories, and price_mean3 if there is one
+    """The numbers that the service has of each series.
+
+    Needs no column; takes those that are known. `price_mean3` is no feature: with it an overridden price becomes one.
+    """
+    return [name for name in [*FEATURES, "price_mean3"] if name in online and name not in CATEGORICAL_FEATURES]
+
+# %% ../../nbs/delivery/31_package.ipynb #04bc0f8b
+def compile_checked(
+    model,  # as scikit-learn fitted it
+    online: pd.DataFrame,  # the rows of Feast's online store
+    folder: Path,  # the new release
+    evaluation_rows: pd.DataFrame | None,  # more feature rows on which both must agree
+) -> Parity:
+    """Write the compiled model, and test that it predicts as the fitted one.
+
+    Needs `FEATURES` in both tables. Raises ValueError if a column is missing, or if a prediction differs.
+    """
+    compiled = compile_model(model, numeric_columns(online), folder)
     some_rows = online[:: len(online) // 5 + 1]  # at most five: each one becomes more than 100 hard rows
     rows = online if evaluation_rows is None else evaluation_rows
-    parity = check_parity(model, compiled, pd.concat([rows, online, hard_rows(some_rows)]))
+    return check_parity(model, compiled, pd.concat([rows, online, hard_rows(some_rows)]))
+
+# %% ../../nbs/delivery/31_package.ipynb #6eafb800
+def write_online_rows(
+    online: pd.DataFrame,  # the rows of Feast's online store
+    folder: Path,  # the new release
+) -> None:
+    """Write the rows twice: online.parquet for people, and rows.npz, which the service reads without pandas.
+
+    Needs `series_id` and `FEATURES`. Raises ValueError if a column is missing.
+    """
+    numbers = numeric_columns(online)
+    require_columns(online, ["series_id", *FEATURES], "online rows")
     write_parquet(online[["series_id", *numbers, *CATEGORICAL_FEATURES]], folder / "online.parquet")
     number_array, category_array = feature_arrays(online, numbers, CATEGORICAL_FEATURES)
     with open(folder / "rows.npz", "wb") as file:
         series_id = online.series_id.to_numpy(dtype=str)
         np.savez(file, series_id=series_id, numbers=number_array, categories=category_array)
-    write_json(golden_rows(forecast, golden_stores), folder / "golden.json")
-    write_bytes(requirements.encode(), folder / "requirements.txt")
-    for name in ("model.joblib", "intervals.json"):
-        shutil.copyfile(model_folder / name, folder / name)
+
+# %% ../../nbs/delivery/31_package.ipynb #38020391
+def describe_release(
+    folder: Path,  # the new release, with all its other files
+    forecast: pd.DataFrame,  # forecast.parquet
+    online: pd.DataFrame,  # the rows of Feast's online store
+    fitted: ModelDescription,
+    parity: Parity,
+    feast: FeastSource | None,  # for rows that the service reads live
+) -> ReleaseDescription:
+    """The content of release.json. The name of a release is the hash of all the rest.
+
+    Needs `ANSWER_FIELDS` and `cutoff` in `forecast`, and the columns that `plan_overrides` needs in `online`.
+    Raises ValueError if a column is missing.
+    """
+    require_columns(forecast, ["cutoff"], "forecast")
     answer = expected_answers(forecast.iloc[:1])[0]
     unnamed = ReleaseDescription(
         release="",  # not known before all the rest is
@@ -218,7 +289,34 @@ def write_release(
         files={path.name: sha256(path) for path in sorted(folder.iterdir())},
     )
     name = release_id(unnamed.content())
-    write_json(unnamed.model_copy(update={"release": name, "model_version": name}), folder / "release.json")
+    return unnamed.model_copy(update={"release": name, "model_version": name})
+
+# %% ../../nbs/delivery/31_package.ipynb #cb9bfe75
+def write_release(
+    folder: Path,  # the new release, an empty folder
+    forecast: pd.DataFrame,  # forecast.parquet
+    online: pd.DataFrame,  # the rows of Feast's online store, one per series, in the order of `forecast`
+    model_folder: Path,  # the forecast stage's model.joblib, intervals.json and recipe.json
+    requirements: str,  # content of requirements.txt
+    golden_stores: int = 20,  # stores with known answers
+    evaluation_rows: pd.DataFrame | None = None,  # feature rows on which fitted and compiled model must agree
+    feast: FeastSource | None = None,  # for rows that the service reads live
+) -> ReleaseDescription:
+    """Write a release. Its name is the hash of its content.
+
+    Needs in `forecast`: `ANSWER_FIELDS`, `cutoff`, `young`; in `online`: `series_id`, `has_own_season`, `FEATURES`;
+    in `evaluation_rows`: `FEATURES`. Raises ValueError if the products do not fit together.
+    """
+    check_online_rows(forecast, online)
+    fitted, model = read_fitted_model(model_folder)
+    parity = compile_checked(model, online, folder, evaluation_rows)
+    write_online_rows(online, folder)
+    write_json(golden_rows(forecast, golden_stores), folder / "golden.json")
+    write_bytes(requirements.encode(), folder / "requirements.txt")
+    for name in ("model.joblib", "intervals.json"):
+        shutil.copyfile(model_folder / name, folder / name)
+    description = describe_release(folder, forecast, online, fitted, parity, feast)
+    write_json(description, folder / "release.json")
     return check_release(folder)
 
 # %% ../../nbs/delivery/31_package.ipynb #1159f377
@@ -230,13 +328,19 @@ def isolated_environment(
     variables = {name: value for name, value in os.environ.items() if not name.startswith(excluded)}
     return variables | {"BENTOML_HOME": str(home), "BENTOML_DO_NOT_TRACK": "True", "DO_NOT_TRACK": "1"}
 
+# %% ../../nbs/delivery/31_package.ipynb #9089cc1a
+NOT_SERVED = ["model.joblib", "online.parquet"]  # in the release for MLflow and for people; the service reads neither
+
 # %% ../../nbs/delivery/31_package.ipynb #0a4c2d50
 def build_bento(
     root: Path,  # the project folder, with bentofile.yaml
     release: Path,  # folder of a release
     work: Path,  # an empty folder to work in
 ) -> Path:  # the Bento's folder, inside `work`
-    "Build the Bento of a release. The version of the Bento is the name of the release."
+    """Build the Bento of a release. The version of the Bento is the name of the release.
+
+    Raises RuntimeError with the end of the output if BentoML does not build it.
+    """
     context = work / "context"
     version = ReleaseDescription.read(release / "release.json").release
     for pattern in yaml.safe_load((root / "bentofile.yaml").read_text())["include"]:
@@ -259,9 +363,6 @@ def build_bento(
     bento.chmod(context.stat().st_mode & 0o777)
     return bento
 
-# %% ../../nbs/delivery/31_package.ipynb #9089cc1a
-NOT_SERVED = ["model.joblib", "online.parquet"]  # in the release for MLflow and for people; the service reads neither
-
 # %% ../../nbs/delivery/31_package.ipynb #7d092604
 def http_request(
     port: int,  # on 127.0.0.1
@@ -277,6 +378,30 @@ def http_request(
         connection.request(method, path, body, {"content-type": content_type} if body is not None else {})
         response = connection.getresponse()
         return response.status, response.read()
+
+# %% ../../nbs/delivery/31_package.ipynb #7237d388
+def _wait_until_ready(process, port, start_within, log):
+    deadline = time.monotonic() + start_within
+    while time.monotonic() < deadline and process.poll() is None:
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            if http_request(port, "GET", "/readyz", timeout=2)[0] == 200:
+                return
+        time.sleep(0.1)
+    raise RuntimeError(f"the Bento was not ready within {start_within} seconds:\n{log.read_text()[-3000:]}")
+
+# %% ../../nbs/delivery/31_package.ipynb #3c019bbc
+STOP_SECONDS = 10  # chosen, not measured: a server that still runs after SIGTERM and this time is killed
+
+# %% ../../nbs/delivery/31_package.ipynb #4f77dc2e
+def _stop_process(process):
+    for sign in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, sign)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(STOP_SECONDS)
+            break
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)  # a worker may outlive its parent
 
 # %% ../../nbs/delivery/31_package.ipynb #743f8e98
 @contextlib.contextmanager
@@ -306,30 +431,6 @@ def serve_bento(
     finally:
         _stop_process(process)
 
-# %% ../../nbs/delivery/31_package.ipynb #7237d388
-def _wait_until_ready(process, port, start_within, log):
-    deadline = time.monotonic() + start_within
-    while time.monotonic() < deadline and process.poll() is None:
-        with contextlib.suppress(OSError, http.client.HTTPException):
-            if http_request(port, "GET", "/readyz", timeout=2)[0] == 200:
-                return
-        time.sleep(0.1)
-    raise RuntimeError(f"the Bento was not ready within {start_within} seconds:\n{log.read_text()[-3000:]}")
-
-# %% ../../nbs/delivery/31_package.ipynb #4f77dc2e
-STOP_SECONDS = 10  # chosen, not measured: a server that still runs after SIGTERM and this time is killed
-
-
-def _stop_process(process):
-    for sign in (signal.SIGTERM, signal.SIGKILL):
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, sign)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(STOP_SECONDS)
-            break
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)  # a worker may outlive its parent
-
 # %% ../../nbs/delivery/31_package.ipynb #475ba457
 BAD_REQUESTS = {  # request body by what is wrong with it, and the status that the service must answer
     "an unknown store": (b'{"store_ids": ["no such store"]}', 404),
@@ -352,7 +453,11 @@ def smoke_test(
     release: ReleaseDescription,  # that it serves
     forecast: pd.DataFrame,  # forecast.parquet
 ) -> SmokeResult:
-    "Ask for every store. Raises RuntimeError unless all answers equal forecast.parquet and bad requests are refused."
+    """Ask for every store.
+
+    Needs `ANSWER_FIELDS` of every store. Raises ValueError if a column is missing, and RuntimeError unless all answers
+    equal forecast.parquet and bad requests are refused.
+    """
     expected = [row | {"model_version": release.release} for row in expected_answers(forecast)]
     for start in range(0, len(expected), MAX_STORES):
         part = expected[start : start + MAX_STORES]
@@ -374,6 +479,23 @@ def smoke_test(
         raise RuntimeError(f"the Bento does not refuse bad requests as it must; its statuses: {refused}")
     return SmokeResult(stores_equal=len(expected), refused=refused)
 
+# %% ../../nbs/delivery/31_package.ipynb #10c13c95
+def folder_hashes(
+    folder: Path,  # any folder
+) -> dict[str, str]:  # SHA-256 by file, its path relative to the folder
+    "The hash of every file in a folder, without Ploomber's .metadata files and compiled code (.pyc)."
+    paths = sorted(
+        path for path in Path(folder).rglob("*") if path.is_file() and path.suffix not in (".metadata", ".pyc")
+    )
+    return {path.relative_to(folder).as_posix(): sha256(path) for path in paths}
+
+# %% ../../nbs/delivery/31_package.ipynb #c61a3fe8
+def bento_hashes(
+    bento: Path,  # folder of a Bento
+) -> dict[str, str]:  # SHA-256 by file
+    "The hashes of a Bento's code, release and requirements. bento.yaml is left out, because it holds the build time."
+    return {name: digest for name, digest in folder_hashes(bento).items() if name.startswith(("src/", "env/python/"))}
+
 # %% ../../nbs/delivery/31_package.ipynb #a1d022e6
 class BentoSummary(Record):
     "The Bento that the stage has built."
@@ -393,7 +515,71 @@ class PackageSummary(Record):
     made_from: dict[str, str]  # SHA-256 by file name
     smoke: SmokeResult
 
-# %% ../../nbs/delivery/31_package.ipynb #abc99d79
+# %% ../../nbs/delivery/31_package.ipynb #b3cb9e43
+def write_releases(
+    work: Path,  # a folder to write to
+    forecast_folder: Path,  # of the stage forecast; challenger/ in it, with a forecast if there is a challenger
+    online: pd.DataFrame,  # the rows of Feast's online store, one per series, in the order of forecast.parquet
+    requirements: str,  # content of requirements.txt
+    golden_stores: int,  # stores with known answers
+    evaluation_rows: pd.DataFrame | None,  # feature rows on which fitted and compiled model must agree
+    feast: FeastSource | None,  # for rows that the service reads live
+) -> dict[str, ReleaseDescription]:  # by folder in `work`: release, and challenger if there is one
+    """Write the releases of champion and challenger, and check their golden rows.
+
+    Needs the columns that `write_release` needs. Raises ValueError if the products do not fit together.
+    """
+    releases = {}
+    for role, model_folder in {"release": forecast_folder, "challenger": forecast_folder / "challenger"}.items():
+        (work / role).mkdir(parents=True)
+        if (model_folder / "forecast.parquet").exists():
+            forecast = read_parquet(model_folder / "forecast.parquet")
+            releases[role] = write_release(
+                work / role, forecast, online, model_folder, requirements, golden_stores, evaluation_rows, feast
+            )
+            Release(work / role)  # checks the golden rows, so that a wrong release fails here and not in the service
+        else:
+            write_json({"release": None}, work / role / "none.json")
+    return releases
+
+# %% ../../nbs/delivery/31_package.ipynb #a6efaf31
+def move_products(
+    work: Path,  # has release/ and challenger/
+    bento: Path,  # the Bento's folder
+    product_paths,  # paths: release, challenger and bento (folders), package (package.json)
+) -> None:
+    "Replace the old products by new ones. Until package.json is written, they do not count as complete."
+    product_paths.package.unlink(missing_ok=True)
+    moves = {
+        work / "release": product_paths.release,
+        work / "challenger": product_paths.challenger,
+        bento: product_paths.bento,
+    }
+    for built, target in moves.items():
+        shutil.rmtree(target, ignore_errors=True)
+        os.replace(built, target)
+
+# %% ../../nbs/delivery/31_package.ipynb #93452a20
+def summarise_package(
+    work: Path,  # has release/ and challenger/
+    releases: dict[str, ReleaseDescription],  # from `write_releases`
+    bento: Path,  # the Bento's folder
+    smoke: SmokeResult,
+    made_from: dict[str, str],  # SHA-256 by file name
+) -> PackageSummary:
+    "The content of package.json."
+    release = releases["release"].release
+    return PackageSummary(
+        release=release,
+        files=folder_hashes(work / "release"),
+        challenger=releases["challenger"].release if "challenger" in releases else None,
+        challenger_files=folder_hashes(work / "challenger"),
+        bento=BentoSummary(tag=f"brewcast:{release}", files=bento_hashes(bento)),
+        made_from=made_from,
+        smoke=smoke,
+    )
+
+# %% ../../nbs/delivery/31_package.ipynb #6b9173e4
 def package(
     root: Path,  # the project folder
     forecast_path: Path,  # forecast.parquet; beside it model.joblib, intervals.json, recipe.json and challenger/
@@ -405,61 +591,76 @@ def package(
     evaluation_rows: pd.DataFrame | None = None,  # feature rows on which fitted and compiled model must agree
     feast: FeastSource | None = None,  # for rows that the service reads live
 ) -> PackageSummary:
-    "Write the releases of champion and challenger, build and test the Bento, then move all of it into place."
+    """Write the releases of champion and challenger, build and test the Bento, then move all of it into place.
+
+    Needs the columns that `write_release` needs.
+    """
     work = product_paths.package.parent / "building"
     shutil.rmtree(work, ignore_errors=True)
     requirements = serve_requirements(root)
-    model_folders = {"release": forecast_path.parent, "challenger": forecast_path.parent / "challenger"}
-    releases = {}
-    for role, model_folder in model_folders.items():
-        (work / role).mkdir(parents=True)
-        if (model_folder / "forecast.parquet").exists():
-            forecast = read_parquet(model_folder / "forecast.parquet")
-            releases[role] = write_release(
-                work / role, forecast, online, model_folder, requirements, golden_stores, evaluation_rows, feast
-            )
-            Release(work / role)  # checks the golden rows, so that a wrong release fails here and not in the service
-        else:
-            write_json({"release": None}, work / role / "none.json")
-    release = releases["release"]
+    folder = forecast_path.parent
+    releases = write_releases(work, folder, online, requirements, golden_stores, evaluation_rows, feast)
     bento = build_bento(root, work / "release", work)
     with serve_bento(bento, work, start_within) as port:
-        smoke = smoke_test(port, release, read_parquet(forecast_path))
-    summary = PackageSummary(
-        release=release.release,
-        files=folder_hashes(work / "release"),
-        challenger=releases["challenger"].release if "challenger" in releases else None,
-        challenger_files=folder_hashes(work / "challenger"),
-        bento=BentoSummary(tag=f"brewcast:{release.release}", files=bento_hashes(bento)),
-        made_from={"forecast.parquet": sha256(forecast_path), "verdict.json": sha256(verdict_path)},
-        smoke=smoke,
-    )
-    product_paths.package.unlink(missing_ok=True)
-    moves = {
-        work / "release": product_paths.release,
-        work / "challenger": product_paths.challenger,
-        bento: product_paths.bento,
-    }
-    for built, target in moves.items():
-        shutil.rmtree(target, ignore_errors=True)
-        os.replace(built, target)
+        smoke = smoke_test(port, releases["release"], read_parquet(forecast_path))
+    made_from = {"forecast.parquet": sha256(forecast_path), "verdict.json": sha256(verdict_path)}
+    summary = summarise_package(work, releases, bento, smoke, made_from)
+    move_products(work, bento, product_paths)
     write_json(summary, product_paths.package)
     shutil.rmtree(work)
     return summary
 
-# %% ../../nbs/delivery/31_package.ipynb #10c13c95
-def folder_hashes(
-    folder: Path,  # any folder
-) -> dict[str, str]:  # SHA-256 by file, its path relative to the folder
-    "The hash of every file in a folder, without Ploomber's .metadata files and compiled code (.pyc)."
-    paths = sorted(
-        path for path in Path(folder).rglob("*") if path.is_file() and path.suffix not in (".metadata", ".pyc")
-    )
-    return {path.relative_to(folder).as_posix(): sha256(path) for path in paths}
+# %% ../../nbs/delivery/31_package.ipynb #9cfb99f6
+@dataclass(frozen=True)
+class PackageInputs:
+    "What the stage reads."
 
-# %% ../../nbs/delivery/31_package.ipynb #c61a3fe8
-def bento_hashes(
-    bento: Path,  # folder of a Bento
-) -> dict[str, str]:  # SHA-256 by file
-    "The hashes of a Bento's code, release and requirements. bento.yaml is left out, because it holds the build time."
-    return {name: digest for name, digest in folder_hashes(bento).items() if name.startswith(("src/", "env/python/"))}
+    forecast: Path  # forecast.parquet; the models are beside it
+    verdict: Path  # verdict.json
+    online: pd.DataFrame  # the rows of Feast's online store, in the order of the forecast
+    evaluation_rows: pd.DataFrame  # the rows that the candidate was trained on
+    feast: FeastSource  # where the service finds rows live
+
+# %% ../../nbs/delivery/31_package.ipynb #2b0d5910
+def read_package_inputs(
+    upstream_paths,  # paths by stage: forecast.forecast, evaluate.verdict, features.online, train.rows
+    source: str,  # the source's name
+) -> PackageInputs:
+    "Read what the earlier stages have written, and the rows that Feast serves."
+    stores = read_parquet(upstream_paths.forecast.forecast).series_id.tolist()
+    feature_store = upstream_paths.features.online.parent
+    views = feature_views(feature_store, source, [*FEATURES, "price_mean3"])
+    return PackageInputs(
+        forecast=upstream_paths.forecast.forecast,
+        verdict=upstream_paths.evaluate.verdict,
+        online=online_rows(feature_store, source, stores),
+        evaluation_rows=read_parquet(upstream_paths.train.rows),
+        feast=FeastSource.model_validate(views),
+    )
+
+# %% ../../nbs/delivery/31_package.ipynb #c5fecfd3
+def package_table(
+    summary: PackageSummary,
+    parity: Parity,  # of the release
+) -> pd.DataFrame:
+    """What package.json says, for people.
+
+    Returns a row a fact and the column `package.json`: names of the releases, how well the compiled model agrees, what
+    the Bento answered, and the hashes of what it was made from.
+    """
+    names = {"release": summary.release, "challenger": summary.challenger}
+    agreement = {"largest_difference": parity.largest_difference, "rows": parity.rows}
+    facts = {**names, **agreement, **summary.smoke.content(), **summary.made_from}
+    return pd.Series(facts, name="package.json").to_frame()
+
+# %% ../../nbs/delivery/31_package.ipynb #fece7241
+def release_file_table(
+    summary: PackageSummary,
+    release: Path,  # the release's folder
+) -> pd.DataFrame:
+    """The files of a release.
+
+    Returns a row a file: `file`, `sha256`, `bytes`.
+    """
+    files = pd.Series(summary.files, name="sha256").rename_axis("file").reset_index()
+    return files.assign(bytes=[(release / name).stat().st_size for name in files.file])

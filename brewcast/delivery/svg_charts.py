@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['CHART_MACROS', 'WIDE_CHART', 'Y_LABEL_WIDTH', 'X_LABEL_HEIGHT', 'LABEL_GAP', 'SHORT_LABELS', 'unbroken_lines',
-           'sparkline', 'ticks', 'ChartText', 'YAxis', 'y_axis', 'percent_tick', 'Bar', 'total_chart', 'ChartLine',
-           'chart_line', 'month_labels', 'line_chart', 'coverage_chart', 'whisker']
+           'sparkline', 'ticks', 'ChartText', 'PlotArea', 'percent_tick', 'YAxis', 'y_axis', 'Bar', 'bar_labels',
+           'month_bar', 'total_chart', 'ChartLine', 'chart_line', 'month_labels', 'line_plot_area', 'month_positions',
+           'line_chart', 'coverage_chart', 'whisker']
 
 # %% ../../nbs/delivery/svg_charts.ipynb #b316212c
 import math
@@ -103,6 +104,22 @@ class ChartText(NamedTuple):
     kind: str = "tick"  # CSS class of the style sheet
     anchor: str = "start"  # which end of the text is at x: start, middle or end
 
+# %% ../../nbs/delivery/svg_charts.ipynb #754cb854
+class PlotArea(NamedTuple):
+    "The part of a chart inside its axes."
+
+    left: int  # pixels, where the grid begins
+    right: int  # pixels, where the grid ends
+    top: int  # pixels, y of the last tick
+    bottom: int  # pixels, y of zero
+
+# %% ../../nbs/delivery/svg_charts.ipynb #0e639716
+def percent_tick(
+    share: float,  # 0.05 is 5 per cent
+) -> str:  # such as "2.5%"
+    "A share on an axis, with as few digits as possible."
+    return f"{100 * share:.3g}%"
+
 # %% ../../nbs/delivery/svg_charts.ipynb #f5f44808
 class YAxis(NamedTuple):
     "Horizontal grid lines with their numbers."
@@ -126,13 +143,6 @@ def y_axis(
     labels = [ChartText(left - 6, y + 4, write(tick), anchor="end") for y, tick in zip(grid, tick_values, strict=True)]
     return YAxis(left, right, grid, labels)
 
-# %% ../../nbs/delivery/svg_charts.ipynb #0e639716
-def percent_tick(
-    share: float,  # 0.05 is 5 per cent
-) -> str:  # such as "2.5%"
-    "A share on an axis, with as few digits as possible."
-    return f"{100 * share:.3g}%"
-
 # %% ../../nbs/delivery/svg_charts.ipynb #454508ca
 class Bar(NamedTuple):
     "A month of a chart of sales."
@@ -144,6 +154,51 @@ class Bar(NamedTuple):
     height: float  # pixels
     labels: list[ChartText]  # its number above, its month below
 
+# %% ../../nbs/delivery/svg_charts.ipynb #3217d901
+def bar_labels(
+    values: pd.Series,  # units, index month; the last one is the forecast
+    i: int,  # which month
+    x: float,  # pixels, where the month begins
+    y: float,  # pixels, upper edge of its bar
+    area: PlotArea,
+    labelled_months: tuple[int, ...],  # months of the year whose names are written
+) -> list[ChartText]:
+    "The number above a bar and the month below it, each only where it covers no other label."
+    month = values.index[i]
+    target = values.index[-1]
+    number = compact_number(values.iloc[i])
+    month_y = area.bottom + X_LABEL_HEIGHT - 6
+    if month == target:
+        name = ChartText(area.right, month_y, short_month(month), anchor="end")
+        return [ChartText(area.right, y - 6, number, "value now", "end"), name]
+    labels = []
+    if month.month == target.month and len(values) - i > 3:  # nearer, its number would cover the forecast's
+        center = x + (area.right - area.left) / len(values) / 2
+        labels.append(ChartText(center, y - 6, number, "value", "middle"))
+    has_room = area.left + 60 < x < area.right - 120  # a label is less than 60 pixels wide
+    if i == 0 or (month.month in labelled_months and has_room):
+        labels.append(ChartText(x, month_y, short_month(month)))
+    return labels
+
+# %% ../../nbs/delivery/svg_charts.ipynb #081276c4
+def month_bar(
+    values: pd.Series,  # units, index month; the last one is the forecast
+    i: int,  # which month
+    highest: float,  # units at the top of the area
+    area: PlotArea,
+    labelled_months: tuple[int, ...],  # months of the year whose names are written
+) -> Bar:
+    "A month of a chart of sales, with its labels. Negative sales have no bar."
+    month = values.index[i]
+    target = values.index[-1]
+    step = (area.right - area.left) / len(values)
+    x = area.left + step * i
+    bar_height = (area.bottom - area.top) * max(values.iloc[i], 0) / highest
+    y = area.bottom - bar_height
+    kind = "bar now" if month == target else "bar same" if month.month == target.month else "bar"
+    labels = bar_labels(values, i, x, y, area, labelled_months)
+    return Bar(kind, x + step * 0.12, y, step * 0.76, bar_height, labels)
+
 # %% ../../nbs/delivery/svg_charts.ipynb #956cc84c
 def total_chart(
     sold: pd.Series,  # units by month, index month, oldest first
@@ -152,39 +207,22 @@ def total_chart(
     width: int,  # pixels
     height: int = 230,  # pixels
 ) -> Markup:  # an <svg>
-    "Two years of months as bars, the forecast last. The target's month in earlier years is darker."
+    """Two years of months as bars, the forecast last. The target's month in earlier years is darker.
+
+    Needs units by month in `sold`, whose index holds first days of months.
+    """
     sold = sold[sold.index >= target - pd.DateOffset(months=24)]
-    months = [*sold.index, target]
-    values = [*sold, total]
-    left, right, top, bottom = Y_LABEL_WIDTH, width - 4, 24, height - X_LABEL_HEIGHT
-    tick_values = ticks(max(values) or 1.0)
-    step = (right - left) / len(months)
+    values = pd.Series([*sold, total], pd.DatetimeIndex([*sold.index, target]))
+    area = PlotArea(Y_LABEL_WIDTH, width - 4, 24, height - X_LABEL_HEIGHT)
+    tick_values = ticks(values.max() or 1.0)
     labelled_months = (1, 7) if width > WIDE_CHART else (1,)
-    bars = []
-    for i, (month, value) in enumerate(zip(months, values, strict=True)):
-        is_forecast = month == target
-        is_same_month = month.month == target.month
-        x = left + step * i
-        bar_height = (bottom - top) * max(value, 0) / tick_values[-1]
-        y = bottom - bar_height
-        has_room = left + 60 < x < right - 120  # a label is less than 60 pixels wide
-        labels = []
-        if is_forecast:
-            labels.append(ChartText(right, y - 6, compact_number(value), "value now", "end"))
-            labels.append(ChartText(right, height - 6, short_month(month), anchor="end"))
-        elif is_same_month and len(months) - i > 3:  # nearer to the forecast, its number would cover the forecast's
-            labels.append(ChartText(x + step / 2, y - 6, compact_number(value), "value", "middle"))
-        if not is_forecast and (i == 0 or (month.month in labelled_months and has_room)):
-            labels.append(ChartText(x, height - 6, short_month(month)))
-        kind = "bar now" if is_forecast else "bar same" if is_same_month else "bar"
-        bars.append(Bar(kind, x + step * 0.12, y, step * 0.76, bar_height, labels))
     forecast_text = f"{month_name(target)} is forecast at {compact_number(total)}"
     return CHART_MACROS.total_chart(
         width,
         height,
-        description=f"Sales by month since {month_name(months[0])}; {forecast_text}",
-        axis=y_axis(tick_values, left, right, top, bottom, axis_number),
-        bars=bars,
+        description=f"Sales by month since {month_name(values.index[0])}; {forecast_text}",
+        axis=y_axis(tick_values, *area, axis_number),
+        bars=[month_bar(values, i, tick_values[-1], area, labelled_months) for i in range(len(values))],
     )
 
 # %% ../../nbs/delivery/svg_charts.ipynb #f0d315ed
@@ -225,6 +263,23 @@ def month_labels(
     every = max(1, math.ceil(len(months) / max_labels))
     return [ChartText(x[i], y, short_month(months[i]), anchor="middle") for i in range(0, len(months), every)]
 
+# %% ../../nbs/delivery/svg_charts.ipynb #53af7eaf
+def line_plot_area(
+    width: int,  # pixels of the chart
+    height: int,  # pixels of the chart
+) -> PlotArea:
+    "Where the lines of a chart are, with room for names at the right."
+    right_margin = 200 if width > WIDE_CHART else 118
+    return PlotArea(Y_LABEL_WIDTH, width - right_margin, 12, height - X_LABEL_HEIGHT)
+
+# %% ../../nbs/delivery/svg_charts.ipynb #73ceca59
+def month_positions(
+    n_months: int,  # months of the chart
+    area: PlotArea,
+) -> np.ndarray:  # pixels, shape (n_months,)
+    "Where the months are, evenly between the edges; a single month is at the left."
+    return np.linspace(area.left + 8, area.right - 8, max(n_months, 2))[:n_months]
+
 # %% ../../nbs/delivery/svg_charts.ipynb #2fe854b0
 def line_chart(
     lines: pd.DataFrame,  # index month, one column per line, shares
@@ -234,27 +289,30 @@ def line_chart(
     width: int,  # pixels
     height: int = 260,  # pixels
 ) -> Markup:  # an <svg>
-    "Errors by month, with labels at the ends of the lines."
+    """Errors by month, with labels at the ends of the lines.
+
+    Needs an index of months (first days) and one column a line (shares; NaN where nothing is known).
+    """
     is_wide = width > WIDE_CHART
-    left, right, top, bottom = Y_LABEL_WIDTH, width - (200 if is_wide else 118), 12, height - X_LABEL_HEIGHT
+    area = line_plot_area(width, height)
     tick_values = ticks(float(np.nanmax(lines.to_numpy())) or 1.0)
-    x = np.linspace(left + 8, right - 8, max(len(lines), 2))[: len(lines)]
-    y = bottom - (bottom - top) * lines / tick_values[-1]
+    x = month_positions(len(lines), area)
+    y = area.bottom - (area.bottom - area.top) * lines / tick_values[-1]
     columns = sorted(lines, key=lambda name: name == highlighted)  # the highlighted line comes last, on top
+    ends = spread_labels([y[column].dropna().iloc[-1] for column in lines], LABEL_GAP, area.top, area.bottom)
     texts = []
-    ends = spread_labels([y[column].dropna().iloc[-1] for column in lines], LABEL_GAP, top, bottom)
     for column, end in zip(lines, ends, strict=True):
         if column == highlighted and is_wide:
             label = labels.get(column, column)
         else:
             label = SHORT_LABELS.get(column, column)
         kind = "end strong" if column == highlighted else f"end {column}"
-        texts.append(ChartText(right + 8, end + 4, label, kind))
+        texts.append(ChartText(area.right + 8, end + 4, label, kind))
     return CHART_MACROS.line_chart(
         width,
         height,
         description=text,
-        axis=y_axis(tick_values, left, right, top, bottom, percent_tick),
+        axis=y_axis(tick_values, *area, percent_tick),
         lines=[chart_line(x, y[column], column, column == highlighted) for column in columns],
         labels=texts + month_labels(lines.index, x, height - 6, 6 if is_wide else 3),
     )
@@ -267,9 +325,8 @@ def coverage_chart(
     height: int = 150,  # pixels
 ) -> Markup:  # an <svg>
     "How often the sales were inside the interval, month by month, and the nominal coverage."
-    is_wide = width > WIDE_CHART
-    left, right, top, bottom = Y_LABEL_WIDTH, width - (200 if is_wide else 118), 12, height - X_LABEL_HEIGHT
-    x = np.linspace(left + 8, right - 8, max(len(coverage), 2))[: len(coverage)]
+    left, right, top, bottom = area = line_plot_area(width, height)
+    x = month_positions(len(coverage), area)
     y = bottom - (bottom - top) * coverage.to_numpy()
     nominal_y = round(bottom - (bottom - top) * nominal_coverage, 1)
     text = (
@@ -280,12 +337,12 @@ def coverage_chart(
         width,
         height,
         description=text,
-        axis=y_axis([0, 0.5, 1.0], left, right, top, bottom, "{:.0%}".format),
+        axis=y_axis([0, 0.5, 1.0], *area, "{:.0%}".format),
         nominal_y=nominal_y,
         nominal_label=ChartText(right + 8, nominal_y + 4, f"nominal {nominal_coverage:.0%}", "end"),
         bottom=bottom,
         points=list(zip(x, y, strict=True)),
-        labels=month_labels(coverage.index, x, height - 6, 6 if is_wide else 3),
+        labels=month_labels(coverage.index, x, height - 6, 6 if width > WIDE_CHART else 3),
     )
 
 # %% ../../nbs/delivery/svg_charts.ipynb #43770267

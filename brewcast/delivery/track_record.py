@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['EVENT_COLORS', 'EVENT_LINE_HEIGHT', 'served_error_table', 'lowest_error_baseline', 'evaluate_served_forecast',
-           'is_stopped', 'month_record', 'track_record_through', 'has_event', 'event_months', 'EventLine',
-           'event_lines', 'track_record_chart', 'track_record_sentences', 'first_three', 'finding_texts',
-           'month_events', 'TableRow', 'table_row', 'track_record_section', 'track_record_page', 'read_track_record']
+           'is_stopped', 'month_record', 'track_record_through', 'has_event', 'event_months', 'track_record_sentences',
+           'first_three', 'finding_texts', 'month_events', 'EventLine', 'event_lines', 'track_record_chart', 'TableRow',
+           'table_row', 'track_record_section', 'track_record_page', 'read_track_record']
 
 # %% ../../nbs/delivery/track_record.ipynb #07917aa3
 from collections.abc import Callable
@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
+from ..common.core import require_columns
 from ..common.pages import STYLE_SHEET, template_environment
 from brewcast.common.records import (
     AnsweredForecasts,
@@ -47,7 +48,11 @@ from ..model.recipes import BASELINES, FEATURES, build_model
 def served_error_table(
     records: list[MonthRecord],  # oldest first
 ) -> pd.DataFrame:  # index month; WAPE in columns served and BASELINES, number of stores in column n
-    "The error of each month's served forecast, and those of the baselines on the same stores."
+    """The error of each month's served forecast, and those of the baselines on the same stores.
+
+    Returns a row a month with known outcomes, oldest first, its first day as index: `served` and a column for each
+    of `BASELINES` (WAPE, a share of the sales), `n` (stores).
+    """
     # outcomes of a stopped month are not trusted; if a month has several records, the last one counts
     trusted = [record for record in records if record.errors and record.status != "stopped"]
     rows = {record.month: record.errors | {"n": record.n} for record in trusted}
@@ -59,7 +64,12 @@ def served_error_table(
 def lowest_error_baseline(
     table: pd.DataFrame,  # from `served_error_table`
 ) -> str | None:  # name of a baseline; None without errors
-    "The baseline with the lowest mean error over these months: in hindsight the hardest one to beat."
+    """The baseline with the lowest mean error over these months: in hindsight the hardest one to beat.
+
+    Needs `served`, `n` and a column for each of `BASELINES`, as from `served_error_table`.
+    Raises ValueError if a column is missing.
+    """
+    require_columns(table, ["served", *BASELINES, "n"], "errors by month")
     means = table.drop(columns=["served", "n"]).mean().dropna()
     return means.idxmin() if len(means) else None
 
@@ -70,11 +80,19 @@ def evaluate_served_forecast(
     month: pd.Timestamp,  # first day of the month
     logged_predictions: pd.DataFrame | None = None,  # answers of the service: store_id, month, role, plan, forecast
 ) -> ServedForecastResult:  # without errors if there was no forecast, or no outcome is known
-    "How good the served forecast of a month was."
+    """How good the served forecast of a month was.
+
+    Needs in `served`: `series_id`, `month`, `forecast`, `lower`, `upper` (units); in `rows`: `series_id`, `month`,
+    `actual` (units; NaN: not known) and `FEATURES`; in `logged_predictions`: `store_id`, `month`, `role`, `plan`,
+    `forecast` (units). Raises ValueError if a column is missing.
+    """
+    require_columns(rows, ["series_id", "month", "actual", *FEATURES], "training rows")
     outcomes = rows[(rows.month == month) & rows.actual.notna()]
     if served is None or outcomes.empty:
         return ServedForecastResult(errors=None, n=0)
-    judged = served_rows(served[["series_id", "month", "forecast", "lower", "upper"]], outcomes)
+    columns = ["series_id", "month", "forecast", "lower", "upper"]
+    require_columns(served, columns, "the served forecast")
+    judged = served_rows(served[columns], outcomes)
     judged = judged.merge(outcomes[["series_id", *FEATURES]], on="series_id")
     of_served = served_errors(judged)
     errors = {"served": of_served.wape}
@@ -93,6 +111,7 @@ def _answered_forecasts(
     if logged_predictions is None:
         return None
     log = logged_predictions
+    require_columns(log, ["store_id", "month", "role", "plan", "forecast"], "logged predictions")
     answers = log[(log.month == month) & (log.role == "champion")]
     if answers.empty:
         return None
@@ -116,7 +135,13 @@ def month_record(
     rows: pd.DataFrame,  # training rows, one per series and month: FEATURES and actual
     logged_predictions: pd.DataFrame | None = None,  # answers of the service
 ) -> MonthRecord:  # without what is known after the publication
-    "The record of a month: the error of its forecast, findings in its data, decision and verdict."
+    """The record of a month: the error of its forecast, findings in its data, decision and verdict.
+
+    Needs the columns that `evaluate_served_forecast` needs: each archived forecast is one of its served forecasts.
+    Raises ValueError if a column is missing.
+    """
+    for forecast in archived_forecasts:
+        require_columns(forecast, ["month"], "an archived forecast")
     served = [forecast for forecast in archived_forecasts if pd.to_datetime(forecast.month).iloc[0] == month]
     alarm_reason = decision.figures.alarm
     result = evaluate_served_forecast(served[-1] if served else None, rows, month, logged_predictions)
@@ -173,73 +198,6 @@ def event_months(
 ) -> list[str]:  # such as "2023-04", sorted, each once
     "The months in which an event happened."
     return sorted({record.month for record in records if has_event(record, event)})
-
-# %% ../../nbs/delivery/track_record.ipynb #368176b3
-EVENT_LINE_HEIGHT = 18  # pixels between two lines of dots
-
-# %% ../../nbs/delivery/track_record.ipynb #d7452a8a
-class EventLine(NamedTuple):
-    "A line of dots: the months in which an event happened."
-
-    y: float  # pixels
-    label: ChartText  # the event
-    color: str
-    x: list[float]  # pixels, by month
-
-# %% ../../nbs/delivery/track_record.ipynb #4d41696c
-def event_lines(
-    records: list[dict],  # of months
-    x: pd.Series,  # pixels by month
-    left: int,  # pixels, left edge of the plot
-    top: int,  # pixels, y of the first line
-) -> list[EventLine]:  # in the order of EVENT_COLORS
-    "The lines of dots below the errors."
-    lines = []
-    for number, (event, color) in enumerate(EVENT_COLORS.items()):
-        y = top + EVENT_LINE_HEIGHT * number
-        label = ChartText(left - 6, y + 4, event, anchor="end")
-        dots = [x[pd.Timestamp(month)] for month in event_months(records, event)]
-        lines.append(EventLine(y, label, color, dots))
-    return lines
-
-# %% ../../nbs/delivery/track_record.ipynb #162672ba
-def track_record_chart(
-    records: list[MonthRecord],
-    width: int,  # pixels
-    height: int = 220,  # pixels of the upper part
-) -> Markup:  # an <svg>
-    "Errors month by month, and the events."
-    table = served_error_table(records)
-    is_wide = width > WIDE_CHART
-    months = pd.date_range(min(r.month for r in records), max(r.month for r in records), freq="MS")
-    lines = table.drop(columns="n").reindex(months).dropna(axis=1, how="all")
-    names = [name for name in ["served", *BASELINES] if name in lines]
-    left = 98 if is_wide else 76  # room for the names of the events
-    right = width - (150 if is_wide else 10)  # room for the names of the lines
-    top, bottom = 12, height - 12
-    x = pd.Series(np.linspace(left + 8, right - 8, max(len(months), 2))[: len(months)], months)
-    highest = float(np.nanmax(lines.to_numpy())) if lines.notna().any(axis=None) else 1.0
-    tick_values = ticks(highest or 1.0)
-    y = bottom - (bottom - top) * lines / tick_values[-1]
-    ends = {name: y[name].dropna().iloc[-1] for name in names if y[name].notna().any()} if is_wide else {}
-    labels = []
-    for name, end in zip(ends, spread_labels(list(ends.values()), LABEL_GAP, top, bottom), strict=True):
-        label = "served forecast" if name == "served" else name.replace("_", " ")
-        labels.append(ChartText(right + 8, end + 4, label, "end strong" if name == "served" else "end"))
-    events_y = height + 14
-    label_y = events_y + EVENT_LINE_HEIGHT * len(EVENT_COLORS) + 8
-    return CHART_MACROS.track_record_chart(
-        width,
-        label_y + 6,
-        description=" ".join(track_record_sentences(records)),
-        axis=y_axis(tick_values, left, right, top, bottom, percent_tick),
-        # served comes last, on top
-        lines=[chart_line(x, y[name], name, name == "served") for name in reversed(names)],
-        labels=labels,
-        events=event_lines(records, x, left, events_y),
-        radius=4 if is_wide else 2.5,
-        months=month_labels(months, x.to_list(), label_y, 8 if is_wide else 3),
-    )
 
 # %% ../../nbs/delivery/track_record.ipynb #a819afd5
 def track_record_sentences(
@@ -302,6 +260,76 @@ def month_events(
     warnings = [("data warning", text) for text in finding_texts(record, "warn")]
     return events + warnings[:3]  # more of them are in the monitor's report
 
+# %% ../../nbs/delivery/track_record.ipynb #368176b3
+EVENT_LINE_HEIGHT = 18  # pixels between two lines of dots
+
+# %% ../../nbs/delivery/track_record.ipynb #d7452a8a
+class EventLine(NamedTuple):
+    "A line of dots: the months in which an event happened."
+
+    y: float  # pixels
+    label: ChartText  # the event
+    color: str
+    x: list[float]  # pixels, by month
+
+# %% ../../nbs/delivery/track_record.ipynb #4d41696c
+def event_lines(
+    records: list[MonthRecord],
+    x: pd.Series,  # pixels by month
+    left: int,  # pixels, left edge of the plot
+    top: int,  # pixels, y of the first line
+) -> list[EventLine]:  # in the order of EVENT_COLORS
+    """The lines of dots below the errors.
+
+    Needs positions in `x`, whose index holds the first day of each month.
+    """
+    lines = []
+    for number, (event, color) in enumerate(EVENT_COLORS.items()):
+        y = top + EVENT_LINE_HEIGHT * number
+        label = ChartText(left - 6, y + 4, event, anchor="end")
+        dots = [x[pd.Timestamp(month)] for month in event_months(records, event)]
+        lines.append(EventLine(y, label, color, dots))
+    return lines
+
+# %% ../../nbs/delivery/track_record.ipynb #162672ba
+def track_record_chart(
+    records: list[MonthRecord],
+    width: int,  # pixels
+    height: int = 220,  # pixels of the upper part
+) -> Markup:  # an <svg>
+    "Errors month by month, and the events. `records` must not be empty."
+    table = served_error_table(records)
+    is_wide = width > WIDE_CHART
+    months = pd.date_range(min(r.month for r in records), max(r.month for r in records), freq="MS")
+    lines = table.drop(columns="n").reindex(months).dropna(axis=1, how="all")
+    names = [name for name in ["served", *BASELINES] if name in lines]
+    left = 98 if is_wide else 76  # room for the names of the events
+    right = width - (150 if is_wide else 10)  # room for the names of the lines
+    top, bottom = 12, height - 12
+    x = pd.Series(np.linspace(left + 8, right - 8, max(len(months), 2))[: len(months)], months)
+    highest = float(np.nanmax(lines.to_numpy())) if lines.notna().any(axis=None) else 1.0
+    tick_values = ticks(highest or 1.0)
+    y = bottom - (bottom - top) * lines / tick_values[-1]
+    ends = {name: y[name].dropna().iloc[-1] for name in names if y[name].notna().any()} if is_wide else {}
+    labels = []
+    for name, end in zip(ends, spread_labels(list(ends.values()), LABEL_GAP, top, bottom), strict=True):
+        label = "served forecast" if name == "served" else name.replace("_", " ")
+        labels.append(ChartText(right + 8, end + 4, label, "end strong" if name == "served" else "end"))
+    events_y = height + 14
+    label_y = events_y + EVENT_LINE_HEIGHT * len(EVENT_COLORS) + 8
+    return CHART_MACROS.track_record_chart(
+        width,
+        label_y + 6,
+        description=" ".join(track_record_sentences(records)),
+        axis=y_axis(tick_values, left, right, top, bottom, percent_tick),
+        # served comes last, on top
+        lines=[chart_line(x, y[name], name, name == "served") for name in reversed(names)],
+        labels=labels,
+        events=event_lines(records, x, left, events_y),
+        radius=4 if is_wide else 2.5,
+        months=month_labels(months, x.to_list(), label_y, 8 if is_wide else 3),
+    )
+
 # %% ../../nbs/delivery/track_record.ipynb #37eb8ad9
 class TableRow(NamedTuple):
     "A month in the table."
@@ -320,7 +348,11 @@ def table_row(
     table: pd.DataFrame,  # from `served_error_table`, of all months
     address: Callable[[str], str],  # path relative to the project -> link address
 ) -> TableRow:
-    "A month in the table: errors, events, links to reports."
+    """A month in the table: errors, events, links to reports.
+
+    Needs `served`, `n` and a column for each of `BASELINES`, as from `served_error_table`.
+    Raises ValueError if a column is missing.
+    """
     month = pd.Timestamp(record.month)
     errors = table.loc[month] if record.errors and month in table.index else {}  # by model
     best = lowest_error_baseline(table.loc[[month]]) if len(errors) else None

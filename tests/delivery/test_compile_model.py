@@ -8,7 +8,7 @@ from releases import make_products
 
 from brewcast.common.records import Parity, Recipe
 from brewcast.delivery import package as module
-from brewcast.delivery.compile_model import check_parity, compile_model, feature_arrays, hard_rows
+from brewcast.delivery.compile_model import check_parity, compile_model, hard_rows
 from brewcast.delivery.package import write_release
 from brewcast.model.recipes import BASELINES, CATEGORICAL_FEATURES, FEATURES, build_model
 from brewcast.serving.release import CompiledModel
@@ -60,40 +60,6 @@ def test_a_forest_that_was_fitted_without_a_column_is_compiled_without_it(tmp_pa
     compiled = compile_model(model, NUMBERS, tmp_path)
     # then it predicts the same, with and without a price in the rows
     check_parity(model, compiled, pd.concat([rows, rows.assign(price_change=0.3)]))
-
-
-def test_if_the_models_differ_the_error_names_the_row_and_both_numbers(tmp_path):
-    # given a compiled baseline, and another model that differs in the fourth row
-    model, rows = fit_model_on_toys(tmp_path, Recipe(name="seasonal", params={}))
-    compiled = compile_model(model, NUMBERS, tmp_path)
-    last = rows.rate_seasonal.where(rows.index != 3, rows.rate_seasonal * 1.5)
-    other = build_model(Recipe(name="last_month", params={})).fit(rows)
-    rows = rows.assign(rate_last=last)
-    # then the error names this row; with a wide tolerance there is no error
-    with pytest.raises(ValueError, match=r"in 1 of 30 rows by more than 1e-06: row 3 gets .* it is not packaged"):
-        check_parity(other, compiled, rows)
-    assert check_parity(other, compiled, rows, tolerance=0.5).largest_difference == pytest.approx(1 / 3)
-
-
-def test_hard_rows_have_one_extreme_value_each_and_cover_all_features(tmp_path):
-    # given a row
-    _, rows = fit_model_on_toys(tmp_path, FOREST)
-    row = rows[10:11]
-    # when hard rows are made from it
-    hard = hard_rows(row)
-    # then the first is unchanged, the last has no number, and each other row differs in one feature at most
-    assert hard[FEATURES].iloc[0].equals(row[FEATURES].astype(object).iloc[0])
-    assert hard[NUMBERS].iloc[-1].isna().all() and not hard[CATEGORICAL_FEATURES].iloc[-1].isna().any()
-    differ = [[name for name in FEATURES if not one[name] == row[name].iloc[0]] for _, one in hard[1:-1].iterrows()]
-    assert {len(names) for names in differ} <= {0, 1} and {name for names in differ for name in names} == set(FEATURES)
-
-
-def test_a_missing_category_is_empty_text_and_a_missing_number_is_nan():
-    rows = pd.DataFrame({"price": [1, None], "city": ["Reno", None], "weather": [None, "Hot"]})
-    numbers, text = feature_arrays(rows, ["price"], ["city", "weather"])
-    assert numbers.dtype == float and np.isnan(numbers[1, 0]) and text.tolist() == [["Reno", ""], ["", "Hot"]]
-    # and without categories the text array has no columns
-    assert feature_arrays(rows, ["price"], [])[1].shape == (2, 0)
 
 
 def test_a_compiled_model_that_differs_is_not_packaged(tmp_path, monkeypatch):

@@ -12,7 +12,7 @@ from verdicts import SEASONAL, make_decision, make_errors, make_month, make_verd
 
 from brewcast.common.parameter_types import Calendar
 from brewcast.common.records import BetterBaseline
-from brewcast.delivery.month_page import month_page, planner_questions, store_forecast_table, total_error
+from brewcast.delivery.month_page import month_page, planner_questions, total_error
 from brewcast.delivery.track_record import track_record_section
 from brewcast.model.recipes import BASELINES
 
@@ -230,20 +230,6 @@ def test_a_forecast_of_0_and_a_row_without_an_outcome():
     assert total_error(gap, "candidate") == total_error(without_store, "candidate")
 
 
-def test_numbered_stores_are_sorted_by_number():
-    # given stores named by numbers
-    arguments = inputs(4)
-    names = dict(zip(sorted(arguments["forecast"]["store_id"]), ["10", "9", "100", "1"], strict=True))
-    for name in ("forecast", "store_month"):
-        arguments[name] = arguments[name].assign(
-            store_id=arguments[name]["store_id"].replace(names), country=None, city=None
-        )
-    # when
-    table = store_forecast_table(arguments["forecast"], arguments["store_month"])
-    # then
-    assert table["store_id"].tolist() == ["1", "9", "10", "100"]
-
-
 def test_the_same_inputs_give_the_same_page():
     one, two = (month_page(**inputs()) for _ in range(2))
     assert one == two
@@ -385,13 +371,6 @@ def test_holidays_of_a_country_outside_the_calendar_are_not_known():
     # then the page shows the difference
     assert "USA not known, because calendar.countries does not list it" in unlisted
     assert "not known" not in without
-
-
-def test_an_empty_forecast_is_refused():
-    arguments = inputs()
-    arguments["forecast"] = arguments["forecast"].head(0)
-    with pytest.raises(ValueError, match="forecast: 0 rows"):
-        month_page(**arguments)
 
 
 @pytest.mark.skipif(not CHROMIUM, reason="no Chromium here: `apt-get install chromium`")

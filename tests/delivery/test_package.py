@@ -11,6 +11,8 @@ from releases import ROOT, make_products, product_paths
 
 from brewcast.common.core import read_json, write_parquet
 from brewcast.common.hashing import sha256
+from brewcast.common.records import FeastSource
+from brewcast.delivery import package as module
 from brewcast.delivery.package import (
     LINUX_MARKERS,
     NOT_SERVED,
@@ -24,6 +26,27 @@ from brewcast.delivery.package import (
 )
 
 SERVING = "api_keys api_models app bento connections metrics online_store prediction_log release traffic".split()
+
+
+def test_the_stage_reads_the_rows_of_the_forecast_s_series_and_where_they_are_live(tmp_path, monkeypatch):
+    # given products of earlier stages, and a Feast that says what it is asked for
+    inputs = make_products(tmp_path, 5)
+    rows = write_parquet(inputs.online, tmp_path / "train" / "rows.parquet")
+    upstream_paths = SimpleNamespace(
+        forecast=SimpleNamespace(forecast=inputs.forecast),
+        evaluate=SimpleNamespace(verdict=inputs.verdict),
+        features=SimpleNamespace(online=tmp_path / "features" / "online.db"),
+        train=SimpleNamespace(rows=rows),
+    )
+    views = {"project": "shop", "views": {"next_month": ["log_size"]}}
+    monkeypatch.setattr(module, "online_rows", lambda *question: question)
+    monkeypatch.setattr(module, "feature_views", lambda folder, source, names: views | {"project": source})
+    # when they are read
+    read = module.read_package_inputs(upstream_paths, "shop")
+    # then the series are those of the forecast, in its order
+    assert read.online == (tmp_path / "features", "shop", inputs.table.series_id.tolist())
+    assert (read.forecast, read.verdict) == (inputs.forecast, inputs.verdict)
+    assert read.feast == FeastSource(**views) and len(read.evaluation_rows) == 5
 
 
 @pytest.fixture(scope="module")
@@ -112,17 +135,6 @@ def test_a_forecast_that_the_model_does_not_give_is_refused_and_the_old_package_
         name: digest for name, digest in folder_hashes(tmp_path / "package").items() if not name.startswith("building")
     }
     assert after == before
-
-
-def test_online_rows_of_other_stores_are_refused(packaged, tmp_path):
-    with pytest.raises(ValueError, match="the online rows are not those of forecast.parquet"):
-        write_release(tmp_path, packaged.inputs.table, packaged.inputs.online[1:], packaged.inputs.forecast.parent, "")
-
-
-def test_an_online_store_without_a_feature_is_refused(packaged, tmp_path):
-    online = packaged.inputs.online.drop(columns="log_size")
-    with pytest.raises(ValueError, match="log_size"):
-        write_release(tmp_path, packaged.inputs.table, online, packaged.inputs.forecast.parent, "")
 
 
 def test_requirements_come_from_the_lock_with_hashes_and_without_training_packages():

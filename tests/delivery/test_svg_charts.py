@@ -9,14 +9,10 @@ import pytest
 from markupsafe import Markup
 
 from brewcast.delivery.svg_charts import (
-    CHART_MACROS,
-    ChartText,
     coverage_chart,
     line_chart,
     sparkline,
-    ticks,
     total_chart,
-    whisker,
 )
 
 MONTHS = pd.date_range("2024-01-01", periods=24, freq="MS")
@@ -44,37 +40,6 @@ def of_class(picture: ET.Element, kind: str) -> list[ET.Element]:
 
 def texts(picture: ET.Element) -> list[str]:
     return [element.text for element in picture.iter("text")]
-
-
-@pytest.mark.parametrize("top", [0.003, 0.07, 1, 3, 9.99, 10, 1234, 5e6])
-def test_ticks_are_round_begin_at_zero_and_reach_the_top(top):
-    tick_values = ticks(top)
-    steps = np.diff(tick_values)
-    np.testing.assert_allclose(steps, steps[0])
-    assert (
-        tick_values[0] == 0
-        and tick_values[-1] >= top * (1 - 1e-9)
-        and tick_values[-2] < top
-        and 4 <= len(tick_values) <= 8
-    )
-    digits = steps[0] / 10 ** math.floor(math.log10(steps[0]) + 1e-9)
-    assert min(abs(digits - n) for n in (1, 2, 2.5, 5)) < 1e-9
-
-
-def test_a_sparkline_has_a_gap_for_missing_months_and_describes_its_range():
-    # given a store that was closed for two of six months
-    picture = parse_picture(sparkline([10, 12, math.nan, math.nan, 8, 11], 12, 10, 14))
-    # then its line begins twice, the forecast is a dot on a bar, and the label for screen readers has the range
-    path = of_class(picture, "sl")[0].get("d")
-    assert path.count("M") == 2 and path.count("L") == 2
-    assert len(of_class(picture, "sd")) == len(of_class(picture, "sb")) == 1
-    assert picture.get("aria-label") == "4 months between 8 and 12, forecast 12"
-
-
-def test_a_sparkline_without_past_or_interval_is_a_dot():
-    picture = parse_picture(sparkline([math.nan] * 3, 12, math.nan, math.nan))
-    assert len(of_class(picture, "sd")) == 1 and not of_class(picture, "sb")
-    assert of_class(picture, "sl")[0].get("d") == "" and picture.get("aria-label") == "no month yet, forecast 12"
 
 
 def test_higher_is_more_in_every_drawing():
@@ -126,28 +91,6 @@ def test_line_labels_never_overlap_and_are_never_markup(width):
     points = {line.get("class").split()[1]: line.get("points").count(",") for line in picture.iter("polyline")}
     assert points == {"seasonal": 24, "last-month": 23, "strong": 24}
     assert (ODD in texts(picture)) == (width > 500)  # a narrow chart has no room for it
-
-
-def test_a_text_in_a_chart_is_never_markup():
-    text = ET.fromstring(CHART_MACROS.chart_text(ChartText(1, 2, ODD, ODD)))
-    assert text.text == text.get("class") == ODD
-
-
-def test_the_nominal_coverage_is_a_line_at_its_height():
-    picture = parse_picture(coverage_chart(pd.Series([0.5, 0.8, 1.0], MONTHS[:3]), 0.8, 900))
-    nominal = float(of_class(picture, "floor")[0].get("d").split()[1].split("H")[0])
-    below, on, above = (float(dot.get("cy")) for dot in of_class(picture, "dot"))
-    assert below > nominal > above and on == pytest.approx(nominal, abs=0.1)
-    assert "nominal 80%" in texts(picture) and "76.7% on average, nominal coverage 80%" in picture.get("aria-label")
-
-
-def test_a_bias_beyond_the_scale_is_drawn_at_the_edge_and_one_without_an_interval_has_no_bar():
-    picture = parse_picture(whisker(0.9, 0.1, math.inf, 0.2, is_highlighted=True))
-    assert not of_class(picture, "sb") and float(of_class(picture, "dot")[0].get("cx")) == 150 - 6
-    picture = parse_picture(whisker(-0.05, -0.9, 0.02, 0.2, is_highlighted=False))
-    (bar,) = of_class(picture, "sb")
-    assert bar.get("d").startswith("M6.0 ") and picture.get("aria-label") == "bias −5.0%, between −90.0% and +2.0%"
-    assert len(of_class(picture, "sg")) == 1 and not of_class(picture, "dot")
 
 
 @pytest.mark.parametrize("width", [350, 1020])

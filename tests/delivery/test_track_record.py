@@ -13,10 +13,7 @@ from brewcast.common.records import DecisionResult, Finding, GateResult, MonthRe
 from brewcast.delivery.month_page import compare_with_previous, store_forecast_table
 from brewcast.delivery.track_record import (
     evaluate_served_forecast,
-    first_three,
     is_stopped,
-    lowest_error_baseline,
-    month_events,
     month_record,
     read_track_record,
     served_error_table,
@@ -62,29 +59,6 @@ def records(tmp_path):
     return read_track_record(paths)
 
 
-def test_months_without_outcomes_or_with_stopped_data_have_no_errors(records):
-    # given a month that was stopped with an error of 500 %, and published later
-    table = served_error_table(records)
-    # then the later record counts, and only months with known outcomes
-    assert table.served.to_dict() == {
-        pd.Timestamp("2023-02-01"): 0.05,
-        pd.Timestamp("2023-03-01"): 0.06,
-        pd.Timestamp("2023-04-01"): 0.04,
-        pd.Timestamp("2023-05-01"): 0.07,
-    }
-    # and before the later record exists, the month does not count
-    assert served_error_table(records[:4]).index.max() == pd.Timestamp("2023-03-01")
-    assert lowest_error_baseline(table) == "seasonal" and table.same_month_last_year.isna().all()
-
-
-def test_before_any_outcome_is_known_there_is_no_best_baseline_but_there_is_a_section():
-    first = [record("2023-01", 0.05, errors=None)]
-    assert served_error_table(first).empty and lowest_error_baseline(served_error_table(first)) is None
-    (events,) = track_record_sentences(first)
-    assert events.endswith(": data stopped 0, drift alarm 0, retrained 1, promoted 0, refused 1.")
-    assert "–" in track_record_section(first) and "Jan 2023" in track_record_section(first)
-
-
 def test_the_sentences_count_better_and_equal_months(records):
     error, coverage, events = track_record_sentences(records)
     assert "an error of 5.5% on average over 4 months" in error and "(seasonal) 6.0%" in error
@@ -92,22 +66,6 @@ def test_the_sentences_count_better_and_equal_months(records):
     # without the stopped record
     assert coverage == "77.5% of outcomes were inside the interval, 60.0% in Apr 2023."
     assert events == "In 5 months: data stopped 1, drift alarm 1, retrained 4, promoted 1, refused 4."
-
-
-def test_each_event_has_its_reason_and_a_stopped_month_has_no_other_event(records):
-    _, refused, alarmed, stopped, published_later, not_retrained = map(month_events, records)
-    assert refused == [("refused", REFUSED.reason)]
-    assert alarmed == [("drift alarm", "errors rose to 9.1%"), ("promoted", PROMOTED.reason)]
-    assert stopped == [("data stopped", STOP.text)]
-    assert published_later == [("refused", REFUSED.reason), ("data warning", WARN.text)]
-    assert not_retrained == [("not retrained", NOT_RETRAINED.reason), ("refused", REFUSED.reason)]
-
-
-def test_only_three_of_many_findings_are_written():
-    assert first_three(["a", "b", "c"]) == "a; b; c" and first_three(["a", "b", "c", "d", "e"]) == "a; b; c; and 2 more"
-    findings = [STOP.model_copy(update={"text": f"column {i}"}) for i in range(9)]
-    many = record("2023-04", 1.0, status="stopped", findings=findings)
-    assert month_events(many) == [("data stopped", "column 0; column 1; column 2; and 6 more")]
 
 
 @pytest.mark.parametrize("width", [350, 1000])
@@ -173,16 +131,6 @@ def test_the_track_record_ends_with_the_month_of_its_page(records, status):
     assert track_record_sentences(records)[-1].startswith(f"In 5 months: data stopped {stops}, ")
     assert re.search(r'class="step">(.*?)</th>', str(track_record_section(records)))[1] == "May 2023"
     assert (served_error_table(records).index.max() == pd.Timestamp("2023-05-01")) == (status == "published")
-
-
-def test_a_month_is_in_the_track_record_once_and_later_months_are_left_out(records):
-    # given another build of April after May was processed: it is still stopped, or published
-    stopped, published = [r for r in records if r.month == "2023-04"]
-    assert [r.status for r in track_record_through(records, stopped)[-2:]] == ["published", "stopped"]
-    assert [r.month for r in track_record_through(records, published)] == [r.month for r in records[:5]]
-    # and a month that was stopped twice counts as one stopped month
-    again = records[3].model_copy(update={"findings": []})
-    assert track_record_sentences([records[3], again])[-1].startswith("In 1 month: data stopped 1, ")
 
 
 def test_monitor_page_and_track_record_say_the_same_of_a_served_forecast():
