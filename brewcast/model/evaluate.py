@@ -816,7 +816,7 @@ def compare_groups(
 ) -> pd.DataFrame:
     """Candidate and champion side by side.
 
-    Needs the column `kind`, `model` and `columns`. Returns one row a group, with the columns (score, model), rounded.
+    Needs the column `kind`, `model` and `columns`. Returns one row a group and a column `(score, model)` for each, rounded.
     Raises ValueError if a column is missing.
     """
     require_columns(group_scores, [kind, "model", *columns], "scores by group")
