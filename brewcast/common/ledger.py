@@ -23,6 +23,7 @@ from brewcast.common.records import (
     ServingModel,
     StateInputs,
     field_problems,
+    take_fields,
 )
 
 # %% ../../nbs/common/ledger.ipynb #10e070e6
@@ -89,7 +90,7 @@ def serving_model(
     entry: LedgerEntry,  # of the ledger
 ) -> ServingModel:  # without the rest of the entry
     "The champion of an entry."
-    return ServingModel(**{name: getattr(entry, name) for name in ServingModel.model_fields})
+    return take_fields(ServingModel, entry)
 
 # %% ../../nbs/common/ledger.ipynb #e9f767b8
 def _changes_nothing(pair: list[LedgerEntry]) -> bool:

@@ -286,8 +286,8 @@ def earlier_forecast(
 ) -> tuple[str, pd.DataFrame]:  # outcome, revision or ""; its rows of one month
     """The archived forecast of the month that has ended, or else an earlier one of the same month.
 
-    Needs `month`. Returns the kind, and the rows of one month with all their columns. Raises ValueError if the column is
-    missing.
+    Needs `month`. Returns the kind, and the rows of one month with the same columns.
+    Raises ValueError if the column is missing.
     """
     if previous_forecast is not None:
         require_columns(previous_forecast, ["month"], "previous forecast")

@@ -7,9 +7,9 @@ __all__ = ['LINUX_MARKERS', 'TARGET_ENVIRONMENTS', 'ANSWER_FIELDS', 'NOT_SERVED'
            'marker_applies', 'dependency_closure', 'lock_entries', 'serve_requirements', 'plan_overrides',
            'expected_answers', 'golden_rows', 'check_online_rows', 'read_fitted_model', 'numeric_columns',
            'compile_checked', 'write_online_rows', 'describe_release', 'write_release', 'isolated_environment',
-           'build_bento', 'http_request', 'serve_bento', 'SmokeResult', 'smoke_test', 'folder_hashes', 'bento_hashes',
-           'BentoSummary', 'PackageSummary', 'write_releases', 'move_products', 'summarise_package', 'package',
-           'PackageInputs', 'read_package_inputs', 'package_table', 'release_file_table']
+           'build_bento', 'http_request', 'serve_bento', 'smoke_test', 'folder_hashes', 'bento_hashes',
+           'write_releases', 'move_products', 'summarise_package', 'package', 'PackageInputs', 'read_package_inputs',
+           'package_table', 'release_file_table']
 
 # %% ../../nbs/delivery/31_package.ipynb #89379e10
 import contextlib
@@ -41,7 +41,16 @@ from packaging.utils import canonicalize_name
 from ..common.core import read_parquet, require_columns, stage_paths, write_json, write_parquet
 from ..common.hashing import sha256
 from ..common.paths import find_root, write_bytes
-from ..common.records import FeastSource, ModelDescription, Parity, Recipe, Record, ReleaseDescription
+from brewcast.common.records import (
+    BentoSummary,
+    FeastSource,
+    ModelDescription,
+    PackageSummary,
+    Parity,
+    Recipe,
+    ReleaseDescription,
+    SmokeResult,
+)
 from ..common.text import format_count
 from .compile_model import check_parity, compile_model, feature_arrays, hard_rows
 from ..model.feature_store import feature_views, online_rows
@@ -222,7 +231,7 @@ def numeric_columns(
 ) -> list[str]:  # FEATURES without categories, and price_mean3 if there is one
     """The numbers that the service has of each series.
 
-    Needs no column; takes those that are known. `price_mean3` is no feature: with it an overridden price becomes one.
+    Needs any columns of FEATURES; takes those that are known. `price_mean3` is no feature: with it an overridden price becomes one.
     """
     return [name for name in [*FEATURES, "price_mean3"] if name in online and name not in CATEGORICAL_FEATURES]
 
@@ -440,13 +449,6 @@ BAD_REQUESTS = {  # request body by what is wrong with it, and the status that t
     "broken JSON": (b'{"store_ids": ', 400),
 }
 
-# %% ../../nbs/delivery/31_package.ipynb #a57b3f04
-class SmokeResult(Record):
-    "What a served Bento answered."
-
-    stores_equal: int  # stores whose answer equals forecast.parquet
-    refused: dict[str, int]  # HTTP status by bad request
-
 # %% ../../nbs/delivery/31_package.ipynb #77621634
 def smoke_test(
     port: int,  # of a served Bento
@@ -495,25 +497,6 @@ def bento_hashes(
 ) -> dict[str, str]:  # SHA-256 by file
     "The hashes of a Bento's code, release and requirements. bento.yaml is left out, because it holds the build time."
     return {name: digest for name, digest in folder_hashes(bento).items() if name.startswith(("src/", "env/python/"))}
-
-# %% ../../nbs/delivery/31_package.ipynb #a1d022e6
-class BentoSummary(Record):
-    "The Bento that the stage has built."
-
-    tag: str  # such as brewcast:1f0c3a9b2e4d
-    files: dict[str, str]  # from `bento_hashes`
-
-# %% ../../nbs/delivery/31_package.ipynb #21cb09f1
-class PackageSummary(Record):
-    "What the stage has made, and from what: the content of package.json."
-
-    release: str  # its name
-    files: dict[str, str]  # of the release, from `folder_hashes`
-    challenger: str | None  # name of the challenger's release; None: there is no challenger
-    challenger_files: dict[str, str]
-    bento: BentoSummary
-    made_from: dict[str, str]  # SHA-256 by file name
-    smoke: SmokeResult
 
 # %% ../../nbs/delivery/31_package.ipynb #b3cb9e43
 def write_releases(

@@ -28,6 +28,7 @@ from brewcast.common.records import (
     Recipe,
     ServedForecastResult,
     Verdict,
+    take_fields,
 )
 from ..common.text import format_count, percent, short_month, spread_labels
 from brewcast.delivery.svg_charts import (
@@ -149,8 +150,8 @@ def month_record(
         month=f"{month:%Y-%m}",
         status="stopped" if is_stopped(decision) else "published",
         **result.content(),
-        decision=DecisionResult(**{name: getattr(decision, name) for name in DecisionResult.model_fields}),
-        verdict=GateResult(**{name: getattr(verdict, name) for name in GateResult.model_fields}),
+        decision=take_fields(DecisionResult, decision),
+        verdict=take_fields(GateResult, verdict),
         findings=[finding for finding in decision.findings if finding.level in ("stop", "warn")],
         alarm=bool(alarm_reason),
         alarm_reason=alarm_reason,

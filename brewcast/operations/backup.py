@@ -39,9 +39,8 @@ from ..common.mlflow_tables import ModelRun
 from ..common.params import env_file, read_env
 from ..common.paths import megabytes, refuse_special_file
 from ..common.progress import CountedFile, Step
-from ..common.records import LedgerEntry, LedgerRelease, ReleaseDescription, RunRecord
+from ..common.records import LedgerEntry, LedgerRelease, PackageSummary, ReleaseDescription, RunRecord
 from ..common.text import format_count
-from ..delivery.package import PackageSummary
 from ..workflow.runs import RUN_REFS, is_repository, read_runs, run_git, run_of_entry
 
 # %% ../../nbs/operations/backup.ipynb #1eb9d4e3

@@ -17,7 +17,7 @@ from typing import NamedTuple
 from ..common.ledger import production_entry, read_ledger, state_folder
 from ..common.mlflow import local_mlflow_database, project_database
 from ..common.paths import find_root, say, write_bytes
-from ..common.records import GateResult, LedgerEntry, LedgerRelease, Recipe, ReleaseDescription
+from ..common.records import GateResult, LedgerEntry, LedgerRelease, Recipe, ReleaseDescription, take_fields
 from ..common.text import format_count
 from .ledger_writer import append_entry
 from .model_registry import expected_aliases, sync_mlflow_server
@@ -129,7 +129,7 @@ def current_challenger(
 
 # %% ../../nbs/registry/promotion.ipynb #c7a357e9
 def _release_fields(entry: LedgerEntry) -> LedgerRelease:
-    return LedgerRelease(**{name: getattr(entry, name) for name in LedgerRelease.model_fields})
+    return take_fields(LedgerRelease, entry)
 
 # %% ../../nbs/registry/promotion.ipynb #a988000c
 def _manual_verdict(action: str, reason: str) -> GateResult:

@@ -25,8 +25,17 @@ from brewcast.common.ledger import (
 from ..common.lock import project_lock
 from ..common.mlflow import local_mlflow_database, project_database
 from ..common.paths import explain_disk_full, find_root, write_bytes
-from ..common.records import Decision, GateResult, LedgerEntry, ReleaseDescription, StateInputs, Verdict
-from ..delivery.package import PackageSummary, folder_hashes
+from brewcast.common.records import (
+    Decision,
+    GateResult,
+    LedgerEntry,
+    PackageSummary,
+    ReleaseDescription,
+    StateInputs,
+    Verdict,
+    take_fields,
+)
+from ..delivery.package import folder_hashes
 from .ledger_writer import append_entry
 from brewcast.registry.model_registry import (
     ensure_registered,
@@ -268,7 +277,7 @@ def publish_entry(
         share=last.share if has_same_recipes else 0,  # a new challenger starts as a shadow
         barred=last.barred if last else [],
         previous=last.release if last else None,
-        verdict=GateResult(**{name: getattr(products.verdict, name) for name in GateResult.model_fields}),
+        verdict=take_fields(GateResult, products.verdict),
     )
 
 # %% ../../nbs/registry/publish.ipynb #4cbfb89d

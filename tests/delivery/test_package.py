@@ -11,12 +11,11 @@ from releases import ROOT, make_products, product_paths
 
 from brewcast.common.core import read_json, write_parquet
 from brewcast.common.hashing import sha256
-from brewcast.common.records import FeastSource
+from brewcast.common.records import BentoSummary, FeastSource
 from brewcast.delivery import package as module
 from brewcast.delivery.package import (
     LINUX_MARKERS,
     NOT_SERVED,
-    BentoSummary,
     _requirements_of,
     bento_hashes,
     folder_hashes,
