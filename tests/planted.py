@@ -214,3 +214,25 @@ HELP = {  # code at the end of a module, and what the report must say of it
     ),
     "anything": ("def f(n: int):\n    return n\n", "docstring"),
 }
+
+OWN_FRAMES = {  # a public function that fails deep inside on another table, and what the report must say of it
+    "a column that is read without a check": (
+        "def f(sales: pd.DataFrame) -> float:\n    return sales['quantity_sold'].sum()",
+        "f: KeyError",
+    ),
+    "a column that is read as an attribute": (
+        "def f(n: int, sales: pd.DataFrame | None = None) -> float:\n    return sales.quantity_sold.sum() * n",
+        "f: AttributeError",
+    ),
+    "an Ibis table": ("def f(sales: ibis.Table):\n    return sales.select('store_id')", "f: IbisTypeError"),
+    "a table in a dictionary": (
+        "def f(tables: dict[str, pd.DataFrame]) -> float:\n    return tables['store']['units'].sum()",
+        "f: KeyError",
+    ),
+    "a table in a list": ("def f(parts: list[pd.DataFrame]):\n    return parts[0]['store_id']", "f: KeyError"),
+    "another ValueError": (
+        "def f(sales: pa.Table):\n    raise ValueError('sales: empty')",
+        "f: ValueError: sales: empty",
+    ),
+    "no error": ("def f(sales: pd.DataFrame) -> int:\n    return len(sales)", "f: no error"),
+}

@@ -87,6 +87,11 @@ def as_sale_lines(
         return sales
     return ibis.memtable(check_table(sales, sales_schema(lacks, returns=True)))
 
+# %% ../../nbs/data/11_clean.ipynb #dd259df4
+def _count_names(column: str) -> list[str]:
+    "The names that the counts of a column's levels have in a table of `store_day`."
+    return [f"{column}_{i}" for i in range(len(LEVEL_ORDER[column]))]
+
 # %% ../../nbs/data/11_clean.ipynb #55189c5e
 def most_frequent_index(
     day: ibis.Table,  # from `store_day`
@@ -95,8 +100,11 @@ def most_frequent_index(
     """The most frequent level by its counts. Of equal counts, the first in `LEVEL_ORDER` is taken.
 
     Needs the counts of the column, such as `weather_0`, as from `store_day`.
+    Raises ValueError if a column is missing.
     """
-    counts = [day[f"{column}_{i}"] for i in range(len(LEVEL_ORDER[column]))]
+    names = _count_names(column)
+    require_columns(day, names, "day")
+    counts = [day[name] for name in names]
     best = [(ibis.greatest(*counts) == count, i) for i, count in enumerate(counts)]
     return ibis.cases((ibis.greatest(*counts) == 0, ibis.null("int64")), *best)
 
@@ -109,10 +117,13 @@ def fill_missing(
 
     Needs a table as from `store_day`. Returns the same rows with `month`: lines without a value are added to
     the count of the level that was filled in.
+    Raises ValueError if a column is missing.
     """
+    counts = [name for column in columns for name in [*_count_names(column), f"{column}_none"]]
+    require_columns(day, ["date", *counts], "day")
     day = day.mutate(month=day.date.truncate("M").cast("date"))
     for column in columns:
-        names = [f"{column}_{i}" for i in range(len(LEVEL_ORDER[column]))]
+        names = _count_names(column)
         monthly = day.group_by("month").agg(**{name: day[name].sum() for name in names})
         up_to_month = ibis.window(order_by=monthly.month, preceding=(None, 0))
         counts = monthly.mutate(**{name: monthly[name].sum().over(up_to_month) for name in names})
@@ -133,6 +144,7 @@ def most_frequent_value(
     """The most frequent value of a day's lines.
 
     Needs the counts of the column, as from `store_day` or `fill_missing`.
+    Raises ValueError if a column is missing.
     """
     best = most_frequent_index(day, column)
     return ibis.cases(*[(best == i, level) for i, level in enumerate(LEVEL_ORDER[column])])
@@ -146,7 +158,11 @@ def aggregate_by_month(
 
     Needs a table as from `fill_missing`. Returns the columns of `STORE_MONTH`, sorted by `series_id` and
     `month`.
+    Raises ValueError if a column is missing.
     """
+    counts = [name for column in LEVEL_ORDER for name in _count_names(column)]
+    sums = ["quantity_sold", "price", "priced", "lines"]
+    require_columns(day, ["store_id", "month", "date", "country", "city", *sums, *counts], "day")
     day = day.mutate(**{column: most_frequent_value(day, column) for column in LEVEL_ORDER})
     month = day.group_by("store_id", "month").agg(
         units=day.quantity_sold.sum().cast("float64"),
@@ -258,7 +274,9 @@ def underreported_months(
     """The last months, while fewer than half of the expected stores report nearly to the end of the month.
 
     Needs `store_id` and `date` (datetime64), one row a store and date with lines, without lone dates.
+    Raises ValueError if a column is missing.
     """
+    require_columns(dates, ["store_id", "date"], "dates")
     month = dates.date.dt.to_period("M").dt.to_timestamp().rename("month")
     by_store = dates.groupby([month, "store_id"]).date
     n_dates = by_store.nunique().unstack("store_id")  # a row a month, a column a store
@@ -293,9 +311,11 @@ def lineage_text(
     """Files and lines of a store's month, from the lineage of `ingest`.
 
     Needs `store_id`, `month`, `file`, `first_line` and `last_line` (empty where a source has no line numbers).
+    Raises ValueError if a column is missing.
     """
     if lineage is None:
         return ""
+    require_columns(lineage, ["store_id", "month", "file", "first_line", "last_line"], "lineage")
     rows = lineage[(lineage.store_id == store) & (pd.to_datetime(lineage.month) == date.replace(day=1))]
     texts = []
     for file, first, last in rows[["file", "first_line", "last_line"]].dropna(subset=["file"]).itertuples(index=False):
@@ -425,7 +445,9 @@ def describe_gaps(
     """The gaps in words. After a store has closed, its months are not reported.
 
     Needs a table as from `months_without_lines`.
+    Raises ValueError if a column is missing.
     """
+    require_columns(silent, ["series_id", "month", "gap", "next_month", "all_stores"], "silent")
     is_reported = silent.gap & (silent.next_month.notna() | (silent.month == silent.month.max()))
     texts = {}
     for month, rows in silent[is_reported].groupby("month"):
@@ -446,7 +468,9 @@ def without_months(
     """Leave out months.
 
     Needs `month` (date). Returns the rows of the other months, with the same columns.
+    Raises ValueError if a column is missing.
     """
+    require_columns(store_month, ["month"], "store_month")
     is_left = [f"{month:%Y-%m}" not in months for month in store_month["month"].to_pylist()]
     return store_month.filter(pa.array(is_left, pa.bool_()))
 
@@ -458,7 +482,9 @@ def count_filled(
     """How many lines had no value.
 
     Needs the counts of the columns, such as `weather_none`, as from `store_day`.
+    Raises ValueError if a column is missing.
     """
+    require_columns(day, [f"{column}_none" for column in columns], "day")
     return {column: int(day[f"{column}_none"].sum().to_pyarrow().as_py()) for column in columns}
 
 # %% ../../nbs/data/11_clean.ipynb #8bf4e06c
@@ -471,7 +497,9 @@ def cleaning_report(
 
     Needs `series_id` and `month` (date); a table as from `months_without_lines`; and the lone lines of
     `excluded_months`.
+    Raises ValueError if a column is missing.
     """
+    require_columns(complete, ["series_id", "month"], "store_month")
     months = complete["month"].to_pylist()
     report = {
         "series": len(complete["series_id"].unique()),

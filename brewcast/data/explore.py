@@ -133,7 +133,9 @@ def categories_by_month(
     Needs `month`, `category` and `quantity`, as from `products_by_month`. Returns units sold: index `month`,
     one column a category, the largest of the last twelve months first; no columns for a source without
     categories.
+    Raises ValueError if a column is missing.
     """
+    require_columns(products, ["month", "category", "quantity"], "products")
     named = products[products["category"] != ""]
     table = named.pivot_table(index="month", columns="category", values="quantity", aggfunc="sum").rename_axis(
         columns=None
@@ -172,7 +174,9 @@ def product_starts(
 
     Needs `month`, `product` and `quantity`, as from `products_by_month`. Returns `first` (month), `quantity`
     (units) and `late` (bool) by product, the earliest and largest first.
+    Raises ValueError if a column is missing.
     """
+    require_columns(products, ["month", "product", "quantity"], "products")
     named = products[products["product"] != ""]
     starts = named.groupby("product").agg(first=("month", "min"), quantity=("quantity", "sum"))
     starts["late"] = starts["first"] > products["month"].min() + pd.DateOffset(months=2)
@@ -188,7 +192,10 @@ def largest_products(
 
     Needs tables as from `products_by_month` and `product_starts`. Returns the products in the order of
     `starts`, with one column a month: the share of the product's best month.
+    Raises ValueError if a column is missing.
     """
+    require_columns(products, ["month", "product", "quantity"], "products")
+    require_columns(starts, ["late", "quantity"], "starts")
     comes_first = starts["late"] & (starts["late"].sum() <= max_rows / 2)
     order = starts.assign(comes_first=comes_first).sort_values(["comes_first", "quantity"], ascending=False)
     chosen = set(order.index[:max_rows])
@@ -222,7 +229,9 @@ def plot_products(
     """One strip per product.
 
     Needs tables as from `largest_products` and `product_starts`.
+    Raises ValueError if a column is missing.
     """
+    require_columns(starts, ["first", "late"], "starts")
     if strips.empty:
         return placeholder_figure("Sales by product", "This source has no products.")
     late = starts[starts["late"]]
@@ -273,7 +282,9 @@ def draw_season(
     """One line per place, around the year's mean.
 
     Needs `place` (the name of the line), `month_of_year` and `ratio`.
+    Raises ValueError if a column is missing.
     """
+    require_columns(profile, ["place", "month_of_year", "ratio"], "profile")
     labels = {}
     for (place, rows), color in zip(profile.groupby("place"), LINE_COLORS * 9, strict=False):
         axis.plot(rows["month_of_year"], rows["ratio"] - 1, color=color, linewidth=2)
@@ -292,7 +303,9 @@ def season_title(
     """The place with the strongest season, its best month and its worst.
 
     Needs `place` (the name of the line), `month_of_year` and `ratio`.
+    Raises ValueError if a column is missing.
     """
+    require_columns(profile, ["place", "month_of_year", "ratio"], "profile")
     strongest = profile.groupby("place")["ratio"].agg(np.ptp).idxmax()
     ratio = profile[profile["place"] == strongest].set_index("month_of_year")["ratio"]
     peak, low = (
@@ -310,7 +323,9 @@ def plot_season(
     """One line per city and one picture per country, or one picture where there are too many.
 
     Needs a table as from `season_profile`.
+    Raises ValueError if a column is missing.
     """
+    require_columns(profile, ["country", "city", "month_of_year", "ratio"], "profile")
     if profile.empty:
         return placeholder_figure(
             "The year's shape", "A season needs 13 months of a store; no store of this source has them."
@@ -420,7 +435,9 @@ def plot_days(
     """Bars for weekday, promotion, weather and holiday.
 
     Needs a table as from `day_effects`.
+    Raises ValueError if a column is missing.
     """
+    require_columns(effects, ["what", "level", "effect"], "effects")
     if effects.empty:
         return placeholder_figure(
             "What changes a day's sales", "This source has neither days, weather, promotion nor holidays."
@@ -506,7 +523,9 @@ def label_dots(
     """Write names beside dots. A name that would cover another one is left out.
 
     Needs `product`, `price` and `quantity`, the most important rows first.
+    Raises ValueError if a column is missing.
     """
+    require_columns(dots, ["product", "price", "quantity"], "dots")
     style = {"textcoords": "offset points", "size": 9, "color": MUTED_COLOR}
     labels = []  # pixels of the names so far
     for row in dots.itertuples():
@@ -523,7 +542,9 @@ def draw_price_level(
     """One dot per product: its mean price and its units sold.
 
     Needs a table as from `price_level`.
+    Raises ValueError if a column is missing.
     """
+    require_columns(level, ["product", "price", "quantity"], "level")
     axis.scatter(level["price"], level["quantity"], s=26, color=LINE_COLORS[0], alpha=0.7, linewidth=0)
     for side, values in {"x": level["price"], "y": level["quantity"]}.items():
         getattr(axis, f"set_{side}scale")("log")
@@ -545,7 +566,9 @@ def draw_price_response(
     """One dot per price class, larger where there are more lines.
 
     Needs a table as from `price_response`.
+    Raises ValueError if a column is missing.
     """
+    require_columns(response, ["price", "quantity", "lines"], "response")
     axis.axhline(0, color=MUTED_COLOR, linewidth=0.8)
     size = 12 + 300 * response["lines"] / response["lines"].max()
     axis.scatter(response["price"], response["quantity"], s=size, color=LINE_COLORS[1], alpha=0.8, linewidth=0)
@@ -561,7 +584,9 @@ def response_slope(
     """The slope of a straight line through small changes of the price, weighted by the number of lines.
 
     Needs `price`, `quantity` and `lines`, as from `price_response`.
+    Raises ValueError if a column is missing.
     """
+    require_columns(response, ["price", "quantity", "lines"], "response")
     small_changes = response[response["price"].abs() < 0.175]  # a straight line fits small changes only
     if len(small_changes) <= 2:
         return None
@@ -577,7 +602,10 @@ def plot_prices(
     """Products by price, and products compared with themselves.
 
     Needs tables as from `price_level` and `price_response`.
+    Raises ValueError if a column is missing.
     """
+    require_columns(level, ["product", "price", "quantity"], "level")
+    require_columns(response, ["price", "quantity", "lines"], "response")
     if level.empty:
         return placeholder_figure("Price and quantity", "This source has no prices.")
     has_lines = response["lines"] >= response["lines"].sum() * 0.002
@@ -672,7 +700,10 @@ def store_bars(
     """The months of each bar. Stores that sold in every month share the first row.
 
     Needs a table as from `store_spans`; and `store_id` and `month`. Returns `row`, `name`, `month` and `state`.
+    Raises ValueError if a column is missing.
     """
+    require_columns(spans, ["months", "state"], "spans")
+    require_columns(store_month, ["store_id", "month"], "store_month")
     always_open = spans.index[spans["months"] == store_month["month"].nunique()]
     has_shared_row = len(always_open) > 1
     own_row = spans.drop(always_open) if has_shared_row else spans
@@ -691,7 +722,9 @@ def label_changes(
     """Write beside a bar when the store opened or closed.
 
     Needs a table as from `store_bars`.
+    Raises ValueError if a column is missing.
     """
+    require_columns(bars, ["row", "month"], "bars")
     begin, end = bars["month"].min(), bars["month"].max()
     style = {"va": "center", "size": 9, "textcoords": "offset points"}
     for row, months in bars[bars["row"] > 0].groupby("row")["month"]:
@@ -713,7 +746,9 @@ def stores_title(
     """How many stores are open, opened and closed.
 
     Needs `first` and `last` (months), as from `store_spans`.
+    Raises ValueError if a column is missing.
     """
+    require_columns(spans, ["first", "last"], "spans")
     n_opened = (spans["first"] > begin).sum()
     n_closed = (spans["last"] < end).sum()
     stores = format_count(len(spans), "store is", "stores are")
@@ -730,7 +765,10 @@ def plot_stores(
     """One bar per store, from its first month to its last.
 
     Needs a table as from `store_spans`; and `store_id` and `month` (datetime64).
+    Raises ValueError if a column is missing.
     """
+    require_columns(spans, ["first", "last", "months", "state"], "spans")
+    require_columns(store_month, ["store_id", "month"], "store_month")
     begin, end = store_month["month"].min(), store_month["month"].max()
     title = stores_title(spans, begin, end)
     bars = store_bars(spans, store_month)

@@ -32,7 +32,7 @@ import pandas as pd
 import yaml
 
 from ..common.contracts import connect
-from ..common.core import LEVELS, SALE_LINE_COLUMNS, read_parquet
+from ..common.core import LEVELS, SALE_LINE_COLUMNS, read_parquet, require_columns
 from ..common.parameter_types import Calendar, QualitySettings
 from ..common.params import country_codes
 from ..common.paths import write_text
@@ -636,7 +636,9 @@ def guess_unit(
     """What a sale line covers.
 
     Needs `store_id` and `date` (datetime64), without repetitions.
+    Raises ValueError if a column is missing.
     """
+    require_columns(days, ["store_id", "date"], "days")
     weekdays = days.date.dt.dayofweek.value_counts(normalize=True)
     per_month = days.groupby(["store_id", days.date.dt.to_period("M")]).date.agg(["nunique", "min"])
     if (per_month["nunique"] == 1).mean() >= 0.95 and len(per_month) > 1:
@@ -676,7 +678,9 @@ def draft_calendar(
     """The calendar of the sale lines.
 
     Needs `store_id`, `date` and, where there is one, `country`.
+    Raises ValueError if a column is missing.
     """
+    require_columns(sales, ["store_id", "date", *(["country"] if has_country else [])], "sales")
     days = sales[["store_id", "date"]].drop_duplicates().assign(date=lambda rows: pd.to_datetime(rows.date))
     unit, weekday, reason = guess_unit(days)
     reasons = {"unit": reason}
@@ -914,11 +918,14 @@ def learn_facts(
     """What the sale lines say of the source.
 
     Needs the columns of a sale line.
+    Raises ValueError if a column is missing.
     """
+    require_columns(sales, ["store_id", "date", "category", "quantity_sold"], "sales")
     calendar, reasons = draft_calendar(sales, has_country="country" not in lacks)
     key = None
     if calendar.unit != "day":  # two customers may buy the same on one day, and all of it is sold
         columns = [name for name in ("store_id", "date", "category", "product") if name not in lacks]
+        require_columns(sales, columns, "sales")
         key = columns if not sales.duplicated(columns).any() else None
     categories = sorted(sales.category.dropna().unique())
     return Facts(calendar, reasons, bool((sales.quantity_sold <= 0).any()), key, categories)
@@ -930,7 +937,9 @@ def quarantine_lines(
     """The commonest reasons of the quarantine.
 
     Needs `file`, `line`, `column` and `reason`.
+    Raises ValueError if a column is missing.
     """
+    require_columns(quarantine, ["column", "reason"], "quarantine")
     counts = quarantine.groupby(["column", "reason"], dropna=False).size().sort_values(ascending=False)
     return [f"  {n:,}: {column} {reason}" for (column, reason), n in counts.head(5).items()]
 

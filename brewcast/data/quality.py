@@ -121,7 +121,9 @@ def sum_lines(
     Needs `price`, `quantity_sold` and the columns of `by`. Returns these columns, and `lines`, `units` and
     `prices` (sums), `price_log` and `quantity_sold_log` (sums of logarithms in millionths), and `price_n` and
     `quantity_sold_n` (number of values above 0).
+    Raises ValueError if a column is missing.
     """
+    require_columns(lines, [*by, "price", "quantity_sold"], "lines")
     sums = {
         "lines": lines.count(),
         "units": lines.quantity_sold.sum().cast("float64"),
@@ -216,7 +218,9 @@ def store_events(
 
     Needs `store_id`, `month` and `date` (datetime64). Returns tables with one row a month and one column a
     store.
+    Raises ValueError if a column is missing.
     """
+    require_columns(store, ["store_id", "month", "date"], "store")
     all_months = pd.date_range(store.month.min(), month, freq="MS")
     dates = store.groupby(["month", "store_id"]).date
     n_dates = dates.size().unstack().reindex(all_months)  # a row a month, a column a store
@@ -260,6 +264,7 @@ def check_missing_stores(
     """Stores without lines, with lines on too few dates, or without lines at the end of the month.
 
     Needs `store_id`, `month` and `date` (datetime64), as from the table `store` of `summarize_lines`.
+    Raises ValueError if a column is missing.
     """
     seen = store_events(store, months[-1], unit)
     findings = []
@@ -328,7 +333,9 @@ def check_missing_dates(
     """Dates without lines in nearly all stores, on a weekday on which they usually trade.
 
     Needs `store_id`, `month` and `date` (datetime64), as from the table `store` of `summarize_lines`.
+    Raises ValueError if a column is missing.
     """
+    require_columns(store, ["store_id", "month", "date"], "store")
     if calendar.unit == "month":
         return []
     is_daily = calendar.unit == "day"
@@ -363,7 +370,9 @@ def line_counts(
 
     Needs `store_id`, `month`, `date`, `lines` and `distinct`, as from the table `store` of `summarize_lines`.
     Returns two tables with `lines` and `distinct`: `store` by (store_id, month), and `date` by (month, date).
+    Raises ValueError if a column is missing.
     """
+    require_columns(store, ["store_id", "month", "date", "lines", "distinct"], "store")
     rows = store[store.distinct.notna()]
     keys = {"store": ["store_id", "month"], "date": ["month", "date"]}
     return {by: rows.groupby(key)[["lines", "distinct"]].sum() for by, key in keys.items()}
@@ -376,9 +385,11 @@ def check_repeated_lines(
     """Stores and dates whose lines were delivered twice.
 
     Needs the tables of `line_counts`.
+    Raises ValueError if a column is missing.
     """
     findings = []
     for by, table in counts.items():
+        require_columns(table, ["lines", "distinct"], by)
         months = table.index.get_level_values("month")
         distinct_share = table.distinct / table.lines
         is_past = (months < month) & (months >= month - pd.DateOffset(months=16))
@@ -419,7 +430,9 @@ def check_copied_months(
     """Is a month a copy of an earlier one? The n-th date of a store is compared with the n-th date of each month before.
 
     Needs `store_id`, `month`, `lines`, `units` and `prices`, one row a store and date, sorted by date.
+    Raises ValueError if a column is missing.
     """
+    require_columns(store, ["store_id", "month", "lines", "units", "prices"], "store")
     rows = store.assign(prices=store.prices.fillna(0), nth=store.groupby(["store_id", "month"]).cumcount())
     rows["sums"] = rows.groupby(["lines", "units", "prices"]).ngroup()  # number of the triple; -1: no units, no match
     sums = rows.pivot(index="month", columns=["store_id", "nth"], values="sums")
@@ -505,7 +518,9 @@ def mean_logs(
 
     Needs `month`, the column `by`, and `price_log` and `price_n` (or those of `quantity_sold`), as from
     `summarize_lines`. Returns one row a month without gaps, and one column a value of `by`.
+    Raises ValueError if a column is missing.
     """
+    require_columns(table, ["month", by, f"{column}_log", f"{column}_n"], "sums")
     sums = table.groupby(["month", by])[[f"{column}_log", f"{column}_n"]].sum(min_count=1)
     n_positive = sums[f"{column}_n"].where(sums[f"{column}_n"] > 0)
     logs = (sums[f"{column}_log"] / n_positive / LOG_UNIT).unstack()
@@ -557,7 +572,9 @@ def build_history(
     """All months at once. The deviations of a month are computed only from months before it.
 
     Needs the tables of `summarize_lines`.
+    Raises ValueError if a column is missing.
     """
+    require_columns(tables["store"], ["store_id", "month", "date", "lines", "units"], "store")
     deviations = {}
     for by, table in tables.items():
         for column in ("price", "quantity_sold") if len(table) else ():
@@ -851,7 +868,9 @@ def group_similar_ids(
     """Ids that look alike. They are perhaps two stores if both sell in the same months.
 
     Needs `store_id`, `date`, `month` and `lines`, as from the table `store` of `summarize_lines`.
+    Raises ValueError if a column is missing.
     """
+    require_columns(store, ["store_id", "month", "date", "lines"], "store")
     last_date = store.groupby("store_id").date.max()
     n_lines = store.groupby("store_id").lines.sum()
     one_store: dict[str, list[str]] = {}
@@ -874,7 +893,9 @@ def check_similar_ids(
     """Stores whose ids look alike, with the line for the YAML; and names under `same_store` that no line has.
 
     Needs `store_id`, `date`, `month` and `lines`, as from the table `store` of `summarize_lines`.
+    Raises ValueError if a column is missing.
     """
+    require_columns(store, ["store_id", "month", "date", "lines"], "store")
     same_store = same_store or {}
     one_store, two_stores = group_similar_ids(store, {*store.store_id, *planned_ids} - set(same_store))
     findings = []
@@ -1045,7 +1066,9 @@ def check_identities(
 
     Needs sale lines; the tables of `summarize_lines`; and `month` of the store-months, with `store_id` and
     `quantity_sold` (units) for the check of totals.
+    Raises ValueError if a column is missing.
     """
+    require_columns(store_month, ["month"], "store_month")
     last = store_month.month.max()
     findings = check_similar_ids(tables["store"], last, (dataset or {}).get("same_store"), planned_ids)
     findings += check_spellings(lines, lacks, last)
@@ -1257,6 +1280,7 @@ def check_all_months(
     """The checks that do not depend on the stops of other months, for all months at once.
 
     Needs the table `store` of `summarize_lines`.
+    Raises ValueError if a column is missing.
     """
     findings = check_missing_stores(store, months, calendar.unit)
     findings += check_missing_dates(store, months, calendar)
@@ -1302,6 +1326,7 @@ def check_each_month(
     """All findings of the last month, and the stops of the months before it.
 
     Needs the tables of `summarize_lines`.
+    Raises ValueError if a column is missing.
     """
     last = months[-1]
     history = build_history(tables, last)

@@ -218,7 +218,9 @@ def list_prices(
     """The price of each product in each store and month.
 
     Needs `country`, as from `draw_stores`.
+    Raises ValueError if a column is missing.
     """
+    require_columns(stores, ["country"], "stores")
     rng = random_stream(seed, "prices")
     starts = month_starts(months)
     level = np.zeros((months + 1, len(stores)))  # as a natural logarithm
@@ -267,7 +269,9 @@ def offered_products(
     """Which products each store offers on each day.
 
     Needs `store`, `month` and `day` (numbers), as from `draw_trading_days`.
+    Raises ValueError if a column is missing.
     """
+    require_columns(days, ["store", "month", "day"], "days")
     in_history = days.month.to_numpy() < months
     is_launched = np.arange(months + 1)[:, None] >= np.round(PRODUCTS.launched.to_numpy() * months)
     days_per_month = np.bincount(days.month[in_history], minlength=months + 1)
@@ -369,7 +373,9 @@ def expected_units(
     """The expected units of each sale line, without promotion, weather and random shocks.
 
     Needs `store`, `month`, `date`, `city`, `level` and `warm`, as from `expected_days`.
+    Raises ValueError if a column is missing.
     """
+    require_columns(expected, ["store", "month", "date", "city", "level", "warm"], "expected")
     month = expected.month.to_numpy()[row]
     store = expected.store.to_numpy()[row]
     country = CITIES.country.iloc[expected.city.to_numpy()[row]]
@@ -417,7 +423,9 @@ def hidden_state(
     """How much better or worse than expected each month of a store and of its country is.
 
     Needs `country`, as from `draw_stores`.
+    Raises ValueError if a column is missing.
     """
+    require_columns(stores, ["country"], "stores")
     rng = random_stream(seed, "shocks")
     country = stores.country.map({name: n for n, name in enumerate(COUNTRIES.country)}).to_numpy()
     store_shocks = rng.normal(0, STORE_SHOCK_SD, (months + 1, len(stores)))
@@ -439,7 +447,9 @@ def draw_weather(
     """The weather of each trading day, the same for all stores of a city.
 
     Needs `day`, `city`, `month`, `rainy` and `hot`, as from `expected_days`.
+    Raises ValueError if a column is missing.
     """
+    require_columns(expected, ["day", "city", "month", "rainy", "hot"], "expected")
     rng = random_stream(seed, "weather")
     day, city, month = (expected[column].to_numpy() for column in ["day", "city", "month"])
     quantiles = []
@@ -474,7 +484,10 @@ def draw_units(
     """The units sold.
 
     Needs `store`, `month` and `promoted`, as from `expected_days`; and `uplift`, as from `draw_stores`.
+    Raises ValueError if a column is missing.
     """
+    require_columns(expected, ["store", "month", "promoted"], "expected")
+    require_columns(stores, ["uplift"], "stores")
     noise = random_stream(seed, "days").normal(0, _DAY_NOISE_SD, len(expected))
     noise_factor = np.exp(noise - _DAY_NOISE_SD**2 / 2)  # 1 on average
     uplift = 1 + stores.uplift.to_numpy()[expected.store] * expected.promoted.to_numpy()
@@ -515,7 +528,10 @@ def floor_forecast(
 
     Needs `store`, `month`, `rainy`, `hot`, `promotion_days` and `trading_days`, as from `expected_days`; and
     `uplift`, as from `draw_stores`.
+    Raises ValueError if a column is missing.
     """
+    require_columns(expected, ["store", "month", "rainy", "hot", "promotion_days", "trading_days"], "expected")
+    require_columns(stores, ["uplift"], "stores")
     factors = weather_factors()
     by_weather = {level: factors[n][product] for n, level in enumerate(LEVELS["weather"])}
     rainy = expected.rainy.to_numpy()[row]
@@ -578,7 +594,10 @@ def plan_table(
     `promotion_days`, as from `expected_days`. Returns `store_id`, `month` and `published` (datetime64),
     `trading_days` (0: the store closes), `promotion_days`, `promotion_share` and `price` (of a line, in the
     country's currency), and the number `store`.
+    Raises ValueError if a column is missing.
     """
+    require_columns(stores, ["opens", "closes", "store_id"], "stores")
+    require_columns(expected, ["store", "month", "trading_days", "promotion_days"], "expected")
     shape = (months + 1, len(stores))
     starts = month_starts(months)
     by_month = expected.groupby(["month", "store"])[["trading_days", "promotion_days"]].first()

@@ -490,7 +490,12 @@ def forecast_page(
     folder: Path,  # of the page: links are relative to it
     **settings,  # of `month_page`: links, source_name, unit, calendar, nominal_coverage
 ) -> str:  # HTML
-    "The month page. Needs the columns of FORECAST."
+    """The month page.
+
+    Needs the columns of FORECAST.
+    Raises ValueError if a column is missing.
+    """
+    require_columns(forecast, ["month"], "forecast")
     root = find_root()
     archived = page_inputs.archived_forecasts
     section = track_record_section(records, lambda path: os.path.relpath(root / path, folder))

@@ -215,7 +215,11 @@ def plan_by_country(
 
     Needs a `table` as from `store_forecast_table`, `plans` as from `latest_plan`, and in `store_month`: `store_id`,
     `month`, and `promotion_share` and `trading_days` if known.
+    Raises ValueError if a column is missing.
     """
+    require_columns(table, ["country", "store_id"], "stores")
+    require_columns(store_month, ["store_id", "month"], "store_month")
+    require_columns(plans, ["promotion_share", "trading_days"], "plans")
     countries = calendar.countries if calendar else {}
     past = store_month.reindex(columns=["store_id", "month", "promotion_share", "trading_days"])
     lines = []
@@ -484,9 +488,11 @@ def quarantine_counts(
     """How many rows ingest quarantined, by reason.
 
     Needs `table`, `column`, `reason`, as far as they are known.
+    Raises ValueError if none of them is there.
     """
     if quarantine is not None and len(quarantine):
         keys = [name for name in ["table", "column", "reason"] if name in quarantine]
+        require_columns(quarantine, keys or ["reason"], "quarantine")  # one of the three is enough
         counts = quarantine[keys].fillna("").astype(str).value_counts().reset_index(name="rows")
         return counts.sort_values(["rows", *keys], ascending=[False] + [True] * len(keys)).to_dict("records")
     reasons = dataset.get("reasons") or {}
@@ -758,6 +764,7 @@ def ingest_view(
     """What the page says about the rows that were read.
 
     Needs `table`, `column`, `reason` of the quarantined rows, as far as they are known.
+    Raises ValueError if none of them is there.
     """
     counts = ["rows_read", "rows_in", "rows_set_aside", "rows_left_out_by_query"]
     rows = {name: dataset.get(name) or 0 for name in counts}
@@ -848,6 +855,7 @@ def forecast_view(
     Needs `forecast` and `store_month` as `store_forecast_table` does, and `cutoff` or `features_as_of` in `forecast`;
     `plan` as `latest_plan` does. Raises ValueError if a column is missing.
     """
+    require_columns(forecast, ["month"], "forecast")
     target = forecast["month"].iloc[0]
     as_of = forecast.reindex(columns=["cutoff", "features_as_of"]).apply(pd.to_datetime).max().max()
     return {

@@ -246,6 +246,7 @@ def compile_checked(
 
     Needs `FEATURES` in both tables. Raises ValueError if a column is missing, or if a prediction differs.
     """
+    require_columns(online, FEATURES, "online rows")
     compiled = compile_model(model, numeric_columns(online), folder)
     some_rows = online[:: len(online) // 5 + 1]  # at most five: each one becomes more than 100 hard rows
     rows = online if evaluation_rows is None else evaluation_rows

@@ -974,7 +974,9 @@ def trusted_feature_tables(
     """The feature tables through the last month of this build, without outcomes that are not trusted.
 
     Needs `versions` as from `record_versions`, with STORE_MONTH_INPUTS. Returns the tables of `feature_versions`.
+    Raises ValueError if a column is missing.
     """
+    require_columns(versions, [*STORE_MONTH_INPUTS, "created", "late", "gone"], "versions")
     versions = versions[versions.month <= read.store_month.month.max()]  # this build may be of an earlier month
     tables = feature_versions(versions, read.plan, calendar, zero_means)
     return tables | {"outcomes": mask_untrusted_outcomes(tables["outcomes"], read.untrusted_months)}

@@ -283,7 +283,12 @@ def add_bounds(
     rows: pd.DataFrame,  # to forecast
     half_width: np.ndarray,  # log(upper / forecast), one per row
 ) -> pd.DataFrame:  # same index
-    "Put an interval around each forecast. Needs `forecast`. Returns the rows with `lower` and `upper` (units)."
+    """Put an interval around each forecast.
+
+    Needs `forecast`. Returns the rows with `lower` and `upper` (units).
+    Raises ValueError if a column is missing.
+    """
+    require_columns(rows, ["forecast"], "rows")
     return rows.assign(lower=rows.forecast * np.exp(-half_width), upper=rows.forecast * np.exp(half_width))
 
 # %% ../../nbs/model/intervals.ipynb #ae8aca0a

@@ -75,12 +75,12 @@ def quality_report(
     Needs `series_id`, `month`, `quantity_sold` (units), `price`, `weather` and `promotion_share`; a column that is
     empty in all months is one that the source lacks. Raises ValueError if a column is missing.
     """
+    require_columns(store_month, ["series_id", "month", *FILLED_COLUMNS], "store_month")
     from evidently import DataDefinition, Dataset, Report
     from evidently.metrics import DuplicatedRowCount, MissingValueCount, RowCount
     from evidently.presets import DataSummaryPreset
     from evidently.tests import eq, gte, lte
 
-    require_columns(store_month, ["series_id", "month", *FILLED_COLUMNS], "store_month")
     months = sorted(store_month.month.unique())
     before = months[-2:][0]  # the last itself where there is one month only
     month = _reported_columns(store_month)
@@ -113,12 +113,12 @@ def drift_report(
     Needs in both tables `rate`, `price`, `promotion_share` and `is_weekend`; a column without variation is left out.
     Raises ValueError if a column is missing.
     """
-    from evidently import DataDefinition, Dataset, Report
-    from evidently.presets import DataDriftPreset
-
     names = ["rate", "price", "promotion_share", "is_weekend"]
     require_columns(current, names, "current")
     require_columns(reference, names, "reference")
+    from evidently import DataDefinition, Dataset, Report
+    from evidently.presets import DataDriftPreset
+
     names = [name for name in names if current[name].nunique() > 1 and reference[name].nunique() > 1] or ["rate"]
     definition = DataDefinition(numerical_columns=names)
     datasets = [Dataset.from_pandas(frame[names].astype(float), definition) for frame in (current, reference)]

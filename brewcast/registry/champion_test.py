@@ -60,11 +60,7 @@ def month_errors(
 # %% ../../nbs/registry/champion_test.ipynb #a67f0a65
 def _check_pairs(pairs: pd.DataFrame) -> None:
     "Raises ValueError if a column is missing, a series has a month twice, or a number is infinite."
-    missing = {"series_id", "month", "actual", *ROLES} - set(pairs.columns)
-    if missing:
-        raise ValueError(
-            f"pairs: column {', '.join(sorted(missing))} is missing; the table has {', '.join(pairs.columns)}"
-        )
+    require_columns(pairs, ["series_id", "month", "actual", *ROLES], "pairs")
     n_repeated = int(pairs.duplicated(["series_id", "month"]).sum())
     if n_repeated:
         rows = format_count(n_repeated, "row repeats", "rows repeat")
