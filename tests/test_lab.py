@@ -202,7 +202,8 @@ def test_every_notebook_opens_with_its_parameters_and_a_save_without_edits_chang
     assert len(before) == len(NOTEBOOKS)
     for notebook, stage in NOTEBOOKS.items():
         content = lab.call(f"contents/nbs/{notebook}")["content"]
-        assert (f'"nb": "{lab.root}/products/simulated/{stage}/' in injected(content["cells"])) == (stage in STAGES)
+        product = f'product = {{\n    "nb": "{lab.root}/products/simulated/{stage}/{stage}.ipynb",\n'
+        assert (product in injected(content["cells"])) == (stage in STAGES)
         lab.call(f"contents/nbs/{notebook}", content)
     assert lab.run("git status --porcelain").out == ""
     assert {path: content_hash(path.read_text()) for path in before} == before
