@@ -290,9 +290,9 @@ def staleness_report(
     return "\n".join(lines)
 
 # %% ../nbs/cli.ipynb #4451fa50
-FIRST_STEPS = """# {source}: where to begin
+FIRST_STEPS = """# Brewcast: {source}
 
-> The pipeline, the last build, and where to begin.
+> Where to begin, the pipeline, and the last build.
 
 - **Look at the data**: open [explore](../nbs/data/12_explore.ipynb) and choose *Run > Run All Cells*. Every notebook of a stage runs in this way, with the parameters and the data of the last build. In [what if](../nbs/serving/what_if.ipynb) you try another plan for next month.
 - **Change a function**: edit it in its notebook and save, then `make why` in a terminal (*File > New > Terminal*) lists what is stale, and `make build` runs it.
