@@ -8,7 +8,7 @@ import nbformat
 from lessons import CACHE, add_outputs, lessons
 from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, InclusionLevel
-from notebooks import NotBuilt, add_parameters, cell_tags, notebook_page, read_built_notebook
+from notebooks import NotBuilt, add_last_pictures, add_parameters, cell_tags, notebook_page, read_built_notebook
 from reference import commands_page, import_modules, linkable_names, module_page, parameters_page
 
 from brewcast.cli import build_summary
@@ -129,7 +129,7 @@ def notebook_pages():
     notebooks_by_name = dict(zip(names, lessons([notebook_path(name) for name in names], ROOT, CACHE), strict=True))
     for name, product in built.items():
         with_outputs = add_outputs(notebook_path(name), product, notebooks_by_name[name])
-        notebooks_by_name[name] = add_parameters(with_outputs, product)
+        notebooks_by_name[name] = add_parameters(add_last_pictures(with_outputs, product), product)
     for name, notebook in sorted(notebooks_by_name.items()):
         folder, stem = posixpath.split(f"nbs/{name}")
         text, pictures = notebook_page(notebook, stem, ROOT)
