@@ -14,7 +14,7 @@ from reference import commands_page, import_modules, linkable_names, module_page
 from brewcast.cli import build_summary
 from brewcast.common.params import env_files, read_env, read_stages, upstream_of
 from brewcast.workflow.notebooks import notebooks
-from brewcast.workflow.pipeline_picture import Box, pipeline_picture
+from brewcast.workflow.pipeline_picture import StageBox, pipeline_picture
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCE = next(iter(env_files(ROOT)))  # the default source: the site shows its last build
@@ -174,11 +174,18 @@ def pipeline_svg() -> str:  # SVG
     for stage, name in NOTEBOOKS.items():
         upstream = upstream_of(notebook_path(name)) or ["the source's files"]
         arrows += [(other, stage) for other in upstream]
-        boxes.append(Box(stage, products_line([key for key in STAGES[stage].product if key != "nb"]), *page_link(name)))
+        boxes.append(
+            StageBox(stage, products_line([key for key in STAGES[stage].product if key != "nb"]), *page_link(name))
+        )
     files = ("CSV · Parquet · DuckDB · SQLite", "#bring-your-own-data", "Bring your own data", "outside")
     publish = ("champion · release", *page_link("registry/publish"), "outside")
     service = ("the service", *page_link("serving/app"), "outside")
-    boxes = [Box("the source's files", *files), *boxes, Box("publish", *publish), Box("POST /forecast", *service)]
+    boxes = [
+        StageBox("the source's files", *files),
+        *boxes,
+        StageBox("publish", *publish),
+        StageBox("POST /forecast", *service),
+    ]
     return pipeline_picture(boxes, [*arrows, ([*NOTEBOOKS][-1], "publish"), ("publish", "POST /forecast")])
 
 

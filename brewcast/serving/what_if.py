@@ -40,7 +40,10 @@ def what_if(
     store_ids: list[str],  # stores of this release
     promotion_share: float | None = None,  # share of next month's days with a promotion, in [0, 1]; None: as planned
 ) -> list[dict]:  # the API's answers: store_id, month, forecast, lower, upper and more; in the order of store_ids
-    "The release's forecasts for another share of promotion days."
+    """The release's forecasts for another share of promotion days.
+
+    Raises ValueError for an unknown store and for a share below 0 or above 1.
+    """
     unknown = [store_id for store_id in store_ids if store_id not in release.position]
     if unknown:
         raise ValueError(f"no forecast of {join_names(unknown)}: the release has {join_names(release.ids)}")
@@ -139,7 +142,10 @@ def what_if_panel(
     store_month: pd.DataFrame,  # one row a store and month
     unit: str,  # of quantity_sold
 ):  # an ipywidgets.VBox, or a line that says why there is none
-    "A panel: choose a store, change next month's share of promotion days, see the forecast move."
+    """A panel: choose a store, change next month's share of promotion days, see the forecast move.
+
+    Needs `store_id`, `month`, `quantity_sold` (units) and `promotion_share`, one row a store and month.
+    """
     if "JPY_SESSION_NAME" not in os.environ:  # a Jupyter server sets it in a notebook's kernel
         return Markdown("Open this notebook in JupyterLab, with `make lab`, to try another plan for next month.")
     try:

@@ -23,7 +23,7 @@ from ..common.params import Stage, env_file, read_env, read_stages, upstream_of
 from ..common.paths import write_text
 from ..common.text import format_count, join_names
 from .notebooks import ExportRecord, export_problem, module_paths, notebooks
-from .pipeline_picture import Box, pipeline_picture
+from .pipeline_picture import StageBox, pipeline_picture
 from .products import failed_folder
 from .reasons import Reason, resolve_reasons
 from .staleness import stage_record_path
@@ -107,7 +107,7 @@ def states_html(
     boxes = []
     for state in states:
         title = "; ".join([f"{state.name}: {state.line}", *state.reasons[:MAX_REASONS]])
-        boxes.append(Box(state.name, state.line, state.href, title, state.kind))
+        boxes.append(StageBox(state.name, state.line, state.href, title, state.kind))
     to_run = [state for state in states if state.kind != "fresh"]
     with_reasons = [state for state in to_run if state.reasons]
     sentence = f"All {format_count(len(states), 'stage')} are up to date."

@@ -5,7 +5,7 @@ import xml.etree.ElementTree as ElementTree
 from conftest import ROOT
 
 from brewcast.common.params import read_env, read_stages, upstream_of
-from brewcast.workflow.pipeline_picture import Box, direct_arrows, layout_rows, pipeline_picture
+from brewcast.workflow.pipeline_picture import StageBox, direct_arrows, layout_rows, pipeline_picture
 
 
 def test_the_projects_own_pipeline_is_drawn_with_every_stage_below_what_it_reads():
@@ -14,7 +14,7 @@ def test_the_projects_own_pipeline_is_drawn_with_every_stage_below_what_it_reads
     arrows = [(other, name) for name, stage in stages.items() for other in upstream_of(ROOT / stage.source)]
     # when they are laid out and drawn
     rows = layout_rows([*stages], arrows)
-    picture = ElementTree.fromstring(pipeline_picture([Box(name, "", name, "") for name in stages], arrows))
+    picture = ElementTree.fromstring(pipeline_picture([StageBox(name, "", name, "") for name in stages], arrows))
     # then each is in one row, below its upstream, and has an arrow from the row before
     row_of = {name: number for number, row in enumerate(rows) for name in row}
     assert set(row_of) == set(stages) and sum(len(row) for row in rows) == len(stages)
