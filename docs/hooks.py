@@ -177,7 +177,12 @@ def pipeline_svg() -> str:  # SVG
         boxes.append(
             StageBox(stage, products_line([key for key in STAGES[stage].product if key != "nb"]), *page_link(name))
         )
-    files = ("CSV · Parquet · DuckDB · SQLite", "#bring-your-own-data", "Bring your own data", "outside")
+    files = (
+        products_line(["CSV", "Parquet", "DuckDB", "SQLite"]),
+        "#bring-your-own-data",
+        "Bring your own data",
+        "outside",
+    )
     publish = ("champion · release", *page_link("registry/publish"), "outside")
     service = ("the service", *page_link("serving/app"), "outside")
     boxes = [
