@@ -79,7 +79,7 @@ summary: .venv/ready ## Summary of the last build, half a screen
 page: .venv/ready ## Open the month page
 	@exec $(BREWCAST) open --source "$(SOURCE)"
 
-lab: .venv/ready ## JupyterLab in the project, with the parameters of the last build
+lab: .venv/ready ## JupyterLab in the project, with the parameters of the last build; opens on a page with its results
 	@exec $(BREWCAST) lab $(if $(filter file,$(origin SOURCE)),,--source "$(SOURCE)") $(if $(filter file,$(origin PORT)),,--port "$(PORT)")
 
 serve: .venv/ready ## The forecast service on http://127.0.0.1:3000

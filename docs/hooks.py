@@ -9,13 +9,13 @@ import nbformat
 from lessons import CACHE, add_outputs, guides, lessons
 from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, InclusionLevel
-from notebooks import NotBuilt, add_parameters, cell_tags, notebook_page, read_built_notebook
-from picture import pipeline_picture
+from notebooks import NotBuilt, add_last_pictures, add_parameters, cell_tags, notebook_page, read_built_notebook
 from reference import commands_page, import_modules, linkable_names, module_page, parameters_page
 
 from brewcast.cli import build_summary
 from brewcast.common.params import env_files, read_env, read_stages, upstream_of
 from brewcast.workflow.notebooks import notebooks
+from brewcast.workflow.pipeline_picture import StageBox, pipeline_picture
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCE = next(iter(env_files(ROOT)))  # the default source: the site shows its last build
@@ -149,7 +149,7 @@ def notebook_pages():
     notebooks_by_name = {name: executed[notebook_path(name)] for name in names}
     for name, product in built.items():
         with_outputs = add_outputs(notebook_path(name), product, notebooks_by_name[name])
-        notebooks_by_name[name] = add_parameters(with_outputs, product)
+        notebooks_by_name[name] = add_parameters(add_last_pictures(with_outputs, product), product)
     for name, notebook in sorted(notebooks_by_name.items()):
         folder, stem = posixpath.split(f"nbs/{name}")
         text, pictures = notebook_page(notebook, stem, ROOT)
@@ -185,30 +185,50 @@ def notebook_facts(
     return f"{' · '.join(facts)}\n{{ .about }}"
 
 
+MAX_PRODUCTS_LENGTH = 30  # characters of the products' names; more would not fit into a box
+
+
 def pipeline_svg() -> str:  # SVG
     "The pipeline, with the source's files before it and what follows after a build."
-    boxes = {}
+    arrows, boxes = [], []
     for stage, name in NOTEBOOKS.items():
-        products = [key for key in STAGES[stage].product if key != "nb"]
-        boxes[stage] = {"upstream": upstream_of(notebook_path(name)), "products": products} | page_link(name)
-    source_files = {
-        "name": "the source's files",
-        "products": ["CSV", "Parquet", "DuckDB", "SQLite"],
-        "href": "#bring-your-own-data",
-        "title": "Bring your own data",
-    }
-    publish = {"name": "publish", "products": ["champion", "release"]} | page_link("registry/publish")
-    service = {"name": "POST /forecast", "products": ["the service"]} | page_link("serving/app")
-    return pipeline_picture(boxes, source_files, [publish, service])
+        upstream = upstream_of(notebook_path(name)) or ["the source's files"]
+        arrows += [(other, stage) for other in upstream]
+        boxes.append(
+            StageBox(stage, products_line([key for key in STAGES[stage].product if key != "nb"]), *page_link(name))
+        )
+    files = (
+        products_line(["CSV", "Parquet", "DuckDB", "SQLite"]),
+        "#bring-your-own-data",
+        "Bring your own data",
+        "outside",
+    )
+    publish = ("champion · release", *page_link("registry/publish"), "outside")
+    service = ("the service", *page_link("serving/app"), "outside")
+    boxes = [
+        StageBox("the source's files", *files),
+        *boxes,
+        StageBox("publish", *publish),
+        StageBox("POST /forecast", *service),
+    ]
+    return pipeline_picture(boxes, [*arrows, ([*NOTEBOOKS][-1], "publish"), ("publish", "POST /forecast")])
+
+
+def products_line(
+    products: list[str],  # names
+) -> str:
+    "As many names of products as fit into a box."
+    line = " · ".join(products)
+    return line if len(line) <= MAX_PRODUCTS_LENGTH else f"{line[: MAX_PRODUCTS_LENGTH - 1].rsplit(' · ', 1)[0]} …"
 
 
 def page_link(
     name: str,  # of a notebook
-) -> dict[str, str]:  # href (relative to the home page), title
+) -> tuple[str, str]:  # address (relative to the home page), title
     "The link to a notebook's page. The title is the notebook's subtitle."
     opening = nbformat.read(notebook_path(name), 4).cells[0].source
     subtitle = re.search(r"(?m)^> (.*)", opening)
-    return {"href": f"nbs/{name}.html", "title": subtitle[1] if subtitle else name}
+    return f"nbs/{name}.html", subtitle[1] if subtitle else name
 
 
 def on_page_markdown(markdown, page, config, files):

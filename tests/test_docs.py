@@ -5,7 +5,6 @@ import importlib
 import importlib.util
 import re
 import shutil
-import xml.etree.ElementTree as ET
 from types import SimpleNamespace
 from urllib.parse import unquote, urljoin, urlsplit
 
@@ -159,22 +158,6 @@ def test_the_picture_is_drawn_from_the_pipeline(site):
         about = re.search(r'(?s)<p class="about">.*?</p>', page)[0]
         for other in upstream_of(site.root / stage.source):
             assert f">{other}</a>" in about, name
-
-
-def test_a_text_of_the_picture_is_never_markup_and_the_picture_is_one_line(monkeypatch):
-    # given stages with markup in every text
-    monkeypatch.syspath_prepend(ROOT / "docs")
-    pipeline_picture = importlib.import_module("picture").pipeline_picture
-    odd = "<b>\"Café\" & 'Co'</b>"
-    node = {"name": odd, "products": ["x & y"], "href": odd, "title": odd, "upstream": []}
-    # when they are drawn
-    text = pipeline_picture({"first": node, "last": node | {"upstream": ["first"]}}, node, [node | {"name": "after"}])
-    # then each text is as it was, each box is a link, and Markdown finds no line break
-    picture = ET.fromstring(text)
-    links = [element for element in picture.iter() if element.tag.endswith("}a")]
-    assert [link.get("href") for link in links] == [odd] * 4 and [link[0].text for link in links] == [odd] * 4
-    assert [link[2].text for link in links] == [odd, "first", "last", "after"] and odd in picture.get("aria-label")
-    assert "\n" not in text
 
 
 def test_every_link_leads_somewhere_and_every_page_fits_a_phone(site, browser):

@@ -202,7 +202,8 @@ def test_every_notebook_opens_with_its_parameters_and_a_save_without_edits_chang
     assert len(before) == len(NOTEBOOKS)
     for notebook, stage in NOTEBOOKS.items():
         content = lab.call(f"contents/nbs/{notebook}")["content"]
-        assert (f'"nb": "{lab.root}/products/simulated/{stage}/' in injected(content["cells"])) == (stage in STAGES)
+        product = f'product = {{\n    "nb": "{lab.root}/products/simulated/{stage}/{stage}.ipynb",\n'
+        assert (product in injected(content["cells"])) == (stage in STAGES)
         lab.call(f"contents/nbs/{notebook}", content)
     assert lab.run("git status --porcelain").out == ""
     assert {path: content_hash(path.read_text()) for path in before} == before
@@ -356,6 +357,33 @@ def test_stages_and_some_library_notebooks_open_with_their_parameters(lab, page)
     assert page.evaluate(f"{notebooks}.length") == len(live) + len(others) and page.evaluate(dirty) == []
     assert len(lab.call("kernels")) == len(LIVE)
     assert lab.run("git status --porcelain").out == ""
+
+
+@needs_browser
+def test_the_lab_opens_on_the_start_page_and_its_picture_opens_the_notebook_of_a_stage(lab, page):
+    shown = "window.jupyterapp.shell.currentWidget.context"
+    # when JupyterLab is opened without a path
+    page.goto(f"{lab.url}/?token=t")
+    picture = page.locator(".jp-NotebookPanel:not(.lm-mod-hidden) svg.pipeline")
+    picture.wait_for()
+    # then it shows the start page, with outputs although no cell has run, and there is nothing to save
+    assert page.evaluate(f"{shown}.path") == "scratch/start.ipynb"
+    assert sorted(picture.locator("b").all_inner_texts()) == sorted(STAGES)
+    page.get_by_text("the data ends on 2024-04-30").wait_for()
+    verdict = json.loads((lab.root / "products/simulated/evaluate/verdict.json").read_text())["verdict"]
+    page.get_by_text(f"verdict   {verdict}: ").wait_for()
+    page.get_by_role("button", name=re.compile(r"\| Idle")).wait_for()
+    assert not page.evaluate(f"{shown}.model.dirty")
+    # when a stage has another parameter, and the cells are run, then the page shows the stage and the reason
+    edit_env(lab.root, "golden_stores", "7")
+    run_all_cells(page)
+    picture.locator(".stale", has_text="package").wait_for()
+    page.get_by_text("parameter golden_stores: ").wait_for()
+    # when a stage is clicked, then its notebook opens, with the parameters of the last build
+    picture.get_by_role("link", name=re.compile("^evaluate")).click()
+    page.wait_for_function(f"{shown}?.path == 'nbs/model/22_evaluate.ipynb'")
+    page.get_by_text("This cell was injected automatically").locator("visible=true").first.wait_for()
+    assert lab.run("git status --porcelain").out.split() == ["M", "env.yaml"]
 
 
 @needs_browser

@@ -21,7 +21,7 @@ from brewcast.common.params import (
     upstream_of,
 )
 from .executor import KERNEL_ENVIRONMENT, PAPERMILL_OPTIONS, cell_failure_lines
-from .ploomber_hooks import register_engine
+from .ploomber_hooks import register_engine, register_translator
 
 # %% ../../nbs/workflow/one_stage.ipynb #8d7af45b
 def _is_accepted(name, accepted):
@@ -76,6 +76,7 @@ def _execute_notebook(stage, notebook, executed, values):
     import papermill
 
     register_engine()
+    register_translator()
     os.environ.update(KERNEL_ENVIRONMENT)
     try:
         papermill.execute_notebook(str(notebook), str(executed), values, **PAPERMILL_OPTIONS)

@@ -163,6 +163,31 @@ def test_the_panels_widgets_change_text_and_picture(served, monkeypatch):
     assert "S3, January 2026" in caption.value and "compared with the plan" in caption.value and picture.value != before
 
 
+def test_a_store_that_is_typed_clears_the_old_answer_at_once(served, monkeypatch):
+    monkeypatch.setenv("JPY_SESSION_NAME", "nbs/data/12_explore.ipynb")
+    store, plan, caption, picture = what_if_panel(served.product, promoted_months(0.3)[0], "cups").children
+    shown = []  # what a user sees, in this order
+    caption.observe(lambda change: shown.append((change.new, bool(picture.value))), "value")
+    # when another store or another plan is chosen, then there is nothing until the new answer is there
+    store.value, plan.label = "S3", "every day"
+    assert [text for text, _ in shown[::2]] == ["", ""] and all("S3, January 2026" in text for text, _ in shown[1::2])
+    # when the text is no store, as while the user types or for an unknown one, then no answer stays
+    for typed, message in [
+        ("S", "No store is called S"),
+        ("S77", "No forecast of S77"),
+        ("<i>", "&lt;i&gt;"),
+        ("", ""),
+    ]:
+        store.value = typed
+        assert message in caption.value and "cups" not in caption.value, typed
+        assert picture.value == b"" and picture.layout.visibility == "hidden"
+    # and each text reaches this process: with `ensure_option`, the page would keep all that are no option
+    assert not store.ensure_option and store.continuous_update
+    store.value, plan.label = "S4", "as planned"
+    assert plan.label == "as planned" and ", as planned" in caption.value
+    assert "S4, January 2026" in caption.value and picture.value and picture.layout.visibility == "visible"
+
+
 @pytest.mark.parametrize("module", ["brewcast.serving.what_if", "brewcast.data.explore"])
 def test_importing_the_module_does_not_import_what_only_the_panel_needs(module):
     code = f"import sys, json, {module}; print(json.dumps(sorted(sys.modules)))"
