@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PROMOTION_SHARES', 'SHOWN_MONTHS', 'open_release', 'what_if', 'what_if_text', 'plot_what_if', 'no_panel_reason',
-           'planned_promotion_shares', 'what_if_panel']
+           'planned_promotion_shares', 'what_if_panel', 'what_if_answer', 'unknown_store_text']
 
 # %% ../../nbs/serving/what_if.ipynb #4a6593a6
 import os
@@ -145,38 +145,6 @@ def planned_promotion_shares(
 # %% ../../nbs/serving/what_if.ipynb #c3e1120f
 SHOWN_MONTHS = 13  # so that the forecast's month of the year before is among them
 
-# %% ../../nbs/serving/what_if.ipynb #b9cddd19
-def _build_panel(release, store_month, unit):
-    from ipywidgets import HTML, Combobox, Image, ToggleButtons, VBox
-
-    from brewcast.common.pages import template_environment
-
-    caption_template = template_environment("brewcast.serving").get_template("what_if_caption.html")
-    planned = planned_promotion_shares(release)
-    highest_share = store_month["promotion_share"].max()
-    # a text field: JupyterLab takes keys typed into a list as its own commands, and R would make the cell raw
-    store = Combobox(value=planned.index[0], options=list(planned.index), ensure_option=True, description="Store")
-    plan = ToggleButtons(options=PROMOTION_SHARES, description="Promotion", style={"button_width": "max-content"})
-    caption = HTML()
-    picture = Image(format="png", width=int(FIGURE_WIDTH_INCHES * 80))
-
-    def draw(_=None):
-        planned_answer, requested_answer = (what_if(release, [store.value], share)[0] for share in (None, plan.value))
-        planned_share = planned[store.value]
-        requested_share = planned_share if plan.value is None else plan.value
-        shares = (planned_share, requested_share, highest_share)
-        title, *text = what_if_text(planned_answer, requested_answer, shares, unit)
-        past = store_month[store_month["store_id"] == store.value].set_index("month")["quantity_sold"].sort_index()
-        past.index = pd.to_datetime(past.index)
-        past = past[past.index < planned_answer["month"]].tail(SHOWN_MONTHS)
-        picture.value = png_bytes(plot_what_if(past, planned_answer, requested_answer, plan.label))
-        caption.value = caption_template.render(title=title, sentences=text)
-
-    for choice in (store, plan):
-        choice.observe(draw, "value")
-    draw()
-    return VBox([store, plan, caption, picture])
-
 # %% ../../nbs/serving/what_if.ipynb #3b070968
 def what_if_panel(
     product: Path,  # of any stage of the source: products/<source>/<stage>/<file>
@@ -199,3 +167,76 @@ def what_if_panel(
         return Markdown(f"Nothing is published yet. `make run SOURCE={source}` publishes; then try another plan here.")
     reason = no_panel_reason(release)
     return Markdown(reason) if reason else _build_panel(release, store_month, unit)
+
+# %% ../../nbs/serving/what_if.ipynb #985249b3
+def what_if_answer(
+    release,  # as `open_release` returns it
+    store_month: pd.DataFrame,  # one row a store and month
+    unit: str,  # of quantity_sold
+    store_id: str,  # a store with a plan
+    plan_name: str,  # one of PROMOTION_SHARES
+) -> tuple[list[str], bytes]:  # sentences, the first is the headline; the picture (PNG)
+    """What the panel shows of one store under one plan.
+
+    Needs `store_id`, `month`, `quantity_sold` (units) and `promotion_share`, one row a store and month.
+    """
+    share = PROMOTION_SHARES[plan_name]
+    planned_answer = what_if(release, [store_id])[0]
+    requested_answer = what_if(release, [store_id], share)[0]
+    planned_share = planned_promotion_shares(release)[store_id]
+    requested_share = planned_share if share is None else share
+    shares = (planned_share, requested_share, store_month["promotion_share"].max())
+    sentences = what_if_text(planned_answer, requested_answer, shares, unit)
+    past = store_month[store_month["store_id"] == store_id].set_index("month")["quantity_sold"].sort_index()
+    past.index = pd.to_datetime(past.index)
+    # 13 months: the forecast's month of the year before is among them
+    past = past[past.index < planned_answer["month"]].tail(13)
+    return sentences, png_bytes(plot_what_if(past, planned_answer, requested_answer, plan_name))
+
+# %% ../../nbs/serving/what_if.ipynb #79b0d796
+def unknown_store_text(
+    store_id: str,  # as typed
+    known: list[str],  # stores that have a plan
+) -> list[str]:  # sentences, the first is the headline; none for an empty field
+    "What the panel says while the text in its field is no store that it can forecast."
+    if not store_id:
+        return []
+    similar = [name for name in known if name.startswith(store_id)]
+    if similar:
+        return [f"No store is called {store_id}", f"Names that begin with it: {join_names(similar, 3)}."]
+    return [f"No forecast of {store_id}", f"The stores with a plan are {join_names(known, 3)}."]
+
+# %% ../../nbs/serving/what_if.ipynb #67ed2703
+def _build_panel(release, store_month, unit):
+    from ipywidgets import HTML, Combobox, Image, ToggleButtons, VBox
+
+    from brewcast.common.pages import template_environment
+
+    caption_template = template_environment("brewcast.serving").get_template("what_if_caption.html")
+    known = list(planned_promotion_shares(release).index)
+    # A text field: JupyterLab takes keys typed into a list as its own commands, and R would make the cell raw.
+    # With `ensure_option` it would send no text that is not a store, and the last store's answer would stay below it.
+    store = Combobox(value=known[0], options=known, description="Store")
+    # the names alone: to a widget a choice with the value None is no choice, so it would deselect `as planned`
+    plan = ToggleButtons(options=[*PROMOTION_SHARES], description="Promotion", style={"button_width": "max-content"})
+    caption = HTML()
+    picture = Image(format="png", width=int(FIGURE_WIDTH_INCHES * 80))
+
+    def show(sentences, png=b""):
+        title, *text = sentences or [""]
+        caption.value = caption_template.render(title=title, sentences=text) if sentences else ""
+        picture.value = png
+        picture.layout.visibility = "visible" if png else "hidden"  # hidden, it keeps its place on the page
+
+    def draw(_=None):
+        show([])  # first: what stands there belongs to another store or plan, and the answer takes a moment
+        store_id = store.value.strip()
+        if store_id in known:
+            show(*what_if_answer(release, store_month, unit, store_id, plan.value))
+        else:
+            show(unknown_store_text(store_id, known))
+
+    for choice in (store, plan):
+        choice.observe(draw, "value")
+    draw()
+    return VBox([store, plan, caption, picture])
