@@ -59,9 +59,14 @@ def cell_problems(source: str) -> list[str]:
     decorators = [decorator for node in body for decorator in getattr(node, "decorator_list", [])]
     called = {ast.unparse(decorator).split("(")[0].split(".")[-1] for decorator in decorators}
     targets = [target for node in body if isinstance(node, ast.Assign) for target in node.targets]
-    if called & PATCHING or any(isinstance(target, ast.Attribute) for target in targets):
+    if called & PATCHING or any(is_class_attribute(target) for target in targets):
         problems.append("patches a class: compose it instead")
     return problems
+
+
+def is_class_attribute(target: ast.AST) -> bool:
+    "Is something set on a class, such as `Release.f = f`? On a module it may be: there are settings without another way."
+    return isinstance(target, ast.Attribute) and isinstance(target.value, ast.Name) and target.value.id[:1].isupper()
 
 
 def run_cells(notebook: Path) -> list[str]:

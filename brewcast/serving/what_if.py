@@ -179,7 +179,9 @@ def what_if_answer(
     """What the panel shows of one store under one plan.
 
     Needs `store_id`, `month`, `quantity_sold` (units) and `promotion_share`, one row a store and month.
+    Raises ValueError if a column is missing.
     """
+    require_columns(store_month, ["store_id", "month", "quantity_sold", "promotion_share"], "store_month")
     share = PROMOTION_SHARES[plan_name]
     planned_answer = what_if(release, [store_id])[0]
     requested_answer = what_if(release, [store_id], share)[0]
@@ -189,8 +191,7 @@ def what_if_answer(
     sentences = what_if_text(planned_answer, requested_answer, shares, unit)
     past = store_month[store_month["store_id"] == store_id].set_index("month")["quantity_sold"].sort_index()
     past.index = pd.to_datetime(past.index)
-    # 13 months: the forecast's month of the year before is among them
-    past = past[past.index < planned_answer["month"]].tail(13)
+    past = past[past.index < planned_answer["month"]].tail(SHOWN_MONTHS)
     return sentences, png_bytes(plot_what_if(past, planned_answer, requested_answer, plan_name))
 
 # %% ../../nbs/serving/what_if.ipynb #79b0d796
