@@ -28,10 +28,12 @@ from typing import NamedTuple
 import duckdb
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from ..common.parameter_types import SourceTable
 from brewcast.data.source_files import (
     _ADJACENT_ACCENTS,
+    _UTC_NAMES,
     _likely_encodings,
     _refuse_unsupported_format,
     normalize_text,
@@ -55,6 +57,7 @@ class FileSample(NamedTuple):
     delimiter: str | None = None  # None: a comma, or no text file
     encoding: str | None = None  # None: none to declare
     skip_lines: int = 0  # lines above the header
+    utc_columns: tuple[str, ...] = ()  # of Parquet and DuckDB: instants whose day depends on a time zone
 
 # %% ../../nbs/data/sample_files.ipynb #f1640b60
 def sample_bytes(
@@ -335,7 +338,19 @@ def _database_sample(path: Path, table: str | None) -> FileSample:
     names, _ = open_raw(con, path, SourceTable(name="sample", columns={"any": "text"}, table=table), [])
     columns = ", ".join(map(quote_name, names))
     rows = con.execute(f"SELECT {columns} FROM _raw LIMIT {SAMPLE_ROWS + 1}").df()
-    return FileSample(path, _clean_texts(rows[:SAMPLE_ROWS]), is_whole=len(rows) <= SAMPLE_ROWS, table=table)
+    is_whole = len(rows) <= SAMPLE_ROWS
+    instants = tuple(name for name in names if name in _instant_columns(path, table))
+    return FileSample(path, _clean_texts(rows[:SAMPLE_ROWS]), is_whole, table, utc_columns=instants)
+
+# %% ../../nbs/data/sample_files.ipynb #24123807
+def _instant_columns(path: Path, table: str | None) -> set[str]:
+    "The columns of Parquet or DuckDB whose values are instants in UTC."
+    if table is None:
+        return {field.name for field in pq.read_schema(path) if getattr(field.type, "tz", None) in _UTC_NAMES}
+    with contextlib.suppress(duckdb.Error), duckdb.connect(str(path), read_only=True) as con:
+        kinds = con.execute(f"DESCRIBE {quote_name(table)}").fetchall()
+        return {name for name, kind, *_ in kinds if kind == "TIMESTAMP WITH TIME ZONE"}
+    return set()  # SQLite has no such type
 
 # %% ../../nbs/data/sample_files.ipynb #554dbd05
 def _text_sample(path: Path, size: int) -> FileSample:
