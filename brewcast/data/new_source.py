@@ -12,14 +12,15 @@ __all__ = ['DATA_SUFFIXES', 'PACKED_SUFFIXES', 'MAX_SAMPLES', 'MAX_ALONE', 'ROLE
            'assign_roles', 'Join', 'choose_sales', 'period_columns', 'numbered_columns', 'find_join', 'key_pairs',
            'find_returns', 'column_roles', 'Draft', 'draft_source', 'names_of', 'tables_of', 'no_table_text',
            'unused_text', 'find_parts', 'find_calendar', 'date_columns', 'only_date', 'store_pattern',
-           'lacking_columns', 'numbers_of', 'total_agrees', 'has_derived_price', 'open_questions', 'date_hint',
-           'doubtful_guesses', 'returns_doubt', 'clocks_of', 'is_utc', 'timezone_of', 'zone_doubt', 'sample_text',
+           'lacking_columns', 'numbers_of', 'total_agrees', 'has_derived_price', 'sample_text', 'open_questions',
+           'date_hint', 'doubtful_guesses', 'returns_doubt', 'clocks_of', 'is_utc', 'timezone_of', 'zone_doubt',
            'sql_name', 'role_kind', 'role_expression', 'sql_text', 'sales_relation', 'guess_unit', 'guess_late_days',
            'guess_countries', 'draft_calendar', 'Facts', 'scalar', 'with_comment', 'used_columns', 'table_lines',
            'yaml_text', 'calendar_lines', 'unit_word', 'Trial', 'try_draft', 'finding_lines', 'refusal', 'learn_facts',
            'quarantine_lines', 'clean_lines', 'source_name', 'NewSource', 'init_source', 'report_lines']
 
 # %% ../../nbs/data/new_source.ipynb #052a5777
+import functools
 import importlib.resources
 import itertools
 import os
@@ -52,7 +53,6 @@ from brewcast.data.sample_files import (
     FileSample,
     guess_separators,
     guess_type,
-    looks_numeric,
     period_format,
     read_samples,
 )
@@ -283,6 +283,7 @@ def name_words(
     return [word.lower() for word in re.split(r"[\W\d_]+", spaced) if word]
 
 # %% ../../nbs/data/new_source.ipynb #ec0891fd
+@functools.cache  # the tables of a folder are compared again and again
 def name_score(
     column: str,  # its name
     role: str,  # a column of a sale line
@@ -324,14 +325,16 @@ def fits_role(
         return is_number
     if role in ("promotion", "holiday"):
         is_flag = kind.kind in ("boolean", "yes_no") or lower <= YES_WORDS | NO_WORDS
-        is_list = kind.kind == "text" and len(lower) <= MAX_KINDS and bool(lower & (NO_WORDS | {"none"}))
+        is_list = not is_number and len(lower) <= MAX_KINDS and bool(lower & (NO_WORDS | {"none"}))
         return is_flag or is_list or (is_number and not any(value.startswith("-") for value in lower))
     if role == "weather":
         return lower <= {level.lower() for level in LEVELS["weather"]}
     return kind.kind in ("text", "integer") and kind.conversion is None
 
 # %% ../../nbs/data/new_source.ipynb #3c17fd9a
-MAX_KINDS = 10  # kinds of holiday or promotion, such as 0, a, b and c, where one of them means none. Chosen, not measured
+MAX_KINDS = (
+    10  # kinds of holiday or promotion, such as 0, a, b and c, where one of them means none. Chosen, not measured
+)
 
 # %% ../../nbs/data/new_source.ipynb #571f5e79
 class Match(NamedTuple):
@@ -350,13 +353,15 @@ def match_columns(
     matches = []
     n_same_words = Counter(tuple(name_words(column)) for column in table.types)
     for column, kind in table.types.items():
-        if n_same_words[tuple(name_words(column))] > 2 and not kind.date_format:  # price1 to price11: none of them is the price
+        if (
+            n_same_words[tuple(name_words(column))] > 2 and not kind.date_format
+        ):  # price1 to price11: none of them is the price
             continue
         values = table.rows[column].dropna().unique().tolist()
         for role in ROLE_NAMES:
             score = name_score(column, role)
             if name_words(column) in NAMELESS:  # the name of a product is in the list of products
-                score = name_score(f"{singular(table.name)} name", role) - 5
+                score = max(score, name_score(f"{singular(table.name)} name", role) - 5)
             if score and fits_role(role, kind, values):
                 matches.append(Match(role, table, column, score))
     return sorted(matches, key=lambda match: -match.score)
@@ -418,8 +423,11 @@ def period_columns(
     table: DraftTable,
 ) -> list[str]:  # empty unless there are several
     "The columns of a wide table, one a month, week or day."
-    numbers = [column for column, kind in table.types.items() if kind.kind in ("integer", "decimal", "double")]
-    numbers = [column for column in numbers if re.search(r"[0-9]", column) and period_format([column])]
+    numbers = []
+    for first, columns in column_families(table.types).items():
+        is_number = table.types[first].kind in ("integer", "decimal", "double")
+        if is_number and re.search(r"[0-9]", first) and period_format([first]):
+            numbers += columns
     return numbers if len(numbers) >= 2 and period_format(numbers) else []
 
 # %% ../../nbs/data/new_source.ipynb #833f4ef7
@@ -455,7 +463,7 @@ def key_pairs(
 ) -> list[tuple[list[str], list[str]]]:  # (column of the sales, key of the list), each alone
     "Keys with different names: store_fk is the id of the stores; P17 can be an id of the products only."
     pairs = []
-    for own, key in itertools.product(sales.types, other.types):
+    for own, key in itertools.product(column_families(sales.types), column_families(other.types)):
         words = set(name_words(own)) - KEY_WORDS
         key_words = set(name_words(key)) - KEY_WORDS
         is_key = bool(KEY_WORDS & set(name_words(key))) or key == next(iter(other.types))
@@ -581,7 +589,7 @@ def unused_text(
     place = f"{table.path}, table {table.samples[0].table}," if table.samples[0].table else table.path
     roles = assign_roles(match_columns(table))
     is_plan = bool(set(name_words(table.name)) & PLAN_WORDS)
-    if is_plan or ("quantity_sold" not in roles and {"price", "promotion"} & set(roles) and len(roles) > 1):
+    if is_plan or ("quantity_sold" not in roles and "date" in roles and {"price", "promotion"} & set(roles)):
         return (
             f"{place} is not used: it may be a plan of prices, promotions or trading days;"
             " to use it, write a plan_sql (as sql/simulated.plan.sql) and name it in the YAML"
@@ -655,7 +663,9 @@ def only_date(
     return {"date": Match("date", sales, dates[0], 0)} if dates else {}
 
 # %% ../../nbs/data/new_source.ipynb #bf5a8288
-MONTH_WORDS = re.compile(r"(jan|feb|mar|mär|apr|may|mai|jun|jul|aug|sep|oct|okt|nov|dec|dez|ene|abr|ago|dic)[a-zä]*$", re.I)
+MONTH_WORDS = re.compile(
+    r"(jan|feb|mar|mär|apr|may|mai|jun|jul|aug|sep|oct|okt|nov|dec|dez|ene|abr|ago|dic)[a-zä]*$", re.I
+)
 
 
 def store_pattern(
@@ -720,6 +730,16 @@ def has_derived_price(
     "Is there no price, but a total and a quantity?"
     return "price" not in draft.roles and {"total_sale", "quantity_sold"} <= set(draft.roles)
 
+# %% ../../nbs/data/new_source.ipynb #882368be
+def sample_text(
+    values: Iterable[str],  # of a column
+) -> str:  # such as "6 values: S01, S02, S03, ..."
+    "A few values of a column, on one line."
+    distinct = sorted({value for value in values if value})
+    shown = ", ".join(re.sub(r"\s+", " ", value)[:24] for value in distinct[:3])
+    more = ", ..." if len(distinct) > 3 else ""
+    return f"{format_count(len(distinct), 'value')}: {shown}{more}".replace("\n", " ")
+
 # %% ../../nbs/data/new_source.ipynb #55cd16d2
 def open_questions(
     draft: Draft,
@@ -732,7 +752,9 @@ def open_questions(
     if draft.store_pattern:
         questions.append("no column names a store, so it is taken from the names of the files: see the SQL")
     elif "store_id" not in draft.roles:
-        texts = [name for name, kind in sales.types.items() if kind.kind == "text" and 1 < sales.rows[name].nunique() < 500]
+        texts = [
+            name for name, kind in sales.types.items() if kind.kind == "text" and 1 < sales.rows[name].nunique() < 500
+        ]
         hint = f"; columns of few values: {join_names(texts[:6])}" if texts else ""
         questions.append(f"no column names a store, so all lines are taken as of one store, {draft.name}{hint}")
     if "quantity_sold" not in draft.roles and not draft.periods:
@@ -751,7 +773,9 @@ def date_hint(
             f"; {numbered[0]} to {numbered[-1]} may be the periods of a wide table:"
             " write UNPIVOT and their dates in the SQL"
         )
-    names = [name for name in sales.types if name_score(name, "date") or set(name_words(name)) & {"week", "kw", "semana"}]
+    names = [
+        name for name in sales.types if name_score(name, "date") or set(name_words(name)) & {"week", "kw", "semana"}
+    ]
     examples = [f"{name} ({sample_text(sales.rows[name].dropna()).split(': ')[-1]})" for name in names]
     return f"; {join_names(examples)} may count them: write its date in the SQL" if names else ""
 
@@ -776,10 +800,13 @@ def doubtful_guesses(
         doubts.append(f"{match.column} is taken as the quantity, and may be money: then `unit` is its currency")
     if "price" not in draft.roles and not has_derived_price(draft):
         prices = [column for column in draft.sales.types if name_score(column, "price")]
-        doubts += [f"{join_names(prices[:12])}: none of them is taken as the price"] if prices else []
+        named = f"{prices[0]} to {prices[-1]}" if len(prices) > 2 else join_names(prices)
+        doubts += [f"{named}: none of them is taken as the price"] if prices else []
     for table in tables_of(draft):
         if encoding := table.samples[0].encoding:
-            texts = [text for column in table.rows for text in table.rows[column].dropna().head(200) if not text.isascii()]
+            texts = [
+                text for column in table.rows for text in table.rows[column].dropna().head(200) if not text.isascii()
+            ]
             doubts.append(f"{table.path}: the encoding {encoding} is guessed{f', such as {texts[0]}' if texts else ''}")
     return doubts + returns_doubt(draft) + [text for table in tables_of(draft) for text in zone_doubt(draft, table)]
 
@@ -851,16 +878,6 @@ def zone_doubt(
         return [f"{table.path}: the times are UTC; write the tills' zone as its timezone, such as America/New_York"]
     return [f"{table.path}: the times are UTC, and their days are those of {zone}, the zone of the country"]
 
-# %% ../../nbs/data/new_source.ipynb #882368be
-def sample_text(
-    values: Iterable[str],  # of a column
-) -> str:  # such as "6 values: S01, S02, S03, ..."
-    "A few values of a column, on one line."
-    distinct = sorted({value for value in values if value})
-    shown = ", ".join(re.sub(r"\s+", " ", value)[:24] for value in distinct[:3])
-    more = ", ..." if len(distinct) > 3 else ""
-    return f"{format_count(len(distinct), 'value')}: {shown}{more}".replace("\n", " ")
-
 # %% ../../nbs/data/new_source.ipynb #29645caf
 def sql_name(
     name: str,  # of a column or a table
@@ -884,6 +901,8 @@ def role_kind(
         return "decimal"
     if role in ("promotion", "holiday") and set(values) <= {"0", "1"}:
         return "boolean"
+    if role in ("promotion", "holiday") and not all(re.match("[0-9.,]+$", value) for value in values):
+        return kind.kind if kind.kind in ("boolean", "yes_no") else "text"  # 0, a and b, of which nearly all are 0
     return "decimal" if kind.kind == "double" and role in ("quantity_sold", None) else kind.kind
 
 # %% ../../nbs/data/new_source.ipynb #cdb51f44
@@ -980,7 +999,9 @@ def _select_item(draft: Draft, role: str, source: str, shared: set[str]) -> tupl
 # %% ../../nbs/data/new_source.ipynb #7e948f14
 def _qualified(draft: Draft, match: Match, source: str, shared: set[str]) -> str:
     "The value of a column, with its table's name where two tables have the column."
-    joined_by = {name for join in draft.joins if join.columns == join.keys for name in join.keys}  # USING makes one of two
+    joined_by = {
+        name for join in draft.joins if join.columns == join.keys for name in join.keys
+    }  # USING makes one of two
     is_clear = match.column not in shared or match.column in joined_by
     table = sql_name(match.table.name) if match.table.name != draft.sales.name else source
     return role_expression(match, "" if is_clear else f"{table}.")
@@ -1027,7 +1048,9 @@ def _part_sql(draft: Draft, table: DraftTable, columns: list[str], sign: str) ->
         own = column if column in table.types else by_column.get(column, column)
         value = sql_name(own) if own in table.types else "NULL"
         value = f"{sign}{value}" if column == quantity else value
-        values.append(value if value == sql_name(column) or table is draft.returns else f"{value} AS {sql_name(column)}")
+        values.append(
+            value if value == sql_name(column) or table is draft.returns else f"{value} AS {sql_name(column)}"
+        )
     return f"SELECT {', '.join(values)}, _file, _line FROM {sql_name(table.name)}"
 
 # %% ../../nbs/data/new_source.ipynb #0d97e12a
@@ -1142,7 +1165,9 @@ def used_columns(
     if table.name in {part.name for part in [*draft.parts, *([draft.returns] if draft.returns else [])]}:
         own = {match.column: role for role, match in draft.roles.items() if match.column in table.types}
         others = {match.column: role for role, match in assign_roles(match_columns(table)).items()}
-        roles = {column: role for column, role in others.items() if role in draft.roles and role not in own.values()} | own
+        roles = {
+            column: role for column, role in others.items() if role in draft.roles and role not in own.values()
+        } | own
     joins = [join for join in draft.joins if join.table.name == table.name]
     keys = {key for join in joins for key in join.keys}
     keys |= set() if joins else {column for join in draft.joins for column in join.columns}
@@ -1316,7 +1341,8 @@ def refusal(
     if share <= MAX_BAD_SHARE:
         return None
     return (
-        f"{share:.1%} of the lines go to quarantine, and a build accepts {MAX_BAD_SHARE:.0%}: correct the types above"
+        f"{share:.1%} of the lines go to quarantine, and a build accepts {MAX_BAD_SHARE:.0%}:"
+        " correct what the commonest reasons above say, or raise max_bad_share in the YAML"
     )
 
 # %% ../../nbs/data/new_source.ipynb #53cd5eae
