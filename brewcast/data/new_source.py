@@ -11,12 +11,12 @@ __all__ = ['DATA_SUFFIXES', 'PACKED_SUFFIXES', 'MAX_SAMPLES', 'MAX_ALONE', 'ROLE
            'typical_texts', 'name_words', 'name_score', 'fits_role', 'Match', 'match_columns', 'singular',
            'assign_roles', 'Join', 'choose_sales', 'period_columns', 'numbered_columns', 'find_join', 'key_pairs',
            'find_returns', 'column_roles', 'Draft', 'draft_source', 'names_of', 'tables_of', 'no_table_text',
-           'unused_text', 'find_parts', 'find_calendar', 'date_columns', 'only_date', 'store_pattern',
-           'lacking_columns', 'numbers_of', 'total_agrees', 'has_derived_price', 'sample_text', 'open_questions',
-           'date_hint', 'doubtful_guesses', 'returns_doubt', 'clocks_of', 'is_utc', 'timezone_of', 'zone_doubt',
-           'sql_name', 'role_kind', 'role_expression', 'sql_text', 'sales_relation', 'guess_unit', 'guess_late_days',
-           'guess_countries', 'draft_calendar', 'Facts', 'scalar', 'with_comment', 'used_columns', 'table_lines',
-           'yaml_text', 'calendar_lines', 'unit_word', 'Trial', 'try_draft', 'finding_lines', 'refusal', 'learn_facts',
+           'unused_text', 'find_parts', 'find_calendar', 'numbers_of', 'date_columns', 'only_date', 'store_pattern',
+           'lacking_columns', 'total_agrees', 'has_derived_price', 'sample_text', 'open_questions', 'date_hint',
+           'doubtful_guesses', 'returns_doubt', 'guess_countries', 'role_kind', 'used_columns', 'clocks_of', 'is_utc',
+           'timezone_of', 'zone_doubt', 'sql_name', 'role_expression', 'sql_text', 'sales_relation', 'guess_unit',
+           'guess_late_days', 'draft_calendar', 'Facts', 'scalar', 'with_comment', 'table_lines', 'yaml_text',
+           'calendar_lines', 'unit_word', 'Trial', 'try_draft', 'finding_lines', 'refusal', 'learn_facts',
            'quarantine_lines', 'clean_lines', 'source_name', 'NewSource', 'init_source', 'report_lines']
 
 # %% ../../nbs/data/new_source.ipynb #052a5777
@@ -83,15 +83,22 @@ def file_pattern(
         return f"**/{_common_pattern([part[-1] for part in parts])}"
     return "/".join(_common_pattern(list(level)) for level in zip(*parts, strict=True))
 
-# %% ../../nbs/data/new_source.ipynb #dbda33a7
+# %% ../../nbs/data/new_source.ipynb #8b50266f
 def _common_pattern(names: list[str]) -> str:
     if len(set(names)) == 1:
         return names[0]
-    start = os.path.commonprefix(names)
-    end = os.path.commonprefix([name[::-1] for name in names])[::-1]
-    start = re.sub(r"[0-9]+$", "", start)  # sales_2023 and sales_2024: next year's file begins with sales_2, maybe
+    start = re.sub(r"[0-9]+$", "", _common_start(names))  # sales_2023 and sales_2024: the next may be sales_3000
+    end = _common_start([name[::-1] for name in names])[::-1]
     suffix = "".join(Path(names[0]).suffixes[-2:]) if end else ""
     return f"{start}*{end if len(end) <= len(suffix) else re.sub(r'^[0-9]+', '', end)}"
+
+# %% ../../nbs/data/new_source.ipynb #efba135d
+def _common_start(names: list[str]) -> str:
+    "The beginning that names share, without half a word: North and Norwich share none."
+    start = os.path.commonprefix(names)
+    if any(name[len(start) : len(start) + 1].isalpha() for name in names):
+        start = re.sub(r"[^\W\d_]+$", "", start)
+    return start
 
 # %% ../../nbs/data/new_source.ipynb #2307f0f4
 def table_name(
@@ -630,6 +637,22 @@ def find_calendar(
             return Join(table, ["period"], keys[:1]), Match("date", table, dates[0], 1)
     return None
 
+# %% ../../nbs/data/new_source.ipynb #e09b36fb
+def numbers_of(
+    table: DraftTable,
+    column: str,
+) -> pd.Series:  # NaN where a text is no number
+    "A column's sample as numbers."
+    if table.types[column].conversion:
+        comma = "[^0-9,]" in table.types[column].conversion
+        texts = table.rows[column].str.replace(r"[^0-9,.()-]" if not comma else r"[^0-9,()-]", "", regex=True)
+        texts = texts.str.replace(r"^.*[(-].*$", lambda text: "-" + re.sub("[()-]", "", text[0]), regex=True)
+        return pd.to_numeric(texts.str.replace(*((",", ".") if comma else (",", ""))), errors="coerce")
+    thousands = table.thousands or ("." if table.decimal == "," else ",")
+    texts = table.rows[column].str.replace(thousands, "", regex=False) if table.thousands else table.rows[column]
+    texts = texts.str.replace(",", ".", regex=False) if table.decimal == "," else texts
+    return pd.to_numeric(texts, errors="coerce")
+
 # %% ../../nbs/data/new_source.ipynb #94c0e647
 PART_NAMES = {
     "year": ("year yr jahr ano annee anno rok jaar".split(), (1900, 2100)),
@@ -691,22 +714,6 @@ def lacking_columns(
     "The sale-line columns that the source does not have."
     known = {*FACT_ROLES, *draft.roles, *(["price"] if has_derived_price(draft) else [])}
     return [column for column in SALE_LINE_COLUMNS if column not in known]
-
-# %% ../../nbs/data/new_source.ipynb #e09b36fb
-def numbers_of(
-    table: DraftTable,
-    column: str,
-) -> pd.Series:  # NaN where a text is no number
-    "A column's sample as numbers."
-    if table.types[column].conversion:
-        comma = "[^0-9,]" in table.types[column].conversion
-        texts = table.rows[column].str.replace(r"[^0-9,.()-]" if not comma else r"[^0-9,()-]", "", regex=True)
-        texts = texts.str.replace(r"^.*[(-].*$", lambda text: "-" + re.sub("[()-]", "", text[0]), regex=True)
-        return pd.to_numeric(texts.str.replace(*((",", ".") if comma else (",", ""))), errors="coerce")
-    thousands = table.thousands or ("." if table.decimal == "," else ",")
-    texts = table.rows[column].str.replace(thousands, "", regex=False) if table.thousands else table.rows[column]
-    texts = texts.str.replace(",", ".", regex=False) if table.decimal == "," else texts
-    return pd.to_numeric(texts, errors="coerce")
 
 # %% ../../nbs/data/new_source.ipynb #002b0313
 def total_agrees(
@@ -825,6 +832,60 @@ def returns_doubt(
     lost = [match.column for role, match in own.items() if role not in there and match.column not in there]
     return [f"{draft.returns.path} has no {join_names(lost)}: write in the SQL what a return has there"] if lost else []
 
+# %% ../../nbs/data/new_source.ipynb #a4229cc9
+def guess_countries(
+    names: Iterable[str],  # as in the data
+) -> dict[str, str | None]:  # ISO 3166 code by name; None where it is not known
+    "Whose public holidays apply."
+    codes = country_codes()
+    by_name = {re.sub(r"[^a-z]", "", name.lower()): code for name, code in codes.items()}
+    return {name: by_name.get("".join(name_words(name))) for name in sorted(set(names))}
+
+# %% ../../nbs/data/new_source.ipynb #12d45980
+def role_kind(
+    role: str | None,  # a column of a sale line; None for a period of a wide table
+    kind: ColumnType,
+    values: Iterable[str],  # distinct texts of the column
+) -> str:  # a type of `files`
+    "The type to declare: ids and names are text, prices are exact."
+    if kind.conversion:
+        return "text"
+    if role in ("store_id", "product", "category", "country", "city", "weather"):
+        return "date" if kind.kind == "date" else "text"
+    if role in ("price", "total_sale"):
+        return "decimal"
+    if role in ("promotion", "holiday") and set(values) <= {"0", "1"}:
+        return "boolean"
+    if role in ("promotion", "holiday") and not all(re.match("[0-9.,]+$", value) for value in values):
+        return kind.kind if kind.kind in ("boolean", "yes_no") else "text"  # 0, a and b, of which nearly all are 0
+    return "decimal" if kind.kind == "double" and role in ("quantity_sold", None) else kind.kind
+
+# %% ../../nbs/data/new_source.ipynb #809d1097
+def used_columns(
+    draft: Draft,
+    table: DraftTable,
+) -> dict[str, str]:  # type by column, as `files` declares it
+    "The columns of a table that the query reads."
+    roles = {match.column: role for role, match in draft.roles.items() if match.table.name == table.name}
+    if table.name in {part.name for part in [*draft.parts, *([draft.returns] if draft.returns else [])]}:
+        own = {match.column: role for role, match in draft.roles.items() if match.column in table.types}
+        others = {match.column: role for role, match in assign_roles(match_columns(table)).items()}
+        roles = {
+            column: role for column, role in others.items() if role in draft.roles and role not in own.values()
+        } | own
+    joins = [join for join in draft.joins if join.table.name == table.name]
+    keys = {key for join in joins for key in join.keys}
+    keys |= set() if joins else {column for join in draft.joins for column in join.columns}
+    is_sales = table.name == draft.sales.name
+    kinds = {}
+    for column, kind in table.types.items():
+        is_part = is_sales and column in [*draft.periods, *draft.date_parts]
+        if column in roles or column in keys or is_part:
+            values = table.rows[column].dropna().unique()
+            name = role_kind("store_id" if column in keys else roles.get(column), kind, values)
+            kinds[column] = f"{name}{'?' if kind.is_nullable else ''}"
+    return kinds
+
 # %% ../../nbs/data/new_source.ipynb #0eea73d8
 def clocks_of(
     country: str,  # ISO 3166 code
@@ -885,25 +946,6 @@ def sql_name(
     "A name as SQL needs it: in quotes where it is not plain."
     is_plain = re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII) and name.lower() not in _reserved_words()
     return name if is_plain else quote_name(name)
-
-# %% ../../nbs/data/new_source.ipynb #12d45980
-def role_kind(
-    role: str | None,  # a column of a sale line; None for a period of a wide table
-    kind: ColumnType,
-    values: Iterable[str],  # distinct texts of the column
-) -> str:  # a type of `files`
-    "The type to declare: ids and names are text, prices are exact."
-    if kind.conversion:
-        return "text"
-    if role in ("store_id", "product", "category", "country", "city", "weather"):
-        return "date" if kind.kind == "date" else "text"
-    if role in ("price", "total_sale"):
-        return "decimal"
-    if role in ("promotion", "holiday") and set(values) <= {"0", "1"}:
-        return "boolean"
-    if role in ("promotion", "holiday") and not all(re.match("[0-9.,]+$", value) for value in values):
-        return kind.kind if kind.kind in ("boolean", "yes_no") else "text"  # 0, a and b, of which nearly all are 0
-    return "decimal" if kind.kind == "double" and role in ("quantity_sold", None) else kind.kind
 
 # %% ../../nbs/data/new_source.ipynb #cdb51f44
 def role_expression(
@@ -1092,15 +1134,6 @@ def guess_late_days(
     late = (last.index.to_timestamp(how="end").normalize() - last).dt.days[:-1]  # the newest month may be incomplete
     return int(late[late <= MAX_LATE_DAYS].max()) if len(late[late <= MAX_LATE_DAYS]) else 0
 
-# %% ../../nbs/data/new_source.ipynb #a4229cc9
-def guess_countries(
-    names: Iterable[str],  # as in the data
-) -> dict[str, str | None]:  # ISO 3166 code by name; None where it is not known
-    "Whose public holidays apply."
-    codes = country_codes()
-    by_name = {re.sub(r"[^a-z]", "", name.lower()): code for name, code in codes.items()}
-    return {name: by_name.get("".join(name_words(name))) for name in sorted(set(names))}
-
 # %% ../../nbs/data/new_source.ipynb #8c22c3bc
 def draft_calendar(
     sales: pd.DataFrame,  # sale lines
@@ -1154,32 +1187,6 @@ def with_comment(
 ) -> str:
     "A line with its reason, at the place where env.yaml has them."
     return f"{text:<27} # {comment}" if comment else text
-
-# %% ../../nbs/data/new_source.ipynb #809d1097
-def used_columns(
-    draft: Draft,
-    table: DraftTable,
-) -> dict[str, str]:  # type by column, as `files` declares it
-    "The columns of a table that the query reads."
-    roles = {match.column: role for role, match in draft.roles.items() if match.table.name == table.name}
-    if table.name in {part.name for part in [*draft.parts, *([draft.returns] if draft.returns else [])]}:
-        own = {match.column: role for role, match in draft.roles.items() if match.column in table.types}
-        others = {match.column: role for role, match in assign_roles(match_columns(table)).items()}
-        roles = {
-            column: role for column, role in others.items() if role in draft.roles and role not in own.values()
-        } | own
-    joins = [join for join in draft.joins if join.table.name == table.name]
-    keys = {key for join in joins for key in join.keys}
-    keys |= set() if joins else {column for join in draft.joins for column in join.columns}
-    is_sales = table.name == draft.sales.name
-    kinds = {}
-    for column, kind in table.types.items():
-        is_part = is_sales and column in [*draft.periods, *draft.date_parts]
-        if column in roles or column in keys or is_part:
-            values = table.rows[column].dropna().unique()
-            name = role_kind("store_id" if column in keys else roles.get(column), kind, values)
-            kinds[column] = f"{name}{'?' if kind.is_nullable else ''}"
-    return kinds
 
 # %% ../../nbs/data/new_source.ipynb #c9b83344
 def table_lines(
