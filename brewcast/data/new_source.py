@@ -978,7 +978,8 @@ def sql_text(
     source = sales_relation(draft)
     if source == "lines":
         lines += _lines_sql(draft)
-    counts = Counter(column for table in tables_of(draft) for column in table.types)
+    joined = [draft.sales, *(join.table for join in draft.joins)]
+    counts = Counter(column for table in joined for column in table.types)
     shared = {column for column, n in counts.items() if n > 1}
     rows = []
     for role in [*SALE_LINE_COLUMNS, "total_sale"]:
