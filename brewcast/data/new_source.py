@@ -542,6 +542,7 @@ def draft_source(
     sales = choose_sales(tables)
     if sales is None:
         raise ValueError(no_table_text(folder, notes))
+    sales = max([sales, *find_parts(sales, tables)], key=lambda table: len(assign_roles(match_columns(table))))
     parts = find_parts(sales, tables)
     others = [table for table in tables if table is not sales and table.name not in {part.name for part in parts}]
     joins = [join for table in others if (join := find_join(sales, table))]
