@@ -1309,7 +1309,7 @@ def try_draft(
         dataset = ingest(draft.name, draft.folder, sql, None, files, lacks, None, None, True, 1.0, paths)
     except (ValueError, OSError) as error:
         return Trial(GUESSED_FACTS, [], str(error).replace(str(sql), f"sql/{draft.name}.sql"))
-    facts = learn_facts(read_parquet(paths.sales), lacks)
+    facts = learn_facts(paths.sales, lacks)
     n_bad = dataset["rows_set_aside"]
     lines = [f"{format_count(dataset['rows_read'], 'line')} read, {n_bad:,} of them to quarantine"]
     if n_bad:
@@ -1354,22 +1354,27 @@ def refusal(
         " correct what the commonest reasons above say, or raise max_bad_share in the YAML"
     )
 
-# %% ../../nbs/data/new_source.ipynb #53cd5eae
+# %% ../../nbs/data/new_source.ipynb #7c1008c3
 def learn_facts(
-    sales: pd.DataFrame,  # sale lines, as ingest writes them
+    sales: pd.DataFrame | Path,  # sale lines, or the Parquet file of ingest: millions of lines stay on disk
     lacks: list[str],  # columns that the source does not have
 ) -> Facts:
     """What the sale lines say of the source.
 
     Needs the columns of a sale line.
     """
-    calendar, reasons = draft_calendar(sales, has_country="country" not in lacks)
+    con = duckdb.connect()
+    lines = con.read_parquet(str(sales)) if isinstance(sales, Path) else con.from_df(sales)
+    days = lines.query("lines", "SELECT DISTINCT store_id, date, country FROM lines ORDER BY ALL").df()
+    calendar, reasons = draft_calendar(days, has_country="country" not in lacks)
     key = None
     if calendar.unit != "day":  # two customers may buy the same on one day, and all of it is sold
         columns = [name for name in ("store_id", "date", "category", "product") if name not in lacks]
-        key = columns if not sales.duplicated(columns).any() else None
-    categories = sorted(sales.category.dropna().unique())
-    return Facts(calendar, reasons, bool((sales.quantity_sold <= 0).any()), key, categories)
+        repeated = f"SELECT 1 FROM lines GROUP BY {', '.join(columns)} HAVING count(*) > 1 LIMIT 1"
+        key = None if lines.query("lines", repeated).fetchone() else columns
+    has_returns = lines.query("lines", "SELECT count_if(quantity_sold <= 0) > 0 FROM lines").fetchone()[0]
+    categories = lines.query("lines", "SELECT DISTINCT category FROM lines WHERE category IS NOT NULL ORDER BY 1")
+    return Facts(calendar, reasons, has_returns, key, [category for (category,) in categories.fetchall()])
 
 # %% ../../nbs/data/new_source.ipynb #1946302d
 def quarantine_lines(
@@ -1401,7 +1406,8 @@ def source_name(
     name = re.sub(r"\W+", "_", plain).strip("_").lower()
     if not name or not name[0].isalpha():
         raise ValueError(
-            f"{folder}: its name begins with no letter, so it cannot name the source: give a name with --name"
+            f"{folder}: its name begins with no letter, so it cannot name the source: give a name with --name,"
+            f" such as --name {name.lstrip('0123456789_') or 'shop'}"
         )
     return name
 
@@ -1422,11 +1428,14 @@ def init_source(
 ) -> NewSource:
     """Guess a source from its files, write `sql/<name>.sql` and `env.<name>.yaml`, and check them on all the data.
 
-    Raises ValueError if there is no table, FileExistsError if the source exists.
+    Raises NotADirectoryError if there is no folder, ValueError if it has no table or the name is not valid,
+    FileExistsError if the source exists.
     """
     if not folder.is_dir():
         raise NotADirectoryError(f"{folder} is no folder: init-source takes the folder of the source's files")
     name = name or source_name(folder)
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name):
+        raise ValueError(f"{name!r} is not a valid source name: use a letter, then letters, digits and _")
     paths = [root / f"sql/{name}.sql", root / f"env.{name}.yaml"]
     existing = [path.relative_to(root).as_posix() for path in paths if path.exists()]
     if existing:
