@@ -1,6 +1,7 @@
 "New source: what `init-source` guesses of the shapes that companies export, of the small cases and of the real sources."
 
 import sqlite3
+import subprocess
 import tarfile
 from pathlib import Path
 
@@ -260,3 +261,13 @@ def test_a_week_without_a_date_is_left_to_its_owner(tmp_path):
     text = "\n".join(new.lines)
     assert not new.is_ready and "week (100, 101, 102, ...) may count them: write its date in the SQL" in text
     assert "price1 to price11: none of them is taken as the price" in text
+
+
+def test_make_passes_folder_and_name_on():
+    # given make, which only prints its commands / then DATA is the folder, and SOURCE the name if it was given
+    def commands(*words: str) -> str:
+        return subprocess.run(["make", "-n", "init-source", *words], cwd=ROOT, capture_output=True, text=True).stdout
+
+    assert 'init-source "../tea" --name "mint"' in commands("DATA=../tea", "SOURCE=mint")
+    assert 'init-source "../tea"' in commands("DATA=../tea") and "--name" not in commands("DATA=../tea")
+    assert "DATA=folder is missing" in commands()
