@@ -14,7 +14,7 @@ ifneq ($(and $(OVERRIDES),$(filter-out run build why month replay,$(MAKECMDGOALS
 $(error $(OVERRIDES): no such variable; the variables are $(VARIABLES); run, build, why, month and replay also take the parameters of env.yaml)
 endif
 # Some variables are for some targets only: variable:target:target. Other targets refuse them instead of ignoring them.
-USED_BY := DATA:run:month ONLY:run PORT:serve:ui:lab RUN:verify STORE:trace MONTH:trace FILE:trace:restore TO:backup \
+USED_BY := DATA:run:month:init-source ONLY:run PORT:serve:ui:lab RUN:verify STORE:trace MONTH:trace FILE:trace:restore TO:backup \
 	WITHOUT_DATA:backup REPLACE:restore KEEP:prune DRY:prune THROUGH:month:replay SINCE:replay
 refuse = $(if $(and $(findstring command,$(origin $(1))),$($(1)),$(filter-out $(2),$(or $(MAKECMDGOALS),help))),\
 	$(error $(1)=$($(1)) is only for $(foreach target,$(2),`make $(target)`)))
@@ -29,7 +29,7 @@ BREWCAST := env BREWCAST_ROOT= $(PY) -m brewcast.cli
 ACTIVATE := set -- "$(SOURCE)"; . ./activate
 
 ##@ Use
-.PHONY: help run build why month replay verify trace history compare backup restore prune publish summary page lab serve ui
+.PHONY: help run build init-source why month replay verify trace history compare backup restore prune publish summary page lab serve ui
 help: ## List all targets (this list)
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' Makefile
 	@echo; echo "  SOURCE=name (default simulated), DATA=folder: make run SOURCE=walmart DATA=../shared/data/walmart"
@@ -39,6 +39,10 @@ run: .venv/ready ## From a clone to a published forecast: environment, data, bui
 
 build: .venv/ready ## Run the stages that are stale
 	@exec $(BREWCAST) build --source "$(SOURCE)" $(QUOTED_OVERRIDES)
+
+init-source: .venv/ready ## Describe a new source from its files: make init-source DATA=folder (SOURCE=name, default the folder's name)
+	@test -n "$(DATA)" || { echo "init-source: DATA=folder is missing: the folder of the new source's files" >&2; exit 2; }
+	@exec $(BREWCAST) init-source "$(DATA)" $(if $(filter file,$(origin SOURCE)),,--name "$(SOURCE)")
 
 why: .venv/ready ## Which stages are stale, and for which reasons
 	@exec $(BREWCAST) why --source "$(SOURCE)" $(QUOTED_OVERRIDES)
