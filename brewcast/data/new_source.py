@@ -13,9 +13,9 @@ __all__ = ['DATA_SUFFIXES', 'PACKED_SUFFIXES', 'MAX_SAMPLES', 'MAX_ALONE', 'ROLE
            'find_returns', 'column_roles', 'Draft', 'draft_source', 'names_of', 'tables_of', 'no_table_text',
            'unused_text', 'find_parts', 'find_calendar', 'numbers_of', 'date_columns', 'only_date', 'store_pattern',
            'lacking_columns', 'total_agrees', 'has_derived_price', 'sample_text', 'open_questions', 'date_hint',
-           'doubtful_guesses', 'returns_doubt', 'sql_name', 'role_expression', 'sql_text', 'sales_relation',
-           'guess_unit', 'guess_late_days', 'guess_countries', 'role_kind', 'used_columns', 'clocks_of', 'is_utc',
-           'timezone_of', 'zone_doubt', 'draft_calendar', 'Facts', 'scalar', 'with_comment', 'table_lines', 'yaml_text',
+           'doubtful_guesses', 'returns_doubt', 'guess_countries', 'role_kind', 'used_columns', 'clocks_of', 'is_utc',
+           'timezone_of', 'zone_doubt', 'sql_name', 'role_expression', 'sql_text', 'sales_relation', 'guess_unit',
+           'guess_late_days', 'draft_calendar', 'Facts', 'scalar', 'with_comment', 'table_lines', 'yaml_text',
            'calendar_lines', 'unit_word', 'Trial', 'try_draft', 'finding_lines', 'refusal', 'learn_facts',
            'quarantine_lines', 'clean_lines', 'source_name', 'NewSource', 'init_source', 'report_lines']
 
@@ -235,7 +235,8 @@ def typical_texts(
     rows: pd.DataFrame,  # texts
     columns: list[str],  # one, or a family
 ) -> list[str]:  # in the order of the rows
-    "The values of a column; of a family those of its first and its last columns. Needs `columns`."
+    "The values of a column; of a family those of its first and last. Needs `columns`; Raises ValueError without one."
+    require_columns(rows, columns, "rows")
     chosen = columns if len(columns) == 1 else [*columns[:5], *columns[-5:]]
     return [text for column in chosen for text in rows[column].dropna()]
 
@@ -833,6 +834,113 @@ def returns_doubt(
     lost = [match.column for role, match in own.items() if role not in there and match.column not in there]
     return [f"{draft.returns.path} has no {join_names(lost)}: write in the SQL what a return has there"] if lost else []
 
+# %% ../../nbs/data/new_source.ipynb #a4229cc9
+def guess_countries(
+    names: Iterable[str],  # as in the data
+) -> dict[str, str | None]:  # ISO 3166 code by name; None where it is not known
+    "Whose public holidays apply."
+    codes = country_codes()
+    by_name = {re.sub(r"[^a-z]", "", name.lower()): code for name, code in codes.items()}
+    return {name: by_name.get("".join(name_words(name))) for name in sorted(set(names))}
+
+# %% ../../nbs/data/new_source.ipynb #12d45980
+def role_kind(
+    role: str | None,  # a column of a sale line; None for a period of a wide table
+    kind: ColumnType,
+    values: Iterable[str],  # distinct texts of the column
+) -> str:  # a type of `files`
+    "The type to declare: ids and names are text, prices are exact."
+    if kind.conversion:
+        return "text"
+    if role in ("store_id", "product", "category", "country", "city", "weather"):
+        return "date" if kind.kind == "date" else "text"
+    if role in ("price", "total_sale"):
+        return "decimal"
+    if role in ("promotion", "holiday") and set(values) <= {"0", "1"}:
+        return "boolean"
+    if role in ("promotion", "holiday") and not all(re.match("[0-9.,]+$", value) for value in values):
+        return kind.kind if kind.kind in ("boolean", "yes_no") else "text"  # 0, a and b, of which nearly all are 0
+    return "decimal" if kind.kind == "double" and role in ("quantity_sold", None) else kind.kind
+
+# %% ../../nbs/data/new_source.ipynb #809d1097
+def used_columns(
+    draft: Draft,
+    table: DraftTable,
+) -> dict[str, str]:  # type by column, as `files` declares it
+    "The columns of a table that the query reads."
+    roles = {match.column: role for role, match in draft.roles.items() if match.table.name == table.name}
+    if table.name in {part.name for part in [*draft.parts, *([draft.returns] if draft.returns else [])]}:
+        own = {match.column: role for role, match in draft.roles.items() if match.column in table.types}
+        others = {match.column: role for role, match in assign_roles(match_columns(table)).items()}
+        roles = {
+            column: role for column, role in others.items() if role in draft.roles and role not in own.values()
+        } | own
+    joins = [join for join in draft.joins if join.table.name == table.name]
+    keys = {key for join in joins for key in join.keys}
+    keys |= set() if joins else {column for join in draft.joins for column in join.columns}
+    is_sales = table.name == draft.sales.name
+    kinds = {}
+    for column, kind in table.types.items():
+        is_part = is_sales and column in [*draft.periods, *draft.date_parts]
+        if column in roles or column in keys or is_part:
+            values = table.rows[column].dropna().unique()
+            name = role_kind("store_id" if column in keys else roles.get(column), kind, values)
+            kinds[column] = f"{name}{'?' if kind.is_nullable else ''}"
+    return kinds
+
+# %% ../../nbs/data/new_source.ipynb #0eea73d8
+def clocks_of(
+    country: str,  # ISO 3166 code
+) -> list[str]:  # one time zone for each clock
+    "The time zones of a country that tell the time differently today (zone.tab of the IANA database)."
+    table = importlib.resources.files("tzdata").joinpath("zoneinfo/zone.tab").read_text()
+    zones = [line.split("\t")[2].strip() for line in table.splitlines() if line.startswith(f"{country}\t")]
+    clocks: dict[tuple, str] = {}
+    for zone in zones:
+        noons = pd.date_range("2024-01-15", periods=12, freq="30D", tz="UTC").tz_convert(zone)
+        clocks.setdefault(tuple(noon.utcoffset() for noon in noons), zone)
+    return list(clocks.values())
+
+# %% ../../nbs/data/new_source.ipynb #d834211b
+def is_utc(
+    table: DraftTable,
+    column: str,  # of dates
+) -> bool:
+    "Are all values instants in UTC?"
+    pattern = table.types[column].date_format or ""
+    values = table.rows[column].dropna()
+    has_offset = bool(re.search("%z|(?<!%)Z$", pattern))
+    return column in table.samples[0].utc_columns or (
+        has_offset and bool(values.str.contains(r"(?:Z|[+-]00:?00)$", regex=True).all())
+    )
+
+# %% ../../nbs/data/new_source.ipynb #d2fcc6c4
+def timezone_of(
+    draft: Draft,
+    table: DraftTable,
+) -> str | None:  # None: there is nothing to declare
+    "The time zone to declare for a table."
+    dates = [column for column, kind in used_columns(draft, table).items() if kind.startswith("date")]
+    if not any(is_utc(table, column) for column in dates):
+        return None
+    match = draft.roles.get("country")
+    codes = set(guess_countries(match.table.rows[match.column].dropna().unique()).values()) if match else set()
+    clocks = {clock for code in codes for clock in (clocks_of(code) if code else ["?", "??"])}
+    return clocks.pop() if len(clocks) == 1 else "UTC"
+
+# %% ../../nbs/data/new_source.ipynb #546b1cce
+def zone_doubt(
+    draft: Draft,
+    table: DraftTable,
+) -> list[str]:
+    "What to look at if a table has instants."
+    zone = timezone_of(draft, table)
+    if zone is None:
+        return []
+    if zone == "UTC":
+        return [f"{table.path}: the times are UTC; write the tills' zone as its timezone, such as America/New_York"]
+    return [f"{table.path}: the times are UTC, and their days are those of {zone}, the zone of the country"]
+
 # %% ../../nbs/data/new_source.ipynb #29645caf
 def sql_name(
     name: str,  # of a column or a table
@@ -1005,8 +1113,7 @@ def guess_unit(
 ) -> tuple[str, str | None, str]:  # (day, week or month; the weekday of a week's date; the reason)
     """What a sale line covers.
 
-    Needs `store_id` and `date` (datetime64), without repetitions.
-    Raises ValueError if a column is missing.
+    Needs `store_id` and `date` (datetime64), without repetitions. Raises ValueError if a column is missing.
     """
     require_columns(days, ["store_id", "date"], "days")
     weekdays = days.date.dt.dayofweek.value_counts(normalize=True)
@@ -1031,113 +1138,6 @@ def guess_late_days(
     late = (last.index.to_timestamp(how="end").normalize() - last).dt.days[:-1]  # the newest month may be incomplete
     return int(late[late <= MAX_LATE_DAYS].max()) if len(late[late <= MAX_LATE_DAYS]) else 0
 
-# %% ../../nbs/data/new_source.ipynb #a4229cc9
-def guess_countries(
-    names: Iterable[str],  # as in the data
-) -> dict[str, str | None]:  # ISO 3166 code by name; None where it is not known
-    "Whose public holidays apply."
-    codes = country_codes()
-    by_name = {re.sub(r"[^a-z]", "", name.lower()): code for name, code in codes.items()}
-    return {name: by_name.get("".join(name_words(name))) for name in sorted(set(names))}
-
-# %% ../../nbs/data/new_source.ipynb #12d45980
-def role_kind(
-    role: str | None,  # a column of a sale line; None for a period of a wide table
-    kind: ColumnType,
-    values: Iterable[str],  # distinct texts of the column
-) -> str:  # a type of `files`
-    "The type to declare: ids and names are text, prices are exact."
-    if kind.conversion:
-        return "text"
-    if role in ("store_id", "product", "category", "country", "city", "weather"):
-        return "date" if kind.kind == "date" else "text"
-    if role in ("price", "total_sale"):
-        return "decimal"
-    if role in ("promotion", "holiday") and set(values) <= {"0", "1"}:
-        return "boolean"
-    if role in ("promotion", "holiday") and not all(re.match("[0-9.,]+$", value) for value in values):
-        return kind.kind if kind.kind in ("boolean", "yes_no") else "text"  # 0, a and b, of which nearly all are 0
-    return "decimal" if kind.kind == "double" and role in ("quantity_sold", None) else kind.kind
-
-# %% ../../nbs/data/new_source.ipynb #809d1097
-def used_columns(
-    draft: Draft,
-    table: DraftTable,
-) -> dict[str, str]:  # type by column, as `files` declares it
-    "The columns of a table that the query reads."
-    roles = {match.column: role for role, match in draft.roles.items() if match.table.name == table.name}
-    if table.name in {part.name for part in [*draft.parts, *([draft.returns] if draft.returns else [])]}:
-        own = {match.column: role for role, match in draft.roles.items() if match.column in table.types}
-        others = {match.column: role for role, match in assign_roles(match_columns(table)).items()}
-        roles = {
-            column: role for column, role in others.items() if role in draft.roles and role not in own.values()
-        } | own
-    joins = [join for join in draft.joins if join.table.name == table.name]
-    keys = {key for join in joins for key in join.keys}
-    keys |= set() if joins else {column for join in draft.joins for column in join.columns}
-    is_sales = table.name == draft.sales.name
-    kinds = {}
-    for column, kind in table.types.items():
-        is_part = is_sales and column in [*draft.periods, *draft.date_parts]
-        if column in roles or column in keys or is_part:
-            values = table.rows[column].dropna().unique()
-            name = role_kind("store_id" if column in keys else roles.get(column), kind, values)
-            kinds[column] = f"{name}{'?' if kind.is_nullable else ''}"
-    return kinds
-
-# %% ../../nbs/data/new_source.ipynb #0eea73d8
-def clocks_of(
-    country: str,  # ISO 3166 code
-) -> list[str]:  # one time zone for each clock
-    "The time zones of a country that tell the time differently today (zone.tab of the IANA database)."
-    table = importlib.resources.files("tzdata").joinpath("zoneinfo/zone.tab").read_text()
-    zones = [line.split("\t")[2].strip() for line in table.splitlines() if line.startswith(f"{country}\t")]
-    clocks: dict[tuple, str] = {}
-    for zone in zones:
-        noons = pd.date_range("2024-01-15", periods=12, freq="30D", tz="UTC").tz_convert(zone)
-        clocks.setdefault(tuple(noon.utcoffset() for noon in noons), zone)
-    return list(clocks.values())
-
-# %% ../../nbs/data/new_source.ipynb #d834211b
-def is_utc(
-    table: DraftTable,
-    column: str,  # of dates
-) -> bool:
-    "Are all values instants in UTC?"
-    pattern = table.types[column].date_format or ""
-    values = table.rows[column].dropna()
-    has_offset = bool(re.search("%z|(?<!%)Z$", pattern))
-    return column in table.samples[0].utc_columns or (
-        has_offset and bool(values.str.contains(r"(?:Z|[+-]00:?00)$", regex=True).all())
-    )
-
-# %% ../../nbs/data/new_source.ipynb #d2fcc6c4
-def timezone_of(
-    draft: Draft,
-    table: DraftTable,
-) -> str | None:  # None: there is nothing to declare
-    "The time zone to declare for a table."
-    dates = [column for column, kind in used_columns(draft, table).items() if kind.startswith("date")]
-    if not any(is_utc(table, column) for column in dates):
-        return None
-    match = draft.roles.get("country")
-    codes = set(guess_countries(match.table.rows[match.column].dropna().unique()).values()) if match else set()
-    clocks = {clock for code in codes for clock in (clocks_of(code) if code else ["?", "??"])}
-    return clocks.pop() if len(clocks) == 1 else "UTC"
-
-# %% ../../nbs/data/new_source.ipynb #546b1cce
-def zone_doubt(
-    draft: Draft,
-    table: DraftTable,
-) -> list[str]:
-    "What to look at if a table has instants."
-    zone = timezone_of(draft, table)
-    if zone is None:
-        return []
-    if zone == "UTC":
-        return [f"{table.path}: the times are UTC; write the tills' zone as its timezone, such as America/New_York"]
-    return [f"{table.path}: the times are UTC, and their days are those of {zone}, the zone of the country"]
-
 # %% ../../nbs/data/new_source.ipynb #8c22c3bc
 def draft_calendar(
     sales: pd.DataFrame,  # sale lines
@@ -1145,8 +1145,7 @@ def draft_calendar(
 ) -> tuple[Calendar, dict[str, str]]:  # (the calendar, the reason by setting)
     """The calendar of the sale lines.
 
-    Needs `store_id`, `date` and, where there is one, `country`.
-    Raises ValueError if a column is missing.
+    Needs `store_id`, `date` and, where there is one, `country`. Raises ValueError if a column is missing.
     """
     require_columns(sales, ["store_id", "date", *(["country"] if has_country else [])], "sales")
     days = sales[["store_id", "date"]].drop_duplicates().assign(date=lambda rows: pd.to_datetime(rows.date))
@@ -1365,10 +1364,11 @@ def learn_facts(
 ) -> Facts:
     """What the sale lines say of the source.
 
-    Needs the columns of a sale line.
+    Needs the columns of a sale line that the source has. Raises ValueError if one is missing.
     """
     con = duckdb.connect()
     lines = con.read_parquet(str(sales)) if isinstance(sales, Path) else con.from_df(sales)
+    require_columns(lines, ["store_id", "date", "country", "category", "quantity_sold"], "sales")
     days = lines.query("lines", "SELECT DISTINCT store_id, date, country FROM lines ORDER BY ALL").df()
     calendar, reasons = draft_calendar(days, has_country="country" not in lacks)
     key = None
@@ -1386,8 +1386,7 @@ def quarantine_lines(
 ) -> list[str]:  # at most five
     """The commonest reasons of the quarantine.
 
-    Needs `file`, `line`, `column` and `reason`.
-    Raises ValueError if a column is missing.
+    Needs `column` and `reason`. Raises ValueError if one is missing.
     """
     require_columns(quarantine, ["column", "reason"], "quarantine")
     counts = quarantine.groupby(["column", "reason"], dropna=False).size().sort_values(ascending=False)

@@ -21,7 +21,8 @@ LATENCY_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0
 
 # %% ../../nbs/serving/metrics.ipynb #0a98e898
 def _new_registry():  # of one process: BentoML configures files for several workers, and one worker needs none
-    os.environ.pop("PROMETHEUS_MULTIPROCESS_DIR", None)
+    for name in ("PROMETHEUS_MULTIPROC_DIR", "prometheus_multiproc_dir"):
+        os.environ.pop(name, None)  # else the library warns, in the service's log, each time a gauge is cleared
     prometheus_client.values.ValueClass = prometheus_client.values.MutexValue
     registry = prometheus_client.CollectorRegistry()
     prometheus_client.ProcessCollector(registry=registry)
