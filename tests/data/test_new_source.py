@@ -1,89 +1,16 @@
-"New source: what `init-source` guesses of the shapes that companies export, of the small cases and of the real sources."
+"New source: a build would run with what is written of many shapes of exports, and of the real sources."
 
 import sqlite3
 import subprocess
-import tarfile
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import yaml
 from conftest import ROOT
+from exports import LINES, SHARED, needs_shared
 
-from brewcast.data.new_source import draft_source, init_source, open_questions, sql_text, timezone_of
-
-SHARED = ROOT.parent / "shared"
-CASES = sorted(path.name.removesuffix(".tar.xz") for path in (SHARED / "cases").glob("*.tar.xz"))
-needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="../shared is not there")
-
-LINES = pd.DataFrame(
-    [
-        {
-            "day": day,
-            "shop": shop,
-            "item": item,
-            "pieces": (day.day * 7 + len(item) + len(shop)) % 9 + 1,
-            "price": price,
-        }
-        for day in pd.date_range("2024-01-01", "2024-06-30")
-        for shop in ("North", "Southend")
-        for item, price in (("Green tea", 2.5), ("Café noir", 3.25))
-    ]
-)
-
-
-def write_lines(path: Path, names: dict[str, str], date_format: str = "%Y-%m-%d", **options) -> None:
-    "Write the toy sale lines with other names of columns."
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lines = LINES.assign(day=LINES.day.dt.strftime(date_format))
-    lines.rename(columns=names)[list(names.values())].to_csv(path, index=False, **options)
-
-
-def guessed_columns(folder: Path) -> dict[str, str]:
-    "The column of each role."
-    return {role: match.column for role, match in draft_source(folder, "toy").roles.items()}
-
-
-GERMAN = {"sep": ";", "decimal": ",", "encoding": "cp1252"}
-LANGUAGES = {  # names of day, shop, item, pieces and price; the format of dates; how the file is written
-    "German": (["Datum", "Filiale", "Artikel", "Menge", "Einzelpreis"], "%d.%m.%Y", GERMAN),
-    "Spanish": (["Fecha", "Tienda", "Producto", "Cantidad", "Precio unitario"], "%d/%m/%Y", GERMAN),
-    "French": (["Date de vente", "Magasin", "Désignation", "Quantité", "Prix unitaire"], "%d/%m/%Y", GERMAN),
-    "Italian": (["Data vendita", "Punto vendita", "Prodotto", "Quantità", "Prezzo"], "%d/%m/%Y", GERMAN),
-    "Polish": (["Data sprzedaży", "Sklep", "Towar", "Ilość", "Cena jedn."], "%d.%m.%Y", {"sep": ";"}),
-    "Portuguese": (["data_venda", "loja", "produto", "quantidade", "preço"], "%d/%m/%Y", GERMAN),
-    "Dutch": (["Datum", "Winkel", "Artikel", "Aantal", "Prijs"], "%d-%m-%Y", {"sep": "\t"}),
-    "Russian": (["Дата", "Магазин", "Товар", "Количество", "Цена"], "%d.%m.%Y", {"encoding": "utf-16"}),
-    "a till": (["TRANS_DT", "STR_NBR", "ITM_DESC", "UNITS_SLD", "UNT_PRC"], "%Y%m%d", {"sep": "|"}),
-    "a shop": (["InvoiceDate", "Branch", "Description", "Qty Ordered", "Price Each"], "%m/%d/%Y %I:%M %p", {}),
-}
-
-
-@pytest.mark.parametrize("names, date_format, options", LANGUAGES.values(), ids=LANGUAGES)
-def test_columns_are_found_by_their_names(tmp_path, names, date_format, options):
-    # given an export with the names of a language / when it is described
-    write_lines(tmp_path / "export.csv", dict(zip(LINES, names, strict=True)), date_format, **options)
-    draft = draft_source(tmp_path, "toy")
-    # then each column has its role, and dates are read as they were written
-    roles = {role: match.column for role, match in draft.roles.items()}
-    assert roles == dict(zip(["date", "store_id", "product", "quantity_sold", "price"], names, strict=True))
-    assert draft.sales.types[names[0]].date_format == date_format
-    assert open_questions(draft) == []
-
-
-PLAIN = {name: name for name in LINES}
-OTHER_COLUMNS = {  # names of columns that are no quantity, price or date of a sale
-    "quantity": ["stock_quantity", "customer_count", "inventory_units"],
-    "price": ["cost_price", "tax_price"],
-    "date": ["delivery_date", "birth_date"],
-}
-
-
-@pytest.mark.parametrize("other", [name for names in OTHER_COLUMNS.values() for name in names])
-def test_columns_of_other_things_are_not_taken(tmp_path, other):
-    lines = LINES.assign(**{other: LINES.day if "date" in other else LINES.pieces * 3})
-    lines[[other, *LINES]].to_csv(tmp_path / "till.csv", index=False)
-    assert other not in guessed_columns(tmp_path).values()
+from brewcast.data.new_source import init_source
 
 
 def write_year_folders(folder: Path) -> None:
@@ -175,62 +102,6 @@ def test_a_build_would_accept_what_is_written(tmp_path, write, query):
     assert new.is_ready, new.lines
     assert query in (tmp_path / "sql/toy.sql").read_text()
     assert any(line.startswith("  2 stores, complete months from 20") for line in new.lines), new.lines
-
-
-def test_what_is_missing_is_said(tmp_path):
-    assert_says(tmp_path / "empty", {}, "it is empty; put files of sales there")
-    assert_says(tmp_path / "pdf", {"report.pdf": "%PDF-1.4"}, "it has report.pdf; put files")
-    assert_says(tmp_path / "sheet", {"a.xlsx": "PK\3\4"}, "a.xlsx is not used: is a zip archive or an Excel workbook")
-    assert_says(tmp_path / "no header", {"a.csv": "S1,2024-01-02,3\nS1,2024-01-03,4\n"}, "write a header line above")
-
-
-def assert_says(folder: Path, files: dict[str, str], text: str) -> None:
-    folder.mkdir()
-    for name, content in files.items():
-        (folder / name).write_text(content)
-    with pytest.raises(ValueError) as error:
-        draft_source(folder, "toy")
-    assert text in str(error.value) and str(folder) in str(error.value)
-
-
-def test_the_zone_of_instants_is_that_of_the_country(tmp_path):
-    for country, zone in {"Japan": "Asia/Tokyo", "United States": "UTC", "Atlantis": "UTC"}.items():
-        LINES.assign(day=LINES.day.dt.strftime("%Y-%m-%dT21:45:00+00:00"), country=country).to_csv(
-            tmp_path / "till.csv", index=False
-        )
-        draft = draft_source(tmp_path, "toy")
-        assert timezone_of(draft, draft.sales) == zone
-
-
-def test_a_file_of_other_columns_is_not_lost_without_a_word(tmp_path):
-    # given a plan, and a list that no key joins
-    write_lines(tmp_path / "sales.csv", PLAIN)
-    (tmp_path / "plan.csv").write_text("shop,month,price\nNorth,2024-07,2.5\n")
-    (tmp_path / "towns.csv").write_text("code,city\nX,Oslo\n")
-    # when the folder is described / then both are named, with what to do
-    notes = " ".join(draft_source(tmp_path, "toy").notes)
-    assert "plan.csv is not used: it may be a plan" in notes and "towns.csv is not used: no key joins it" in notes
-
-
-@needs_shared
-@pytest.mark.parametrize("case", CASES)
-def test_small_cases_are_described(tmp_path, case):
-    # given the data of a case / when it is described
-    with tarfile.open(SHARED / "cases" / f"{case}.tar.xz") as archive:
-        archive.extractall(tmp_path)
-    (env,) = (path for path in tmp_path.rglob("env.*.yaml"))
-    data = env.parent / "data"
-    draft = draft_source(data if data.is_dir() else env.parent, "toy")
-    # then nothing is missing, and dates and encoding are those that a person declared
-    if case == "no_column":  # nothing but its owner says that the column No names the store
-        assert "columns of few values: No" in open_questions(draft)[0]
-        return
-    assert open_questions(draft) == []
-    declared = yaml.safe_load(env.read_text())["files"][0]
-    if "date" in draft.roles and "date_format" in declared:
-        date = draft.roles["date"]
-        assert date.table.types[date.column].date_format == declared["date_format"]
-    assert "NOT FOUND" not in sql_text(draft)
 
 
 @needs_shared
