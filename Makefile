@@ -42,7 +42,7 @@ build: .venv/ready ## Run the stages that are stale
 
 init-source: .venv/ready ## Describe a new source from its files: make init-source DATA=folder (SOURCE=name, default the folder's name)
 	@test -n "$(DATA)" || { echo "init-source: DATA=folder is missing: the folder of the new source's files" >&2; exit 2; }
-	@exec $(BREWCAST) init-source "$(DATA)" $(if $(filter file,$(origin SOURCE)),,--name "$(SOURCE)")
+	@exec $(BREWCAST) init-source "$(DATA)" $(if $(findstring command,$(origin SOURCE)),--name "$(SOURCE)")
 
 why: .venv/ready ## Which stages are stale, and for which reasons
 	@exec $(BREWCAST) why --source "$(SOURCE)" $(QUOTED_OVERRIDES)

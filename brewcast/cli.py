@@ -1010,7 +1010,7 @@ def choose_source(
     call: Call,  # the parsed command line
 ) -> str:  # name of the source
     "The source of a command: --source, $SOURCE, for `lab` the last build's, and then the default source."
-    chosen = call.arguments.get("source") or os.environ.get("SOURCE")
+    chosen = call.arguments.get("source") or ("" if call.command == "init-source" else os.environ.get("SOURCE"))
     if not chosen and call.command == "lab":
         chosen = last_built_source(root)
     return chosen or next(iter(env_files(root)))

@@ -563,7 +563,10 @@ def init_source(
     paths = [root / f"sql/{name}.sql", root / f"env.{name}.yaml"]
     existing = [path.relative_to(root).as_posix() for path in paths if path.exists()]
     if existing:
-        raise FileExistsError(f"{join_names(existing)}: exists already; remove it, or choose another name with --name")
+        raise FileExistsError(
+            f"{join_names(existing)}: exists already, and is not replaced; choose another name with --name"
+            " (with make: SOURCE=), or rename what is there"
+        )
     draft = draft_source(folder, name)
     questions = open_questions(draft)
     with tempfile.TemporaryDirectory() as temporary:

@@ -42,7 +42,7 @@ from brewcast.data.new_source_tables import (
     numbered_columns,
     period_columns,
 )
-from .sample_files import ColumnType
+from .sample_files import ColumnType, grouping_sign
 
 # %% ../../nbs/data/new_source_draft.ipynb #94fde63e
 class Draft(NamedTuple):
@@ -330,6 +330,8 @@ def doubtful_guesses(
             )
         if kind.conversion:
             doubts.append(f"{table.path}: {column} is declared as text ({example}), and converted in the SQL")
+        if table.thousands and (sign := grouping_sign(table.rows[column].dropna().unique().tolist())):
+            doubts.append(f"{table.path}: {column} is read with {sign!r} between thousands")
     if (match := draft.roles.get("date")) and match.score == 0:
         doubts.append(f"{match.column} is taken as the date because of its values: its name does not say it")
     if (match := draft.roles.get("quantity_sold")) and set(name_words(match.column)) & MONEY_WORDS:

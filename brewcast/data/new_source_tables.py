@@ -64,7 +64,7 @@ def file_pattern(
 def _common_pattern(names: list[str]) -> str:
     if len(set(names)) == 1:
         return names[0]
-    start = re.sub(r"[0-9]+$", "", _common_start(names))  # sales_2023 and sales_2024: the next may be sales_3000
+    start = re.sub(r"([0-9]+[-_.]?)+$", "", _common_start(names))  # sales_2023-01 to -12: next year's is sales_2024-01
     end = _common_start([name[::-1] for name in names])[::-1]
     suffix = "".join(Path(names[0]).suffixes[-2:]) if end else ""
     return f"{start}*{end if len(end) <= len(suffix) else re.sub(r'^[0-9]+', '', end)}"

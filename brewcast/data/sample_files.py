@@ -7,8 +7,8 @@ __all__ = ['SAMPLE_BYTES', 'SAMPLE_ROWS', 'DAY_FORMATS', 'SHORT_YEAR_FORMATS', '
            'TIME_OF_DAY', 'MIN_FIT', 'MAX_VALUES', 'ISO_WEEK', 'MAX_LINES_ABOVE', 'NULL_TEXTS', 'SEPARATORS',
            'CURRENCY', 'AMOUNT', 'FileSample', 'sample_bytes', 'guess_encoding', 'time_format', 'Reading', 'fit_shares',
            'fit_share', 'spread', 'date_formats', 'guess_date_format', 'month_format', 'period_format',
-           'sniff_delimiter', 'find_header', 'is_data', 'read_samples', 'ColumnType', 'guess_separators',
-           'looks_numeric', 'guess_type', 'money_conversion']
+           'sniff_delimiter', 'find_header', 'is_data', 'read_samples', 'ColumnType', 'grouping_sign',
+           'guess_separators', 'looks_numeric', 'guess_type', 'money_conversion']
 
 # %% ../../nbs/data/sample_files.ipynb #4cfc0bcf
 import codecs
@@ -426,18 +426,32 @@ class ColumnType(NamedTuple):
     other_format: str | None = None  # of dates, that fits as well
     conversion: str | None = None  # SQL from a text {x} to the value, which ingest cannot read itself
 
+# %% ../../nbs/data/sample_files.ipynb #6e09bc12
+def grouping_sign(
+    texts: list[str],  # values of a number column
+) -> str:  # empty if no sign groups the digits
+    "The sign between thousands: behind it there are always three digits, and smaller numbers have no sign."
+    for sign in ",.'":
+        group = re.compile(rf"[+-]?[1-9]\d{{0,2}}({re.escape(sign)}\d{{3}})+")
+        grouped = [text for text in texts if group.fullmatch(text)]
+        small = [text for text in texts if re.fullmatch(r"[+-]?\d{1,3}", text)]
+        if grouped and small and len(grouped) + len(small) == len(texts):
+            return sign
+    return ""
+
 # %% ../../nbs/data/sample_files.ipynb #ba993609
 def guess_separators(
     columns: Iterable[list[str]],  # distinct values of each column
 ) -> tuple[str | None, str | None]:  # (decimal, thousands); None: nothing to declare
     "The separators with which most values of a table's number columns can be read."
     numbers = [texts for texts in map(spread, map(_without_nulls, columns)) if looks_numeric(texts)]
-
     readings = [Reading(kind, None, *pair) for kind in ("integer", "decimal") for pair in SEPARATORS]
     fits = [0.0] * len(SEPARATORS)
     for shares in [fit_shares(texts, readings) for texts in numbers]:
         by_pair = zip(shares[: len(SEPARATORS)], shares[len(SEPARATORS) :], strict=True)
         fits = [fit + max(pair) for fit, pair in zip(fits, by_pair, strict=True)]
+    signs = {grouping_sign(texts) for texts in numbers} - {""}
+    fits = [fit + (thousands in signs) / 2 for fit, (_, thousands) in zip(fits, SEPARATORS, strict=True)]
     return SEPARATORS[fits.index(max(fits))]  # of equally good ones the first
 
 # %% ../../nbs/data/sample_files.ipynb #52353b6e
@@ -474,6 +488,8 @@ def guess_type(
     kinds = ["integer", "double"] if _is_long(values) else ["integer", "decimal", "double"]
     shares = fit_shares(values, [Reading(kind, None, decimal, thousands) for kind in kinds])
     kind = next((kind for kind, share in zip(kinds, shares, strict=True) if share >= MIN_FIT), "text")
+    if kind == "integer" and max(shares) > shares[0]:  # most are whole, such as 10.0, and some are not: 34.5
+        kind = kinds[shares.index(max(shares))]
     if kind == "text" and (conversion := money_conversion(values)):
         return ColumnType("decimal", nulls=nulls, conversion=conversion)
     return ColumnType(kind, nulls=nulls if kind != "text" else [])

@@ -364,7 +364,7 @@ def conformal_intervals(
     Needs `series_id`, `cutoff`, `month`, `actual` (units; NaN: not known) and `forecast` (units); where known also
     `seasonal_forecast` (a baseline's, units), `has_own_season` (0 or 1) and `months_of_history`. Returns the same columns
     with `lower` and `upper` (units; NaN for the first three cutoffs).
-    Raises ValueError if a column is missing. Source: Gibbs and Candes 2021 for the adaptation to misses.
+    Raises ValueError if a column is missing, without rows, or if the coverage is no share. Source: Gibbs and Candes 2021 for the adaptation to misses.
 
     >>> months = pd.date_range("2023-01-01", periods=12, freq="MS")
     >>> own = pd.DataFrame({"series_id": "S1", "month": months, "cutoff": months - pd.Timedelta(days=1)})
@@ -373,6 +373,8 @@ def conformal_intervals(
     True
     """
     require_columns(forecasts, ["series_id", "cutoff", "month", "actual", "forecast"], "forecasts")
+    if not 0 < coverage < 1 or forecasts.empty:
+        raise ValueError(f"{len(forecasts)} forecasts, coverage {coverage}: needs rows, and a share such as 0.8")
     defaults = {"seasonal_forecast": forecasts.forecast, "has_own_season": 1, "months_of_history": 36}
     known = forecasts.assign(**{name: value for name, value in defaults.items() if name not in forecasts})
     return replay_intervals(known, coverage)[[*forecasts.columns, "lower", "upper"]]
