@@ -10,6 +10,7 @@ from importlib.resources import files
 
 from jinja2 import Environment, PackageLoader
 
+from .palette import palette_css
 from brewcast.common.text import (
     as_sentence,
     compact_number,
@@ -19,10 +20,11 @@ from brewcast.common.text import (
     join_names,
     percent,
     relative_change,
+    short_month,
 )
 
 # %% ../../nbs/common/pages.ipynb #ff282330
-STYLE_SHEET = (files("brewcast.common") / "templates" / "style.css").read_text()
+STYLE_SHEET = palette_css() + (files("brewcast.common") / "templates" / "style.css").read_text()
 
 # %% ../../nbs/common/pages.ipynb #f9ec852b
 def template_environment(
@@ -39,10 +41,12 @@ def template_environment(
         "fixed": format_if_finite,
         "known": lambda value: format_if_finite(value, fallback="") != "",
         "listed": join_names,
+        "month": short_month,
         "number": lambda value: format_if_finite(value, "{:.6g}", ""),
         "percent": percent,
         "percent0": lambda value: format_if_finite(value, "{:.0%}"),
         "pixels": "{:.1f}".format,  # a tenth of a pixel is as exact as a drawing has to be
         "sentence": as_sentence,
+        "signed": lambda share: percent(share, signed=True),
     }
     return environment
