@@ -29,7 +29,7 @@ def shown_texts(figure: Figure) -> list[Text]:
 
 def text_problems(figure: Figure) -> list[str]:
     "Texts that overlap another one, or that are outside of the picture."
-    figure.canvas.draw()
+    figure.draw_without_rendering()  # texts are placed when a figure is drawn
     boxes = [(text.get_text(), inner_box(text.get_window_extent())) for text in shown_texts(figure)]
     frame = figure.bbox
     problems = [
@@ -66,7 +66,9 @@ def axis_problems(figure: Figure) -> list[str]:
     for number, axis in enumerate(figure.axes):
         ticks = {side: drawn_labels(axis, side) for side in ("x", "y")}
         above, below = axis.get_title(loc="left"), axis.get_xlabel()
-        numbers = {side: [text for text in texts if re.fullmatch(r"[−+\d.,]+(k|M|bn)?", text)] for side, texts in ticks.items()}
+        numbers = {
+            side: [text for text in texts if re.fullmatch(r"[−+\d.,]+(k|M|bn)?", text)] for side, texts in ticks.items()
+        }
         if numbers["y"] and not above:
             problems.append(f"chart {number}: no unit above {numbers['y'][0]}")
         years = [text for text in numbers["x"] if re.fullmatch(r"(19|20)\d\d", text)]

@@ -59,7 +59,7 @@ class Margins(NamedTuple):
 
 MARGINS = Margins()
 
-# %% ../../nbs/common/charts.ipynb #eda19cef
+# %% ../../nbs/common/charts.ipynb #9ee6d5ab
 def text_width(
     text: str,  # one line
     size: float = TEXT_SIZES["tick"],  # points
@@ -69,7 +69,7 @@ def text_width(
     font = FontProperties(size=size, weight=weight)
     return float(text_to_path.get_text_width_height_descent(text, font, False)[0]) / 72
 
-# %% ../../nbs/common/charts.ipynb #322b4172
+# %% ../../nbs/common/charts.ipynb #bcd7be9a
 def fit_text(
     text: str,  # a name of any length
     inches: float,  # the room that it has
@@ -83,17 +83,20 @@ def fit_text(
         shown = f"{text[: length - length // 3]}…{text[len(text) - length // 3 :]}"
     return shown
 
-# %% ../../nbs/common/charts.ipynb #b7bc8068
+# %% ../../nbs/common/charts.ipynb #333b4745
 def title_lines(
     title: str,  # the finding
 ) -> list[str]:  # lines that fit into a picture
     "The lines of a title."
-    room = FIGURE_WIDTH_INCHES - 0.2
-    for characters in range(TITLE_CHARACTERS, 12, -1):
-        lines = textwrap.wrap(title, characters)
-        if all(text_width(line, TEXT_SIZES["title"], "bold") <= room for line in lines):
-            break
-    return lines
+    room = FIGURE_WIDTH_INCHES - 0.2  # inches
+    lines = [""]
+    for word in title.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if len(longer) <= TITLE_CHARACTERS and text_width(longer, TEXT_SIZES["title"], "bold") <= room:
+            lines[-1] = longer
+        else:
+            lines.append(fit_text(word, 0.8 * room, TEXT_SIZES["title"]))  # bold letters are wider
+    return [line for line in lines if line]
 
 # %% ../../nbs/common/charts.ipynb #2be042c0
 def create_figure(

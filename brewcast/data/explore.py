@@ -120,11 +120,11 @@ def draw_line(
     if is_alone.any():
         axis.plot(values.index[is_alone], values[is_alone], "o", color=color, markersize=2 + 2 * width)
 
-# %% ../../nbs/data/12_explore.ipynb #a5df40a3
+# %% ../../nbs/data/12_explore.ipynb #9c106847
 MAX_NAME_INCHES = 1.3  # of the name of a line; a longer one is shortened
 MAX_GREY_LINES = 24  # more would only be a grey area
 
-# %% ../../nbs/data/12_explore.ipynb #42b3104e
+# %% ../../nbs/data/12_explore.ipynb #185d369b
 def draw_lines(
     axis: Axes,  # empty
     table: pd.DataFrame,  # a column a line, the most important first; the index is the horizontal axis
@@ -145,7 +145,7 @@ def draw_lines(
         ends[shown] = (table[name].dropna().iloc[-1], color)
     label_lines(axis, ends)
 
-# %% ../../nbs/data/12_explore.ipynb #8e51f4d4
+# %% ../../nbs/data/12_explore.ipynb #a0bdf3a3
 def lines_caption(
     n_lines: int,  # lines that there are
     one: str,  # what a line is, such as "category"
@@ -157,7 +157,7 @@ def lines_caption(
     grey = "the others are grey" if others <= MAX_GREY_LINES else f"the next {MAX_GREY_LINES} are grey"
     return f" The {len(LINE_COLORS)} largest of {format_count(n_lines, one)} have a name; {grey}."
 
-# %% ../../nbs/data/12_explore.ipynb #bef2818d
+# %% ../../nbs/data/12_explore.ipynb #50d61bb9
 def line_margins(
     names: list[str],  # of the lines
 ) -> Margins:  # inches
@@ -165,7 +165,7 @@ def line_margins(
     widths = [text_width(name, TEXT_SIZES["name"]) for name in names[: len(LINE_COLORS)]]
     return Margins(right=STROKE[2] + min(MAX_NAME_INCHES, max(widths)) + 0.1)
 
-# %% ../../nbs/data/12_explore.ipynb #8581aa4d
+# %% ../../nbs/data/12_explore.ipynb #bfa2e51b
 def scale_units(
     axis: Axes,  # empty
     values: np.ndarray,  # what the lines will show; NaN where there is nothing
@@ -178,7 +178,7 @@ def scale_units(
     axis.yaxis.set_major_formatter(lambda value, _: axis_number(value))
     name_axis(axis, fit_text(unit, FIGURE_WIDTH_INCHES - 0.8, TEXT_SIZES["name"]))
 
-# %% ../../nbs/data/12_explore.ipynb #64fc3832
+# %% ../../nbs/data/12_explore.ipynb #2b40f9e4
 def scale_months(
     axis: Axes,  # empty
     months: pd.DatetimeIndex,  # oldest first
@@ -199,7 +199,7 @@ def sales_title(
     title = f"{compact_number(total.iloc[-1])} {unit} in {month_name(total.index[-1])}"
     return title + (f", {percent(growth, signed=True)} on a year before" if np.isfinite(growth) else "")
 
-# %% ../../nbs/data/12_explore.ipynb #77852f0a
+# %% ../../nbs/data/12_explore.ipynb #e8662a03
 def plot_sales_by_month(
     sales: pd.DataFrame,  # from `sales_by_month`
     unit: str,  # of quantity_sold
@@ -260,13 +260,14 @@ def categories_by_month(
     )
     return table[table.iloc[-12:].sum().sort_values(ascending=False, kind="stable").index]
 
-# %% ../../nbs/data/12_explore.ipynb #69393218
+# %% ../../nbs/data/12_explore.ipynb #58f45008
 def spoken_name(
     name: str,  # of a category or a product, as in the data
     kind: str,  # such as "category"
 ) -> str:  # "Coffee"; "Category 92" for a name without letters
-    "A name as the first words of a sentence."
-    return str(name) if any(letter.isalpha() for letter in str(name)) else f"{kind.capitalize()} {name}"
+    "A name as the first words of a sentence, shortened if it would fill a title."
+    shown = fit_text(name, 3.0)
+    return shown if any(letter.isalpha() for letter in shown) else f"{kind.capitalize()} {shown}"
 
 # %% ../../nbs/data/12_explore.ipynb #b5366715
 def categories_title(
@@ -275,13 +276,13 @@ def categories_title(
 ) -> str:  # such as "Coffee is the largest category: 58% of the sales of the last 12 months"
     "The largest category, and its share."
     if len(recent) == 1:
-        return f"All sales are of one category: {recent.index[0]}"
+        return f"All sales are of one category: {fit_text(recent.index[0], 3.0)}"
     largest = spoken_name(recent.index[0], "category")
     share = f": {recent.iloc[0] / recent.sum():.0%} of" if recent.sum() > 0 else " in"
     months = format_count(n_months, "month") if n_months > 1 else "month"
     return f"{largest} is the largest category{share} the sales of the last {months}"
 
-# %% ../../nbs/data/12_explore.ipynb #fd5e626b
+# %% ../../nbs/data/12_explore.ipynb #811a3ff3
 def plot_categories(
     sales: pd.DataFrame,  # from `categories_by_month`
     unit: str,  # of quantity_sold
@@ -362,10 +363,10 @@ def draw_month_strips(
     axis.set_yticks(np.arange(len(table)) + 0.5, names, parse_math=False)
     label_month_axis(axis, months)
 
-# %% ../../nbs/data/12_explore.ipynb #81722640
+# %% ../../nbs/data/12_explore.ipynb #99a4fdbf
 SCALE_INCHES = 0.44  # below the months: the strip of colours and its numbers
 
-# %% ../../nbs/data/12_explore.ipynb #3c1a81dd
+# %% ../../nbs/data/12_explore.ipynb #4209b296
 def draw_heat_scale(
     axis: Axes,  # with its strips; `SCALE_INCHES` more than usual are free below it
 ) -> None:
@@ -381,7 +382,7 @@ def draw_heat_scale(
     scale.set_yticks([])
     scale.set_xticks([0, 0.5, 1], ["0%", "50%", "100%"])
 
-# %% ../../nbs/data/12_explore.ipynb #929db7d1
+# %% ../../nbs/data/12_explore.ipynb #7c4f29f2
 def products_title(
     starts: pd.DataFrame,  # from `product_starts`
 ) -> str:  # such as "1 of 16 products started late: Oat Cortado (Oct 2023)"
@@ -482,11 +483,12 @@ def season_title(
     keys = ["country", "place"]  # a Portland may be in two countries
     strongest = profile.groupby(keys)["ratio"].agg(np.ptp).idxmax()
     ratio = profile.set_index(keys).loc[[strongest]].set_index("month_of_year")["ratio"]
-    best, worst = (f"{MONTH_NAMES[month - 1]}" for month in (ratio.idxmax(), ratio.idxmin()))
+    place = fit_text(strongest[1], 3.0)
+    best, worst = (MONTH_NAMES[month - 1] for month in (ratio.idxmax(), ratio.idxmin()))
     high, low = whole_percent(ratio.max() - 1), whole_percent(ratio.min() - 1)
     if profile[keys].drop_duplicates().shape[0] > 1:
-        return f"{strongest[1]} has the strongest season: {best} {high}, {worst} {low}"
-    where = "" if strongest[1] == "All stores" else f"In {strongest[1]}, "
+        return f"{place} has the strongest season: {best} {high}, {worst} {low}"
+    where = "" if place == "All stores" else f"In {place}, "
     sentence = f"sales are highest in {best} ({high}) and lowest in {worst} ({low})"
     if len(ratio) == 1:
         sentence = f"{best} is {high} against the year's mean; of other months nothing is known"
@@ -512,7 +514,7 @@ def season_places(
     countries = groups.agg(ratio=("ratio", "mean"), store_months=("store_months", "sum"))
     return countries.assign(place=countries["country"], chart="")
 
-# %% ../../nbs/data/12_explore.ipynb #a082df77
+# %% ../../nbs/data/12_explore.ipynb #dbe93202
 def plot_season(
     profile: pd.DataFrame,  # from `season_profile`
 ) -> Figure:
@@ -553,7 +555,7 @@ def daily_sales(
     days = days.astype({"date": "datetime64[ns]", "promotion": "boolean", "holiday": "boolean"})
     return days.sort_values(["store_id", "date"], ignore_index=True)
 
-# %% ../../nbs/data/12_explore.ipynb #7883fa79
+# %% ../../nbs/data/12_explore.ipynb #5418e941
 def effect_against_others(
     days: pd.DataFrame,  # one row a store and day
 ) -> float:  # 0.1 is ten per cent more than on the other days; NaN where there is nothing to compare
@@ -600,7 +602,7 @@ def day_effects(
         rows += [(what, str(level), effect, n) for level, effect, n in effects.dropna().itertuples()]
     return pd.DataFrame(rows, columns=["what", "level", "effect", "days"])
 
-# %% ../../nbs/data/12_explore.ipynb #eed776f9
+# %% ../../nbs/data/12_explore.ipynb #931e6757
 WEEKDAYS = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"]
 
 # %% ../../nbs/data/12_explore.ipynb #8f82c17c
@@ -631,7 +633,7 @@ def draw_effects(
     axis.yaxis.set_major_formatter(lambda value, _: whole_percent(value))
     axis.set_xticks(places, [f"{name}\n{whole_percent(value)}" for name, value in effects.items()])
 
-# %% ../../nbs/data/12_explore.ipynb #cf92a13a
+# %% ../../nbs/data/12_explore.ipynb #4fa46689
 def day_charts(
     effects: pd.DataFrame,  # from `day_effects`
 ) -> dict[tuple[str, str], pd.Series]:  # (name of the chart, what the bars are compared with) -> effect by label
@@ -654,7 +656,7 @@ def day_charts(
     }
     return {name: pd.Series(values) for name, values in charts.items() if values}
 
-# %% ../../nbs/data/12_explore.ipynb #aed1f47e
+# %% ../../nbs/data/12_explore.ipynb #5b521a02
 def in_words(
     change: float,  # 0.1 is ten per cent
 ) -> str:  # "10% more", "10% less", "as much as others"
@@ -781,7 +783,7 @@ def free_place(
             return place
     return None
 
-# %% ../../nbs/data/12_explore.ipynb #b0d4cef4
+# %% ../../nbs/data/12_explore.ipynb #13f4770f
 def label_dots(
     axis: Axes,  # with its dots drawn and its limits set
     dots: pd.DataFrame,  # one row a dot
@@ -822,17 +824,17 @@ def log_ticks(
             break
     return ticks[:: 1 + (len(ticks) - 1) // max_ticks]
 
-# %% ../../nbs/data/12_explore.ipynb #55fb7f1c
+# %% ../../nbs/data/12_explore.ipynb #287d0215
 def price_number(
     value: float,  # a tick
 ) -> str:  # "2", "0.05", "20k"
     "A number of a logarithmic axis, large or small."
     return axis_number(value) if value >= 1 else f"{value:.15f}".rstrip("0").rstrip(".")
 
-# %% ../../nbs/data/12_explore.ipynb #139d8164
+# %% ../../nbs/data/12_explore.ipynb #8a5779fc
 MAX_DOTS = 200  # products; more dots would cover each other
 
-# %% ../../nbs/data/12_explore.ipynb #d39bc784
+# %% ../../nbs/data/12_explore.ipynb #d80dd309
 def draw_price_level(
     axis: Axes,  # empty
     level: pd.DataFrame,  # from `price_level`, values above 0
@@ -901,7 +903,7 @@ def frequent_classes(
     has_lines = response["lines"] >= response["lines"].sum() * 0.002
     return response[has_lines & (response["price"].abs() <= 0.6)]
 
-# %% ../../nbs/data/12_explore.ipynb #7a32585d
+# %% ../../nbs/data/12_explore.ipynb #1b5b0563
 def prices_title(
     level: pd.DataFrame,  # from `price_level`, the largest product first
     slope: float | None,  # from `response_slope`
@@ -915,9 +917,9 @@ def prices_title(
     if slope is not None:
         return f"At a price 10% above its mean, a product sells {in_words(slope / 10)} per sale line"
     product, price = level.iloc[0][["product", "price"]]
-    return f"{spoken_name(fit_text(product, 2.5), 'product')} sells most, at a price of {price:,.4g}"
+    return f"{spoken_name(product, 'product')} sells most, at a price of {price:,.4g}"
 
-# %% ../../nbs/data/12_explore.ipynb #d9ccc979
+# %% ../../nbs/data/12_explore.ipynb #5aa298cd
 def prices_caption(
     n_products: int,  # with a price
     n_names: int,  # that are written in the picture
@@ -934,7 +936,7 @@ def prices_caption(
     caption += " Below, a product is compared with itself in the same store and year; larger dots have more sale lines."
     return f"{caption} A line is one row of a till: one product sold in a store on a day."
 
-# %% ../../nbs/data/12_explore.ipynb #37a8bae6
+# %% ../../nbs/data/12_explore.ipynb #5d846b68
 def plot_prices(
     level: pd.DataFrame,  # from `price_level`
     response: pd.DataFrame,  # from `price_response`
@@ -995,7 +997,7 @@ def missing_gaps(
     gaps = words.drop(columns=absent).loc[:, lambda table: (table > 0).any()]
     return gaps[gaps.mean().sort_values(ascending=False, kind="stable").index], absent
 
-# %% ../../nbs/data/12_explore.ipynb #4be42c76
+# %% ../../nbs/data/12_explore.ipynb #2f2bd8c5
 def draw_shares(
     axis: Axes,  # empty
     shares: pd.Series,  # index: months; from 0 to 1
@@ -1010,7 +1012,7 @@ def draw_shares(
     axis.set_xlim(shares.index[0] - pd.Timedelta(days=3), shares.index[-1] + pd.Timedelta(days=33))
     label_month_axis(axis, shares.index)
 
-# %% ../../nbs/data/12_explore.ipynb #ac5818d7
+# %% ../../nbs/data/12_explore.ipynb #a5e01be0
 def plot_missing(
     missing: pd.DataFrame,  # from `missing_by_month`
     max_charts: int = 6,  # of the columns that are most often empty
@@ -1026,7 +1028,7 @@ def plot_missing(
         return placeholder_figure("Nothing is missing", caption)
     caption += "Share of the month's sale lines whose field is empty; the number is the mean of the months."
     if gaps.shape[1] > max_charts:
-        caption += f" {join_names(list(gaps)[max_charts:])} are less often empty."
+        caption += f" Less often empty: {join_names(list(gaps)[max_charts:])}."
     title = f"Most often missing: {gaps.columns[0]}, in {percent(gaps.iloc[:, 0].mean())} of sale lines"
     gaps = gaps.iloc[:, :max_charts]
     figure, axes = create_figure(title, caption, gaps.shape[1], height=0.75, margins=Margins(right=0.3))
@@ -1078,7 +1080,7 @@ def changed_stores(
     order = when.where(changed["state"] != "open", pd.Timestamp.min).sort_values(ascending=False, kind="stable")
     return changed.loc[order.index]
 
-# %% ../../nbs/data/12_explore.ipynb #4cf7cf5b
+# %% ../../nbs/data/12_explore.ipynb #0f7a9f3f
 def month_runs(
     store_month: pd.DataFrame,  # one row a store and month
 ) -> pd.DataFrame:  # one row a run
@@ -1107,7 +1109,7 @@ def add_chart_above(
     style_axis(upper)
     return upper
 
-# %% ../../nbs/data/12_explore.ipynb #aebed23f
+# %% ../../nbs/data/12_explore.ipynb #dac3f5ff
 def draw_store_count(
     axis: Axes,  # empty
     store_month: pd.DataFrame,  # one row a store and month
@@ -1120,7 +1122,7 @@ def draw_store_count(
     require_columns(store_month, ["store_id", "month"], "store_month")
     count = store_month.groupby("month")["store_id"].nunique()
     count = count.reindex(pd.date_range(count.index.min(), count.index.max(), freq="MS"), fill_value=0)
-    draw_line(axis, count, LINE_COLORS[0])
+    draw_line(axis, count.set_axis(count.index + pd.Timedelta(days=15)), LINE_COLORS[0])  # in the middle of its month
     axis.set_ylim(0, count.max() * 1.12)
     axis.yaxis.set_major_locator(MaxNLocator(3, integer=True))
     axis.yaxis.set_major_formatter(lambda value, _: axis_number(value))
@@ -1128,10 +1130,10 @@ def draw_store_count(
     label_month_axis(axis, count.index)
     name_axis(axis, "stores that sold in the month")
 
-# %% ../../nbs/data/12_explore.ipynb #18e94ded
+# %% ../../nbs/data/12_explore.ipynb #4e3ec78a
 CHANGE_COLORS = {"opened": LINE_COLORS[2], "closed": LINE_COLORS[3], "open": NEUTRAL_COLOR}  # by state
 
-# %% ../../nbs/data/12_explore.ipynb #71766b56
+# %% ../../nbs/data/12_explore.ipynb #41182854
 def draw_store_bars(
     axis: Axes,  # empty
     changed: pd.DataFrame,  # from `changed_stores`, the rows to draw
@@ -1215,7 +1217,7 @@ def plot_stores(
     name_axis(axis, "months with sales, by store")
     return figure
 
-# %% ../../nbs/data/12_explore.ipynb #468fb2a3
+# %% ../../nbs/data/12_explore.ipynb #c7e17baf
 def explore_answer(
     tables: dict[str, pd.DataFrame],  # from `explore`
     unit: str,  # of quantity_sold
