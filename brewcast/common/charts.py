@@ -59,7 +59,7 @@ class Margins(NamedTuple):
 
 MARGINS = Margins()
 
-# %% ../../nbs/common/charts.ipynb #9ee6d5ab
+# %% ../../nbs/common/charts.ipynb #4fca7f33
 def text_width(
     text: str,  # one line
     size: float = TEXT_SIZES["tick"],  # points
@@ -69,7 +69,7 @@ def text_width(
     font = FontProperties(size=size, weight=weight)
     return float(text_to_path.get_text_width_height_descent(text, font, False)[0]) / 72
 
-# %% ../../nbs/common/charts.ipynb #bcd7be9a
+# %% ../../nbs/common/charts.ipynb #be1908b5
 def fit_text(
     text: str,  # a name of any length
     inches: float,  # the room that it has
@@ -83,7 +83,7 @@ def fit_text(
         shown = f"{text[: length - length // 3]}…{text[len(text) - length // 3 :]}"
     return shown
 
-# %% ../../nbs/common/charts.ipynb #333b4745
+# %% ../../nbs/common/charts.ipynb #01124c56
 def title_lines(
     title: str,  # the finding
 ) -> list[str]:  # lines that fit into a picture
