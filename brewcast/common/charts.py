@@ -59,7 +59,7 @@ class Margins(NamedTuple):
 
 MARGINS = Margins()
 
-# %% ../../nbs/common/charts.ipynb #4fca7f33
+# %% ../../nbs/common/charts.ipynb #f5dc26a3
 def text_width(
     text: str,  # one line
     size: float = TEXT_SIZES["tick"],  # points
@@ -69,7 +69,7 @@ def text_width(
     font = FontProperties(size=size, weight=weight)
     return float(text_to_path.get_text_width_height_descent(text, font, False)[0]) / 72
 
-# %% ../../nbs/common/charts.ipynb #be1908b5
+# %% ../../nbs/common/charts.ipynb #3c1e0d06
 def fit_text(
     text: str,  # a name of any length
     inches: float,  # the room that it has
@@ -83,7 +83,7 @@ def fit_text(
         shown = f"{text[: length - length // 3]}…{text[len(text) - length // 3 :]}"
     return shown
 
-# %% ../../nbs/common/charts.ipynb #01124c56
+# %% ../../nbs/common/charts.ipynb #7ee6b3f4
 def title_lines(
     title: str,  # the finding
 ) -> list[str]:  # lines that fit into a picture

@@ -13,7 +13,7 @@ from pictures import picture_problems
 from planted import PICTURES
 
 from brewcast.common.charts import LINE_COLORS, Margins, create_figure, name_axis, save_and_show
-from brewcast.common.core import SALE_LINE_COLUMNS, write_json
+from brewcast.common.core import SALE_LINE_COLUMNS, read_parquet, write_json
 from brewcast.data.explore import (
     daily_sales,
     day_effects,
@@ -375,7 +375,7 @@ def test_a_picture_of_5000_stores_can_be_read(n_changed):
 
 def test_every_picture_of_the_simulated_source_can_be_read(published):
     products = published.root / "products/simulated"
-    months = pd.read_parquet(products / "clean/store_month.parquet")
+    months = read_parquet(products / "clean/store_month.parquet")
     tables = explore(products / "ingest/sales.parquet", months)
     pictures = draw_all(tables, months)
     assert {name: found for name, figure in pictures.items() if (found := picture_problems(figure))} == {}
