@@ -14,6 +14,7 @@ import io
 import math
 import re
 import textwrap
+import unicodedata
 from pathlib import Path
 from typing import NamedTuple
 
@@ -59,7 +60,7 @@ class Margins(NamedTuple):
 
 MARGINS = Margins()
 
-# %% ../../nbs/common/charts.ipynb #f5dc26a3
+# %% ../../nbs/common/charts.ipynb #86d40a45
 def text_width(
     text: str,  # one line
     size: float = TEXT_SIZES["tick"],  # points
@@ -67,9 +68,11 @@ def text_width(
 ) -> float:  # inches
     "How wide a text is in a picture."
     font = FontProperties(size=size, weight=weight)
-    return float(text_to_path.get_text_width_height_descent(text, font, False)[0]) / 72
+    narrow = "".join(letter for letter in text if unicodedata.east_asian_width(letter) not in "WF")
+    points = float(text_to_path.get_text_width_height_descent(narrow, font, False)[0])
+    return (points + (len(text) - len(narrow)) * size) / 72  # the font lacks the letters that are as wide as high
 
-# %% ../../nbs/common/charts.ipynb #3c1e0d06
+# %% ../../nbs/common/charts.ipynb #aa2d5ade
 def fit_text(
     text: str,  # a name of any length
     inches: float,  # the room that it has
@@ -83,7 +86,7 @@ def fit_text(
         shown = f"{text[: length - length // 3]}…{text[len(text) - length // 3 :]}"
     return shown
 
-# %% ../../nbs/common/charts.ipynb #7ee6b3f4
+# %% ../../nbs/common/charts.ipynb #dd2f14f2
 def title_lines(
     title: str,  # the finding
 ) -> list[str]:  # lines that fit into a picture
