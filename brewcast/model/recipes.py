@@ -200,6 +200,7 @@ RATE_CAPTIONS = {  # by column of RATE_FEATURES
 # %% ../../nbs/model/recipes.ipynb #931ee3c1
 def describe_recipe(
     recipe: Recipe,
+    brief: bool = False,  # Leave out what only a data scientist asks for?
 ) -> str:  # such as "Forest of 100 trees, at least 3 rows a leaf, alone"
     "A recipe in words. One that is unknown, such as one of an older version, is described by its name."
     if recipe.name in BASELINES:
@@ -213,7 +214,7 @@ def describe_recipe(
         return f"{partner.capitalize()} (a forest of no weight)"
     trees = format_count(params["n_estimators"], "tree")
     leaf = format_count(params["min_samples_leaf"], "row")
-    words = f"Forest of {trees}, at least {leaf} a leaf"
+    words = f"Forest of {trees}" if brief else f"Forest of {trees}, at least {leaf} a leaf"
     if params["weight"] == 1:
         return f"{words}, alone"
     return f"{words}, combined with {partner} (weight of the forest {params['weight']:.0%})"
