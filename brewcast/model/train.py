@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['MAX_SETTINGS', 'FEATURE_GROUPS', 'GROUP_LABELS', 'FIT_LIBRARIES', 'training_rows', 'decision_rows', 'SettingChoices',
-           'choose_settings', 'distinct_settings', 'settings_table', 'candidate_recipe', 'fit_model',
+           'choose_settings', 'distinct_settings', 'chosen_months', 'settings_table', 'candidate_recipe', 'fit_model',
            'group_importances', 'candidate_importances', 'importance_title', 'plot_importances', 'write_importances',
            'fit_environment', 'original_errors', 'original_table', 'chosen_errors', 'model_card', 'card_settings',
            'train_answer', 'TrainInputs', 'read_train_inputs']
@@ -165,10 +165,12 @@ def distinct_settings(
     errors = [name for name in tried if name.startswith("wape")]
     rows = []
     for _, part in tried.groupby(["weight", *errors], dropna=False):
-        partners = join_names([RATE_CAPTIONS.get(name, name) for name in part.partner], 2)
+        partner = RATE_CAPTIONS.get(part.partner.iloc[0], part.partner.iloc[0])
+        if len(part) > 1:
+            partner += f", or {format_count(len(part) - 1, 'other')} with the same forecasts"
         weight = float(part.weight.iloc[0])
         first = part.iloc[0]
-        partner = "nothing: the forest alone" if weight == 1 else partners
+        partner = "nothing: the forest alone" if weight == 1 else partner
         rows.append(
             {
                 "partner": partner[:1].upper() + partner[1:],
@@ -179,6 +181,14 @@ def distinct_settings(
         )
     columns = ["partner", "weight", "wape", "worst"]
     return pd.DataFrame(rows, columns=columns).sort_values("wape", ignore_index=True)
+
+# %% ../../nbs/model/21_train.ipynb #c3a60d02
+def chosen_months(
+    tried: pd.DataFrame,  # of `choose_settings`
+) -> list[pd.Timestamp]:  # first days, oldest first; the month after each cutoff
+    "The months whose forecasts chose the settings. Needs a column `wape_<month of the cutoff>` for each."
+    cutoffs = [name.removeprefix("wape_") for name in tried if name.startswith("wape_")]
+    return [pd.Timestamp(cutoff) + pd.offsets.MonthBegin(1) for cutoff in sorted(cutoffs)]
 
 # %% ../../nbs/model/21_train.ipynb #5c3290fb
 MAX_SETTINGS = 5  # that a report shows: the others differ less from each other than from the best
@@ -194,7 +204,7 @@ def settings_table(
     settings = distinct_settings(tried)
     if settings.empty:
         return Facts("The settings of the forest.", {"Settings tried": "none, there are too few months to choose on"})
-    n_months = sum(name.startswith("wape_") for name in tried)
+    n_months = len(chosen_months(tried))
     best = "The setting" if len(settings) == 1 else f"The best of {len(settings):,} settings"
     caption = f"{best}, by the error on {format_count(n_months, 'month')} that the gate does not judge."
     if len(settings) > MAX_SETTINGS:
@@ -258,7 +268,7 @@ GROUP_LABELS = {  # by key of FEATURE_GROUPS
     "promotion": "Promotions",
     "price": "Price",
     "place": "Country and city",
-    "weather and holiday last seen": "Last month's weather",
+    "weather and holiday last seen": "Last weather and holiday",
 }
 
 # %% ../../nbs/model/21_train.ipynb #e6e94047
@@ -336,7 +346,7 @@ def importance_title(
     names = [name if i == 0 else name[:1].lower() + name[1:] for i, name in enumerate(ranked.index[:2])]
     if not names:
         return "No input alone makes the forecasts much better"
-    return f"{join_names(names)} {'matters' if len(names) == 1 else 'matter'} most to the forest"
+    return f"{join_names(names)} {'matters' if len(names) == 1 else 'matter'} most"
 
 # %% ../../nbs/model/21_train.ipynb #c15b197a
 def _draw_bars(axis: Axes, shares: pd.Series, color: str) -> None:
@@ -515,11 +525,10 @@ def card_settings(
     card: ModelCard,
 ) -> Facts:
     "What a fitted model was made from, in words, for the report."
-    months = pd.DatetimeIndex(card.chosen_on) + pd.offsets.MonthBegin(1)
+    months = chosen_months(pd.DataFrame(card.tried))
     chosen_on = "no months: the defaults are used"
-    if card.tried:
-        chosen_on = f"the forecasts of {format_count(len(months), 'month')}"
-        chosen_on += f", {month_name(months[0])} to {month_name(months[-1])}" if len(months) > 1 else ""
+    if months:
+        chosen_on = f"{format_count(len(months), 'month')}, {month_name(months[0])} to {month_name(months[-1])}"
     return Facts(
         "The candidate, as its card records it.",
         {
@@ -554,7 +563,7 @@ def train_answer(
         )
     tried = pd.DataFrame(card.tried)
     error = chosen_errors(tried, card.recipe).get("wape")
-    months = format_count(len(card.chosen_on), "month")
+    months = format_count(len(chosen_months(tried)), "month")
     return (
         f"The candidate is {words}, the best of {format_count(len(distinct_settings(tried)), 'setting')}: it is wrong by "
         f"{percent(error)} of sales on {months} that do not judge it."
