@@ -11,7 +11,7 @@ __all__ = ['DEFAULT_GATE', 'MAX_GROUP_P_VALUE', 'GateCheck', 'GATE_CHECKS', 'MAN
            'check_group_loss', 'check_coverage', 'decide_verdict', 'gate_verdict', 'judge_forecasts', 'manual_rule',
            'apply_manual_rule', 'winning_recipe', 'next_challenger', 'better_baseline', 'EvaluateInputs',
            'read_evaluate_inputs', 'Contest', 'run_contest', 'ContestScores', 'score_contest', 'candidate_unfit',
-           'decide_contest', 'serving_role', 'complete_verdict', 'errors_in_words', 'objection_in_words',
+           'decide_contest', 'serving_role', 'complete_verdict', 'errors_in_words', 'group_name', 'objection_in_words',
            'evaluate_answer', 'gate_facts', 'model_lines', 'equal_models', 'monthly_error_title', 'plot_monthly_errors',
            'model_table', 'compare_groups', 'group_table', 'recipe_table']
 
@@ -25,7 +25,9 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from scipy.special import stdtr, stdtrit
 
 from brewcast.common.charts import (
@@ -37,7 +39,7 @@ from brewcast.common.charts import (
     label_month_axis,
     name_axis,
     picture_of,
-    whole_percent,
+    placeholder_figure,
 )
 from ..common.core import read_parquet, require_columns, stage_paths, write_json, write_parquet
 from ..common.displays import Answer, Column, Facts, ReportTable, report_table
@@ -54,7 +56,7 @@ from brewcast.common.records import (
     StateInputs,
     Verdict,
 )
-from ..common.text import as_sentence, format_count, percent, relative_change
+from ..common.text import as_sentence, axis_number, format_count, percent, relative_change
 from .backtest import best_baseline, earlier_cutoffs, judged_cutoffs, replay_recipe, scores, wape_error
 from .bias import age_group, bias_table
 from .intervals import interval_summary, replay_intervals
@@ -824,6 +826,13 @@ def errors_in_words(
         f"{rival} by {percent(figures.wape_champion)}"
     )
 
+# %% ../../nbs/model/22_evaluate.ipynb #45d84dc8
+def group_name(
+    group: GroupEvidence,
+) -> str:  # such as "Mexico" or "small stores"
+    "A country or a size of store in words."
+    return f"{group.group} stores" if group.kind == "size" else group.group
+
 # %% ../../nbs/model/22_evaluate.ipynb #abe0573c
 def objection_in_words(
     verdict: GateVerdict,
@@ -841,8 +850,7 @@ def objection_in_words(
         "max_p_value": f"the gain may be chance (p = {figures.p_value:.2f})",
     }
     if lost:
-        where = f"{lost[0].group} stores" if lost[0].kind == "size" else lost[0].group
-        return f"its error for {where} is larger by {percent(lost[0].loss)}"
+        return f"its error for {group_name(lost[0])} is larger by {percent(lost[0].loss)}"
     if rule == "coverage":
         return (
             f"its intervals hold only {percent(figures.coverage)} of the outcomes, and promise {percent(gate.coverage)}"
@@ -884,18 +892,18 @@ def gate_facts(
     figures = verdict.figures
     worst = next(iter(figures.groups), None)
     needed = math.ceil(gate.min_months_won * figures.months)
-    p = "below 0.01" if figures.p_value < 0.01 else f"{figures.p_value:.2f}"
+    p = "p below 0.01" if figures.p_value < 0.01 else f"p = {figures.p_value:.2f}"
     covered = figures.coverage is not None
     facts = {
         "Serves from now on": describe_recipe(verdict.recipe),
         "Forecasts in its shadow": describe_recipe(verdict.challenger) if verdict.challenger else "nothing",
-        "Error less than the champion's": f"{percent(figures.gain)} (at least {percent(gate.min_gain)} is needed)",
+        "Error smaller than the champion's by": f"{percent(figures.gain)} (at least {percent(gate.min_gain)} is needed)",
         "Months better than the champion": f"{figures.months_won} of {figures.months} (at least {needed} are needed)",
-        "Chance of such a gain between equals": f"p = {p} (at most {gate.max_p_value:.2f} is allowed)",
+        "Chance of such a gain between equals": f"{p} (at most {gate.max_p_value:.2f} is allowed)",
     }
     if worst:
         change = f"error {percent(worst.loss, signed=True)} (at most {percent(gate.max_group_loss, signed=True)})"
-        facts["Country or size with the least gain"] = f"{worst.group}: {change}"
+        facts["Country or size with the least gain"] = f"{group_name(worst)}: {change}"
     if covered:
         facts["Outcomes inside the intervals"] = f"{percent(figures.coverage)} ({percent(gate.coverage)} is promised)"
     if better := verdict.better_baseline:
@@ -969,9 +977,28 @@ def monthly_error_title(
         return "The error of each month's forecast"
     pair = lines[["candidate", "champion"]].dropna()
     if np.allclose(pair.candidate, pair.champion):
-        return "Candidate and champion have the same errors"
+        return "Candidate and champion have equal errors"
     won = int((pair.candidate < pair.champion).sum())
     return f"The candidate is better than the champion in {won} of {format_count(len(pair), 'month')}"
+
+# %% ../../nbs/model/22_evaluate.ipynb #e8ab72dc
+def _draw_models(axis: Axes, lines: pd.DataFrame) -> None:
+    "Draw the errors of each role, with its names beside the end of its line."
+    ends, styles = {}, {}
+    for name, label in equal_models(lines).items():
+        line = lines[name].dropna()
+        if line.empty:
+            continue
+        color, style, width = MODEL_STYLES.get(name, (NEUTRAL_COLOR, "-.", 1.2))
+        marker = "o" if len(line) == 1 else ""  # one point is no line
+        order = 3 if name in ("candidate", "champion") else 2  # above the others
+        axis.plot(line.index, line, color=color, linestyle=style, linewidth=width, marker=marker, zorder=order)
+        unbroken = label.replace("= ", "=\N{NO-BREAK SPACE}")  # a name stays with its sign
+        for part in textwrap.wrap(unbroken, LABEL_CHARACTERS, max_lines=3, placeholder=" …"):
+            text = part.replace("\N{NO-BREAK SPACE}", " ")
+            ends[text] = (line.iloc[-1], color)
+            styles[text] = style
+    label_lines(axis, ends, styles)
 
 # %% ../../nbs/model/22_evaluate.ipynb #f38ebc83
 def plot_monthly_errors(
@@ -982,30 +1009,25 @@ def plot_monthly_errors(
     Needs `cutoff`, `model` and `wape` (share of the sales). Raises ValueError if a column is missing.
     """
     lines = model_lines(by_month)
+    if lines.isna().all(axis=None):
+        return placeholder_figure("The error of each month's forecast", "No month has sales to judge a forecast by.")
     caption = (
         "The error (WAPE) of each month's forecasts: the sum of all errors as a share of all sales. Lower is better. "
         "The simple forecasts are baselines."
     )
     if "floor" in lines:
         caption += " Lowest possible: by somebody who knows how the sales were simulated."
-    figure, (axis,) = create_figure(monthly_error_title(lines), caption, height=2.6, margins=Margins(right=1.62))
-    ends, styles = {}, {}
-    for name, label in equal_models(lines).items():
-        color, style, width = MODEL_STYLES.get(name, (NEUTRAL_COLOR, "-.", 1.2))
-        line = lines[name]
-        marker = "o" if line.count() < 2 else ""  # one point is no line
-        order = 3 if width > 2 else 2  # candidate and champion lie above the others
-        axis.plot(line.index, line, color=color, linestyle=style, linewidth=width, marker=marker, zorder=order)
-        if line.notna().any():
-            names = textwrap.wrap(label, LABEL_CHARACTERS, max_lines=3, placeholder=" …")
-            ends |= dict.fromkeys(names, (line.dropna().iloc[-1], color))
-            styles |= dict.fromkeys(names, style)
-    top = max([end for end, _ in ends.values()] + [lines.max().max(), 0.01])
-    axis.set_ylim(0, top * 1.05)
-    axis.yaxis.set_major_formatter(lambda value, _: whole_percent(value).lstrip("+"))
+    margins = Margins(right=1.7, below=0.55)  # for long names, and for two lines below
+    figure, (axis,) = create_figure(monthly_error_title(lines), caption, height=2.6, margins=margins)
     name_axis(axis, "error, share of sales")
+    axis.set_ylim(0, 1.05 * max(lines.max().max(), 0.01))  # not all are zero
+    axis.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
+    axis.yaxis.set_major_formatter(lambda value, _: f"{axis_number(100 * value)}%")
+    _draw_models(axis, lines)
     label_month_axis(axis, lines.index)
-    label_lines(axis, ends, styles)
+    years_below = [text.get_text().replace(" ", "\n") for text in axis.get_xticklabels()]  # beside, they would collide
+    axis.set_xticks(axis.get_xticks(), years_below)
+    axis.tick_params(axis="x", pad=8)
     return figure
 
 # %% ../../nbs/model/22_evaluate.ipynb #6e4b01e7
@@ -1073,6 +1095,8 @@ def group_table(
     """
     table = compare_groups(group_scores, kind)
     table["group"] = [str(group).capitalize() if kind == "size" else str(group) for group in table.group]
+    if list(table.group) == ["unknown"]:  # the source has no countries
+        table["group"] = "All stores"
     name = {"country": "Country", "size": "Size of store"}.get(kind, kind.replace("_", " ").capitalize())
     caption = f"Candidate and champion by {name.lower()}, the least gain first."
     if len(table) > MAX_GROUPS:
@@ -1097,4 +1121,4 @@ def recipe_table(
         names.setdefault(describe_recipe(recipe), []).append(MODEL_LABELS.get(role, role.replace("_", " ")))
     rows = [(" = ".join(labels).capitalize(), words) for words, labels in names.items()]
     table = pd.DataFrame(rows, columns=["name", "recipe"])
-    return report_table(table, "The recipe behind each name.", {"name": "Model", "recipe": "Recipe"})
+    return report_table(table, "What each model does.", {"name": "Model", "recipe": "Recipe"})
