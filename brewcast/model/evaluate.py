@@ -952,12 +952,13 @@ def model_lines(
 
 # %% ../../nbs/model/22_evaluate.ipynb #8ec9e90e
 def equal_models(
-    lines: pd.DataFrame,  # of `model_lines`
+    by_month: pd.DataFrame,  # of `score_contest`
 ) -> dict[str, str]:  # label, such as "champion = seasonal", by the first role of those with equal errors
     """Which roles have the same errors in every month: they are one line, and one row of a table.
 
-    Needs one column a role, such as those of MODEL_LABELS.
+    Needs `cutoff`, `model` and `wape` (share of the sales). Raises ValueError if a column is missing.
     """
+    lines = model_lines(by_month)
     labels = {}
     for name in lines:
         twin = next((first for first in labels if np.allclose(lines[first], lines[name], equal_nan=True)), None)
@@ -970,9 +971,13 @@ def equal_models(
 
 # %% ../../nbs/model/22_evaluate.ipynb #1d662e5c
 def monthly_error_title(
-    lines: pd.DataFrame,  # of `model_lines`
+    by_month: pd.DataFrame,  # of `score_contest`
 ) -> str:
-    "The finding of the picture. Needs the columns `candidate` and `champion`; without them there is no finding."
+    """The finding of the picture; without a champion to compare with there is none.
+
+    Needs `cutoff`, `model` and `wape` (share of the sales). Raises ValueError if a column is missing.
+    """
+    lines = model_lines(by_month)
     if not {"candidate", "champion"} <= set(lines):
         return "The error of each month's forecast"
     pair = lines[["candidate", "champion"]].dropna()
@@ -982,10 +987,11 @@ def monthly_error_title(
     return f"The candidate is better than the champion in {won} of {format_count(len(pair), 'month')}"
 
 # %% ../../nbs/model/22_evaluate.ipynb #e8ab72dc
-def _draw_models(axis: Axes, lines: pd.DataFrame) -> None:
+def _draw_models(axis: Axes, by_month: pd.DataFrame) -> None:
     "Draw the errors of each role, with its names beside the end of its line."
+    lines = model_lines(by_month)
     ends, styles = {}, {}
-    for name, label in equal_models(lines).items():
+    for name, label in equal_models(by_month).items():
         line = lines[name].dropna()
         if line.empty:
             continue
@@ -1018,12 +1024,12 @@ def plot_monthly_errors(
     if "floor" in lines:
         caption += " Lowest possible: by somebody who knows how the sales were simulated."
     margins = Margins(right=1.7, below=0.55)  # for long names, and for two lines below
-    figure, (axis,) = create_figure(monthly_error_title(lines), caption, height=2.6, margins=margins)
+    figure, (axis,) = create_figure(monthly_error_title(by_month), caption, height=2.6, margins=margins)
     name_axis(axis, "error, share of sales")
     axis.set_ylim(0, 1.05 * max(lines.max().max(), 0.01))  # not all are zero
     axis.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
     axis.yaxis.set_major_formatter(lambda value, _: f"{axis_number(100 * value)}%")
-    _draw_models(axis, lines)
+    _draw_models(axis, by_month)
     label_month_axis(axis, lines.index)
     years_below = [text.get_text().replace(" ", "\n") for text in axis.get_xticklabels()]  # beside, they would collide
     axis.set_xticks(axis.get_xticks(), years_below)
@@ -1036,7 +1042,7 @@ def model_table(
 ) -> ReportTable:
     "The scores of every model, the best first."
     lines = model_lines(contest_scores.by_month)
-    labels = equal_models(lines)
+    labels = equal_models(contest_scores.by_month)
     table = contest_scores.by_model.loc[list(labels)].sort_values("wape")
     champion = lines.get("champion")
     months_won = []

@@ -184,10 +184,10 @@ def distinct_settings(
 
 # %% ../../nbs/model/21_train.ipynb #c3a60d02
 def chosen_months(
-    tried: pd.DataFrame,  # of `choose_settings`
+    columns: list[str],  # of what `choose_settings` tried
 ) -> list[pd.Timestamp]:  # first days, oldest first; the month after each cutoff
-    "The months whose forecasts chose the settings. Needs a column `wape_<month of the cutoff>` for each."
-    cutoffs = [name.removeprefix("wape_") for name in tried if name.startswith("wape_")]
+    "The months whose forecasts chose the settings: each has a column `wape_<month of its cutoff>`."
+    cutoffs = [name.removeprefix("wape_") for name in columns if name.startswith("wape_")]
     return [pd.Timestamp(cutoff) + pd.offsets.MonthBegin(1) for cutoff in sorted(cutoffs)]
 
 # %% ../../nbs/model/21_train.ipynb #5c3290fb
@@ -204,7 +204,7 @@ def settings_table(
     settings = distinct_settings(tried)
     if settings.empty:
         return Facts("The settings of the forest.", {"Settings tried": "none, there are too few months to choose on"})
-    n_months = len(chosen_months(tried))
+    n_months = len(chosen_months(list(tried)))
     best = "The setting" if len(settings) == 1 else f"The best of {len(settings):,} settings"
     caption = f"{best}, by the error on {format_count(n_months, 'month')} that the gate does not judge."
     if len(settings) > MAX_SETTINGS:
@@ -525,7 +525,7 @@ def card_settings(
     card: ModelCard,
 ) -> Facts:
     "What a fitted model was made from, in words, for the report."
-    months = chosen_months(pd.DataFrame(card.tried))
+    months = chosen_months(list(pd.DataFrame(card.tried)))
     chosen_on = "no months: the defaults are used"
     if months:
         chosen_on = f"{format_count(len(months), 'month')}, {month_name(months[0])} to {month_name(months[-1])}"
@@ -563,7 +563,7 @@ def train_answer(
         )
     tried = pd.DataFrame(card.tried)
     error = chosen_errors(tried, card.recipe).get("wape")
-    months = format_count(len(chosen_months(tried)), "month")
+    months = format_count(len(chosen_months(list(tried))), "month")
     return (
         f"The candidate is {words}, the best of {format_count(len(distinct_settings(tried)), 'setting')}: it is wrong by "
         f"{percent(error)} of sales on {months} that do not judge it."

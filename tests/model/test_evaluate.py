@@ -34,7 +34,6 @@ from brewcast.model.evaluate import (
     gate_verdict,
     group_table,
     manual_rule,
-    model_lines,
     model_table,
     naive_scale,
     next_challenger,
@@ -561,7 +560,7 @@ def test_the_lines_of_all_models_can_be_told_apart_and_read(models, wape, months
     assert picture_problems(figure) == []
     drawn = [line for line in figure.axes[0].lines if len(line.get_xdata()) == months and line.get_clip_on()]
     looks = {(line.get_color(), line.get_linestyle()) for line in drawn}
-    assert len(looks) == len(drawn) == len(equal_models(model_lines(by_month(models, months, wape))))
+    assert len(looks) == len(drawn) == len(equal_models(by_month(models, months, wape)))
 
 
 def test_a_line_has_all_the_names_of_models_with_equal_errors():
