@@ -897,7 +897,7 @@ def gate_facts(
     facts = {
         "Serves from now on": describe_recipe(verdict.recipe),
         "Forecasts in its shadow": describe_recipe(verdict.challenger) if verdict.challenger else "nothing",
-        "Error smaller than the champion's by": f"{percent(figures.gain)} (at least {percent(gate.min_gain)} is needed)",
+        "Gain": f"{percent(figures.gain)} of the champion's error (at least {percent(gate.min_gain)} is needed)",
         "Months better than the champion": f"{figures.months_won} of {figures.months} (at least {needed} are needed)",
         "Chance of such a gain between equals": f"{p} (at most {gate.max_p_value:.2f} is allowed)",
     }
