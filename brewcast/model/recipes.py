@@ -4,10 +4,12 @@
 
 # %% auto #0
 __all__ = ['NUMERIC_FEATURES', 'CATEGORICAL_FEATURES', 'RATE_FEATURES', 'FEATURES', 'SAME_MONTH_COLUMNS', 'BASELINES', 'RECIPES',
-           'Baseline', 'forest_pipeline', 'CombinedForest', 'original_pipeline', 'last_month', 'mean_of_3',
-           'same_month_last_year', 'seasonal', 'forest', 'build_model', 'model_bytes', 'load_model']
+           'RATE_CAPTIONS', 'Baseline', 'forest_pipeline', 'CombinedForest', 'original_pipeline', 'last_month',
+           'mean_of_3', 'same_month_last_year', 'seasonal', 'forest', 'build_model', 'describe_recipe', 'model_bytes',
+           'load_model']
 
 # %% ../../nbs/model/recipes.ipynb #92a7b2be
+import inspect
 import io
 from pathlib import Path
 
@@ -24,6 +26,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from ..common.core import require_columns
 from ..common.hashing import bytes_hash
 from ..common.records import Recipe
+from ..common.text import format_count
 
 # %% ../../nbs/model/recipes.ipynb #802d7b3a
 NUMERIC_FEATURES = [
@@ -184,6 +187,37 @@ def build_model(
             f"recipe {recipe.name!r} is not in brewcast.model.recipes; known recipes: {', '.join(RECIPES)}"
         )
     return RECIPES[recipe.name](**recipe.params)
+
+# %% ../../nbs/model/recipes.ipynb #6e92dad9
+RATE_CAPTIONS = {  # by column of RATE_FEATURES
+    "rate_last": "last month repeated",
+    "rate_mean3": "mean of the last three months",
+    "rate_last_year": "same month last year",
+    "rate_seasonal": "three-month mean × last year's season",
+    "rate_pooled": "three-month mean × season of all stores",
+}
+
+# %% ../../nbs/model/recipes.ipynb #931ee3c1
+def describe_recipe(
+    recipe: Recipe,
+    brief: bool = False,  # Leave out what only a data scientist asks for?
+) -> str:  # such as "Forest of 100 trees, at least 3 rows a leaf, alone"
+    "A recipe in words. One that is unknown, such as one of an older version, is described by its name."
+    if recipe.name in BASELINES:
+        return RATE_CAPTIONS[RECIPES[recipe.name]().rate].capitalize()
+    if recipe.name not in RECIPES:
+        return recipe.name.replace("_", " ").capitalize()
+    defaults = {name: parameter.default for name, parameter in inspect.signature(forest).parameters.items()}
+    params = defaults | recipe.params
+    partner = RATE_CAPTIONS.get(params["partner"], params["partner"])
+    if params["weight"] == 0:
+        return f"{partner.capitalize()} (a forest of no weight)"
+    trees = format_count(params["n_estimators"], "tree")
+    leaf = format_count(params["min_samples_leaf"], "row")
+    words = f"Forest of {trees}" if brief else f"Forest of {trees}, at least {leaf} a leaf"
+    if params["weight"] == 1:
+        return f"{words}, alone"
+    return f"{words}, combined with {partner} (weight of the forest {params['weight']:.0%})"
 
 # %% ../../nbs/model/recipes.ipynb #8f4d70d4
 def model_bytes(

@@ -6,16 +6,19 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import ROOT
-from verdicts import make_card
+from picture_texts import picture_problems
+from verdicts import make_card, make_verdict
 
 from brewcast.common.core import write_json, write_parquet
 from brewcast.common.params import read_env
-from brewcast.common.records import Evidence, GateResult, GateVerdict, Recipe, ServingModel, StateInputs
+from brewcast.common.records import Evidence, GateResult, GateVerdict, GroupEvidence, Recipe, ServingModel, StateInputs
 from brewcast.model import evaluate
 from brewcast.model.backtest import judged_cutoffs, scores
 from brewcast.model.evaluate import (
     DEFAULT_GATE,
     MANUAL_REASONS,
+    MODEL_LABELS,
+    UNFIT_WORDS,
     GateParameters,
     add_floor,
     apply_manual_rule,
@@ -25,12 +28,19 @@ from brewcast.model.evaluate import (
     check_p_value,
     complete_verdict,
     decide_contest,
+    equal_models,
+    evaluate_answer,
+    gate_facts,
     gate_verdict,
+    group_table,
     manual_rule,
+    model_table,
     naive_scale,
     next_challenger,
     p_value,
+    plot_monthly_errors,
     read_evaluate_inputs,
+    recipe_table,
     run_contest,
     score_contest,
     serving_role,
@@ -414,3 +424,199 @@ def test_the_inputs_are_read_from_the_stages_and_the_state(tmp_path, monkeypatch
     assert [inputs.rows.name[0], inputs.known.name[0], inputs.plan.name[0]] == ["rows", "known", "plan"]
     assert (inputs.card.recipe, inputs.state_inputs.champion.recipe) == (FOREST, BEST)
     assert (inputs.floor is None) if floor is None else inputs.floor.name[0] == "floor"
+
+
+# -- what a reader sees
+
+
+def answer(rule="better", verdict="promote", first=False, reason="why", **figures):
+    "The answer to a verdict with these figures."
+    evidence = EVIDENCE.model_copy(update=figures)
+    fields = {"promoted": verdict == "promote", "verdict": verdict, "rule": rule, "reason": reason}
+    return evaluate_answer(make_verdict(first_champion=first, figures=evidence, **fields))
+
+
+ERRORS = "the candidate is wrong by 9.0% of sales, the champion by 10.0%"
+LOST = {
+    kind: GroupEvidence(kind=kind, group=group, loss=0.2, p_value=0.1)
+    for kind, group in {"country": "Mexico", "size": "small"}.items()
+}
+
+
+@pytest.mark.parametrize(
+    ("rule", "verdict", "figures", "expected"),
+    [
+        ("better", "promote", {}, f"Promoted: {ERRORS}, better in 9 of 12 months."),
+        (
+            "same_recipe",
+            "refit",
+            {},
+            "Fitted again: the candidate has the recipe of the champion, wrong by 9.0% of sales, so there is nothing to "
+            "compare.",
+        ),
+        (
+            "same_recipe",
+            "refit",
+            {"months": 0},
+            "Fitted again: the candidate has the recipe of the champion, so there is nothing to compare.",
+        ),
+        (
+            "fewest_cutoffs",
+            "insufficient_evidence",
+            {"months": 3},
+            "Not enough evidence, the champion stays: only 3 months can be judged, and 4 are needed.",
+        ),
+        (
+            "max_p_value",
+            "insufficient_evidence",
+            {"p_value": 0.29},
+            f"Not enough evidence, the champion stays: {ERRORS}, but the gain may be chance (p = 0.29).",
+        ),
+        ("min_gain", "refuse", {}, f"The champion stays: {ERRORS}, and its error must be smaller by 1.0% or more."),
+        (
+            "min_months_won",
+            "refuse",
+            {"months_won": 1, "months": 1},
+            f"The champion stays: {ERRORS}, but it is better in only 1 of 1 month.",
+        ),
+        (
+            "max_group_loss_country",
+            "refuse",
+            {"groups": [LOST["size"], LOST["country"]]},
+            f"The champion stays: {ERRORS}, but its error for Mexico is larger by 20.0%.",
+        ),
+        (
+            "max_group_loss_size",
+            "refuse",
+            {"groups": [LOST["size"]]},
+            f"The champion stays: {ERRORS}, but its error for small stores is larger by 20.0%.",
+        ),
+        (
+            "coverage",
+            "refuse",
+            {"coverage": 0.6, "coverage_at_most": 0.7},
+            f"The champion stays: {ERRORS}, but its intervals hold only 60.0% of the outcomes, and promise 80.0%.",
+        ),
+        *((rule, "refuse", {}, f"The champion stays: {words}.") for rule, words in UNFIT_WORDS.items()),
+        ("a_rule_of_its_own", "refuse", {}, "The champion stays: why."),
+    ],
+)
+def test_the_answer_to_every_verdict_says_who_serves_and_which_figure_decided(rule, verdict, figures, expected):
+    assert answer(rule, verdict, **figures) == expected
+
+
+def test_the_first_champion_is_called_the_best_baseline():
+    assert answer(first=True).startswith(
+        "Promoted: the candidate is wrong by 9.0% of sales, the best baseline by 10.0%"
+    )
+    assert answer("barred", "refuse", first=True).startswith("The best baseline serves: ")
+
+
+def test_every_rule_of_the_gate_has_an_answer_of_its_own():
+    rules = {"min_gain", "min_months_won", "max_p_value", "fewest_cutoffs"}
+    assert all("why" not in answer(rule, "refuse") for rule in rules | set(UNFIT_RULES) | set(MANUAL_REASONS))
+
+
+@pytest.mark.parametrize("state", [NO_STATE, serving(NAMED["last_month"], challenger=OTHER)])
+def test_the_facts_say_who_serves_and_what_was_weighed(rows, state):
+    verdict = settle(rows, BEST, state)[1]
+    facts = gate_facts(verdict).values
+    assert facts["Serves from now on"] == "Three-month mean × last year's season"
+    assert facts["Months better than the champion"].endswith("of 12 (at least 7 are needed)")
+    assert not set("{}[]_") & set("".join([*facts, *facts.values()]))
+    young = verdict.model_copy(update={"figures": verdict.figures.model_copy(update={"coverage": None, "groups": []})})
+    assert len(gate_facts(young).values) == 5
+
+
+def by_month(models, months=12, wape=0.1):
+    "Errors by month of these models: each has its own, unless its name is followed by = and another's."
+    cutoffs = pd.date_range("2024-01-31", periods=months, freq="ME")
+    errors = {}
+    for place, model in enumerate(models):
+        name, _, twin = model.partition("=")
+        own = wape * (1 + place / 10 + np.sin(np.arange(months) + place) / 5)
+        errors[name] = errors[twin] if twin else own
+    tables = [pd.DataFrame({"cutoff": cutoffs, "model": name, "wape": values}) for name, values in errors.items()]
+    return pd.concat(tables, ignore_index=True)
+
+
+ALL = list(MODEL_LABELS)
+
+
+@pytest.mark.parametrize(("months", "wape"), [(1, 0.1), (2, 0.002), (6, 0.0), (12, 0.1), (12, 15.0), (30, 0.1)])
+@pytest.mark.parametrize(
+    "models",
+    [
+        ALL,
+        ["candidate"],
+        ["candidate", "champion=candidate", "challenger=candidate", "seasonal=candidate", *ALL[4:]],
+        ["candidate", "champion", "seasonal=champion", *ALL[4:]],
+        ["candidate", "a_model_with_a_very_long_name_of_its_own_that_does_not_end_soon"],
+    ],
+    ids=["all", "one", "equal", "champion", "long"],
+)
+def test_the_lines_of_all_models_can_be_told_apart_and_read(models, wape, months):
+    figure = plot_monthly_errors(by_month(models, months, wape))
+    assert picture_problems(figure) == []
+    drawn = [line for line in figure.axes[0].lines if len(line.get_xdata()) == months and line.get_clip_on()]
+    looks = {(line.get_color(), line.get_linestyle()) for line in drawn}
+    assert len(looks) == len(drawn) == len(equal_models(by_month(models, months, wape)))
+
+
+def test_a_line_has_all_the_names_of_models_with_equal_errors():
+    # given a champion that is the seasonal baseline
+    table = by_month(["candidate", "champion", "seasonal=champion", "last_month"])
+    # when the months are drawn, then one line has both names
+    texts = [text.get_text() for text in plot_monthly_errors(table).axes[0].texts]
+    assert sorted(texts) == ["candidate", "champion = seasonal", "last month"]
+
+
+def test_a_month_without_sales_is_a_gap_and_no_sales_at_all_are_said():
+    table = by_month(ALL)
+    last = table.cutoff == table.cutoff.max()
+    gap = plot_monthly_errors(table.assign(wape=table.wape.mask(last)))
+    assert picture_problems(gap) == [] and "of 11 months" in gap.get_suptitle()
+    for nothing in (table.assign(wape=np.nan), table.head(0)):
+        assert "No month has sales" in plot_monthly_errors(nothing).texts[1].get_text()
+
+
+def test_models_with_the_same_forecasts_are_one_row(rows):
+    contest = run_contest(rows, BEST, serving(NAMED["last_month"]))
+    table = model_table(score_contest(contest, rows))
+    names = [row[0] for row in table.rows]
+    assert sorted(names) == ["3-month mean", "Candidate = seasonal", "Champion = last month", "Last year"]
+    won = dict(zip(names, [row[4] for row in table.rows], strict=True))
+    assert won["Champion = last month"] == "–" and won["Candidate = seasonal"] == "12 of 12"
+    recipes = recipe_table(contest.recipes).rows
+    assert ["Candidate = seasonal", "Three-month mean × last year's season"] in recipes
+    assert not any("{" in text for row in recipes for text in row)
+
+
+def test_missing_intervals_are_a_dash(rows):
+    contest = run_contest(rows, BEST, serving(NAMED["last_month"]))
+    scored = score_contest(contest, rows)
+    table = model_table(scored._replace(by_model=scored.by_model.assign(coverage=np.nan)))
+    assert {row[3] for row in table.rows} == {"–"}
+
+
+def groups_of(names, champion=0.1):
+    "Errors by country."
+    tables = [
+        pd.DataFrame({"country": names, "model": model, "wape": wape, "bias": 0.01, "n": 5})
+        for model, wape in {"candidate": 0.09, "champion": champion, "seasonal": 0.2}.items()
+    ]
+    return pd.concat(tables, ignore_index=True)
+
+
+def test_groups_are_shown_side_by_side_with_the_difference():
+    # one country, with a long name
+    long = "United Kingdom of Great Britain and Northern Ireland"
+    table = group_table(groups_of([long]), "country")
+    assert table.rows == [[long, "5", "9.0%", "10.0%", "−10.0%", "+1.0%"]]
+    # without an error to compare with
+    assert group_table(groups_of(["USA"], champion=0.0), "country").rows[0][4] == "–"
+    # more than a reader wants to see
+    many = group_table(groups_of([f"C{i:02}" for i in range(30)]), "country")
+    assert len(many.rows) == 12 and many.caption.endswith("Shown are 12 of 30; verdict.json has all.")
+    # a source without countries
+    assert group_table(groups_of(["unknown"]), "country").rows[0][0] == "All stores"
