@@ -2,6 +2,7 @@
 
 import itertools
 import re
+import xml.etree.ElementTree as ET
 
 from matplotlib.figure import Figure
 from matplotlib.text import Text
@@ -47,7 +48,9 @@ def inner_box(box: Bbox) -> Bbox:
 
 def color_problems(figure: Figure) -> list[str]:
     "Colours that are not of the palette, transparent marks, bitmaps, and marks that are hard to see."
-    drawing = svg_text(figure).split("</style>")[1]
+    svg = svg_text(figure)
+    ET.fromstring(svg)  # a picture is also a file of its own, which must be valid XML
+    drawing = svg.split("</style>")[1]
     problems = [f"{color} is not in the palette" for color in sorted(set(re.findall(r"#[0-9a-f]{6}\b", drawing)))]
     problems += ["a mark is transparent"] * bool(re.search(r"(?<!-)opacity: *0?\.[0-9]*[1-9]", drawing))
     problems += ["a mark is transparent"] * bool(re.search(r"(fill|stroke)-opacity: *0?\.[0-9]*[1-9]", drawing))

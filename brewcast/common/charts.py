@@ -60,7 +60,7 @@ class Margins(NamedTuple):
 
 MARGINS = Margins()
 
-# %% ../../nbs/common/charts.ipynb #86d40a45
+# %% ../../nbs/common/charts.ipynb #0b238f90
 def text_width(
     text: str,  # one line
     size: float = TEXT_SIZES["tick"],  # points
@@ -72,7 +72,7 @@ def text_width(
     points = float(text_to_path.get_text_width_height_descent(narrow, font, False)[0])
     return (points + (len(text) - len(narrow)) * size) / 72  # the font lacks the letters that are as wide as high
 
-# %% ../../nbs/common/charts.ipynb #aa2d5ade
+# %% ../../nbs/common/charts.ipynb #acd0ab75
 def fit_text(
     text: str,  # a name of any length
     inches: float,  # the room that it has
@@ -86,7 +86,7 @@ def fit_text(
         shown = f"{text[: length - length // 3]}…{text[len(text) - length // 3 :]}"
     return shown
 
-# %% ../../nbs/common/charts.ipynb #dd2f14f2
+# %% ../../nbs/common/charts.ipynb #78f38d19
 def title_lines(
     title: str,  # the finding
 ) -> list[str]:  # lines that fit into a picture
@@ -181,6 +181,8 @@ def svg_text(
     drawing = re.sub(r"(?s)<metadata>.*?</metadata>", "", drawing[drawing.index("<svg") :])
     drawing = re.sub(r"(?s)<!--.*?-->", "", drawing)  # a comment repeats each text
     drawing = re.sub(r"(?s)<style[^>]*>.*?</style>", "", drawing)  # for all elements, also those of a page around it
+    drawing = re.sub(r'<g/>|<defs>\s*</defs>| transform="rotate\(-0 [^"]*"', "", drawing)  # without effect
+    drawing = drawing.replace("xlink:href", "href")  # the new <svg> does not declare xlink
     used = set(re.findall(r"#([\w-]+)[\")]", drawing))
     drawing = re.sub(r' id="([^"]+)"', lambda match: match[0] if match[1] in used else "", drawing)
     drawing = re.sub(r"#[0-9a-f]{6}\b", lambda match: role_of_color(match[0]), drawing)

@@ -120,11 +120,11 @@ def draw_line(
     if is_alone.any():
         axis.plot(values.index[is_alone], values[is_alone], "o", color=color, markersize=2 + 2 * width)
 
-# %% ../../nbs/data/12_explore.ipynb #b21a6caa
+# %% ../../nbs/data/12_explore.ipynb #96fff865
 MAX_NAME_INCHES = 1.3  # of the name of a line; a longer one is shortened
 MAX_GREY_LINES = 24  # more would only be a grey area
 
-# %% ../../nbs/data/12_explore.ipynb #745eba00
+# %% ../../nbs/data/12_explore.ipynb #27692a41
 def draw_lines(
     axis: Axes,  # empty
     table: pd.DataFrame,  # a column a line, the most important first; the index is the horizontal axis
@@ -145,7 +145,7 @@ def draw_lines(
         ends[shown] = (table[name].dropna().iloc[-1], color)
     label_lines(axis, ends)
 
-# %% ../../nbs/data/12_explore.ipynb #bc21d132
+# %% ../../nbs/data/12_explore.ipynb #9ffb0f2b
 def lines_caption(
     n_lines: int,  # lines that there are
     one: str,  # what a line is, such as "category"
@@ -157,7 +157,7 @@ def lines_caption(
     grey = "the others are grey" if others <= MAX_GREY_LINES else f"the next {MAX_GREY_LINES} are grey"
     return f" The {len(LINE_COLORS)} largest of {format_count(n_lines, one)} have a name; {grey}."
 
-# %% ../../nbs/data/12_explore.ipynb #948b05cf
+# %% ../../nbs/data/12_explore.ipynb #e194a696
 def line_margins(
     names: list[str],  # of the lines
 ) -> Margins:  # inches
@@ -165,7 +165,7 @@ def line_margins(
     widths = [text_width(name, TEXT_SIZES["name"]) for name in names[: len(LINE_COLORS)]]
     return Margins(right=STROKE[2] + min(MAX_NAME_INCHES, max(widths)) + 0.1)
 
-# %% ../../nbs/data/12_explore.ipynb #a50c9747
+# %% ../../nbs/data/12_explore.ipynb #b756ee80
 def scale_units(
     axis: Axes,  # empty
     values: np.ndarray,  # what the lines will show; NaN where there is nothing
@@ -178,7 +178,7 @@ def scale_units(
     axis.yaxis.set_major_formatter(lambda value, _: axis_number(value))
     name_axis(axis, fit_text(unit, FIGURE_WIDTH_INCHES - 0.8, TEXT_SIZES["name"]))
 
-# %% ../../nbs/data/12_explore.ipynb #8672bea6
+# %% ../../nbs/data/12_explore.ipynb #1d0044f6
 def scale_months(
     axis: Axes,  # empty
     months: pd.DatetimeIndex,  # oldest first
@@ -199,7 +199,7 @@ def sales_title(
     title = f"{compact_number(total.iloc[-1])} {unit} in {month_name(total.index[-1])}"
     return title + (f", {percent(growth, signed=True)} on a year before" if np.isfinite(growth) else "")
 
-# %% ../../nbs/data/12_explore.ipynb #4095cdc2
+# %% ../../nbs/data/12_explore.ipynb #6460f9a1
 def plot_sales_by_month(
     sales: pd.DataFrame,  # from `sales_by_month`
     unit: str,  # of quantity_sold
@@ -260,14 +260,14 @@ def categories_by_month(
     )
     return table[table.iloc[-12:].sum().sort_values(ascending=False, kind="stable").index]
 
-# %% ../../nbs/data/12_explore.ipynb #b6fdcd09
+# %% ../../nbs/data/12_explore.ipynb #99f642cc
 def last_months(
     n_months: int,  # at least 1
 ) -> str:  # "last 12 months", "last month"
     "The months up to the last one, in words."
     return f"last {format_count(n_months, 'month')}" if n_months > 1 else "last month"
 
-# %% ../../nbs/data/12_explore.ipynb #942fb4d6
+# %% ../../nbs/data/12_explore.ipynb #095e6ded
 def spoken_name(
     name: str,  # of a category or a product, as in the data
     kind: str,  # such as "category"
@@ -288,7 +288,7 @@ def categories_title(
     share = f": {recent.iloc[0] / recent.sum():.0%} of" if recent.sum() > 0 else " in"
     return f"{largest} is the largest category{share} the sales of the {last_months(n_months)}"
 
-# %% ../../nbs/data/12_explore.ipynb #27288bb2
+# %% ../../nbs/data/12_explore.ipynb #381509e2
 def plot_categories(
     sales: pd.DataFrame,  # from `categories_by_month`
     unit: str,  # of quantity_sold
@@ -369,10 +369,10 @@ def draw_month_strips(
     axis.set_yticks(np.arange(len(table)) + 0.5, names, parse_math=False)
     label_month_axis(axis, months)
 
-# %% ../../nbs/data/12_explore.ipynb #73d6c9dd
+# %% ../../nbs/data/12_explore.ipynb #fbf4cc09
 SCALE_INCHES = 0.44  # below the months: the strip of colours and its numbers
 
-# %% ../../nbs/data/12_explore.ipynb #be6b7c59
+# %% ../../nbs/data/12_explore.ipynb #a1ac4cb4
 def draw_heat_scale(
     axis: Axes,  # with its strips; `SCALE_INCHES` more than usual are free below it
 ) -> None:
@@ -388,7 +388,7 @@ def draw_heat_scale(
     scale.set_yticks([])
     scale.set_xticks([0, 0.5, 1], ["0%", "50%", "100%"])
 
-# %% ../../nbs/data/12_explore.ipynb #520efbe3
+# %% ../../nbs/data/12_explore.ipynb #fdf69c44
 def products_title(
     starts: pd.DataFrame,  # from `product_starts`
 ) -> str:  # such as "1 of 16 products started late: Oat Cortado (Oct 2023)"
@@ -520,7 +520,7 @@ def season_places(
     countries = groups.agg(ratio=("ratio", "mean"), store_months=("store_months", "sum"))
     return countries.assign(place=countries["country"], chart="")
 
-# %% ../../nbs/data/12_explore.ipynb #37a1e0cc
+# %% ../../nbs/data/12_explore.ipynb #4bd29d84
 def plot_season(
     profile: pd.DataFrame,  # from `season_profile`
 ) -> Figure:
@@ -561,7 +561,7 @@ def daily_sales(
     days = days.astype({"date": "datetime64[ns]", "promotion": "boolean", "holiday": "boolean"})
     return days.sort_values(["store_id", "date"], ignore_index=True)
 
-# %% ../../nbs/data/12_explore.ipynb #48ba7bb2
+# %% ../../nbs/data/12_explore.ipynb #7cb48dfb
 def effect_against_others(
     days: pd.DataFrame,  # one row a store and day
 ) -> float:  # 0.1 is ten per cent more than on the other days; NaN where there is nothing to compare
@@ -608,7 +608,7 @@ def day_effects(
         rows += [(what, str(level), effect, n) for level, effect, n in effects.dropna().itertuples()]
     return pd.DataFrame(rows, columns=["what", "level", "effect", "days"])
 
-# %% ../../nbs/data/12_explore.ipynb #a63687a5
+# %% ../../nbs/data/12_explore.ipynb #98fb1e25
 WEEKDAYS = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"]
 
 # %% ../../nbs/data/12_explore.ipynb #8f82c17c
@@ -639,7 +639,7 @@ def draw_effects(
     axis.yaxis.set_major_formatter(lambda value, _: whole_percent(value))
     axis.set_xticks(places, [f"{name}\n{whole_percent(value)}" for name, value in effects.items()])
 
-# %% ../../nbs/data/12_explore.ipynb #be3900e4
+# %% ../../nbs/data/12_explore.ipynb #d7806682
 def day_charts(
     effects: pd.DataFrame,  # from `day_effects`
 ) -> dict[tuple[str, str], pd.Series]:  # (name of the chart, what the bars are compared with) -> effect by label
@@ -662,7 +662,7 @@ def day_charts(
     }
     return {name: pd.Series(values) for name, values in charts.items() if values}
 
-# %% ../../nbs/data/12_explore.ipynb #4a34bd96
+# %% ../../nbs/data/12_explore.ipynb #03a76b28
 def in_words(
     change: float,  # 0.1 is ten per cent
 ) -> str:  # "10% more", "10% less", "as much as others"
@@ -789,7 +789,7 @@ def free_place(
             return place
     return None
 
-# %% ../../nbs/data/12_explore.ipynb #08f4c00f
+# %% ../../nbs/data/12_explore.ipynb #cc583e85
 def label_dots(
     axis: Axes,  # with its dots drawn and its limits set
     dots: pd.DataFrame,  # one row a dot
@@ -830,17 +830,17 @@ def log_ticks(
             break
     return ticks[:: 1 + (len(ticks) - 1) // max_ticks]
 
-# %% ../../nbs/data/12_explore.ipynb #6097eb2b
+# %% ../../nbs/data/12_explore.ipynb #6a02539f
 def price_number(
     value: float,  # a tick
 ) -> str:  # "2", "0.05", "20k"
     "A number of a logarithmic axis, large or small."
     return axis_number(value) if value >= 1 else f"{value:.15f}".rstrip("0").rstrip(".")
 
-# %% ../../nbs/data/12_explore.ipynb #823ef787
+# %% ../../nbs/data/12_explore.ipynb #edd6bfa6
 MAX_DOTS = 200  # products; more dots would cover each other
 
-# %% ../../nbs/data/12_explore.ipynb #3734162a
+# %% ../../nbs/data/12_explore.ipynb #f2405dab
 def draw_price_level(
     axis: Axes,  # empty
     level: pd.DataFrame,  # from `price_level`, values above 0
@@ -909,7 +909,7 @@ def frequent_classes(
     has_lines = response["lines"] >= response["lines"].sum() * 0.002
     return response[has_lines & (response["price"].abs() <= 0.6)]
 
-# %% ../../nbs/data/12_explore.ipynb #41259e1d
+# %% ../../nbs/data/12_explore.ipynb #6b023fa5
 def prices_title(
     level: pd.DataFrame,  # from `price_level`, the largest product first
     slope: float | None,  # from `response_slope`
@@ -925,7 +925,7 @@ def prices_title(
     product, price = level.iloc[0][["product", "price"]]
     return f"{spoken_name(product, 'product')} sells most, at a price of {price:,.4g}"
 
-# %% ../../nbs/data/12_explore.ipynb #0d2161e6
+# %% ../../nbs/data/12_explore.ipynb #de0f11c2
 def prices_caption(
     n_products: int,  # with a price
     n_names: int,  # that are written in the picture
@@ -942,7 +942,7 @@ def prices_caption(
     caption += " Below, a product is compared with itself in the same store and year; larger dots have more sale lines."
     return f"{caption} A line is one row of a till: one product sold in a store on a day."
 
-# %% ../../nbs/data/12_explore.ipynb #276e2e02
+# %% ../../nbs/data/12_explore.ipynb #7fd5d0b9
 def plot_prices(
     level: pd.DataFrame,  # from `price_level`
     response: pd.DataFrame,  # from `price_response`
@@ -1004,7 +1004,7 @@ def missing_gaps(
     gaps = words.drop(columns=absent).loc[:, lambda table: (table > 0).any()]
     return gaps[gaps.mean().sort_values(ascending=False, kind="stable").index], absent
 
-# %% ../../nbs/data/12_explore.ipynb #65ff16a3
+# %% ../../nbs/data/12_explore.ipynb #84efb2bc
 def draw_shares(
     axis: Axes,  # empty
     shares: pd.Series,  # index: months; from 0 to 1
@@ -1019,7 +1019,7 @@ def draw_shares(
     axis.set_xlim(shares.index[0] - pd.Timedelta(days=3), shares.index[-1] + pd.Timedelta(days=33))
     label_month_axis(axis, shares.index)
 
-# %% ../../nbs/data/12_explore.ipynb #bbe087e7
+# %% ../../nbs/data/12_explore.ipynb #615ea54c
 def plot_missing(
     missing: pd.DataFrame,  # from `missing_by_month`
     max_charts: int = 6,  # of the columns that are most often empty
@@ -1087,7 +1087,7 @@ def changed_stores(
     order = when.where(changed["state"] != "open", pd.Timestamp.min).sort_values(ascending=False, kind="stable")
     return changed.loc[order.index]
 
-# %% ../../nbs/data/12_explore.ipynb #6ff568de
+# %% ../../nbs/data/12_explore.ipynb #dc8fee36
 def month_runs(
     store_month: pd.DataFrame,  # one row a store and month
 ) -> pd.DataFrame:  # one row a run
@@ -1116,7 +1116,7 @@ def add_chart_above(
     style_axis(upper)
     return upper
 
-# %% ../../nbs/data/12_explore.ipynb #9a646dea
+# %% ../../nbs/data/12_explore.ipynb #e922b1b4
 def draw_store_count(
     axis: Axes,  # empty
     store_month: pd.DataFrame,  # one row a store and month
@@ -1137,10 +1137,10 @@ def draw_store_count(
     label_month_axis(axis, count.index)
     name_axis(axis, "stores that sold in the month")
 
-# %% ../../nbs/data/12_explore.ipynb #9afe58bd
+# %% ../../nbs/data/12_explore.ipynb #08f2e089
 CHANGE_COLORS = {"opened": LINE_COLORS[2], "closed": LINE_COLORS[3], "open": NEUTRAL_COLOR}  # by state
 
-# %% ../../nbs/data/12_explore.ipynb #39c6d34b
+# %% ../../nbs/data/12_explore.ipynb #2a7b3336
 def draw_store_bars(
     axis: Axes,  # empty
     changed: pd.DataFrame,  # from `changed_stores`, the rows to draw
@@ -1224,7 +1224,7 @@ def plot_stores(
     name_axis(axis, "months with sales, by store")
     return figure
 
-# %% ../../nbs/data/12_explore.ipynb #4e0fe6f5
+# %% ../../nbs/data/12_explore.ipynb #de699b1f
 def explore_answer(
     tables: dict[str, pd.DataFrame],  # from `explore`
     unit: str,  # of quantity_sold

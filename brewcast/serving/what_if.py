@@ -96,7 +96,7 @@ def what_if_text(
         )
     return text
 
-# %% ../../nbs/serving/what_if.ipynb #b7306753
+# %% ../../nbs/serving/what_if.ipynb #851f2b8c
 def what_if_title(
     planned_answer: dict,  # the API's answer as planned
     requested_answer: dict,  # the API's answer under the other plan
