@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from exports import SHARED
 
 from brewcast.common.records import Verdict
 
 ROOT = Path(__file__).resolve().parent.parent
-SHARED = ROOT.parent / "shared" / "data"
 
 
 def readme_block(language: str, text: str) -> str:
@@ -82,9 +82,10 @@ def test_the_error_for_an_unknown_source_names_the_known_ones(project):
 
 @pytest.mark.parametrize("source", ["walmart", "maven_market", "dominicks_oj"])
 def test_real_data_runs_from_files_to_forecast(project, source):
-    if not (SHARED / source).exists():
-        pytest.skip(f"no data: {SHARED / source} is missing")
-    result = project.run(f"make run SOURCE={source} DATA='{SHARED / source}'")
+    data = SHARED / "data" / source
+    if not data.exists():
+        pytest.skip(f"no data: {data} is missing")
+    result = project.run(f"make run SOURCE={source} DATA='{data}'")
     dataset = read_product(project, source, "ingest/dataset.json")
     verdict = read_verdict(project, source)
     assert dataset["rows_read"] == dataset["rows_in"] + dataset["rows_set_aside"]

@@ -5,9 +5,10 @@
 # %% auto #0
 __all__ = ['TEXT_COLOR', 'MUTED_COLOR', 'GRID_COLOR', 'CARD_COLOR', 'NEUTRAL_COLOR', 'LINE_COLORS', 'HEATMAP_COLORS',
            'FIGURE_WIDTH_INCHES', 'PIXELS_PER_INCH', 'TITLE_CHARACTERS', 'LINE_HEIGHT_INCHES', 'TEXT_SIZES', 'MARGINS',
-           'ROLES', 'FONT', 'SVG_STYLE', 'NAME_HEIGHT', 'STROKE', 'Margins', 'text_width', 'fit_text', 'title_lines',
-           'create_figure', 'style_axis', 'name_axis', 'png_bytes', 'svg_text', 'role_of_color', 'alt_text', 'Picture',
-           'picture_of', 'save_and_show', 'placeholder_figure', 'whole_percent', 'label_lines', 'label_month_axis']
+           'COLOR_ROLES', 'FONT', 'SVG_STYLE', 'NAME_HEIGHT', 'STROKE', 'Margins', 'text_width', 'fit_text',
+           'title_lines', 'create_figure', 'style_axis', 'name_axis', 'png_bytes', 'svg_text', 'role_of_color',
+           'alt_text', 'Picture', 'picture_of', 'save_and_show', 'placeholder_figure', 'whole_percent', 'label_lines',
+           'label_month_axis']
 
 # %% ../../nbs/common/charts.ipynb #ddff999d
 import io
@@ -164,7 +165,7 @@ def png_bytes(
     return buffer.getvalue()
 
 # %% ../../nbs/common/charts.ipynb #2cff7107
-ROLES = {light: role for role, (light, _) in PALETTE.items()}  # of each colour that charts use
+COLOR_ROLES = {light: role for role, (light, _) in PALETTE.items()}  # of each colour that charts use
 FONT = "system-ui,-apple-system,'Segoe UI',Roboto,Arial,sans-serif"  # as on the pages; narrower than DejaVu Sans
 SVG_STYLE = palette_css("svg.chart") + "svg.chart *{stroke-linejoin:round;stroke-linecap:butt}"
 
@@ -198,7 +199,7 @@ def role_of_color(
     color: str,  # such as "#8f4a12"
 ) -> str:  # "var(--series-1)"; a colour that is not in the palette stays
     "The variable of the role that a colour of a light page has."
-    return f"var(--{ROLES[color]})" if color in ROLES else color
+    return f"var(--{COLOR_ROLES[color]})" if color in COLOR_ROLES else color
 
 # %% ../../nbs/common/charts.ipynb #2544364e
 def alt_text(

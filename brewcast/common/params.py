@@ -424,9 +424,7 @@ def country_problems(
     return problems
 
 # %% ../../nbs/common/params.ipynb #711883b7
-def country_codes() -> dict[
-    str, str
-]:  # ISO code by name in lower case without blanks, such as unitedstates, and by code
+def country_codes() -> dict[str, str]:  # ISO code by name without blanks, such as UnitedStates, and by code
     "The countries whose public holidays are known."
     from holidays.registry import COUNTRIES  # here, so that other commands do not load it
 

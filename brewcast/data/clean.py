@@ -398,6 +398,13 @@ def _next_with_lines(has_lines: np.ndarray) -> np.ndarray:
     positions = np.where(has_lines, np.arange(n_months), n_months)
     return np.minimum.accumulate(positions[:, ::-1], axis=1)[:, ::-1]
 
+# %% ../../nbs/data/11_clean.ipynb #ea4fa09f
+def _check_zero_means(zero_means: str | None) -> None:
+    "Raise ValueError for a meaning that a month without lines cannot have."
+    if zero_means not in ("value", "gap", None):
+        meanings = '"value" (nothing was sold), "gap" (nobody knows) or None (the default rule)'
+        raise ValueError(f"zero_means is {zero_means!r}: use {meanings}")
+
 # %% ../../nbs/data/11_clean.ipynb #6b1c71fd
 def months_without_lines(
     store_month: pd.DataFrame,  # one row a store and month
@@ -409,9 +416,10 @@ def months_without_lines(
     Needs `series_id`, `store_id` and `month` (datetime64, the months with lines); of the plan `store_id`,
     `month`, `published` and `trading_days`. Returns `series_id`, `month`, `gap` (bool), `next_month` (of the
     next lines, NaT for none) and `all_stores` (bool: does no store have lines?).
-    Raises ValueError if a column is missing.
+    Raises ValueError if a column is missing, or for another `zero_means`.
     """
     require_columns(store_month, ["series_id", "store_id", "month"], "store_month")
+    _check_zero_means(zero_means)
     months = pd.date_range(store_month.month.min(), store_month.month.max(), freq="MS")
     table = store_month.assign(n=1).pivot_table(index="series_id", columns="month", values="n").reindex(columns=months)
     has_lines = table.notna().to_numpy()
@@ -522,9 +530,10 @@ def clean(
     """From sale lines to store-months.
 
     Needs the columns of `SALE_LINE_COLUMNS`; of the plan those that `months_without_lines` needs. Returns the
-    columns of `STORE_MONTH`, and a report.
-    Raises ValueError if a column is missing, if there are no rows, or if no month is complete.
+    columns of `STORE_MONTH`, and a report. `zero_means` is "value", "gap" or None.
+    Raises ValueError if a column is missing, for another `zero_means`, if there are no rows, or if no month is complete.
     """
+    _check_zero_means(zero_means)  # before the work of minutes
     columns_to_fill = [column for column in ("weather", "promotion") if column not in lacks]
     day = store_day(as_sale_lines(sales, lacks)).cache()  # small, and used several times
     dates = day.select("store_id", "date", "lines").order_by("store_id", "date").to_pandas()

@@ -1140,7 +1140,7 @@ def describe_dataset(
 # %% ../../nbs/data/10_ingest.ipynb #fe79fe24
 def read_sale_lines(
     data: Path,  # a folder of files
-    files: list[dict],  # its tables, as `files` in env.yaml
+    files: list[dict],  # its tables, as `files` in env.yaml; the keys are below
     query: str,  # SQL for the sale lines
     lacks: list[str] = (),  # sale-line columns that the source does not have
     **settings,  # further fields of `IngestSettings`, such as key, categories or returns
@@ -1149,6 +1149,21 @@ def read_sale_lines(
 
     Returns sale lines with the columns of `SALE_LINE_COLUMNS`, sorted by store and date, and the bad rows with those
     of `QUARANTINE`: file, line, column, reason and the row's own text.
+
+    Each of the `files` has `name` (in the query), `path` (in the folder; * matches several files) and `columns` (type by
+    column: text, integer, decimal, double, date, boolean or yes_no; with "?" behind it, it may be empty), and can have
+
+    - `table`: of a database file
+    - `date_format`: of its dates, as in strptime
+    - `delimiter`, `encoding`: other than a comma, and UTF-8 or Windows-1252
+    - `decimal`, `thousands`: the separators in numbers
+    - `timezone`: in which instants are converted to days
+    - `renamed`: a column's declared name, by its new one
+    - `key`: columns that identify a row
+    - `null_values`: texts that mean "no value"
+    - `skip_lines`: lines above the header
+    - `outside`: folders that links may point to
+
     Raises ValueError if a file, a setting or the query cannot be used, or if no row is good.
     """
     defaults = {"plan_sql": None, "key": None, "categories": None, "returns": False, "max_bad_share": 1.0}

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['MAX_LATE_DAYS', 'MIN_TRADED', 'DEFAULT_CALENDAR', 'GUESSED_FACTS', 'UNIT_WORDS', 'MAX_FINDINGS', 'MAX_BAD_SHARE',
            'sql_name', 'role_expression', 'sql_text', 'sales_relation', 'guess_unit', 'guess_late_days',
-           'draft_calendar', 'Facts', 'scalar', 'with_comment', 'table_lines', 'yaml_text', 'calendar_lines',
+           'draft_calendar', 'SourceFacts', 'scalar', 'with_comment', 'table_lines', 'yaml_text', 'calendar_lines',
            'unit_word', 'Trial', 'try_draft', 'finding_lines', 'refusal', 'learn_facts', 'quarantine_lines',
            'clean_lines', 'source_name', 'NewSource', 'init_source', 'report_lines']
 
@@ -52,8 +52,6 @@ from brewcast.data.new_source_tables import (
     Join,
     Match,
     _reserved_words,
-    assign_roles,
-    match_columns,
     name_words,
 )
 from .quality import check_data
@@ -204,7 +202,7 @@ def _lines_sql(draft: Draft) -> list[str]:
 # %% ../../nbs/data/new_source.ipynb #1886fd56
 def _part_sql(draft: Draft, table: DraftTable, columns: list[str], sign: str) -> str:
     "The columns of the sales in one of its tables, where they may have other names."
-    roles = assign_roles(match_columns(table))
+    roles = table.roles
     by_column = {match.column: roles[role].column for role, match in draft.roles.items() if role in roles}
     quantity = draft.roles["quantity_sold"].column if "quantity_sold" in draft.roles else None
     values = []
@@ -219,12 +217,11 @@ def _part_sql(draft: Draft, table: DraftTable, columns: list[str], sign: str) ->
 
 # %% ../../nbs/data/new_source.ipynb #0d97e12a
 MAX_LATE_DAYS = 10  # between the last sale and the end of a month that is complete. Chosen, not measured
-MIN_TRADED = (
-    0.5  # share of a month's days on which a store trades, below which days cannot be planned. Chosen, not measured
-)
-DEFAULT_CALENDAR = Calendar(
+# Share of a month's days on which a store trades, below which days cannot be planned. Chosen, not measured
+MIN_TRADED = 0.5
+DEFAULT_CALENDAR = Calendar(  # as in env.yaml, but for the countries, which are each source's own; a test holds it
     unit="day", hemisphere="north", countries={"*": None}, decided_after_days=2
-)  # as in env.yaml
+)
 
 # %% ../../nbs/data/new_source.ipynb #0df6e99d
 def guess_unit(
@@ -284,7 +281,7 @@ def draft_calendar(
     return Calendar.model_validate(settings), reasons
 
 # %% ../../nbs/data/new_source.ipynb #1d83eae4
-class Facts(NamedTuple):
+class SourceFacts(NamedTuple):
     "What the sale lines themselves say of a new source, once ingest has read them."
 
     calendar: Calendar
@@ -294,7 +291,7 @@ class Facts(NamedTuple):
     categories: list[str]
 
 
-GUESSED_FACTS = Facts(DEFAULT_CALENDAR, reasons={}, has_returns=True, key=None, categories=[])
+GUESSED_FACTS = SourceFacts(DEFAULT_CALENDAR, reasons={}, has_returns=True, key=None, categories=[])
 
 # %% ../../nbs/data/new_source.ipynb #720a1f71
 def scalar(
@@ -354,7 +351,7 @@ def _join_key(draft: Draft, table: DraftTable) -> list[str] | None:
 # %% ../../nbs/data/new_source.ipynb #35a37745
 def yaml_text(
     draft: Draft,
-    facts: Facts,
+    facts: SourceFacts,
 ) -> str:  # the content of env.<name>.yaml
     "The settings of a source, each with the reason of its guess."
     lacks = lacking_columns(draft)
@@ -385,7 +382,7 @@ def yaml_text(
 
 # %% ../../nbs/data/new_source.ipynb #a5257a48
 def calendar_lines(
-    facts: Facts,
+    facts: SourceFacts,
 ) -> list[str]:  # YAML
     "The settings of the calendar that differ from their defaults, with their reasons."
     lines = []
@@ -410,7 +407,7 @@ def unit_word(
 class Trial(NamedTuple):
     "What ingest and clean say of a draft."
 
-    facts: Facts
+    facts: SourceFacts
     lines: list[str]  # what was read, in words
     problem: str | None  # why a build would stop; None if it would not
     findings: list[str] = []  # of the data, in words
@@ -418,10 +415,11 @@ class Trial(NamedTuple):
 # %% ../../nbs/data/new_source.ipynb #20f75a77
 def try_draft(
     draft: Draft,
+    query: str,  # for its sale lines, of `sql_text`
     folder: Path,  # a temporary one
 ) -> Trial:
     "Run ingest and clean on all the data."
-    sql = write_text(folder / "sales.sql", sql_text(draft))
+    sql = write_text(folder / "sales.sql", query)
     settings = yaml.safe_load(yaml_text(draft, GUESSED_FACTS))
     names = ("sales", "lineage", "largest", "plan", "quarantine", "dataset")
     paths = SimpleNamespace(**{name: folder / f"{name}.{'json' if name == 'dataset' else 'parquet'}" for name in names})
@@ -461,7 +459,7 @@ def finding_lines(
     return [*lines, f"and {format_count(more, 'more finding')}"] if more > 0 else lines
 
 # %% ../../nbs/data/new_source.ipynb #a04e946a
-MAX_BAD_SHARE = 0.01  # as `max_bad_share` in env.yaml
+MAX_BAD_SHARE = 0.01  # as `max_bad_share` in env.yaml; a test holds it
 
 
 def refusal(
@@ -480,7 +478,7 @@ def refusal(
 def learn_facts(
     sales: pd.DataFrame | Path,  # sale lines, or the Parquet file of ingest: millions of lines stay on disk
     lacks: list[str],  # columns that the source does not have
-) -> Facts:
+) -> SourceFacts:
     """What the sale lines say of the source.
 
     Needs the columns of a sale line that the source has. Raises ValueError if one is missing.
@@ -497,7 +495,7 @@ def learn_facts(
         key = None if lines.query("lines", repeated).fetchone() else columns
     has_returns = lines.query("lines", "SELECT count_if(quantity_sold <= 0) > 0 FROM lines").fetchone()[0]
     categories = lines.query("lines", "SELECT DISTINCT category FROM lines WHERE category IS NOT NULL ORDER BY 1")
-    return Facts(calendar, reasons, has_returns, key, [category for (category,) in categories.fetchall()])
+    return SourceFacts(calendar, reasons, has_returns, key, [category for (category,) in categories.fetchall()])
 
 # %% ../../nbs/data/new_source.ipynb #1946302d
 def quarantine_lines(
@@ -568,14 +566,13 @@ def init_source(
             " (with make: SOURCE=), or rename what is there"
         )
     draft = draft_source(folder, name)
+    query = sql_text(draft)
     questions = open_questions(draft)
     with tempfile.TemporaryDirectory() as temporary:
         trial = (
-            Trial(GUESSED_FACTS, [], questions[0])
-            if "NULL::DATE" in sql_text(draft)
-            else try_draft(draft, Path(temporary))
+            Trial(GUESSED_FACTS, [], questions[0]) if not draft.has_date else try_draft(draft, query, Path(temporary))
         )
-    texts = [sql_text(draft), yaml_text(draft, trial.facts)]
+    texts = [query, yaml_text(draft, trial.facts)]
     files = [write_text(path, text) for path, text in zip(paths, texts, strict=True)]
     return NewSource(name, files, report_lines(draft, trial, questions), trial.problem is None)
 

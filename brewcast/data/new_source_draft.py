@@ -30,13 +30,11 @@ from brewcast.data.new_source_tables import (
     Join,
     Match,
     _relative,
-    assign_roles,
     choose_sales,
     column_roles,
     draft_tables,
     find_join,
     find_returns,
-    match_columns,
     name_score,
     name_words,
     numbered_columns,
@@ -60,6 +58,11 @@ class Draft(NamedTuple):
     date_parts: list[str] = []  # columns of year, month and maybe day, where no column has the date
     store_pattern: str = ""  # of the store in a file's name, where no column has it
 
+    @property
+    def has_date(self) -> bool:
+        "Is there a date, in a column, in several columns, or as the names of columns?"
+        return bool("date" in self.roles or self.periods or self.date_parts)
+
 # %% ../../nbs/data/new_source_draft.ipynb #22aa2bc8
 def draft_source(
     folder: Path,  # of the files
@@ -70,7 +73,7 @@ def draft_source(
     sales = choose_sales(tables)
     if sales is None:
         raise ValueError(no_table_text(folder, notes))
-    sales = max([sales, *find_parts(sales, tables)], key=lambda table: len(assign_roles(match_columns(table))))
+    sales = max([sales, *find_parts(sales, tables)], key=lambda table: len(table.roles))
     parts = find_parts(sales, tables)
     others = [table for table in tables if table is not sales and table.name not in {part.name for part in parts}]
     joins = [join for table in others if (join := find_join(sales, table))]
@@ -123,7 +126,7 @@ def unused_text(
 ) -> str:
     "Why a table is not used, and what to do if it should be."
     place = f"{table.path}, table {table.samples[0].table}," if table.samples[0].table else table.path
-    roles = assign_roles(match_columns(table))
+    roles = table.roles
     is_plan = bool(set(name_words(table.name)) & PLAN_WORDS)
     if is_plan or ("quantity_sold" not in roles and "date" in roles and {"price", "promotion"} & set(roles)):
         return (
@@ -140,7 +143,7 @@ def find_parts(
     tables: list[DraftTable],
 ) -> list[DraftTable]:
     "Further tables of sales: with the same columns, or with the same name and the same roles."
-    needed = set(assign_roles(match_columns(sales))) & set(FACT_ROLES)
+    needed = set(sales.roles) & set(FACT_ROLES)
     if len(needed) < 2:
         return []
     return [
@@ -149,7 +152,7 @@ def find_parts(
         if table is not sales
         and not set(name_words(table.name)) & (RETURN_WORDS | PLAN_WORDS)
         and (set(table.types) == set(sales.types) or table.stem == sales.stem)
-        and needed <= set(assign_roles(match_columns(table)))
+        and needed <= set(table.roles)
     ]
 
 # %% ../../nbs/data/new_source_draft.ipynb #1e691776
@@ -283,7 +286,7 @@ def open_questions(
     "What nobody but the owner of the data can say."
     questions = []
     sales = draft.sales
-    if "date" not in draft.roles and not draft.periods and not draft.date_parts:
+    if not draft.has_date:
         questions.append(f"no column of {sales.path} has dates{date_hint(sales)}")
     if draft.store_pattern:
         questions.append("no column names a store, so it is taken from the names of the files: see the SQL")
@@ -358,7 +361,7 @@ def returns_doubt(
     "What a table of returns does not have, and the sales have."
     if not draft.returns:
         return []
-    there = set(assign_roles(match_columns(draft.returns))) | set(draft.returns.types)
+    there = set(draft.returns.roles) | set(draft.returns.types)
     own = {role: match for role, match in draft.roles.items() if match.table.name == draft.sales.name}
     lost = [match.column for role, match in own.items() if role not in there and match.column not in there]
     return [f"{draft.returns.path} has no {join_names(lost)}: write in the SQL what a return has there"] if lost else []
@@ -400,7 +403,7 @@ def used_columns(
     roles = {match.column: role for role, match in draft.roles.items() if match.table.name == table.name}
     if table.name in {part.name for part in [*draft.parts, *([draft.returns] if draft.returns else [])]}:
         own = {match.column: role for role, match in draft.roles.items() if match.column in table.types}
-        others = {match.column: role for role, match in assign_roles(match_columns(table)).items()}
+        others = {match.column: role for role, match in table.roles.items()}
         roles = {
             column: role for column, role in others.items() if role in draft.roles and role not in own.values()
         } | own

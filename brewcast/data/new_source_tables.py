@@ -18,6 +18,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,7 +37,8 @@ from brewcast.data.sample_files import (
 )
 
 # %% ../../nbs/data/new_source_tables.ipynb #ee33fd53
-class DraftTable(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class DraftTable:
     "A table of the new source, as far as it can be told from its files."
 
     name: str  # in the SQL
@@ -47,6 +49,16 @@ class DraftTable(NamedTuple):
     decimal: str | None = None  # decimal separator, None: nothing to declare
     thousands: str | None = None  # thousands separator
     stem: str = ""  # the name without a number that only tells two tables apart
+
+    @functools.cached_property  # to look at every value of a table takes long
+    def matches(self) -> list["Match"]:
+        "Every column with every role that it may have, the surest first."
+        return match_columns(self)
+
+    @functools.cached_property
+    def roles(self) -> dict[str, "Match"]:
+        "One column for each role."
+        return assign_roles(self.matches)
 
 # %% ../../nbs/data/new_source_tables.ipynb #24460d1c
 def file_pattern(
@@ -159,7 +171,7 @@ def unique_names(
     for table in tables:
         seen[table.name] += 1
         name = table.name if seen[table.name] == 1 else f"{table.name}_{seen[table.name]}"
-        named.append(table._replace(name=name, stem=table.name))
+        named.append(replace(table, name=name, stem=table.name))
     return named
 
 # %% ../../nbs/data/new_source_tables.ipynb #bc74e8f6
@@ -396,10 +408,9 @@ def choose_sales(
     "The table of sales: most of date, store and quantity; of equal ones the largest."
 
     def fitness(table: DraftTable) -> tuple[int, int]:
-        roles = assign_roles(match_columns(table))
         is_other = bool(set(name_words(table.name)) & (RETURN_WORDS | PLAN_WORDS))
-        is_wide = bool(period_columns(table) or numbered_columns(table)) and "quantity_sold" not in roles
-        return sum(role in roles for role in FACT_ROLES) + 2 * is_wide - is_other, len(table.rows)
+        is_wide = bool(period_columns(table) or numbered_columns(table)) and "quantity_sold" not in table.roles
+        return sum(role in table.roles for role in FACT_ROLES) + 2 * is_wide - is_other, len(table.rows)
 
     return max(tables, key=fitness, default=None)
 
@@ -469,11 +480,10 @@ def find_returns(
 ) -> DraftTable | None:
     "The table of returns: its name says so, and it has a date, a store and a quantity as the sales do."
     for table in tables:
-        roles = assign_roles(match_columns(table))
         if (
             table is not sales
             and set(name_words(table.name)) & RETURN_WORDS
-            and all(role in roles for role in FACT_ROLES)
+            and all(role in table.roles for role in FACT_ROLES)
         ):
             return table
     return None
@@ -484,11 +494,11 @@ def column_roles(
     joins: list[Join],
 ) -> dict[str, Match]:  # by role
     "The columns of a sale line, from the sales and the lists. A store has the city, and a product the price."
-    matches = [match._replace(score=match.score + 3) for match in match_columns(sales)]  # its own column is surer
+    matches = [match._replace(score=match.score + 3) for match in sales.matches]  # its own column is surer
     own = assign_roles(matches)
     store = own["store_id"].column if "store_id" in own else None
     for join in joins:
-        for match in match_columns(join.table):
+        for match in join.table.matches:
             is_known = match.role in FACT_ROLES or match.column in join.keys
             if not is_known and (store in join.columns) == (match.role not in ("product", "category", "price")):
                 matches.append(match)

@@ -9,10 +9,10 @@ __all__ = ['RECIPE_CAPTIONS', 'PAGE_SCRIPT', 'STAGE_CAPTIONS', 'VERDICT_BADGES',
            'without_forecast_lines', 'headline', 'latest_plan', 'selling_weeks', 'holiday_names', 'plan_by_country',
            'change_reason', 'largest_changes', 'earlier_forecast', 'pair_with_previous', 'PreviousComparison',
            'compare_with_previous', 'bare_recipe_name', 'serving_key', 'verdict_sentence', 'errors_by_month',
-           'model_labels', 'coverage_by_month', 'quarantine_counts', 'stores_by_country', 'model_error_table',
-           'total_error', 'trading_days_note', 'flatten_figures', 'interval_sentence', 'bias_view', 'error_view',
-           'outlook_view', 'heading_view', 'ingest_view', 'trust_view', 'planner_questions', 'forecast_view',
-           'comparison_view', 'month_page']
+           'model_labels', 'coverage_by_month', 'quarantine_counts', 'gate_words', 'stores_by_country',
+           'model_error_table', 'total_error', 'trading_days_note', 'flatten_figures', 'interval_sentence', 'bias_view',
+           'error_view', 'outlook_view', 'heading_view', 'ingest_view', 'trust_view', 'planner_questions',
+           'forecast_view', 'comparison_view', 'month_page']
 
 # %% ../../nbs/delivery/month_page.ipynb #bce92f64
 import math
@@ -524,6 +524,13 @@ VERDICT_BADGES = {  # by Verdict.verdict
     "first": "first champion",
 }
 
+# %% ../../nbs/delivery/month_page.ipynb #ef2dcf61
+def gate_words(
+    gate: str,  # the gate's answer on a better baseline, such as "insufficient_evidence: gain 1.2%"
+) -> str:
+    "The verdict in words, with its reason."
+    return gate.replace("insufficient_evidence", "not enough evidence", 1)
+
 # %% ../../nbs/delivery/month_page.ipynb #e4636802
 def stores_by_country(
     table: pd.DataFrame,  # from `store_forecast_table`
@@ -790,6 +797,7 @@ def trust_view(
         "verdict_sentence": verdict_sentence(verdict, recipe),
         "verdict_badge": VERDICT_BADGES.get(verdict.verdict, default_badge),
         "better_baseline": verdict.better_baseline,
+        "gate_on_baseline": gate_words(verdict.better_baseline.gate) if verdict.better_baseline else "",
         "decision": decision,
         "figures": flatten_figures(decision.figures.content()),
         "recipe": recipe,

@@ -16,6 +16,7 @@ from sklearn.base import BaseEstimator, clone
 
 from ..common.core import require_columns
 from ..common.records import Recipe
+from ..common.text import format_count
 from .recipes import BASELINES, FEATURES, build_model
 
 # %% ../../nbs/model/backtest.ipynb #b0f7d446
@@ -97,6 +98,16 @@ def rows_known_at(
         past = past.assign(actual=past.actual.mask(past.known_from > cutoff, past.actual_first))
     return past[past.actual.notna()]
 
+# %% ../../nbs/model/backtest.ipynb #ea9d9163
+def _refuse_unknown_cutoffs(rows: pd.DataFrame, cutoffs: list) -> None:
+    "Raise ValueError for the first cutoff that no training row has. Without a row there is nothing to forecast."
+    known = sorted(rows.cutoff.unique())
+    unknown = [cutoff for cutoff in cutoffs if not (rows.cutoff == cutoff).any()]
+    if unknown:
+        there = f"{str(known[0])[:10]} to {str(known[-1])[:10]}" if known else "none"
+        n_known = format_count(len(known), "month end")
+        raise ValueError(f"cutoff {str(unknown[0])[:10]} is in no training row; their cutoffs are {there} ({n_known})")
+
 # %% ../../nbs/model/backtest.ipynb #1a202d06
 def replay_recipe(
     recipe: Recipe | BaseEstimator,  # an estimator of one's own is fitted anew for each cutoff
@@ -107,13 +118,14 @@ def replay_recipe(
 
     Needs `series_id`, `cutoff`, `month`, `actual` (units; NaN: not known) and FEATURES. Returns one row for each open
     series and cutoff: `series_id`, `cutoff`, `month`, `actual`, `forecast` (units).
-    Raises ValueError if a column is missing.
+    Raises ValueError if a column is missing, or if no row has one of the cutoffs.
 
     >>> row = {"series_id": "S1", "cutoff": "2024-04-30", "month": "2024-05-01", "actual": 80.0} | dict.fromkeys(FEATURES, 3.0)
     >>> replay_recipe(Recipe(name="last_month", params={}), pd.DataFrame([row]), ["2024-04-30"]).forecast.tolist()
     [9.0]
     """
     require_columns(rows, ["series_id", "cutoff", "month", "actual", *FEATURES], "training rows")
+    _refuse_unknown_cutoffs(rows, cutoffs)
     parts = []
     for cutoff in cutoffs:
         to_forecast = rows[rows.cutoff == cutoff]

@@ -34,6 +34,7 @@ from brewcast.common.core import (
     write_parquet,
 )
 from ..common.parameter_types import Calendar
+from ..common.params import country_codes
 from ..common.paths import find_root
 from ..common.records import Finding, StateInputs
 from ..data.clean import months_without_lines
@@ -99,13 +100,11 @@ def unlisted_countries(
     calendar: Calendar,
 ) -> dict[str, str]:  # by country as in the data ("*" where there is none): the line to add to `calendar.countries`
     "Countries without an entry in the calendar. A country without public holidays has an entry with null."
-    from holidays.registry import COUNTRIES
-
     codes = calendar.countries
     if "*" in codes:
         return {}
     missing = {name if isinstance(name, str) else "*" for name in country.unique()} - set(codes)
-    iso_codes = {name.lower(): names[1] for names in COUNTRIES.values() for name in names}
+    iso_codes = {name.lower(): code for name, code in country_codes().items()}
     lines = {}
     for name in sorted(missing):
         code = iso_codes.get(name.lower().replace(" ", ""), "<ISO 3166 code>")

@@ -386,14 +386,15 @@ def interval_summary(
 ) -> IntervalSummary:
     """Coverage and score of the intervals in the judged months, beside intervals of constant width.
 
+    Every forecast with an interval and an outcome counts, as it does for the gate (which weighs months alike): also a
+    forecast of 0, and that of a store that may be closed, from whose errors no width is learned.
     Needs `cutoff`, `month`, `actual`, `forecast`, `lower`, `upper` (units), `has_own_season`, `months_of_history` and
     `judged` (Does the gate use it?). Raises ValueError if a column is missing.
     """
-    require_columns(predictions, ["cutoff", "month", "judged", "lower", "upper"], "predictions")
+    require_columns(predictions, ["cutoff", "month", "judged", "actual", "lower", "upper"], "predictions")
 
     def judged_rows(table):
-        is_judged = table.judged.astype(bool)
-        return calibration_rows(table[is_judged].dropna(subset=["lower", "upper"]), pd.Timestamp.max)
+        return table[table.judged.astype(bool)].dropna(subset=["lower", "upper", "actual"])
 
     rows = judged_rows(predictions)
     constant = judged_rows(constant_intervals(predictions, coverage))

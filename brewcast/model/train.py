@@ -83,6 +83,18 @@ def training_rows(
     outcomes = outcomes.assign(cutoff=outcomes.cutoff.astype("datetime64[us]"))
     return rows.merge(outcomes, on=["series_id", "cutoff"], how="left", validate="one_to_one")
 
+# %% ../../nbs/model/21_train.ipynb #abc71ee7
+def _refuse_other_days(month: pd.Series) -> None:
+    "Raise ValueError for months that are not written as their first day: they would have no cutoff."
+    is_first = pd.to_datetime(month).dt.day == 1
+    if not is_first.all():
+        other = pd.to_datetime(month[~is_first].iloc[0])
+        rows = format_count(int((~is_first).sum()), "row")
+        raise ValueError(
+            f"store-months: in {rows}, column 'month' is not the first day of a month,"
+            f" such as {other:%Y-%m-%d}: write {other:%Y-%m}-01"
+        )
+
 # %% ../../nbs/model/21_train.ipynb #fa0b71d1
 def decision_rows(
     store_month: pd.DataFrame,  # one row a series and month
@@ -94,9 +106,10 @@ def decision_rows(
 
     Needs the columns of `STORE_MONTH`; of the plan those of `PLAN`. Returns one row a series and cutoff: `series_id`,
     `cutoff`, `month`, `may_be_closed`, FEATURES and `actual` (units; NaN: not known).
-    Raises ValueError if a column is missing.
+    Raises ValueError if a column is missing, or if a month is not written as its first day.
     """
     require_columns(store_month, STORE_MONTH.columns, "store-months")
+    _refuse_other_days(store_month.month)
     plan = pd.DataFrame(columns=list(PLAN.columns)) if plan is None else plan
     versions = record_versions(store_month, None, calendar)
     tables = feature_versions(versions, plan, calendar, zero_means)

@@ -18,8 +18,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from ..common.hashing import bytes_hash
-from ..common.paths import write_text
-from ..common.records import SentMessage, StateRecord
+from ..common.records import SentMessage, StateRecord, write_record
 
 # %% ../../nbs/operations/alerts.ipynb #0cc74cce
 class Alert(StateRecord):
@@ -73,8 +72,7 @@ def alert_path(
 
 # %% ../../nbs/operations/alerts.ipynb #355b2f5f
 def _write_alert(state: Path, alert: TrackedAlert) -> None:
-    content = json.dumps(alert.content(), indent=1, sort_keys=True, default=str)
-    write_text(alert_path(state, alert), f"{content}\n")
+    write_record(alert, alert_path(state, alert))
 
 # %% ../../nbs/operations/alerts.ipynb #cce3e035
 def read_alerts(

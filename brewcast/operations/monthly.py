@@ -29,7 +29,7 @@ from ..common.ledger import month_record_paths, read_ledger, state_folder
 from ..common.lock import project_lock
 from ..common.params import env_file, read_env, read_stages
 from ..common.paths import say, write_text
-from ..common.records import Decision, MonthRecord, SentMessage, StateInputs, Verdict
+from ..common.records import Decision, MonthRecord, SentMessage, StateInputs, Verdict, write_record
 from ..common.text import hide_passwords
 from brewcast.delivery.track_record import (
     finding_texts,
@@ -341,8 +341,7 @@ def write_month_record(
         **duration,
     }
     record = record.model_copy(update=after_publication)
-    text = json.dumps(record.content(), indent=1, sort_keys=True) + "\n"
-    write_text(state / "months" / f"{month}-{inputs.build_key}.json", text)
+    write_record(record, state / "months" / f"{month}-{inputs.build_key}.json")
     return record
 
 # %% ../../nbs/operations/monthly.ipynb #b802c2d5
@@ -525,8 +524,7 @@ class ReplayResult(NamedTuple):
 # %% ../../nbs/operations/monthly.ipynb #faa2df29
 def _write_replay(records: list[MonthRecord], source: str, folder: Path, output: Path) -> Path:
     "Write the months of a replay, and the page whose links lead into its copy of the project."
-    contents = [record.content() for record in records]
-    write_text(output / "months.json", json.dumps(contents, indent=1, sort_keys=True) + "\n")
+    write_record(records, output / "months.json")
 
     def relative_link(path: str) -> str:
         return os.path.relpath(folder / path, output)

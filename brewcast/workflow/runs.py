@@ -29,8 +29,16 @@ from pathlib import Path
 from ..common.hashing import FileHashes, bytes_hash, copy_with_log, files_below, is_database_log, sha256
 from ..common.ledger import state_files
 from ..common.params import Stage, env_file, lock_differences, read_env, read_stages
-from ..common.paths import say, write_text
-from ..common.records import BuildEnvironment, CodeSnapshot, LedgerEntry, Record, RunRecord, StateInputs
+from ..common.paths import say
+from brewcast.common.records import (
+    BuildEnvironment,
+    CodeSnapshot,
+    LedgerEntry,
+    Record,
+    RunRecord,
+    StateInputs,
+    write_record,
+)
 from ..common.text import format_count
 from .staleness import UNSTABLE_FILES, file_hashes, input_files, inputs_path
 
@@ -265,9 +273,7 @@ def record_run(
         products=comparison_hashes(root, source, stages),
     )
     hashes.save()
-    path = runs_folder(root, source) / f"{run}.json"
-    write_text(path, json.dumps(record.content(), indent=1, sort_keys=True, default=str) + "\n")
-    return path
+    return write_record(record, runs_folder(root, source) / f"{run}.json")
 
 # %% ../../nbs/workflow/runs.ipynb #235b0dae
 def run_of_entry(

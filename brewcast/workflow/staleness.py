@@ -26,8 +26,7 @@ from ..common.ledger import resolve_inputs
 from ..common.mlflow import experiment_name, mlflow_uri
 from ..common.mlflow_tables import MLFLOW_FILE
 from ..common.params import Stage, env_file, executor_settings, read_env, read_stages, upstream_of
-from ..common.paths import write_text
-from ..common.records import Record, StateInputs
+from ..common.records import Record, StateInputs, write_record
 
 # %% ../../nbs/workflow/staleness.ipynb #88e787d9
 # Two threads in ast.parse at once fail with "AST constructor recursion depth mismatch" (Python 3.11).
@@ -364,7 +363,7 @@ def write_inputs(
     state: StateInputs,  # of this build
 ):
     "Write inputs.json."
-    write_text(inputs_path(root, source), json.dumps(state.content(), indent=1, sort_keys=True) + "\n")
+    write_record(state, inputs_path(root, source))
 
 # %% ../../nbs/workflow/staleness.ipynb #47d821df
 def repair_inputs(
@@ -477,7 +476,7 @@ def write_stage_record(
         upstream={other: data_products_hash(product_hashes(stages[other], root, hashes)) for other in upstream},
     )
     hashes.save()
-    write_text(stage_record_path(root, source, name), json.dumps(record.content(), indent=1, default=str))
+    write_record(record, stage_record_path(root, source, name), sort=False)  # reasons stand in the parameters' order
 
 # %% ../../nbs/workflow/staleness.ipynb #9ca91e8b
 def read_stage_record(

@@ -33,7 +33,7 @@ class StageState(NamedTuple):
     "What a stage's box says."
 
     name: str
-    kind: str  # fresh, stale, follows, missing, unfinished or failed: a class of the style sheet
+    kind: str  # fresh, stale, follows, missing, unfinished, failed or unknown: a class of the style sheet
     line: str  # the same in a few words
     reasons: list[str]  # sentences; empty if it is up to date
     href: str  # its notebook, relative to the start page
@@ -113,6 +113,8 @@ def states_html(
     sentence = f"All {format_count(len(states), 'stage')} are up to date."
     if to_run:
         sentence = f"A build would run {format_count(len(to_run), 'stage')} of {len(states)}."
+    if any(state.kind == "unknown" for state in states):
+        sentence = "The state of the stages could not be read, so nobody knows what a build would run."
     page = template_environment("brewcast.workflow").get_template("stage_states.html")
     return page.render(
         picture=Markup(pipeline_picture(boxes, arrows)) if boxes else "",
@@ -159,7 +161,7 @@ def read_pipeline_part(
         hrefs = {
             name: os.path.relpath(root / stage.source, (root / START_PAGE).parent) for name, stage in stages.items()
         }
-        states = [StageState(name, "missing", "not known", [], href) for name, href in hrefs.items()]
+        states = [StageState(name, "unknown", "not known", [], href) for name, href in hrefs.items()]
 
     def arrows() -> list[tuple[str, str]]:
         return [(other, name) for name, stage in stages.items() for other in upstream_of(root / stage.source)]

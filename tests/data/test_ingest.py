@@ -6,6 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from conftest import ROOT
+from exports import SHARED
 from tills import COLUMNS, LINES, SQL, assert_only_bad_line_is_lost, assert_refused, csv_text, ingest_paths, make_reader
 
 from brewcast.common.core import read_json
@@ -13,8 +14,6 @@ from brewcast.common.hashing import sha256
 from brewcast.common.params import read_env
 from brewcast.data.ingest import ingest
 from brewcast.data.source_files import source_tables
-
-SHARED = ROOT.parent / "shared" / "data"
 
 
 @pytest.fixture
@@ -351,13 +350,14 @@ COUNTS = {  # rows, stores, first and last date, from the README of each data se
 
 @pytest.mark.parametrize("source", COUNTS)
 def test_the_real_sources(source, tmp_path):
-    if not (SHARED / source).exists():
-        pytest.skip(f"no data: {SHARED / source} is missing")
+    data = SHARED / "data" / source
+    if not data.exists():
+        pytest.skip(f"no data: {data} is missing")
     env = read_env(ROOT, f"env.{source}.yaml")
     names = "source sql plan_sql files lacks key categories returns max_bad_share".split()
     paths = ingest_paths(tmp_path)
     env["files"] = source_tables(env["files"])
-    ingest(data=SHARED / source, **{name: env[name] for name in names}, product_paths=paths)
+    ingest(data=data, **{name: env[name] for name in names}, product_paths=paths)
     dataset = read_json(paths.dataset)
     lineage = pd.read_parquet(paths.lineage)
     sales = pd.read_parquet(paths.sales, columns=["store_id", "date"])

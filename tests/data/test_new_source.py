@@ -10,7 +10,9 @@ import yaml
 from conftest import ROOT
 from exports import LINES, SHARED, needs_shared
 
-from brewcast.data.new_source import init_source
+from brewcast.common.parameter_types import Calendar
+from brewcast.common.params import read_env
+from brewcast.data.new_source import DEFAULT_CALENDAR, MAX_BAD_SHARE, init_source
 
 
 def write_year_folders(folder: Path) -> None:
@@ -132,6 +134,14 @@ def test_a_week_without_a_date_is_left_to_its_owner(tmp_path):
     text = "\n".join(new.lines)
     assert not new.is_ready and "week (100, 101, 102, ...) may count them: write its date in the SQL" in text
     assert "price1 to price11: none of them is taken as the price" in text
+
+
+def test_the_defaults_are_those_of_env_yaml():
+    env = read_env(ROOT)
+    calendar = Calendar.model_validate(
+        env["calendar"] | {"countries": {"*": None}}
+    )  # each source has its own countries
+    assert (DEFAULT_CALENDAR, MAX_BAD_SHARE) == (calendar, env["max_bad_share"])
 
 
 def test_make_passes_folder_and_name_on():

@@ -178,12 +178,15 @@ def test_one_store_one_city_and_one_month_are_written_in_the_singular(stopped):
     assert stopped or ("of the last 1 month" in text and "of 1 city only biased ones" in text and "1 store" in text)
 
 
-def test_a_baseline_that_is_better_than_the_serving_model_is_named():
+@pytest.mark.parametrize(
+    "gate, words", [("refuse: no", "Refuse: no"), ("insufficient_evidence: no", "Not enough evidence: no")]
+)
+def test_a_baseline_that_is_better_than_the_serving_model_is_named(gate, words):
     arguments = inputs()
     better = BetterBaseline(
         baseline="seasonal",
         said="seasonal, a baseline, was better",
-        gate="refuse: no",
+        gate=gate,
         settings="train.weights=[0]",
     )
     arguments["verdict"] = with_fields(arguments["verdict"], better_baseline=better)
@@ -192,8 +195,8 @@ def test_a_baseline_that_is_better_than_the_serving_model_is_named():
         "Seasonal", "seasonal"
     )
     assert (
-        "The verdict of the gate on it would be: refuse: no. To make it the candidate: make run SOURCE=shop train.weights=[0]"
-        in text.replace("Refuse", "refuse")
+        f"The verdict of the gate on it would be: {words}. To make it the candidate: make run SOURCE=shop train.weights=[0]"
+        in text
     )
     assert "baseline, was better" not in text_of(month_page(**inputs()))
 

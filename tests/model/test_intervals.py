@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from brewcast.common.core import write_json
+from brewcast.model.evaluate import candidate_coverage
 from brewcast.model.intervals import (
     HISTORY_GROUPS,
     MAX_LOG_ERROR,
@@ -59,6 +60,16 @@ def test_the_interval_score_is_better_than_that_of_a_constant_width():
     summary = interval_summary(replay_intervals(walked(cold_start=12)), 0.8)
     assert summary.interval < 0.9 * summary.constant_interval
     assert set(summary.by_group) == set(HISTORY_GROUPS)
+
+
+def test_the_summary_counts_the_forecasts_that_the_gate_counts():
+    # given stores whose forecasts teach no width: of 0, and of a store that may be closed
+    rows = walked()
+    forecast = rows.forecast.mask(rows.series_id == "S00", 0.0)
+    replayed = replay_intervals(rows.assign(forecast=forecast, may_be_closed=rows.series_id == "S01"))
+    # then the verdict's coverage is the gate's: each month has the same stores, so months weigh alike in both
+    gate = candidate_coverage(replayed.assign(model="candidate"))
+    assert interval_summary(replayed).coverage == pytest.approx(gate.share)
 
 
 def test_an_interval_uses_only_what_its_cutoff_knew():
