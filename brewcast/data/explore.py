@@ -954,9 +954,11 @@ def plot_prices(
     Raises ValueError if a column is missing.
     """
     require_columns(level, ["product", "price", "quantity"], "level")
-    level = level[(level["price"] > 0) & (level["quantity"] > 0)]  # others have no place on a logarithmic axis
     if level.empty:
         return placeholder_figure("Price and quantity", "This source has no prices.")
+    level = level[(level["price"] > 0) & (level["quantity"] > 0)]  # others have no place on a logarithmic axis
+    if level.empty:
+        return placeholder_figure("Price and quantity", "No product has both a price and sales above 0.")
     frequent = frequent_classes(response)
     slope = response_slope(frequent)
     charts = 1 + (slope is not None)
