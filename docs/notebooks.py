@@ -120,7 +120,8 @@ def defined_names(
     statements = {}
     with contextlib.suppress(SyntaxError):
         for node in ast.parse(code).body:
-            for target in node.targets if isinstance(node, ast.Assign) else [node]:
+            annotated = [node.target] if isinstance(node, ast.AnnAssign) else [node]
+            for target in node.targets if isinstance(node, ast.Assign) else annotated:
                 parts = target.elts if isinstance(target, ast.Tuple) else [target]
                 statements |= {getattr(part, "id", getattr(part, "name", None)): node for part in parts}
     return statements
