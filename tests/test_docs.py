@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from urllib.parse import unquote, urljoin, urlsplit
 
 import nbformat
+import pyarrow.parquet as pq
 import pytest
 from conftest import ROOT
 from house import module_of
@@ -214,6 +215,30 @@ def test_the_search_finds_a_word_and_opens_its_page(site, browser, viewport, sch
     # then the page that opens documents it
     assert page.locator("#wape_error").count() == 1
     assert page.complaints == []
+
+
+def test_the_commands_of_the_page_list_every_feature_and_feast_ui_fails_as_it_says(site):
+    # given the lines of the tutorial that call Feast, as a reader types them
+    tutorial = (ROOT / "docs/pages/first-hour.md").read_text()
+    lines = re.findall(r"(?m)^feast -c feature_repo (?:[\w-]+ )+[\w-]+", tutorial)
+    assert len(lines) == 4
+    views, history, features, service = [site.run(f". ./activate >/dev/null && {line}").out for line in lines]
+
+    # then they show every view, and every feature of the tables with its type
+    columns = {
+        name: set(pq.read_schema(site.root / f"products/simulated/features/{name}.parquet").names)
+        - {"series_id", "event_timestamp", "created"}
+        for name in ("history", "ahead", "profile")
+    }
+    listed = [line.split() for line in features.splitlines()[1:]]
+    assert {name: {row[0] for row in listed if row[1] == name} for name in columns} == columns
+    assert re.findall(r"(?m)^(\w+) +\{'series'\}", views) == list(columns)
+    assert columns["history"] <= set(re.findall(r"- name: (\w+)", history))
+    assert all(f"{view}:{name}" in service for view, names in columns.items() for name in names)
+
+    # and `feast ui` is missing what the page says, and nothing else
+    error = site.run(". ./activate >/dev/null && feast -c feature_repo ui --host 127.0.0.1", fails=True).err
+    assert "ends with `No module named 'grpc'`" in tutorial and error.strip().endswith("No module named 'grpc'")
 
 
 def test_a_second_run_changes_nothing(site):
