@@ -291,17 +291,17 @@ def take_screenshots(
     problems = {}
     target.mkdir(parents=True, exist_ok=True)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the servers are ended then, too
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        all_servers(Path(folder)) as servers,
-        sync_playwright() as playwright,
-        contextlib.closing(playwright.chromium.launch(executable_path=find_chromium(), args=FLAGS)) as browser,
-    ):
+    with tempfile.TemporaryDirectory() as folder, all_servers(Path(folder)) as servers, sync_playwright() as playwright:
+        try:
+            browser = playwright.chromium.launch(executable_path=find_chromium(), args=FLAGS)
+        except Error as error:
+            return dict.fromkeys(SHOTS, f"Chromium does not start: {str(error).splitlines()[0]}")
         for name, shot in SHOTS.items():
             try:
                 (target / f"{name}.png").write_bytes(take_shot(browser, shot, servers))
             except (OSError, ValueError, KeyError, Error) as error:
                 problems[name] = str(error).splitlines()[0]
+        browser.close()
     return problems
 
 
