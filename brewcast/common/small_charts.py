@@ -10,7 +10,6 @@ __all__ = ['CHART_MACROS', 'WHISKER_SCALES', 'WHISKER_WIDTH', 'WHISKER_MARGIN', 
 import math
 
 import numpy as np
-import pandas as pd
 from markupsafe import Markup
 
 from .pages import template_environment

@@ -642,7 +642,6 @@ def interval_sentence(
 # %% ../../nbs/delivery/month_page.ipynb #9795c679
 GROUP_CAPTIONS = {"country": "Country", "city": "City", "size": "Size of store", "age": "Length of history"}
 
-
 # %% ../../nbs/delivery/month_page.ipynb #503a0ff9
 def bias_view(
     verdict: Verdict,

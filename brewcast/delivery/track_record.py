@@ -34,7 +34,7 @@ from brewcast.common.records import (
     take_fields,
 )
 from ..common.text import format_count, percent, short_month
-from .page_charts import MODEL_MARGINS, figure_html, plot_model_lines
+from .page_charts import MAX_LARGE_DOTS, MODEL_MARGINS, figure_html, plot_model_lines
 from ..model.backtest import served_errors, served_rows, wape_error
 from ..model.recipes import BASELINES, FEATURES, build_model
 
@@ -260,9 +260,12 @@ def plot_events(
     records: list[MonthRecord],
 ) -> None:
     "Draw a dot in each month in which an event happened, a line of dots for each kind of event."
+    size = 4.5 if len(records) <= MAX_LARGE_DOTS else 2.2  # points: dots of neighbouring months stay apart
     for number, (event, color) in enumerate(EVENT_COLORS.items()):
         months = pd.to_datetime(event_months(records, event))
-        axis.plot(months, [number] * len(months), color=color, linestyle="none", marker="o", markersize=4.5)
+        axis.plot(
+            months, [number] * len(months), color=color, linestyle="none", marker="o", clip_on=False, markersize=size
+        )
     axis.set_yticks(range(len(EVENT_COLORS)), list(EVENT_COLORS))
     axis.set_ylim(len(EVENT_COLORS) - 0.5, -0.5)  # the first event is at the top
     name_axis(axis, "", "What happened")

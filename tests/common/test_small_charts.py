@@ -1,23 +1,23 @@
-"Drawings of the pages: valid XML for every name, gaps for missing values, and nothing outside the picture."
+"Drawings in tables: valid XML for every name, gaps for missing values, one scale for all whiskers of a table."
 
 import math
+import re
 import xml.etree.ElementTree as ET
 
 import numpy as np
-import pandas as pd
 import pytest
 from markupsafe import Markup
 
-from brewcast.delivery.svg_charts import (
-    coverage_chart,
-    line_chart,
+from brewcast.common.pages import STYLE_SHEET
+from brewcast.common.palette import PALETTE, contrast_ratio
+from brewcast.common.small_charts import (
+    WHISKER_SCALES,
     sparkline,
-    total_chart,
+    whisker,
+    whisker_axis,
+    whisker_position,
+    whisker_scale,
 )
-
-MONTHS = pd.date_range("2024-01-01", periods=24, freq="MS")
-NEXT = pd.Timestamp("2026-01-01")
-ODD = "<b>\"Café\" & 'Co'</b>"
 
 
 def parse_picture(svg: Markup) -> ET.Element:
@@ -35,85 +35,60 @@ def parse_picture(svg: Markup) -> ET.Element:
 
 
 def of_class(picture: ET.Element, kind: str) -> list[ET.Element]:
-    return [element for element in picture.iter() if kind in (element.get("class") or "").split()]
+    return [element for element in picture.iter() if element.get("class") == kind]
 
 
-def texts(picture: ET.Element) -> list[str]:
-    return [element.text for element in picture.iter("text")]
-
-
-def test_higher_is_more_in_every_drawing():
-    # given rising sales, and rising coverage
+def test_higher_is_more_in_a_sparkline():
     rising = np.linspace(100, 200, 24)
     spark = of_class(parse_picture(sparkline(list(rising), 210, 190, 230)), "sl")[0].get("d")
     heights = [float(point.split()[1]) for point in spark[1:].split("L")]
     assert heights == sorted(heights, reverse=True) and len(set(heights)) > 10
-    # then bars grow in proportion, and dots rise
-    bars = [
-        float(bar.get("height"))
-        for bar in of_class(parse_picture(total_chart(pd.Series(rising, MONTHS), NEXT, 300, 900)), "bar")
-    ]
-    assert bars[-1] / bars[0] == pytest.approx(3, rel=0.01) and bars == sorted(bars)
-    dots = of_class(parse_picture(coverage_chart(pd.Series(np.linspace(0.5, 1, 24), MONTHS), 0.8, 900)), "dot")
-    heights = [float(dot.get("cy")) for dot in dots]
-    assert heights == sorted(heights, reverse=True) and len(heights) == 24
 
 
-@pytest.mark.parametrize("width", [350, 900])
-def test_a_total_marks_the_forecast_and_the_same_month_of_earlier_years(width):
-    # given more than two years, and a forecast of January
-    sold = pd.Series(1000.0, pd.date_range("2023-06-01", periods=31, freq="MS"))
-    picture = parse_picture(total_chart(sold, NEXT, 1250, width))
-    # then the last 24 months and the forecast are bars, and the two earlier Januaries are darker
-    assert len(of_class(picture, "bar")) == 25
-    assert len(of_class(picture, "same")) == 2 and len(list(picture.iter("rect"))) == 25
-    assert "1,250" in texts(picture) and "January 2024; January 2026 is forecast at 1,250" in picture.get("aria-label")
+@pytest.mark.parametrize("recent", [[math.nan] * 12, [7.0] * 12, [0.0], [-5.0, math.nan, 1e9]])
+def test_any_history_is_a_picture(recent):
+    picture = parse_picture(sparkline(recent, 7.0, math.nan, math.nan))
+    assert len(of_class(picture, "sd")) == 1 and not of_class(picture, "sb")
 
 
-def test_a_month_with_negative_sales_has_no_bar_and_no_sales_at_all_is_still_a_picture():
-    sold = pd.Series([-50.0, 0.0, 100.0], MONTHS[-3:])
-    bars = of_class(parse_picture(total_chart(sold, NEXT, 90, 600)), "bar")
-    assert [float(bar.get("height")) > 0 for bar in bars] == [False, False, True, True]
-    assert len(of_class(parse_picture(total_chart(sold * 0, NEXT, 0, 600)), "bar")) == 4
+def test_all_whiskers_of_a_table_have_the_scale_of_its_axis():
+    # given the biases of some groups, one of them beyond the scale
+    groups = [(0.04, 0.01, 0.07), (-0.09, -0.12, -0.06), (0.0, -0.01, 0.01), (0.9, 0.1, math.inf)]
+    scale = whisker_scale([share for group in groups[:3] for share in group])
+    axis = parse_picture(whisker_axis(scale))
+    # when they are drawn
+    pictures = [parse_picture(whisker(*group, scale, is_highlighted=True)) for group in groups]
+    # then zero and both ends stand below the labels of the axis, in each of them
+    zero, low, high = (
+        next(float(text.get("x")) for text in axis.iter("text") if text.text == label)
+        for label in ("0%", "−20%", "+20%")
+    )
+    for picture in pictures:
+        lines = [float(re.match(r"M([\d.]+) ", line.get("d"))[1]) for line in picture if line.get("class") != "sb"]
+        assert lines[:3] == [low, high, zero]
+        assert picture.get("width") == axis.get("width")  # the column has both
+    # and dots stand where the axis says, or at its end
+    places = [float(of_class(picture, "sd")[0].get("cx")) for picture in pictures]
+    assert places == pytest.approx([zero + (high - zero) * share / 0.2 for share in (0.04, -0.09, 0, 0.2)], abs=0.06)
 
 
-@pytest.mark.parametrize("width", [350, 900])
-def test_line_labels_never_overlap_and_are_never_markup(width):
-    # given three lines with the same end, one with a gap, and a name that is markup
-    lines = pd.DataFrame({"seasonal": 0.08, "last_month": 0.08, "candidate": 0.08}, MONTHS)
-    lines.loc[MONTHS[5], "last_month"] = math.nan
-    picture = parse_picture(line_chart(lines, {"candidate": ODD}, "candidate", ODD, width))
-    # then each has its own label, and only the highlighted one has dots
-    ends = of_class(picture, "end")
-    positions = sorted(float(end.get("y")) for end in ends)
-    assert len(ends) == 3 and min(np.diff(positions)) >= 15.9
-    assert len(of_class(picture, "dot")) == 24 and picture.get("aria-label") == ODD
-    points = {line.get("class").split()[1]: line.get("points").count(",") for line in picture.iter("polyline")}
-    assert points == {"seasonal": 24, "last-month": 23, "strong": 24}
-    assert (ODD in texts(picture)) == (width > 500)  # a narrow chart has no room for it
+def test_the_ends_of_a_scale_are_round_and_hold_every_share():
+    for largest in (0.0, 0.0004, 0.019, 0.02, 0.0201, 0.3, 0.5):
+        scale = whisker_scale([largest, -largest / 2, math.nan])
+        assert scale in WHISKER_SCALES and largest <= scale
+        assert scale == WHISKER_SCALES[0] or largest > WHISKER_SCALES[WHISKER_SCALES.index(scale) - 1]
+    assert math.isnan(whisker_position(math.nan, 0.1))
 
 
-@pytest.mark.parametrize("width", [350, 1020])
-@pytest.mark.parametrize("target", pd.date_range("2025-01-01", periods=12, freq="MS"), ids=lambda month: f"{month:%B}")
-def test_each_month_label_is_under_its_own_bar_and_the_forecast_always_has_one(target, width):
-    # given a forecast of any month of the year, after more than two years or after five months
-    for count in (30, 5):
-        months = pd.date_range(end=target - pd.DateOffset(months=1), periods=count, freq="MS")
-        picture = parse_picture(total_chart(pd.Series(1000.0, months), target, 1250, width))
-        bars = [(float(bar.get("x")), float(bar.get("x")) + float(bar.get("width"))) for bar in picture.iter("rect")]
-        bar_by_month = dict(zip([*months[-24:], target], bars, strict=True))
-        lowest = max(float(text.get("y")) for text in picture.iter("text"))
-        labels = [text for text in picture.iter("text") if float(text.get("y")) == lowest]
-        # then each label begins at the bar of its month; the last label ends at its bar
-        for text in labels:
-            left, right = bar_by_month[pd.Timestamp(text.text)]
-            edge = left if text.get("text-anchor") == "start" else right
-            assert abs(float(text.get("x")) - edge) < right - left, text.text
-        assert pd.Timestamp(labels[-1].text) == target
-        # and no two labels overlap
-        spans = [(x, x + 58) if anchor == "start" else (x - 58, x) for x, anchor in label_positions(labels)]
-        assert all(one[1] <= other[0] for one, other in zip(spans, spans[1:], strict=False)), texts(picture)
-
-
-def label_positions(labels: list[ET.Element]) -> list[tuple[float, str]]:
-    return [(float(text.get("x")), text.get("text-anchor")) for text in labels]
+@pytest.mark.parametrize("page", [0, 1], ids=["light", "dark"])
+@pytest.mark.parametrize("kind", ["sl", "sb", "sd", "sg", "st"])
+def test_marks_and_texts_stand_out_from_the_card(page, kind):
+    # given the colours of a drawing's classes in the style sheet
+    rules = re.findall(rf"\.{kind}\{{([^}}]*)\}}", STYLE_SHEET)
+    rules += re.findall(rf"\.{kind},\.\w+\{{([^}}]*)\}}", STYLE_SHEET)
+    roles = {role for rule in rules for role in re.findall(r"var\(--([\w-]+)\)", rule)} - {"card"}
+    # then each is told apart from the card: a text by 4.5 to 1, a mark by 3 to 1
+    assert roles
+    for role in roles:
+        needed = 4.5 if kind == "st" else 3
+        assert contrast_ratio(PALETTE[role][page], PALETTE["card"][page]) >= needed, role
