@@ -92,6 +92,7 @@ def style_axis(
     "Give a chart horizontal grid lines and quiet numbers, and no frame."
     axis.spines[:].set_visible(False)
     axis.tick_params(length=0, labelsize=TEXT_SIZES["tick"], labelcolor=MUTED_COLOR)
+    axis.tick_params(axis="x", pad=6)  # below the zero of the vertical axis
     axis.grid(axis="y", color=GRID_COLOR, linewidth=0.8)
     axis.set_axisbelow(True)
 

@@ -290,11 +290,12 @@ def plot_track_record(
         name_axis(axes[0], "share of sales", "Error")
         axes[0].tick_params(labelbottom=False)  # the months are below the events
     plot_events(axes[-1], records)
-    label_month_axis(axes[-1], months)
-    if len(months) <= 18:  # four names of months are too many beside the names of the events
-        axes[-1].set_xticks(axes[-1].get_xticks()[::2], axes[-1].get_xticklabels()[::2])
     for axis in axes:
         axis.set_xlim(months[0] - pd.Timedelta(days=15), months[-1] + pd.Timedelta(days=15))
+    label_month_axis(axes[-1], months)
+    ticks, labels = axes[-1].get_xticks(), axes[-1].get_xticklabels()
+    if len(months) <= 18 and len(ticks) > 3:  # too many names of months beside the names of the events
+        axes[-1].set_xticks(ticks[::2], labels[::2])
     return figure
 
 # %% ../../nbs/delivery/track_record.ipynb #37eb8ad9

@@ -64,7 +64,9 @@ def test_a_colour_that_stays_the_same_in_dark_mode_is_found(mistake):
     assert own_colours(STYLE_FILE.read_text() + mistake)
 
 
-@pytest.mark.parametrize("path", [path for path in TEMPLATES if "<html" in path.read_text()], ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "path", [path for path in TEMPLATES if "<html" in path.read_text()], ids=lambda path: path.name
+)
 def test_a_page_says_that_it_has_a_dark_side_and_paper_stays_light(path):
     assert '<meta name="color-scheme" content="light dark">' in path.read_text()
     assert "@media screen and (prefers-color-scheme:dark)" in STYLE_SHEET
@@ -85,3 +87,15 @@ def test_every_text_of_the_style_sheet_stands_out_from_what_is_behind_it(page):
     assert len(pairs) > 8
     for color, behind in pairs:
         assert contrast_ratio(PALETTE[color][page], PALETTE[behind][page]) >= 4.5, (color, behind)
+
+
+def test_pictures_that_stand_alone_bring_the_palette_along():
+    # given the start page, which is as dark as JupyterLab, and a picture of a trace, which is as dark as the device
+    fields = {"picture": "<svg/>", "sentence": "", "problems": [], "states": [], "max_reasons": 3}
+    start = template_environment("brewcast.workflow").get_template("stage_states.html").render(fields)
+    fields = {"width": 9, "height": 9, "title": "", "arrows": [], "boxes": [], "colors": {}}
+    trace = template_environment("brewcast.operations").get_template("trace.svg").render(fields)
+    ink, dark_ink = (f"--ink:{color}" for color in PALETTE["ink"])
+    assert "@media" not in start and "@media screen and (prefers-color-scheme:dark)" in trace
+    assert re.search(rf'\[data-jp-theme-light="false"\] \.brewcast-start\{{[^}}]*{dark_ink}', start)
+    assert all(ink in text and dark_ink in text for text in (start, trace))

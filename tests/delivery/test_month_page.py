@@ -437,6 +437,11 @@ def test_every_text_can_be_read_on_a_phone_and_on_a_desk_light_and_dark(tmp_path
             for part in ("document.body", "document.querySelector('.card')"):
                 color = page.evaluate(f"getComputedStyle({part}).backgroundColor.match(/\\d+/g).map(Number)")
                 assert (min(color) > 200, max(color) < 60) == (scheme == "light", scheme == "dark")
+            # and paper is light
+            page.emulate_media(media="print")
+            assert (
+                min(page.evaluate("getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)")) > 200
+            )
             context.close()
         browser.close()
 
