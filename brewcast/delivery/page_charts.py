@@ -72,9 +72,11 @@ def plot_total(
     Needs units by month in `sold`, whose index holds first days of months.
     """
     bars = total_bars(sold, target, total)
-    caption = f"Sales of all stores. The last bar is the forecast; darker: {month_name(target)[:-5]} of earlier years."
+    caption = "Sales of all stores. The last bar is the forecast"
+    if (bars["label"] != "").sum() > 1:
+        caption += f"; the bars of a stronger grey are {month_name(target)[:-5]} of earlier years"
     title = f"Sales by month, and the forecast of {month_name(target)}"
-    figure, (axis,) = create_figure(title, caption, margins=Margins(right=0.2))
+    figure, (axis,) = create_figure(title, f"{caption}.", margins=Margins(right=0.2))
     heights = bars["value"].clip(lower=0).fillna(0)
     axis.bar(range(len(bars)), heights, color=bars["color"], width=0.76)
     axis.set_xlim(-0.5, len(bars) - 0.5)

@@ -64,7 +64,11 @@ def test_all_whiskers_of_a_table_have_the_scale_of_its_axis():
         for label in ("0%", "−20%", "+20%")
     )
     for picture in pictures:
-        lines = [float(re.match(r"M([\d.]+) ", line.get("d"))[1]) for line in picture if line.get("class") != "sb"]
+        lines = [
+            float(re.match(r"M([\d.]+) ", line.get("d"))[1])
+            for line in picture.iter("path")
+            if line.get("class") != "sb"
+        ]
         assert lines[:3] == [low, high, zero]
         assert picture.get("width") == axis.get("width")  # the column has both
     # and dots stand where the axis says, or at its end
