@@ -47,7 +47,6 @@ EXEMPT = {  # by function: why this way of calling it makes no sense
     "error_view": READS_FIRST,
     "expected_stores": BY_POSITION,
     "find_totals": BY_POSITION,
-    "line_chart": BY_POSITION,
     "log_deviations": BY_POSITION,
     "numeric_columns": ANY_COLUMNS,
     "open_sale_lines": ANY_COLUMNS,

@@ -145,7 +145,9 @@ def plot_model_lines(
     """Draw errors by month, with names beside the lines. A line leads from one known point to the next.
 
     Needs an index of months (first days) and one column a model (shares; NaN where nothing is known).
+    Raises ValueError if the highlighted column is missing.
     """
+    require_columns(lines, [highlighted], "errors by month")
     looks = {column: MODEL_LINES.get(column, ModelLine(column, NEUTRAL_COLOR, "-")) for column in lines}
     long_name = MODEL_LINES[highlighted].name if highlighted in BASELINES else "forecasts"
     short_name = name if len(name) <= MAX_NAME_CHARACTERS else long_name
