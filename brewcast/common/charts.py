@@ -92,6 +92,7 @@ def style_axis(
     "Give a chart horizontal grid lines and quiet numbers, and no frame."
     axis.spines[:].set_visible(False)
     axis.tick_params(length=0, labelsize=TEXT_SIZES["tick"], labelcolor=MUTED_COLOR)
+    axis.tick_params(axis="x", pad=6)  # below the zero of the vertical axis
     axis.grid(axis="y", color=GRID_COLOR, linewidth=0.8)
     axis.set_axisbelow(True)
 
@@ -133,6 +134,8 @@ def svg_text(
     drawing = re.sub(r"(?s)<metadata>.*?</metadata>", "", drawing[drawing.index("<svg") :])
     drawing = re.sub(r"(?s)<!--.*?-->", "", drawing)  # a comment repeats each text
     drawing = re.sub(r"(?s)<style[^>]*>.*?</style>", "", drawing)  # for all elements, also those of a page around it
+    drawing = re.sub(r'<g/>|<defs>\s*</defs>| transform="rotate\(-0 [^"]*"', "", drawing)  # without effect
+    drawing = drawing.replace("xlink:href", "href")  # the new <svg> does not declare xlink
     used = set(re.findall(r"#([\w-]+)[\")]", drawing))
     drawing = re.sub(r' id="([^"]+)"', lambda match: match[0] if match[1] in used else "", drawing)
     drawing = re.sub(r"#[0-9a-f]{6}\b", lambda match: role_of_color(match[0]), drawing)
