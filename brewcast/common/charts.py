@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import matplotlib
 import pandas as pd
-from IPython.display import HTML, display
+from IPython.display import display
 from markupsafe import Markup, escape
 from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
