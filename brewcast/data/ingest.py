@@ -1272,7 +1272,8 @@ def bad_row_table(
         return Facts("The first rows that are set aside.", {"Rows set aside": "none"})
     shown = bad_rows.head(max_rows)
     shown = shown.assign(reason=shown.reason.map(plain_reason), value=shown.value.mask(shown.value == ""))
-    columns = {"file": "File", "line": Column("Line", "amount"), "column": "Column", "value": "Value in the file"}
+    shown = shown.assign(line=shown.line.astype("Int64").astype(object))  # as an editor shows it: 9280
+    columns = {"file": "File", "line": "Line", "column": "Column", "value": "Value in the file"}
     caption = "Rows that are set aside, each with its file and line."
     caption = first_rows_caption(caption, len(bad_rows), "quarantine.parquet", max_rows)
     return report_table(shown, caption, columns | {"reason": "What is wrong"})
