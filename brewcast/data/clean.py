@@ -693,6 +693,7 @@ FINDING_LEVELS = {"stop": "stops the month", "warn": "warning", "note": "note"} 
 # %% ../../nbs/data/11_clean.ipynb #bb6a1029
 def findings_table(
     findings: list[Finding],
+    file: str = "findings.json",  # which has all of them
 ) -> ReportTable | Facts:
     "What the checks of the data found, the gravest first."
     caption = "What the checks of the data found."
@@ -706,7 +707,7 @@ def findings_table(
         row = {"month": short_month(f"{month}-01"), "where": finding.where, "level": FINDING_LEVELS[finding.level]}
         rows.append(row | {"text": as_sentence(text)})
     columns = {"month": "Month", "where": "Where", "level": "Level", "text": "What was found"}
-    caption = first_rows_caption(caption, len(findings), "findings.json")
+    caption = first_rows_caption(caption, len(findings), file)
     return report_table(pd.DataFrame(rows), caption, columns)
 
 # %% ../../nbs/data/11_clean.ipynb #1686114d
@@ -725,7 +726,6 @@ def recent_months_table(
         "price": Column("Mean price", "fixed"),
         "trading_days": Column("Dates with sales", "amount"),
         "promotion_share": Column("Dates on promotion", "percent"),
-        "weather": "Weather on the last date",
     }
     require_columns(store_month, [*columns], "store_month")
     last = store_month.groupby("series_id").tail(1)
