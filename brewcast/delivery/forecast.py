@@ -81,7 +81,7 @@ from brewcast.delivery.track_record import (
     track_record_through,
 )
 from ..model.feature_store import online_rows
-from ..model.features import open_series, open_window_days
+from ..model.features import open_series, open_window_days, planned_units
 from ..model.intervals import add_intervals, interval_factors
 from ..model.recipes import FEATURES, load_model, model_bytes
 from ..model.train import fit_model
@@ -549,11 +549,30 @@ def _quantity_text(quantity: float, unit: str) -> str:
     "A quantity with its unit, for a sentence."
     return f"{compact_number(quantity)} {unit}".strip()
 
+# %% ../../nbs/delivery/30_forecast.ipynb #8df13739
+def _weeks_text(month: pd.Timestamp, calendar: Calendar) -> str:
+    "How many weeks the month has, if the month of a year before had more or fewer; for sources that count weeks."
+    if calendar.unit != "week":
+        return ""
+    weeks = planned_units(pd.date_range(month - pd.DateOffset(years=1), month, freq="MS"), calendar)
+    now, before = weeks.iloc[-1], weeks.iloc[0]
+    return f", with {now} weeks instead of {before}" if now != before else ""
+
+# %% ../../nbs/delivery/30_forecast.ipynb #2df51412
+def _total_title(month: pd.Timestamp, total: float, a_year_before: float, unit: str) -> str:
+    "The finding of the picture of the total."
+    if not np.isfinite(total):
+        return f"No forecast for {month_name(month)}"
+    change = relative_change(total, a_year_before)
+    beside = f", {percent(change, signed=True)} in a year" if np.isfinite(change) else ""
+    return f"{month_name(month)}: {_quantity_text(total, unit)}{beside}"
+
 # %% ../../nbs/delivery/30_forecast.ipynb #00616b40
 def forecast_sentence(
     table: pd.DataFrame,  # from `forecast_table`
     store_month: pd.DataFrame,  # one row per series and month
     unit: str,  # of the quantities, in the plural; may be empty
+    calendar: Calendar,  # a month of five weeks sells more than one of four
 ) -> str:
     """The stage's answer: the total of the month, beside last year's, and how many stores have no forecast.
 
@@ -565,15 +584,18 @@ def forecast_sentence(
     month = pd.Timestamp(table.month.iloc[0])
     if (table.kind == "stopped").all():
         return f"There is no new forecast for {month_name(month)}, because {table.reason.iloc[0]}."
-    rows = table[table.kind == "forecast"]
-    total = float(rows.quantity.sum())
+    quantity = table.quantity[table.kind == "forecast"].astype(float)
+    total, n, closed = quantity.sum(), int((quantity > 0).sum()), int((quantity == 0).sum())
     change = percent(relative_change(total, _sold_in(store_month, month - pd.DateOffset(years=1))), signed=True)
-    beside = "" if change == "–" else f" ({change} on a year before)"
-    stores = f"{format_count(len(rows), 'store')} {'is' if len(rows) == 1 else 'are'} expected to sell"
-    sentence = f"{stores} {_quantity_text(total, unit)} in {month_name(month)}{beside}"
-    without = len(table) - len(rows)
-    have = f"{format_count(without, 'store')} {'has' if without == 1 else 'have'} no forecast"
-    return f"{sentence}; {have}." if without else f"{sentence}."
+    beside = "" if change == "–" else f" ({change} on a year before{_weeks_text(month, calendar)})"
+    stores = f"{format_count(n, 'store')} {'is' if n == 1 else 'are'} expected to sell"
+    parts = [f"{stores} {_quantity_text(total, unit)} in {month_name(month)}{beside}"] if n else []
+    if closed:
+        nothing = f"{format_count(closed, 'store')} {'is' if closed == 1 else 'are'} expected to sell nothing"
+        parts.append(nothing if n else f"{nothing} in {month_name(month)}")
+    if without := len(table) - len(quantity):
+        parts.append(f"{format_count(without, 'store')} {'has' if without == 1 else 'have'} no forecast")
+    return f"{'; '.join(parts)}."
 
 # %% ../../nbs/delivery/30_forecast.ipynb #da3c4d73
 def forecast_facts(
@@ -620,11 +642,7 @@ def plot_total(
     sold = store_month.groupby("month").quantity_sold.sum(min_count=1).tail(months)
     total = float(table.quantity[table.kind == "forecast"].sum(min_count=1))
     known = np.isfinite(total)
-    title = (
-        f"{month_name(month)}: {_quantity_text(total, unit)} expected"
-        if known
-        else f"No forecast for {month_name(month)}"
-    )
+    title = _total_title(month, total, sold.get(month - pd.DateOffset(years=1), math.nan), unit)
     caption = "What all stores sold in each month, and the forecast. The grey ring is the same month a year before."
     figure, (axis,) = create_figure(title, caption)
     axis.plot(sold.index, sold, "o-", color=LINE_COLORS[1], markersize=3)
@@ -653,6 +671,7 @@ def _mark_total(axis: Axes, sold: pd.Series, month: pd.Timestamp, total: float) 
 def change_table(
     forecast: pd.DataFrame,  # from `forecast_next_month`
     inputs: ForecastInputs,
+    reasons: dict[str, str],  # by store_id, of `no_forecast_reasons`
     max_rows: int = 4,  # stores that rise, and stores that fall
 ) -> ReportTable | Facts:
     """The stores whose forecast differs most from what they sold last month.
@@ -680,6 +699,7 @@ def change_table(
     shown = pd.DataFrame(rows).assign(
         interval=[f"{full_number(np.floor(row['lower']))} to {full_number(np.ceil(row['upper']))}" for row in rows],
         change=[relative_change(row["forecast"], row["last_month"]) for row in rows],
+        reason=[reasons.get(row["store_id"], row["reason"]) for row in rows],
     )
     return report_table(shown, caption, columns)
 

@@ -654,11 +654,14 @@ def package_facts(
     "What was built, and what its tests said."
     smoke = summary.smoke
     values = {
-        "Release": f"{summary.release}: what it holds gives it its name",
+        "Release": f"{summary.release} (the name is the hash of what it holds)",
         "Challenger": summary.challenger or "none: no second model is tried beside it",
         "Compiled model beside the fitted one": parity_text(parity),
         "Answers over HTTP": f"{format_count(smoke.stores_equal, 'store')}, each as in forecast.csv before rounding",
-        "Refused": join_names([f"{reason} ({status})" for reason, status in smoke.refused.items()]) or "nothing",
+        "Refused, with the HTTP status": join_names(
+            [f"{reason} ({status})" for reason, status in smoke.refused.items()]
+        )
+        or "nothing",
         "Service": f"a Bento, {summary.bento.tag}: started, asked and stopped",
     }
     return Facts("What was built, and how it was tested before it may serve.", values)

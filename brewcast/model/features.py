@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = ['GRID_INPUTS', 'PLAN_INPUTS', 'PLANNED_COLUMNS', 'OUTLIER_LOG_RATIO', 'HISTORY_INPUTS', 'MIN_MATCHING_MONTHS',
            'MIN_CLOSED_MONTHS', 'PLAN_HISTORY', 'FEATURE_TABLES', 'STORE_MONTH_INPUTS', 'SERIES_MONTH',
-           'MIN_REPORTED_LOG_RATIO', 'CONFIRMATIONS', 'trading_dates', 'planned_units', 'public_holidays',
-           'weekend_share', 'unlisted_countries', 'month_grid', 'open_window_days', 'is_open_at_cutoff', 'lag',
-           'mean_of_lags', 'relative_level', 'outlier_months', 'unconfirmed_outliers', 'mask_outliers', 'own_season',
-           'pooled_season', 'baseline_rates', 'history_features', 'seasonal_closures', 'fill_reopening_rates',
-           'ahead_features', 'feature_tables', 'open_series', 'last_cutoff', 'decision_time', 'record_versions',
-           'unify_store_ids', 'store_month_as_of', 'feature_versions', 'mask_untrusted_outcomes', 'closure_report',
-           'outlier_season_report', 'FeatureInputs', 'read_feature_inputs', 'trusted_feature_tables',
+           'MIN_REPORTED_LOG_RATIO', 'CLOSURE_TEXTS', 'CONFIRMATIONS', 'trading_dates', 'planned_units',
+           'public_holidays', 'weekend_share', 'unlisted_countries', 'month_grid', 'open_window_days',
+           'is_open_at_cutoff', 'lag', 'mean_of_lags', 'relative_level', 'outlier_months', 'unconfirmed_outliers',
+           'mask_outliers', 'own_season', 'pooled_season', 'baseline_rates', 'history_features', 'seasonal_closures',
+           'fill_reopening_rates', 'ahead_features', 'feature_tables', 'open_series', 'last_cutoff', 'decision_time',
+           'record_versions', 'unify_store_ids', 'store_month_as_of', 'feature_versions', 'mask_untrusted_outcomes',
+           'closure_report', 'outlier_season_report', 'FeatureInputs', 'read_feature_inputs', 'trusted_feature_tables',
            'write_feature_tables', 'next_month_reports', 'feature_summary', 'empty_feature_shares', 'features_sentence',
            'confirmation_table', 'store_feature_table', 'empty_feature_table']
 
@@ -1046,6 +1046,13 @@ def empty_feature_shares(
     empty = pd.concat(features, axis=1).isna().mean()
     return empty[empty > 0].sort_values(ascending=False).round(3).rename("share empty").to_frame()
 
+# %% ../../nbs/model/13_features.ipynb #74db1009
+CLOSURE_TEXTS = {  # words for one store and for several: the kinds of `closure_report`
+    ("is expected to be closed", "are expected to be closed"): ["closed"],
+    ("is expected to be open again", "are expected to be open again"): ["reopens"],
+    ("may be closed or open again, which a planner can confirm",) * 2: ["may_be_closed", "may_reopen"],
+}
+
 # %% ../../nbs/model/13_features.ipynb #5593147f
 def features_sentence(
     summary: dict,  # from `feature_summary`
@@ -1059,8 +1066,10 @@ def features_sentence(
     parts[0] += f" and {'has' if n == 1 else 'have'} features for {month_name(target)}"
     if young:
         parts.append(f"{young:,} of them {'takes' if young == 1 else 'take'} the season of other stores, being new")
-    if closures := len(reports["trade"]):
-        parts.append(f"{format_count(closures, 'store')} may be closed in {target.month_name()}, or open again")
+    kinds = [row["does"] for row in reports["trade"]]
+    for texts, names in CLOSURE_TEXTS.items():
+        if closures := sum(kind in names for kind in kinds):
+            parts.append(f"{format_count(closures, 'store')} {texts[closures > 1]}")
     if seasons := len(reports["odd_seasons"]):
         parts.append(f"{format_count(seasons, 'season')} {'rests' if seasons == 1 else 'rest'} on an unusual month")
     if countries := list(summary.get("unlisted_countries", {})):
@@ -1111,6 +1120,8 @@ def store_feature_table(
     forms = {"log_own_season": "signed", "promotion_next": "percent"}
     columns = {"series_id": Column("Store")}
     columns |= {name: Column(feature_name(name, unit), forms.get(name, "amount")) for name in names}
+    if unit == "month":
+        del columns["expected_units"]  # always one
     known = {name: column for name, column in columns.items() if online[name].notna().any()}
     caption = (
         "Some features of the first stores. The season says by how much the month differs from the three before it; "
@@ -1132,6 +1143,11 @@ def empty_feature_table(
     if shares.empty:
         return Facts(caption, {"Empty features": "none"})
     shares["name"] = [feature_name(name, unit) for name in shares.name]
+    if (is_lacking := shares["share empty"] == 1).sum() > 1:  # one line for all that the source has no data for
+        some = "; ".join(shares.name[is_lacking].head(2))
+        text = f"{is_lacking.sum()} features that the source has no data for, such as: {some}"
+        lacking = pd.DataFrame({"name": [text], "share empty": [1.0]})
+        shares = pd.concat([lacking, shares[~is_lacking]], ignore_index=True)
     caption = first_rows_caption(caption, len(shares), "history.parquet and ahead.parquet")
     columns = {"name": "Feature", "share empty": Column("Empty", "percent")}
     return report_table(shares.head(MAX_TABLE_ROWS), caption, columns)

@@ -506,7 +506,7 @@ def policy_text(
 
 # %% ../../nbs/model/20_monitor.ipynb #967be25a
 INPUT_NAMES = {  # columns that Evidently compares, in words
-    "rate": "Sales a day with sales",
+    "rate": "Sales, for each date with sales",
     "price": "Price",
     "promotion_share": "Share of days on promotion",
     "is_weekend": "Share of weekend days",
@@ -576,7 +576,7 @@ def input_drift_table(
         {
             "input": INPUT_NAMES.get(name, name),
             "drifted": "yes" if column.drifted else "no",
-            "method": column.method.replace("K-S p_value", "Kolmogorov-Smirnov, p-value").replace("_", " "),
+            "method": column.method.replace(" p_value", ", p-value").replace("K-S", "Kolmogorov-Smirnov"),
             "value": _test_value_text(column),
             "threshold": f"{column.threshold:g}",
         }
