@@ -301,7 +301,7 @@ def _draw_errors(axis: Axes, table: pd.DataFrame) -> None:
     last = table.iloc[-1]
     ends = {
         "WAPE": (100 * last.wape, LINE_COLORS[0]),
-        "too high (+)\nor low (−)": (100 * np.expm1(last.error), LINE_COLORS[1]),
+        "all stores": (100 * np.expm1(last.error), LINE_COLORS[1]),
     }
     usual = {"usual WAPE": (100 * last.usual_wape, NEUTRAL_COLOR)} if np.isfinite(last.usual_wape) else {}
     label_lines(axis, ends | usual, {"usual WAPE": ":"})
