@@ -1107,7 +1107,7 @@ def confirmation_table(
 def store_feature_table(
     online: pd.DataFrame,  # of `online_rows`: the open series
     unit: str = "day",  # what one sale line covers: day, week or month
-    max_rows: int = 8,  # stores that are shown
+    max_rows: int = 5,  # stores that are shown
 ) -> ReportTable:
     """Some features of some stores, in words and in units.
 

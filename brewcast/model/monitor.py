@@ -7,10 +7,11 @@ __all__ = ['FILLED_COLUMNS', 'EVIDENTLY_CHECKS', 'RULE_TEXTS', 'INPUT_NAMES', 'c
            'drift_report', 'quality_findings', 'ColumnDrift', 'InputDrift', 'drifted_columns', 'same_months_snapshot',
            'drifted_names', 'realised_errors', 'stopped_months', 'decide_training', 'MonitorInputs',
            'read_monitor_inputs', 'monitor_findings', 'served_chart', 'write_evidently_pages', 'write_monitor',
-           'monitor_sentence', 'policy_text', 'decision_facts', 'realised_table', 'input_drift_table']
+           'monitor_sentence', 'policy_text', 'plain_months', 'decision_facts', 'realised_table', 'input_drift_table']
 
 # %% ../../nbs/model/20_monitor.ipynb #0933d7c1
 import math
+import re
 from dataclasses import dataclass
 from types import SimpleNamespace
 
@@ -36,6 +37,7 @@ from ..data.clean import findings_table
 from ..data.quality import accept_findings, make_finding
 from .backtest import served_errors, served_rows, wape_error
 from brewcast.model.drift import (
+    ALARM_KINDS,
     CHART_COLUMNS,
     baseline_errors,
     chart_sentence,
@@ -450,6 +452,15 @@ def _data_text(findings: list[Finding], month: pd.Timestamp) -> str:
         return f"{data} is not trusted ({format_count(len(stops), 'finding')})"
     return f"{data} is usable, with {format_count(len(warnings), 'warning')}" if warnings else f"{data} is sound"
 
+# %% ../../nbs/model/20_monitor.ipynb #0d3df561
+def _drift_text(chart_table: pd.DataFrame) -> str:
+    "The alarm of the last month, as a part of a sentence."
+    last = chart_table.iloc[-1]
+    kinds = [ALARM_KINDS[kind].removeprefix("forecasts ") for kind in last.alarm.split(", ")]
+    mean = np.expm1(chart_table.error[chart_table.month >= last.since].mean())
+    errors = f"an error of {percent(last.wape)}, where {percent(last.usual_wape)} is usual"
+    return f"{join_names(kinds)} since {month_name(last.since)}, {percent(mean, signed=True)} on average ({errors})"
+
 # %% ../../nbs/model/20_monitor.ipynb #3fdb8e6b
 def _accuracy_text(chart_table: pd.DataFrame, realised: pd.DataFrame) -> str:
     "How well the forecasts did that served, as a part of a sentence."
@@ -462,7 +473,7 @@ def _accuracy_text(chart_table: pd.DataFrame, realised: pd.DataFrame) -> str:
         return f"{format_count(len(realised), 'forecast')} served, too few to judge (wrong by {error})"
     if sentence.startswith("no drift"):
         return f"the forecasts that served are as accurate as usual (wrong by {error})"
-    return f"the forecasts that served became worse ({sentence})"
+    return f"the forecasts that served became worse: {_drift_text(chart_table)}"
 
 # %% ../../nbs/model/20_monitor.ipynb #6527ecf0
 RULE_TEXTS = {  # by `Decision.rule`: what is done
@@ -512,6 +523,16 @@ INPUT_NAMES = {  # columns that Evidently compares, in words
     "is_weekend": "Share of weekend days",
 }
 
+# %% ../../nbs/model/20_monitor.ipynb #b84173f0
+def plain_months(
+    reason: str,  # of a decision
+) -> str:  # months as "Mar 2024", inputs in words
+    "A reason for readers of the report. An entry for `quality.accept` stays as it must be written."
+    text = re.sub(r"(?<![:\w-])(\d{4}-\d{2})(?![\w-])", lambda match: short_month(f"{match[1]}-01"), reason)
+    for name, words in INPUT_NAMES.items():
+        text = re.sub(rf"\b{name}\b", words.lower(), text)
+    return text
+
 # %% ../../nbs/model/20_monitor.ipynb #394d69c9
 def decision_facts(
     decision: Decision,
@@ -524,10 +545,10 @@ def decision_facts(
     through = short_month(decision.train_through) if decision.train_through else "–"
     values = {
         "Is a model trained?": "yes" if decision.retrain else "no",
-        "Why": as_sentence(decision.reason),
-        "It has learned the sales through": through,
+        "Why": as_sentence(plain_months(decision.reason)),
+        "Learns the sales through": through,
         "When a model is trained": policy_text(figures),
-        "Control chart": as_sentence(figures.chart),
+        "Control chart": as_sentence(plain_months(figures.chart)),
         "Inputs that differ from last year": moved,
     }
     return Facts("What is decided for the next stages.", values)

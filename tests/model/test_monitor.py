@@ -185,7 +185,7 @@ ANSWERS = {  # the model that serves, findings, an alarm?, months that served; p
     "a stopped month": ("2024-05-01", [STOP], False, 18, ["is not trusted (1 finding)", "nothing is trained"]),
     "a warning": ("2024-05-01", [WARNING], False, 18, ["is usable, with 1 warning", "as accurate as usual"]),
     "two months": ("2024-05-01", [], False, 2, ["2 forecasts served, too few to judge (wrong by "]),
-    "an alarm": ("2024-05-01", [], True, 18, ["became worse (forecasts too high", "because of this drift"]),
+    "an alarm": ("2024-05-01", [], True, 18, ["became worse: too high since June 2024", "because of this drift"]),
 }
 
 
