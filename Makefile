@@ -94,7 +94,7 @@ ui: .venv/ready ## MLflow on http://127.0.0.1:5000 (PORT=5001), for the source's
 	@exec $(BREWCAST) ui --source "$(SOURCE)" $(if $(filter file,$(origin PORT)),,--port "$(PORT)")
 
 ##@ Develop
-.PHONY: setup test test-pythons docs faults sabotage bench bench-serving bench-loop lint format export clean-notebooks lock clean
+.PHONY: setup test test-pythons docs screenshots faults sabotage bench bench-serving bench-loop lint format export clean-notebooks lock clean
 setup: .venv/ready ## Install the Python environment from the hashed lock (again after each change of the lock)
 
 test: .venv/ready ## All tests: style, exported modules, clean notebooks, lessons, stages, whole journeys
@@ -114,6 +114,9 @@ test-pythons: ## All tests of the last commit with each Python 3.11 to 3.13 on t
 
 docs: .venv/ready ## The documentation site in _docs/, from the notebooks and the last build
 	@BREWCAST_ROOT= $(PY) docs/build.py
+
+screenshots: .venv/ready ## Take README's screenshots again, from the last build (needs Chromium); commit them
+	@BREWCAST_ROOT= $(PY) docs/screenshots.py
 
 faults: .venv/ready ## All fault tests: kills in every stage, full disks, two builds at once (half an hour)
 	@. .venv/bin/activate && BREWCAST_FAULTS=full python -m pytest -q -n 2 tests/test_faults.py

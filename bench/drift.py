@@ -22,7 +22,7 @@ import pandas as pd
 
 from brewcast.common.parameter_types import Calendar, QualitySettings
 from brewcast.data.quality import check_data
-from brewcast.model.drift import control_chart, draw_chart
+from brewcast.model.drift import control_chart, plot_control_chart
 from brewcast.model.features import baseline_rates
 from brewcast.model.monitor import realised_errors
 
@@ -246,7 +246,7 @@ if __name__ == "__main__":
     start = time.process_time()
     table, notes, example = measure(args.histories, args.rate)
     if args.picture:
-        draw_chart(example).savefig(args.picture, dpi=100)
+        plot_control_chart(example).savefig(args.picture, dpi=200)
     shares = {name: "{:.0%}".format for name in table.columns if name.startswith(("detected", "months"))}
     print(table.to_string(index=False, na_rep="", formatters=shares | {"false alarms a year": "{:.2f}".format}))
     print("\n".join(notes))

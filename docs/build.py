@@ -9,6 +9,8 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from screenshots import screenshots_key, show_last_build
+
 from brewcast.common.lock import project_lock
 from brewcast.common.params import TELEMETRY_OFF, env_files
 
@@ -73,7 +75,7 @@ def content_key() -> str:  # hex digest
         "requirements.lock",
     ]
     patterns += [f"products/{SOURCE}/{kind}" for kind in ("*/*.ipynb", "*/*.html", "*/*.csv", "*/figures/*.png")]
-    digest = hashlib.sha256(str(ROOT).encode())
+    digest = hashlib.sha256(f"{ROOT} {screenshots_key()}".encode())
     for path in sorted({path for pattern in patterns for path in ROOT.glob(pattern)}):
         if path.is_file() and "__pycache__" not in path.parts:
             content = hashlib.sha256(path.read_bytes()).hexdigest()
@@ -125,6 +127,7 @@ def main() -> int:  # exit status
             new, old = SCRATCH / "site", SCRATCH / "old"
             if make_site(new):
                 return 1
+            print_errors(show_last_build(new / "images"))
             (new / ".key").write_text(key)
             shutil.rmtree(old, ignore_errors=True)
             if SITE.exists():

@@ -51,14 +51,17 @@ def send_until_closed(port: int, begin: bytes, piece: bytes, max_bytes: int = 64
 
 
 @contextlib.contextmanager
-def run_service(command: list[str], log: Path, **options):
-    "Run a service on a free port (PORT in the command) until the block ends. It is ready, and in a session of its own."
+def run_service(command: list[str], log: Path, ready: str = "/readyz", **options):
+    """Run a service on a free port (PORT in the command) until the block ends, in a session of its own.
+
+    It is ready: it answers a GET of the path `ready`.
+    """
     port = free_port()
     line = [re.sub(r"\bPORT$", str(port), part) for part in command]
     with log.open("w") as output:
         process = subprocess.Popen(line, stdout=output, stderr=output, start_new_session=True, **options)
     try:
-        wait_until(lambda: _is_ready(port), "ready", process, patience=180, log=log)
+        wait_until(lambda: _is_ready(port, ready), "ready", process, patience=180, log=log)
         yield SimpleNamespace(port=port, process=process, log=log)
     finally:
         with contextlib.suppress(ProcessLookupError):
@@ -66,9 +69,9 @@ def run_service(command: list[str], log: Path, **options):
         process.wait(120)
 
 
-def _is_ready(port: int) -> bool:
+def _is_ready(port: int, path: str) -> bool:
     with contextlib.suppress(OSError):
-        return http_request(port, "GET", "/readyz", timeout=5)[0] == 200
+        return http_request(port, "GET", path, timeout=5)[0] == 200
     return False
 
 

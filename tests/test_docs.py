@@ -1,17 +1,24 @@
 """The documentation site: complete, from the last build, without dead links, readable without a network."""
 
 import ast
+import getpass
 import importlib
 import importlib.util
+import io
 import re
 import shutil
+from pathlib import Path
 from types import SimpleNamespace
 from urllib.parse import unquote, urljoin, urlsplit
 
 import nbformat
+import psutil
+import pyarrow.parquet as pq
 import pytest
-from conftest import ROOT
+from clients import run_service
+from conftest import ROOT, project_environment
 from house import module_of
+from PIL import Image
 
 from brewcast.common.params import env_files, flatten_parameters, parameter_defaults, read_env, read_stages, upstream_of
 from brewcast.workflow.notebooks import notebooks
@@ -24,14 +31,14 @@ PHONE, DESKTOP = {"width": 390, "height": 844}, {"width": 1440, "height": 900}
 
 @pytest.fixture(scope="module")
 def site(project):
-    "The site of a small project's last build: `root`, `run` and `pages`, HTML by path."
+    "The site of a small project's last build: `root`, `run`, `pages` (HTML by path) and the `messages` of `make docs`."
     if (lessons := ROOT / "scratch/docs/lessons").exists():  # `make test` has just run them
         shutil.copytree(lessons, project.root / "scratch/docs/lessons")
-    output = project.run("make docs").out.strip()
+    made = project.run("make docs")
     folder = project.root / "_docs"
-    assert output.splitlines()[-1] == (folder / "index.html").as_uri()
+    assert made.out.strip().splitlines()[-1] == (folder / "index.html").as_uri()
     pages = {path.relative_to(folder).as_posix(): path.read_text() for path in sorted(folder.rglob("*.html"))}
-    return SimpleNamespace(root=project.root, run=project.run, folder=folder, pages=pages)
+    return SimpleNamespace(root=project.root, run=project.run, folder=folder, pages=pages, messages=made.err)
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +62,13 @@ def open_page(browser, viewport, scheme="light"):
     page.on("pageerror", lambda error: page.complaints.append(str(error)))
     page.on("request", lambda request: request.url.startswith("http") and page.complaints.append(request.url))
     return page
+
+
+@pytest.fixture
+def screenshots(monkeypatch):
+    "The module docs/screenshots.py. Its commands run in this project."
+    monkeypatch.syspath_prepend(ROOT / "docs")
+    return importlib.import_module("screenshots")
 
 
 def load_docs_build():
@@ -221,6 +235,129 @@ def test_the_search_finds_a_word_and_opens_its_page(site, browser, viewport, sch
     assert page.complaints == []
 
 
+def test_the_commands_of_the_page_list_every_feature(site):
+    # given the lines of the tutorial that call Feast, as a reader types them
+    tutorial = (ROOT / "docs/pages/first-hour.md").read_text()
+    lines = re.findall(r"(?m)^feast -c feature_repo (?:[\w-]+ )+[\w-]+", tutorial)
+    assert len(lines) == 4
+    views, history, features, service = [site.run(f". ./activate >/dev/null && {line}").out for line in lines]
+
+    # then they show every view, and every feature of the tables with its type
+    columns = {
+        name: set(pq.read_schema(site.root / f"products/simulated/features/{name}.parquet").names)
+        - {"series_id", "event_timestamp", "created"}
+        for name in ("history", "ahead", "profile")
+    }
+    listed = [line.split() for line in features.splitlines()[1:]]
+    assert {name: {row[0] for row in listed if row[1] == name} for name in columns} == columns
+    assert re.findall(r"(?m)^(\w+) +\{'series'\}", views) == list(columns)
+    assert columns["history"] <= set(re.findall(r"- name: (\w+)", history))
+    assert all(f"{view}:{name}" in service for view, names in columns.items() for name in names)
+
+
+def test_feast_ui_shows_the_features_without_a_network(site, browser, tmp_path):
+    # given the page's command, on a free port
+    tutorial = (ROOT / "docs/pages/first-hour.md").read_text()
+    (command,) = re.findall(r"(?m)^(feast -c feature_repo ui .*--port) \d+$", tutorial)
+    line = ["bash", "-c", f'. ./activate >/dev/null && exec {command} "$0"', "PORT"]
+    options = {"cwd": site.root, "env": project_environment(site.root)}
+    with run_service(line, tmp_path / "log", ready="/", **options) as service:
+        host = f"http://127.0.0.1:{service.port}/"
+        page = browser.new_context(viewport=DESKTOP).new_page()
+        others, errors = [], []
+        page.on("request", lambda request: request.url.startswith((host, "data:")) or others.append(request.url))
+        page.on("pageerror", lambda error: errors.append(str(error)))
+
+        # then the three feature views are on its page, which asks nobody else
+        page.goto(f"{host}p/brewcast_simulated/feature-view")
+        for view in ("history", "ahead", "profile"):
+            page.get_by_role("link", name=view, exact=True).wait_for(timeout=60_000)
+        assert (others, errors) == ([], [])
+
+
+def test_the_site_shows_screenshots_of_its_build(site, screenshots):
+    # given the site of a project that differs from the one whose screenshots are committed
+    committed = {path.stem: path.read_bytes() for path in sorted(screenshots.COMMITTED.glob("*.png"))}
+    assert set(committed) == set(screenshots.SHOTS)
+    if not CHROMIUM:
+        assert "no Chromium here" in site.messages
+        pytest.skip("no Chromium here: `apt-get install chromium`")
+    assert "screenshot" not in site.messages  # it names each that could not be taken
+
+    # then each picture is new, and shows a page in full
+    for name, shot in screenshots.SHOTS.items():
+        png = (site.folder / f"images/{name}.png").read_bytes()
+        image = Image.open(io.BytesIO(png)).convert("RGB")
+        assert png != committed[name]
+        assert image.size == (shot.size["width"], shot.size["height"])
+        assert len(image.getcolors(1 << 20)) >= screenshots.MIN_COLORS and len(png) <= screenshots.MAX_BYTES
+
+    # and is in a page, with a text for those who do not see it
+    tags = " ".join(tag for page in site.pages.values() for tag in re.findall("<img [^>]*>", page))
+    for name in committed:
+        assert re.search(rf'alt="[^"]{{20,}}"[^>]* src="(\.\./)*images/{name}\.png"', tags), name
+
+    # and the committed ones are as they were, and no server is left
+    here = {path.stem: path.read_bytes() for path in (site.root / "docs/pages/images").glob("*.png")}
+    assert here == committed
+    running = [process.info for process in psutil.process_iter(["cwd", "cmdline"])]
+    assert [info for info in running if info["cwd"] == str(site.root)] == []
+
+
+def test_committed_screenshots_are_small_and_in_readme(screenshots):
+    readme = (ROOT / "README.md").read_text()
+    shown = re.findall(r"!\[[^]]{20,}\]\(docs/pages/images/([\w-]+)\.png\)", readme)
+    assert shown == ["month", "jupyterlab", "report", "mlflow"]
+    for path in screenshots.COMMITTED.glob("*.png"):
+        assert path.stat().st_size <= screenshots.MAX_BYTES
+        assert Image.open(path).size == tuple(screenshots.SHOTS[path.stem].size.values())
+
+
+RAINBOW = '<div style="height:200px;background:linear-gradient(90deg,red,yellow,blue)"></div>'
+LATE = "<script>setTimeout(() => { document.querySelector('h1').innerText = 'drawn' }, 700)</script>"
+RESTLESS = "<script>setInterval(() => { document.querySelector('h1').innerText = Math.random() }, 50)</script>"
+PAGES = {  # what a page contains, and why its picture is refused; None: it is taken
+    "drawn late": (f"<h1></h1>{RAINBOW}{LATE}", None),
+    "a path of the project": (f"<h1>in {ROOT}/products</h1>{RAINBOW}", None),
+    "a word like the user's name": (f"<h1>the {getpass.getuser()} of all</h1>{RAINBOW}", None),
+    "blank": ("<h1 style='color:white'>nothing</h1>", "the picture is blank"),
+    "never at rest": (f"<h1>on</h1>{RAINBOW}{RESTLESS}", "does not come to rest"),
+    "the user's folder": (f"<h1>see {Path.home()}/notes</h1>{RAINBOW}", "is private"),
+    "the user's name": (f"<h1>Created by<br>{getpass.getuser()}</h1>{RAINBOW}", "is private"),
+    "the token": (f"<h1>?token=0a1b2c</h1>{RAINBOW}", "is private"),
+}
+
+
+@pytest.mark.parametrize("case", PAGES)
+def test_a_picture_is_taken_when_the_page_is_drawn_and_shows_nothing_private(
+    screenshots, browser, tmp_path, monkeypatch, case
+):
+    html, problem = PAGES[case]
+    (tmp_path / "page.html").write_text(f"<meta charset='utf-8'><body>{html}</body>")
+    monkeypatch.setattr(screenshots, "PATIENCE", 8.0)
+    shot = screenshots.Shot(lambda servers: (tmp_path / "page.html").as_uri(), "h1", PHONE)
+    servers = screenshots.Servers(None, "0a1b2c", None)
+    if problem:
+        with pytest.raises(ValueError, match=problem):
+            screenshots.take_shot(browser, shot, servers)
+    else:
+        assert screenshots.take_shot(browser, shot, servers).startswith(b"\x89PNG")
+
+
+def test_a_server_that_ends_is_named_with_its_last_words(screenshots, tmp_path):
+    with screenshots.running("ui", ["--no-such-option"], {}, 1, "/", tmp_path) as server:
+        with pytest.raises(OSError, match="does not answer.*no-such-option"):
+            screenshots.wait_for_answer(server)
+    assert not server.process.is_running()
+
+
+def test_without_a_browser_the_committed_pictures_stay(screenshots, tmp_path, monkeypatch):
+    monkeypatch.setattr(screenshots, "CHROMIUM", ())
+    (tmp_path / "month.png").write_bytes(b"committed")
+    assert "no Chromium here" in screenshots.show_last_build(tmp_path)[0]
+    assert (tmp_path / "month.png").read_bytes() == b"committed"
+
+
 def test_a_second_run_changes_nothing(site):
     before = (site.folder / "index.html").stat()
     site.run("make docs")
@@ -257,7 +394,7 @@ def test_changed_prose_needs_no_build_and_a_dead_link_in_it_fails(site):
     assert (site.folder / "nbs/model/13_features.html").read_text() == before
 
 
-def test_dead_links_in_built_pages_are_reported(tmp_path):
+def test_dead_links_in_built_pages_are_reported(tmp_path, screenshots):
     # given a site with one valid and one dead link of each kind
     (tmp_path / "b").mkdir()
     (tmp_path / "b/x.html").write_text('<h2 id="here">x</h2>')

@@ -9,6 +9,7 @@ __all__ = ['STYLE_SHEET', 'template_environment']
 from importlib.resources import files
 
 from jinja2 import Environment, PackageLoader
+from markupsafe import Markup
 
 from .palette import palette_css
 from brewcast.common.text import (
@@ -30,7 +31,7 @@ STYLE_SHEET = palette_css() + (files("brewcast.common") / "templates" / "style.c
 def template_environment(
     package: str,  # the package with the templates, such as "brewcast.delivery"
 ) -> Environment:  # it escapes all values that a template is filled with
-    "A Jinja2 environment for the templates of a package, with the filters of the pages."
+    "A Jinja2 environment for the templates of a package, with the filters of the pages, and `palette_css`."
     environment = Environment(loader=PackageLoader(package), autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {
         "amount": full_number,
@@ -49,4 +50,5 @@ def template_environment(
         "sentence": as_sentence,
         "signed": lambda share: percent(share, signed=True),
     }
+    environment.globals["palette_css"] = lambda *selectors: Markup(palette_css(*selectors))
     return environment

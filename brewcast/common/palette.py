@@ -17,6 +17,7 @@ PALETTE: dict[str, tuple[str, str]] = {  # role -> (on a light page, on a dark p
     "good": ("#1d6a4a", "#6fcf9f"),
     "bad": ("#a3271f", "#ff8a7d"),
     "neutral": ("#857d73", "#8f877d"),
+    "band": ("#bd7f4a", "#a06a38"),  # an interval, behind its dot
 }
 
 # %% ../../nbs/common/palette.ipynb #e3734f45
@@ -46,10 +47,14 @@ PALETTE |= {f"heat-{number}": pair for number, pair in enumerate(HEAT)}
 # %% ../../nbs/common/palette.ipynb #1e1cd79f
 def palette_css(
     selector: str = ":root",  # the element that the variables are for
+    dark_selector: str = "",  # the same element on a dark page, default where the device asks for dark pages
 ) -> str:  # CSS rules
-    "The palette as variables of a style sheet, with the dark values for devices that ask for them."
+    "The palette as variables of a style sheet, light and dark."
     light, dark = (";".join(f"--{role}:{pair[i]}" for role, pair in PALETTE.items()) for i in (0, 1))
-    return f"{selector}{{{light}}}\n@media(prefers-color-scheme:dark){{{selector}{{{dark}}}}}\n"
+    dark_rule = f"{dark_selector or selector}{{{dark}}}"
+    if not dark_selector:
+        dark_rule = f"@media screen and (prefers-color-scheme:dark){{{dark_rule}}}"
+    return f"{selector}{{{light}}}\n{dark_rule}\n"
 
 # %% ../../nbs/common/palette.ipynb #2a1af114
 def contrast_ratio(

@@ -8,7 +8,8 @@ __all__ = ['MIN_LOST_ROWS', 'MIN_LOST_SHARE', 'read_query', 'run_query', 'Query'
            'quarantine_reasons', 'refuse_broken_export', 'rows_by_month', 'rows_by_store', 'lineage', 'largest_lines',
            'repeated_between_files', 'empty_table', 'good_rows', 'dataset_summary', 'IngestSettings', 'CheckedSource',
            'from_root', 'read_source', 'write_quarantine', 'IngestedSource', 'collect_good_rows', 'write_ingested',
-           'ingest', 'rows_by_file', 'count_bad_rows', 'describe_dataset', 'read_sale_lines']
+           'ingest', 'plain_reason', 'ingest_sentence', 'rows_by_file', 'file_table', 'count_bad_rows',
+           'with_bad_values', 'reason_table', 'bad_row_table', 'dataset_facts', 'read_sale_lines']
 
 # %% ../../nbs/data/10_ingest.ipynb #8aa49701
 import csv
@@ -16,6 +17,7 @@ import datetime as dt
 import io
 import re
 import tempfile
+import textwrap
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,10 +45,19 @@ from brewcast.common.contracts import (
     sales_schema,
 )
 from ..common.core import read_json, read_parquet, require_columns, stage_paths, write_json, write_parquet
+from brewcast.common.displays import (
+    MAX_TABLE_ROWS,
+    Answer,
+    Column,
+    Facts,
+    ReportTable,
+    first_rows_caption,
+    report_table,
+)
 from ..common.hashing import sha256
 from ..common.parameter_types import ReadLimits, SourceTable
 from ..common.paths import find_root, write_text
-from ..common.text import format_count
+from ..common.text import format_count, full_number, month_name, percent
 from brewcast.data.source_files import (
     DEFAULT_LIMITS,
     LoadedFile,
@@ -1108,7 +1119,56 @@ def ingest(
     write_quarantine(checked, product_paths.quarantine)
     return write_ingested(collect_good_rows(checked), product_paths)
 
-# %% ../../nbs/data/10_ingest.ipynb #49853c61
+# %% ../../nbs/data/10_ingest.ipynb #4d18d967
+def _share_text(part: float, whole: float) -> str:
+    "A share in percent; a small one with two decimals."
+    share = part / whole if whole else 0.0
+    if share >= 0.01:
+        return percent(share)
+    return "under 0.01%" if 0 < share < 0.0001 else f"{share:.2%}"
+
+# %% ../../nbs/data/10_ingest.ipynb #c7fc0896
+def _period_text(first: str, last: str) -> str:
+    "From which month to which."
+    first_month, last_month = month_name(first), month_name(last)
+    return f"in {first_month}" if first_month == last_month else f"from {first_month} to {last_month}"
+
+# %% ../../nbs/data/10_ingest.ipynb #1cbd41f5
+def plain_reason(
+    reason: str,  # of a row in quarantine
+) -> str:  # date formats as people write them
+    "Why a row is in quarantine, for readers who do not know Python's codes: YYYY-MM-DD for %Y-%m-%d."
+    codes = {"%Y": "YYYY", "%y": "YY", "%m": "MM", "%d": "DD", "%H": "hh", "%M": "mm", "%S": "ss"}
+    for code, letters in codes.items():
+        reason = reason.replace(code, letters)
+    return reason
+
+# %% ../../nbs/data/10_ingest.ipynb #b1db4e98
+def ingest_sentence(
+    dataset: dict,  # the content of dataset.json
+    quarantine: pd.DataFrame,  # as `QUARANTINE`
+) -> str:
+    """The stage's answer: how many sale lines are good, and how many rows are set aside.
+
+    Needs `column` and `reason`. Raises ValueError if a column is missing.
+    """
+    require_columns(quarantine, ["column", "reason"], "quarantine")
+    lines, stores = format_count(dataset["rows_in"], "sale line"), format_count(dataset["stores"], "store")
+    period = _period_text(dataset["first_date"], dataset["last_date"])
+    good = f"{lines} of {stores} {period} {'is' if dataset['rows_in'] == 1 else 'are'} good"
+    n = len(quarantine)
+    if not n:
+        return f"{good}; no row was set aside."
+    rows = sum(counts["rows_read"] for table in dataset["tables"].values() for counts in table["files"].values())
+    reasons = quarantine[["column", "reason"]].drop_duplicates()
+    if len(reasons) > 1:
+        why = f"for {len(reasons)} reasons"
+    else:
+        why = f"since {quarantine.column.fillna('a row').iloc[0]} {plain_reason(quarantine.reason.iloc[0])}"
+    verb = "was" if n == 1 else "were"
+    return f"{good}; {format_count(n, 'row')} ({_share_text(n, rows)}) {verb} set aside, {why}."
+
+# %% ../../nbs/data/10_ingest.ipynb #51b4002f
 def rows_by_file(
     dataset: dict,  # the content of dataset.json
 ) -> pd.DataFrame:
@@ -1116,7 +1176,26 @@ def rows_by_file(
     by_file = {(name, file): rows for name, table in dataset["tables"].items() for file, rows in table["files"].items()}
     return pd.DataFrame(by_file).T.filter(like="rows_")
 
-# %% ../../nbs/data/10_ingest.ipynb #035b6830
+# %% ../../nbs/data/10_ingest.ipynb #ccbed269
+def file_table(
+    dataset: dict,  # the content of dataset.json
+) -> ReportTable:
+    "Which files were read, and how many of their rows are good."
+    rows = rows_by_file(dataset).rename_axis(["table", "file"]).reset_index()
+    rows = rows.reindex(columns=["file", "table", "rows_read", "rows_in", "rows_set_aside", "rows_left_out_by_query"])
+    columns = {
+        "file": "File",
+        "table": "Table",
+        "rows_read": Column("Rows", "amount"),
+        "rows_in": Column("Good", "amount"),
+    }
+    columns["rows_set_aside"] = Column("Set aside", "amount")
+    if rows.rows_left_out_by_query.fillna(0).any():
+        columns["rows_left_out_by_query"] = Column("Left out by the query", "amount")
+    caption = first_rows_caption("The files that were read.", len(rows), "dataset.json")
+    return report_table(rows.head(MAX_TABLE_ROWS), caption, columns)
+
+# %% ../../nbs/data/10_ingest.ipynb #2a6e58a2
 def count_bad_rows(
     quarantine: pd.DataFrame,  # as `QUARANTINE`
 ) -> pd.DataFrame:
@@ -1127,15 +1206,96 @@ def count_bad_rows(
     """
     by = ["table", "file", "column", "reason"]
     require_columns(quarantine, by, "quarantine")
-    return quarantine.groupby(by, dropna=False).size().sort_values(ascending=False).to_frame("rows")
+    return quarantine.groupby(by, dropna=False).size().sort_values(ascending=False, kind="stable").to_frame("rows")
 
-# %% ../../nbs/data/10_ingest.ipynb #3935597a
-def describe_dataset(
+# %% ../../nbs/data/10_ingest.ipynb #0ccf86ac
+def _file_column(column: str | None, columns: list[str]) -> str | None:
+    "The column of a file that a column of the sale lines comes from, by its name; None if it cannot be told."
+    if not column or column in columns:
+        return column
+    plain = {name: name.lower().replace("_", "").replace(" ", "") for name in columns}
+    wanted = column.lower().replace("_", "")
+    same = [name for name in columns if plain[name] == wanted]
+    similar = same or [name for name in columns if plain[name].endswith(wanted)]
+    return similar[0] if len(similar) == 1 else None
+
+# %% ../../nbs/data/10_ingest.ipynb #ecebffda
+def with_bad_values(
+    quarantine: pd.DataFrame,  # as `QUARANTINE`
+    checked: CheckedSource,  # whose rows they are
+) -> pd.DataFrame:  # the same rows, with `value`
+    """The value of the bad column in each row's file.
+
+    Needs the columns of `QUARANTINE`. Returns them with `value` (text, empty if it cannot be told).
+    Raises ValueError if a column is missing.
+    """
+    require_columns(quarantine, ["table", "file", "column", "row"], "quarantine")
+    delimiters = {spec.name: spec.delimiter or "," for spec in checked.settings.files}
+    values = []
+    for row in quarantine.itertuples():
+        info = checked.table_files.get(row.table, {}).get(row.file)
+        columns = info.columns if info else []
+        name = _file_column(row.column, columns)
+        values.append(_bad_value(row.row, name, columns, delimiters.get(row.table, ",")))
+    return quarantine.assign(value=[textwrap.shorten(value, 40, placeholder=" …") for value in values])
+
+# %% ../../nbs/data/10_ingest.ipynb #3ffb6cb7
+def reason_table(
+    bad_rows: pd.DataFrame,  # from `with_bad_values`
+) -> ReportTable | Facts:
+    """Why rows are set aside, the most frequent reason first.
+
+    Needs `table`, `file`, `column`, `reason` and `value`. Raises ValueError if a column is missing.
+    """
+    require_columns(bad_rows, ["table", "file", "column", "reason", "value"], "bad rows")
+    if bad_rows.empty:
+        return Facts("Why rows are set aside.", {"Rows set aside": "none"})
+    counts = count_bad_rows(bad_rows).reset_index()
+    examples = bad_rows[bad_rows.value != ""].groupby(["file", "column", "reason"]).value.first()
+    shown = counts.head(MAX_TABLE_ROWS).join(examples, on=["file", "column", "reason"])
+    shown = shown.assign(reason=shown.reason.map(plain_reason))
+    columns = {"column": "Column", "reason": "What is wrong", "value": "Such as", "rows": Column("Rows", "amount")}
+    caption = first_rows_caption("Why rows are set aside.", len(counts), "quarantine.parquet")
+    return report_table(shown, caption, columns | ({"file": "File"} if counts.file.nunique() > 1 else {}))
+
+# %% ../../nbs/data/10_ingest.ipynb #030030e2
+def bad_row_table(
+    bad_rows: pd.DataFrame,  # from `with_bad_values`
+    max_rows: int = 5,  # that are shown
+) -> ReportTable | Facts:
+    """The first rows that are set aside, and where to find them.
+
+    Needs `file`, `line`, `column`, `reason` and `value`. Raises ValueError if a column is missing.
+    """
+    require_columns(bad_rows, ["file", "line", "column", "reason", "value"], "bad rows")
+    if bad_rows.empty:
+        return Facts("The first rows that are set aside.", {"Rows set aside": "none"})
+    shown = bad_rows.head(max_rows)
+    shown = shown.assign(reason=shown.reason.map(plain_reason), value=shown.value.mask(shown.value == ""))
+    shown = shown.assign(line=shown.line.astype("Int64").astype(object))  # as an editor shows it: 9280
+    columns = {"file": "File", "line": "Line", "column": "Column", "value": "Value in the file"}
+    caption = "Rows that are set aside, each with its file and line."
+    caption = first_rows_caption(caption, len(bad_rows), "quarantine.parquet", max_rows)
+    return report_table(shown, caption, columns | {"reason": "What is wrong"})
+
+# %% ../../nbs/data/10_ingest.ipynb #1fdc1700
+def dataset_facts(
     dataset: dict,  # the content of dataset.json
-) -> pd.DataFrame:
-    "What the sale lines cover. Returns one column without a name, and one row a number or date."
-    counts = ["rows_read", "rows_in", "rows_set_aside", "rows_left_out_by_query", "stores", "first_date", "last_date"]
-    return pd.Series({name: dataset[name] for name in counts}).to_frame("")
+) -> Facts:
+    "What the sale lines cover. What there is none of is left out."
+    first, last = (pd.Timestamp(dataset[f"{name}_date"]) for name in ("first", "last"))
+    values = {
+        "Good sale lines": full_number(dataset["rows_in"]),
+        "Stores": full_number(dataset["stores"]),
+        "First day": f"{first.day} {month_name(first)}",
+        "Last day": f"{last.day} {month_name(last)}",
+    }
+    left_out = {
+        "Rows that the query leaves out": dataset["rows_left_out_by_query"],
+        "Rows after the last month to read": dataset.get("rows_not_yet", 0),
+        "Rows of stores with two ids": sum(dataset.get("same_store", {}).values()),
+    }
+    return Facts("What the sale lines cover.", values | {name: full_number(n) for name, n in left_out.items() if n})
 
 # %% ../../nbs/data/10_ingest.ipynb #fe79fe24
 def read_sale_lines(

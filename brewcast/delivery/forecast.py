@@ -6,8 +6,8 @@
 __all__ = ['fitted_model_bytes', 'point_forecasts', 'forecast_next_month', 'check_change', 'backtest_name', 'prepare_recipe',
            'StoreFacts', 'no_forecast_reasons', 'decimals_of', 'round_quantities', 'forecast_table', 'history_table',
            'csv_bytes', 'ForecastInputs', 'read_forecast_inputs', 'prepare_models', 'check_unless_stopped',
-           'stopped_reason', 'forecast_sentence', 'PageInputs', 'read_page_inputs', 'records_with_month', 'page_links',
-           'forecast_page']
+           'stopped_reason', 'PageInputs', 'read_page_inputs', 'records_with_month', 'page_links', 'forecast_page',
+           'forecast_sentence', 'forecast_facts', 'plot_total', 'change_table', 'without_forecast_table']
 
 # %% ../../nbs/delivery/30_forecast.ipynb #de85d1b8
 import math
@@ -20,7 +20,18 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
+from brewcast.common.charts import (
+    LINE_COLORS,
+    NEUTRAL_COLOR,
+    create_figure,
+    label_lines,
+    label_month_axis,
+    name_axis,
+    picture_of,
+)
 from ..common.contracts import FORECAST, check_table
 from brewcast.common.core import (
     read_json,
@@ -31,12 +42,37 @@ from brewcast.common.core import (
     write_json,
     write_parquet,
 )
+from brewcast.common.displays import (
+    MAX_TABLE_ROWS,
+    Answer,
+    Column,
+    Facts,
+    ReportTable,
+    first_rows_caption,
+    report_table,
+)
 from ..common.hashing import bytes_hash, sha256
 from ..common.parameter_types import Calendar
 from ..common.paths import find_root, write_bytes
 from ..common.records import Decision, ModelCard, ModelDescription, MonthRecord, Recipe, StateInputs, Verdict
-from ..common.text import escape_formula, format_count, month_name
-from .month_page import STAGE_CAPTIONS, latest_plan, month_page, planner_questions
+from brewcast.common.text import (
+    axis_number,
+    compact_number,
+    escape_formula,
+    format_count,
+    full_number,
+    month_name,
+    percent,
+    relative_change,
+)
+from brewcast.delivery.month_page import (
+    STAGE_CAPTIONS,
+    largest_changes,
+    latest_plan,
+    month_page,
+    planner_questions,
+    store_forecast_table,
+)
 from brewcast.delivery.track_record import (
     is_stopped,
     month_record,
@@ -45,7 +81,7 @@ from brewcast.delivery.track_record import (
     track_record_through,
 )
 from ..model.feature_store import online_rows
-from ..model.features import open_series, open_window_days
+from ..model.features import open_series, open_window_days, planned_units
 from ..model.intervals import add_intervals, interval_factors
 from ..model.recipes import FEATURES, load_model, model_bytes
 from ..model.train import fit_model
@@ -418,20 +454,6 @@ def stopped_reason(
     "Why there is no forecast to order by."
     return f"the data of {month_name(cutoff)} is not trusted" if is_stopped(decision) else ""
 
-# %% ../../nbs/delivery/30_forecast.ipynb #f50ad80b
-def forecast_sentence(
-    forecast: pd.DataFrame,  # from `forecast_next_month`
-    decision: Decision,
-    unit: str,  # of the quantities, in the plural
-) -> str:
-    """How many stores have a forecast, and its total.
-
-    Needs `forecast` (units) and `month`. Raises ValueError if a column is missing.
-    """
-    require_columns(forecast, ["forecast", "month"], "forecast")
-    total = "STOPPED, no forecast" if is_stopped(decision) else f"{forecast.forecast.sum():,.0f} {unit}"
-    return f"{format_count(len(forecast), 'store')}, {total} in {forecast.month[0]:%B %Y}"
-
 # %% ../../nbs/delivery/30_forecast.ipynb #98346ad5
 class PageInputs(NamedTuple):
     "What the month page shows beside the forecast."
@@ -516,3 +538,185 @@ def forecast_page(
         track_record=section,
         **settings,
     )
+
+# %% ../../nbs/delivery/30_forecast.ipynb #46fbc490
+def _sold_in(store_month: pd.DataFrame, month: pd.Timestamp) -> float:
+    "What all stores sold in a month, in units; NaN if it is not known."
+    return store_month.quantity_sold[store_month.month == month].sum(min_count=1)
+
+# %% ../../nbs/delivery/30_forecast.ipynb #6eebb2d9
+def _quantity_text(quantity: float, unit: str) -> str:
+    "A quantity with its unit, for a sentence."
+    return f"{compact_number(quantity)} {unit}".strip()
+
+# %% ../../nbs/delivery/30_forecast.ipynb #8df13739
+def _weeks_text(month: pd.Timestamp, calendar: Calendar) -> str:
+    "How many weeks the month has, if the month of a year before had more or fewer; for sources that count weeks."
+    if calendar.unit != "week":
+        return ""
+    weeks = planned_units(pd.date_range(month - pd.DateOffset(years=1), month, freq="MS"), calendar)
+    now, before = weeks.iloc[-1], weeks.iloc[0]
+    return f", with {now} weeks instead of {before}" if now != before else ""
+
+# %% ../../nbs/delivery/30_forecast.ipynb #2df51412
+def _total_title(month: pd.Timestamp, total: float, a_year_before: float, unit: str) -> str:
+    "The finding of the picture of the total."
+    if not np.isfinite(total):
+        return f"No forecast for {month_name(month)}"
+    change = relative_change(total, a_year_before)
+    beside = f", {percent(change, signed=True)} in a year" if np.isfinite(change) else ""
+    return f"{month_name(month)}: {_quantity_text(total, unit)}{beside}"
+
+# %% ../../nbs/delivery/30_forecast.ipynb #00616b40
+def forecast_sentence(
+    table: pd.DataFrame,  # from `forecast_table`
+    store_month: pd.DataFrame,  # one row per series and month
+    unit: str,  # of the quantities, in the plural; may be empty
+    calendar: Calendar,  # a month of five weeks sells more than one of four
+) -> str:
+    """The stage's answer: the total of the month, beside last year's, and how many stores have no forecast.
+
+    Needs `month`, `kind`, `quantity` (units) and `reason`; of `store_month` `month` and `quantity_sold` (units).
+    Raises ValueError if a column is missing.
+    """
+    require_columns(table, ["month", "kind", "quantity", "reason"], "forecast table")
+    require_columns(store_month, ["month", "quantity_sold"], "store-months")
+    month = pd.Timestamp(table.month.iloc[0])
+    if (table.kind == "stopped").all():
+        return f"There is no new forecast for {month_name(month)}, because {table.reason.iloc[0]}."
+    quantity = table.quantity[table.kind == "forecast"].astype(float)
+    total, n, closed = quantity.sum(), int((quantity > 0).sum()), int((quantity == 0).sum())
+    change = percent(relative_change(total, _sold_in(store_month, month - pd.DateOffset(years=1))), signed=True)
+    beside = "" if change == "–" else f" ({change} on a year before{_weeks_text(month, calendar)})"
+    stores = f"{format_count(n, 'store')} {'is' if n == 1 else 'are'} expected to sell"
+    parts = [f"{stores} {_quantity_text(total, unit)} in {month_name(month)}{beside}"] if n else []
+    if closed:
+        nothing = f"{format_count(closed, 'store')} {'is' if closed == 1 else 'are'} expected to sell nothing"
+        parts.append(nothing if n else f"{nothing} in {month_name(month)}")
+    if without := len(table) - len(quantity):
+        parts.append(f"{format_count(without, 'store')} {'has' if without == 1 else 'have'} no forecast")
+    return f"{'; '.join(parts)}."
+
+# %% ../../nbs/delivery/30_forecast.ipynb #da3c4d73
+def forecast_facts(
+    table: pd.DataFrame,  # from `forecast_table`
+    forecast: pd.DataFrame,  # from `forecast_next_month`
+    store_month: pd.DataFrame,  # one row per series and month
+    unit: str,  # of the quantities, in the plural
+) -> Facts:
+    """The total, beside what was sold before.
+
+    Needs `month`, `kind` and `quantity` (units); of `forecast` `young`; of `store_month` `month` and `quantity_sold`
+    (units). Raises ValueError if a column is missing.
+    """
+    require_columns(table, ["month", "kind", "quantity"], "forecast table")
+    require_columns(forecast, ["young"], "forecast")
+    require_columns(store_month, ["month", "quantity_sold"], "store-months")
+    month = pd.Timestamp(table.month.iloc[0])
+    rows = table[table.kind == "forecast"]
+    values = {f"Forecast for {month_name(month)}": full_number(float(rows.quantity.sum(min_count=1)))}
+    for months in (1, 12):
+        earlier = month - pd.DateOffset(months=months)
+        values[f"Sold in {month_name(earlier)}"] = full_number(_sold_in(store_month, earlier))
+    values |= {
+        "Stores with a forecast": full_number(len(rows)),
+        "Of these, in their first year": str(int(forecast.young.sum())),
+    }
+    return Facts(f"All stores together{f', in {unit}' if unit else ''}.", values)
+
+# %% ../../nbs/delivery/30_forecast.ipynb #a77927b7
+def plot_total(
+    table: pd.DataFrame,  # from `forecast_table`
+    store_month: pd.DataFrame,  # one row per series and month
+    unit: str,  # of the quantities, in the plural
+    months: int = 25,  # that are shown: two years, and the same month before
+) -> Figure:
+    """The forecast of all stores together, beside the last months.
+
+    Needs `month`, `kind` and `quantity` (units); of `store_month` `month` and `quantity_sold` (units).
+    Raises ValueError if a column is missing.
+    """
+    require_columns(table, ["month", "kind", "quantity"], "forecast table")
+    require_columns(store_month, ["month", "quantity_sold"], "store-months")
+    month = pd.Timestamp(table.month.iloc[0])
+    sold = store_month.groupby("month").quantity_sold.sum(min_count=1).tail(months)
+    total = float(table.quantity[table.kind == "forecast"].sum(min_count=1))
+    known = np.isfinite(total)
+    title = _total_title(month, total, sold.get(month - pd.DateOffset(years=1), math.nan), unit)
+    caption = "What all stores sold in each month, and the forecast. The grey ring is the same month a year before."
+    figure, (axis,) = create_figure(title, caption)
+    axis.plot(sold.index, sold, "o-", color=LINE_COLORS[1], markersize=3)
+    axis.set_xlim(sold.index.min() - pd.Timedelta(days=20), month + pd.Timedelta(days=20))
+    _mark_total(axis, sold, month, total)
+    axis.set_ylim(0, 1.1 * np.nanmax([*sold, total, 1]))
+    axis.yaxis.set_major_formatter(lambda value, _: axis_number(value))
+    name_axis(axis, f"{unit} a month" if unit else "a month")
+    label_lines(
+        axis, {"sold": (sold.iloc[-1], LINE_COLORS[1])} | ({"forecast": (total, LINE_COLORS[0])} if known else {})
+    )
+    label_month_axis(axis, pd.date_range(sold.index.min(), month, freq="MS"))
+    return figure
+
+# %% ../../nbs/delivery/30_forecast.ipynb #b8a7b14d
+def _mark_total(axis: Axes, sold: pd.Series, month: pd.Timestamp, total: float) -> None:
+    "The forecast as a dot after the last month, and a ring at the same month a year before."
+    axis.plot([sold.index[-1], month], [sold.iloc[-1], total], "--", color=LINE_COLORS[0])
+    axis.plot([month], [total], "o", color=LINE_COLORS[0], markersize=7)
+    a_year_before = month - pd.DateOffset(years=1)
+    if a_year_before in sold.index:
+        ring = {"markerfacecolor": "none", "markeredgecolor": NEUTRAL_COLOR, "markeredgewidth": 2, "markersize": 9}
+        axis.plot([a_year_before], [sold[a_year_before]], "o", **ring)
+
+# %% ../../nbs/delivery/30_forecast.ipynb #f0634748
+def change_table(
+    forecast: pd.DataFrame,  # from `forecast_next_month`
+    inputs: ForecastInputs,
+    reasons: dict[str, str],  # by store_id, of `no_forecast_reasons`
+    max_rows: int = 4,  # stores that rise, and stores that fall
+) -> ReportTable | Facts:
+    """The stores whose forecast differs most from what they sold last month.
+
+    Needs the columns of FORECAST. Raises ValueError if a column is missing.
+    """
+    require_columns(forecast, ["store_id", "month", "cutoff", "forecast", "lower", "upper"], "forecast")
+    caption = "The stores that are expected to change most from last month, up and down. The whole is forecast.csv."
+    if is_stopped(inputs.decision):
+        return Facts(caption, {"Stores": "none: the month's data is not trusted"})
+    target, cutoff = pd.Timestamp(forecast.month.iloc[0]), pd.Timestamp(forecast.cutoff.iloc[0])
+    stores = store_forecast_table(forecast.assign(month=pd.to_datetime(forecast.month)), inputs.store_month)
+    last = inputs.store_month[inputs.store_month.month == target - pd.DateOffset(months=1)]
+    past_share = last.set_index("store_id").promotion_share
+    changes = largest_changes(stores, latest_plan(inputs.plan, target, cutoff), past_share, max_rows)
+    rows = [*changes["ups"], *changes["downs"][::-1]]
+    if not rows:
+        return Facts(caption, {"Stores": "none: no store differs from last month"})
+    columns = {
+        "store_id": "Store",
+        "last_month": Column("Last month", "amount"),
+        "forecast": Column("Forecast", "amount"),
+    }
+    columns |= {"interval": "Interval", "change": Column("Change", "signed"), "reason": "What may explain it"}
+    shown = pd.DataFrame(rows).assign(
+        interval=[f"{full_number(np.floor(row['lower']))} to {full_number(np.ceil(row['upper']))}" for row in rows],
+        change=[relative_change(row["forecast"], row["last_month"]) for row in rows],
+        reason=[reasons.get(row["store_id"], row["reason"]) for row in rows],
+    )
+    return report_table(shown, caption, columns)
+
+# %% ../../nbs/delivery/30_forecast.ipynb #88e663d3
+def without_forecast_table(
+    table: pd.DataFrame,  # from `forecast_table`
+) -> ReportTable | Facts:
+    """The stores without a forecast, or with a forecast of 0, and why.
+
+    Needs `store_id`, `country`, `city` and `reason`. Raises ValueError if a column is missing.
+    """
+    require_columns(table, ["store_id", "country", "city", "reason"], "forecast table")
+    rows = table[table.reason != ""]
+    caption = "Stores without a quantity to order by, and why."
+    if rows.empty:
+        return Facts(caption, {"Stores": "none"})
+    columns = {"store_id": "Store", "country": "Country", "city": "City"}
+    columns = {name: heading for name, heading in columns.items() if rows[name].notna().any()}
+    caption = first_rows_caption(caption, len(rows), "forecast.csv")
+    return report_table(rows.head(MAX_TABLE_ROWS), caption, columns | {"reason": "Why"})

@@ -4,15 +4,14 @@
 
 # %% auto #0
 __all__ = ['RECIPE_CAPTIONS', 'PAGE_SCRIPT', 'STAGE_CAPTIONS', 'VERDICT_BADGES', 'MIN_DAYS_DIFFERENCE', 'MIN_GROUP_FORECASTS',
-           'GROUP_CAPTIONS', 'MIN_BIAS_SCALE', 'MAX_BIAS_SCALE', 'TRADE_QUESTIONS', 'SEASON_NOTES',
-           'pivot_store_months', 'sort_stores', 'store_forecast_table', 'stores_without_forecast',
-           'without_forecast_lines', 'headline', 'latest_plan', 'selling_weeks', 'holiday_names', 'plan_by_country',
-           'change_reason', 'largest_changes', 'earlier_forecast', 'pair_with_previous', 'PreviousComparison',
-           'compare_with_previous', 'bare_recipe_name', 'serving_key', 'verdict_sentence', 'errors_by_month',
-           'model_labels', 'coverage_by_month', 'quarantine_counts', 'gate_words', 'stores_by_country',
-           'model_error_table', 'total_error', 'trading_days_note', 'flatten_figures', 'interval_sentence', 'bias_view',
-           'error_view', 'outlook_view', 'heading_view', 'ingest_view', 'trust_view', 'planner_questions',
-           'forecast_view', 'comparison_view', 'month_page']
+           'GROUP_CAPTIONS', 'TRADE_QUESTIONS', 'SEASON_NOTES', 'pivot_store_months', 'sort_stores',
+           'store_forecast_table', 'stores_without_forecast', 'without_forecast_lines', 'headline', 'latest_plan',
+           'selling_weeks', 'holiday_names', 'plan_by_country', 'change_reason', 'largest_changes', 'earlier_forecast',
+           'pair_with_previous', 'PreviousComparison', 'compare_with_previous', 'bare_recipe_name', 'serving_key',
+           'verdict_sentence', 'errors_by_month', 'model_labels', 'coverage_by_month', 'quarantine_counts',
+           'gate_words', 'stores_by_country', 'model_error_table', 'total_error', 'trading_days_note',
+           'flatten_figures', 'interval_sentence', 'bias_view', 'error_view', 'outlook_view', 'heading_view',
+           'ingest_view', 'trust_view', 'planner_questions', 'forecast_view', 'comparison_view', 'month_page']
 
 # %% ../../nbs/delivery/month_page.ipynb #bce92f64
 import math
@@ -29,8 +28,10 @@ from ..common.core import require_columns
 from ..common.pages import STYLE_SHEET, template_environment
 from ..common.parameter_types import Calendar
 from ..common.records import Decision, IntervalSummary, Verdict
+from ..common.small_charts import sparkline, whisker, whisker_axis, whisker_scale
 from brewcast.common.text import (
     as_sentence,
+    compact_number,
     format_count,
     join_names,
     month_name,
@@ -38,7 +39,7 @@ from brewcast.common.text import (
     relative_change,
     short_month,
 )
-from .svg_charts import coverage_chart, line_chart, sparkline, total_chart, whisker
+from .page_charts import figure_html, plot_coverage, plot_errors, plot_total
 from .track_record import is_stopped
 from ..model.backtest import served_errors, served_rows
 from ..model.bias import bias_text
@@ -544,6 +545,8 @@ def stores_by_country(
     for country, stores in table.groupby("country"):
         rows = stores.to_dict("records")
         for row in rows:
+            known = [units for units in row["recent"][1:] if np.isfinite(units)]
+            row["range"] = f"{compact_number(min(known))}–{compact_number(max(known))}" if known else ""
             row["sparkline"] = sparkline(row["recent"][1:], row["forecast"], row["lower"], row["upper"])
             row["change_year"] = relative_change(row["forecast"], row["last_year"])
             row["change_month"] = relative_change(row["forecast"], row["last_month"])
@@ -645,9 +648,6 @@ def interval_sentence(
 
 # %% ../../nbs/delivery/month_page.ipynb #9795c679
 GROUP_CAPTIONS = {"country": "Country", "city": "City", "size": "Size of store", "age": "Length of history"}
-# shares at the edge of the drawing
-MIN_BIAS_SCALE = 0.02  # so that tiny biases look tiny
-MAX_BIAS_SCALE = 0.5  # so that huge ones fit
 
 # %% ../../nbs/delivery/month_page.ipynb #503a0ff9
 def bias_view(
@@ -656,19 +656,18 @@ def bias_view(
     "What the page says about error and bias by group. A city is shown only if it is biased (`called`)."
     table = pd.DataFrame(verdict.bias)
     if table.empty:
-        return {"bias_groups": [], "bias_sentence": "", "n_cities": 0}
+        return {"bias_groups": [], "bias_sentence": "", "n_cities": 0, "bias_axis": ""}
     shown = table[(table["kind"] != "city") | table["called"]]
     shown = shown[shown.groupby("kind")["group"].transform("size").gt(1) | shown["called"]]
-    bounds = shown[["bias", "bias_low", "bias_high"]].astype(float).abs()
-    largest = float(np.nanmax(bounds.to_numpy())) if len(bounds) else 0.0
-    scale = min(max(largest, MIN_BIAS_SCALE), MAX_BIAS_SCALE)
+    scale = whisker_scale(shown[["bias", "bias_low", "bias_high"]].astype(float).to_numpy().ravel().tolist())
     groups = {}
     for row in shown.to_dict("records"):
         bias, low, high = (math.nan if row[name] is None else row[name] for name in ["bias", "bias_low", "bias_high"])
         picture = whisker(bias, low, high, scale, row["called"])
         groups.setdefault(GROUP_CAPTIONS[row["kind"]], []).append(row | {"picture": picture})
     n_cities = int((table["kind"] == "city").sum())
-    return {"bias_groups": list(groups.items()), "bias_sentence": bias_text(table), "n_cities": n_cities}
+    view = {"bias_groups": list(groups.items()), "bias_sentence": bias_text(table), "n_cities": n_cities}
+    return view | {"bias_axis": whisker_axis(scale)}
 
 # %% ../../nbs/delivery/month_page.ipynb #eb67cb3e
 def error_view(
@@ -685,15 +684,13 @@ def error_view(
     labels = model_labels(verdict, recipe)
     lines = errors_by_month(verdict)
     serving = serving_key(verdict)
-    view = {"errors": model_error_table(verdict, labels), "error_wide": "", "coverage_text": ""} | bias_view(verdict)
-    widths = [("wide", 1000), ("narrow", 350)]
+    view = {"errors": model_error_table(verdict, labels), "error_chart": "", "coverage_text": "", "coverage_chart": ""}
+    view |= bias_view(verdict)
     if len(lines):
         # a champion that equals the candidate has no line of its own: the candidate's line is the first one
         highlighted = serving if serving in lines else lines.columns[0]
-        means = [f"{labels.get(name, name)} {percent(lines[name].mean())} on average" for name in lines]
-        text = f"Error by month: {', '.join(means)}"
-        for name, width in widths:
-            view[f"error_{name}"] = line_chart(lines, labels, highlighted, text, width)
+        name = bare_recipe_name(recipe)
+        view["error_chart"] = figure_html(plot_errors(lines, highlighted, RECIPE_CAPTIONS.get(name, name)))
     if predictions is not None and "judged" in predictions:
         predictions = predictions[predictions["judged"]]  # on earlier cutoffs the settings were chosen
     coverage = coverage_by_month(predictions, serving)
@@ -703,8 +700,7 @@ def error_view(
             f"{percent(coverage.min())} in the worst month, {month_name(coverage.idxmin())}."
             f"{interval_sentence(verdict.intervals)}"
         )
-        for name, width in widths:
-            view[f"coverage_{name}"] = coverage_chart(coverage, nominal_coverage, width)
+        view["coverage_chart"] = figure_html(plot_coverage(coverage, nominal_coverage))
     view["total_error"], view["total_months"] = total_error(predictions, serving)
     return view
 
@@ -743,6 +739,7 @@ def heading_view(
     table: pd.DataFrame,  # from `store_forecast_table`
     store_month: pd.DataFrame,  # one row per series and month
     target: pd.Timestamp,  # the month of the forecast
+    unit: str = "units",  # unit of quantity_sold, in the plural
 ) -> dict:  # variables of the template
     """The headline, its chart, and the names of the months.
 
@@ -759,8 +756,7 @@ def heading_view(
         earlier = target - pd.DateOffset(months=months)
         view |= {name: month_name(earlier), f"{name}_short": short_month(earlier)}
     sold = store_month.groupby("month")["quantity_sold"].sum()
-    for name, width in {"wide": 1020, "narrow": 350}.items():
-        view[f"total_{name}"] = total_chart(sold, target, head["total"], width)
+    view["total_chart"] = figure_html(plot_total(sold, target, head["total"], unit))
     return view
 
 # %% ../../nbs/delivery/month_page.ipynb #3f7eb44c
@@ -857,6 +853,7 @@ def forecast_view(
     plan: pd.DataFrame | None,  # one row per store, month and publication date
     calendar: Calendar | None,
     reasons: dict[str, str],  # why a store has no forecast or a forecast of 0, by store_id
+    unit: str = "units",  # unit of quantity_sold, in the plural
 ) -> dict:  # variables of the template
     """What the page says about the next month: total, stores, plan and changes.
 
@@ -867,7 +864,7 @@ def forecast_view(
     target = forecast["month"].iloc[0]
     as_of = forecast.reindex(columns=["cutoff", "features_as_of"]).apply(pd.to_datetime).max().max()
     return {
-        **heading_view(table, store_month, target),
+        **heading_view(table, store_month, target, unit),
         **outlook_view(table, store_month, latest_plan(plan, target, as_of), target, calendar),
         "as_of": str(as_of.date()),
         "groups": stores_by_country(table),
@@ -926,7 +923,7 @@ def month_page(
     """
     table = store_forecast_table(forecast, store_month)
     recipe = str(forecast.get("recipe", pd.Series(["unknown"])).iloc[0])
-    view = forecast_view(forecast, store_month, table, plan, calendar, reasons or {})
+    view = forecast_view(forecast, store_month, table, plan, calendar, reasons or {}, unit)
     view |= comparison_view(previous_forecast, outcomes, table, forecast["month"].iloc[0])
     view |= ingest_view(dataset, quarantine) | error_view(verdict, predictions, recipe, nominal_coverage)
     view |= trust_view(verdict, decision, recipe) | {"source_name": source_name, "unit": unit, "links": links}

@@ -5,20 +5,34 @@
 # %% auto #0
 __all__ = ['MIN_REFERENCE_MONTHS', 'MAX_REFERENCE_MONTHS', 'REFERENCE_DELAY_MONTHS', 'FEATURE_KEY_COLUMNS', 'SLACK',
            'SIMULATED_CHARTS', 'CONTROL_LIMIT_SEED', 'SIMULATED_REFERENCE_MONTHS', 'ALARM_KINDS', 'CHART_COLUMNS',
-           'monitored_values', 'z_score', 'baseline_errors', 'replayed_errors', 'reference_errors', 'control_limit',
-           'control_chart', 'chart_sentence', 'draw_chart']
+           'CHART_CAPTION', 'monitored_values', 'z_score', 'baseline_errors', 'replayed_errors', 'reference_errors',
+           'control_limit', 'control_chart', 'chart_sentence', 'chart_title', 'plot_control_chart']
 
 # %% ../../nbs/model/drift.ipynb #9e9ddb54
 import functools
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from scipy.special import ndtri, stdtr
 
+from brewcast.common.charts import (
+    GRID_COLOR,
+    LINE_COLORS,
+    MUTED_COLOR,
+    NEUTRAL_COLOR,
+    TEXT_COLOR,
+    TEXT_SIZES,
+    create_figure,
+    label_lines,
+    label_month_axis,
+    name_axis,
+    placeholder_figure,
+)
 from ..common.core import require_columns
 from ..common.records import MonthRecord, ReplayedError, Verdict
-from ..common.text import format_count
+from ..common.text import format_count, short_month
 from .backtest import bias_error, wape_error
 
 # %% ../../nbs/model/drift.ipynb #5007b10b
@@ -250,30 +264,96 @@ def chart_sentence(
         f"WAPE {last.wape:.1%} in {last.month:%Y-%m}, where {last.usual_wape:.1%} is usual"
     )
 
-# %% ../../nbs/model/drift.ipynb #bdafb458
-def draw_chart(
+# %% ../../nbs/model/drift.ipynb #792038e8
+def chart_title(
     table: pd.DataFrame,  # CHART_COLUMNS, one row a month that served
-) -> plt.Figure:  # two panels
-    """Above, the error and the WAPE of each month; below, the sums and their limit. Alarms are red.
+    min_served_months: int = 3,  # an alarm counts from this month of service on
+) -> str:
+    """The state of the chart in its last month, as the title of its picture.
 
     Needs CHART_COLUMNS. Raises ValueError if one is missing.
     """
     require_columns(table, CHART_COLUMNS, "chart")
-    figure, (upper, lower) = plt.subplots(2, 1, figsize=(11, 5), sharex=True, layout="constrained")
-    names = [f"{month:%Y-%m}" for month in table.month]
-    x = range(len(table))
-    has_alarm = (table.alarm != "").to_numpy()
-    upper.bar(x, 100 * np.expm1(table.error), color=np.where(has_alarm, "tab:red", "tab:blue"), label="signed error")
-    upper.plot(x, 100 * table.wape, "o-", color="black", markersize=3, label="WAPE")
-    upper.plot(x, 100 * table.usual_wape, ":", color="grey", label="usual WAPE")
-    upper.set_ylabel("% of sales")
-    upper.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize="small")
-    for kind, color in zip(ALARM_KINDS, ["tab:orange", "tab:green", "tab:purple"], strict=True):
-        lower.plot(x, table[kind], "o-", color=color, markersize=3, label=ALARM_KINDS[kind])
-    lower.plot(x, table.limit, "--", color="tab:red", label="limit")
-    highest = table.loc[has_alarm, list(ALARM_KINDS)].max(axis=1)
-    lower.plot(np.flatnonzero(has_alarm), highest, "v", color="tab:red", label="alarm")
-    lower.set_ylabel("standard deviations")
-    lower.set_xticks(list(x), names, rotation=90, fontsize="small")
-    lower.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize="small")
+    if len(table) < min_served_months or table.z_error.isna().all():
+        return "Too few forecasts have served to see a drift"
+    last = table.iloc[-1]
+    if not last.alarm:
+        return "The forecasts are as accurate as usual"
+    kinds = " and ".join(ALARM_KINDS[kind] for kind in last.alarm.split(", "))
+    return f"Alarm: {kinds} since {short_month(last.since)}"
+
+# %% ../../nbs/model/drift.ipynb #6cd2d1c9
+CHART_CAPTION = (
+    "Above, for each month that served: bars show by how much all forecasts together were too high (up) or too low "
+    "(down); the lines show the error of the single stores (WAPE: the sum of all errors as a share of all sales), and "
+    "what is usual. Below, what adds up over the months; a sum that crosses the limit raises an alarm "
+    "(a diamond) and starts again. A month whose data is not trusted is left out."
+)
+
+# %% ../../nbs/model/drift.ipynb #b8c0176a
+def _draw_errors(axis: Axes, table: pd.DataFrame) -> None:
+    "The errors of each month: bars for all stores together, lines for the single ones."
+    axis.bar(table.month, 100 * np.expm1(table.error), width=20, color=LINE_COLORS[1])
+    axis.axhline(0, color=MUTED_COLOR, linewidth=0.8)
+    axis.plot(table.month, 100 * table.wape, "o-", color=LINE_COLORS[0], markersize=3)
+    axis.plot(table.month, 100 * table.usual_wape, ":", color=NEUTRAL_COLOR, linewidth=2)
+    name_axis(axis, "% of sales", "Error")
+    last = table.iloc[-1]
+    ends = {
+        "WAPE": (100 * last.wape, LINE_COLORS[0]),
+        "all stores": (100 * np.expm1(last.error), LINE_COLORS[1]),
+    }
+    usual = {"usual WAPE": (100 * last.usual_wape, NEUTRAL_COLOR)} if np.isfinite(last.usual_wape) else {}
+    label_lines(axis, ends | usual, {"usual WAPE": ":"})
+
+# %% ../../nbs/model/drift.ipynb #27752b2d
+def _draw_sums(axis: Axes, table: pd.DataFrame) -> None:
+    "The three sums, their limit, and the months with an alarm."
+    names = {"too_high": "too high", "too_low": "too low", "too_large": "too large"}
+    colors = dict(zip(ALARM_KINDS, LINE_COLORS[2:5], strict=True))
+    for kind, color in colors.items():
+        axis.plot(table.month, table[kind], "o-", color=color, markersize=3)
+    axis.plot(table.month, table.limit, "--", color=TEXT_COLOR, linewidth=1.2)
+    is_alarm = table.alarm != ""
+    highest = table[list(ALARM_KINDS)].max(axis=1)
+    axis.plot(table.month[is_alarm], highest[is_alarm], "D", color=TEXT_COLOR, markersize=6)
+    for month, value in list(zip(table.month[is_alarm], highest[is_alarm], strict=True))[:1]:  # one name for all
+        style = {"color": TEXT_COLOR, "size": TEXT_SIZES["name"], "va": "center", "ha": "right"}
+        axis.annotate("alarm", (month, value), xytext=(-7, 0), textcoords="offset points", **style)
+    axis.set_ylim(0, 1.1 * max(highest.max(), table.limit.max()))
+    name_axis(axis, "standard deviations", "Sums")
+    ends = {names[kind]: (table[kind].iloc[-1], color) for kind, color in colors.items()}
+    label_lines(axis, ends | {"limit": (table.limit.iloc[-1], TEXT_COLOR)}, {"limit": "--"})
+
+# %% ../../nbs/model/drift.ipynb #c9c7c45e
+def _mark_stopped(axis: Axes, months: list[pd.Timestamp], word: str) -> None:
+    "A band at each month whose data is not trusted, with a word in it."
+    half = pd.Timedelta(days=12)
+    style = {"color": MUTED_COLOR, "size": TEXT_SIZES["tick"], "rotation": 90, "va": "bottom", "ha": "center"}
+    for month in months:
+        axis.axvspan(month - half, month + half, color=GRID_COLOR, linewidth=0, zorder=0)
+        axis.text(month, 0.03, word, transform=axis.get_xaxis_transform(), **style)
+
+# %% ../../nbs/model/drift.ipynb #1dfdea35
+def plot_control_chart(
+    table: pd.DataFrame,  # CHART_COLUMNS, one row a month that served
+    stopped: tuple = (),  # months whose data is not trusted
+) -> Figure:  # two charts; without a month that served, a sentence
+    """Above, the error and the WAPE of each month; below, the sums and their limit.
+
+    Needs CHART_COLUMNS. Raises ValueError if one is missing.
+    """
+    require_columns(table, CHART_COLUMNS, "chart")
+    if table.empty:
+        return placeholder_figure("Errors of the forecasts that served", "No forecast has an outcome yet.")
+    stopped = [month for month in stopped if month >= table.month.min()]
+    months = pd.date_range(table.month.min(), max([table.month.max(), *stopped]), freq="MS")
+    figure, (upper, lower) = create_figure(chart_title(table), CHART_CAPTION, rows=2, height=1.8)
+    for axis in (upper, lower):
+        axis.set_xlim(months[0] - pd.Timedelta(days=20), months[-1] + pd.Timedelta(days=20))
+    _draw_errors(upper, table)
+    _draw_sums(lower, table)
+    for axis, word in {upper: "stopped", lower: ""}.items():
+        _mark_stopped(axis, stopped, word)
+        label_month_axis(axis, months)
     return figure

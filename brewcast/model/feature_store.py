@@ -8,6 +8,7 @@ __all__ = ['open_store', 'materialize_features', 'apply_and_materialize', 'load_
 
 # %% ../../nbs/model/feature_store.ipynb #a4234165
 import contextlib
+import io
 import os
 import sqlite3
 from datetime import datetime, timedelta
@@ -92,7 +93,8 @@ def apply_and_materialize(
     Raises ValueError where a view and its table differ.
     """
     midnight = pd.Timestamp(cutoff).tz_localize("UTC")
-    with _in_feature_repo():
+    quiet = contextlib.redirect_stdout(io.StringIO())  # Feast prints its steps, which a report would show
+    with _in_feature_repo(), quiet:
         definitions = load_definitions()
         views = [definitions.history, definitions.ahead, definitions.profile]
         if problems := view_problems(store, definitions):

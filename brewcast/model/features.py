@@ -5,14 +5,15 @@
 # %% auto #0
 __all__ = ['GRID_INPUTS', 'PLAN_INPUTS', 'PLANNED_COLUMNS', 'OUTLIER_LOG_RATIO', 'HISTORY_INPUTS', 'MIN_MATCHING_MONTHS',
            'MIN_CLOSED_MONTHS', 'PLAN_HISTORY', 'FEATURE_TABLES', 'STORE_MONTH_INPUTS', 'SERIES_MONTH',
-           'MIN_REPORTED_LOG_RATIO', 'trading_dates', 'planned_units', 'public_holidays', 'weekend_share',
-           'unlisted_countries', 'month_grid', 'open_window_days', 'is_open_at_cutoff', 'lag', 'mean_of_lags',
-           'relative_level', 'outlier_months', 'unconfirmed_outliers', 'mask_outliers', 'own_season', 'pooled_season',
-           'baseline_rates', 'history_features', 'seasonal_closures', 'fill_reopening_rates', 'ahead_features',
-           'feature_tables', 'open_series', 'last_cutoff', 'decision_time', 'record_versions', 'unify_store_ids',
-           'store_month_as_of', 'feature_versions', 'mask_untrusted_outcomes', 'closure_report',
-           'outlier_season_report', 'FeatureInputs', 'read_feature_inputs', 'trusted_feature_tables',
-           'write_feature_tables', 'next_month_reports', 'feature_summary', 'empty_feature_shares']
+           'MIN_REPORTED_LOG_RATIO', 'CLOSURE_TEXTS', 'CONFIRMATIONS', 'trading_dates', 'planned_units',
+           'public_holidays', 'weekend_share', 'unlisted_countries', 'month_grid', 'open_window_days',
+           'is_open_at_cutoff', 'lag', 'mean_of_lags', 'relative_level', 'outlier_months', 'unconfirmed_outliers',
+           'mask_outliers', 'own_season', 'pooled_season', 'baseline_rates', 'history_features', 'seasonal_closures',
+           'fill_reopening_rates', 'ahead_features', 'feature_tables', 'open_series', 'last_cutoff', 'decision_time',
+           'record_versions', 'unify_store_ids', 'store_month_as_of', 'feature_versions', 'mask_untrusted_outcomes',
+           'closure_report', 'outlier_season_report', 'FeatureInputs', 'read_feature_inputs', 'trusted_feature_tables',
+           'write_feature_tables', 'next_month_reports', 'feature_summary', 'empty_feature_shares', 'features_sentence',
+           'confirmation_table', 'store_feature_table', 'empty_feature_table']
 
 # %% ../../nbs/model/13_features.ipynb #7040c5ba
 import math
@@ -33,14 +34,24 @@ from brewcast.common.core import (
     write_json,
     write_parquet,
 )
+from brewcast.common.displays import (
+    MAX_TABLE_ROWS,
+    Answer,
+    Column,
+    Facts,
+    ReportTable,
+    first_rows_caption,
+    report_table,
+)
 from ..common.parameter_types import Calendar
 from ..common.params import country_codes
 from ..common.paths import find_root
 from ..common.records import Finding, StateInputs
+from ..common.text import format_count, join_names, month_name, short_month
 from ..data.clean import months_without_lines
 from ..data.quality import is_untrusted, untrusted_store_months
 from .feature_store import materialize_features, online_rows
-from .recipes import RATE_FEATURES
+from .recipes import RATE_FEATURES, feature_name
 
 # %% ../../nbs/model/13_features.ipynb #0fdaf6a4
 def trading_dates(
@@ -1033,3 +1044,109 @@ def empty_feature_shares(
     features = [table.drop(columns="created", errors="ignore") for name, table in tables.items() if name != "outcomes"]
     empty = pd.concat(features, axis=1).isna().mean()
     return empty[empty > 0].sort_values(ascending=False).round(3).rename("share empty").to_frame()
+
+# %% ../../nbs/model/13_features.ipynb #74db1009
+CLOSURE_TEXTS = {  # words for one store and for several: the kinds of `closure_report`
+    ("is expected to be closed", "are expected to be closed"): ["closed"],
+    ("is expected to be open again", "are expected to be open again"): ["reopens"],
+    ("may be closed or open again, which a planner can confirm",) * 2: ["may_be_closed", "may_reopen"],
+}
+
+# %% ../../nbs/model/13_features.ipynb #5593147f
+def features_sentence(
+    summary: dict,  # from `feature_summary`
+    reports: dict[str, list[dict]],  # from `next_month_reports`
+) -> str:
+    "The stage's answer: how many stores will have a forecast, and what a person has to look at."
+    n, young = summary["open_series"], summary["young_series"]
+    cutoff = pd.Timestamp(summary["cutoff"])
+    target = cutoff + pd.Timedelta(days=1)
+    parts = [f"{format_count(n, 'store')} {'is' if n == 1 else 'are'} open at the end of {month_name(cutoff)}"]
+    parts[0] += f" and {'has' if n == 1 else 'have'} features for {month_name(target)}"
+    if young:
+        parts.append(f"{young:,} of them {'takes' if young == 1 else 'take'} the season of other stores, being new")
+    kinds = [row["does"] for row in reports["trade"]]
+    for texts, names in CLOSURE_TEXTS.items():
+        if closures := sum(kind in names for kind in kinds):
+            parts.append(f"{format_count(closures, 'store')} {texts[closures > 1]}")
+    if seasons := len(reports["odd_seasons"]):
+        parts.append(f"{format_count(seasons, 'season')} {'rests' if seasons == 1 else 'rest'} on an unusual month")
+    if countries := list(summary.get("unlisted_countries", {})):
+        names = ["all stores" if name == "*" else name for name in countries]
+        parts.append(f"no public holidays are known of {join_names(names, 5)}")
+    return f"{'; '.join(parts)}."
+
+# %% ../../nbs/model/13_features.ipynb #4024489a
+CONFIRMATIONS = {  # by the kind of `closure_report`: what a reader has to know
+    "closed": "expected to be closed, as in the last two years",
+    "reopens": "expected to be open again",
+    "may_be_closed": "closed a year ago: open this time? Enter it in the plan",
+    "may_reopen": "closed now, open a year ago: open again? Enter it in the plan",
+    "odd": "the season leaves out {month}, which was unusual: {ratio:.2f} times the months before, else {otherwise:.2f}",
+    "alone": "the season rests on {month} alone: {ratio:.2f} times the months before, without it {otherwise:.2f}",
+    "apart": "the last two years disagree: {ratio:.2f} times the months before, by the year before {otherwise:.2f}",
+}
+
+# %% ../../nbs/model/13_features.ipynb #16e33025
+def confirmation_table(
+    reports: dict[str, list[dict]],  # from `next_month_reports`
+) -> ReportTable | Facts:
+    "What a person should confirm of the month to forecast."
+    caption = "What to confirm of the next month: stores that may be closed, and seasons that rest on an unusual month."
+    rows = [{"store": row["series_id"], "text": CONFIRMATIONS[row["does"]]} for row in reports["trade"]]
+    for row in reports["odd_seasons"]:
+        text = CONFIRMATIONS[row["kind"]].format(**row | {"month": short_month(f"{row['month']}-01")})
+        rows.append({"store": row["series_id"], "text": text})
+    if not rows:
+        return Facts(caption, {"To confirm": "nothing"})
+    caption = first_rows_caption(caption, len(rows), "features.json")
+    return report_table(pd.DataFrame(rows[:MAX_TABLE_ROWS]), caption, {"store": "Store", "text": "What is expected"})
+
+# %% ../../nbs/model/13_features.ipynb #ee3ab339
+def store_feature_table(
+    online: pd.DataFrame,  # of `online_rows`: the open series
+    unit: str = "day",  # what one sale line covers: day, week or month
+    max_rows: int = 5,  # stores that are shown
+) -> ReportTable:
+    """Some features of some stores, in words and in units.
+
+    Needs `series_id`, `rate_mean3`, `rate_seasonal`, `log_own_season`, `promotion_next` and `expected_units`; one that
+    is empty for all stores is not shown. Raises ValueError if a column is missing.
+    """
+    names = ["rate_mean3", "log_own_season", "rate_seasonal", "promotion_next", "expected_units"]
+    require_columns(online, ["series_id", *names], "online rows")
+    shown = online.assign(log_own_season=np.expm1(online.log_own_season.astype(float)))  # a change in percent
+    forms = {"log_own_season": "signed", "promotion_next": "percent"}
+    columns = {"series_id": Column("Store")}
+    columns |= {name: Column(feature_name(name, unit), forms.get(name, "amount")) for name in names}
+    if unit == "month":
+        del columns["expected_units"]  # always one
+    known = {name: column for name, column in columns.items() if online[name].notna().any()}
+    caption = (
+        "Some features of the first stores. The season says by how much the month differs from the three before it; "
+        "with it, the sales of the last 3 months become a first forecast. The whole is in Feast's store."
+    )
+    return report_table(shown.head(max_rows), caption, known)
+
+# %% ../../nbs/model/13_features.ipynb #bd5ee31e
+def empty_feature_table(
+    tables: dict[str, pd.DataFrame],  # of `feature_versions`
+    unit: str = "day",  # what one sale line covers: day, week or month
+) -> ReportTable | Facts:
+    "Which features are empty, and how often. Needs tables as `empty_feature_shares` does, in any columns."
+    caption = (
+        "Features without a value, as a share of all rows. A source without prices has no price features, the first "
+        "months have no year before them, and a new store has no season of its own."
+    )
+    shares = empty_feature_shares(tables).rename_axis("name").reset_index()
+    if shares.empty:
+        return Facts(caption, {"Empty features": "none"})
+    shares["name"] = [feature_name(name, unit) for name in shares.name]
+    if (is_lacking := shares["share empty"] == 1).sum() > 1:  # one line for all that the source has no data for
+        some = "; ".join(shares.name[is_lacking].head(2))
+        text = f"{is_lacking.sum()} features that the source has no data for, such as: {some}"
+        lacking = pd.DataFrame({"name": [text], "share empty": [1.0]})
+        shares = pd.concat([lacking, shares[~is_lacking]], ignore_index=True)
+    caption = first_rows_caption(caption, len(shares), "history.parquet and ahead.parquet")
+    columns = {"name": "Feature", "share empty": Column("Empty", "percent")}
+    return report_table(shares.head(MAX_TABLE_ROWS), caption, columns)

@@ -999,7 +999,12 @@ BOX_GAP = 30  # between two columns
 TOP_MARGIN = 56  # space for the title
 LINE_HEIGHT = 15
 LETTER_WIDTH = 6.7  # of the monospace font, 11 pixels high
-STATE_COLORS = {"ok": "#6f4e37", "since": "#767676", "gone": "#b3261e", "changed": "#b3261e"}  # the worst state last
+STATE_COLORS = {
+    "ok": "good",
+    "since": "soft",
+    "gone": "bad",
+    "changed": "bad",
+}  # roles of the palette; the worst state last
 
 # %% ../../nbs/operations/lineage.ipynb #4190059b
 class Box(NamedTuple):

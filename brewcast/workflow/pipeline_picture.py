@@ -4,10 +4,12 @@
 
 # %% auto #0
 __all__ = ['STAGE_WIDTH', 'STAGE_HEIGHT', 'STAGE_GAP', 'ROW_STEP', 'layout_rows', 'direct_arrows', 'StageBox', 'Place', 'Line',
-           'line_between', 'pipeline_picture']
+           'line_between', 'pipeline_picture', 'pipeline_page']
 
 # %% ../../nbs/workflow/pipeline_picture.ipynb #76281191
 from typing import NamedTuple
+
+from markupsafe import Markup
 
 from ..common.pages import template_environment
 
@@ -106,3 +108,15 @@ def pipeline_picture(
         box_height=STAGE_HEIGHT,
     )
     return " ".join(text.splitlines())
+
+# %% ../../nbs/workflow/pipeline_picture.ipynb #85550135
+def pipeline_page(
+    boxes: list[StageBox],  # each after those that it has an arrow from
+    arrows: list[tuple[str, str]],  # names of two boxes: from, to
+    title: str,  # of the page
+    about: str = "",  # a sentence above the picture
+    note: str = "",  # a sentence below it
+) -> str:  # HTML document
+    "A page with the picture. Raises ValueError if a box comes before one that it needs."
+    page = template_environment("brewcast.workflow").get_template("pipeline.html")
+    return page.render(title=title, about=about, note=note, picture=Markup(pipeline_picture(boxes, arrows)))

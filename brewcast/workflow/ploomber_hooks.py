@@ -7,7 +7,7 @@ __all__ = ['BLOCKED_IMPORTS', 'SAVE_INTERVAL_SECONDS', 'MAX_VALUE_WIDTH', 'root_
            'is_ploomber_error', 'plain_message', 'block_imports', 'load_dag', 'apply_parameters', 'open_as_last_built',
            'throttle', 'register_engine', 'break_long', 'register_translator', 'render_with_reasons', 'has_own_reason',
            'has_upstream_reason', 'locked_build', 'build_with_record', 'build_one_with_lock', 'run_with_record',
-           'ploomber_patches', 'patch_method', 'hook_ploomber']
+           'plot_page', 'plot_without_network', 'ploomber_patches', 'patch_method', 'hook_ploomber']
 
 # %% ../../nbs/workflow/ploomber_hooks.ipynb #36a3ae82
 import contextlib
@@ -32,8 +32,9 @@ from brewcast.common.params import (
     executor_settings,
     parameters,
     read_stages,
+    upstream_of,
 )
-from ..common.paths import find_root
+from ..common.paths import find_root, say, write_text
 from .parameter_cells import python_literal
 from .products import resolve_stash, stash_products
 from .reasons import Reason, reasons_by_stage, resolve_reasons
@@ -376,6 +377,50 @@ def run_with_record(
     finally:
         resolve_stash(root, source, stage)
 
+# %% ../../nbs/workflow/ploomber_hooks.ipynb #a604266a
+def plot_page(
+    dag,  # a rendered Ploomber DAG of this project
+    folder: Path,  # where the page will be; its links are relative to it
+) -> str:  # HTML document
+    "The pipeline with the state of each stage. A stage that was built is a link to its report."
+    # imported here: they load templates and stage records, which a build does not need
+    from brewcast.workflow.pipeline_picture import StageBox, pipeline_page
+    from brewcast.workflow.start_page import read_stage_states
+
+    root, source, stages = dag.brewcast.root, dag.brewcast.source, dag.brewcast.stages
+    boxes = []
+    for state in read_stage_states(root, source, stages):
+        stage = stages[state.name]
+        report = (root / stage.product["nb"]).with_suffix(".html")
+        href = os.path.relpath(report if report.exists() else root / stage.source, folder.resolve())
+        title = "; ".join([f"{state.name}: {state.line}", *state.reasons])
+        boxes.append(StageBox(state.name, state.line, href, title, state.kind))
+    arrows = [(other, name) for name, stage in stages.items() for other in upstream_of(root / stage.source)]
+    about = "Each stage with its state. A click opens its report, or its notebook if it was not built yet."
+    note = "Drawn by Brewcast: the page that Ploomber writes loads scripts from other hosts, and is empty without a network."
+    return pipeline_page(boxes, arrows, f"The pipeline of {source}", about, note)
+
+# %% ../../nbs/workflow/ploomber_hooks.ipynb #5c85ccc4
+def plot_without_network(
+    original: Callable,  # DAG.plot
+    dag,  # a Ploomber DAG of this project
+    *args,
+    image_only: bool = False,  # Only the data of the picture? `ploomber report` puts it on its own page.
+    **kwargs,
+):  # what Ploomber returns: the path of the file, or a frame that shows it in a notebook
+    """Plot as Ploomber does, then replace its HTML page by one that needs no network.
+
+    There is no setting for the addresses of its scripts. A PNG, drawn by pygraphviz, stays as it is.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # NetworkX's, about a call that Ploomber makes
+        plotted = original(dag, *args, image_only=image_only, **kwargs)
+    path = Path(str(getattr(plotted, "src", plotted)))
+    if path.suffix == ".html" and not image_only:
+        write_text(path, plot_page(dag, path.parent))
+        say(f"{path.name}: drawn by Brewcast, opens without a network")
+    return plotted
+
 # %% ../../nbs/workflow/ploomber_hooks.ipynb #7b69919b
 def ploomber_patches() -> list[tuple[type, str, Callable]]:  # class, name of its method, what is called instead
     "All methods of Ploomber that are patched."
@@ -390,6 +435,7 @@ def ploomber_patches() -> list[tuple[type, str, Callable]]:  # class, name of it
         (DAG, "_build", build_with_record),
         (Task, "build", build_one_with_lock),
         (Task, "_build", run_with_record),
+        (DAG, "plot", plot_without_network),
     ]
 
 # %% ../../nbs/workflow/ploomber_hooks.ipynb #57692b4a

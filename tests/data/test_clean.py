@@ -18,15 +18,20 @@ from brewcast.common.contracts import DECIMAL, connect, sales_schema
 from brewcast.common.core import LEVELS, SALE_LINE_COLUMNS, write_parquet
 from brewcast.common.parameter_types import Calendar
 from brewcast.common.params import read_env
+from brewcast.common.records import Finding
 from brewcast.data.clean import (
     aggregate_by_month,
     blank_untrusted,
     clean,
+    cleaning_facts,
+    cleaning_sentence,
     describe_gaps,
     excluded_months,
     fill_missing,
+    findings_table,
     incomplete_months,
     months_without_lines,
+    recent_months_table,
     store_day,
 )
 from brewcast.data.ingest import ingest
@@ -400,3 +405,28 @@ def test_untrusted_store_months_have_no_quantity_and_no_price():
     assert blanked.filter(kept).equals(table.filter(kept))
     # and nothing changes where everything is trusted
     assert blank_untrusted(table, untrusted[:0]).equals(table)
+
+
+def test_the_report_of_one_store_and_of_a_source_that_lacks_columns():
+    # given a store in one month, of a source without weather, promotions and prices
+    sales = random_sales(5, stores=1)
+    one_month = sales[sales.date.map(lambda date: date.month == 1)]
+    lacks = ["weather", "promotion", "price"]
+    table, report = clean(ibis.memtable(arrow(one_month.assign(**dict.fromkeys(lacks)))), lacks, DAILY)
+    # then nothing was filled in, and no empty column is shown
+    assert cleaning_sentence(report, []) == (
+        "1 store-month of 1 store in January 2024 is complete; the checks of the data found nothing."
+    )
+    assert cleaning_facts(report).values["Filled in"] == "nothing"
+    shown = recent_months_table(table.to_pandas(date_as_object=False))
+    assert list(shown.columns) == ["series_id", "month", "quantity_sold", "trading_days"]
+
+
+def test_a_stop_comes_first_in_the_table_and_in_the_answer():
+    _, report = clean(ibis.memtable(arrow(random_sales(5))), [], DAILY)
+    note = Finding(
+        check="columns", level="note", where="till", text="2024-02: till: more", figures={"month": "2024-02"}
+    )
+    stop = note.model_copy(update={"level": "stop", "where": "all stores"})
+    assert [row[2] for row in findings_table([note, stop]).rows] == ["stops the month", "note"]
+    assert cleaning_sentence(report, [note, stop]).endswith("the checks of the data found a stop and a note.")

@@ -12,7 +12,7 @@ from tills import COLUMNS, LINES, SQL, assert_only_bad_line_is_lost, assert_refu
 from brewcast.common.core import read_json
 from brewcast.common.hashing import sha256
 from brewcast.common.params import read_env
-from brewcast.data.ingest import ingest
+from brewcast.data.ingest import bad_row_table, dataset_facts, file_table, ingest, ingest_sentence, reason_table
 from brewcast.data.source_files import source_tables
 
 
@@ -485,3 +485,33 @@ def test_the_largest_lines_keep_their_file_and_line(read):
     assert {(row["file"], row["line"]) for row in pq.read_table(result.paths.largest).to_pylist()} == {
         ("till.csv", None)
     }
+
+
+# -- what the report shows
+
+
+def test_a_source_without_bad_rows_says_so(read):
+    result = read(csv_text(*LINES))
+    quarantine = pd.DataFrame(columns=["table", "file", "line", "column", "reason", "row", "value"])
+    sentence = ingest_sentence(result.dataset, quarantine)
+    assert sentence == "4 sale lines of 2 stores in January 2022 are good; no row was set aside."
+    assert file_table(result.dataset).rows == [["till.csv", "till", "4", "4", "0"]]
+    assert reason_table(quarantine).values == bad_row_table(quarantine).values == {"Rows set aside": "none"}
+
+
+def test_one_line_of_one_store_is_in_the_singular(read):
+    dataset = read(csv_text(LINES[0])).dataset
+    assert ingest_sentence(dataset, pd.DataFrame(columns=["column", "reason"])).startswith("1 sale line of 1 store in ")
+    assert dataset_facts(dataset).values["Last day"] == "5 January 2022"
+
+
+def test_a_row_that_is_set_aside_is_found_by_its_file_and_line_and_not_shown_whole(read):
+    # given a line with another separator of thousands, so that it has one field too many
+    result = read(csv_text(*LINES, LINES[0].replace("7.50", "7,50"), LINES[1].replace("3.25,3.25", "-3.25,-3.25")))
+    quarantine = pd.DataFrame(result.quarantine)
+    # then the report says where it is and what is wrong
+    table = bad_row_table(quarantine.assign(value=["", "-3.25"]))
+    assert [row[:4] for row in table.rows] == [["till.csv", "6", "–", "–"], ["till.csv", "7", "price", "-3.25"]]
+    assert not any(LINES[0][:20] in value for row in table.rows for value in row)
+    sentence = ingest_sentence(result.dataset, quarantine)
+    assert sentence.endswith("2 rows (33.3%) were set aside, for 2 reasons.")

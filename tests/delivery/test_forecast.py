@@ -21,15 +21,19 @@ from brewcast.delivery.forecast import (
     PageInputs,
     csv_bytes,
     decimals_of,
+    forecast_facts,
     forecast_next_month,
+    forecast_sentence,
     forecast_table,
     history_table,
     no_forecast_reasons,
+    plot_total,
     prepare_models,
     prepare_recipe,
     read_forecast_inputs,
     read_page_inputs,
     records_with_month,
+    without_forecast_table,
 )
 from brewcast.model.recipes import FEATURES, RATE_FEATURES, build_model, model_bytes
 
@@ -346,3 +350,28 @@ def test_the_page_reads_what_earlier_builds_left(tmp_path, monkeypatch):
     assert [table.store_id[0] for table in page.archived_forecasts] == ["S1"]
     assert [record.month for record in page.records] == ["2024-04"]
     assert (page.dataset, page.cleaned, page.quarantine.table[0]) == ({"of": "dataset"}, {"of": "clean"}, "till")
+
+
+# -- what the report shows
+
+
+def test_the_answer_of_a_stopped_month_has_no_quantity():
+    sold, forecast = months_of("S1", 100.0), forecast_of(S1=120.0)
+    table = forecast_table(forecast, sold, stopped="the data of May 2024 is not trusted")
+    answer = forecast_sentence(table, sold, "pieces", CALENDAR)
+    assert answer == "There is no new forecast for June 2024, because the data of May 2024 is not trusted."
+    facts = forecast_facts(table, forecast.assign(young=False), sold, "pieces").values
+    assert (facts["Forecast for June 2024"], facts["Stores with a forecast"]) == ("–", "0")
+    assert plot_total(table, sold, "pieces").get_suptitle() == "No forecast for June 2024"
+    assert without_forecast_table(table).rows == [["S1", "USA", "Reno", "the data of May 2024 is not trusted"]]
+
+
+def test_the_answer_of_stores_that_are_all_closed_and_of_one_without_a_country():
+    sold = pd.concat([months_of("S1", 100.0, city=None), months_of("S2", 50.0, city=None)])
+    closed = forecast_table(forecast_of(S1=0.0, S2=0.0), sold, {"S1": "the plan has 0 trading days in June 2024"})
+    assert forecast_sentence(closed, sold, "", CALENDAR) == "2 stores are expected to sell nothing in June 2024."
+    assert without_forecast_table(closed).rows[0] == ["S1", "USA", "the plan has 0 trading days in June 2024"]
+    one = forecast_table(forecast_of(S1=110.0), sold, {"S2": "counted as closed"})
+    assert forecast_sentence(one, sold, "", CALENDAR) == (
+        "1 store is expected to sell 110 in June 2024 (−26.7% on a year before); 1 store has no forecast."
+    )

@@ -1,5 +1,6 @@
 "The month page is complete, escapes names, is the same each time, and needs no network."
 
+import itertools
 import json
 import re
 import shutil
@@ -8,6 +9,7 @@ import subprocess
 import numpy as np
 import pandas as pd
 import pytest
+from reading import UNREADABLE
 from verdicts import SEASONAL, make_decision, make_errors, make_month, make_verdict, price_finding
 
 from brewcast.common.parameter_types import Calendar
@@ -21,6 +23,7 @@ FLAGS = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --d
 FLAGS += ["--disable-component-update", "--disable-sync", "--enable-logging=stderr", "--virtual-time-budget=2000"]
 TARGET = pd.Timestamp("2026-01-01")
 CALENDAR = Calendar(unit="day", hemisphere="north", countries={"USA": "US", "Mexico": "MX"}, decided_after_days=2)
+REPORTS = {"quality": "quality.html", "drift": "drift.html"}
 ODD_NAME = "Café <b>№ 7</b> & 'Co' \"" + "long" * 40
 
 
@@ -393,6 +396,77 @@ def test_the_page_opens_offline_in_a_browser(tmp_path):
     assert re.search(r"<label>\s*<span class=\"soft\">Find", run.stdout)
     assert "STORE105" in run.stdout
     assert "CONSOLE" not in run.stderr, run.stderr
+
+
+def page_of(kind: str) -> str:
+    "A month page: of some stores, of one store, of a source's first month, or of a stopped month."
+    arguments = inputs(1 if kind == "one store" else 6)
+    months = pd.date_range(end="2025-12-01", periods={"one store": 1, "long": 40}.get(kind, 12), freq="MS")
+    errors = {"served": 0.05, "last_month": 0.2, "mean_of_3": 0.15, "same_month_last_year": None, "seasonal": 0.06}
+    records = [make_month(f"{month:%Y-%m}", errors=errors, n=9, coverage=0.8, reports=REPORTS) for month in months]
+    group = {"kind": "age", "stores": 3, "wape": 0.1, "bias_low": -0.11, "bias_high": 0.02, "apart": -0.05}
+    group |= {"apart_low": -0.1, "apart_high": -0.01, "bias": -0.05}
+    bias = [group | {"group": name, "called": name == "first year"} for name in ("first year", "second year", "older")]
+    arguments["verdict"] = with_fields(arguments["verdict"], bias=bias)
+    if kind == "first month":
+        arguments |= {"previous_forecast": None, "outcomes": None}
+    if kind == "stopped":
+        arguments["decision"] = with_fields(arguments["decision"], rule="bad_data", trusted=False, findings=[STOP])
+    section = "" if kind == "first month" else track_record_section(records)
+    return month_page(**arguments, source_name="GloboJava", unit="pieces", track_record=section)
+
+
+@pytest.mark.skipif(not CHROMIUM, reason="no Chromium here: `apt-get install chromium`")
+@pytest.mark.parametrize("kind", ["some stores", "long", "one store", "first month", "stopped"])
+def test_every_text_can_be_read_on_a_phone_and_on_a_desk_light_and_dark(tmp_path, kind):
+    from playwright.sync_api import sync_playwright
+
+    # given the page as a file, and a browser without a network
+    path = tmp_path / "month.html"
+    path.write_text(page_of(kind))
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        for width, scheme in itertools.product([390, 1280], ["light", "dark"]):
+            context = browser.new_context(viewport={"width": width, "height": 844}, color_scheme=scheme, offline=True)
+            page, complaints = context.new_page(), []
+            page.on("console", lambda line, to=complaints: to.append(line.text))
+            page.on("request", lambda request, to=complaints: to.append(request.url))
+            # when it is opened, and with it the table of all months
+            page.goto(path.as_uri())
+            page.evaluate("document.querySelectorAll('details').forEach(part => part.open = true)")
+            # then no text is cut off or covers another, nothing else is fetched, and the page is light or dark
+            assert page.evaluate(UNREADABLE) == []
+            assert complaints == [path.as_uri()]
+            for part in ("document.body", "document.querySelector('.card')"):
+                color = page.evaluate(f"getComputedStyle({part}).backgroundColor.match(/\\d+/g).map(Number)")
+                assert (min(color) > 200, max(color) < 60) == (scheme == "light", scheme == "dark")
+            # and paper is light
+            page.emulate_media(media="print")
+            assert (
+                min(page.evaluate("getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)")) > 200
+            )
+            context.close()
+        browser.close()
+
+
+@pytest.mark.parametrize(
+    "mistake",
+    ["#groups th{white-space:nowrap;min-width:300px}", "figcaption{margin-top:-40px}", "main{width:600px}"],
+)
+@pytest.mark.skipif(not CHROMIUM, reason="no Chromium here: `apt-get install chromium`")
+def test_a_text_that_cannot_be_read_is_found(tmp_path, mistake):
+    from playwright.sync_api import sync_playwright
+
+    # given a page with a mistake in its style
+    page_of_mistake = page_of("some stores").replace("</style>", f"{mistake}</style>")
+    (tmp_path / "month.html").write_text(page_of_mistake)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        page = browser.new_page(viewport={"width": 390, "height": 844})
+        page.goto((tmp_path / "month.html").as_uri())
+        # then the check that the test above uses says so
+        assert page.evaluate(UNREADABLE)
+        browser.close()
 
 
 @pytest.mark.skipif(not CHROMIUM, reason="no Chromium here: `apt-get install chromium`")

@@ -16,10 +16,13 @@ from brewcast.delivery import package as module
 from brewcast.delivery.package import (
     LINUX_MARKERS,
     NOT_SERVED,
+    RELEASE_FILES,
     _requirements_of,
     bento_hashes,
     folder_hashes,
     package,
+    package_sentence,
+    release_file_table,
     serve_requirements,
     write_release,
 )
@@ -174,3 +177,12 @@ def test_requirements_are_complete_for_every_supported_python(python):
     assert missing == []
     assert ("async-timeout" in names) == (python in ("3.11.0", "3.11.2"))
     assert "pywin32" not in names
+
+
+def test_the_report_names_each_file_in_words(packaged):
+    table = release_file_table(packaged.summary, packaged.outputs.release)
+    assert {row[0] for row in table.rows} <= set(RELEASE_FILES) and not any("–" in row for row in table.rows)
+    answer = package_sentence(packaged.summary, "2024-05-01")
+    assert answer.startswith(
+        f"Release {packaged.summary.release} for May 2024 is built and tested: the service answered"
+    )

@@ -2,7 +2,6 @@
 
 import json
 import re
-import xml.etree.ElementTree as ET
 
 import pandas as pd
 import pytest
@@ -12,12 +11,13 @@ from brewcast.common.core import write_json
 from brewcast.common.records import DecisionResult, Finding, GateResult, MonthRecord
 from brewcast.delivery.month_page import compare_with_previous, store_forecast_table
 from brewcast.delivery.track_record import (
+    EVENT_COLORS,
     evaluate_served_forecast,
     is_stopped,
     month_record,
+    plot_track_record,
     read_track_record,
     served_error_table,
-    track_record_chart,
     track_record_page,
     track_record_section,
     track_record_sentences,
@@ -68,17 +68,28 @@ def test_the_sentences_count_better_and_equal_months(records):
     assert events == "In 5 months: data stopped 1, drift alarm 1, retrained 4, promoted 1, refused 4."
 
 
-@pytest.mark.parametrize("width", [350, 1000])
-def test_the_chart_has_a_line_for_each_known_baseline_and_a_dot_for_each_event(records, width):
-    picture = ET.fromstring(track_record_chart(records, width))
-    # the served forecast has the strong line, on top; a baseline without any error has no line
-    kinds = [line.get("class").split()[1] for line in picture.iter("polyline")]
-    assert kinds == ["seasonal", "mean-of-3", "last-month", "strong"]
-    events = [dot for dot in picture.iter("circle") if dot.get("fill")]
-    assert len(events) == 1 + 1 + 4 + 1 + 4  # by event, each month once
-    colours = {dot.get("fill"): dot.get("cx") for dot in events}
-    assert colours["#c9761b"] == colours["#1d6a4a"] != colours["#a3271f"]  # March: alarmed and promoted; April: stopped
-    assert picture.get("aria-label") == " ".join(track_record_sentences(records))
+def test_the_picture_has_a_line_for_each_known_baseline_and_a_dot_for_each_event(records):
+    # given the records, when they are drawn
+    figure = plot_track_record(records)
+    errors, events = figure.axes
+    # then the served forecast has the strongest line, on top; a baseline without any error has no line
+    assert [text.get_text() for text in errors.texts] == [
+        "last month",
+        "mean of three",
+        "three × season",
+        "served forecast",
+    ]
+    widths = [line.get_linewidth() for line in errors.lines[:4]]
+    assert widths.index(max(widths)) == 3 and max(widths) > widths[0]
+    # and each event has a dot in each of its months, on a line of its own with its name
+    months = {event: line.get_xdata().tolist() for event, line in zip(EVENT_COLORS, events.lines, strict=True)}
+    assert [len(dots) for dots in months.values()] == [1, 1, 4, 1, 4]  # each month once
+    assert months["drift alarm"] == months["promoted"] != months["data stopped"]  # March; April is stopped
+    assert [name.get_text() for name in events.get_yticklabels()] == list(months)
+    # and errors and events of a month stand above each other
+    assert errors.get_xlim() == events.get_xlim() and errors.bbox.x0 == events.bbox.x0
+    assert errors.get_title(loc="left") == "Error: share of sales"
+    assert "wrong by 5.5% of sales" in figure.get_suptitle().replace("\n", " ")
 
 
 def test_the_section_lists_the_newest_month_first_with_links_relative_to_the_page(records):

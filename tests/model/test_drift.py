@@ -1,16 +1,21 @@
 "The control chart keeps its rate of false alarms, detects changes, and uses no later data."
 
+import itertools
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
 from verdicts import make_month
 
+from brewcast.common.charts import picture_of
 from brewcast.common.records import Verdict
 from brewcast.model.drift import (
     MIN_REFERENCE_MONTHS,
     baseline_errors,
     chart_sentence,
     control_chart,
+    plot_control_chart,
     reference_errors,
     replayed_errors,
 )
@@ -171,3 +176,20 @@ def test_without_seasons_there_is_no_reference_and_no_chart():
     served = pd.DataFrame({"month": [pd.Timestamp("2024-02-01")], "bias": 0.1, "wape": 0.1})
     with_seasons = served[served.month >= baseline.month.min()]
     assert control_chart(with_seasons, reference_errors([], baseline)).empty
+
+
+@pytest.mark.parametrize("months", [1, 2, 3, 18, 60])
+def test_the_picture_of_the_chart_has_readable_labels_in_colors_of_the_palette(months):
+    # given a chart that ends with a stopped month, after a shift
+    table = errors(1, months=N + months, shift=0.15, at=N + months // 2)
+    stopped = tuple(table.month[-1:]) if months > 1 else ()
+    figure = plot_control_chart(control_chart(table[N:], table[:N], excluded_months=stopped), stopped)
+    figure.canvas.draw()
+    for axis in figure.axes:
+        # then no label covers another, and none is cut
+        boxes = [text.get_window_extent() for text in axis.texts if text.get_text()]
+        assert not any(one.overlaps(other) for one, other in itertools.combinations(boxes, 2))
+        assert all(0 <= box.x0 and box.x1 <= figure.bbox.x1 for box in boxes)
+        assert axis.get_title(loc="left")  # what it measures, and in which unit
+    # and each colour follows the device's mode
+    assert re.findall("#[0-9a-f]{6}", picture_of(figure).svg.split("</style>")[1]) == []

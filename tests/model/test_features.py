@@ -26,8 +26,10 @@ from brewcast.model import features
 from brewcast.model.features import (
     baseline_rates,
     closure_report,
+    empty_feature_table,
     feature_tables,
     feature_versions,
+    features_sentence,
     month_grid,
     open_series,
     outlier_months,
@@ -40,7 +42,7 @@ from brewcast.model.features import (
     trusted_feature_tables,
     unify_store_ids,
 )
-from brewcast.model.recipes import RATE_FEATURES
+from brewcast.model.recipes import FEATURE_NAMES, RATE_FEATURES
 
 CUTOFF = pd.Timestamp("2024-02-29")
 
@@ -559,3 +561,23 @@ def test_the_stage_reads_earlier_versions_under_the_ids_of_today(tmp_path):
     # and the month that is not trusted has no outcome
     outcomes = trusted_feature_tables(later, record_versions(months, None, CALENDAR), CALENDAR)["outcomes"]
     assert outcomes.month[outcomes.actual.isna()].tolist() == [pd.Timestamp("2022-02-01")]
+
+
+# -- what the report shows
+
+
+def test_every_column_of_the_feature_tables_has_a_name_in_words():
+    tables = all_tables(make_lines(), make_plan())
+    keys = {"series_id", "store_id", "event_timestamp", "created"}
+    columns = {name for table in ("history", "ahead", "profile") for name in tables[table]} - keys
+    assert columns - set(FEATURE_NAMES) == set()
+    assert not any("_" in row[0] for row in empty_feature_table(tables).rows)
+
+
+def test_the_answer_of_one_store_and_of_a_source_without_a_country():
+    one = {"cutoff": pd.Timestamp("2025-12-31"), "open_series": 1, "young_series": 1}
+    nothing = {"trade": [], "odd_seasons": []}
+    assert features_sentence(one | {"unlisted_countries": {"*": '"*": "US"'}}, nothing) == (
+        "1 store is open at the end of December 2025 and has features for January 2026; 1 of them takes the season of "
+        "other stores, being new; no public holidays are known of all stores."
+    )

@@ -14,10 +14,13 @@ from brewcast.model.drift import control_chart
 from brewcast.model.monitor import (
     current_and_reference,
     decide_training,
+    decision_facts,
     drift_report,
     drifted_columns,
+    monitor_sentence,
     read_monitor_inputs,
     realised_errors,
+    realised_table,
 )
 
 
@@ -175,3 +178,33 @@ def test_the_stage_reads_archived_forecasts_under_the_ids_of_today(store_month, 
     assert (read.champion, read.line_findings) == (None, [WARNING])
     assert [record.month for record in read.records] == ["2024-04", "2024-05"]
     assert len(read.history) == len(read.ahead) == len(store_month)
+
+
+ANSWERS = {  # the model that serves, findings, an alarm?, months that served; parts of the answer
+    "the first build": (None, [], False, 0, ["is sound", "no forecast that served has", "a first model is trained"]),
+    "a stopped month": ("2024-05-01", [STOP], False, 18, ["is not trusted (1 finding)", "nothing is trained"]),
+    "a warning": ("2024-05-01", [WARNING], False, 18, ["is usable, with 1 warning", "as accurate as usual"]),
+    "two months": ("2024-05-01", [], False, 2, ["2 forecasts served, too few to judge (wrong by "]),
+    "an alarm": ("2024-05-01", [], True, 18, ["became worse: too high since June 2024", "because of this drift"]),
+}
+
+
+@pytest.mark.parametrize(("through", "findings", "drift", "served", "parts"), ANSWERS.values(), ids=ANSWERS)
+def test_the_answer_says_what_is_wrong_and_what_is_done(through, findings, drift, served, parts):
+    # given a month of service, or none
+    chart = chart_of(drift).head(served)
+    realised = pd.DataFrame({"month": chart.month, "wape": chart.wape})
+    decision = decide_training(through and trained_through(through), LAST, findings, chart, [], POLICY)
+    # then the answer is one sentence, with the figures that matter
+    answer = monitor_sentence(decision, LAST, chart, realised)
+    assert [part for part in parts if part not in answer] == []
+    assert answer.startswith("The data of June 2024 is ") and answer.endswith(".")
+    assert all(isinstance(value, str) and "{" not in value for value in decision_facts(decision).values.values())
+
+
+def test_realised_errors_are_shown_the_last_month_first():
+    columns = ["month", "n", "wape", "wape_last_month", "bias", "coverage"]
+    months = pd.date_range("2023-01-01", periods=14, freq="MS")
+    table = realised_table(pd.DataFrame({"month": months, **dict.fromkeys(columns[1:], 0.1)}))
+    assert (len(table.rows), table.rows[0][0], table.rows[-1][0]) == (12, "Feb 2024", "Mar 2023")
+    assert realised_table(pd.DataFrame(columns=columns)).values == {"Months with an outcome": "none yet"}

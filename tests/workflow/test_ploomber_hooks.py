@@ -5,8 +5,11 @@ import contextlib
 import importlib
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import nbformat
 import papermill
@@ -17,6 +20,7 @@ from house import pinned_versions, source_hash
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from toy import ENV, FORKS, replace_in_file, started_stages
 
+from brewcast.common.params import read_env, read_stages
 from brewcast.workflow import ploomber_hooks
 from brewcast.workflow.ploomber_hooks import (
     hook_ploomber,
@@ -29,6 +33,7 @@ from brewcast.workflow.ploomber_hooks import (
 from brewcast.workflow.runs import read_runs
 from brewcast.workflow.staleness import read_stage_record
 
+CHROMIUM = shutil.which("chromium")
 # What is patched or private, and the hash of its source when the patch was written. By module, class and method: the
 # function in nbs/workflow/ploomber_hooks.ipynb that depends on it, and what to check there.
 PRIVATE_PARTS = {
@@ -59,6 +64,10 @@ PRIVATE_PARTS = {
     ("ploomber.tasks.abc", "Task", "_build"): (
         "929ee954c2f2",
         "run_with_record and execute_task: it still runs the task, sets its status and returns report and metadata",
+    ),
+    ("ploomber.dag.dag", "DAG", "plot"): (
+        "fd98423b6cc8",
+        "plot_without_network: it still renders first, and returns the file's path or a frame with it as `src`",
     ),
     ("ploomber.tasks._params", "Params", "_setitem"): (
         "80838e24bd02",
@@ -191,6 +200,10 @@ def a_task_leaves_its_record(toy, dag, locked):
     assert read_stage_record(toy, "near", "look").params["wins"] == 9
 
 
+def a_plot_loads_nothing(toy, dag, locked):
+    assert "://" not in Path(dag().plot("pipeline.html")).read_text().replace("http://www.w3.org/", "")  # names in XML
+
+
 EFFECTS = {
     "_render_current": rendering_finds_the_reasons,
     "_outdated_code_dependency": a_changed_module_makes_a_stage_stale,
@@ -198,11 +211,12 @@ EFFECTS = {
     "DAG._build": a_build_holds_the_lock_and_records_its_run,
     "Task.build": a_single_task_holds_the_lock,
     "Task._build": a_task_leaves_its_record,
+    "plot": a_plot_loads_nothing,
 }
 
 
 @pytest.mark.parametrize("is_patched", [True, False], ids=["patched", "not patched"])
-@pytest.mark.parametrize("number", range(6), ids=list(EFFECTS))
+@pytest.mark.parametrize("number", range(len(EFFECTS)), ids=list(EFFECTS))
 def test_a_patch_has_an_effect_and_without_it_there_is_none(toy, dag, locked, monkeypatch, number, is_patched):
     from ploomber.exceptions import DAGRenderError
 
@@ -213,6 +227,10 @@ def test_a_patch_has_an_effect_and_without_it_there_is_none(toy, dag, locked, mo
         monkeypatch.setattr(owner, name, getattr(owner, name).__wrapped__)
     with contextlib.nullcontext() if is_patched else pytest.raises((AssertionError, DAGRenderError)):
         EFFECTS[key](toy, dag, locked)
+
+
+def test_every_patch_has_a_test_of_its_effect():
+    assert len(EFFECTS) == len(ploomber_patches())
 
 
 def test_a_dag_that_is_not_rendered_says_whose_it_is(toy, dag):
@@ -268,6 +286,68 @@ def test_a_repeated_run_has_the_parameters_of_its_record_not_those_of_the_file(t
     assert [(toy / f"products/near/{stage}/out.txt").read_text() for stage in ("look", "clean")] == ["5", "[3, 3]"]
     # and without the record, the parameters of the file apply again
     assert stale_stages(toy) == ["clean", "look", "judge"]
+
+
+def test_a_plot_shows_the_state_of_each_stage(toy, run):
+    # given a changed parameter
+    (toy / "env.yaml").write_text(ENV.replace("wins: 7", "wins: 9"))
+    # when the pipeline is plotted, by both backends that write HTML
+    for options, name in [("", "pipeline.html"), ("--backend mermaid -o drawn/plot.html", "drawn/plot.html")]:
+        (toy / "drawn").mkdir(exist_ok=True)
+        output = run(f"ploomber plot {options}")
+        page = (toy / name).read_text()
+        # then the output and the page say who has drawn it, and the page has the state and the reason
+        assert f"Plot saved at: {name}" in output.out and "opens without a network" in output.err
+        assert "FutureWarning" not in output.err and "Drawn by Brewcast" in page
+        states = dict(re.findall(r"<b>(\w+)</b><span>(.*?)</span>", page))
+        assert states == dict.fromkeys(["ingest", "clean", "judge"], "up to date") | {"look": "stale: 1 reason"}
+        assert "wins: 7 -&gt; 9" in page
+    # and what Ploomber refuses is still refused
+    assert "cannot generate .png plots" in run("ploomber plot -o x.png", fails=True).all
+    assert not (toy / "x.png").exists()
+
+
+def test_a_plot_in_a_notebook_is_a_frame_with_the_same_page(toy, dag):
+    frame = dag().plot()
+    assert "Drawn by Brewcast" in (toy / frame.src).read_text()
+
+
+@pytest.mark.skipif(not CHROMIUM, reason="chromium is not installed: apt-get install chromium")
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1280])
+def test_the_plot_of_a_built_project_opens_in_a_browser_without_a_network(plotted, width, scheme):
+    from playwright.sync_api import sync_playwright
+
+    complaints = []
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        context = browser.new_context(viewport={"width": width, "height": 844}, color_scheme=scheme, offline=True)
+        page = context.new_page()
+        page.on("console", lambda line: complaints.append(line.text))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("request", lambda request: request.url.startswith("file:") or complaints.append(request.url))
+        page.goto((plotted.root / "pipeline.html").as_uri())
+        # then every stage is there, readable, with its state, and the page does not scroll sideways
+        boxes = page.locator("a.box")
+        assert boxes.locator("b").all_inner_texts() == list(read_stages(plotted.root, read_env(plotted.root)))
+        assert set(boxes.locator("span").all_inner_texts()) == {"up to date"}
+        assert all(box.is_visible() for box in boxes.all()) and boxes.count() == 9
+        assert page.evaluate("document.scrollingElement.scrollWidth - innerWidth") <= 0
+        assert page.evaluate("[...document.querySelectorAll('.box *')].every(e => e.scrollWidth <= 172)")
+        # and a click on a stage opens its report
+        boxes.nth(6).click()
+        page.wait_for_url("**/evaluate/evaluate.html")
+        browser.close()
+    assert complaints == []
+
+
+@pytest.fixture(scope="module")
+def plotted(project):
+    "The small project after `ploomber plot`: git sees no new file."
+    project.run("git init -q && git add -A && git -c user.name=a -c user.email=a@example.com commit -qm start")
+    project.run(". ./activate && ploomber plot")
+    assert project.run("git status --porcelain").out == ""
+    return project
 
 
 @pytest.fixture
