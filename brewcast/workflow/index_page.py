@@ -157,7 +157,7 @@ def page_links(
     named = {name: root / path.replace("{{source}}", source) for name, path in settings.index_links.items()}
     if settings.home_page:
         home = root / settings.home_page.replace("{{source}}", source)
-        named = {page_title(home): home} | named
+        named = {f"The month page: {page_title(home)}": home} | named
     folder = index_path(root, source).parent
     return {name: Path(os.path.relpath(path, folder)).as_posix() for name, path in named.items() if path.exists()}
 

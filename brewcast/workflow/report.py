@@ -174,7 +174,7 @@ class ReportLinks(NamedTuple):
 
     home: str | None = None  # the month page
     index: str | None = None  # all stages of the source
-    previous: tuple[str, str] | None = None  # name of a stage, its report
+    previous: tuple[str, str] | None = None  # title of the stage before, its report
     following: tuple[str, str] | None = None
 
 # %% ../../nbs/workflow/report.ipynb #e82dd124
@@ -248,8 +248,9 @@ def stage_links(
     reports = {other: address(report_path(root, stage)) for other, stage in stages.items()}
     names = [other for other, report in reports.items() if report or other == name]
     place = names.index(name)
-    neighbours = [[other for other in names[max(place - 1, 0) : place]], names[place + 1 : place + 2]]
-    previous, following = ((near[0], reports[near[0]]) if near else None for near in neighbours)
+    titles = {other: notebook_title(notebook_cells(root / stages[other].source), other)[0] for other in names}
+    near = {number: (titles[names[number]], reports[names[number]]) for number in range(len(names))}
+    previous, following = near.get(place - 1), near.get(place + 1)
     home = address(root / home_page.replace("{{source}}", source)) if home_page else None
     return ReportLinks(home, address(index_path(root, source)), previous, following)
 
