@@ -264,7 +264,7 @@ PAGES = {  # mistakes of a page for readers: HTML for its end, and a text that t
         "beyond the page: '61'",
     ),
     "a table in a box that scrolls": (
-        "<div class='scroll'><table class='report-table'><tr><td style='min-width:2000px'>Stores</td></tr></table></div>",
+        "<div style='overflow-x:auto'><table class='report-table'><tr><td style='min-width:2000px'>Stores</td></tr></table></div>",
         "scrolls sideways: 'Stores'",
     ),
     "a dict": ("<p>{'rule': 'no_model'}</p>", "code: \"{'rule'\""),
@@ -276,8 +276,11 @@ PAGES = {  # mistakes of a page for readers: HTML for its end, and a text that t
     "a script of another machine": ('<script src="https://cdn.example.com/chart.js"></script>', "cdn.example.com"),
     "an error in a script": ("<script>draw(7)</script>", "draw is not defined"),
     "an error on the console": ("<script>console.error('no data')</script>", "no data"),
-    "a picture without an alternative text": ('<img src="data:image/gif;base64,R0lGODlhAQABAAAAACw=">', "no alt text: img"),
-    "a drawing without a name": ('<svg width="9" height="9"><circle r="4"/></svg>', "no alt text: svg"),
+    "a picture without an alternative text": (
+        '<img src="data:image/gif;base64,R0lGODlhAQABAAAAACw=">',
+        "no alt text: 'img'",
+    ),
+    "a drawing without a name": ('<svg width="9" height="9"><circle r="4"/></svg>', "no alt text: 'svg'"),
     "pale text": ('<p style="color:#aaa">61 stores</p>', "contrast"),
     "text that is pale in dark mode only": ('<p style="color:#7a3c09">61 stores</p>', "contrast"),
     "pale text in a drawing": (
