@@ -44,7 +44,7 @@
   // -- no text over another one; a line's rectangle has room above and below its letters
   const areas = pieces.flatMap((piece) => piece.rects.map((rect) => ({
     piece, left: rect.left, right: rect.right,
-    top: rect.top + rect.height * 0.2, bottom: rect.bottom - rect.height * 0.2,
+    top: rect.top + rect.height * 0.12, bottom: rect.bottom - rect.height * 0.12,
   }))).filter((area) => !movable(area.piece.element)).sort((a, b) => a.top - b.top);
   const met = new Set();
   areas.forEach((one, place) => {
