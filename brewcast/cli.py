@@ -5,12 +5,12 @@
 # %% auto #0
 __all__ = ['FIRST_STEPS', 'TEXT_BROWSERS', 'app', 'SourceOption', 'DataOption', 'ReasonOption', 'JsonOption', 'Overrides',
            'NOT_READY', 'FAILURE_STATUS', 'prepare_data', 'link_data', 'publish_source', 'copy_release',
-           'better_baseline_lines', 'page_lines', 'stopped_report', 'build_summary', 'write_missing_index',
-           'run_source', 'staleness_report', 'build_notes', 'read_start_page', 'start_page_options',
-           'export_statements', 'open_in_browser', 'last_built_source', 'run_single_stage', 'confirm', 'Call',
-           'command', 'print_version', 'top_options', 'absolute_path', 'source_names', 'run_command', 'build_command',
-           'init_source_command', 'why_command', 'verify_command', 'publish_command', 'trace_command', 'parse_percent',
-           'promote_command', 'split_command', 'rollback_command', 'lift_command', 'history_command', 'compare_command',
+           'better_baseline_lines', 'page_lines', 'stopped_report', 'build_summary', 'update_index', 'run_source',
+           'staleness_report', 'build_notes', 'read_start_page', 'start_page_options', 'export_statements',
+           'open_in_browser', 'last_built_source', 'run_single_stage', 'confirm', 'Call', 'command', 'print_version',
+           'top_options', 'absolute_path', 'source_names', 'run_command', 'build_command', 'init_source_command',
+           'why_command', 'verify_command', 'publish_command', 'trace_command', 'parse_percent', 'promote_command',
+           'split_command', 'rollback_command', 'lift_command', 'history_command', 'compare_command',
            'forecast_command', 'key_command', 'backup_command', 'restore_command', 'prune_command', 'month_command',
            'replay_command', 'summary_command', 'clean_command', 'open_command', 'parse_port', 'ui_command',
            'lab_command', 'export_command', 'clean_notebooks_command', 'environment_command', 'release_command',
@@ -261,16 +261,20 @@ def build_summary(
     )
 
 # %% ../nbs/cli.ipynb #bf758d0d
-def write_missing_index(
+def update_index(
     root: Path,  # the project
     source: str,  # the source
-    stages: dict[str, Stage],  # by name
+    stages: dict[str, Stage],  # by name, none of them stale
 ) -> None:
-    "Write the index of the stages if nothing had to be built, but somebody has deleted it."
-    if not index_path(root, source).exists():
+    """Write the index of the stages if it is missing, or may tell of a failed build.
+
+    A build writes it. But nothing is built if somebody takes back the change that had made a stage fail.
+    """
+    index = index_path(root, source)
+    if not index.exists() or (index.parent / "failed").exists():
         from brewcast.workflow.index_page import write_index_after_build
 
-        write_index_after_build(root, source, stages)
+        write_index_after_build(root, source, stages, is_complete=True)
 
 # %% ../nbs/cli.ipynb #34515572
 def run_source(
@@ -296,7 +300,7 @@ def run_source(
             if not build(root, source, overrides):
                 say(f"nothing to build: {source}'s products are up to date")
             publish_source(root, source, stages)
-    write_missing_index(root, source, stages)
+    update_index(root, source, stages)
     print(build_summary(root, source))
 
 # %% ../nbs/cli.ipynb #44c5e0e3
@@ -569,7 +573,7 @@ def build_command(root: Path, source: SourceOption = "", overrides: Overrides = 
     export_notebooks(root)
     if not build(root, source, overrides):
         say(f"nothing to do: {source} is up to date")
-    write_missing_index(root, source, stages)
+    update_index(root, source, stages)
     if index_path(root, source).exists():
         print(f"index     {index_path(root, source).as_uri()}")
 

@@ -84,11 +84,12 @@ def stage_entry(
     name: str,  # a stage's name
     stage: Stage,
     before: dict[str, StageEntry],  # the entries of the stages before it
+    is_complete: bool = False,  # Is nothing stale? Then an earlier failure counts no longer
 ) -> StageEntry:
     "What the index shows of a stage."
     notebook = root / stage.product["nb"]
     failed = failed_folder(root, source, name)
-    error = stage_error(failed, notebook.name)
+    error = "" if is_complete else stage_error(failed, notebook.name)
     upstream = [before[other].state for other in upstream_of(root / stage.source) if other in before]
     if error:
         state = "failed"
@@ -98,7 +99,7 @@ def stage_entry(
         state = "old" if set(upstream) - {"done"} else "done"
     title, _ = notebook_title(notebook_cells(root / stage.source), name)
     report = report_path(root, stage) if notebook.exists() else None
-    failed_notebook = failed / notebook.name if (failed / notebook.name).exists() else None
+    failed_notebook = failed / notebook.name if error and (failed / notebook.name).exists() else None
     return StageEntry(name, title, answer_text(notebook), report, state, error, failed_notebook)
 
 # %% ../../nbs/workflow/index_page.ipynb #4f2198de
@@ -199,11 +200,12 @@ def write_index(
     root: Path,  # the project
     source: str,  # a source's name
     stages: dict[str, Stage],  # by name, in the pipeline's order
+    is_complete: bool = False,  # Is nothing stale? Then an earlier failure counts no longer
 ) -> Path:  # products/<source>/index.html
     "Write the index, and the reports of failed stages to which it leads."
     entries = {}
     for name, stage in stages.items():
-        entries[name] = stage_entry(root, source, name, stage, entries)
+        entries[name] = stage_entry(root, source, name, stage, entries, is_complete)
         if notebook := entries[name].failed_notebook:
             links = stage_links(root, source, stages, name, notebook.parent)
             render_stage_report(notebook, links)
@@ -214,9 +216,10 @@ def write_index_after_build(
     root: Path,  # the project
     source: str,  # a source's name
     stages: dict[str, Stage],  # by name, in the pipeline's order
+    is_complete: bool = False,  # Is nothing stale? Then an earlier failure counts no longer
 ) -> None:
     "Write the index. If that fails, say so."
     try:
-        write_index(root, source, stages)
+        write_index(root, source, stages, is_complete)
     except Exception as error:
         say(f"no {os.path.relpath(index_path(root, source))}: {error}")
