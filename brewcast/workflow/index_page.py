@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['NO_ANSWER', 'NO_REPORT', 'NOT_BUILT', 'STOPPED', 'StageEntry', 'answer_text', 'stage_error', 'stage_entry',
-           'last_run', 'minute_text', 'build_facts', 'page_title', 'page_links', 'index_html', 'write_index',
+           'last_run', 'minute_text', 'build_facts', 'page_title', 'index_addresses', 'index_html', 'write_index',
            'write_index_after_build']
 
 # %% ../../nbs/workflow/index_page.ipynb #36ac4b89
@@ -25,12 +25,12 @@ from ..common.records import RunRecord
 from ..common.text import MONTH_NAMES, join_names
 from .products import failed_folder, index_path
 from brewcast.workflow.report import (
-    failure_text,
     first_answer,
     notebook_title,
     render_stage_report,
     report_path,
     run_cells,
+    shown_error,
     stage_links,
 )
 from .runs import runs_folder
@@ -74,7 +74,7 @@ def stage_error(
     if not folder.exists():
         return ""
     with contextlib.suppress(ValueError, OSError):
-        return failure_text(notebook_cells(folder / name)) or STOPPED
+        return shown_error(notebook_cells(folder / name)) or STOPPED
     return STOPPED
 
 # %% ../../nbs/workflow/index_page.ipynb #263b61d6
@@ -149,7 +149,7 @@ def page_title(
     return ""
 
 # %% ../../nbs/workflow/index_page.ipynb #3a696f75
-def page_links(
+def index_addresses(
     root: Path,  # the project
     source: str,  # a source's name
 ) -> dict[str, str]:  # name for readers -> address, relative to the index; only of files that exist
@@ -178,7 +178,7 @@ def index_html(
     page = template_environment("brewcast.workflow").get_template("index.html")
     return page.render(
         source=source,
-        entries=[entry._asdict() | {"address": address(entry.report)} for entry in entries],
+        entries=[(entry, address(entry.report)) for entry in entries],
         failures=[
             {
                 "title": entry.title,
@@ -190,7 +190,7 @@ def index_html(
             if entry.state == "failed"
         ],
         old=join_names([entry.title for entry in entries if entry.state == "old"]),
-        links=page_links(root, source),
+        links=index_addresses(root, source),
         facts=build_facts(run) if run else {},
         style=Markup(STYLE_SHEET),
     )

@@ -20,7 +20,7 @@ WRAPPERS = [  # what is written around a value, and what stays of it
     (r"\bnp\.\w+\(([^()]*)\)", r"\1"),
     (r"\b(?:Timestamp|Period)\('([^']*?)(?: 00:00:00)?'(?:, [^()]*)?\)", r"'\1'"),
     (r"\b\w*Path\(('[^']*')\)", r"\1"),
-    (r"\b(?:nan|NaT|<NA>)(?=[,\]})\s]|$)", "None"),
+    (r"(^|[\[({,:]\s*)(?:nan|NaT|<NA>)(?=[,\]})\s]|$)", r"\1None"),
 ]
 
 # %% ../../nbs/workflow/plain_values.ipynb #20f7a7d5
@@ -45,7 +45,7 @@ def value_text(
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, dict):
-        return "; ".join(f"{value_text(name)}: {value_text(item)}" for name, item in value.items())
+        return "; ".join(f"{value_text(name)}: {value_text(item)}" for name, item in value.items()) or "none"
     if isinstance(value, list | tuple | set | frozenset):
         return join_names([value_text(item) for item in value]) or "none"
     if isinstance(value, int):
