@@ -377,6 +377,8 @@ def start_page_options(
     load += f"page = read_start_page({source!r})"
     try:
         title = FIRST_STEPS.format(source=source)
+        if index_path(root, source).exists():
+            title += f"- **Read what came out**: the [index](../products/{source}/index.html) has the answers of all stages.\n"
         write_start_page(root, start_notebook(read_start_page(source, root), title, load))
     except Exception as error:  # a full disk or a read-only project: JupyterLab starts without the page
         say(f"no start page: {error}")
