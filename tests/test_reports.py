@@ -177,7 +177,7 @@ def test_a_page_of_a_build_has_no_complaint(page_of_build, offline_browser):
 @pytest.mark.parametrize("page_of_build", DIAGNOSES, indirect=True)
 def test_a_page_of_evidently_asks_no_other_machine(page_of_build, offline_browser):
     page = open_offline(offline_browser, page_of_build)
-    page.wait_for_timeout(1000)  # its scripts draw after the page was loaded
+    page.wait_for_load_state("networkidle")  # its scripts draw after the page was loaded
     assert [text for text in page.complaints if re.match("https?:", text)] == []
     page.context.close()
 

@@ -24,7 +24,7 @@ templates = {
     "delivery": ["month.html", "charts.svg", "track_record.html"],
     "operations": ["trace.svg"],
     "serving": ["what_if_caption.html"],
-    "workflow": ["report.html"],
+    "workflow": ["report.html", "index.html", "reader.css"],
 }
 for package, names in templates.items():
     for name in names:
@@ -73,5 +73,6 @@ def test_the_command_works(installed):
 
 
 def test_the_wheel_contains_the_templates(installed):
-    names = ["month.html", "charts.svg", "track_record.html", "trace.svg", "what_if_caption.html", "report.html"]
+    names = ["month.html", "charts.svg", "track_record.html", "trace.svg", "what_if_caption.html"]
+    names += ["report.html", "index.html", "reader.css"]
     assert run(installed, f"python -c '{PRINT_TEMPLATES}'").split() == ["True", *names]

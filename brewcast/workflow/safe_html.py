@@ -201,7 +201,7 @@ def readable_frame(
     rows = re.findall(r"<tr>\s*<th>([^<]*)</th>\s*<td", text)
     if rows and all(int(row) == next(counts) for row in rows if row.isdigit()) and all(map(str.isdigit, rows)):
         text = re.sub(r"(<tr[^>]*>\s*)<th>[^<]*</th>", r"\1", text)
-    return f'<div class="scroll" tabindex="0">{text}</div>'
+    return f'<div class="scroll" tabindex="0" role="region" aria-label="A table">{text}</div>'
 
 # %% ../../nbs/workflow/safe_html.ipynb #4404ae0b
 def prose_html(
