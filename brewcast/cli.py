@@ -577,7 +577,7 @@ def build_command(root: Path, source: SourceOption = "", overrides: Overrides = 
         say(f"nothing to do: {source} is up to date")
     update_index(root, source, stages)
     if index_path(root, source).exists():
-        print(f"index     {index_path(root, source).as_uri()}")
+        say(f"index     {index_path(root, source).as_uri()}")
 
 # %% ../nbs/cli.ipynb #c9aa9c12
 NOT_READY = 3  # status of `init-source` if its files have to be completed by hand

@@ -45,7 +45,8 @@ def stages_of(toy):
 def test_a_build_writes_the_index_and_prints_its_address(toy, index, brewcast):
     # given an index that somebody has deleted, when a build has nothing to do, then it is there again
     index.unlink()
-    assert brewcast("build").out == f"index     {index.as_uri()}\n"
+    done = brewcast("build")
+    assert (done.out, done.err.splitlines()[-1]) == ("", f"index     {index.as_uri()}")
     # and it has the stages in the pipeline's order, the run, and what a stage without `## Run` lacks
     text = words(index)
     places = [text.index(f" {stage} {NO_REPORT}") for stage in ("ingest", "clean", "look", "judge")]
