@@ -117,6 +117,20 @@ def test_pictures_stand_side_by_side_on_a_desktop_only(good_report, offline_brow
         page.context.close()
 
 
+def test_sections_with_one_picture_stand_side_by_side_too(tmp_path, offline_browser):
+    v4 = nbformat.v4
+    cells = []
+    for title in ("Months", "Stores", "Prices"):
+        cells.append(v4.new_markdown_cell(f"### {title}\n\nWhat it shows."))
+        cells.append(v4.new_code_cell("picture", outputs=outputs_of_picture(toy_picture(title))))
+    report = write_stage(tmp_path / "explore.ipynb", *cells)
+    assert [*complaints_about(offline_browser, report)] == []
+    for width, columns in [(1280, 2), (390, 1)]:
+        page = open_offline(offline_browser, report, width)
+        assert len({heading.bounding_box()["x"] for heading in page.locator("h2").all()}) == columns
+        page.context.close()
+
+
 def test_a_table_of_many_columns_is_blocks_on_a_phone(good_report, offline_browser):
     page = open_offline(offline_browser, good_report, 390)
     cells = page.locator(".report-table tbody td").all()[:4]

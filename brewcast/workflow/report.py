@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['NO_LINKS', 'joined_text', 'is_error_mark', 'run_cells', 'display_note', 'first_answer', 'shown_error', 'Block',
-           'picture_html', 'output_block', 'report_blocks', 'figures_html', 'body_html', 'ReportLinks',
-           'notebook_title', 'render_report', 'report_path', 'stage_links', 'render_stage_report']
+           'picture_html', 'output_block', 'report_blocks', 'figures_html', 'section_html', 'split_sections', 'is_tile',
+           'body_html', 'ReportLinks', 'notebook_title', 'render_report', 'report_path', 'stage_links',
+           'render_stage_report']
 
 # %% ../../nbs/workflow/report.ipynb #b480283f
 import contextlib
@@ -82,7 +83,7 @@ class Block(NamedTuple):
     "A part of a report."
 
     html: str
-    kind: str = ""  # "picture", "caption", or empty for anything else
+    kind: str = ""  # "prose", "picture", "caption", or empty for anything else
 
 # %% ../../nbs/workflow/report.ipynb #2ca2bd33
 def picture_html(
@@ -133,17 +134,17 @@ def report_blocks(
 ) -> list[Block]:  # in the order of the page; none is empty
     "What a report shows below its title."
     blocks = []
-    heading, level = title, 1
+    heading, path = title, ()
     for cell in cells:
         if cell["cell_type"] == "markdown":
             source = joined_text(cell["source"])
             for name, kinds in cell.get("attachments", {}).items():
                 embedded = [f"data:{kind};base64,{content}" for kind, content in kinds.items()]
                 source = source.replace(f"attachment:{name}", embedded[0])
-            html, level = prose_html(source, heading, level)
+            html, path = prose_html(source, heading, path)
             headings = re.findall(r"(?s)<h[2-6]>(.*?)</h", html)
             heading = Markup(headings[-1]).striptags() if headings else heading
-            blocks.append(Block(html))
+            blocks.append(Block(html, "prose"))
         elif cell["cell_type"] == "code":
             blocks += [output_block(output, heading, len(blocks) + i) for i, output in enumerate(cell["outputs"])]
     return [block for block in blocks if block.html]
@@ -164,14 +165,49 @@ def figures_html(
     return Markup('<div class="pictures">{}</div>').format(Markup("".join(figures)))
 
 # %% ../../nbs/workflow/report.ipynb #2dc4beeb
+def section_html(
+    blocks: list[Block],  # in order
+) -> Markup:  # HTML
+    "The blocks of a section, with pictures in grids."
+    parts = []
+    for is_drawn, group in itertools.groupby(blocks, key=lambda block: block.kind in ("picture", "caption")):
+        members = list(group)
+        parts += [figures_html(members)] if is_drawn else [block.html for block in members]
+    return Markup("\n".join(parts))
+
+# %% ../../nbs/workflow/report.ipynb #8f183fe7
+def split_sections(
+    blocks: list[Block],  # of the whole report, in order
+) -> list[list[Block]]:  # each from a heading on; the first one may have none
+    "The sections of a report."
+    sections = []
+    for block in blocks:
+        if not sections or block.html.startswith("<h2"):
+            sections.append([])
+        sections[-1].append(block)
+    return sections
+
+# %% ../../nbs/workflow/report.ipynb #e3c09b5f
+def is_tile(
+    section: list[Block],
+) -> bool:
+    "Whether a section has one picture and otherwise only prose and a heading."
+    kinds = [block.kind for block in section]
+    return kinds.count("picture") == 1 and "" not in kinds and section[0].html.startswith("<h2")
+
+# %% ../../nbs/workflow/report.ipynb #fb721975
 def body_html(
     blocks: list[Block],  # of the whole report, in order
 ) -> Markup:  # HTML
-    "The blocks of a report, with pictures in grids."
+    "The sections of a report, those with one picture in a grid."
     parts = []
-    for is_drawn, group in itertools.groupby(blocks, key=lambda block: block.kind != ""):
-        members = list(group)
-        parts += [figures_html(members)] if is_drawn else [block.html for block in members]
+    for are_tiles, group in itertools.groupby(split_sections(blocks), key=is_tile):
+        sections = [section_html(section) for section in group]
+        if are_tiles and len(sections) > 1:
+            sections = [f"<section>{section}</section>" for section in sections]
+            parts.append(f'<div class="tiles">{"".join(sections)}</div>')
+        else:
+            parts += sections
     return Markup("\n".join(parts))
 
 # %% ../../nbs/workflow/report.ipynb #82ceb800

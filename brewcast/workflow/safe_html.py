@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['KEPT_TAGS', 'REMOVED_TAGS', 'EMPTY_TAGS', 'KEPT_ATTRIBUTES', 'KEPT_CLASSES', 'REMOVED_CLASSES', 'readable_number',
-           'kept_attributes', 'next_level', 'opening_tag', 'start_and_end', 'TagWriter', 'HtmlCleaner', 'svg_image',
+           'kept_attributes', 'heading_path', 'opening_tag', 'start_and_end', 'TagWriter', 'HtmlCleaner', 'svg_image',
            'CleanHtml', 'clean_html', 'readable_frame', 'prose_html']
 
 # %% ../../nbs/workflow/safe_html.ipynb #d80b09da
@@ -54,12 +54,12 @@ def kept_attributes(
     return {name: value for name, value in kept.items() if value or name in ("alt", "open")}
 
 # %% ../../nbs/workflow/safe_html.ipynb #5b2c05a6
-def next_level(
-    wanted: int,  # of a heading, 1 to 6
-    last: int,  # of the heading before it on the page
-) -> int:  # 2 to 6
-    "The level of a heading: at least 2, and at most one below the heading before it."
-    return min(max(wanted, 2), last + 1, 6)
+def heading_path(
+    level: int,  # of a heading in its notebook, 1 to 6
+    path: tuple[int, ...],  # the levels of the headings above it, the outer ones first
+) -> tuple[int, ...]:  # the same for what follows; on the page, the heading has level 1 + its length
+    "Where a heading stands: below the last one with a smaller number. So no level is left out."
+    return (*(outer for outer in path if outer < level), level)
 
 # %% ../../nbs/workflow/safe_html.ipynb #520ca124
 def opening_tag(
@@ -127,11 +127,11 @@ class HtmlCleaner(HTMLParser):
     def __init__(
         self,
         picture_text: str,  # what a picture without an alternative text shows
-        last_level: int | None,  # of the last heading on the page; None: a heading becomes bold text
+        path: tuple[int, ...] | None,  # of the last heading on the page; None: a heading becomes bold text
     ):
         super().__init__()
         self.picture_text = picture_text
-        self.last_level = last_level
+        self.path = path
         self.writer = TagWriter()
         self.is_frame = False  # Is the table one of pandas?
 
@@ -146,9 +146,10 @@ class HtmlCleaner(HTMLParser):
         start, end = start_and_end(tag, attrs, self.picture_text)
         if re.fullmatch("h[1-6]", tag):
             start, end = "<p><b>", "b></p"
-            if self.last_level is not None:
-                self.last_level = next_level(int(tag[1]), self.last_level)
-                start, end = f"<h{self.last_level}>", f"h{self.last_level}"
+            if self.path is not None:
+                self.path = heading_path(int(tag[1]), self.path)
+                level = min(1 + len(self.path), 6)
+                start, end = f"<h{level}>", f"h{level}"
         self.writer.open(tag, start, f"</{end}>" if end else "")
 
     def handle_endtag(self, tag):
@@ -174,23 +175,23 @@ class CleanHtml(NamedTuple):
     "HTML that is safe in a report."
 
     html: str  # empty if it shows nothing
-    last_level: int | None  # level of its last heading
+    path: tuple[int, ...] | None  # of its last heading, as `heading_path` gives it
 
 # %% ../../nbs/workflow/safe_html.ipynb #559a943e
 def clean_html(
     text: str,  # HTML of a cell
     picture_text: str,  # what a picture without an alternative text shows
-    last_level: int | None = None,  # level of the last heading on the page; None: a heading becomes bold text
+    path: tuple[int, ...] | None = None,  # of the last heading on the page; None: a heading becomes bold text
 ) -> CleanHtml:
     "Keep of HTML what shows something: without scripts, styles, forms, and addresses of other machines."
-    cleaner = HtmlCleaner(picture_text, last_level)
+    cleaner = HtmlCleaner(picture_text, path)
     cleaner.feed(re.sub(r"(?is)<svg\b.*?</svg>", lambda match: svg_image(match[0], picture_text), text))
     cleaner.close()
     for tag, _ in cleaner.writer.open_tags[::-1]:
         cleaner.writer.close(tag)
     cleaned = "".join(cleaner.writer.parts)
     shows = "<img" in cleaned or re.sub("<[^>]*>", "", cleaned).strip()
-    return CleanHtml(cleaned.strip() if shows else "", cleaner.last_level)
+    return CleanHtml(cleaned.strip() if shows else "", cleaner.path)
 
 # %% ../../nbs/workflow/safe_html.ipynb #43eaae66
 def readable_frame(
@@ -207,10 +208,10 @@ def readable_frame(
 def prose_html(
     markdown: str,  # source of a Markdown cell
     picture_text: str,  # what a picture without an alternative text shows
-    last_level: int = 1,  # level of the last heading on the page
+    path: tuple[int, ...] = (),  # of the last heading on the page
 ) -> CleanHtml:
     "Markdown as HTML, with tables and the HTML that it contains."
     import mistune  # imported here: only a build that renders needs it
 
     render = mistune.create_markdown(escape=False, plugins=["table", "strikethrough"])
-    return clean_html(render(markdown), picture_text, last_level)
+    return clean_html(render(markdown), picture_text, path)

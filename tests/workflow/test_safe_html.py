@@ -56,10 +56,10 @@ def test_open_and_stray_tags_do_not_break_the_page_around():
 
 
 def test_a_page_has_one_order_of_headings_over_several_cells():
-    first = prose_html("### Months\n\n#### Last", "", 1)
-    second = prose_html("# Stores", "", first.last_level)
-    assert (first.html.split("\n")[0], second.html) == ("<h2>Months</h2>", "<h2>Stores</h2>")
-    assert "<h3>Last</h3>" in first.html
+    first = prose_html("### Months\n\n#### Last\n\n### Next", "")
+    second = prose_html("### Stores", "", first.path)
+    assert first.html.split() == ["<h2>Months</h2>", "<h3>Last</h3>", "<h2>Next</h2>"]
+    assert second.html == "<h2>Stores</h2>"
 
 
 def test_a_frame_whose_index_has_a_meaning_keeps_it():
