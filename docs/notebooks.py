@@ -74,8 +74,22 @@ def add_last_pictures(
     outputs = [output for cell in executed.cells for output in cell.get("outputs", [])]
     for cell in notebook.cells:
         if cell.cell_type == "code" and cell.source.endswith("display(*last_pictures(product))"):
-            cell.outputs = [output for output in outputs if "image/png" in output.get("data", {})]
+            cell.outputs = [output for output in outputs if is_picture(output) or is_caption(output)]
     return notebook
+
+
+def is_picture(
+    output: dict,  # one output of a cell
+) -> bool:
+    "Is it a picture? One is there as PNG and as SVG."
+    return "image/png" in output.get("data", {})
+
+
+def is_caption(
+    output: dict,  # one output of a cell
+) -> bool:
+    "Is it the caption of the picture above it?"
+    return bool(output.get("metadata", {}).get("brewcast", {}).get("caption"))
 
 
 def notebook_page(
@@ -106,7 +120,8 @@ def defined_names(
     statements = {}
     with contextlib.suppress(SyntaxError):
         for node in ast.parse(code).body:
-            for target in node.targets if isinstance(node, ast.Assign) else [node]:
+            annotated = [node.target] if isinstance(node, ast.AnnAssign) else [node]
+            for target in node.targets if isinstance(node, ast.Assign) else annotated:
                 parts = target.elts if isinstance(target, ast.Tuple) else [target]
                 statements |= {getattr(part, "id", getattr(part, "name", None)): node for part in parts}
     return statements
@@ -133,18 +148,21 @@ def code_block(
 def output_block(
     output: dict,  # one output of a cell
     path: str,  # where a picture goes, without suffix
-    heading: str,  # the heading above, as text for a picture
+    heading: str,  # the heading above, as text for a picture without one
     pictures: dict[str, bytes],  # a picture is added here
 ) -> str:  # Markdown
     "One output: a picture, a table or text. Warnings (stderr) are left out: they contain paths of this machine."
     data = output.get("data", {})
     if "application/vnd.jupyter.widget-view+json" in data:
         return "*Here JupyterLab shows a widget.*"
-    for kind, suffix in (("image/png", "png"), ("image/svg+xml", "svg")):
+    for kind, suffix in (("image/svg+xml", "svg"), ("image/png", "png")):  # an SVG has a dark mode
         if kind in data:
             content = "".join(data[kind])
             pictures[f"{path}.{suffix}"] = base64.b64decode(content) if suffix == "png" else content.encode()
-            return f"![{heading}]({path}.{suffix}){{ .output }}"
+            alt = output.get("metadata", {}).get("image/png", {}).get("alt", heading)
+            return PARTS.picture(f"{path}.{suffix}", " ".join(alt.split()))
+    if is_caption(output):
+        return PARTS.caption("".join(data["text/plain"]))
     if "text/html" in data:
         html = re.sub(r"(?s)<style scoped>.*?</style>", "", "".join(data["text/html"])).replace(' border="1"', "")
         html = re.sub(r"\n\s*", "\n", html).strip()

@@ -294,3 +294,17 @@ PAGES = {  # mistakes of a page for readers: HTML for its end, and a text that t
     "a heading that is left out": ("<h4>Stores</h4>", "h4 after h1"),
     "no language": ("<script>document.documentElement.lang = ''</script>", "no language"),
 }
+
+PICTURES = {  # code that draws on a picture that can be read, and what the report must say of it
+    "a name over another one": ("axis.text(1, 1, 'Latte')\naxis.text(1, 1.01, 'Mug')", "'Latte' overlaps 'Mug'"),
+    "a name over the title": ("figure.text(0.05, 0.93, 'Latte')", "'Sales rise' overlaps 'Latte'"),
+    "a name that is cut": ("axis.text(2.2, 1, 'A very long name of a product')", "is outside"),
+    "a colour of its own": ("axis.axhline(1, color='#ff0000')", "#ff0000 is not in the palette"),
+    "white, which is black on a dark page": ("axis.axhline(1, color='#fefefe')", "#fefefe is not in the palette"),
+    "a transparent mark": ("axis.plot([1, 2], [1, 1], color='#8f4a12', alpha=0.4)", "a mark is transparent"),
+    "a transparent dot": ("axis.scatter([1, 2], [1, 1], color='#8f4a12', alpha=0.4)", "a mark is transparent"),
+    "a mark that is hard to see": ("axis.axhline(1, color='#f6ece2')", "tint has a contrast of 1."),
+    "a bitmap": ("axis.imshow([[1, 2]])", "a bitmap has no dark mode"),
+    "an axis without a unit": ("axis.set_title('', loc='left')", "no unit above"),
+    "a horizontal axis without a unit": ("axis.set_xticks([1, 2])", "no unit below"),
+}

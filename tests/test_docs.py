@@ -98,15 +98,20 @@ def test_every_notebook_is_a_page_with_its_outputs(site):
             built = nbformat.read(site.root / product, 4).cells
             executed.cells += built * (2 if "*last_pictures(product)" in path.read_text() else 1)  # at the top, too
 
-        # then the page has its title, every section, and as many pictures and tables as its outputs
+        # then the page has its title, every section, and as many pictures, captions and tables as its outputs
         titles = re.findall(r"(?m)^#+ (.*)", "\n".join(c.source for c in executed.cells if c.cell_type == "markdown"))
         heads = " ".join(text_of(head) for head in re.findall(r"(?s)<h\d.*?</h\d>", html))
         assert [title for title in titles if text_of(title).replace("`", "") not in heads.replace("&#39;", "'")] == []
         data = [o.get("data", {}) for c in executed.cells if c.cell_type == "code" for o in c.outputs]
-        pictures = sum("image/png" in kinds for kinds in data)
-        tables = sum("text/html" in kinds and "image/png" not in kinds for kinds in data)
+        pictures = [kinds for kinds in data if "image/png" in kinds]
+        captions = sum('class="caption"' in "".join(kinds.get("text/html", "")) for kinds in data)
+        tables = sum("text/html" in kinds and "image/png" not in kinds for kinds in data) - captions
         if name in stage_products:
-            assert (html.count("<img"), html.count('<div class="output"')) == (pictures, tables)
+            assert (html.count("<img"), html.count('<div class="output"')) == (len(pictures), tables)
+            assert html.count('<p class="caption"') == captions
+
+            # and each picture has a dark mode and a text for readers who don't see it
+            assert html.count('.svg" alt=') == sum("image/svg+xml" in kinds for kinds in pictures)
 
         # and no directive and no hidden cell
         assert not re.search('(?<![`"])#[|] ', text_of(html))  # text in backticks or quotes may mention one

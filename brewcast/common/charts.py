@@ -5,14 +5,17 @@
 # %% auto #0
 __all__ = ['TEXT_COLOR', 'MUTED_COLOR', 'GRID_COLOR', 'CARD_COLOR', 'NEUTRAL_COLOR', 'LINE_COLORS', 'HEATMAP_COLORS',
            'FIGURE_WIDTH_INCHES', 'PIXELS_PER_INCH', 'TITLE_CHARACTERS', 'LINE_HEIGHT_INCHES', 'TEXT_SIZES', 'MARGINS',
-           'COLOR_ROLES', 'FONT', 'SVG_STYLE', 'NAME_HEIGHT', 'STROKE', 'Margins', 'create_figure', 'style_axis',
-           'name_axis', 'png_bytes', 'svg_text', 'role_of_color', 'alt_text', 'Picture', 'picture_of', 'save_and_show',
-           'placeholder_figure', 'whole_percent', 'label_lines', 'label_month_axis']
+           'COLOR_ROLES', 'FONT', 'SVG_STYLE', 'NAME_HEIGHT', 'STROKE', 'Margins', 'text_width', 'fit_text',
+           'title_lines', 'create_figure', 'style_axis', 'name_axis', 'png_bytes', 'svg_text', 'role_of_color',
+           'alt_text', 'Picture', 'picture_of', 'save_and_show', 'placeholder_figure', 'whole_percent', 'label_lines',
+           'label_month_axis']
 
 # %% ../../nbs/common/charts.ipynb #ddff999d
 import io
+import math
 import re
 import textwrap
+import unicodedata
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,6 +26,8 @@ from markupsafe import Markup, escape
 from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import text_to_path
 
 from .palette import HEAT, PALETTE, SERIES, palette_css
 from .paths import write_bytes
@@ -40,7 +45,7 @@ HEATMAP_COLORS = ListedColormap([pair[0] for pair in HEAT], "heat")  # for `pcol
 # %% ../../nbs/common/charts.ipynb #c8aae181
 FIGURE_WIDTH_INCHES = 4.5  # chosen: 432 pixels, which a phone of 390 pixels shows at four fifths
 PIXELS_PER_INCH = 96  # how wide a notebook shows one inch of a figure
-TITLE_CHARACTERS = 42  # of a line of the title, at its size
+TITLE_CHARACTERS = 42  # at most, of a line of the title; capitals are wider, so that fewer fit
 LINE_HEIGHT_INCHES = 0.22  # of the title
 TEXT_SIZES = {"title": 12.5, "name": 9.5, "tick": 9.0}  # points
 
@@ -56,6 +61,47 @@ class Margins(NamedTuple):
 
 MARGINS = Margins()
 
+# %% ../../nbs/common/charts.ipynb #0b238f90
+def text_width(
+    text: str,  # one line
+    size: float = TEXT_SIZES["tick"],  # points
+    weight: str = "normal",  # or "bold"
+) -> float:  # inches
+    "How wide a text is in a picture."
+    font = FontProperties(size=size, weight=weight)
+    narrow = "".join(letter for letter in text if unicodedata.east_asian_width(letter) not in "WF")
+    points = float(text_to_path.get_text_width_height_descent(narrow, font, False)[0])
+    return (points + (len(text) - len(narrow)) * size) / 72  # the font lacks the letters that are as wide as high
+
+# %% ../../nbs/common/charts.ipynb #acd0ab75
+def fit_text(
+    text: str,  # a name of any length
+    inches: float,  # the room that it has
+    size: float = TEXT_SIZES["tick"],  # points
+) -> str:  # with an ellipsis in place of its middle if it is too long: names often differ at their ends
+    "A name, shortened so that it fits."
+    text = " ".join(str(text).split())
+    shown, length = text, len(text)
+    while length > 3 and text_width(shown, size) > inches:
+        length -= 1
+        shown = f"{text[: length - length // 3]}…{text[len(text) - length // 3 :]}"
+    return shown
+
+# %% ../../nbs/common/charts.ipynb #78f38d19
+def title_lines(
+    title: str,  # the finding
+) -> list[str]:  # lines that fit into a picture
+    "The lines of a title."
+    room = FIGURE_WIDTH_INCHES - 0.2  # inches
+    lines = [""]
+    for word in title.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if len(longer) <= TITLE_CHARACTERS and text_width(longer, TEXT_SIZES["title"], "bold") <= room:
+            lines[-1] = longer
+        else:
+            lines.append(fit_text(word, 0.8 * room, TEXT_SIZES["title"]))  # bold letters are wider
+    return [line for line in lines if line]
+
 # %% ../../nbs/common/charts.ipynb #2be042c0
 def create_figure(
     title: str,  # the finding
@@ -66,14 +112,16 @@ def create_figure(
     margins: Margins = MARGINS,  # inches, around each chart
 ) -> tuple[Figure, list[Axes]]:  # the figure and its charts, by row
     "Create an empty figure in the shared style."
-    lines = textwrap.wrap(title, TITLE_CHARACTERS)
+    lines = title_lines(title)
     heading = 0.16 + len(lines) * LINE_HEIGHT_INCHES
     row_height = margins.above + height + margins.below
     total = heading + rows * row_height
     figure = Figure(figsize=(FIGURE_WIDTH_INCHES, total), facecolor=CARD_COLOR)
     figure.set_label(caption)  # where `show` finds it
-    style = {"size": TEXT_SIZES["title"], "weight": "bold", "color": TEXT_COLOR, "va": "top", "ha": "left"}
-    figure.suptitle("\n".join(lines), x=0.1 / FIGURE_WIDTH_INCHES, y=1 - 0.1 / total, linespacing=1.25, **style)
+    style = {"size": TEXT_SIZES["title"], "weight": "bold", "color": TEXT_COLOR, "va": "top", "parse_math": False}
+    figure.suptitle(
+        "\n".join(lines), ha="left", x=0.1 / FIGURE_WIDTH_INCHES, y=1 - 0.1 / total, linespacing=1.25, **style
+    )
     width = FIGURE_WIDTH_INCHES / columns
     axes = []
     for place in range(rows * columns):
@@ -105,7 +153,7 @@ def name_axis(
     "Write above a chart what it shows and in which unit."
     text = f"{name}: {unit}" if name and unit else name or unit
     color = TEXT_COLOR if name else MUTED_COLOR
-    axis.set_title(text, loc="left", color=color, size=TEXT_SIZES["name"], pad=6)
+    axis.set_title(text, loc="left", color=color, size=TEXT_SIZES["name"], pad=6, parse_math=False)
 
 # %% ../../nbs/common/charts.ipynb #d49648ad
 def png_bytes(
@@ -246,8 +294,8 @@ def label_lines(
         y = -position / box.height
         style = {"color": color, "linestyle": (styles or {}).get(name, "-"), "linewidth": 2}
         axis.plot([start, stop], [y, y], transform=axis.transAxes, clip_on=False, **style)
-        size = TEXT_SIZES["name"]
-        axis.text(text_from, y, name, transform=axis.transAxes, color=TEXT_COLOR, size=size, va="center")
+        style = {"color": TEXT_COLOR, "size": TEXT_SIZES["name"], "va": "center", "parse_math": False}
+        axis.text(text_from, y, name, transform=axis.transAxes, **style)
 
 # %% ../../nbs/common/charts.ipynb #61cd552b
 def label_month_axis(
@@ -262,4 +310,9 @@ def label_month_axis(
     else:
         ticks = list(months)[:: max(1, -(-len(months) // 4))]
         labels = [short_month(month) for month in ticks]
-    axis.set_xticks(ticks, labels)
+    spans = [later - earlier for earlier, later in zip(ticks, ticks[1:], strict=False)]
+    low, high = axis.get_xlim()
+    width = axis.get_window_extent().width / axis.figure.dpi  # inches
+    free = min(spans).days / (high - low) * width if spans else width  # inches of each label
+    step = max(1, math.ceil((text_width("Sep 2025" if len(months) <= 18 else "2025") + 0.1) / free))
+    axis.set_xticks(ticks[::step], labels[::step])

@@ -1,6 +1,7 @@
-"Explore: the numbers behind the pictures are right, and every picture is drawn whatever columns a source has."
+"Explore: the numbers behind the pictures are right, and every picture can be read, whatever a source has."
 
 import datetime
+import re
 
 import ibis
 import numpy as np
@@ -8,13 +9,17 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from pictures import picture_problems
+from planted import PICTURES
 
-from brewcast.common.charts import save_and_show
-from brewcast.common.core import SALE_LINE_COLUMNS, write_json
+from brewcast.common.charts import LINE_COLORS, Margins, create_figure, name_axis, save_and_show
+from brewcast.common.core import SALE_LINE_COLUMNS, read_parquet, write_json
 from brewcast.data.explore import (
     daily_sales,
     day_effects,
     explore,
+    explore_answer,
+    last_pictures,
     missing_by_month,
     plot_categories,
     plot_days,
@@ -97,7 +102,18 @@ def draw_all(tables: dict, months: pd.DataFrame) -> dict:
 
 
 def title(figure) -> str:
-    return figure.texts[0].get_text()
+    return figure.texts[0].get_text().replace("\n", " ")
+
+
+def reason(figure) -> str:
+    "Why there is no picture."
+    return figure.texts[1].get_text().replace("\n", " ")
+
+
+def bars(figure) -> dict[str, str]:
+    "The percent below each bar by its name."
+    labels = [label.get_text() for axis in figure.axes for label in axis.get_xticklabels()]
+    return dict(label.split("\n") for label in labels)
 
 
 @pytest.fixture(scope="module")
@@ -124,6 +140,37 @@ def test_sums_equal_plain_pandas(sales):
 def test_a_promotion_is_compared_within_store_and_month(sales):
     effects = day_effects(daily_sales(sales[0])).set_index(["what", "level"])["effect"]
     assert (1 + effects["promotion", "True"]) / (1 + effects["promotion", "False"]) == pytest.approx(2, rel=0.01)
+
+
+def test_the_effect_of_a_promotion_is_the_simulated_one_however_many_days_it_has():
+    # given 40 store-months that sell 35 % more in promotions, on 2 to 20 of 30 days
+    rng = np.random.default_rng(5)
+    days = pd.DataFrame({"date": pd.date_range("2024-01-01", "2027-04-30")})
+    month = days["date"].dt.to_period("M")
+    days["promotion"] = days["date"].dt.day <= month.map(
+        dict(zip(month.unique(), rng.integers(2, 21, 40), strict=True))
+    )
+    level = month.map(dict(zip(month.unique(), rng.uniform(50, 500, 40), strict=True)))
+    days["quantity"] = level.astype(float) * np.where(days["promotion"], 1.35, 1.0)
+    days = days.assign(store_id="S1", weather=None, holiday=None)
+    # when the effect is measured, then it is that of the simulation, and the bars and the title say it
+    effects = day_effects(days.astype({"promotion": "boolean", "holiday": "boolean"}))
+    figure = plot_days(effects)
+    assert effects.set_index(["what", "level"])["effect"]["promotion", "True"] == pytest.approx(0.35)
+    assert title(figure) == "Days with a promotion sell 35% more" and bars(figure)["promotion"] == "+35%"
+
+
+@pytest.mark.parametrize("promotion", [-0.4, 0.001, 0.29])
+@pytest.mark.parametrize("holiday", [None, 0.08, -0.123])
+def test_title_and_bars_of_the_days_say_the_same(promotion, holiday):
+    rows = [("weekday", str(day), day / 100, 9) for day in range(7)]
+    rows += [("promotion", "False", 0.0, 9), ("promotion", "True", promotion, 9)]
+    rows += [("holiday", "False", 0.0, 9), ("holiday", "True", holiday, 9)] if holiday else []
+    figure = plot_days(pd.DataFrame(rows, columns=["what", "level", "effect", "days"]))
+    said = dict(re.findall(r"with a (\w+)(?: sell)? (\d+% more|\d+% less|as much)", title(figure)))
+    shown = {name: value for name, value in bars(figure).items() if name in ("promotion", "holiday")}
+    words = {"+": " more", "−": " less"}
+    assert said == {n: value[1:] + words[value[0]] if value != "0%" else "as much" for n, value in shown.items()}
 
 
 def test_late_products_and_closed_stores_are_found(sales):
@@ -163,10 +210,10 @@ def test_every_picture_is_drawn(lacks, tmp_path):
     for name, figure in pictures.items():
         save_and_show(figure, tmp_path / f"{name}.png")
     if "category" in lacks:
-        assert pictures["categories"].texts[1].get_text() == "This source has no categories."
-        assert pictures["products"].texts[1].get_text() == "This source has no products."
-        assert pictures["prices"].texts[1].get_text() == "This source has no prices."
-        assert "lacks country, city, category" in pictures["missing"].texts[1].get_text()
+        assert reason(pictures["categories"]) == "This source has no categories."
+        assert reason(pictures["products"]) == "This source has no products."
+        assert reason(pictures["prices"]) == "This source has no prices."
+        assert "lacks country, city, category" in reason(pictures["missing"])
     else:
         assert title(pictures["products"]) == "1 of 2 products started late: Mug (Sep 2024)"
         assert title(pictures["stores"]).startswith("1 of 2 stores are open")
@@ -198,6 +245,161 @@ def test_threads_change_nothing(sales, monkeypatch):
 
 
 def test_a_picture_has_its_title_as_alternative_text(sales, tmp_path):
-    image = save_and_show(plot_missing(missing_by_month(sales[0])), tmp_path / "missing.png")
-    _, metadata = image._repr_mimebundle_()
-    assert metadata["image/png"]["alt"].startswith("Most often missing: weather")
+    picture = save_and_show(plot_missing(missing_by_month(sales[0])), tmp_path / "missing.png")
+    assert picture.alt.startswith("Most often missing: weather")
+    assert 'aria-label="Most often missing: weather' in picture.svg
+
+
+LONG = "The Very Long Name Of Something That Nobody Would Call So {}"  # 60 characters with the number
+SPECIAL = [
+    "=cmd|' /C calc'!A0",
+    "$5 and $6 <b>menu</b> & more",
+    "CAPITALS FROM A TILL OF THE NINETIES",
+    "Ünïcödé",
+    "92",
+    "a",
+]
+
+
+def renamed(lines: pd.DataFrame, pattern: str) -> pd.DataFrame:
+    "Sale lines with other names in every column of names."
+    names = ["store_id", "country", "city", "category", "product"]
+    return lines.assign(**{name: [pattern.format(value) for value in lines[name]] for name in names})
+
+
+def many_categories() -> pd.DataFrame:
+    "Forty categories of forty products, some of which start late, at prices from 0.02 to 20,000."
+    rng = np.random.default_rng(8)
+    menu = pd.DataFrame(
+        {"category": [f"Category {i}" for i in range(40)], "product": [f"Product {i}" for i in range(40)]}
+    )
+    menu["price"] = np.geomspace(0.02, 20_000, 40).round(2)
+    days = pd.DataFrame({"date": pd.date_range("2023-01-01", "2025-12-31", freq="9D")})
+    lines = days.merge(menu, how="cross").assign(store_id="S1", country="USA", city="Reno")
+    lines = lines[lines["date"] >= pd.Timestamp("2023-01-01") + pd.to_timedelta(lines["price"].rank() / 60, unit="D")]
+    lines["quantity_sold"] = rng.integers(1, 10_000, len(lines))
+    lines["weather"] = rng.choice(["Hot", "Cold", None], len(lines))
+    return lines.reindex(columns=SALE_LINE_COLUMNS)
+
+
+def many_places() -> pd.DataFrame:
+    "Twenty cities of one country and four of others, a store each, two years."
+    rows = [(f"S{i}", "USA" if i < 20 else "Mexico", f"City {i}") for i in range(24)]
+    stores = pd.DataFrame(rows, columns=["store_id", "country", "city"])
+    days = pd.DataFrame({"date": pd.date_range("2024-01-01", "2025-12-31", freq="5D")})
+    lines = stores.merge(days, how="cross")
+    lines["quantity_sold"] = 50 + np.arange(len(lines)) % 7 + 20 * (lines["date"].dt.month == 12)
+    return lines.assign(category="Tea", product="Tea", price=2.0).reindex(columns=SALE_LINE_COLUMNS)
+
+
+def special_names() -> pd.DataFrame:
+    lines = many_categories()
+    number = lines["product"].str.split().str[-1].astype(int)
+    names = [SPECIAL[i] if i < len(SPECIAL) else f"Product {i}" for i in number]
+    return lines.assign(product=names, category=names, store_id=SPECIAL[1], country=SPECIAL[1], city=SPECIAL[2])
+
+
+EVERY_FIELD_IS_SOMETIMES_EMPTY = ["country", "city", "category", "product", "price", "weather", "promotion", "holiday"]
+
+
+def with_gaps() -> pd.DataFrame:
+    "Sale lines with empty fields in every column that may have some."
+    lines, rng = sale_lines(), np.random.default_rng(4)
+    for name in EVERY_FIELD_IS_SOMETIMES_EMPTY:
+        lines[name] = lines[name].astype(object).where(rng.random(len(lines)) > 0.1, None)
+    return lines
+
+
+SOURCES = {
+    "two stores": sale_lines,
+    "one store and one month": lambda: sale_lines().query("store_id == 'S1' and date < '2024-02-01'"),
+    "one store and two months": lambda: sale_lines().query("store_id == 'S1' and date < '2024-03-01'"),
+    "thirteen months": lambda: sale_lines().query("store_id == 'S1' and date < '2025-02-01'"),
+    "one product on one day": lambda: sale_lines().head(1),
+    "forty categories": many_categories,
+    "many places": many_places,
+    "names of 60 characters": lambda: renamed(sale_lines(), LONG),
+    "long names in capitals": lambda: renamed(
+        many_places(), "WWWWWWWWWWWW WWWWWWWWWWWWWWW WWWWWWWWWWWWWWWWWWWWWWWWW {}"
+    ),
+    "special names": special_names,
+    "gaps in every column": with_gaps,
+    "a week a row": lambda: (
+        sale_lines().query("date.dt.dayofweek == 2").assign(promotion=lambda t: t["date"].dt.day < 9)
+    ),
+    "twenty years": lambda: many_places().assign(
+        date=lambda t: t["date"] - pd.to_timedelta(t.index % 20 * 365, unit="D")
+    ),
+    "nothing but returns": lambda: sale_lines().assign(quantity_sold=-1.0),
+    "nothing sold": lambda: sale_lines().assign(quantity_sold=0.0),
+    **{
+        f"without columns, as {name}": lambda lacks=lacks: sale_lines().assign(**dict.fromkeys(lacks))
+        for name, lacks in LACKING.items()
+    },
+}
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_every_picture_can_be_read(source, tmp_path):
+    # given a source's sale lines and store-months
+    lines = SOURCES[source]()
+    write_lines(lines, tmp_path / "sales.parquet")
+    # when all pictures are drawn
+    months = store_months(lines)
+    tables = explore(tmp_path / "sales.parquet", months)
+    # then no text overlaps another or is cut, colours are those of the palette, and every axis has a unit
+    problems = {name: picture_problems(figure) for name, figure in draw_all(tables, months).items()}
+    assert {name: found for name, found in problems.items() if found} == {}
+    assert explore_answer(tables, "pieces").sentence.endswith(" open.")
+
+
+@pytest.mark.parametrize("n_changed", [0, 1, 20, 21, 5000])
+def test_a_picture_of_5000_stores_can_be_read(n_changed):
+    # given 5,000 stores, of which some have opened
+    span = pd.date_range("2024-01-01", periods=12, freq="MS")
+    months = pd.DataFrame({"store_id": [f"STORE{i}" for i in range(5000)]}).merge(
+        pd.DataFrame({"month": span}), how="cross"
+    )
+    is_late = months["store_id"].isin([f"STORE{i}" for i in range(n_changed)]) & (months["month"] < span[3])
+    months = months[~is_late | (months["store_id"] == "STORE0")].assign(country="USA", quantity_sold=1.0)
+    # when they are drawn
+    figure = plot_stores(store_spans(months), months)
+    # then it fits onto a screen
+    assert picture_problems(figure) == [] and figure.get_figheight() < 8
+    n_late = max(0, n_changed - 1)
+    assert title(figure).startswith("All 5,000 stores are open") and (f"{n_late:,} opened" in title(figure)) == (
+        n_late > 0
+    )
+    assert ("changed last" in figure.get_label()) == (n_late > 20)
+
+
+def test_every_picture_of_the_simulated_source_can_be_read(published):
+    products = published.root / "products/simulated"
+    months = read_parquet(products / "clean/store_month.parquet")
+    tables = explore(products / "ingest/sales.parquet", months)
+    pictures = draw_all(tables, months)
+    assert {name: found for name, figure in pictures.items() if (found := picture_problems(figure))} == {}
+    assert "This source has no" not in "".join(text.get_text() for f in pictures.values() for text in f.texts)
+    # and the promotions have the effect that the simulation gave them
+    promoted = tables["days"].set_index(["what", "level"])["effect"]["promotion", "True"]
+    assert promoted == pytest.approx(0.35, abs=0.03)
+
+
+def test_the_notebook_shows_the_pictures_of_the_last_build_with_their_captions(published):
+    product = {"nb": str(published.root / "products/simulated/explore/explore.ipynb")}
+    pictures = last_pictures(product)
+    assert len(pictures) == 8 and all(picture.caption and picture.svg.startswith("<svg") for picture in pictures)
+    folder = published.root / "products/simulated/explore/figures"
+    assert {picture.png for picture in pictures} == {path.read_bytes() for path in folder.glob("*.png")}
+
+
+@pytest.mark.parametrize("planted", PICTURES)
+def test_a_picture_that_cannot_be_read_is_found(planted):
+    code, problem = PICTURES[planted]
+    figure, (axis,) = create_figure("Sales rise", "By month.", margins=Margins(below=0.6))
+    axis.plot([1, 2], [1, 2], color=LINE_COLORS[0])
+    axis.set_xticks([])
+    name_axis(axis, "pieces a month")
+    assert picture_problems(figure) == []
+    exec(code, {"figure": figure, "axis": axis})
+    assert problem in "; ".join(picture_problems(figure))

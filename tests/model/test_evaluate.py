@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import ROOT
-from picture_texts import picture_problems
+from pictures import picture_problems
 from verdicts import make_card, make_verdict
 
 from brewcast.common.core import write_json, write_parquet

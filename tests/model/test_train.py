@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
-from picture_texts import picture_problems
+from pictures import picture_problems
 from verdicts import FOREST, SEASONAL, make_card, make_decision
 
 from brewcast.common.core import write_json, write_parquet

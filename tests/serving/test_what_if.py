@@ -10,6 +10,7 @@ import joblib
 import numpy as np
 import pandas as pd
 import pytest
+from pictures import picture_problems
 
 from brewcast.common.core import write_json
 from brewcast.common.parameter_types import Calendar
@@ -19,6 +20,7 @@ from brewcast.delivery.package import write_release
 from brewcast.model.features import feature_tables
 from brewcast.model.recipes import FEATURES, build_model, model_bytes
 from brewcast.serving.what_if import (
+    PROMOTION_SHARES,
     open_release,
     planned_promotion_shares,
     plot_what_if,
@@ -126,11 +128,23 @@ def test_the_words_name_both_plans_and_the_picture_has_both_forecasts(served):
     planned, requested = what_if(served.release, ["S1"])[0], what_if(served.release, ["S1"], 1.0)[0]
     # when they are put into words and drawn
     text = what_if_text(planned, requested, (0.3, 1.0, 0.8), "pieces")
-    names = [label.get_text() for label in plot_what_if(past, planned, requested, "every day").axes[0].texts]
+    figure = plot_what_if(past, planned, requested, "every day", "pieces")
+    names = [label.get_text() for label in figure.axes[0].texts]
     # then both plans are named
     assert text[0].startswith("S1, January 2026: ") and text[0].endswith("% compared with the plan")
     assert text[2].startswith("As planned, with 30%: ") and "no month has had more than 80%" in text[3]
     assert [name.split(":")[0] for name in names] == ["as planned", "every day"]
+    assert figure.get_suptitle().startswith("With a promotion every day, S1 sells") and picture_problems(figure) == []
+
+
+@pytest.mark.parametrize("plan_name", PROMOTION_SHARES)
+@pytest.mark.parametrize("store_id", ["S1", "WWWWWWWWWW WWWWWWWWWWWWWWWWW WWWWWWWWWWWWWWWWWWWWWW 12345678"])
+@pytest.mark.parametrize("sold", [[], [0.0], [8e6] * 13], ids=["no past", "a month without sales", "13 months"])
+def test_the_picture_of_every_plan_can_be_read(plan_name, store_id, sold):
+    past = pd.Series(sold, pd.date_range("2024-12-01", periods=len(sold), freq="MS"), dtype=float)
+    planned = {"store_id": store_id, "month": "2026-01-01", "forecast": 8.1e6, "lower": 7e6, "upper": 9e6}
+    for requested in (planned, planned | {"forecast": 0.0, "lower": 0.0, "upper": 3.0}):
+        assert picture_problems(plot_what_if(past, planned, requested, plan_name, "a unit with a long name " * 4)) == []
 
 
 def test_without_a_panel_the_cell_shows_the_reason(served, tmp_path, monkeypatch):
