@@ -211,6 +211,7 @@ class Build:
         "Every product by its path in products/<source>/, without the tools' internal files, which start with a dot."
         all_files = (path for path in sorted(self.products.rglob("*")) if path.is_file())
         products = [path for path in all_files if not path.name.startswith(".") and path.suffix != ".pyc"]
+        products = [path for path in products if path != self.products / "index.html"]  # it belongs to no stage
         return unique_items((self.renames.path("files", self.old_name(path), "/"), path) for path in products)
 
     @cached_property

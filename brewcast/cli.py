@@ -5,15 +5,16 @@
 # %% auto #0
 __all__ = ['FIRST_STEPS', 'TEXT_BROWSERS', 'app', 'SourceOption', 'DataOption', 'ReasonOption', 'JsonOption', 'Overrides',
            'NOT_READY', 'FAILURE_STATUS', 'prepare_data', 'link_data', 'publish_source', 'copy_release',
-           'better_baseline_lines', 'stopped_report', 'build_summary', 'run_source', 'staleness_report', 'build_notes',
-           'read_start_page', 'start_page_options', 'export_statements', 'open_in_browser', 'last_built_source',
-           'run_single_stage', 'confirm', 'Call', 'command', 'print_version', 'top_options', 'absolute_path',
-           'source_names', 'run_command', 'build_command', 'init_source_command', 'why_command', 'verify_command',
-           'publish_command', 'trace_command', 'parse_percent', 'promote_command', 'split_command', 'rollback_command',
-           'lift_command', 'history_command', 'compare_command', 'forecast_command', 'key_command', 'backup_command',
-           'restore_command', 'prune_command', 'month_command', 'replay_command', 'summary_command', 'clean_command',
-           'open_command', 'parse_port', 'ui_command', 'lab_command', 'export_command', 'clean_notebooks_command',
-           'environment_command', 'release_command', 'choose_source', 'run_call', 'main']
+           'better_baseline_lines', 'page_lines', 'stopped_report', 'build_summary', 'update_index', 'run_source',
+           'staleness_report', 'build_notes', 'read_start_page', 'start_page_options', 'export_statements',
+           'open_in_browser', 'last_built_source', 'run_single_stage', 'confirm', 'Call', 'command', 'print_version',
+           'top_options', 'absolute_path', 'source_names', 'run_command', 'build_command', 'init_source_command',
+           'why_command', 'verify_command', 'publish_command', 'trace_command', 'parse_percent', 'promote_command',
+           'split_command', 'rollback_command', 'lift_command', 'history_command', 'compare_command',
+           'forecast_command', 'key_command', 'backup_command', 'restore_command', 'prune_command', 'month_command',
+           'replay_command', 'summary_command', 'clean_command', 'open_command', 'parse_port', 'ui_command',
+           'lab_command', 'export_command', 'clean_notebooks_command', 'environment_command', 'release_command',
+           'choose_source', 'run_call', 'main']
 
 # %% ../nbs/cli.ipynb #09397870
 import argparse
@@ -45,6 +46,7 @@ from .common.text import format_count, join_names
 from .workflow.executor import build, current_reasons, is_build_complete
 from .workflow.notebooks import clean_notebooks, export_notebooks
 from .workflow.ploomber_hooks import is_ploomber_error, plain_message
+from .workflow.products import index_path
 from .workflow.reasons import Reason
 from .workflow.staleness import build_state_hash, build_state_path
 
@@ -197,6 +199,14 @@ def _forecast_line(months: dict[str, list[str]]) -> str:
         line += f"; {len(months['none']):,} without a forecast (reasons in forecast.csv)"
     return line
 
+# %% ../nbs/cli.ipynb #e543421e
+def page_lines(
+    products: Path,  # products/<source>
+) -> list[str]:  # lines of the summary
+    "The addresses of the index, if a build has written one, and of the month page."
+    pages = {"index": products / "index.html", "page": products / "forecast" / "month.html"}
+    return [f"{name:<10}{path.as_uri()}" for name, path in pages.items() if name == "page" or path.exists()]
+
 # %% ../nbs/cli.ipynb #f970a494
 def stopped_report(
     products: Path,  # products/<source>
@@ -218,7 +228,7 @@ def stopped_report(
             *lines,
             "",
             "the earlier release stays in production; forecast.csv has no quantities for this month",
-            f"page      {(products / 'forecast' / 'month.html').as_uri()}",
+            *page_lines(products),
         ]
     )
 
@@ -246,9 +256,25 @@ def build_summary(
             *better_baseline_lines(verdict, source_option),
             _forecast_line(months),
             f"serves    make serve{source_option}",
-            f"page      {(products / 'forecast' / 'month.html').as_uri()}",
+            *page_lines(products),
         ]
     )
+
+# %% ../nbs/cli.ipynb #bf758d0d
+def update_index(
+    root: Path,  # the project
+    source: str,  # the source
+    stages: dict[str, Stage],  # by name, none of them stale
+) -> None:
+    """Write the index of the stages if it is missing, or may tell of a failed build.
+
+    A build writes it. But nothing is built if somebody takes back the change that had made a stage fail.
+    """
+    index = index_path(root, source)
+    if not index.exists() or (index.parent / "failed").exists():
+        from brewcast.workflow.index_page import write_index_after_build
+
+        write_index_after_build(root, source, stages, is_complete=True)
 
 # %% ../nbs/cli.ipynb #34515572
 def run_source(
@@ -274,6 +300,7 @@ def run_source(
             if not build(root, source, overrides):
                 say(f"nothing to build: {source}'s products are up to date")
             publish_source(root, source, stages)
+    update_index(root, source, stages)
     print(build_summary(root, source))
 
 # %% ../nbs/cli.ipynb #44c5e0e3
@@ -350,6 +377,8 @@ def start_page_options(
     load += f"page = read_start_page({source!r})"
     try:
         title = FIRST_STEPS.format(source=source)
+        if index_path(root, source).exists():
+            title += f"- **Read what came out**: the [index](../products/{source}/index.html) has the answers of all stages.\n"
         write_start_page(root, start_notebook(read_start_page(source, root), title, load))
     except Exception as error:  # a full disk or a read-only project: JupyterLab starts without the page
         say(f"no start page: {error}")
@@ -542,10 +571,13 @@ def run_command(
 @command
 def build_command(root: Path, source: SourceOption = "", overrides: Overrides = ()):
     "run the stages that are stale"
-    parameters(root, source, overrides)
+    stages = read_stages(root, parameters(root, source, overrides))
     export_notebooks(root)
     if not build(root, source, overrides):
         say(f"nothing to do: {source} is up to date")
+    update_index(root, source, stages)
+    if index_path(root, source).exists():
+        say(f"index     {index_path(root, source).as_uri()}")
 
 # %% ../nbs/cli.ipynb #c9aa9c12
 NOT_READY = 3  # status of `init-source` if its files have to be completed by hand

@@ -129,9 +129,9 @@ def on_files(files, config):
 
 
 def examples() -> dict[str, Path]:  # product file by its path in the site
-    "Products of the last build, unchanged: the month page with the reports and tables that it links to, and pictures."
+    "Products of the last build, unchanged: the month page with the index, reports and tables that it links to, and pictures."
     products = ROOT / "products" / SOURCE
-    patterns = ["*/*.html", "forecast/*.csv", "explore/figures/*.png"]
+    patterns = ["index.html", "*/*.html", "forecast/*.csv", "explore/figures/*.png"]
     paths = [path for pattern in patterns for path in sorted(products.glob(pattern))]
     return {f"example/{path.relative_to(products).as_posix()}": path for path in paths}
 

@@ -18,7 +18,7 @@ from guardian import start_guardian
 from brewcast.common.params import TELEMETRY_OFF
 
 sys.path.append(str(Path(__file__).resolve().parent.parent / "bench"))  # tests/bench tests its programs
-pytest_plugins = ["toy"]  # a small project of four stages
+pytest_plugins = ["toy", "looking"]  # a small project of four stages; a browser without a network
 
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = {"months": 40, "stores": 12, "lines": 60_000}  # enough months for twelve cutoffs and one year before them

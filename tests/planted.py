@@ -237,6 +237,64 @@ OWN_FRAMES = {  # a public function that fails deep inside on another table, and
     "no error": ("def f(sales: pd.DataFrame) -> int:\n    return len(sales)", "f: no error"),
 }
 
+PAGES = {  # mistakes of a page for readers: HTML for its end, and a text that the complaint must have
+    "labels that overlap": (
+        '<p style="height:20px;margin:0">Coffee sells best</p><p style="margin-top:-12px">Tea sells second</p>',
+        "overlap: 'Coffee sells best' and 'Tea sells second'",
+    ),
+    "labels of a drawing that overlap": (
+        '<svg role="img" aria-label="Sales" width="300" height="80"><text x="9" y="30">Coffee</text>'
+        '<text x="20" y="36">Bakery</text></svg>',
+        "overlap: 'Coffee' and 'Bakery'",
+    ),
+    "a label beyond its drawing": (
+        '<svg role="img" aria-label="Sales" width="100" height="40"><text x="60" y="20">Merchandise</text></svg>',
+        "cut by its drawing: 'Merchandise'",
+    ),
+    "text cut by a box": (
+        '<div style="width:90px;overflow:hidden;white-space:nowrap">The error is smaller than before</div>',
+        "cut: 'The error is smaller than before'",
+    ),
+    "text below the edge of a box": (
+        '<div style="height:20px;overflow:hidden;width:90px">The error is smaller than before</div>',
+        "cut: 'The error is smaller than before'",
+    ),
+    "a table that is wider than the page": (
+        "<table><tr><td style='min-width:2000px'>Stores</td><td>61</td></tr></table>",
+        "beyond the page: '61'",
+    ),
+    "a table in a box that scrolls": (
+        "<div style='overflow-x:auto'><table class='report-table'><tr><td style='min-width:2000px'>Stores</td></tr></table></div>",
+        "scrolls sideways: 'Stores'",
+    ),
+    "a dict": ("<p>{'rule': 'no_model'}</p>", "code: \"{'rule'\""),
+    "the name of a type": ("<p>class dict of the stage</p>", "code: 'dict'"),
+    "a missing number": ("<td>NaN</td>", "code: 'NaN'"),
+    "a missing text": ("<p>City: None</p>", "code: 'None'"),
+    "an object": ("<p>Figure(640x480)</p>", "code: 'Figure('"),
+    "a picture of another machine": ('<img alt="Sales" src="https://cdn.example.com/sales.png">', "cdn.example.com"),
+    "a script of another machine": ('<script src="https://cdn.example.com/chart.js"></script>', "cdn.example.com"),
+    "an error in a script": ("<script>draw(7)</script>", "draw is not defined"),
+    "an error on the console": ("<script>console.error('no data')</script>", "no data"),
+    "a picture without an alternative text": (
+        '<img src="data:image/gif;base64,R0lGODlhAQABAAAAACw=">',
+        "no alt text: 'img'",
+    ),
+    "a drawing without a name": ('<svg width="9" height="9"><circle r="4"/></svg>', "no alt text: 'svg'"),
+    "pale text": ('<p style="color:#aaa">61 stores</p>', "contrast"),
+    "text that is pale in dark mode only": ('<p style="color:#7a3c09">61 stores</p>', "contrast"),
+    "pale text in a drawing": (
+        '<svg role="img" aria-label="Sales" width="90" height="30"><rect width="90" height="30" fill="#8f4a12"/>'
+        '<text x="5" y="20" style="fill:#5f5a54">Coffee</text></svg>',
+        "contrast",
+    ),
+    "faded text": ('<p style="opacity:.4">61 stores</p>', "contrast"),
+    "one id twice": ('<i id="a"></i><i id="a"></i>', "one id twice: a"),
+    "two titles": ("<h1>Sales</h1>", "2 titles"),
+    "a heading that is left out": ("<h4>Stores</h4>", "h4 after h1"),
+    "no language": ("<script>document.documentElement.lang = ''</script>", "no language"),
+}
+
 PICTURES = {  # code that draws on a picture that can be read, and what the report must say of it
     "a name over another one": ("axis.text(1, 1, 'Latte')\naxis.text(1, 1.01, 'Mug')", "'Latte' overlaps 'Mug'"),
     "a name over the title": ("figure.text(0.05, 0.93, 'Latte')", "'Sales rise' overlaps 'Latte'"),

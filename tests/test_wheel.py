@@ -25,7 +25,7 @@ templates = {
     "delivery": ["month.html", "track_record.html"],
     "operations": ["trace.svg"],
     "serving": ["what_if_caption.html"],
-    "workflow": ["report.html"],
+    "workflow": ["report.html", "index.html", "reader.css"],
 }
 for package, names in templates.items():
     for name in names:
@@ -74,5 +74,6 @@ def test_the_command_works(installed):
 
 
 def test_the_wheel_contains_the_templates(installed):
-    names = ["small_charts.svg", "month.html", "track_record.html", "trace.svg", "what_if_caption.html", "report.html"]
+    names = ["small_charts.svg", "month.html", "track_record.html", "trace.svg", "what_if_caption.html"]
+    names += ["report.html", "index.html", "reader.css"]
     assert run(installed, f"python -c '{PRINT_TEMPLATES}'").split() == ["True", *names]

@@ -258,6 +258,7 @@ class ExecutorSettings(NamedTuple):
     state_inputs: dict[str, list[str]]  # by stage: the keys of inputs.json that it reads
     decisive_stage: str | None  # the last stage that the build key covers; None: it covers all
     home_page: str | None  # the product to which the reports of all stages link
+    index_links: dict[str, str]  # further products to which the index of the stages links, by their name for readers
 
 # %% ../../nbs/common/params.ipynb #2ae02833
 @functools.cache  # each stage asks for the settings, and the same text has the same settings
@@ -271,6 +272,7 @@ def _parse_executor_settings(text):
         state_inputs=settings.get("state_inputs", {}),
         decisive_stage=settings.get("decisive_stage"),
         home_page=settings.get("home_page"),
+        index_links=settings.get("index_links", {}),
     )
 
 # %% ../../nbs/common/params.ipynb #b6396390

@@ -29,7 +29,6 @@ from brewcast.common.params import (
     apply_stage_parameters,
     check_environment,
     check_parameters,
-    executor_settings,
     parameters,
     read_stages,
     upstream_of,
@@ -295,7 +294,10 @@ def has_upstream_reason(
 def locked_build(
     dag,  # a Ploomber DAG of this project
 ) -> Iterator[None]:
-    "A build by this thread, from its lock on. Raises DAGBuildError if the environment is not the locked one."
+    """A build by this thread, from its lock on. However it ends, the index of the stages is then written.
+
+    Raises DAGBuildError if the environment is not the locked one.
+    """
     from ploomber.exceptions import DAGBuildError
 
     root, source = root_and_source(dag)
@@ -311,6 +313,10 @@ def locked_build(
             yield
         finally:
             _thread.is_building = False
+            if context := getattr(dag, "brewcast", None):  # none: its parameters were refused
+                from brewcast.workflow.index_page import write_index_after_build
+
+                write_index_after_build(context.root, context.source, context.stages)
 
 # %% ../../nbs/workflow/ploomber_hooks.ipynb #9c7fa3ae
 def build_with_record(
@@ -364,14 +370,13 @@ def run_with_record(
     root, source, stage = context.root, context.source, task.name
     stash_products(root, source, stage)
     fingerprint_before = fingerprints(root, source, {stage: context.stages[stage]})[stage]
-    # imported here: it loads pandas, which a build with nothing to do does not need
-    from brewcast.workflow.report import render_stage_report
+    # imported here: it loads Jinja, which a build with nothing to do does not need
+    from brewcast.workflow.report import render_stage_report, stage_links
 
     try:
         report = original(task, *args, **kwargs)
-        home_page = executor_settings(root).home_page
-        home_path = root / home_page.replace("{{source}}", source) if home_page else None
-        render_stage_report(Path(str(task.product[task.nb_product_key])), home_path)
+        notebook = Path(str(task.product[task.nb_product_key]))
+        render_stage_report(notebook, stage_links(root, source, context.stages, stage, notebook.parent))
         write_stage_record(root, source, stage, context.stages, fingerprint_before)
         return report
     finally:

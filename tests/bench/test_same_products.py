@@ -324,6 +324,7 @@ def test_each_planted_mistake_is_reported_with_its_file(first, second, mistake):
 def test_the_same_products_have_no_difference_and_a_page_may_differ(first, second):
     (second / "products/near/forecast/month.html").write_text("<p>made at one")
     (second / "products/near/forecast/.built.json").write_text("{}")
+    (second / "products/near/index.html").write_text("<p>about all stages: it belongs to none")
     assert compare(Build(first, "near"), Build(second, "near")) == []
 
 
