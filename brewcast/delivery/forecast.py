@@ -7,7 +7,7 @@ __all__ = ['fitted_model_bytes', 'point_forecasts', 'forecast_next_month', 'chec
            'StoreFacts', 'no_forecast_reasons', 'decimals_of', 'round_quantities', 'forecast_table', 'history_table',
            'csv_bytes', 'ForecastInputs', 'read_forecast_inputs', 'prepare_models', 'check_unless_stopped',
            'stopped_reason', 'PageInputs', 'read_page_inputs', 'records_with_month', 'page_links', 'forecast_page',
-           'forecast_sentence', 'forecast_facts', 'plot_total', 'change_table', 'without_forecast_table']
+           'forecast_sentence', 'forecast_facts', 'plot_forecast_total', 'change_table', 'without_forecast_table']
 
 # %% ../../nbs/delivery/30_forecast.ipynb #de85d1b8
 import math
@@ -20,18 +20,9 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from brewcast.common.charts import (
-    LINE_COLORS,
-    NEUTRAL_COLOR,
-    create_figure,
-    label_lines,
-    label_month_axis,
-    name_axis,
-    picture_of,
-)
+from ..common.charts import picture_of
 from ..common.contracts import FORECAST, check_table
 from brewcast.common.core import (
     read_json,
@@ -56,7 +47,6 @@ from ..common.parameter_types import Calendar
 from ..common.paths import find_root, write_bytes
 from ..common.records import Decision, ModelCard, ModelDescription, MonthRecord, Recipe, StateInputs, Verdict
 from brewcast.common.text import (
-    axis_number,
     compact_number,
     escape_formula,
     format_count,
@@ -73,6 +63,7 @@ from brewcast.delivery.month_page import (
     planner_questions,
     store_forecast_table,
 )
+from .page_charts import plot_total
 from brewcast.delivery.track_record import (
     is_stopped,
     month_record,
@@ -625,11 +616,10 @@ def forecast_facts(
     return Facts(f"All stores together{f', in {unit}' if unit else ''}.", values)
 
 # %% ../../nbs/delivery/30_forecast.ipynb #a77927b7
-def plot_total(
+def plot_forecast_total(
     table: pd.DataFrame,  # from `forecast_table`
     store_month: pd.DataFrame,  # one row per series and month
     unit: str,  # of the quantities, in the plural
-    months: int = 25,  # that are shown: two years, and the same month before
 ) -> Figure:
     """The forecast of all stores together, beside the last months.
 
@@ -639,33 +629,10 @@ def plot_total(
     require_columns(table, ["month", "kind", "quantity"], "forecast table")
     require_columns(store_month, ["month", "quantity_sold"], "store-months")
     month = pd.Timestamp(table.month.iloc[0])
-    sold = store_month.groupby("month").quantity_sold.sum(min_count=1).tail(months)
+    sold = store_month.groupby("month").quantity_sold.sum(min_count=1)
     total = float(table.quantity[table.kind == "forecast"].sum(min_count=1))
-    known = np.isfinite(total)
     title = _total_title(month, total, sold.get(month - pd.DateOffset(years=1), math.nan), unit)
-    caption = "What all stores sold in each month, and the forecast. The grey ring is the same month a year before."
-    figure, (axis,) = create_figure(title, caption)
-    axis.plot(sold.index, sold, "o-", color=LINE_COLORS[1], markersize=3)
-    axis.set_xlim(sold.index.min() - pd.Timedelta(days=20), month + pd.Timedelta(days=20))
-    _mark_total(axis, sold, month, total)
-    axis.set_ylim(0, 1.1 * np.nanmax([*sold, total, 1]))
-    axis.yaxis.set_major_formatter(lambda value, _: axis_number(value))
-    name_axis(axis, f"{unit} a month" if unit else "a month")
-    label_lines(
-        axis, {"sold": (sold.iloc[-1], LINE_COLORS[1])} | ({"forecast": (total, LINE_COLORS[0])} if known else {})
-    )
-    label_month_axis(axis, pd.date_range(sold.index.min(), month, freq="MS"))
-    return figure
-
-# %% ../../nbs/delivery/30_forecast.ipynb #b8a7b14d
-def _mark_total(axis: Axes, sold: pd.Series, month: pd.Timestamp, total: float) -> None:
-    "The forecast as a dot after the last month, and a ring at the same month a year before."
-    axis.plot([sold.index[-1], month], [sold.iloc[-1], total], "--", color=LINE_COLORS[0])
-    axis.plot([month], [total], "o", color=LINE_COLORS[0], markersize=7)
-    a_year_before = month - pd.DateOffset(years=1)
-    if a_year_before in sold.index:
-        ring = {"markerfacecolor": "none", "markeredgecolor": NEUTRAL_COLOR, "markeredgewidth": 2, "markersize": 9}
-        axis.plot([a_year_before], [sold[a_year_before]], "o", **ring)
+    return plot_total(sold, month, total, unit or "units", title)
 
 # %% ../../nbs/delivery/30_forecast.ipynb #f0634748
 def change_table(

@@ -66,6 +66,7 @@ def plot_total(
     target: pd.Timestamp,  # the month of the forecast
     total: float,  # the forecast of all stores together, units
     unit: str = "units",  # of the sales, in the plural
+    title: str = "",  # the finding; default what the picture shows
 ) -> Figure:
     """Two years of months as bars, the forecast last. Negative sales have no bar.
 
@@ -75,7 +76,7 @@ def plot_total(
     caption = "Sales of all stores. The last bar is the forecast"
     if (bars["label"] != "").sum() > 1:
         caption += f"; the bars of a stronger grey are {month_name(target)[:-5]} of earlier years"
-    title = f"Sales by month, and the forecast of {month_name(target)}"
+    title = title or f"Sales by month, and the forecast of {month_name(target)}"
     figure, (axis,) = create_figure(title, f"{caption}.", margins=Margins(right=0.2))
     heights = bars["value"].clip(lower=0).fillna(0)
     axis.bar(range(len(bars)), heights, color=bars["color"], width=0.76)

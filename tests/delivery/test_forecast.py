@@ -27,7 +27,7 @@ from brewcast.delivery.forecast import (
     forecast_table,
     history_table,
     no_forecast_reasons,
-    plot_total,
+    plot_forecast_total,
     prepare_models,
     prepare_recipe,
     read_forecast_inputs,
@@ -362,7 +362,7 @@ def test_the_answer_of_a_stopped_month_has_no_quantity():
     assert answer == "There is no new forecast for June 2024, because the data of May 2024 is not trusted."
     facts = forecast_facts(table, forecast.assign(young=False), sold, "pieces").values
     assert (facts["Forecast for June 2024"], facts["Stores with a forecast"]) == ("–", "0")
-    assert plot_total(table, sold, "pieces").get_suptitle() == "No forecast for June 2024"
+    assert plot_forecast_total(table, sold, "pieces").get_suptitle() == "No forecast for June 2024"
     assert without_forecast_table(table).rows == [["S1", "USA", "Reno", "the data of May 2024 is not trusted"]]
 
 
