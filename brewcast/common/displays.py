@@ -20,6 +20,9 @@ class Answer(NamedTuple):
 
     sentence: str
 
+    def __repr__(self) -> str:
+        return self.sentence
+
     def _repr_mimebundle_(self, include=None, exclude=None) -> tuple[dict, dict]:
         html = Markup('<p class="answer">{}</p>').format(self.sentence)
         return {"text/html": str(html), "text/plain": self.sentence}, {"brewcast": {"answer": self.sentence}}
