@@ -359,12 +359,15 @@ def mlflow_metrics(
 
 # %% ../../nbs/common/mlflow.ipynb #c0adf31a
 def _signature(example):
-    "The columns of an example: numbers, and texts. A text may be read as another type, such as True in a CSV file."
+    """The columns of an example: decimals, and whole numbers and texts, which may come as another type.
+
+    A CSV file turns the text True into a truth value, and MLflow takes no whole number for a decimal.
+    """
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, Schema
     from mlflow.types.schema import AnyType
 
-    kinds = {name: "double" if example[name].dtype.kind in "iufb" else AnyType() for name in example.columns}
+    kinds = {name: "double" if example[name].dtype.kind == "f" else AnyType() for name in example.columns}
     inputs = Schema([ColSpec(kind, name) for name, kind in kinds.items()])
     return ModelSignature(inputs, Schema([ColSpec("double", "forecast")]))
 
