@@ -409,11 +409,11 @@ def _log_model(estimator, example=None, loader: str | None = None) -> str:
     ).model_uri
 
 # %% ../../nbs/common/mlflow.ipynb #93b5f4d4
-def _find_finished_run(client, experiment: str, content_hash: str, clone: str | None) -> str | None:
-    "The id of the finished run of a model. Runs that were started and killed here are deleted on the way."
+def _find_finished_run(client, experiment: str, content_hash: str, clone: str | None):
+    "The finished run of a model, or None. Runs that were started and killed here are deleted on the way."
     for run in client.search_runs([experiment], f"tags.content_hash = '{content_hash}'"):
         if run.info.status == "FINISHED":
-            return run.info.run_id
+            return run
         if clone is None or run.data.tags.get("begun_at") == clone:  # a run of another clone may still be active
             client.delete_run(run.info.run_id)
     return None
@@ -441,8 +441,10 @@ def log_model_run(
     # of a shared MLflow, where runs of several clones meet
     clone = None if project_database(source, root) else f"{socket.gethostname()}:{Path(root).resolve()}"
     with mlflow_client(source, root) as (client, experiment):
-        if run_id := _find_finished_run(client, experiment, content_hash, clone):
-            return run_id
+        if found := _find_finished_run(client, experiment, content_hash, clone):
+            for key in tags.keys() - found.data.tags.keys():  # an older Brewcast had fewer
+                client.set_tag(found.info.run_id, key, tags[key])
+            return found.info.run_id
         import mlflow
 
         # set at the start of the run, so that the next build finds a killed run, too

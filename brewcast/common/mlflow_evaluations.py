@@ -12,26 +12,26 @@ from pathlib import Path
 from typing import NamedTuple
 
 from .mlflow import MetricPoint, dataset_inputs, finite_points, mlflow_client, mlflow_metrics, month_step
+from .mlflow_tables import compose_description
 from .paths import write_bytes
 
 # %% ../../nbs/common/mlflow_evaluations.ipynb #5308cf03
 class Evaluation(NamedTuple):
     "What the gate has found out about a model."
 
-    cutoff: str  # at which the decision was taken, such as 2024-05-31
-    content: str  # a hash of all that it was made from
+    name: str  # the same for the same content, such as 2024-05-31-promote-1f0c3a: cutoff, verdict, hash
     points: list[MetricPoint]
     tables: dict[str, object]  # DataFrame by name
     files: dict[str, bytes]  # content by file name
-    tags: dict[str, str]  # of the run: the last evaluation's stay
+    tags: dict[str, str]  # of the run: the last evaluation's stay; `judged` becomes part of its description
     data: dict[str, str]  # sha256 of the tables that it was made from, by name
 
 # %% ../../nbs/common/mlflow_evaluations.ipynb #ae462226
 def evaluation_tag(
-    cutoff: str,  # such as 2024-05-31
+    name: str,  # such as 2024-05-31-promote-1f0c3a
 ) -> str:
-    "The tag that holds the content of a complete evaluation."
-    return f"evaluation.{cutoff}"
+    "The tag of a complete evaluation."
+    return f"evaluation.{name}"
 
 # %% ../../nbs/common/mlflow_evaluations.ipynb #77fa7933
 def table_bytes(
@@ -87,7 +87,7 @@ def add_evaluation(
     with mlflow_client(source, root) as (client, experiment):
         query = f"tags.content_hash = '{content_hash}' and attributes.status = 'FINISHED'"
         for run in client.search_runs([experiment], query, max_results=1):
-            if run.data.tags.get(evaluation_tag(evaluation.cutoff)) == evaluation.content:
+            if evaluation_tag(evaluation.name) in run.data.tags:
                 return False
             _write_evaluation(client, run, evaluation)
             return True
@@ -99,12 +99,14 @@ def _write_evaluation(client, run, evaluation: Evaluation) -> None:
     from mlflow.entities import RunTag
 
     run_id = run.info.run_id
-    folder = f"evaluation/{evaluation.cutoff}"
+    folder = f"evaluation/{evaluation.name}"
     with tempfile.TemporaryDirectory() as temporary:
         tables = _write_artifacts(evaluation, Path(temporary))
         client.log_artifacts(run_id, temporary, folder)
     client.log_inputs(run_id, dataset_inputs(evaluation.data, "evaluation"))
     added = new_points(evaluation.points, _logged_values(client, run, {point.name for point in evaluation.points}))
     tags = evaluation.tags | {"mlflow.loggedArtifacts": _listed_tables(run, [f"{folder}/{name}" for name in tables])}
+    texts = [run.data.tags.get("about"), evaluation.tags.get("judged")]
+    tags["mlflow.note.content"] = compose_description(texts, run.data.tags.get("mlflow.note.content"))
     client.log_batch(run_id, metrics=mlflow_metrics(list(added), added), tags=[RunTag(*tag) for tag in tags.items()])
-    client.set_tag(run_id, evaluation_tag(evaluation.cutoff), evaluation.content)
+    client.set_tag(run_id, evaluation_tag(evaluation.name), "complete")

@@ -18,6 +18,7 @@ from ..common.core import require_columns
 from ..common.hashing import bytes_hash
 from ..common.mlflow import MetricPoint, load_skops, log_model_run
 from ..common.mlflow_evaluations import Evaluation
+from ..common.mlflow_tables import compose_description
 from ..common.records import ModelCard, Recipe, Verdict
 from ..common.text import format_count, percent
 from .recipes import BASELINES, CATEGORICAL_FEATURES, FEATURES, RECIPES
@@ -165,7 +166,7 @@ def judged_words(
 ) -> str:  # markdown
     "How a model did beside the champion and the best baseline, and what the gate decided."
     own = verdict.errors.get(role)
-    lines = [f"At {cutoff}, as {role}, the gate said **{verdict.verdict}**: {verdict.reason}."]
+    lines = [f"Judged at {cutoff} as {role}. The gate on the candidate: **{verdict.verdict}**, {verdict.reason}."]
     if own:
         others = {name: error.wape for name, error in verdict.errors.items() if error.wape is not None}
         baseline = min((name for name in BASELINES if name in others), key=others.get, default=None)
@@ -205,8 +206,7 @@ def model_evaluation(
     verdict_bytes = json.dumps(verdict.content(), indent=1, sort_keys=True, default=str).encode()
     files = {"verdict.json": verdict_bytes, "summary.md": f"# Evaluation at {cutoff}\n\n{text}\n".encode()}
     return Evaluation(
-        cutoff=cutoff,
-        content=bytes_hash(role.encode() + verdict_bytes)[:12],
+        name=f"{cutoff}-{verdict.verdict}-{bytes_hash(role.encode() + verdict_bytes)[:6]}",
         points=judged_points(verdict, role, cutoff),
         tables=verdict_tables(verdict),
         files=files | {name: picture_bytes(picture) for name, picture in (pictures or {}).items()},
@@ -252,7 +252,8 @@ def log_fitted_model(
     Needs FEATURES. Raises ValueError if a column is missing, MlflowError if a shared MLflow fails.
     """
     words = model_words(recipe, train_through, n_rows, data)
-    tags = {"source": source, "train_through": train_through, "about": words, "mlflow.note.content": words}
+    tags = {"source": source, "train_through": train_through, "about": words}
+    tags["mlflow.note.content"] = compose_description([words], None)
     return log_model_run(
         model,
         content_hash=content_hash,

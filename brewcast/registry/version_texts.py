@@ -46,7 +46,7 @@ def entry_text(
     if before == after and not (after and entry.action in TOLD_ACTIONS):
         return None
     what = ROLE_TEXTS.get((before, after), f"stays {after}")
-    decision = f"{entry.verdict.verdict}, " if entry.action == "publish" else ""
+    decision = f"The gate on the candidate: {entry.verdict.verdict}, " if entry.action == "publish" else ""
     reason = entry.verdict.reason[:600]  # enough: a description holds 5,000 characters
     return f"- {entry.at[:10]}, {entry.action} by {entry.by} (ledger entry {entry.n}): {what}. {decision}{reason}"
 
