@@ -4,13 +4,14 @@
 
 # %% auto #0
 __all__ = ['ARTIFACTS_FOLDER', 'PROJECT_DATABASE_URI', 'MLFLOW_RETRY_HINT', 'MLFLOW_DEFAULTS', 'EXPERIMENT_KIND',
-           'EXPERIMENT_TAGS', 'TRUSTED_TYPES', 'MODEL_REQUIREMENTS', 'mlflow_uri', 'project_database',
+           'EXPERIMENT_TAGS', 'TRUSTED_TYPES', 'MODEL_REQUIREMENTS', 'SKOPS_FILE', 'mlflow_uri', 'project_database',
            'local_mlflow_database', 'experiment_name', 'mlflow_location', 'mlflow_variables', 'ui_command_line',
            'MlflowError', 'split_login', 'mlflow_client', 'MetricPoint', 'month_step', 'day_milliseconds',
            'finite_points', 'types_to_trust', 'load_skops', 'dataset_inputs', 'mlflow_metrics', 'log_model_run']
 
 # %% ../../nbs/common/mlflow.ipynb #b3a3bbc5
 import contextlib
+import json
 import logging
 import math
 import os
@@ -292,24 +293,19 @@ def finite_points(
 # %% ../../nbs/common/mlflow.ipynb #0345b595
 TRUSTED_TYPES = re.compile(r"^(brewcast|numpy|sklearn)\.")  # by the start of their name
 
-# %% ../../nbs/common/mlflow.ipynb #2c21dff3
-def _refuse_foreign_types(types: list[str]) -> None:
-    "Raise ValueError if a type is of another library."
+# %% ../../nbs/common/mlflow.ipynb #104bf86d
+def types_to_trust(
+    content: bytes,  # a model in the skops format
+) -> list[str]:  # names of types that skops does not trust by itself
+    "The types in a model that skops needs to be told to trust. Raises ValueError for a type of another library."
+    import skops.io
+
+    types = skops.io.get_untrusted_types(data=content)
     foreign = [name for name in types if not TRUSTED_TYPES.match(name)]
     if foreign:
         raise ValueError(
             f"the model contains {', '.join(foreign)}: only types of brewcast, numpy and sklearn can be stored"
         )
-
-# %% ../../nbs/common/mlflow.ipynb #104bf86d
-def types_to_trust(
-    estimator,  # fitted
-) -> list[str]:  # names of types that skops does not trust by itself
-    "The types in a model that skops needs to be told to trust. Raises ValueError for a type of another library."
-    import skops.io
-
-    types = skops.io.get_untrusted_types(data=skops.io.dumps(estimator))
-    _refuse_foreign_types(types)
     return types
 
 # %% ../../nbs/common/mlflow.ipynb #d51e1695
@@ -319,13 +315,27 @@ def load_skops(
     "Load a model. Raises ValueError for a type of another library: nothing of it is made."
     import skops.io
 
-    types = skops.io.get_untrusted_types(file=path)
-    _refuse_foreign_types(types)
-    return skops.io.load(path, trusted=types)
+    content = Path(path).read_bytes()
+    return skops.io.loads(content, trusted=types_to_trust(content))
 
 # %% ../../nbs/common/mlflow.ipynb #39620143
 # listed here, because MLflow takes half a minute to infer them
-MODEL_REQUIREMENTS = ["brewcast", "joblib", "numpy", "pandas", "scikit-learn"]
+MODEL_REQUIREMENTS = ["brewcast", "joblib", "mlflow", "numpy", "pandas", "scikit-learn", "skops"]
+SKOPS_FILE = "model.skops"
+
+# %% ../../nbs/common/mlflow.ipynb #8d21b758
+def _environment_files() -> dict[str, str]:
+    "What a model needs, by file name: for pip, for conda, and for MLflow's own environments. JSON is YAML, too."
+    requirements = [f"{name}=={version(name)}" for name in MODEL_REQUIREMENTS]
+    python = ".".join(map(str, sys.version_info[:3]))
+    conda = {"name": "mlflow-env", "channels": ["conda-forge"]}
+    conda["dependencies"] = [f"python={python}", "pip", {"pip": requirements}]
+    virtual = {"python": python, "build_dependencies": ["pip"], "dependencies": ["-r requirements.txt"]}
+    return {
+        "requirements.txt": "\n".join(requirements) + "\n",
+        "conda.yaml": json.dumps(conda, indent=1) + "\n",
+        "python_env.yaml": json.dumps(virtual, indent=1) + "\n",
+    }
 
 # %% ../../nbs/common/mlflow.ipynb #bc5eb787
 def dataset_inputs(
@@ -373,24 +383,35 @@ def _signature(example):
 
 # %% ../../nbs/common/mlflow.ipynb #0ad82e76
 def _save_model(path, mlflow_model, estimator, example, loader, **_):
-    "Write a model's folder, as `mlflow.models.Model.log` calls it: scikit-learn's, read by our own loader."
-    import mlflow.sklearn
+    """Write a model's folder, as `mlflow.models.Model.log` calls it.
 
-    mlflow.sklearn.save_model(
-        estimator,
-        path,
-        mlflow_model=mlflow_model,
-        pip_requirements=[f"{name}=={version(name)}" for name in MODEL_REQUIREMENTS],
+    `mlflow.sklearn.save_model` writes the same, but encodes the model again and looks through all installed packages.
+    """
+    import mlflow.pyfunc
+    import skops.io
+    from mlflow.models.utils import _save_example
+
+    Path(path).mkdir(parents=True, exist_ok=True)
+    content = skops.io.dumps(estimator)
+    Path(path, SKOPS_FILE).write_bytes(content)
+    if example is not None:
+        mlflow_model.signature = _signature(example)
+        _save_example(mlflow_model, example, path)
+    files = {"data": SKOPS_FILE} if loader else {"model_path": SKOPS_FILE, "predict_fn": "predict"}
+    environment = {"conda_env": "conda.yaml", "python_env": "python_env.yaml"}
+    mlflow.pyfunc.add_to_model(mlflow_model, loader or "mlflow.sklearn", **files, **environment)
+    mlflow_model.add_flavor(
+        "sklearn",
+        pickled_model=SKOPS_FILE,  # MLflow's name for it; it is no pickle
+        sklearn_version=version("scikit-learn"),
         serialization_format="skops",
-        skops_trusted_types=types_to_trust(estimator),
-        signature=None if example is None else _signature(example),
-        input_example=example,
+        code=None,
+        skops_trusted_types=types_to_trust(content),
     )
-    if loader:
-        function = mlflow_model.flavors["python_function"]
-        function |= {"loader_module": loader, "data": function.pop("model_path")}
-        del function["predict_fn"]  # of scikit-learn's loader
-        mlflow_model.save(str(Path(path) / "MLmodel"))
+    mlflow_model.model_size_bytes = len(content)
+    mlflow_model.save(str(Path(path, "MLmodel")))
+    for name, text in _environment_files().items():
+        Path(path, name).write_text(text)
 
 # %% ../../nbs/common/mlflow.ipynb #071380be
 def _log_model(estimator, example=None, loader: str | None = None) -> str:

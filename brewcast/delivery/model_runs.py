@@ -67,15 +67,17 @@ def evaluation_pictures(
 def build_evaluation(
     inputs: RunInputs,
     role: str,  # of the model in the verdict, such as candidate
+    pictures: dict[str, object],  # of `evaluation_pictures`
 ) -> Evaluation:
     "The evaluation of a build, as the run of one of its models shows it."
     cutoff = f"{inputs.rows.cutoff.max():%Y-%m-%d}"
-    return model_evaluation(inputs.verdict, role, cutoff, inputs.data, evaluation_pictures(inputs.verdict))
+    return model_evaluation(inputs.verdict, role, cutoff, inputs.data, pictures)
 
 # %% ../../nbs/delivery/model_runs.ipynb #77cf4be1
 def log_served_model(
     folder: Path,  # with model.joblib and recipe.json
     inputs: RunInputs,
+    pictures: dict[str, object],  # of `evaluation_pictures`
     root: Path,  # the project
     source: str,  # the source's name
 ) -> str | None:  # id of the run; None: there is no model
@@ -94,7 +96,7 @@ def log_served_model(
     run = log_fitted_model(model, content_hash, fitted.recipe, fitted.train_through, rows, root, source, **learned)
     models = {row["model"] for row in verdict.by_month}
     role = backtest_name(fitted.recipe, card.recipe, verdict.champion, {*models, "candidate", "champion"})
-    add_evaluation(content_hash, build_evaluation(inputs, role), root, source)
+    add_evaluation(content_hash, build_evaluation(inputs, role, pictures), root, source)
     return run
 
 # %% ../../nbs/delivery/model_runs.ipynb #235b084c
@@ -105,5 +107,6 @@ def log_build(
     source: str,  # the source's name
 ) -> list[str | None]:  # ids of the runs of the model that serves and of its challenger
     "Log the gate's verdict on the candidate, and the models of the stage forecast. Raises what `log_served_model` raises."
-    add_evaluation(inputs.card.content_hash, build_evaluation(inputs, "candidate"), root, source)
-    return [log_served_model(each, inputs, root, source) for each in (folder, folder / "challenger")]
+    pictures = evaluation_pictures(inputs.verdict)
+    add_evaluation(inputs.card.content_hash, build_evaluation(inputs, "candidate", pictures), root, source)
+    return [log_served_model(each, inputs, pictures, root, source) for each in (folder, folder / "challenger")]

@@ -42,7 +42,7 @@ def log_missing_run(
 ) -> None:
     "Log the model of a release that no run has: as its build would have done, if the products are still of that build."
     from brewcast.common.core import read_parquet
-    from brewcast.delivery.model_runs import log_served_model, read_run_inputs
+    from brewcast.delivery.model_runs import evaluation_pictures, log_served_model, read_run_inputs
     from brewcast.model.mlflow_run import log_fitted_model
     from brewcast.model.recipes import load_model
 
@@ -56,7 +56,7 @@ def log_missing_run(
             and ModelDescription.read(card).model_sha256 == digest
             and (inputs := read_run_inputs(products))
         ):
-            log_served_model(folder, inputs, root, source)
+            log_served_model(folder, inputs, evaluation_pictures(inputs.verdict), root, source)
             return
     model = load_model(release / "model.joblib", digest)
     rows = read_parquet(release / "online.parquet")
