@@ -104,7 +104,9 @@ def ui_command_line(
         raise ValueError("MLFLOW_TRACKING_URI names a server: open MLflow there")
     # a variable, because a list of processes shows arguments, and the URI may have a password
     variables = {"MLFLOW_BACKEND_STORE_URI": uri}
-    return [sys.executable, "-m", "mlflow", "ui", "--host", "127.0.0.1", "--port", str(port)], variables
+    # one worker: four need 20 s to import MLflow on a busy machine, and are stopped after five without an answer
+    address = ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    return [sys.executable, "-m", "mlflow", "ui", *address], variables
 
 # %% ../../nbs/common/mlflow.ipynb #4050cbaa
 @contextlib.contextmanager
