@@ -285,12 +285,16 @@ def day_milliseconds(
     "The time of a cutoff: its midnight in UTC. It depends on nothing else, so a repeated build has the same points."
     return int(datetime.fromisoformat(day).replace(tzinfo=UTC).timestamp() * 1000)
 
+# %% ../../nbs/common/mlflow.ipynb #784ce379
+def _is_finite(value: float | None) -> bool:
+    return value is not None and math.isfinite(value)
+
 # %% ../../nbs/common/mlflow.ipynb #97531966
 def finite_points(
     points: list[MetricPoint],
 ) -> list[MetricPoint]:
     "The points that MLflow can draw."
-    return [point for point in points if point.value is not None and math.isfinite(point.value)]
+    return [point for point in points if _is_finite(point.value)]
 
 # %% ../../nbs/common/mlflow.ipynb #0345b595
 TRUSTED_TYPES = re.compile(r"^(brewcast|numpy|sklearn)\.")  # by the start of their name
@@ -456,10 +460,7 @@ def log_model_run(
     example=None,  # a few rows of the model's input, as a DataFrame: the signature is theirs
     loader: str | None = None,  # module with `_load_pyfunc`, that makes other tools' predictions
 ) -> str:  # id of the run
-    """Log a fitted model to MLflow, once: a finished run with the same content hash is not logged again.
-
-    The example, if there is one, needs the columns that the model reads.
-    """
+    "Log a fitted model to MLflow, once: a finished run with the same content hash is not logged again."
     artifacts = [Path(path).resolve() for path in artifacts]
     # of a shared MLflow, where runs of several clones meet
     clone = None if project_database(source, root) else f"{socket.gethostname()}:{Path(root).resolve()}"
@@ -471,15 +472,12 @@ def log_model_run(
         import mlflow
 
         # set at the start of the run, so that the next build finds a killed run, too
-        tags = {"content_hash": content_hash, **tags}
-        if clone:
-            tags["begun_at"] = clone
+        tags = {"content_hash": content_hash, **tags, **({"begun_at": clone} if clone else {})}
         name = f"{params.get('recipe', 'model')}-{content_hash}"
         with mlflow.start_run(experiment_id=experiment, run_name=name, tags=tags) as run:
             run_id = run.info.run_id
             mlflow.log_params(params)
-            finite = {key: value for key, value in metrics.items() if value is not None and math.isfinite(value)}
-            mlflow.log_metrics(finite)
+            mlflow.log_metrics({key: value for key, value in metrics.items() if _is_finite(value)})
             client.log_batch(run_id, metrics=mlflow_metrics(points))
             client.log_inputs(run_id, dataset_inputs(data or {}, "training"))
             for path in artifacts:

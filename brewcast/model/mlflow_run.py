@@ -228,6 +228,7 @@ def log_candidate(
 
     Needs FEATURES. Raises ValueError if a column is missing, MlflowError if a shared MLflow fails.
     """
+    require_columns(rows, FEATURES, "training rows")
     overall = {"choosing/wape_overall": errors["wape"]} if "wape" in errors else {}
     return log_fitted_model(
         model, card.content_hash, card.recipe, card.train_through, rows, root, source,
@@ -251,6 +252,7 @@ def log_fitted_model(
 
     Needs FEATURES. Raises ValueError if a column is missing, MlflowError if a shared MLflow fails.
     """
+    require_columns(rows, FEATURES, "feature rows")
     words = model_words(recipe, train_through, n_rows, data)
     tags = {"source": source, "train_through": train_through, "about": words}
     tags["mlflow.note.content"] = compose_description([words], None)
