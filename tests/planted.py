@@ -172,6 +172,34 @@ USES_OF_MLFLOW = {  # a module, code for its end, what is found
     "its artifacts": ("workflow/runs.py", "PATH = 'state/mlartifacts/models'", "mlartifacts"),
 }
 
+MLFLOW_CONTENTS = {  # a change of MLflow's database after a build, and what the check must say of it
+    "a metric for each month": (
+        "UPDATE latest_metrics SET key = 'wape_2024-05' WHERE key = 'wape'",
+        "the metric wape_2024-05 has a month in its name",
+    ),
+    "a month that was logged twice": (
+        "INSERT INTO metrics SELECT key, value, timestamp + 1, run_uuid, step, is_nan FROM metrics WHERE key = 'bias'",
+        "bias has two points at step",
+    ),
+    "a curve without a month": (
+        "DELETE FROM metrics WHERE key = 'wape' AND step = (SELECT max(step) FROM metrics WHERE key = 'wape')",
+        "wape has not a point for each judged cutoff",
+    ),
+    "a challenger without errors": (
+        "DELETE FROM metrics WHERE run_uuid = (SELECT run_id FROM model_versions v JOIN registered_model_aliases a"
+        " ON a.version = v.version WHERE a.alias = 'challenger')",
+        "wape has not a point for each judged cutoff",
+    ),
+    "data that nobody knows the use of": ("DELETE FROM input_tags", "rows.parquet has no context"),
+    "a run without its data": ("DELETE FROM inputs WHERE destination_type = 'RUN'", "no data set"),
+    "a run without its model": ("DELETE FROM inputs WHERE destination_type = 'MODEL_OUTPUT'", "no model as output"),
+    "a version that says nothing": ("UPDATE model_versions SET description = NULL", "its description does not say"),
+    "a table that is not there": (
+        "UPDATE tags SET value = replace(value, 'models.json', 'model.json') WHERE key = 'mlflow.loggedArtifacts'",
+        "model.json is listed, but not there",
+    ),
+}
+
 CELLS = {  # an exported cell, added to a notebook, and what the report must say of it
     "a function of 40 lines": ("def f():\n" + "    pass\n" * 39, "has 41 lines"),
     "a table of 40 lines": ("TABLE = [\n" + "    1,\n" * 38 + "]\n", "has 41 lines"),

@@ -4,9 +4,11 @@
 
 # %% auto #0
 __all__ = ['find_registered_version', 'find_or_register_version', 'register_model', 'registered_version', 'read_aliases',
-           'set_aliases', 'claim_or_read_owner', 'logged_models', 'artifacts_without_run', 'delete_models']
+           'set_aliases', 'set_descriptions', 'claim_or_read_owner', 'logged_models', 'artifacts_without_run',
+           'delete_models']
 
 # %% ../../nbs/common/mlflow_models.ipynb #b40bd349
+import contextlib
 import sqlite3
 from pathlib import Path
 
@@ -22,10 +24,13 @@ from brewcast.common.mlflow_tables import (
     REGISTERED_MODEL,
     ModelRun,
     RegisteredVersion,
+    compose_description,
     read_artifact_owners,
     read_database_aliases,
     read_database_runs,
     read_database_version,
+    register_in_database,
+    write_database_descriptions,
 )
 
 # %% ../../nbs/common/mlflow_models.ipynb #0fe63280
@@ -66,7 +71,11 @@ def register_model(
     root: Path,  # the project
     content_hash: str,  # the first 12 hex digits of the sha256 of the model's model.joblib
 ) -> str | None:  # "present", "registered" now, or None if no run logged this model
-    "Ensure that a logged model has a registered version."
+    "Ensure that a logged model has a registered version. In a database file without MLflow, since its import takes seconds."
+    if database := local_mlflow_database(source, root):
+        with contextlib.suppress(sqlite3.Error):  # the schema of another MLflow version: use the client below
+            if found := register_in_database(database, content_hash):
+                return found
     name = experiment_name(source, root)
     with mlflow_client(source, root) as (client, experiment):
         if find_registered_version(client, name, content_hash):
@@ -150,6 +159,39 @@ def set_aliases(
         for alias, version in versions.items():
             client.set_registered_model_alias(name, alias, version)
     return True
+
+# %% ../../nbs/common/mlflow_models.ipynb #646dcd00
+def _describe_by_client(client, name: str, texts: dict[str, str], current: list[str], model_text: str) -> bool:
+    "Describe the registered model and its versions. Returns whether a description changed."
+    changed = []
+    for model in client.search_registered_models(f"name = '{name}'"):
+        text = compose_description([model_text], model.description)
+        if text != model.description:
+            changed.append(client.update_registered_model(name, text))
+    for version in client.search_model_versions(f"name = '{name}'"):
+        before, content_hash = version.description or "", version.tags.get("content_hash")
+        # an earlier model's run is not read again: only the ledger's text may be another one
+        if content_hash not in texts or (content_hash not in current and texts[content_hash] in before):
+            continue
+        tags = client.get_run(version.run_id).data.tags
+        text = compose_description([tags.get("about"), tags.get("judged"), texts[content_hash]], before)
+        if text != before:
+            changed.append(client.update_model_version(name, version.version, text))
+    return bool(changed)
+
+# %% ../../nbs/common/mlflow_models.ipynb #290610f1
+def set_descriptions(
+    source: str,  # the source's name
+    root: Path,  # the project
+    texts: dict[str, str],  # by content hash: what became of the model
+    current: list[str],  # content hashes of champion and challenger
+    model_text: str,  # of the registered model
+) -> bool:  # Did a description change?
+    "Describe the registered model and its versions. A database file is written without MLflow."
+    if database := local_mlflow_database(source, root):
+        return write_database_descriptions(database, texts, model_text)
+    with mlflow_client(source, root) as (client, _):
+        return _describe_by_client(client, experiment_name(source, root), texts, current, model_text)
 
 # %% ../../nbs/common/mlflow_models.ipynb #4e951eab
 def claim_or_read_owner(

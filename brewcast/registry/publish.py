@@ -41,6 +41,7 @@ from brewcast.registry.model_registry import (
     ensure_registered,
     expected_aliases,
     sync_aliases,
+    sync_descriptions,
     sync_mlflow_server,
 )
 from .promotion import ledger_fields, update_links
@@ -388,5 +389,6 @@ def _publish_products(source: str, root: Path, products: CheckedProducts) -> lis
         "current": lambda: update_links(state, release.release),
         "online store": lambda: push_to_online_store(source, root),
         "aliases": lambda: is_local and sync_aliases(source, root, read_ledger(state)[-1]),
+        "descriptions": lambda: is_local and sync_descriptions(source, root, read_ledger(state)),
     }
     return [name for name, step in steps.items() if step()]

@@ -9,10 +9,11 @@ import pytest
 from house import pinned_versions
 from sklearn.dummy import DummyRegressor
 
-from brewcast.common import mlflow_tables
+from brewcast.common import mlflow_models, mlflow_tables
 from brewcast.common.mlflow import log_model_run, mlflow_client
 from brewcast.common.mlflow_models import register_model, set_aliases
 from brewcast.common.mlflow_tables import (
+    INSERTED_COLUMNS,
     MLFLOW_FILE,
     MLFLOW_REVISION,
     MLFLOW_TABLES,
@@ -24,6 +25,8 @@ from brewcast.common.mlflow_tables import (
     read_database_aliases,
     read_database_runs,
     read_database_version,
+    register_in_database,
+    write_database_descriptions,
 )
 
 # The table into which we insert, completely: name, type, not null, default, and place in the primary key of each column.
@@ -34,6 +37,13 @@ ALIASES_TABLE = [
     ("workspace", "VARCHAR(63)", 1, "'default'", 1),
 ]
 ALIASES_PARENTS = {("registered_models", "workspace", "workspace"), ("registered_models", "name", "name")}
+WRITTEN_TABLES = (
+    "registered_model_aliases",
+    "experiments",
+    "registered_models",
+    "model_versions",
+    "model_version_tags",
+)
 HASHES = ["aaaabbbbcccc", "ddddeeeeffff"]  # of two models; the second one is not registered
 
 
@@ -70,6 +80,7 @@ def schema_problems(database: Path) -> list[str]:
             problems.append(f"the schema's revision is {revision}, but the SQL was written for {MLFLOW_REVISION}")
         for table, columns in MLFLOW_TABLES.items():
             found = {name for _, name, *_ in connection.execute(f"PRAGMA table_info({table})")}
+            columns = columns + INSERTED_COLUMNS.get(table, [])
             problems += [f"{table} has no column {name}" for name in columns if name not in found]
         aliases = [tuple(row[1:]) for row in connection.execute("PRAGMA table_info(registered_model_aliases)")]
         if aliases != ALIASES_TABLE:
@@ -77,7 +88,7 @@ def schema_problems(database: Path) -> list[str]:
         keys = connection.execute("PRAGMA foreign_key_list(registered_model_aliases)").fetchall()
         if {tuple(key[2:5]) for key in keys} != ALIASES_PARENTS:
             problems.append(f"registered_model_aliases has the foreign keys {keys}")
-        written = ", ".join(f"'{table}'" for table in ("registered_model_aliases", "experiments"))
+        written = ", ".join(f"'{table}'" for table in WRITTEN_TABLES)
         query = f"SELECT name FROM sqlite_schema WHERE type = 'trigger' AND tbl_name IN ({written})"
         problems += [f"the trigger {name} is on a table that we write" for (name,) in connection.execute(query)]
     return problems
@@ -135,6 +146,8 @@ def test_the_sql_uses_exactly_the_columns_that_are_listed(database, monkeypatch)
     read_artifact_owners(database)
     assert read_database_version(database, HASHES[0]).data == {"rows": "0" * 64}
     make_artifacts_relative(database, "state/shop/mlartifacts")
+    assert register_in_database(database, HASHES[1]) == "registered"
+    assert write_database_descriptions(database, {HASHES[0]: "it serves"}, "versions")
     with contextlib.closing(watched(":memory:")) as ledger, ledger:
         attach_mlflow(ledger, database)
         move_alias(ledger, "champion", HASHES[0])
@@ -185,3 +198,35 @@ def test_the_client_sees_an_alias_that_moved_in_a_transaction_of_another_databas
     with mlflow_client("shop", logged) as (client, _):
         version = client.get_model_version_by_alias(REGISTERED_MODEL, "champion")
         assert version.tags["content_hash"] == HASHES[1] and len(version.aliases) == 1
+
+
+def test_a_version_registered_in_sql_is_the_one_that_the_client_makes(logged, tmp_path, monkeypatch):
+    # given two copies of a project, one with a version of MLflow's client
+    for name in ("sql", "client"):
+        shutil.copytree(logged, tmp_path / name)
+        change(tmp_path / name / "state/shop" / MLFLOW_FILE, "DELETE FROM registered_model_aliases")
+        change(
+            tmp_path / name / "state/shop" / MLFLOW_FILE, "DELETE FROM model_version_tags; DELETE FROM model_versions"
+        )
+    rows = {}
+    for name in ("sql", "client"):
+        database = tmp_path / name / "state/shop" / MLFLOW_FILE
+        if name == "client":
+            monkeypatch.setattr(mlflow_models, "local_mlflow_database", lambda *_: None)
+        assert register_model("shop", tmp_path / name, HASHES[1]) == "registered"
+        with contextlib.closing(sqlite3.connect(database)) as connection:
+            connection.row_factory = sqlite3.Row
+            tables = ("registered_models", "model_versions", "model_version_tags")
+            rows[name] = [dict(row) for table in tables for row in connection.execute(f"SELECT * FROM {table}")]
+    # then every column is the same, without the times
+    for row in [*rows["sql"], *rows["client"]]:
+        for column in ("creation_time", "last_updated_time"):
+            assert row.pop(column, 1) > 0
+    assert rows["sql"] == rows["client"]
+    # and the client reads the version, and its description
+    assert write_database_descriptions(tmp_path / "sql/state/shop" / MLFLOW_FILE, {HASHES[1]: "it serves"}, "versions")
+    with mlflow_client("shop", tmp_path / "sql") as (client, _):
+        version = client.get_model_version(REGISTERED_MODEL, "1")
+        assert (version.tags, version.status) == ({"content_hash": HASHES[1]}, "READY")
+        assert version.description.startswith("it serves") and version.last_updated_timestamp
+        assert client.get_registered_model(REGISTERED_MODEL).description.startswith("versions")

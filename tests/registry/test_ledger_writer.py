@@ -88,9 +88,14 @@ def mlflow(tmp_path):
     with contextlib.closing(sqlite3.connect(path)) as database, database:
         database.execute("CREATE TABLE registered_model_aliases (alias, name, version, PRIMARY KEY (name, alias))")
         database.execute("CREATE TABLE model_version_tags (key, value, name, version)")
+        database.execute("CREATE TABLE registered_models (name, description, last_updated_time)")
+        columns = "name, version, run_id, description, current_stage DEFAULT 'None', last_updated_time"
+        database.execute(f"CREATE TABLE model_versions ({columns})")
+        database.execute("CREATE TABLE tags (key, value, run_uuid)")
         for version in (1, 2, 3):  # the second model was registered twice
             tag = ("content_hash", "aaa" if version == 1 else "bbb", REGISTERED_MODEL, version)
             database.execute("INSERT INTO model_version_tags VALUES (?, ?, ?, ?)", tag)
+            database.execute("INSERT INTO model_versions (name, version) VALUES (?, ?)", [REGISTERED_MODEL, version])
         database.execute("INSERT INTO registered_model_aliases VALUES ('champion', ?, 1)", [REGISTERED_MODEL])
     return path
 
@@ -107,6 +112,33 @@ def test_aliases_move_with_the_entry(tmp_path, mlflow):
     # and a removed alias does not exist any more, and an alias that is not in the call stays
     append_entry(tmp_path, ledger_entry("r2"), mlflow, {"challenger": None})
     assert aliases(mlflow) == {"champion": 3}
+
+
+def test_descriptions_change_with_the_entry_or_not_at_all(tmp_path, mlflow):
+    def descriptions() -> dict:
+        with contextlib.closing(sqlite3.connect(mlflow)) as database:
+            return dict(database.execute("SELECT version, description FROM model_versions"))
+
+    with contextlib.closing(sqlite3.connect(mlflow)) as database, database:
+        database.execute("UPDATE model_version_tags SET value = ? WHERE version = 1", ["f" * 12])
+    # when a model serves, then its version says so, with the reason; the others say nothing
+    append_entry(tmp_path, ledger_entry("r1", by="ann"), mlflow, {"champion": "f" * 12})
+    before = descriptions()
+    assert "**champion** now" in before[1] and "publish by ann (ledger entry 1)" in before[1]
+    assert VERDICTS["promote"].reason in before[1] and (before[2], before[3]) == (None, None)
+    # when the entry is refused, then the description stays
+    with pytest.raises(ValueError, match="another command wrote entry 1"):
+        append_entry(tmp_path, ledger_entry("r2", model_hash="b" * 64), mlflow, {}, expected_last_entry=0)
+    with pytest.raises(sqlite3.OperationalError, match="no such column"):
+        with contextlib.closing(sqlite3.connect(mlflow)) as database, database:
+            database.execute("ALTER TABLE model_version_tags RENAME COLUMN value TO content")
+        append_entry(tmp_path, ledger_entry("r2", model_hash="b" * 64), mlflow, {})
+    assert descriptions() == before and [entry.release for entry in read_ledger(tmp_path)] == ["r1"]
+    # when another model serves, then it no longer does
+    with contextlib.closing(sqlite3.connect(mlflow)) as database, database:
+        database.execute("ALTER TABLE model_version_tags RENAME COLUMN content TO value")
+    append_entry(tmp_path, ledger_entry("r2", model_hash="b" * 64), mlflow, {})
+    assert "**neither champion nor challenger** now" in descriptions()[1]
 
 
 @pytest.mark.parametrize("harm", ["DROP TABLE model_version_tags", "DROP TABLE registered_model_aliases"])
