@@ -12,12 +12,13 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from ..common.charts import png_bytes
 from ..common.core import read_parquet, require_columns
 from ..common.hashing import sha256
 from ..common.mlflow_evaluations import Evaluation, add_evaluation
 from ..common.records import ModelCard, ModelDescription, Verdict
 from .forecast import ForecastInputs, backtest_name
-from ..model.evaluate import monthly_error_picture
+from ..model.evaluate import plot_monthly_errors
 from ..model.mlflow_run import log_fitted_model, model_evaluation
 from ..model.recipes import FEATURES, load_model
 
@@ -55,19 +56,19 @@ def run_inputs_of(
 # %% ../../nbs/delivery/model_runs.ipynb #e9b2cbb5
 def evaluation_pictures(
     verdict: Verdict,
-) -> dict[str, object]:  # by file name
+) -> dict[str, bytes]:  # by file name
     "The pictures of an evaluation. Without judged months there is none."
     by_month = pd.DataFrame(verdict.by_month)
     if by_month.empty:
         return {}
     by_month = by_month.assign(cutoff=pd.to_datetime(by_month.cutoff))
-    return {"monthly_errors.png": monthly_error_picture(by_month)}
+    return {"monthly_errors.png": png_bytes(plot_monthly_errors(by_month))}
 
 # %% ../../nbs/delivery/model_runs.ipynb #35a40f71
 def build_evaluation(
     inputs: RunInputs,
     role: str,  # of the model in the verdict, such as candidate
-    pictures: dict[str, object],  # of `evaluation_pictures`
+    pictures: dict[str, bytes],  # of `evaluation_pictures`
 ) -> Evaluation:
     "The evaluation of a build, as the run of one of its models shows it."
     cutoff = f"{inputs.rows.cutoff.max():%Y-%m-%d}"
@@ -77,7 +78,7 @@ def build_evaluation(
 def log_served_model(
     folder: Path,  # with model.joblib and recipe.json
     inputs: RunInputs,
-    pictures: dict[str, object],  # of `evaluation_pictures`
+    pictures: dict[str, bytes],  # of `evaluation_pictures`
     root: Path,  # the project
     source: str,  # the source's name
 ) -> str | None:  # id of the run; None: there is no model
