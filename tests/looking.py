@@ -25,9 +25,9 @@ def offline_browser():
         browser.close()
 
 
-def open_offline(browser, path: Path, width: int = 1280, scheme: str = "light"):
+def open_offline(browser, path: Path | None = None, width: int = 1280, scheme: str = "light", height: int = 900):
     "A page in a new context without a network. `complaints` has its errors and its requests to other machines."
-    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme, offline=True)
+    context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme, offline=True)
     page = context.new_page()
     page.complaints = []
     page.on("console", lambda line: page.complaints.append(line.text) if line.type in ("error", "warning") else None)
@@ -35,17 +35,22 @@ def open_offline(browser, path: Path, width: int = 1280, scheme: str = "light"):
     page.on(
         "request", lambda request: request.url.startswith(("file:", "data:")) or page.complaints.append(request.url)
     )
-    page.goto(path.resolve().as_uri())
+    if path:
+        page.goto(path.resolve().as_uri())
     return page
+
+
+def complaints_of(page) -> list[str]:
+    "What is wrong with a page that is open, as sentences."
+    height = page.evaluate("document.documentElement.scrollHeight")
+    width = page.viewport_size["width"]
+    page.set_viewport_size({"width": width, "height": max(height, 900)})  # the browser finds what lies behind a text
+    return [*page.complaints, *page.evaluate(LOOK)]
 
 
 def complaints_about(browser, path: Path) -> Iterator[str]:
     "What is wrong with a page, as sentences, screen by screen."
     for width, scheme in SCREENS:
         page = open_offline(browser, path, width, scheme)
-        height = page.evaluate("document.documentElement.scrollHeight")
-        page.set_viewport_size(
-            {"width": width, "height": max(height, 900)}
-        )  # the browser finds what lies behind a text
-        yield from [f"{width} {scheme}: {text}" for text in [*page.complaints, *page.evaluate(LOOK)]]
+        yield from [f"{width} {scheme}: {text}" for text in complaints_of(page)]
         page.context.close()

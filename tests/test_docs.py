@@ -18,13 +18,12 @@ import pytest
 from clients import run_service
 from conftest import ROOT, project_environment
 from house import module_of
+from looking import CHROMIUM, open_offline
 from PIL import Image
 
 from brewcast.common.params import env_files, flatten_parameters, parameter_defaults, read_env, read_stages, upstream_of
 from brewcast.workflow.notebooks import notebooks
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-FLAGS = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking".split()
 EMPTY_INDEX = 'var __index = {"config": {"lang": ["en"], "separator": " ", "pipeline": []}, "docs": []}'
 PHONE, DESKTOP = {"width": 390, "height": 844}, {"width": 1440, "height": 900}
 
@@ -39,36 +38,6 @@ def site(project):
     assert made.out.strip().splitlines()[-1] == (folder / "index.html").as_uri()
     pages = {path.relative_to(folder).as_posix(): path.read_text() for path in sorted(folder.rglob("*.html"))}
     return SimpleNamespace(root=project.root, run=project.run, folder=folder, pages=pages, messages=made.err)
-
-
-@pytest.fixture(scope="module")
-def browser():
-    "A browser without a network."
-    if not CHROMIUM:
-        pytest.skip("no Chromium here: `apt-get install chromium`")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
-        browser.close()
-
-
-def open_page(browser, viewport, scheme="light"):
-    "A page of a new context. `complaints` has its requests to other hosts, its errors and the console's warnings."
-    page = browser.new_context(viewport=viewport, color_scheme=scheme, offline=True).new_page()
-    page.complaints = []
-    page.on("console", lambda line: page.complaints.append(line.text) if line.type in ("error", "warning") else None)
-    page.on("pageerror", lambda error: page.complaints.append(str(error)))
-    page.on("request", lambda request: request.url.startswith("http") and page.complaints.append(request.url))
-    return page
-
-
-@pytest.fixture
-def screenshots(monkeypatch):
-    "The module docs/screenshots.py. Its commands run in this project."
-    monkeypatch.syspath_prepend(ROOT / "docs")
-    return importlib.import_module("screenshots")
 
 
 def load_docs_build():
@@ -189,9 +158,9 @@ def test_the_picture_is_drawn_from_the_pipeline(site):
             assert f">{other}</a>" in about, name
 
 
-def test_every_link_leads_somewhere_and_every_page_fits_a_phone(site, browser):
+def test_every_link_leads_somewhere_and_every_page_fits_a_phone(site, offline_browser):
     # given every page in a browser with a phone's screen, without the search index, which every page would load again
-    page = open_page(browser, PHONE)
+    page = open_offline(offline_browser, **PHONE)
     page.route("**/search_index.js", lambda route: route.fulfill(body=EMPTY_INDEX, content_type="text/javascript"))
     links, anchors, too_wide = [], {}, []
     for path in site.pages:
@@ -224,9 +193,9 @@ def test_every_link_leads_somewhere_and_every_page_fits_a_phone(site, browser):
 
 @pytest.mark.parametrize("viewport", [PHONE, DESKTOP], ids=["phone", "desktop"])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_the_search_finds_a_word_and_opens_its_page(site, browser, viewport, scheme):
+def test_the_search_finds_a_word_and_opens_its_page(site, offline_browser, viewport, scheme):
     # given the home page, opened as a file, without a network
-    page = open_page(browser, viewport, scheme)
+    page = open_offline(offline_browser, **viewport, scheme=scheme)
     page.goto((site.folder / "index.html").as_uri())
     color = page.evaluate("() => getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)")
     assert (min(color[:3]) > 200) == (scheme == "light")
@@ -264,7 +233,7 @@ def test_the_commands_of_the_page_list_every_feature(site):
     assert all(f"{view}:{name}" in service for view, names in columns.items() for name in names)
 
 
-def test_feast_ui_shows_the_features_without_a_network(site, browser, tmp_path):
+def test_feast_ui_shows_the_features_without_a_network(site, offline_browser, tmp_path):
     # given the page's command, on a free port
     tutorial = (ROOT / "docs/pages/first-hour.md").read_text()
     (command,) = re.findall(r"(?m)^(feast -c feature_repo ui .*--port) \d+$", tutorial)
@@ -272,7 +241,7 @@ def test_feast_ui_shows_the_features_without_a_network(site, browser, tmp_path):
     options = {"cwd": site.root, "env": project_environment(site.root)}
     with run_service(line, tmp_path / "log", ready="/", **options) as service:
         host = f"http://127.0.0.1:{service.port}/"
-        page = browser.new_context(viewport=DESKTOP).new_page()
+        page = offline_browser.new_context(viewport=DESKTOP).new_page()
         others, errors = [], []
         page.on("request", lambda request: request.url.startswith((host, "data:")) or others.append(request.url))
         page.on("pageerror", lambda error: errors.append(str(error)))
@@ -339,7 +308,7 @@ PAGES = {  # what a page contains, and why its picture is refused; None: it is t
 
 @pytest.mark.parametrize("case", PAGES)
 def test_a_picture_is_taken_when_the_page_is_drawn_and_shows_nothing_private(
-    screenshots, browser, tmp_path, monkeypatch, case
+    screenshots, offline_browser, tmp_path, monkeypatch, case
 ):
     html, problem = PAGES[case]
     (tmp_path / "page.html").write_text(f"<meta charset='utf-8'><body>{html}</body>")
@@ -348,9 +317,9 @@ def test_a_picture_is_taken_when_the_page_is_drawn_and_shows_nothing_private(
     servers = screenshots.Servers(None, "0a1b2c", None)
     if problem:
         with pytest.raises(ValueError, match=problem):
-            screenshots.take_shot(browser, shot, servers)
+            screenshots.take_shot(offline_browser, shot, servers)
     else:
-        assert screenshots.take_shot(browser, shot, servers).startswith(b"\x89PNG")
+        assert screenshots.take_shot(offline_browser, shot, servers).startswith(b"\x89PNG")
 
 
 def test_a_server_that_ends_is_named_with_its_last_words(screenshots, tmp_path):

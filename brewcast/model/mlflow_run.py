@@ -97,7 +97,9 @@ def model_words(
     if rows is not None:
         learned += f" on {format_count(rows, 'store-month')}"
     tables = ", ".join(f"{name} `{digest[:12]}`" for name, digest in sorted((data or {}).items()))
-    return f"**{recipe.name}**: {describe_recipe(recipe)}.\n\n{learned}{f'; data (sha256): {tables}' if tables else ''}."
+    return (
+        f"**{recipe.name}**: {describe_recipe(recipe)}.\n\n{learned}{f'; data (sha256): {tables}' if tables else ''}."
+    )
 
 # %% ../../nbs/model/mlflow_run.ipynb #f2b364c3
 CURVES = ["wape", "bias", "coverage", "rmsse"]  # by cutoff, and overall

@@ -1,15 +1,13 @@
 "The month page is complete, escapes names, is the same each time, and needs no network."
 
-import itertools
 import json
 import re
-import shutil
 import subprocess
 
 import numpy as np
 import pandas as pd
 import pytest
-from reading import UNREADABLE
+from looking import CHROMIUM, SCREENS, complaints_of, open_offline
 from verdicts import SEASONAL, make_decision, make_errors, make_month, make_verdict, price_finding
 
 from brewcast.common.parameter_types import Calendar
@@ -18,7 +16,6 @@ from brewcast.delivery.month_page import month_page, planner_questions, total_er
 from brewcast.delivery.track_record import track_record_section
 from brewcast.model.recipes import BASELINES
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking".split()
 FLAGS += ["--disable-component-update", "--disable-sync", "--enable-logging=stderr", "--virtual-time-budget=2000"]
 TARGET = pd.Timestamp("2026-01-01")
@@ -416,57 +413,39 @@ def page_of(kind: str) -> str:
     return month_page(**arguments, source_name="GloboJava", unit="pieces", track_record=section)
 
 
-@pytest.mark.skipif(not CHROMIUM, reason="no Chromium here: `apt-get install chromium`")
 @pytest.mark.parametrize("kind", ["some stores", "long", "one store", "first month", "stopped"])
-def test_every_text_can_be_read_on_a_phone_and_on_a_desk_light_and_dark(tmp_path, kind):
-    from playwright.sync_api import sync_playwright
-
-    # given the page as a file, and a browser without a network
+def test_every_text_can_be_read_on_a_phone_and_on_a_desk_light_and_dark(offline_browser, tmp_path, kind):
+    # given the page as a file
     path = tmp_path / "month.html"
     path.write_text(page_of(kind))
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-        for width, scheme in itertools.product([390, 1280], ["light", "dark"]):
-            context = browser.new_context(viewport={"width": width, "height": 844}, color_scheme=scheme, offline=True)
-            page, complaints = context.new_page(), []
-            page.on("console", lambda line, to=complaints: to.append(line.text))
-            page.on("request", lambda request, to=complaints: to.append(request.url))
-            # when it is opened, and with it the table of all months
-            page.goto(path.as_uri())
-            page.evaluate("document.querySelectorAll('details').forEach(part => part.open = true)")
-            # then no text is cut off or covers another, nothing else is fetched, and the page is light or dark
-            assert page.evaluate(UNREADABLE) == []
-            assert complaints == [path.as_uri()]
-            for part in ("document.body", "document.querySelector('.card')"):
-                color = page.evaluate(f"getComputedStyle({part}).backgroundColor.match(/\\d+/g).map(Number)")
-                assert (min(color) > 200, max(color) < 60) == (scheme == "light", scheme == "dark")
-            # and paper is light
-            page.emulate_media(media="print")
-            assert (
-                min(page.evaluate("getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)")) > 200
-            )
-            context.close()
-        browser.close()
+    for width, scheme in SCREENS:
+        # when it is opened, and with it the table of all months
+        page = open_offline(offline_browser, path, width, scheme)
+        page.evaluate("document.querySelectorAll('details').forEach(part => part.open = true)")
+        # then every text can be read, nothing else is fetched, and the page is light or dark
+        assert complaints_of(page) == []
+        for part in ("document.body", "document.querySelector('.card')"):
+            color = page.evaluate(f"getComputedStyle({part}).backgroundColor.match(/\\d+/g).map(Number)")
+            assert (min(color) > 200, max(color) < 60) == (scheme == "light", scheme == "dark")
+        # and paper is light
+        page.emulate_media(media="print")
+        color = page.evaluate("getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)")
+        assert min(color) > 200
+        page.context.close()
 
 
 @pytest.mark.parametrize(
     "mistake",
     ["#groups th{white-space:nowrap;min-width:300px}", "figcaption{margin-top:-40px}", "main{width:600px}"],
 )
-@pytest.mark.skipif(not CHROMIUM, reason="no Chromium here: `apt-get install chromium`")
-def test_a_text_that_cannot_be_read_is_found(tmp_path, mistake):
-    from playwright.sync_api import sync_playwright
-
+def test_a_text_that_cannot_be_read_is_found(offline_browser, tmp_path, mistake):
     # given a page with a mistake in its style
-    page_of_mistake = page_of("some stores").replace("</style>", f"{mistake}</style>")
-    (tmp_path / "month.html").write_text(page_of_mistake)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-        page = browser.new_page(viewport={"width": 390, "height": 844})
-        page.goto((tmp_path / "month.html").as_uri())
-        # then the check that the test above uses says so
-        assert page.evaluate(UNREADABLE)
-        browser.close()
+    path = tmp_path / "month.html"
+    path.write_text(page_of("some stores").replace("</style>", f"{mistake}</style>"))
+    # then the check that the test above uses says so
+    page = open_offline(offline_browser, path, 390)
+    assert complaints_of(page)
+    page.context.close()
 
 
 @pytest.mark.skipif(not CHROMIUM, reason="no Chromium here: `apt-get install chromium`")
