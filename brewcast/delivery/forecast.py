@@ -74,7 +74,7 @@ from brewcast.delivery.track_record import (
 from ..model.feature_store import online_rows
 from ..model.features import open_series, open_window_days, planned_units
 from ..model.intervals import add_intervals, interval_factors
-from ..model.recipes import FEATURES, load_model, model_bytes
+from ..model.recipes import FEATURES, describe_recipe, load_model, model_bytes
 from ..model.train import fit_model
 
 # %% ../../nbs/delivery/30_forecast.ipynb #1eb9215d
@@ -169,9 +169,12 @@ def backtest_name(
     champion: Recipe,
     models: set[str],  # names of the models that the backtest replayed
 ) -> str:  # such as "candidate" or "seasonal"
-    "Under which name the backtest replayed a recipe."
+    "Under which name the backtest replayed a recipe. Raises ValueError if it did not."
     recipe_by_model = {"candidate": candidate, "champion": champion, recipe.name: recipe, "challenger": recipe}
-    return next(name for name, replayed in recipe_by_model.items() if replayed == recipe and name in models)
+    for name, replayed in recipe_by_model.items():
+        if replayed == recipe and name in models:
+            return name
+    raise ValueError(f"the backtest did not replay {describe_recipe(recipe)}, but {', '.join(sorted(models))}")
 
 # %% ../../nbs/delivery/30_forecast.ipynb #a700cd6b
 def prepare_recipe(

@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['RUN_PRODUCTS', 'RunInputs', 'read_run_inputs', 'run_inputs_of', 'evaluation_pictures', 'build_evaluation',
-           'log_served_model', 'log_build']
+           'judged_role', 'log_served_model', 'log_build']
 
 # %% ../../nbs/delivery/model_runs.ipynb #ab068468
+import contextlib
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +17,7 @@ from ..common.charts import png_bytes
 from ..common.core import read_parquet, require_columns
 from ..common.hashing import sha256
 from ..common.mlflow_evaluations import Evaluation, add_evaluation
-from ..common.records import ModelCard, ModelDescription, Verdict
+from ..common.records import ModelCard, ModelDescription, Recipe, Verdict
 from .forecast import ForecastInputs, backtest_name
 from ..model.evaluate import plot_monthly_errors
 from ..model.mlflow_run import log_fitted_model, model_evaluation
@@ -74,6 +75,18 @@ def build_evaluation(
     cutoff = f"{inputs.rows.cutoff.max():%Y-%m-%d}"
     return model_evaluation(inputs.verdict, role, cutoff, inputs.data, pictures)
 
+# %% ../../nbs/delivery/model_runs.ipynb #0450bac8
+def judged_role(
+    recipe: Recipe,
+    candidate: Recipe,
+    verdict: Verdict,
+) -> str | None:  # such as champion; None: the gate has not judged it, as with the release of an older build
+    "The role of a recipe in a verdict."
+    models = {row["model"] for row in verdict.by_month} | {"candidate", "champion"}
+    with contextlib.suppress(ValueError):
+        return backtest_name(recipe, candidate, verdict.champion, models)
+    return None
+
 # %% ../../nbs/delivery/model_runs.ipynb #77cf4be1
 def log_served_model(
     folder: Path,  # with model.joblib and recipe.json
@@ -95,9 +108,8 @@ def log_served_model(
     model = load_model(folder / "model.joblib", fitted.model_sha256)
     learned = {"n_rows": card.rows, "data": card.data}  # of the same build, so of the same rows
     run = log_fitted_model(model, content_hash, fitted.recipe, fitted.train_through, rows, root, source, **learned)
-    models = {row["model"] for row in verdict.by_month}
-    role = backtest_name(fitted.recipe, card.recipe, verdict.champion, {*models, "candidate", "champion"})
-    add_evaluation(content_hash, build_evaluation(inputs, role, pictures), root, source)
+    if role := judged_role(fitted.recipe, card.recipe, verdict):
+        add_evaluation(content_hash, build_evaluation(inputs, role, pictures), root, source)
     return run
 
 # %% ../../nbs/delivery/model_runs.ipynb #235b084c
