@@ -36,7 +36,7 @@ def mlflow_problems(database: Path, root: Path, verdict: Verdict) -> list[str]:
                 *model_problems(root / location),
             ]
             role = next((name for name in ("champion", "challenger") if name in (aliases or "")), "neither")
-            words = ("Trained through", f"**{role}", "ledger entry", "The gate on the candidate")
+            words = ("Trained through", f"**{role}", "ledger entry", "The gate on ")
             if missing := [word for word in words if word not in (description or "")]:
                 found.append(f"its description does not say {missing}")
             problems += [f"version {version}: {problem}" for problem in found]

@@ -805,6 +805,7 @@ def trust_view(
         "gate_on_baseline": gate_words(verdict.better_baseline.gate) if verdict.better_baseline else "",
         "decision": decision,
         "figures": known_figures(decision.figures),
+        "train_through": month_name(pd.Timestamp(decision.train_through)) if decision.train_through else "",
         "recipe": recipe,
         "is_stopped": is_stopped(decision),
         "stop_reasons": [finding.text for finding in decision.findings if finding.level == "stop"],

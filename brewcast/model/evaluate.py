@@ -863,7 +863,9 @@ def evaluate_answer(
     gate: GateParameters = DEFAULT_GATE,
 ) -> str:  # a sentence
     "Who serves from now on, and why."
-    rival = "the best baseline" if verdict.first_champion else "the champion"
+    rival = "the champion"
+    if verdict.first_champion:
+        rival = f"a simple forecast ({describe_recipe(verdict.champion).lower()})"
     figures, errors = verdict.figures, errors_in_words(verdict, rival)
     if verdict.verdict == "promote":
         won = f"better in {figures.months_won} of {format_count(figures.months, 'month')}"

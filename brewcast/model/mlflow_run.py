@@ -119,14 +119,20 @@ def judged_points(
     role: str,  # of the model in the verdict, such as candidate
     cutoff: str,  # at which the decision was taken
 ) -> list[MetricPoint]:
-    "The errors in the judged months: the model's own, those of the others, and the figures over all months."
+    """The errors in the judged months: the model's own, those of the others, and the figures over all months.
+
+    The champion of a verdict has a curve of its own only if it is neither the model nor one of the baselines.
+    """
     points = []
+    same = "candidate" if verdict.verdict == "refit" else verdict.champion.name
+    known = {row["model"] for row in verdict.by_month}
+    names = {"champion": same} if same in known else {}
     for row in verdict.by_month:
-        day = str(row["cutoff"])[:10]
-        if row["model"] == role:
+        day, model = str(row["cutoff"])[:10], row["model"]
+        if model == role:
             points += [MetricPoint(name, day, row[name]) for name in CURVES]
-        else:
-            points.append(MetricPoint(f"wape_of/{row['model']}", day, row["wape"]))
+        elif model not in names and model != names.get(role):
+            points.append(MetricPoint(f"wape_of/{model}", day, row["wape"]))
     own = verdict.errors.get(role)
     return points + [MetricPoint(f"overall/{name}", cutoff, getattr(own, name)) for name in CURVES if own]
 

@@ -46,9 +46,13 @@ def entry_text(
     if before == after and not (after and entry.action in TOLD_ACTIONS):
         return None
     what = ROLE_TEXTS.get((before, after), f"stays {after}")
-    decision = f"The gate on the candidate: {entry.verdict.verdict}, " if entry.action == "publish" else ""
     reason = entry.verdict.reason[:600]  # enough: a description holds 5,000 characters
-    return f"- {entry.at[:10]}, {entry.action} by {entry.by} (ledger entry {entry.n}): {what}. {decision}{reason}"
+    about = "Why: "
+    if entry.action == "publish":
+        won = entry.verdict.verdict in ("promote", "refit")
+        candidate = "this model" if after == ("champion" if won else "challenger") else "another model, the candidate"
+        about = f"The gate on {candidate}: {entry.verdict.verdict}, "
+    return f"- {entry.at[:10]}, {entry.action} by {entry.by} (ledger entry {entry.n}): {what}. {about}{reason}"
 
 # %% ../../nbs/registry/version_texts.ipynb #f5a73c84
 LINES_TOLD = 5  # the last ones of a model; the ledger has all

@@ -18,9 +18,10 @@ def test_values_of_a_page_are_escaped():
     # given a title, a line and an address with HTML in them
     odd = "<script>alert(1)</script> & \"co\" 'x'"
     # when the template of the report is filled, in which only the body of the notebook is markup
-    text = page.render(title=odd, subtitle=odd, home=odd, body=odd, style=odd)
+    links = {"home": odd, "index": odd, "previous": [odd, odd], "following": [odd, odd]}
+    text = page.render(title=odd, subtitle=odd, answer=odd, failure=odd, links=links, body=odd, style=odd)
     # then none of it is markup
-    assert "<script" not in text and text.count("&lt;script&gt;alert(1)&lt;/script&gt; &amp; &#34;co&#34;") == 6
+    assert "<script" not in text and text.count("&lt;script&gt;alert(1)&lt;/script&gt; &amp; &#34;co&#34;") == 14
 
 
 @pytest.mark.parametrize("package", PACKAGES)

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from verdicts import make_month
 
-from brewcast.common.charts import LINE_COLORS, ROLES, svg_text
+from brewcast.common.charts import COLOR_ROLES, LINE_COLORS, svg_text
 from brewcast.common.palette import PALETTE, contrast_ratio
 from brewcast.delivery.page_charts import MODEL_LINES, figure_html, plot_coverage, plot_errors, plot_total
 from brewcast.delivery.track_record import plot_track_record
@@ -59,7 +59,9 @@ def test_every_colour_is_a_role_and_stands_out_from_the_card(name, page):
 
 def test_models_are_told_apart_by_colour_and_by_style_and_by_name():
     looks = [*MODEL_LINES.values()]
-    assert all(look.color in ROLES and look.color != LINE_COLORS[0] for look in looks)  # that of the model that serves
+    assert all(
+        look.color in COLOR_ROLES and look.color != LINE_COLORS[0] for look in looks
+    )  # that of the model that serves
     for one, other in itertools.combinations(looks, 2):
         assert one.name != other.name and one.style != other.style
     baselines = [look for name, look in MODEL_LINES.items() if name not in ("candidate", "champion")]

@@ -30,9 +30,9 @@ def descriptions(root) -> dict[str, str]:
 
 def test_a_description_says_what_the_model_is_and_why_it_serves(project):
     texts = descriptions(project)
-    assert "**seasonal**: The mean of the last three months times the season" in texts["seasonal"]
+    assert "**seasonal**: Three-month mean × last year's season" in texts["seasonal"]
     assert "Trained through 2024-04" in texts["seasonal"] and "**champion** now" in texts["seasonal"]
-    assert "The gate on the candidate: promote, it is better" in texts["seasonal"]
+    assert "The gate on this model: promote, it is better" in texts["seasonal"]
     assert "n_estimators 3" in texts["forest"] and "**challenger** now" in texts["forest"]
 
 
