@@ -33,7 +33,7 @@ def test_a_description_says_what_the_model_is_and_why_it_serves(project):
     assert "**seasonal**: Three-month mean × last year's season" in texts["seasonal"]
     assert "Trained through 2024-04" in texts["seasonal"] and "**champion** now" in texts["seasonal"]
     assert "The gate on this model: promote, it is better" in texts["seasonal"]
-    assert "n_estimators 3" in texts["forest"] and "**challenger** now" in texts["forest"]
+    assert "**forest**: Forest of 3 trees" in texts["forest"] and "**challenger** now" in texts["forest"]
 
 
 def test_promotion_and_rollback_by_hand_are_told_with_the_person_s_reason(project, monkeypatch):
