@@ -85,6 +85,7 @@ class Shot(NamedTuple):
     address: Callable[[Servers], str]  # of the page; raises OSError if its server does not answer
     text: str  # Playwright's selector of something that the page shows last
     size: dict[str, int] = DESKTOP  # pixels
+    top: str = ""  # Playwright's selector of what is moved to the top of the picture
 
 
 def product_address(
@@ -118,7 +119,7 @@ SHOTS = {
     "month-phone": Shot(product_address("forecast/month.html"), "h1", PHONE),
     "report": Shot(product_address("evaluate/evaluate.html"), "h1"),
     "jupyterlab": Shot(start_page_address, "svg.pipeline .box >> nth=-1", TALL),
-    "mlflow": Shot(run_address, ".js-plotly-plot .main-svg >> nth=0"),
+    "mlflow": Shot(run_address, ".js-plotly-plot .main-svg >> nth=0", size=TALL, top="text=/^Model metrics/ >> nth=-1"),
 }
 
 
@@ -261,6 +262,8 @@ def take_shot(
             page.add_init_script(f"try {{ localStorage.setItem({key!r}, {value!r}) }} catch {{}}")
         page.goto(shot.address(servers))
         page.locator(shot.text).wait_for()
+        if shot.top:
+            page.locator(shot.top).evaluate("part => part.scrollIntoView()")
         page.evaluate(SHORTEN, [f"{ROOT.as_uri()}/", f"{ROOT}/"])
         png = settled_picture(page)
         check_text(page.inner_text("body"), private_patterns(servers.token))
