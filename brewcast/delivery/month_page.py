@@ -421,8 +421,9 @@ def verdict_sentence(
         return f"The {caption} forecasts."
     own_error = errors[key].wape
     if name in BASELINES and "candidate" in errors and not verdict.promoted:
+        before = "" if verdict.first_champion else ", as before"
         return (
-            f"The {caption} forecasts, as before: its error{period} was {percent(own_error)}, "
+            f"The {caption} forecasts{before}: its error{period} was {percent(own_error)}, "
             f"the candidate's {percent(errors['candidate'].wape)}."
         )
     best = min(baseline_errors, key=baseline_errors.get)

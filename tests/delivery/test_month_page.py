@@ -85,6 +85,9 @@ def inputs(stores: int = 6) -> dict:
     }
 
 
+QUANTITIES = ["quantity_sold", "forecast", "lower", "upper", "actual"]
+
+
 def with_fields(record, **fields):
     "A copy of a record with other fields."
     return record.model_copy(update=fields)
@@ -396,7 +399,7 @@ def test_the_page_opens_offline_in_a_browser(tmp_path):
 
 
 def page_of(kind: str) -> str:
-    "A month page: of some stores, of one store, of a source's first month, or of a stopped month."
+    "A month page: of some stores, of one store, of large figures, of a source's first month, or of a stopped month."
     arguments = inputs(1 if kind == "one store" else 6)
     months = pd.date_range(end="2025-12-01", periods={"one store": 1, "long": 40}.get(kind, 12), freq="MS")
     errors = {"served": 0.05, "last_month": 0.2, "mean_of_3": 0.15, "same_month_last_year": None, "seasonal": 0.06}
@@ -405,6 +408,10 @@ def page_of(kind: str) -> str:
     group |= {"apart_low": -0.1, "apart_high": -0.01, "bias": -0.05}
     bias = [group | {"group": name, "called": name == "first year"} for name in ("first year", "second year", "older")]
     arguments["verdict"] = with_fields(arguments["verdict"], bias=bias)
+    if kind == "millions":  # as in a source of money
+        for table in ("forecast", "store_month", "previous_forecast", "outcomes"):
+            quantities = [name for name in QUANTITIES if name in arguments[table]]
+            arguments[table] = arguments[table].assign(**{name: 9876.5 * arguments[table][name] for name in quantities})
     if kind == "first month":
         arguments |= {"previous_forecast": None, "outcomes": None}
     if kind == "stopped":
@@ -413,7 +420,7 @@ def page_of(kind: str) -> str:
     return month_page(**arguments, source_name="GloboJava", unit="pieces", track_record=section)
 
 
-@pytest.mark.parametrize("kind", ["some stores", "long", "one store", "first month", "stopped"])
+@pytest.mark.parametrize("kind", ["some stores", "long", "one store", "millions", "first month", "stopped"])
 def test_every_text_can_be_read_on_a_phone_and_on_a_desk_light_and_dark(offline_browser, tmp_path, kind):
     # given the page as a file
     path = tmp_path / "month.html"
