@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+from pictures import picture_problems
 from releases import SEASONAL, ledger_entry, ledger_release, make_verdict
 from scipy.special import stdtr
 
@@ -234,14 +235,11 @@ def test_rows_that_cannot_be_evaluated_are_left_out_and_counted():
     assert "left out: 16 rows of one model only, 8 rows without an outcome" in result.message
 
 
-def test_a_plot_is_drawn_for_one_month_and_for_many():
-    import matplotlib
-
-    matplotlib.use("Agg")
+def test_a_picture_is_drawn_for_one_month_and_for_many():
     for months in (1, 2, 3, 12):
-        axis = plot_comparison(compare_monthly_errors(history(months=months)))
-        assert len(axis.patches) == months
-        matplotlib.pyplot.close(axis.figure)
+        figure = plot_comparison(compare_monthly_errors(history(months=months)))
+        assert len(figure.axes[0].patches) == months
+        assert picture_problems(figure) == []
 
 
 # -- from the ledger
