@@ -376,14 +376,15 @@ def plot_comparison(
     month = pd.DatetimeIndex(table.month)
     shown = 100 * table[columns]
     caption = (
-        "A bar above zero is a month in which the challenger's error was smaller. The line is the mean so far, the band "
-        "its interval, which is cut where it is far wider than the bars."
+        "A bar above zero is a month in which the challenger's error was smaller. The line is the mean so far, between "
+        "the bounds of its interval, which are cut where they are far wider than the bars."
     )
     figure, (axis,) = charts.create_figure(VERDICT_TITLES.get(result.verdict, result.verdict), caption, height=2.4)
     charts.name_axis(axis, "champion's error less the challenger's, % of sales")
-    axis.fill_between(month, shown.lower, shown.upper, color=charts.PALETTE["band"][0], linewidth=0)
     axis.bar(month, shown.difference, width=20, color=charts.NEUTRAL_COLOR)
     axis.plot(month, shown["mean"], color=charts.LINE_COLORS[0], linewidth=2)
+    for bound in ("lower", "upper"):
+        axis.plot(month, shown[bound], "--", color=charts.LINE_COLORS[0], linewidth=1)
     limit = 1.5 * shown.difference.abs().max() or 1.0
     axis.set_ylim(-limit, limit)
     axis.axhline(0, color=charts.MUTED_COLOR, linewidth=0.8)
