@@ -54,7 +54,10 @@ def metric_problems(connection: sqlite3.Connection, run: str, steps: list[int]) 
         logged = {step for name, step in points if name == curve}
         if not logged or not logged <= set(steps) or (curve == "wape" and logged != set(steps)):
             problems.append(f"{curve} has not a point for each judged cutoff")
-    if missing := {"overall/wape", "wape_of/last_month"} - set(names):
+    query = "SELECT value FROM params WHERE run_uuid = ? AND key = 'recipe'"
+    ((recipe,),) = connection.execute(query, [run]).fetchall()
+    others = {f"wape_of/{name}" for name in ("last_month", "seasonal") if name != recipe}  # its own curve is `wape`
+    if missing := {"overall/wape", *others} - set(names):
         problems.append(f"{sorted(missing)} is missing")
     return problems
 

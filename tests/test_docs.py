@@ -210,6 +210,7 @@ def test_the_search_finds_a_word_and_opens_its_page(site, offline_browser, viewp
     # when a reader searches for wape_error
     if viewport is PHONE:
         page.click("label.md-header__button[for=__search]")
+    page.locator(".md-search__input").focus()  # only then the index is read
     ready = "document.querySelector('.md-search-result__meta').textContent.includes('Type to start searching')"
     page.wait_for_function(ready)  # before, a letter is searched for in no index, which is a warning on the console
     page.locator(".md-search__input").press_sequentially("wape_error")
