@@ -70,7 +70,7 @@ from brewcast.common.text import (
     short_month,
 )
 from .clean import LEVEL_ORDER, most_frequent_value, store_day
-from .quality import open_sale_lines
+from .partitions import open_sale_lines
 
 # %% ../../nbs/data/12_explore.ipynb #1c03ff0a
 def last_pictures(

@@ -6,16 +6,16 @@
 __all__ = ['QUALITY_CHECKS', 'MIN_LINES', 'LOG_UNIT', 'STOP_PROBABILITY', 'WARN_PROBABILITY', 'DAYS_BEHIND', 'MAX_PLACES',
            'UNIT_FACTORS', 'MIN_UNIT_SHIFT', 'DISTORTING_CHECKS', 'MIN_JUMP', 'LARGE_LINE_RATIO', 'LARGE_LINE_SHARE',
            'MAX_CHANCE', 'MAX_QUARANTINE_SHARE', 'MIN_QUARANTINE_SHARE', 'MIN_ROWS', 'make_finding', 'accept_entries',
-           'accept_findings', 'sum_lines', 'open_sale_lines', 'summarize_lines', 'tail_probability', 'StoreEvents',
-           'store_events', 'check_missing_stores', 'missing_dates', 'explained_dates', 'check_missing_dates',
-           'line_counts', 'check_repeated_lines', 'check_copied_months', 'check_repeated_files', 'LogDeviations',
-           'log_deviations', 'mean_logs', 'find_shifts', 'SalesHistory', 'build_history', 'trusted_history',
-           'check_unit_shifts', 'check_volumes', 'check_large_lines', 'normalize_name', 'group_similar_names',
-           'same_store_hint', 'group_similar_ids', 'check_similar_ids', 'check_spellings', 'find_totals',
-           'check_identical_stores', 'check_totals', 'check_lone_lines', 'check_identities', 'drop_lone_lines',
-           'check_filtered_rows', 'check_quarantine_by_store', 'check_quarantined_rows', 'check_unused_columns',
-           'mark_left_out', 'untrusted_store_months', 'is_untrusted', 'check_all_months', 'check_month_data',
-           'check_each_month', 'check_data']
+           'accept_findings', 'sum_lines', 'summarize_lines', 'tail_probability', 'StoreEvents', 'store_events',
+           'check_missing_stores', 'missing_dates', 'explained_dates', 'check_missing_dates', 'line_counts',
+           'check_repeated_lines', 'check_copied_months', 'check_repeated_files', 'LogDeviations', 'log_deviations',
+           'mean_logs', 'find_shifts', 'SalesHistory', 'build_history', 'trusted_history', 'check_unit_shifts',
+           'check_volumes', 'check_large_lines', 'normalize_name', 'group_similar_names', 'same_store_hint',
+           'group_similar_ids', 'check_similar_ids', 'check_spellings', 'find_totals', 'check_identical_stores',
+           'check_totals', 'check_lone_lines', 'check_identities', 'drop_lone_lines', 'check_filtered_rows',
+           'check_quarantine_by_store', 'check_quarantined_rows', 'check_unused_columns', 'mark_left_out',
+           'untrusted_store_months', 'is_untrusted', 'check_all_months', 'check_month_data', 'check_each_month',
+           'check_data']
 
 # %% ../../nbs/data/quality.ipynb #9c69c8e7
 import json
@@ -32,11 +32,11 @@ import pandas as pd
 import pyarrow as pa
 from scipy.stats import binom
 
-from ..common.contracts import connect
 from ..common.core import require_columns
 from ..common.parameter_types import Calendar, QualitySettings
 from ..common.records import Finding
 from ..common.text import format_count, join_names
+from .partitions import open_sale_lines
 
 # %% ../../nbs/data/quality.ipynb #df649953
 QUALITY_CHECKS = (
@@ -136,18 +136,6 @@ def sum_lines(
         sums[f"{column}_log"] = log.round().cast("int64").sum().fill_null(0)
         sums[f"{column}_n"] = is_positive.cast("int64").sum().fill_null(0)
     return lines.group_by(by).agg(**sums)
-
-# %% ../../nbs/data/quality.ipynb #ddf93801
-def open_sale_lines(
-    sales: Path | ibis.Table | pd.DataFrame | pa.Table,  # sale lines, or the Parquet file that has them
-) -> ibis.Table:  # the same lines
-    """Sale lines as an Ibis table.
-
-    Needs a table of sale lines, whichever columns it has. Returns it with the same columns.
-    """
-    if isinstance(sales, str | Path):
-        return connect().read_parquet(sales)
-    return sales if isinstance(sales, ibis.Table) else ibis.memtable(sales)
 
 # %% ../../nbs/data/quality.ipynb #a7b06310
 def summarize_lines(
