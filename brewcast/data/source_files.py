@@ -8,7 +8,7 @@ __all__ = ['DEFAULT_LIMITS', 'DAY_FORMATS', 'SEPARATORS', 'MIN_FIT', 'guess_enco
            'find_files', 'restrict_file_access', 'duckdb_error_text', 'open_raw', 'apply_renames', 'sample_values',
            'Reading', 'fit_shares', 'fit_share', 'describe_values', 'unclear_numbers', 'refuse_missing_column',
            'typing_sql', 'mark_repeated_keys', 'LoadedFile', 'refuse_duplicate_files', 'file_stamp',
-           'refuse_changed_file', 'time_limit', 'load_table']
+           'refuse_changed_file', 'time_limit', 'staged_blocks', 'load_table']
 
 # %% ../../nbs/data/source_files.ipynb #ed5fa68e
 import codecs
@@ -816,10 +816,22 @@ def _refuse_too_many_rows(path: Path, rows: int, limits: ReadLimits) -> None:
             " Correct it, or raise limits.rows in the source's YAML"
         )
 
+# %% ../../nbs/data/source_files.ipynb #73b80c44
+class _TableSql(NamedTuple):
+    "A Parquet file or a DuckDB table, as SQL."
+
+    relation: str  # what stands after FROM
+    texts: dict[str, str]  # SQL of a value as text, by the file's column
+
+# %% ../../nbs/data/source_files.ipynb #9b9ee760
+def _raw_sql(table: _TableSql, line: str) -> str:
+    "A SELECT of the rows as texts. `line` is the SQL of their numbers."
+    texts = ", ".join(f"{text} AS {quote_name(name)}" for name, text in table.texts.items())
+    return f"SELECT {line} AS _line, {texts} FROM {table.relation}"
+
 # %% ../../nbs/data/source_files.ipynb #96f71b4d
-def _table_as_text_sql(con, path: Path, spec: SourceTable, magic: bytes, limits: ReadLimits) -> tuple[list[str], str]:
-    "Column names of a Parquet file or DuckDB table, and SQL of its rows as texts. Dates get the declared format."
-    is_parquet = magic[8:12] != b"DUCK"
+def _table_as_text_sql(con, path: Path, spec: SourceTable, is_parquet: bool, limits: ReadLimits) -> _TableSql:
+    "SQL of the rows of a Parquet file or DuckDB table as texts. Dates get the declared format."
     if is_parquet:
         relation = f"read_parquet({quote_literal(path)})"
     else:
@@ -828,7 +840,7 @@ def _table_as_text_sql(con, path: Path, spec: SourceTable, magic: bytes, limits:
         relation = f"theirs.{quote_name(spec.table)}"
     decimal_sign, _ = number_separators(spec.decimal, spec.thousands)
     date_format = re.sub(r" *%[zZ]", "", spec.date_format or "")
-    texts, names = [], []
+    texts = {}
     for name, kind, *_ in con.execute(f"DESCRIBE SELECT * FROM {relation}").fetchall():
         x = quote_name(name)
         text = f"CAST({x} AS VARCHAR)"
@@ -846,12 +858,10 @@ def _table_as_text_sql(con, path: Path, spec: SourceTable, magic: bytes, limits:
             decoded = f"TRY(decode({x}))" if is_parquet else "NULL"
             size = f"chr(0) || octet_length({x}) || ' bytes'"  # begins with _BYTES_PREFIX
             text = f"CASE WHEN {x} IS NOT NULL THEN coalesce({decoded}, {size}) END"
-        texts.append(f"{text} AS {x}")
-        names.append(name)
+        texts[name] = text
     if is_parquet:
         _refuse_too_many_rows(path, pq.read_metadata(path).num_rows, limits)
-    limit = "" if is_parquet else f" LIMIT {limits.rows + 1}"
-    return names, f"SELECT row_number() OVER () AS _line, {', '.join(texts)} FROM {relation}{limit}"
+    return _TableSql(relation, texts)
 
 # %% ../../nbs/data/source_files.ipynb #84739d41
 _UNSUPPORTED_FORMATS = {  # a file's first bytes: what it is, and what to do
@@ -875,6 +885,24 @@ def _refuse_unsupported_format(path: Path, magic: bytes) -> None:
             raise ValueError(
                 f"{path.name}: is {description}; supported are CSV (also in gzip), Parquet, DuckDB and SQLite"
             )
+
+# %% ../../nbs/data/source_files.ipynb #b6dd2966
+def _file_format(path: Path, spec: SourceTable) -> str:
+    "A file's format by its content: parquet, duckdb, sqlite or text. Raises ValueError for any other."
+    with open(path, "rb") as file:
+        magic = file.read(16)
+    file_format = "text"
+    if magic[:4] == b"PAR1":
+        file_format = "parquet"
+    if magic[8:12] == b"DUCK":
+        file_format = "duckdb"
+    if magic.startswith(b"SQLite format 3"):
+        file_format = "sqlite"
+    if not spec.table and file_format in ("duckdb", "sqlite"):
+        raise ValueError(f"files: {spec.name}: {path.name} is a database, so declare which `table` of it to read")
+    if file_format == "text":
+        _refuse_unsupported_format(path, magic)
+    return file_format
 
 # %% ../../nbs/data/source_files.ipynb #8e9931f1
 def _first_record(lines: list[str]) -> str:
@@ -939,6 +967,8 @@ def _limited_batches(
             _refuse_too_many_rows(path, rows, limits)
             if step:
                 step.rows = rows
+                if step.is_late:
+                    raise duckdb.InterruptException("Interrupted!")
             yield batch
     except Exception as error:
         errors.append(error)
@@ -958,18 +988,13 @@ def open_raw(
     Raises ValueError for a database without a declared `table`, and for a format that is not supported.
     """
     con.execute("DROP VIEW IF EXISTS _raw")
-    with open(path, "rb") as file:
-        magic = file.read(16)
-    is_sqlite = magic.startswith(b"SQLite format 3")
-    if not spec.table and (magic[8:12] == b"DUCK" or is_sqlite):
-        raise ValueError(f"files: {spec.name}: {path.name} is a database, so declare which `table` of it to read")
-    if magic[8:12] == b"DUCK" or magic[:4] == b"PAR1":
-        names, rows_sql = _table_as_text_sql(con, path, spec, magic, limits)
-        con.execute(f"CREATE TEMP VIEW _raw AS {rows_sql}")
-        return names, 0
-    if not is_sqlite:
-        _refuse_unsupported_format(path, magic)
-    names, header, schema, batches = _open_batches(path, spec, is_sqlite, step)
+    file_format = _file_format(path, spec)
+    if file_format in ("parquet", "duckdb"):
+        table = _table_as_text_sql(con, path, spec, file_format == "parquet", limits)
+        limit = f" LIMIT {limits.rows + 1}"  # a view of a database may never end
+        con.execute(f"CREATE TEMP VIEW _raw AS {_raw_sql(table, 'row_number() OVER ()')}{limit}")
+        return [*table.texts], 0
+    names, header, schema, batches = _open_batches(path, spec, file_format == "sqlite", step)
     limited = _limited_batches(batches, path, int(header > 0), limits, errors, step)
     con.register("_raw", pa.RecordBatchReader.from_batches(schema, limited))
     return names, header
@@ -1309,11 +1334,10 @@ class LoadedFile(NamedTuple):
     sha256: str
     stamp: list  # of `file_stamp`, when it was opened
     unclear: list[str]  # sentences about numbers that may have been meant differently
+    rows: int = 0  # good and bad ones
 
 # %% ../../nbs/data/source_files.ipynb #b4f8173a
 def refuse_duplicate_files(
-    con: duckdb.DuckDBPyConnection,  # has the staged table
-    staged: str,  # its name, quoted
     files: dict[str, LoadedFile],  # by name
 ) -> None:
     "Refuse one delivery that arrived twice. Raises ValueError if two files have the same content, with a row or more."
@@ -1321,7 +1345,7 @@ def refuse_duplicate_files(
     for file, info in files.items():
         files_by_hash.setdefault(info.sha256, []).append(file)
     for same in files_by_hash.values():
-        if len(same) > 1 and con.execute(f"SELECT 1 FROM {staged} WHERE _file = ? LIMIT 1", same[:1]).fetchone():
+        if len(same) > 1 and files[same[0]].rows:
             raise ValueError(
                 f"{' and '.join(same)}: have the same content, byte by byte:"
                 " one delivery arrived twice; remove one of them"
@@ -1375,12 +1399,10 @@ def _first_values(path: Path, spec: SourceTable, columns: list[str]) -> dict[str
     }
 
 # %% ../../nbs/data/source_files.ipynb #1b2c3d4f
-def _unclear_number_notes(con, path: Path, spec: SourceTable, columns: list[str], staged: str, file: str) -> list[str]:
-    "Sentences about numbers of a text file that may have been meant differently, one per column."
-    query = f"SELECT _column, count(*) FROM {staged} WHERE _file = ? AND _reason = ? GROUP BY ALL ORDER BY ALL"
-    quarantined = con.execute(query, [file, _AMBIGUOUS_INTEGER_REASON]).fetchall()
+def _unclear_number_notes(path: Path, spec: SourceTable, columns: list[str], ambiguous: Counter) -> list[str]:
+    "Sentences about numbers of a text file that may have been meant differently. `ambiguous` counts rows by column."
     notes = []
-    for column, n in quarantined:
+    for column, n in sorted(ambiguous.items()):
         rows = format_count(n, "row was", "rows were")
         notes.append(f"column {column!r}: {rows} set aside because the number {_AMBIGUOUS_INTEGER_REASON}: {spec.name}")
     return notes + unclear_numbers(spec, _first_values(path, spec, columns))
@@ -1406,41 +1428,156 @@ def time_limit(
                 f" Correct it, or raise limits.minutes in the source's YAML ({error})"
             ) from None
 
-# %% ../../nbs/data/source_files.ipynb #05788dc6
-def _load_file(
-    con, path: Path, spec: SourceTable, file: str, earlier_files: dict, limits: ReadLimits, step: Step
-) -> LoadedFile:
-    "Read one file into its table's staged table."
+# %% ../../nbs/data/source_files.ipynb #258e5992
+def _batch_blocks(con, schema: pa.Schema, batches: Iterator[pa.RecordBatch], block_rows: int) -> Iterator[None]:
+    "Give `_raw` the rows of a text file or SQLite table, block by block."
+    block = []
+    blocks = 0
+    for batch in batches:
+        block.append(batch)
+        if sum(map(len, block)) >= block_rows:
+            con.register("_raw", pa.Table.from_batches(block, schema))
+            yield
+            block = []
+            blocks += 1
+    if block or not blocks:
+        con.register("_raw", pa.Table.from_batches(block, schema))
+        yield
+
+# %% ../../nbs/data/source_files.ipynb #7b1a47c7
+def _row_ranges(row_groups: list[int], block_rows: int) -> list[tuple[int, int]]:
+    "The (first, last) row of each block, from 0, for row groups of these sizes. A block has whole groups, if they fit."
+    starts = [0]
+    end = 0
+    for size in row_groups:
+        if end > starts[-1] and end + size - starts[-1] > block_rows:
+            starts.append(end)
+        starts += range(starts[-1] + block_rows, end + size, block_rows)
+        end += size
+    return [(first, last - 1) for first, last in zip(starts, [*starts[1:], end], strict=True)]
+
+# %% ../../nbs/data/source_files.ipynb #41b75af9
+def _parquet_blocks(con, path: Path, table: _TableSql, block_rows: int) -> Iterator[None]:
+    "Give `_raw` the rows of a Parquet file, block by block."
+    metadata = pq.read_metadata(path)
+    row_groups = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
+    for first, last in _row_ranges(row_groups, block_rows):
+        sql = _raw_sql(table, "file_row_number + 1")
+        con.execute(f"CREATE OR REPLACE TEMP VIEW _raw AS {sql} WHERE file_row_number BETWEEN {first} AND {last}")
+        yield
+
+# %% ../../nbs/data/source_files.ipynb #2cdcc56b
+def _copied_blocks(con, table: _TableSql, block_rows: int, limits: ReadLimits) -> Iterator[None]:
+    "Give `_raw` the rows of a view, block by block. They are copied first, since they have no numbers of their own."
+    sql = _raw_sql(table, "row_number() OVER ()")
+    con.execute(f"CREATE OR REPLACE TEMP TABLE _whole AS {sql} LIMIT {limits.rows + 1}")
+    rows = con.execute("SELECT count(*) FROM _whole").fetchone()[0]
+    for first in range(0, max(rows, 1), block_rows):
+        where = f"_line > {first} AND _line <= {first + block_rows}"
+        con.execute(f"CREATE OR REPLACE TEMP VIEW _raw AS SELECT * FROM _whole WHERE {where}")
+        yield
+    con.execute("DROP VIEW _raw; DROP TABLE _whole")
+
+# %% ../../nbs/data/source_files.ipynb #2b6a97c6
+def _table_blocks(con, table: _TableSql, block_rows: int) -> Iterator[None]:
+    "Give `_raw` the rows of a DuckDB table, block by block. Their ids have gaps where rows were deleted."
+    ids = con.execute(f"SELECT coalesce(max(rowid), 0) + 1 FROM {table.relation}").fetchone()[0]
+    rows = 0
+    for first in range(0, ids, block_rows):
+        where = f"rowid >= {first} AND rowid < {first + block_rows}"
+        sql = _raw_sql(table, f"{rows} + row_number() OVER ()")
+        con.execute(f"CREATE OR REPLACE TEMP VIEW _raw AS {sql} WHERE {where}")
+        yield
+        rows += con.execute(f"SELECT count(*) FROM {table.relation} WHERE {where}").fetchone()[0]
+
+# %% ../../nbs/data/source_files.ipynb #97a28c95
+def _has_row_numbers(con, spec: SourceTable, table: _TableSql, is_parquet: bool) -> bool:
+    "Can the rows be chosen by number? A view has no rowid, and a file's own column hides DuckDB's of the same name."
+    names = {name.lower() for name in table.texts}
+    if is_parquet:
+        return "file_row_number" not in names
+    query = "SELECT 1 FROM duckdb_tables() WHERE database_name = 'theirs' AND lower(table_name) = lower(?)"
+    return "rowid" not in names and con.execute(query, [spec.table]).fetchone() is not None
+
+# %% ../../nbs/data/source_files.ipynb #37761c94
+def _open_blocks(
+    con, path: Path, spec: SourceTable, limits: ReadLimits, step: Step, block_rows: int
+) -> tuple[list[str], int, Iterator[None]]:
+    "Column names, line number of the header (0: none), and blocks of rows: while one is held, `_raw` has its rows."
+    con.execute("DROP VIEW IF EXISTS _raw")
+    file_format = _file_format(path, spec)
+    if file_format in ("text", "sqlite"):
+        names, header, schema, batches = _open_batches(path, spec, file_format == "sqlite", step)
+        limited = _limited_batches(batches, path, int(header > 0), limits, [], step)
+        return names, header, _batch_blocks(con, schema, limited, block_rows)
+    table = _table_as_text_sql(con, path, spec, file_format == "parquet", limits)
+    if not _has_row_numbers(con, spec, table, file_format == "parquet"):
+        blocks = _copied_blocks(con, table, block_rows, limits)
+    elif file_format == "parquet":
+        blocks = _parquet_blocks(con, path, table, block_rows)
+    else:
+        blocks = _table_blocks(con, table, block_rows)
+    return [*table.texts], 0, blocks
+
+# %% ../../nbs/data/source_files.ipynb #98663c17
+def _stage_block(con, spec: SourceTable, file: str, types: dict[str, str], select: str, keep: bool) -> int:
+    "Read the rows of `_raw` into the staged table. Returns their number."
     staged = quote_name(f"_staged_{spec.name}")
-    errors = []
+    definitions = ", ".join(f"{quote_name(column)} {kind}" for column, kind in types.items())
+    marks = "_file VARCHAR, _line BIGINT, _column VARCHAR, _reason VARCHAR"
+    create = "CREATE TABLE IF NOT EXISTS" if keep else "CREATE OR REPLACE TABLE"
+    con.execute(f"{create} {staged} ({marks}, {definitions})")
+    return con.execute(f"INSERT INTO {staged} SELECT {quote_literal(file)}, * FROM ({select})").fetchone()[0]
+
+# %% ../../nbs/data/source_files.ipynb #37caf175
+def _ambiguous_integers(con, spec: SourceTable, file: str) -> Counter:
+    "The number of staged rows of a file that were set aside because a number is ambiguous, by column."
+    staged = quote_name(f"_staged_{spec.name}")
+    query = f"SELECT _column, count(*) FROM {staged} WHERE _file = ? AND _reason = ? GROUP BY ALL"
+    return Counter(dict(con.execute(query, [file, _AMBIGUOUS_INTEGER_REASON]).fetchall()))
+
+# %% ../../nbs/data/source_files.ipynb #dcb84d4d
+def staged_blocks(
+    con: duckdb.DuckDBPyConnection,  # gets the table `_staged_<name>`
+    path: Path,  # the file, or the snapshot of it
+    spec: SourceTable,  # the table's settings
+    file: str,  # the file's name in reports
+    files: dict[str, LoadedFile],  # the table's earlier files by name; gets this one at the end
+    limits: ReadLimits,  # largest size
+    step: Step,  # of `time_limit`
+    block_rows: int = 1_000_000,  # rows of a block, about
+    keep: bool = False,  # Add each block to the table, rather than replace the block before it?
+) -> Iterator[int]:  # the block's number of rows
+    """Read a file into `_staged_<name>`, block by block: while the caller holds a block, the table has its rows.
+
+    Returns at least one block, which may be empty. The table has _file, _line, _column, _reason and typed columns.
+    Raises ValueError that names the file if it cannot be read, lacks a column, or has changed meanwhile.
+    """
+    rows = 0
+    ambiguous = Counter()
     try:
         stamp = file_stamp(path)
         _refuse_gzip_bomb(path, limits, step)
-        file_columns, header = open_raw(con, path, spec, errors, limits, step)
-        earlier_not_used = {column for info in earlier_files.values() for column in info.not_used}
-        refuse_missing_column(con, path, spec, file_columns, file, earlier_not_used, header > 0)
-        types, select = typing_sql(spec, file_columns, header)
-        definitions = ", ".join(f"{quote_name(column)} {kind}" for column, kind in types.items())
-        marks = "_file VARCHAR, _line BIGINT, _column VARCHAR, _reason VARCHAR"
-        con.execute(f"CREATE TABLE IF NOT EXISTS {staged} ({marks}, {definitions})")
-        rows = con.execute(f"INSERT INTO {staged} SELECT {quote_literal(file)}, * FROM ({select})").fetchone()[0]
-        _refuse_too_many_rows(path, rows, limits)
+        names, header, blocks = _open_blocks(con, path, spec, limits, step, block_rows)
+        not_used_before = {column for info in files.values() for column in info.not_used}
+        refuse_missing_column(con, path, spec, names, file, not_used_before, header > 0)
+        types, select = typing_sql(spec, names, header)
+        for _ in blocks:
+            block_size = _stage_block(con, spec, file, types, select, keep)
+            rows += block_size
+            _refuse_too_many_rows(path, rows, limits)
+            counts = _ambiguous_integers(con, spec, file) if header else Counter()
+            ambiguous = counts if keep else ambiguous + counts
+            yield block_size
     except (duckdb.Error, sqlite3.Error) as error:
-        cause = errors[0] if errors else error
-        if isinstance(cause, ValueError):
-            raise cause from None
-        raise ValueError(f"{file}: {duckdb_error_text(cause, _VIEW_REMEDY)}") from None
-    columns = apply_renames(spec, file_columns)
-    info = LoadedFile(
-        path=path,
-        columns=columns,
-        not_used=[old for old, name in zip(file_columns, columns, strict=True) if name not in types],
-        sha256=sha256(path),
-        stamp=stamp,
-        unclear=[],
-    )
-    refuse_changed_file(file, info)
-    return info._replace(unclear=_unclear_number_notes(con, path, spec, columns, staged, file)) if header else info
+        raise ValueError(f"{file}: {duckdb_error_text(error, _VIEW_REMEDY)}") from None
+    columns = apply_renames(spec, names)
+    not_used = [old for old, name in zip(names, columns, strict=True) if name not in types]
+    files[file] = LoadedFile(path, columns, not_used, sha256(path), stamp, [], rows)
+    refuse_changed_file(file, files[file])
+    if header:
+        notes = _unclear_number_notes(path, spec, columns, ambiguous)
+        files[file] = files[file]._replace(unclear=notes)
 
 # %% ../../nbs/data/source_files.ipynb #cec5d048
 def load_table(
@@ -1461,8 +1598,9 @@ def load_table(
         if path not in path_to_read:
             path_to_read[path] = _snapshot(path, snapshot_folder) if snapshot_folder else path
         with time_limit(con, f"reading {file}", limits, path.stat().st_size) as step:
-            files[file] = _load_file(con, path_to_read[path], spec, file, files, limits, step)
-    refuse_duplicate_files(con, staged, files)
+            for _ in staged_blocks(con, path_to_read[path], spec, file, files, limits, step, keep=True):
+                pass
+    refuse_duplicate_files(files)
     mark_repeated_keys(con, staged, spec.key)
     con.execute(
         f"CREATE VIEW {quote_name(name)} AS SELECT * EXCLUDE (_column, _reason) FROM {staged} WHERE _reason IS NULL"
