@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pyarrow.parquet as pq
 import pytest
 
+from brewcast.common.increments import Increments
 from brewcast.data.ingest import ingest
 from brewcast.data.source_files import source_tables
 
@@ -40,8 +41,20 @@ def csv_text(*lines: str, header: str = HEADER) -> str:
 
 def ingest_paths(folder: Path) -> SimpleNamespace:
     "Where ingest shall write its products."
-    tables = ("sales", "lineage", "largest", "plan", "quarantine")
-    return SimpleNamespace(**{name: folder / f"{name}.parquet" for name in tables}, dataset=folder / "dataset.json")
+    tables = ("lineage", "largest", "plan", "quarantine")
+    paths = {name: folder / f"{name}.parquet" for name in tables}
+    return SimpleNamespace(**paths, sales=folder / "sales", dataset=folder / "dataset.json")
+
+
+def read_sales(folder: Path) -> list[dict]:
+    "The sale lines of all months, sorted by store and date."
+    rows = [row for path in sorted(folder.iterdir()) for row in pq.read_table(path).to_pylist()]
+    return sorted(rows, key=lambda row: (row["store_id"], row["date"]))
+
+
+def sales_bytes(folder: Path) -> dict[str, bytes]:
+    "The bytes of each month's file."
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
 
 def assert_lineage_adds_up(dataset: dict, sales: list[dict], lineage: list[dict]):
@@ -107,15 +120,16 @@ def make_reader(tmp_path: Path):
             "max_bad_share": 0.9,
         }
         paths = ingest_paths(tmp_path / "out")
+        defaults["cache"] = Increments(tmp_path / "cache")
         arguments = defaults | arguments
         arguments["files"] = source_tables(arguments["files"])
         dataset = ingest(**arguments, product_paths=paths)
-        sales, quarantine, lineage = (
-            pq.read_table(path).to_pylist() for path in (paths.sales, paths.quarantine, paths.lineage)
-        )
+        sales = read_sales(paths.sales)
+        quarantine, lineage = (pq.read_table(path).to_pylist() for path in (paths.quarantine, paths.lineage))
         assert_lineage_adds_up(dataset, sales, lineage)
         assert_rows_add_up(dataset, sales)
-        return SimpleNamespace(dataset=dataset, sales=sales, quarantine=quarantine, lineage=lineage, paths=paths)
+        found = {"dataset": dataset, "sales": sales, "quarantine": quarantine, "lineage": lineage, "paths": paths}
+        return SimpleNamespace(**found, sales_bytes=sales_bytes(paths.sales))
 
     read.data = tmp_path / "data"
     return read
@@ -135,4 +149,4 @@ def assert_refused(read, content: str | bytes | None, arguments: dict, message: 
     with pytest.raises((ValueError, FileNotFoundError)) as error:
         read(content, **arguments)
     assert message.replace("[*]", "*") in str(error.value)
-    assert not (read.data.parent / "out" / "sales.parquet").exists()
+    assert not (read.data.parent / "out" / "sales").exists()

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['CODE_PACKAGES', 'CODE_LIBRARIES', 'CACHE_VARIABLE', 'UNUSED_DAYS', 'code_version', 'cache_folder', 'is_intact',
-           'make_increment', 'Increments']
+           'file_hash_of', 'make_increment', 'Increments']
 
 # %% ../../nbs/common/increments.ipynb #827dfde9
 import contextlib
@@ -60,6 +60,13 @@ def is_intact(
         return all(sha256(path / name) == file_hash for name, file_hash in hashes.items())
     except (OSError, ValueError, AttributeError):
         return False
+
+# %% ../../nbs/common/increments.ipynb #5c0d23dd
+def file_hash_of(
+    path: Path,  # a file of an increment
+) -> str:  # 64 hex digits
+    "The hash of a file, as it was written."
+    return json.loads((path.parent / _MANIFEST).read_text())[path.name]
 
 # %% ../../nbs/common/increments.ipynb #07dab0d0
 def _replace_folder(draft: Path, path: Path) -> None:

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['OUTLYING_REASON', 'MIN_LOST_ROWS', 'MIN_LOST_SHARE', 'BAD_ROWS', 'drop_later_lines', 'main_period',
            'refuse_repeated_lines', 'checked_rows_sql', 'check_query_rows', 'quarantine_rows', 'row_texts',
-           'quarantine_table', 'count_rows', 'rows_by_month', 'stores_with_losses', 'rows_by_store',
+           'quarantine_table', 'file_counts', 'count_rows', 'rows_by_month', 'stores_with_losses', 'lost_by_store',
            'described_bad_rows', 'filtered_by_month', 'with_texts']
 
 # %% ../../nbs/data/checked_rows.ipynb #929ec85c
@@ -300,7 +300,13 @@ def _tables_to_count(
     return sources
 
 # %% ../../nbs/data/checked_rows.ipynb #e16d4280
-def _file_counts(file: str, rows_read: int, rows_in: int, rows_set_aside: int, left_out: int) -> dict[str, int]:
+def file_counts(
+    file: str,  # its name in reports
+    rows_read: int,
+    rows_in: int,  # in the result
+    rows_set_aside: int,  # in quarantine
+    left_out: int,  # by the query
+) -> dict[str, int]:
     "The counts of one file. Raises RuntimeError if they do not add up."
     if rows_read != rows_in + rows_set_aside + left_out:
         raise RuntimeError(
@@ -326,7 +332,7 @@ def count_rows(
         left_out_query = f'SELECT file, count(*) FROM _filtered WHERE "table" = {quote_literal(table)} GROUP BY ALL'
         left_out = _counts_by_file(con, left_out_query)
         counts_by_table[table] = {
-            file: _file_counts(file, *(counts.get(file, 0) for counts in (rows_read, rows_in, quarantined, left_out)))
+            file: file_counts(file, *(counts.get(file, 0) for counts in (rows_read, rows_in, quarantined, left_out)))
             for file in files
         }
     return counts_by_table
@@ -423,22 +429,18 @@ def stores_with_losses(
     return {store: months for store, months in by_store.items() if _has_many_lost_rows(months)}
 
 # %% ../../nbs/data/checked_rows.ipynb #082c6fcb
-def rows_by_store(
+def lost_by_store(
     con: duckdb.DuckDBPyConnection,  # has the staged and the checked tables and `_quarantine`
     query: Query,  # of the sale lines
     files: list[SourceTable],
-) -> dict[str, dict]:  # by store and month: rows_in, rows_set_aside; only stores that lost many rows
-    "Count the rows of stores that lost many, if the query can tell the store of a bad row."
-    lost = Counter()  # by store and month
-    if query.tables and con.execute("SELECT count(*) FROM _quarantine").fetchone()[0] >= MIN_LOST_ROWS:
+) -> Counter:  # number of rows by store and month
+    "Count the quarantined rows of each store, if the query can tell the store of a bad row."
+    lost = Counter()
+    if query.tables:
         _find_bad_stores(con, query)
         for spec in [spec for spec in files if spec.name in query.tables]:
             lost.update({(store, month): n for store, month, n in _lost_rows_by_store(con, spec)})
-    good_rows_query = f"""SELECT store_id, strftime(date, '%Y-%m') AS month, count(*) FROM _judged_{query.name}
-        WHERE _reason IS NULL AND list_contains(?, store_id) GROUP BY ALL"""
-    stores = sorted({store for store, _ in lost})
-    good = con.execute(good_rows_query, [stores]).fetchall()
-    return stores_with_losses(lost, {(store, month): n for store, month, n in good})
+    return lost
 
 # %% ../../nbs/data/checked_rows.ipynb #414e7b2d
 BAD_ROWS = pa.schema(  # rows in quarantine, and where they count

@@ -13,6 +13,7 @@ from brewcast.common.core import read_json
 from brewcast.common.hashing import sha256
 from brewcast.common.params import read_env
 from brewcast.data.ingest import bad_row_table, dataset_facts, file_table, ingest, ingest_sentence, reason_table
+from brewcast.data.partitions import partitions_hash
 from brewcast.data.source_files import source_tables
 
 
@@ -29,8 +30,10 @@ def test_good_lines_all_pass(read):
     assert result.sales[0]["city"] == "Montréal" and result.sales[0]["promotion"] is True
     assert result.sales[1]["weather"] is None and result.sales[0]["country"] is None
     assert result.dataset["rows_set_aside"] == 0 and result.dataset["first_date"] == "2022-01-05"
-    assert result.dataset["sales_sha256"] == sha256(result.paths.sales)
-    assert pq.read_schema(result.paths.sales).field("price").type == pa.decimal128(18, 6)
+    january = result.paths.sales / "2022-01.parquet"
+    assert result.dataset["partitions"] == {"2022-01": {"rows": 4, "sha256": sha256(january)}}
+    assert result.dataset["sales_sha256"] == partitions_hash(result.dataset["partitions"])
+    assert pq.read_schema(january).field("price").type == pa.decimal128(18, 6)
 
 
 BAD_LINES = {  # a line's text, the bad column and the reason
@@ -49,10 +52,10 @@ def test_a_line_that_breaks_a_rule_loses_only_itself(read, bad, column, reason):
 
 
 def test_the_order_of_lines_and_the_number_of_threads_make_no_difference(read, monkeypatch):
-    plain = read(csv_text(*LINES * 50)).paths.sales.read_bytes()
+    plain = read(csv_text(*LINES * 50)).sales_bytes
     for threads in ("1", "3"):
         monkeypatch.setenv("BREWCAST_THREADS", threads)
-        assert read(csv_text(*LINES[::-1] * 50)).paths.sales.read_bytes() == plain
+        assert read(csv_text(*LINES[::-1] * 50)).sales_bytes == plain
 
 
 REFUSED = {  # content, arguments of `read`, and a part of the error message

@@ -65,20 +65,20 @@ def test_a_bad_line_is_reported_once_with_its_first_problem(read):
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "latin-1", "cp1252"])
 def test_line_ends_and_encodings_make_no_difference(read, encoding, end):
-    plain = read(csv_text(*LINES)).paths.sales.read_bytes()
+    plain = read(csv_text(*LINES)).sales_bytes
     result = read(csv_text(*LINES).replace("\n", end).encode(encoding))
     assert result.dataset["rows_set_aside"] == 0
-    assert result.paths.sales.read_bytes() == plain
+    assert result.sales_bytes == plain
 
 
 def test_quotes_blanks_column_order_and_further_columns_make_no_difference(read):
-    plain = read(csv_text(*LINES)).paths.sales.read_bytes()
+    plain = read(csv_text(*LINES)).sales_bytes
     names = HEADER.split(",")
     turned = [",".join(f'"{field}"' for field in reversed(line.split(","))) + ', "a ""b"", c"' for line in LINES]
     result = read(csv_text(*turned, "", "  ", header=" , ".join(reversed(names)) + ",NOTE"))
     assert result.dataset["tables"]["till"]["files"]["till.csv"]["columns_not_used"] == ["NOTE"]
     assert result.dataset["rows_read"] == 4  # blank lines do not count
-    assert result.paths.sales.read_bytes() == plain
+    assert result.sales_bytes == plain
 
 
 def test_a_truncated_last_line_is_quarantined(read):
@@ -281,7 +281,7 @@ def write_sqlite_table(path, name, frame):
 
 @pytest.mark.parametrize("kind", ["gzip", "parquet", "duckdb", "sqlite", "one duckdb file"])
 def test_the_format_makes_no_difference(read, kind):
-    plain = read(csv_text(*LINES)).paths.sales.read_bytes()
+    plain = read(csv_text(*LINES)).sales_bytes
     frame, data = till_frame(), read.data
     if kind == "gzip":
         result = read(gzip.compress(csv_text(*LINES).encode()), name="till.csv.gz")
@@ -296,7 +296,7 @@ def test_the_format_makes_no_difference(read, kind):
             con.execute("CREATE TABLE tills AS SELECT * FROM frame")
         whole = {"data": data / "shop.duckdb"} if kind.startswith("one") else {}
         result = read(None, name="shop.duckdb", settings={"table": "tills"}, **whole)
-    assert result.paths.sales.read_bytes() == plain
+    assert result.sales_bytes == plain
     assert result.dataset["rows_set_aside"] == 0
     lines = [1, 4] if kind not in ("gzip",) else [2, 5]  # only a text file has a header
     file = {"gzip": "till.csv.gz", "parquet": "till.parquet", "sqlite": "shop.db:tills"}.get(kind, "shop.duckdb:tills")
@@ -380,22 +380,22 @@ INVISIBLE = {
 @pytest.mark.parametrize("written", INVISIBLE.values(), ids=INVISIBLE)
 def test_invisible_characters_make_no_second_store(read, written):
     # given the store's first line with invisible characters / then it is the same store, quoted or not
-    plain = read(csv_text(*LINES)).paths.sales.read_bytes()
+    plain = read(csv_text(*LINES)).sales_bytes
     for field in (written, f'"{written}"'):
         result = read(csv_text(field + LINES[0][2:], *LINES[1:]).replace("\n", "\r\n"))
-        assert result.paths.sales.read_bytes() == plain
+        assert result.sales_bytes == plain
 
 
 def test_composed_letters_decomposed_letters_and_double_blanks_are_one_name(read):
-    plain = read(csv_text(*LINES)).paths.sales.read_bytes()
+    plain = read(csv_text(*LINES)).sales_bytes
     decomposed = [LINES[0].replace("é", "e\u0301"), *LINES[1:2], LINES[2].replace("San José", "San  Jose\u0301")]
-    assert read(csv_text(*decomposed, LINES[3].replace("San ", "San\u00a0"))).paths.sales.read_bytes() == plain
+    assert read(csv_text(*decomposed, LINES[3].replace("San ", "San\u00a0"))).sales_bytes == plain
     # in a column's name too
     header = HEADER.replace("CITY", "\ufeffCITE\u0301 ")
     columns = {column.replace("CITY", "CITÉ"): kind for column, kind in COLUMNS.items()}
     sql = SQL.replace("CITY AS", "CITÉ AS")
     assert (
-        read(csv_text(*LINES, header=header), sql=sql, settings={"columns": columns}).paths.sales.read_bytes() == plain
+        read(csv_text(*LINES, header=header), sql=sql, settings={"columns": columns}).sales_bytes == plain
     )
 
 
@@ -427,11 +427,11 @@ def test_bytes_are_refused_as_a_store_id(read, kind):
 
 def test_bytes_of_an_old_parquet_file_are_read_as_text(read):
     read.data.mkdir()
-    plain = read(csv_text(*LINES)).paths.sales.read_bytes()
+    plain = read(csv_text(*LINES)).sales_bytes
     frame = till_frame()
     frame["CITY"] = [city.encode() for city in frame.CITY]
     frame.to_parquet(read.data / "till.parquet")
-    assert read(None, name="till.parquet").paths.sales.read_bytes() == plain
+    assert read(None, name="till.parquet").sales_bytes == plain
     frame["CITY"] = [b"\xff", *frame.CITY[1:]]
     frame.to_parquet(read.data / "till.parquet")
     assert [(row["line"], row["column"]) for row in read(None, name="till.parquet").quarantine] == [(1, "CITY")]
@@ -562,13 +562,13 @@ def test_a_bad_record_of_several_lines_is_quarantined_whole(read):
 
 
 def test_a_line_break_in_the_header(read):
-    plain = read(csv_text(*LINES)).paths.sales.read_bytes()
+    plain = read(csv_text(*LINES)).sales_bytes
     columns = {column.replace("CITY", "CITY NAME"): kind for column, kind in COLUMNS.items()}
     sql = SQL.replace("CITY AS", '"CITY NAME" AS')
     result = read(
         csv_text(*LINES, header=HEADER.replace("CITY", '"CITY\nNAME"')), sql=sql, settings={"columns": columns}
     )
-    assert result.paths.sales.read_bytes() == plain and result.lineage[0]["first_line"] == 3
+    assert result.sales_bytes == plain and result.lineage[0]["first_line"] == 3
 
 
 STRAY_MARKS = {  # lines with quotation marks that enclose no field
@@ -608,11 +608,11 @@ def test_records_of_several_lines_do_not_depend_on_the_block_size(tmp_path, size
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-32", "utf-8", "utf-8-sig", "cp1252", "mac_roman"])
 def test_a_declared_encoding_makes_no_difference(read, encoding):
-    plain = read(csv_text(*LINES)).paths.sales.read_bytes()
+    plain = read(csv_text(*LINES)).sales_bytes
     settings = {} if encoding in ("utf-16", "utf-32") else {"encoding": encoding}  # these two have a byte order mark
     for packed in (bytes, gzip.compress):
         result = read(packed(csv_text(*LINES).replace("\n", "\r\n").encode(encoding)), settings=settings)
-        assert result.paths.sales.read_bytes() == plain
+        assert result.sales_bytes == plain
 
 
 FOREIGN = {  # encoding: a city in it
@@ -774,7 +774,7 @@ def test_a_file_that_changes_while_it_is_read_is_refused(read, monkeypatch):
 def test_a_database_in_use_is_read_as_one_snapshot(read, monkeypatch):
     # given a SQLite database in WAL mode that another connection holds open and has added a row to
     read.data.mkdir()
-    plain = read(csv_text(*LINES)).paths.sales.read_bytes()
+    plain = read(csv_text(*LINES)).sales_bytes
     _, name, settings = write_as(read.data, till_frame()[:3], "sqlite")
     with contextlib.closing(sqlite3.connect(read.data / name, isolation_level=None)) as till:
         till.execute("PRAGMA journal_mode = wal")
@@ -794,7 +794,7 @@ def test_a_database_in_use_is_read_as_one_snapshot(read, monkeypatch):
         monkeypatch.setattr(source_files, "typing_sql", meanwhile)
         result = read(None, name, settings=settings)
         # then it is read as it was at the start, with the hash of that state; later rows give another hash
-        assert result.paths.sales.read_bytes() == plain and result.quarantine == []
+        assert result.sales_bytes == plain and result.quarantine == []
         assert result.dataset["tables"]["till"]["files"]["till.db:tills"]["sha256"] == now != sha256(read.data / name)
         monkeypatch.undo()
         assert [row["row"][:2] for row in read(None, name, settings=settings).quarantine] == ["S9"]
