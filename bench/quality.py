@@ -29,7 +29,9 @@ from brewcast.common.parameter_types import Calendar
 from brewcast.common.params import read_env
 from brewcast.common.records import Finding
 from brewcast.data.clean import clean, excluded_months, incomplete_months
-from brewcast.data.ingest import Query, ingest, largest_lines, repeated_between_files
+from brewcast.data.ingest import ingest
+from brewcast.data.month_lines import largest_lines, repeated_between_files
+from brewcast.data.partitions import open_sale_lines
 from brewcast.data.quality import (
     build_history,
     check_all_months,
@@ -147,16 +149,18 @@ def simulate(seed: int, folder: Path) -> Path:
     "The products of a small simulated source, as a build writes them."
     env = read_env(ROOT, "env.yaml")
     write_export(folder / "data", seed, months=40, stores=20, lines=100_000)
-    names = ("sales", "lineage", "largest", "plan", "quarantine")
+    names = ("lineage", "largest", "plan", "quarantine")
     product_paths = SimpleNamespace(
-        **{name: folder / f"ingest/{name}.parquet" for name in names}, dataset=folder / "dataset.json"
+        **{name: folder / f"ingest/{name}.parquet" for name in names},
+        sales=folder / "ingest/sales",
+        dataset=folder / "dataset.json",
     )
     product_paths.sales.parent.mkdir()
     keys = "source sql plan_sql files lacks key categories returns max_bad_share".split()
     env["files"] = source_tables(env["files"])
     ingest(data=folder / "data", **{key: env[key] for key in keys}, product_paths=product_paths)
     calendar = Calendar.model_validate(env["calendar"])
-    store_month, _ = clean(connect().read_parquet(product_paths.sales), env["lacks"], calendar)
+    store_month, _ = clean(open_sale_lines(product_paths.sales), env["lacks"], calendar)
     (folder / "clean").mkdir()
     months = pd.DataFrame({"month": store_month["month"].to_pylist()})
     months.to_parquet(folder / "clean/store_month.parquet")
@@ -216,18 +220,16 @@ def find_false_alarms(
 
 def largest_of(db, table: str) -> pd.DataFrame:
     "The five largest lines of each store-month, as ingest writes them."
-    columns = "*, 0 AS _file, 0 AS _line, NULL AS _reason"
-    db.con.execute(f"CREATE OR REPLACE TEMP TABLE _judged_lines AS SELECT {columns} FROM {table}")
-    largest = largest_lines(db.con, [Query(Path("lines.sql"), "lines", [])], {"a.csv": "till"})
-    return largest.to_pandas(date_as_object=False)
+    db.con.execute(f"CREATE OR REPLACE TEMP TABLE placed AS SELECT *, 'a.csv' AS _file, NULL AS _line FROM {table}")
+    return largest_lines(db.con, "placed").to_pandas(date_as_object=False)
 
 
 def in_two_files(db, condition: str) -> dict:
     "What dataset.json would contain if a second file had some of the month's lines again."
-    part = "SELECT *, '{}' AS _file, 0 AS _line, NULL AS _column, NULL AS _reason FROM month WHERE {}"
+    part = "SELECT *, '{}' AS _file, 0 AS _line FROM month WHERE {}"
     both = f"{part.format('a.csv', 'true')} UNION ALL {part.format('b.csv', condition)}"
-    db.con.execute(f"CREATE OR REPLACE TEMP TABLE _judged_files AS {both}")
-    return {"repeated": repeated_between_files(db.con, Query(Path("lines.sql"), "files", ["till"]))}
+    db.con.execute(f"CREATE OR REPLACE TEMP TABLE both_files AS {both}")
+    return {"repeated": repeated_between_files(db.con, "both_files")}
 
 
 class Source(NamedTuple):
@@ -314,7 +316,7 @@ def read_source(name: str, products: Path) -> tuple[Source, dict, list[pd.Timest
         is_simulated = name.startswith("seed ")
         folder = simulate(int(name.removeprefix("seed ")), Path(temporary)) if is_simulated else products / name
         db = connect()
-        db.con.execute(f"CREATE TABLE lines AS FROM '{folder}/ingest/sales.parquet'")
+        db.con.execute(f"CREATE TABLE lines AS FROM '{folder}/ingest/sales/*.parquet'")
         dataset = read_json(next(folder.glob("**/dataset.json")))
         months = sorted(pd.to_datetime(pd.read_parquet(folder / "clean/store_month.parquet").month.unique()))
     tables = summarize_lines(db.table("lines"), env["lacks"])

@@ -13,7 +13,7 @@ import pandas as pd
 import pyarrow as pa
 
 from ..common.contracts import connect
-from ..common.hashing import bytes_hash
+from ..common.hashing import joint_hash
 
 # %% ../../nbs/data/partitions.ipynb #530c2e73
 def month_files(
@@ -30,7 +30,7 @@ def partitions_hash(
     partitions: dict[str, dict],  # of dataset.json, by month: sha256
 ) -> str:  # 64 hex digits
     "One hash of all month partitions."
-    return bytes_hash("".join(f"{month} {partitions[month]['sha256']}\n" for month in sorted(partitions)).encode())
+    return joint_hash({f"{month}.parquet": partition["sha256"] for month, partition in partitions.items()})
 
 # %% ../../nbs/data/partitions.ipynb #106e248a
 def open_sale_lines(

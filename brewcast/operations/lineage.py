@@ -29,7 +29,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..common.core import read_json
-from ..common.hashing import content_hash, sha256
+from ..common.hashing import content_hash, joint_hash, sha256
 from ..common.ledger import archived_forecast_path
 from ..common.mlflow import MlflowError, experiment_name, mlflow_location
 from ..common.mlflow_models import registered_version
@@ -114,7 +114,8 @@ def hashes_from_products(
         hashes[f"clean/{name}"] = digest
     for key, value in read_product(root, source, "ingest/dataset.json").items():
         if key.endswith("_sha256"):
-            hashes[f"ingest/{key.removesuffix('_sha256')}.parquet"] = value
+            name = key.removesuffix("_sha256")
+            hashes[f"ingest/{name}" if name == "sales" else f"ingest/{name}.parquet"] = value
     card = read_record_if_present(ModelCard, root / "products" / source / "train/card.json")
     for name, digest in (card.data if card else {}).items():
         stage = "train" if name == "rows.parquet" else "features"
@@ -230,7 +231,7 @@ class RowLink(Link):
 def check_file(
     record: BuildRecord,
     link: str,  # the link's name
-    path: str,  # relative to the project
+    path: str,  # of a file or a folder of files, relative to the project
     recorded: str | None,  # the expected sha256, None if nothing recorded it
     latest: str | None = None,  # the sha256 that the latest build recorded
     kind: type[Link] = Link,  # the link's class
@@ -238,7 +239,10 @@ def check_file(
 ) -> Link:  # without a text yet
     "A link to a file, and whether the file is still the one that the forecast is based on."
     file = record.root / path
-    current = sha256(file) if file.is_file() else None
+    if file.is_dir():
+        current = joint_hash({each.name: sha256(each) for each in file.iterdir()})
+    else:
+        current = sha256(file) if file.is_file() else None
     if current is None:
         state = "gone"
     elif current == recorded or (recorded is None and latest is None):
@@ -261,7 +265,7 @@ def check_product(
 
 # %% ../../nbs/operations/lineage.ipynb #29fb37e1
 def read_rows(
-    path: Path,  # a Parquet file
+    path: Path,  # a Parquet file, or a folder of them
     column: str | None = None,  # a column to filter by, default all rows
     value: str | None = None,  # the value that the column must have
     columns: list[str] | None = None,  # which columns to read, default all
@@ -613,7 +617,7 @@ def sale_links(
     "The store's months up to the cutoff, their sale lines, and the files that those came from."
     tables = {
         "store-months": "clean/store_month.parquet",
-        "sale lines": "ingest/sales.parquet",
+        "sale lines": "ingest/sales",
         "lineage": "ingest/lineage.parquet",
     }
     links, sums = {}, {}

@@ -26,7 +26,15 @@ import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 
-from ..common.hashing import FileHashes, bytes_hash, copy_with_log, files_below, is_database_log, sha256
+from brewcast.common.hashing import (
+    FileHashes,
+    bytes_hash,
+    copy_with_log,
+    files_below,
+    is_database_log,
+    joint_hash,
+    sha256,
+)
 from ..common.ledger import state_files
 from ..common.params import Stage, env_file, lock_differences, read_env, read_stages
 from ..common.paths import say
@@ -115,8 +123,9 @@ def comparison_hash(
     if product.suffix == ".ipynb":
         return bytes_hash(plain_notebook(product).encode())
     if product.is_dir():
-        lines = [f"{path.relative_to(product).as_posix()} {hashes.of(path)}" for path in _compared_files(product)]
-        return bytes_hash("\n".join(lines).encode())
+        return joint_hash(
+            {path.relative_to(product).as_posix(): hashes.of(path) for path in _compared_files(product)}
+        )
     return hashes.of(product)
 
 # %% ../../nbs/workflow/runs.ipynb #d2495184

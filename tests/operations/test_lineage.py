@@ -16,6 +16,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from releases import FOREST, make_products
+from tills import ingest_paths
 
 from brewcast.common import mlflow_models
 from brewcast.common.core import write_json, write_parquet
@@ -93,9 +94,7 @@ def later(shop, tmp_path_factory):
     export(root, "2024-05-01")
     made, products = make_products(root / "beside", 12, FOREST), root / "products/split"
     with contextlib.chdir(root):
-        env, names = read_env(root, "env.split.yaml"), ["sales", "lineage", "largest", "plan", "quarantine"]
-        gives = SimpleNamespace(**{name: products / f"ingest/{name}.parquet" for name in names})
-        gives.dataset = products / "ingest/dataset.json"
+        env, gives = read_env(root, "env.split.yaml"), ingest_paths(products / "ingest")
         names = "source data sql plan_sql files lacks key categories returns max_bad_share".split()
         env["files"] = source_tables(env["files"])
         ingest(**{name: env[name] for name in names}, product_paths=gives)
@@ -205,7 +204,7 @@ def test_the_lineage_agrees_with_the_lines_of_the_files(shop):
     ] == [(month, "till_odd.csv", lines[month], first[month], last[month], pieces[month]) for month in sorted(lines)]
     assert links["till_odd.csv"].own_lines == lines.total() and links["till_even.csv"].own_lines == 0
     # and the totals agree with sales.parquet and dataset.json
-    lineage, sales = (pd.read_parquet(shop.made / f"ingest/{name}.parquet") for name in ("lineage", "sales"))
+    lineage, sales = (pd.read_parquet(shop.made / f"ingest/{name}") for name in ("lineage.parquet", "sales"))
     months = pd.to_datetime(sales.date).dt.strftime("%Y-%m-01")
     expected = sales.groupby([sales.store_id, months]).agg(
         lines=("date", "size"), quantity_sold=("quantity_sold", "sum")
@@ -263,7 +262,7 @@ DAMAGE = {  # link: file, and the change
     "features": ("state/split/releases/{release}/online.parquet", another_value("rate_last")),
     "feature table": ("products/split/features/history.parquet", another_value("rate_last", 3)),
     "store-months": ("products/split/clean/store_month.parquet", another_value("quantity_sold")),
-    "sale lines": ("products/split/ingest/sales.parquet", another_value("quantity_sold")),
+    "sale lines": ("products/split/ingest/sales/2024-02.parquet", another_value("quantity_sold")),
     "lineage": ("products/split/ingest/lineage.parquet", another_value("lines")),
     "source file": ("data/split/till_odd.csv", one_more(b"STORE101,2024-03-31\n")),
 }
@@ -320,7 +319,7 @@ def test_a_trace_of_an_earlier_forecast_names_files_of_later_builds(shop, later)
     links = by_name(result)
     assert not result.serves and result.broken is None and trace_forecast(later.root, "split", STORE).month == "2024-05"
     # then files that a later build wrote have the state `since`, with the hash that was recorded for the forecast
-    since = ["sales.parquet", "lineage.parquet", "till_odd.csv", "till_even.csv"]
+    since = ["sales", "lineage.parquet", "till_odd.csv", "till_even.csv"]
     assert [name for name, link in links.items() if link.state == "since"] == since
     for name, link in links.items():
         assert (link.recorded, link.state) == (before[name].recorded, "since" if name in since else "ok")
@@ -330,7 +329,7 @@ def test_a_trace_of_an_earlier_forecast_names_files_of_later_builds(shop, later)
     assert f"{links['till_odd.csv'].sha256[:12]} (was {before['till_odd.csv'].sha256[:12]})" in report
     assert f"4 files were written by a later build since then; `brewcast verify {result.run}` builds" in report
     # and a file of neither build is changed
-    with damaged(later.made / "ingest/sales.parquet", another_value("quantity_sold")):
+    with damaged(later.made / "ingest/sales/2024-02.parquet", another_value("quantity_sold")):
         assert trace_forecast(later.root, "split", STORE, "2024-04").broken.startswith("sale lines")
 
 

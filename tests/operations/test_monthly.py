@@ -110,7 +110,7 @@ def test_the_first_month(shop):
     (entry,), (record,) = read_ledger(shop.state), shop.records()
     assert entry.cutoff == "2023-03-31" and record.status == "published"
     # no data from the future was read
-    assert read_parquet(shop.root / "products/shop/ingest/sales.parquet").date.max() == pd.Timestamp("2023-03-31")
+    assert read_parquet(shop.root / "products/shop/ingest/sales").date.max() == pd.Timestamp("2023-03-31")
     assert shop.read("ingest/dataset.json")["rows_not_yet"] > 0
     assert read_parquet(shop.root / "products/shop/ingest/plan.parquet").published.max() <= pd.Timestamp("2023-03-31")
     # a month that is done is not run again
