@@ -17,6 +17,7 @@ import csv
 import functools
 import gzip
 import io
+import itertools
 import math
 import os
 import re
@@ -32,6 +33,7 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.csv
 import pyarrow.parquet as pq
 from pydantic import TypeAdapter, ValidationError
 
@@ -318,6 +320,45 @@ def _has_control_characters(block: bytes) -> bool:
     unusual_bytes = block.translate(None, _PRINTABLE_ASCII)
     return any(byte in unusual_bytes for byte in _CONTROL_BYTES)
 
+# %% ../../nbs/data/source_files.ipynb #fdc3fd64
+def _is_plain(block: bytes, delimiter: str, n_fields: int) -> bool:
+    "May the lines of a block be cut at each delimiter, without a look at quotation marks, encodings and empty lines?"
+    if n_fields < 2 or not delimiter.isascii() or delimiter in " \x1a":
+        return False
+    if b'"' in block or b"\r" in block or b"\xef\xbf\xbf" in block:  # the last one stands for undecodable bytes
+        return False
+    return delimiter != "\t" or not re.search(rb"(^|\n)[\t \x1a]*\n", block)
+
+# %% ../../nbs/data/source_files.ipynb #093cbdc6
+def _cut_lines(block: bytes, number: int, delimiter: str, n_fields: int) -> pa.Table | None:
+    """The lines of a block as _line, from `number`, and one column for each field, f0 and so on.
+
+    None if they must be read with more care. Each column lists its distinct texts once, so that they are typed once.
+    """
+    if not _is_plain(block, delimiter, n_fields):
+        return None
+    names = [f"f{i}" for i in range(n_fields)]
+    try:
+        table = pa.csv.read_csv(
+            pa.BufferReader(block),
+            pa.csv.ReadOptions(column_names=names, block_size=max(1 << 20, len(block) // 4)),
+            pa.csv.ParseOptions(delimiter=delimiter, quote_char=False, double_quote=False, ignore_empty_lines=False),
+            pa.csv.ConvertOptions(
+                column_types=dict.fromkeys(names, pa.dictionary(pa.int32(), pa.string())),
+                null_values=[],
+            ),
+        )
+    except pa.ArrowInvalid:  # a line has fewer or more fields, or bytes are not UTF-8
+        return None
+    return table.append_column("_line", pa.array(np.arange(number, number + len(table))))
+
+# %% ../../nbs/data/source_files.ipynb #e8565032
+def _count_non_ascii_lines(block: bytes) -> int:
+    if block.isascii():
+        return 0
+    content = np.frombuffer(block, np.uint8)
+    return len(np.unique(np.searchsorted(np.flatnonzero(content == 10), np.flatnonzero(content > 127))))
+
 # %% ../../nbs/data/source_files.ipynb #1f8c532f
 def numbered_lines(
     path: Path,  # a text file, or a gzip file of one
@@ -327,6 +368,7 @@ def numbered_lines(
     n_fields: int = 0,  # fields in a record; 0: unknown, each line is then one record
     skip_lines: int = 0,  # lines above the header, which belong to no record
     step: Step | None = None,  # progress: gets the number of bytes read
+    cut=None,  # function: (block of whole lines, first line's number) -> what to give in place of these lines, or None
 ) -> Iterator[pa.RecordBatch]:  # in file order
     """Cut a file into lines, one per record.
 
@@ -340,6 +382,11 @@ def numbered_lines(
     lines_to_skip = skip_lines
     has_controls = False
     for block in filter(None, _read_blocks(Path(path), size, encoding, step)):
+        if cut and not len(pending) and not lines_to_skip and (fields := cut(block, number)):
+            yield fields
+            line_counts["utf-8"] += _count_non_ascii_lines(block)
+            number += len(fields)
+            continue
         new_lines = _decode_lines(block, line_counts, not_utf8)
         lines = new_lines[lines_to_skip:]
         lines_to_skip = max(0, lines_to_skip - len(new_lines))
@@ -936,7 +983,7 @@ def _read_header(path: Path, delimiter: str, encoding: str | None, skip_lines: i
 
 # %% ../../nbs/data/source_files.ipynb #fe1d0597
 def _open_batches(
-    path: Path, spec: SourceTable, is_sqlite: bool, step: Step | None
+    path: Path, spec: SourceTable, is_sqlite: bool, step: Step | None, may_cut: bool = False
 ) -> tuple[list[str], int, pa.Schema, Iterator[pa.RecordBatch]]:
     "A SQLite table or a text file: column names, line number of the header (0: none), and its rows in batches."
     if is_sqlite:
@@ -949,7 +996,10 @@ def _open_batches(
         "skip_lines": spec.skip_lines or 0,
     }
     names, header = _read_header(path, **format_settings)
-    batches = numbered_lines(path, **format_settings, n_fields=len(names), step=step)
+    cut = (
+        functools.partial(_cut_lines, delimiter=format_settings["delimiter"], n_fields=len(names)) if may_cut else None
+    )
+    batches = numbered_lines(path, 1 << 23, **format_settings, n_fields=len(names), step=step, cut=cut)
     schema = pa.schema([("_line", pa.int64()), ("text", pa.string()), ("odd", pa.bool_())])
     return names, header, schema, batches
 
@@ -1556,6 +1606,9 @@ class _Staging:
 
     def __init__(self, con, spec: SourceTable, file: str, names: list[str], header: int, keep: bool):
         self.con = con
+        self.spec = spec
+        self.names = names
+        self.header = header
         self.table = quote_name(f"_staged_{spec.name}")
         self.file = file
         self.types, self.select = typing_sql(spec, names, header)
@@ -1578,13 +1631,59 @@ class _Staging:
         "Read the rows of `_raw` with all care, and add them. Returns their number."
         return self.insert(self.select)
 
+    def insert_batches(self, batches: list[pa.RecordBatch] | list[pa.Table]) -> int:
+        "Add lines, or lines that `_cut_lines` has cut. Returns the number of rows."
+        if isinstance(batches[0], pa.RecordBatch):
+            self.con.register("_raw", pa.Table.from_batches(batches))
+            return self.insert_raw()
+        fields = pa.concat_tables(batches)
+        header_rows = max(0, self.header + 1 - fields["_line"][0].as_py())
+        table, select = _typed_fields(self.con, self.spec, self.names, fields[header_rows:])
+        self.con.register("_fields", table)
+        rows = self.insert(select)
+        self.con.unregister("_fields")
+        return rows
+
     def remove(self, first: int, last: int) -> None:
         "Remove the rows of some lines."
         where = f"_file = {quote_literal(self.file)} AND _line BETWEEN {first} AND {last}"
         self.con.execute(f"DELETE FROM {self.table} WHERE {where}")
 
+# %% ../../nbs/data/source_files.ipynb #fb05aa6e
+def _type_texts(con, spec: SourceTable, column: str, texts: pa.Array) -> tuple[pa.Array, np.ndarray]:
+    "The values of a text file's fields, and for each the number of its first problem, from 1; 0 if it has none."
+    i = [*spec.columns].index(column)
+    rule = _column_sql(spec, column, "field", header=1)
+    problem, _, _ = _first_problem_sql(rule.checks)
+    con.register("_texts", pa.table({"field": texts}))
+    fields = "SELECT field, true AS odd, true AS loose FROM _texts"  # to normalize a plain text changes nothing
+    result = con.execute(f"""SELECT v{i}, coalesce({problem}, 0) AS problem
+        FROM (SELECT *, {rule.value} AS v{i} FROM (SELECT {rule.text} AS x{i} FROM ({fields})))""").to_arrow_table()
+    con.unregister("_texts")
+    return result[0].combine_chunks(), result[1].to_numpy()
+
+# %% ../../nbs/data/source_files.ipynb #c301480d
+def _typed_fields(con, spec: SourceTable, file_columns: list[str], fields: pa.Table) -> tuple[pa.Table, str]:
+    "The rows of `_cut_lines` typed, as typing_sql does it, and a SELECT of them from `_fields`."
+    positions = {column: i for i, column in enumerate(apply_renames(spec, file_columns))}
+    values, checks = {}, []
+    problems = np.zeros(len(fields), np.int32)
+    for i, column in enumerate(spec.columns):
+        texts = fields[f"f{positions[column]}"].unify_dictionaries()
+        typed, text_problems = _type_texts(con, spec, column, texts.chunk(0).dictionary)
+        indices = pa.chunked_array([chunk.indices for chunk in texts.chunks])
+        values[f"v{i}"] = typed.take(indices)
+        if text_problems.any():
+            found = text_problems[indices.to_numpy()]
+            problems = np.where((problems == 0) & (found > 0), len(checks) + found, problems)
+        checks += _column_sql(spec, column, "field", header=1).checks
+    table = pa.table({"_line": fields["_line"], "problem": pa.array(problems, mask=problems == 0), **values})
+    _, columns, reasons = _first_problem_sql(checks)
+    marks = f"_line, {columns}[problem] AS _column, {reasons}[problem] AS _reason"
+    return table, f"SELECT {marks}, {', '.join(values)} FROM _fields"
+
 # %% ../../nbs/data/source_files.ipynb #b54533a5
-def _batch_blocks(staging: _Staging, schema: pa.Schema, batches: Iterator[pa.RecordBatch], size: int) -> Iterator[int]:
+def _batch_blocks(staging: _Staging, batches: Iterator[pa.RecordBatch | pa.Table], size: int) -> Iterator[int]:
     "Stage the rows of a text file or SQLite table, block by block. Gives the number of rows of each."
     is_empty = True
     while batch := next(batches, None):
@@ -1592,8 +1691,7 @@ def _batch_blocks(staging: _Staging, schema: pa.Schema, batches: Iterator[pa.Rec
         block = [batch]
         while sum(map(len, block)) < size and (batch := next(batches, None)):
             block.append(batch)
-        staging.con.register("_raw", pa.Table.from_batches(block, schema))
-        yield staging.insert_raw()
+        yield sum(staging.insert_batches([*run]) for _, run in itertools.groupby(block, type))
         is_empty = False
     if is_empty:
         staging.start()
@@ -1694,9 +1792,9 @@ def _open_blocks(con, path: Path, spec: SourceTable, limits: ReadLimits, step: S
     file_format = _file_format(path, spec)
     if file_format in ("parquet", "duckdb"):
         return _blocks_of_table(con, path, spec, limits, size)
-    names, header, schema, batches = _open_batches(path, spec, file_format == "sqlite", step)
+    names, header, _, batches = _open_batches(path, spec, file_format == "sqlite", step, may_cut=True)
     limited = _limited_batches(batches, path, int(header > 0), limits, [], step)
-    return names, header, lambda staging: _batch_blocks(staging, schema, limited, size)
+    return names, header, lambda staging: _batch_blocks(staging, limited, size)
 
 # %% ../../nbs/data/source_files.ipynb #a3882434
 def _ambiguous_integers(staging: _Staging) -> Counter:
