@@ -114,7 +114,9 @@ def _read_blocks(path: Path, size: int, encoding: str | None = None, step: Step 
                 block, rest = block[:cut], block[cut:]
                 if len(rest) > 16 * size:
                     raise ValueError(f"{path.name}: a line is longer than {len(rest):,} bytes; is this a CSV file?")
-                yield block.replace(b"\r\n", b"\n") if line_end == b"\n" else block.replace(b"\r", b"\n")
+                if b"\r" in block:
+                    block = block.replace(b"\r\n", b"\n") if line_end == b"\n" else block.replace(b"\r", b"\n")
+                yield block
     except _GZIP_ERRORS as error:
         raise ValueError(f"{path.name}: the gzip file is damaged or cut short ({error}); download it again") from None
     if rest:
@@ -1662,6 +1664,17 @@ def _type_texts(con, spec: SourceTable, column: str, texts: pa.Array) -> tuple[p
     con.unregister("_texts")
     return result[0].combine_chunks(), result[1].to_numpy()
 
+# %% ../../nbs/data/source_files.ipynb #b1686611
+def _take_values(values: pa.Array, indices: pa.Array) -> pa.Array:
+    "The values at some places. Texts are listed once: DuckDB reads them quicker so."
+    if not pa.types.is_string(values.type):
+        return values.take(indices)
+    if values.null_count:  # an empty value is an empty place, since DuckDB expects a list without one
+        places = pa.array(np.arange(len(values), dtype=np.int32), mask=values.is_null().to_numpy(zero_copy_only=False))
+        indices = places.take(indices)
+        values = values.fill_null("")
+    return pa.DictionaryArray.from_arrays(indices, values)
+
 # %% ../../nbs/data/source_files.ipynb #c301480d
 def _typed_fields(con, spec: SourceTable, file_columns: list[str], fields: pa.Table) -> tuple[pa.Table, str]:
     "The rows of `_cut_lines` typed, as typing_sql does it, and a SELECT of them from `_fields`."
@@ -1671,8 +1684,8 @@ def _typed_fields(con, spec: SourceTable, file_columns: list[str], fields: pa.Ta
     for i, column in enumerate(spec.columns):
         texts = fields[f"f{positions[column]}"].unify_dictionaries()
         typed, text_problems = _type_texts(con, spec, column, texts.chunk(0).dictionary)
-        indices = pa.chunked_array([chunk.indices for chunk in texts.chunks])
-        values[f"v{i}"] = typed.take(indices)
+        indices = pa.chunked_array([chunk.indices for chunk in texts.chunks]).combine_chunks()
+        values[f"v{i}"] = _take_values(typed, indices)
         if text_problems.any():
             found = text_problems[indices.to_numpy()]
             problems = np.where((problems == 0) & (found > 0), len(checks) + found, problems)
