@@ -25,6 +25,7 @@ from typing import NamedTuple
 from urllib.parse import urlencode
 
 import psutil
+from chromium import CHROMIUM, FLAGS
 
 from brewcast.common.mlflow_tables import REGISTERED_MODEL
 from brewcast.common.params import TELEMETRY_OFF, env_files
@@ -39,9 +40,7 @@ FRESH = ROOT / "scratch/docs/images"  # of the last build: the site shows these 
 DESKTOP = {"width": 1280, "height": 800}
 TALL = {"width": 1280, "height": 1060}  # the whole pipeline
 PHONE = {"width": 390, "height": 800}
-CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
-FLAGS = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking".split()
-FLAGS += ["--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"]  # no page asks another host
+ALONE = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"  # no page asks another host
 PATIENCE = 120.0  # seconds for a server to start or a page to be drawn: the machine may be busy with tests
 MAX_COLORS = 256  # a palette makes a file a third as large; pages of text and charts look the same
 MIN_COLORS = 30  # an empty page has fewer, with its frame and the edges of a few letters
@@ -296,7 +295,7 @@ def take_screenshots(
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the servers are ended then, too
     with tempfile.TemporaryDirectory() as folder, all_servers(Path(folder)) as servers, sync_playwright() as playwright:
         try:
-            browser = playwright.chromium.launch(executable_path=find_chromium(), args=FLAGS)
+            browser = playwright.chromium.launch(executable_path=find_chromium(), args=[*FLAGS, ALONE])
         except Error as error:
             return dict.fromkeys(SHOTS, f"Chromium does not start: {str(error).splitlines()[0]}")
         for name, shot in SHOTS.items():
@@ -347,7 +346,8 @@ def main() -> int:  # exit status
     else:
         problems = take_screenshots(COMMITTED)
     print(*[f"screenshot {name}: {problem}" for name, problem in problems.items()], sep="\n", file=sys.stderr)
-    print(*sorted(str(path.relative_to(ROOT)) for path in COMMITTED.glob("*.png")), sep="\n")
+    taken = [COMMITTED / f"{name}.png" for name in sorted(SHOTS)]
+    print(*[path.relative_to(ROOT) for path in taken if path.exists()], sep="\n")
     return 1 if problems else 0
 
 

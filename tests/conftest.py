@@ -17,7 +17,8 @@ from guardian import start_guardian
 
 from brewcast.common.params import TELEMETRY_OFF
 
-sys.path.append(str(Path(__file__).resolve().parent.parent / "bench"))  # tests/bench tests its programs
+for folder in ("bench", "docs"):  # their programs are tested, and tests start Chromium as the screenshots do
+    sys.path.append(str(Path(__file__).resolve().parent.parent / folder))
 pytest_plugins = ["toy", "looking"]  # a small project of four stages; a browser without a network
 
 ROOT = Path(__file__).resolve().parent.parent

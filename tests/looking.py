@@ -4,10 +4,10 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import chromium
 import pytest
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-FLAGS = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking".split()
+CHROMIUM = next(filter(None, map(shutil.which, chromium.CHROMIUM)), None)
 SCREENS = [(width, scheme) for width in (390, 1280) for scheme in ("light", "dark")]
 LOOK = (Path(__file__).parent / "looking.js").read_text()
 
@@ -20,7 +20,7 @@ def offline_browser():
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=chromium.FLAGS)
         yield browser
         browser.close()
 

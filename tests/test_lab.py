@@ -14,16 +14,15 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from chromium import FLAGS
 from conftest import ROOT, project_environment
+from looking import CHROMIUM
 
 from brewcast.common.hashing import content_hash
 from brewcast.common.params import read_env, read_stages
 from brewcast.serving.release import Release
 from brewcast.workflow.notebooks import notebooks
 
-CHROMIUM = shutil.which("chromium")
-QUIET = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
-QUIET += " --disable-component-update --disable-sync"
 NOTEBOOKS = {path.relative_to(ROOT / "nbs").as_posix(): re.sub(r"^\d\d_", "", path.stem) for path in notebooks(ROOT)}
 STAGES = list(read_stages(ROOT, read_env(ROOT)))
 LIVE = {
@@ -97,7 +96,7 @@ def browser():
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET.split())
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         yield browser
         browser.close()
 

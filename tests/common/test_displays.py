@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 from nbclient import NotebookClient
 
-from brewcast.common.displays import Answer, Column, Facts, find_answer, report_table
+from brewcast.common.displays import Answer, Column, Facts, report_table
+from brewcast.workflow.report import first_answer
 
 CELLS = [
     "from brewcast.common.displays import *",
@@ -22,7 +23,7 @@ def executed():
 
 def test_the_answer_is_found_after_the_notebook_was_saved(executed, tmp_path):
     nbformat.write(executed, tmp_path / "executed.ipynb")
-    assert find_answer(nbformat.read(tmp_path / "executed.ipynb", 4)) == "5 of 6 stores <are> open."
+    assert first_answer(nbformat.read(tmp_path / "executed.ipynb", 4).cells) == "5 of 6 stores <are> open."
 
 
 def test_a_kernel_shows_html_with_escaped_text_and_plain_text(executed):

@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 
+import chromium
 import numpy as np
 import pandas as pd
 import pytest
@@ -16,8 +17,7 @@ from brewcast.delivery.month_page import month_page, planner_questions, total_er
 from brewcast.delivery.track_record import track_record_section
 from brewcast.model.recipes import BASELINES
 
-FLAGS = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking".split()
-FLAGS += ["--disable-component-update", "--disable-sync", "--enable-logging=stderr", "--virtual-time-budget=2000"]
+FLAGS = ["--headless", *chromium.FLAGS, "--enable-logging=stderr", "--virtual-time-budget=2000"]
 TARGET = pd.Timestamp("2026-01-01")
 CALENDAR = Calendar(unit="day", hemisphere="north", countries={"USA": "US", "Mexico": "MX"}, decided_after_days=2)
 REPORTS = {"quality": "quality.html", "drift": "drift.html"}

@@ -6,7 +6,6 @@ import importlib
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -33,7 +32,6 @@ from brewcast.workflow.ploomber_hooks import (
 from brewcast.workflow.runs import read_runs
 from brewcast.workflow.staleness import read_stage_record
 
-CHROMIUM = shutil.which("chromium")
 # What is patched or private, and the hash of its source when the patch was written. By module, class and method: the
 # function in nbs/workflow/ploomber_hooks.ipynb that depends on it, and what to check there.
 PRIVATE_PARTS = {
@@ -312,17 +310,13 @@ def test_a_plot_in_a_notebook_is_a_frame_with_the_same_page(toy, dag):
     assert "Drawn by Brewcast" in (toy / frame.src).read_text()
 
 
-@pytest.mark.skipif(not CHROMIUM, reason="chromium is not installed: apt-get install chromium")
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1280])
-def test_the_plot_of_a_built_project_opens_in_a_browser_without_a_network(plotted, width, scheme):
-    from playwright.sync_api import sync_playwright
-
-    complaints = []
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-        context = browser.new_context(viewport={"width": width, "height": 844}, color_scheme=scheme, offline=True)
+def test_the_plot_of_a_built_project_opens_in_a_browser_without_a_network(plotted, offline_browser, width, scheme):
+    options = {"viewport": {"width": width, "height": 844}, "color_scheme": scheme, "offline": True}
+    with offline_browser.new_context(**options) as context:
         page = context.new_page()
+        complaints = []
         page.on("console", lambda line: complaints.append(line.text))
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on("request", lambda request: request.url.startswith("file:") or complaints.append(request.url))
@@ -337,7 +331,6 @@ def test_the_plot_of_a_built_project_opens_in_a_browser_without_a_network(plotte
         # and a click on a stage opens its report
         boxes.nth(6).click()
         page.wait_for_url("**/evaluate/evaluate.html")
-        browser.close()
     assert complaints == []
 
 

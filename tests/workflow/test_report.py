@@ -7,11 +7,11 @@ import subprocess
 import nbformat
 import pandas as pd
 import pytest
+from chromium import FLAGS
+from looking import CHROMIUM
 
 from brewcast.common.params import Stage
 from brewcast.workflow.report import ReportLinks, render_report, render_stage_report, stage_links
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
 @pytest.fixture
@@ -85,8 +85,7 @@ def test_markup_in_title_and_subtitle_is_escaped(tmp_path):
 def test_a_report_opens_offline_in_a_browser(executed, tmp_path):
     # given a report, when a browser that may not resolve any host opens it
     page = render_report(executed, tmp_path / "explore.html", ReportLinks("month.html"))
-    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]
-    flags += ["--disable-background-networking", "--disable-component-update", "--enable-logging=stderr"]
+    flags = ["--headless", *FLAGS, "--enable-logging=stderr"]
     flags += ["--host-resolver-rules=MAP * ~NOTFOUND", f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom"]
     run = subprocess.run([CHROMIUM, *flags, f"file://{page}"], capture_output=True, text=True, timeout=120, check=True)
     # then the table and the picture are there, and the console is silent
