@@ -17,6 +17,7 @@ import csv
 import functools
 import gzip
 import io
+import itertools
 import math
 import os
 import re
@@ -32,6 +33,7 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.csv
 import pyarrow.parquet as pq
 from pydantic import TypeAdapter, ValidationError
 
@@ -112,7 +114,9 @@ def _read_blocks(path: Path, size: int, encoding: str | None = None, step: Step 
                 block, rest = block[:cut], block[cut:]
                 if len(rest) > 16 * size:
                     raise ValueError(f"{path.name}: a line is longer than {len(rest):,} bytes; is this a CSV file?")
-                yield block.replace(b"\r\n", b"\n") if line_end == b"\n" else block.replace(b"\r", b"\n")
+                if b"\r" in block:
+                    block = block.replace(b"\r\n", b"\n") if line_end == b"\n" else block.replace(b"\r", b"\n")
+                yield block
     except _GZIP_ERRORS as error:
         raise ValueError(f"{path.name}: the gzip file is damaged or cut short ({error}); download it again") from None
     if rest:
@@ -318,6 +322,45 @@ def _has_control_characters(block: bytes) -> bool:
     unusual_bytes = block.translate(None, _PRINTABLE_ASCII)
     return any(byte in unusual_bytes for byte in _CONTROL_BYTES)
 
+# %% ../../nbs/data/source_files.ipynb #fdc3fd64
+def _is_plain(block: bytes, delimiter: str, n_fields: int) -> bool:
+    "May the lines of a block be cut at each delimiter, without a look at quotation marks, encodings and empty lines?"
+    if n_fields < 2 or not delimiter.isascii() or delimiter in " \x1a":
+        return False
+    if b'"' in block or b"\r" in block or b"\xef\xbf\xbf" in block:  # the last one stands for undecodable bytes
+        return False
+    return delimiter != "\t" or not re.search(rb"(^|\n)[\t \x1a]*\n", block)
+
+# %% ../../nbs/data/source_files.ipynb #093cbdc6
+def _cut_lines(block: bytes, number: int, delimiter: str, n_fields: int) -> pa.Table | None:
+    """The lines of a block as _line, from `number`, and one column for each field, f0 and so on.
+
+    None if they must be read with more care. Each column lists its distinct texts once, so that they are typed once.
+    """
+    if not _is_plain(block, delimiter, n_fields):
+        return None
+    names = [f"f{i}" for i in range(n_fields)]
+    try:
+        table = pa.csv.read_csv(
+            pa.BufferReader(block),
+            pa.csv.ReadOptions(column_names=names, block_size=max(1 << 20, len(block) // 4)),
+            pa.csv.ParseOptions(delimiter=delimiter, quote_char=False, double_quote=False, ignore_empty_lines=False),
+            pa.csv.ConvertOptions(
+                column_types=dict.fromkeys(names, pa.dictionary(pa.int32(), pa.string())),
+                null_values=[],
+            ),
+        )
+    except pa.ArrowInvalid:  # a line has fewer or more fields, or bytes are not UTF-8
+        return None
+    return table.append_column("_line", pa.array(np.arange(number, number + len(table))))
+
+# %% ../../nbs/data/source_files.ipynb #e8565032
+def _count_non_ascii_lines(block: bytes) -> int:
+    if block.isascii():
+        return 0
+    content = np.frombuffer(block, np.uint8)
+    return len(np.unique(np.searchsorted(np.flatnonzero(content == 10), np.flatnonzero(content > 127))))
+
 # %% ../../nbs/data/source_files.ipynb #1f8c532f
 def numbered_lines(
     path: Path,  # a text file, or a gzip file of one
@@ -327,6 +370,7 @@ def numbered_lines(
     n_fields: int = 0,  # fields in a record; 0: unknown, each line is then one record
     skip_lines: int = 0,  # lines above the header, which belong to no record
     step: Step | None = None,  # progress: gets the number of bytes read
+    cut=None,  # function: (block of whole lines, first line's number) -> what to give in place of these lines, or None
 ) -> Iterator[pa.RecordBatch]:  # in file order
     """Cut a file into lines, one per record.
 
@@ -340,6 +384,11 @@ def numbered_lines(
     lines_to_skip = skip_lines
     has_controls = False
     for block in filter(None, _read_blocks(Path(path), size, encoding, step)):
+        if cut and not len(pending) and not lines_to_skip and (fields := cut(block, number)):
+            yield fields
+            line_counts["utf-8"] += _count_non_ascii_lines(block)
+            number += len(fields)
+            continue
         new_lines = _decode_lines(block, line_counts, not_utf8)
         lines = new_lines[lines_to_skip:]
         lines_to_skip = max(0, lines_to_skip - len(new_lines))
@@ -822,6 +871,7 @@ class _TableSql(NamedTuple):
 
     relation: str  # what stands after FROM
     texts: dict[str, str]  # SQL of a value as text, by the file's column
+    values: dict[str, tuple[str, str]]  # (SQL type, SQL of the value itself; an instant as local time)
 
 # %% ../../nbs/data/source_files.ipynb #9b9ee760
 def _raw_sql(table: _TableSql, line: str) -> str:
@@ -840,13 +890,15 @@ def _table_as_text_sql(con, path: Path, spec: SourceTable, is_parquet: bool, lim
         relation = f"theirs.{quote_name(spec.table)}"
     decimal_sign, _ = number_separators(spec.decimal, spec.thousands)
     date_format = re.sub(r" *%[zZ]", "", spec.date_format or "")
-    texts = {}
+    texts, values = {}, {}
     for name, kind, *_ in con.execute(f"DESCRIBE SELECT * FROM {relation}").fetchall():
         x = quote_name(name)
+        values[name] = (kind, x)
         text = f"CAST({x} AS VARCHAR)"
         if kind == "TIMESTAMP WITH TIME ZONE":
             zone = _parquet_time_zones(path).get(name) if is_parquet else None
             local = _local_timestamp_sql(con, relation, name, spec, zone, path.name)
+            values[name] = ("TIMESTAMP", local)
             text = f"strftime({local}, {quote_literal(date_format)})" if date_format else f"CAST({local} AS VARCHAR)"
         elif date_format and (kind == "DATE" or kind.startswith("TIMESTAMP")):
             text = f"strftime({x}, {quote_literal(date_format)})"
@@ -861,7 +913,7 @@ def _table_as_text_sql(con, path: Path, spec: SourceTable, is_parquet: bool, lim
         texts[name] = text
     if is_parquet:
         _refuse_too_many_rows(path, pq.read_metadata(path).num_rows, limits)
-    return _TableSql(relation, texts)
+    return _TableSql(relation, texts, values)
 
 # %% ../../nbs/data/source_files.ipynb #84739d41
 _UNSUPPORTED_FORMATS = {  # a file's first bytes: what it is, and what to do
@@ -933,7 +985,7 @@ def _read_header(path: Path, delimiter: str, encoding: str | None, skip_lines: i
 
 # %% ../../nbs/data/source_files.ipynb #fe1d0597
 def _open_batches(
-    path: Path, spec: SourceTable, is_sqlite: bool, step: Step | None
+    path: Path, spec: SourceTable, is_sqlite: bool, step: Step | None, may_cut: bool = False
 ) -> tuple[list[str], int, pa.Schema, Iterator[pa.RecordBatch]]:
     "A SQLite table or a text file: column names, line number of the header (0: none), and its rows in batches."
     if is_sqlite:
@@ -946,7 +998,10 @@ def _open_batches(
         "skip_lines": spec.skip_lines or 0,
     }
     names, header = _read_header(path, **format_settings)
-    batches = numbered_lines(path, **format_settings, n_fields=len(names), step=step)
+    cut = (
+        functools.partial(_cut_lines, delimiter=format_settings["delimiter"], n_fields=len(names)) if may_cut else None
+    )
+    batches = numbered_lines(path, 1 << 23, **format_settings, n_fields=len(names), step=step, cut=cut)
     schema = pa.schema([("_line", pa.int64()), ("text", pa.string()), ("odd", pa.bool_())])
     return names, header, schema, batches
 
@@ -1263,6 +1318,35 @@ def _first_problem_sql(checks: list[tuple[str, str | None, str]]) -> tuple[str, 
     reasons = ", ".join(quote_literal(reason) for _, _, reason in checks)
     return f"CASE {first_problem} END", f"[{columns}]", f"[{reasons}]"
 
+# %% ../../nbs/data/source_files.ipynb #45207821
+def _missing_texts(spec: SourceTable) -> list[str]:
+    "The normalized texts that mean no value."
+    return ["", *map(normalize_text, spec.null_values or [])]
+
+# %% ../../nbs/data/source_files.ipynb #6d5082a3
+class _ColumnSql(NamedTuple):
+    "How a column is read, as SQL. Column i of the table has the text x<i> and the value v<i>."
+
+    sql_type: str
+    text: str  # of x<i>
+    value: str  # of v<i>
+    checks: list[tuple[str, str, str]]  # of `_value_checks`
+
+# %% ../../nbs/data/source_files.ipynb #bbb465e4
+def _column_sql(spec: SourceTable, column: str, field: str, header: int) -> _ColumnSql:
+    "How the values of a column are read. Raises ValueError for an unknown type, date format or pair of separators."
+    i = [*spec.columns].index(column)
+    kind = spec.columns[column]
+    text = _field_sql(field, header)
+    missing = ", ".join(map(quote_literal, _missing_texts(spec)))
+    formats = {name: getattr(spec, name) for name in ("date_format", "decimal", "thousands", "timezone")}
+    try:
+        sql_type, value, reason = type_rule(kind.removesuffix("?"), f"x{i}", **formats)
+    except ValueError as error:
+        raise ValueError(f"files: {spec.name}: column {column!r}: {error}") from None
+    checks = _value_checks(column, kind, i, reason, header == 0, formats)
+    return _ColumnSql(sql_type, f"CASE WHEN {text} NOT IN ({missing}) THEN {text} END", value, checks)
+
 # %% ../../nbs/data/source_files.ipynb #85d4a72d
 def _texts_sql(spec: SourceTable, texts: list[str], header: int) -> str:
     "A SELECT of each row's _line and texts; of a text file, also what is known of the line."
@@ -1286,21 +1370,16 @@ def typing_sql(
     """
     types, texts, values = {}, [], []
     checks = _line_checks(spec, len(names)) if header else []
-    missing = ", ".join(map(quote_literal, ["", *map(normalize_text, spec.null_values or [])]))
     positions = {column: i for i, column in enumerate(apply_renames(spec, names))}
-    formats = {name: getattr(spec, name) for name in ("date_format", "decimal", "thousands", "timezone")}
-    for i, (column, kind) in enumerate(spec.columns.items()):
+    for i, column in enumerate(spec.columns):
         field = f"fields[{positions[column] + 1}]" if header else quote_name(names[positions[column]])
-        text = _field_sql(field, header)
-        texts.append(f"CASE WHEN {text} NOT IN ({missing}) THEN {text} END AS x{i}")
-        try:
-            types[column], value, reason = type_rule(kind.removesuffix("?"), f"x{i}", **formats)
-        except ValueError as error:
-            raise ValueError(f"files: {spec.name}: column {column!r}: {error}") from None
-        values.append(f"{value} AS v{i}")
+        rule = _column_sql(spec, column, field, header)
+        types[column] = rule.sql_type
+        texts.append(f"{rule.text} AS x{i}")
+        values.append(f"{rule.value} AS v{i}")
         if not header:
             texts.append(f"{field} AS r{i}")
-        checks += _value_checks(column, kind, i, reason, header == 0, formats)
+        checks += rule.checks
     problem, columns, reasons = _first_problem_sql(checks)
     typed_values = ", ".join(f"v{i} AS {quote_name(column)}" for i, column in enumerate(types))
     return (
@@ -1312,6 +1391,101 @@ def typing_sql(
 
 # %% ../../nbs/data/source_files.ipynb #43051130
 REPEATED_KEY = "repeats the key"  # reason of a row whose key another one has
+
+# %% ../../nbs/data/source_files.ipynb #eda826a0
+_PLAIN_LETTERS = (
+    "!-~À-ſА-яЁё一-鿿ぁ-ゖァ-ヺ가-힣"  # characters that `_normalize_text_sql` leaves as they are, side by side too
+)
+_PLAIN_TEXT = f"[{_PLAIN_LETTERS}]+( [{_PLAIN_LETTERS}]+)*"
+_SMALL_INTEGERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER")
+_QUICK_DATE_FORMAT = r"(%[YmdHMS]|[-/.:,T]|(?<=[^ ]) (?=[^ ]))+"  # written and read again, a day stays the same day
+
+# %% ../../nbs/data/source_files.ipynb #54a70a2c
+def _quick_text(kind: str, x: str, spec: SourceTable) -> tuple[str, str]:
+    "For a text that needs no cleaning: (SQL of the value, SQL that is true where this is certainly the value)."
+    missing = ", ".join(map(quote_literal, _missing_texts(spec)))
+    is_plain = f"regexp_full_match({x}, '{_PLAIN_TEXT}') AND {x} NOT IN ({missing})"
+    if kind == "text":
+        return x, is_plain
+    formats = {name: getattr(spec, name) for name in ("date_format", "decimal", "thousands", "timezone")}
+    value = type_rule(kind, x, **formats)[1]
+    return value, f"{is_plain} AND ({value}) IS NOT NULL"
+
+# %% ../../nbs/data/source_files.ipynb #78dda6eb
+def _quick_day(x: str, spec: SourceTable) -> tuple[str, str] | None:
+    "As `_quick_text`, for a date or a local time; None if the declared format may lose or change the day."
+    date_format = spec.date_format or ""
+    codes = Counter(re.findall("%.", date_format))
+    is_whole = {"%Y", "%m", "%d"} <= set(codes) and max(codes.values()) == 1
+    has_digits = any(re.search("[0-9]", text) for text in _missing_texts(spec))
+    if not is_whole or has_digits or not re.fullmatch(_QUICK_DATE_FORMAT, date_format):
+        return None
+    return f"TRY_CAST({x} AS DATE)", f"year({x}) BETWEEN 1000 AND 9999"
+
+# %% ../../nbs/data/source_files.ipynb #2a53a044
+def _quick_number(kind: str, sql_type: str, x: str) -> tuple[str, str] | None:
+    """As `_quick_text`, for a number; None if there is no such rule.
+
+    A DOUBLE of at most 15 digits is the nearest one to exactly one such decimal number, which its text then shows.
+    """
+    decimal = f"TRY_CAST({x} AS DECIMAL(18,6))"
+    scale = int(re.fullmatch(r"DECIMAL\((\d+),(\d+)\)|.*", sql_type)[2] or 0)
+    is_decimal = sql_type.startswith("DECIMAL")
+    if kind == "integer":
+        is_whole = "true" if sql_type in _SMALL_INTEGERS else f"{x} = trunc({x})"
+        return f"TRY_CAST({x} AS BIGINT)", f"{is_whole} AND {x} BETWEEN -999999999999999 AND 999999999999999"
+    if kind == "decimal" and (sql_type in _SMALL_INTEGERS or is_decimal and scale <= 6):
+        return decimal, f"{decimal} IS NOT NULL"
+    if kind == "decimal" and sql_type == "DOUBLE":
+        return decimal, f"CAST({decimal} AS DOUBLE) = {x} AND abs({x}) < 1e9"
+    if kind == "decimal" and sql_type == "FLOAT":  # six digits are certain
+        decimal = f"TRY_CAST(round(CAST({x} AS DOUBLE), 2) AS DECIMAL(18,6))"
+        return decimal, f"CAST(CAST({decimal} AS DOUBLE) AS FLOAT) = {x} AND abs({x}) < 1e4"
+    if kind == "double" and sql_type == "DOUBLE":  # its text has no negative zero
+        return f"CASE WHEN {x} = 0 THEN 0::DOUBLE ELSE {x} END", f"({x} = 0 OR abs({x}) BETWEEN 1e-50 AND 1e15)"
+    if kind == "double" and sql_type in _SMALL_INTEGERS:
+        return f"CAST({x} AS DOUBLE)", f"{x} BETWEEN -999999999999999 AND 999999999999999"
+    return None
+
+# %% ../../nbs/data/source_files.ipynb #3806c239
+def _quick_rule(kind: str, sql_type: str, x: str, spec: SourceTable) -> tuple[str, str] | None:
+    "As `_quick_text`, for a value of any SQL type; None if there is no quick rule."
+    missing = _missing_texts(spec)
+    if sql_type == "VARCHAR":
+        return _quick_text(kind, x, spec)
+    if kind == "date" and (
+        sql_type == "DATE" or sql_type in ("TIMESTAMP", "TIMESTAMP_S", "TIMESTAMP_MS", "TIMESTAMP_NS")
+    ):
+        return _quick_day(x, spec)
+    if kind in ("boolean", "yes_no") and sql_type == "BOOLEAN" and not {"true", "false"} & set(missing):
+        return x, f"{x} IS NOT NULL"
+    is_number = sql_type in (*_SMALL_INTEGERS, "DOUBLE", "FLOAT") or sql_type.startswith("DECIMAL")
+    has_digits = any(re.search("[0-9]", text) for text in missing)
+    if is_number and kind in ("integer", "decimal", "double") and not has_digits:
+        return _quick_number(kind, sql_type, x)
+    return None
+
+# %% ../../nbs/data/source_files.ipynb #748bca5e
+class _QuickSql(NamedTuple):
+    "The quick way to read a Parquet file, as SQL."
+
+    values: str  # of the declared columns
+    test: str  # Are all values of a row certainly those that `typing_sql` gives, and none bad?
+
+
+def _quick_sql(spec: SourceTable, table: _TableSql) -> _QuickSql | None:
+    "The quick way to read the rows of a table whose columns have types; None if there is none."
+    file_columns = dict(zip(apply_renames(spec, [*table.values]), table.values.values(), strict=True))
+    values, tests = [], []
+    for column, kind in spec.columns.items():
+        sql_type, x = file_columns[column]
+        rule = _quick_rule(kind.removesuffix("?"), sql_type, x, spec)
+        if rule is None:
+            return None
+        value, test = rule
+        values.append(f"{value} AS {quote_name(column)}")
+        tests.append(f"({x} IS NULL OR {test})" if kind.endswith("?") else f"({test})")
+    return _QuickSql(", ".join(values), " AND ".join(tests))
 
 # %% ../../nbs/data/source_files.ipynb #b4b3ea19
 def mark_repeated_keys(
@@ -1434,23 +1608,115 @@ def time_limit(
                 f" Correct it, or raise limits.minutes in the source's YAML ({error})"
             ) from None
 
-# %% ../../nbs/data/source_files.ipynb #258e5992
-def _batch_blocks(con, schema: pa.Schema, batches: Iterator[pa.RecordBatch], block_rows: int) -> Iterator[None]:
-    "Give `_raw` the rows of a text file or SQLite table, block by block."
-    block = []
-    blocks = 0
-    for batch in batches:
-        block.append(batch)
-        if sum(map(len, block)) >= block_rows:
-            con.register("_raw", pa.Table.from_batches(block, schema))
-            yield
-            block = []
-            blocks += 1
-    if block or not blocks:
-        con.register("_raw", pa.Table.from_batches(block, schema))
-        yield
+# %% ../../nbs/data/source_files.ipynb #17a72e1c
+class _Staging:
+    "The staged table of a file's rows. `keep` is as in `staged_blocks`."
 
-# %% ../../nbs/data/source_files.ipynb #7b1a47c7
+    def __init__(self, con, spec: SourceTable, file: str, names: list[str], header: int, keep: bool):
+        self.con = con
+        self.spec = spec
+        self.names = names
+        self.header = header
+        self.table = quote_name(f"_staged_{spec.name}")
+        self.file = file
+        self.types, self.select = typing_sql(spec, names, header)
+        definitions = ", ".join(f"{quote_name(column)} {kind}" for column, kind in self.types.items())
+        marks = "_file VARCHAR, _line BIGINT, _column VARCHAR, _reason VARCHAR"
+        create = "CREATE TABLE IF NOT EXISTS" if keep else "CREATE OR REPLACE TABLE"
+        self.create = f"{create} {self.table} ({marks}, {definitions})"
+
+    def start(self) -> None:
+        "Begin a block."
+        self.con.execute(self.create)
+
+    def insert(self, select: str) -> int:
+        "Add rows: _line, _column, _reason and the values. Returns their number."
+        return self.con.execute(
+            f"INSERT INTO {self.table} SELECT {quote_literal(self.file)}, * FROM ({select})"
+        ).fetchone()[0]
+
+    def insert_raw(self) -> int:
+        "Read the rows of `_raw` with all care, and add them. Returns their number."
+        return self.insert(self.select)
+
+    def insert_batches(self, batches: list[pa.RecordBatch] | list[pa.Table]) -> int:
+        "Add lines, or lines that `_cut_lines` has cut. Returns the number of rows."
+        if isinstance(batches[0], pa.RecordBatch):
+            self.con.register("_raw", pa.Table.from_batches(batches))
+            return self.insert_raw()
+        fields = pa.concat_tables(batches)
+        header_rows = max(0, self.header + 1 - fields["_line"][0].as_py())
+        table, select = _typed_fields(self.con, self.spec, self.names, fields[header_rows:])
+        self.con.register("_fields", table)
+        rows = self.insert(select)
+        self.con.unregister("_fields")
+        return rows
+
+    def remove(self, first: int, last: int) -> None:
+        "Remove the rows of some lines."
+        where = f"_file = {quote_literal(self.file)} AND _line BETWEEN {first} AND {last}"
+        self.con.execute(f"DELETE FROM {self.table} WHERE {where}")
+
+# %% ../../nbs/data/source_files.ipynb #fb05aa6e
+def _type_texts(con, spec: SourceTable, column: str, texts: pa.Array) -> tuple[pa.Array, np.ndarray]:
+    "The values of a text file's fields, and for each the number of its first problem, from 1; 0 if it has none."
+    i = [*spec.columns].index(column)
+    rule = _column_sql(spec, column, "field", header=1)
+    problem, _, _ = _first_problem_sql(rule.checks)
+    con.register("_texts", pa.table({"field": texts}))
+    fields = "SELECT field, true AS odd, true AS loose FROM _texts"  # to normalize a plain text changes nothing
+    result = con.execute(f"""SELECT v{i}, coalesce({problem}, 0) AS problem
+        FROM (SELECT *, {rule.value} AS v{i} FROM (SELECT {rule.text} AS x{i} FROM ({fields})))""").to_arrow_table()
+    con.unregister("_texts")
+    return result[0].combine_chunks(), result[1].to_numpy()
+
+# %% ../../nbs/data/source_files.ipynb #b1686611
+def _take_values(values: pa.Array, indices: pa.Array) -> pa.Array:
+    "The values at some places. Texts are listed once: DuckDB reads them quicker so."
+    if not pa.types.is_string(values.type):
+        return values.take(indices)
+    if values.null_count:  # an empty value is an empty place, since DuckDB expects a list without one
+        places = pa.array(np.arange(len(values), dtype=np.int32), mask=values.is_null().to_numpy(zero_copy_only=False))
+        indices = places.take(indices)
+        values = values.fill_null("")
+    return pa.DictionaryArray.from_arrays(indices, values)
+
+# %% ../../nbs/data/source_files.ipynb #c301480d
+def _typed_fields(con, spec: SourceTable, file_columns: list[str], fields: pa.Table) -> tuple[pa.Table, str]:
+    "The rows of `_cut_lines` typed, as typing_sql does it, and a SELECT of them from `_fields`."
+    positions = {column: i for i, column in enumerate(apply_renames(spec, file_columns))}
+    values, checks = {}, []
+    problems = np.zeros(len(fields), np.int32)
+    for i, column in enumerate(spec.columns):
+        texts = fields[f"f{positions[column]}"].unify_dictionaries()
+        typed, text_problems = _type_texts(con, spec, column, texts.chunk(0).dictionary)
+        indices = pa.chunked_array([chunk.indices for chunk in texts.chunks]).combine_chunks()
+        values[f"v{i}"] = _take_values(typed, indices)
+        if text_problems.any():
+            found = text_problems[indices.to_numpy()]
+            problems = np.where((problems == 0) & (found > 0), len(checks) + found, problems)
+        checks += _column_sql(spec, column, "field", header=1).checks
+    table = pa.table({"_line": fields["_line"], "problem": pa.array(problems, mask=problems == 0), **values})
+    _, columns, reasons = _first_problem_sql(checks)
+    marks = f"_line, {columns}[problem] AS _column, {reasons}[problem] AS _reason"
+    return table, f"SELECT {marks}, {', '.join(values)} FROM _fields"
+
+# %% ../../nbs/data/source_files.ipynb #b54533a5
+def _batch_blocks(staging: _Staging, batches: Iterator[pa.RecordBatch | pa.Table], size: int) -> Iterator[int]:
+    "Stage the rows of a text file or SQLite table, block by block. Gives the number of rows of each."
+    is_empty = True
+    while batch := next(batches, None):
+        staging.start()
+        block = [batch]
+        while sum(map(len, block)) < size and (batch := next(batches, None)):
+            block.append(batch)
+        yield sum(staging.insert_batches([*run]) for _, run in itertools.groupby(block, type))
+        is_empty = False
+    if is_empty:
+        staging.start()
+        yield 0
+
+# %% ../../nbs/data/source_files.ipynb #ce9cab63
 def _row_ranges(row_groups: list[int], block_rows: int) -> list[tuple[int, int]]:
     "The (first, last) row of each block, from 0, for row groups of these sizes. A block has whole groups, if they fit."
     starts = [0]
@@ -1462,41 +1728,59 @@ def _row_ranges(row_groups: list[int], block_rows: int) -> list[tuple[int, int]]
         end += size
     return [(first, last - 1) for first, last in zip(starts, [*starts[1:], end], strict=True)]
 
-# %% ../../nbs/data/source_files.ipynb #41b75af9
-def _parquet_blocks(con, path: Path, table: _TableSql, block_rows: int) -> Iterator[None]:
-    "Give `_raw` the rows of a Parquet file, block by block."
+# %% ../../nbs/data/source_files.ipynb #d6d60cfb
+def _parquet_blocks(
+    staging: _Staging, path: Path, table: _TableSql, quick: _QuickSql | None, size: int
+) -> Iterator[int]:
+    "Stage the rows of a Parquet file, block by block. Gives the number of rows of each."
     metadata = pq.read_metadata(path)
     row_groups = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
-    for first, last in _row_ranges(row_groups, block_rows):
-        sql = _raw_sql(table, "file_row_number + 1")
-        con.execute(f"CREATE OR REPLACE TEMP VIEW _raw AS {sql} WHERE file_row_number BETWEEN {first} AND {last}")
-        yield
+    for first, last in _row_ranges(row_groups, size):
+        staging.start()
+        where = f"file_row_number BETWEEN {first} AND {last}"
+        raw = f"{_raw_sql(table, 'file_row_number + 1')} WHERE {where}"
+        if quick:
+            line = "file_row_number + 1 AS _line, NULL::VARCHAR AS _column, NULL::VARCHAR AS _reason"
+            select = f"SELECT {line}, {quick.values} FROM {table.relation} WHERE {where} AND {quick.test}"
+            if staging.insert(select) == last + 1 - first:
+                yield last + 1 - first
+                continue
+            staging.remove(first + 1, last + 1)
+            staging.con.execute(f"CREATE OR REPLACE TEMP VIEW _raw AS {raw} AND ({quick.test}) IS NOT TRUE")
+            yield staging.insert(f"SELECT * FROM ({select} UNION ALL {staging.select}) ORDER BY _line")
+        else:
+            staging.con.execute(f"CREATE OR REPLACE TEMP VIEW _raw AS {raw}")
+            yield staging.insert_raw()
 
-# %% ../../nbs/data/source_files.ipynb #2cdcc56b
-def _copied_blocks(con, table: _TableSql, block_rows: int, limits: ReadLimits) -> Iterator[None]:
-    "Give `_raw` the rows of a view, block by block. They are copied first, since they have no numbers of their own."
+# %% ../../nbs/data/source_files.ipynb #cdbacf45
+def _copied_blocks(staging: _Staging, table: _TableSql, size: int, limits: ReadLimits) -> Iterator[int]:
+    "Stage the rows of a view, block by block. They are copied first, since they have no numbers of their own."
+    con = staging.con
     sql = _raw_sql(table, "row_number() OVER ()")
     con.execute(f"CREATE OR REPLACE TEMP TABLE _whole AS {sql} LIMIT {limits.rows + 1}")
     rows = con.execute("SELECT count(*) FROM _whole").fetchone()[0]
-    for first in range(0, max(rows, 1), block_rows):
-        where = f"_line > {first} AND _line <= {first + block_rows}"
+    for first in range(0, max(rows, 1), size):
+        staging.start()
+        where = f"_line > {first} AND _line <= {first + size}"
         con.execute(f"CREATE OR REPLACE TEMP VIEW _raw AS SELECT * FROM _whole WHERE {where}")
-        yield
+        yield staging.insert_raw()
     con.execute("DROP VIEW _raw; DROP TABLE _whole")
 
-# %% ../../nbs/data/source_files.ipynb #2b6a97c6
-def _table_blocks(con, table: _TableSql, block_rows: int) -> Iterator[None]:
-    "Give `_raw` the rows of a DuckDB table, block by block. Their ids have gaps where rows were deleted."
+# %% ../../nbs/data/source_files.ipynb #1de3516d
+def _table_blocks(staging: _Staging, table: _TableSql, size: int) -> Iterator[int]:
+    "Stage the rows of a DuckDB table, block by block. Their ids have gaps where rows were deleted."
+    con = staging.con
     ids = con.execute(f"SELECT coalesce(max(rowid), 0) + 1 FROM {table.relation}").fetchone()[0]
     rows = 0
-    for first in range(0, ids, block_rows):
-        where = f"rowid >= {first} AND rowid < {first + block_rows}"
+    for first in range(0, ids, size):
+        staging.start()
+        where = f"rowid >= {first} AND rowid < {first + size}"
         sql = _raw_sql(table, f"{rows} + row_number() OVER ()")
         con.execute(f"CREATE OR REPLACE TEMP VIEW _raw AS {sql} WHERE {where}")
-        yield
+        yield staging.insert_raw()
         rows += con.execute(f"SELECT count(*) FROM {table.relation} WHERE {where}").fetchone()[0]
 
-# %% ../../nbs/data/source_files.ipynb #97a28c95
+# %% ../../nbs/data/source_files.ipynb #25a06738
 def _has_row_numbers(con, spec: SourceTable, table: _TableSql, is_parquet: bool) -> bool:
     "Can the rows be chosen by number? A view has no rowid, and a file's own column hides DuckDB's of the same name."
     names = {name.lower() for name in table.texts}
@@ -1505,42 +1789,37 @@ def _has_row_numbers(con, spec: SourceTable, table: _TableSql, is_parquet: bool)
     query = "SELECT 1 FROM duckdb_tables() WHERE database_name = 'theirs' AND lower(table_name) = lower(?)"
     return "rowid" not in names and con.execute(query, [spec.table]).fetchone() is not None
 
-# %% ../../nbs/data/source_files.ipynb #37761c94
-def _open_blocks(
-    con, path: Path, spec: SourceTable, limits: ReadLimits, step: Step, block_rows: int
-) -> tuple[list[str], int, Iterator[None]]:
-    "Column names, line number of the header (0: none), and blocks of rows: while one is held, `_raw` has its rows."
+# %% ../../nbs/data/source_files.ipynb #4f17993d
+def _blocks_of_table(con, path: Path, spec: SourceTable, limits: ReadLimits, size: int):
+    "Column names of a Parquet file or DuckDB table, 0 for no header, and a function: staging -> blocks."
+    is_parquet = _file_format(path, spec) == "parquet"
+    table = _table_as_text_sql(con, path, spec, is_parquet, limits)
+    names = [*table.texts]
+    if not _has_row_numbers(con, spec, table, is_parquet):
+        return names, 0, lambda staging: _copied_blocks(staging, table, size, limits)
+    if is_parquet:
+        return names, 0, lambda staging: _parquet_blocks(staging, path, table, _quick_sql(spec, table), size)
+    return names, 0, lambda staging: _table_blocks(staging, table, size)
+
+# %% ../../nbs/data/source_files.ipynb #c84bc40e
+def _open_blocks(con, path: Path, spec: SourceTable, limits: ReadLimits, step: Step, size: int):
+    """Column names, line number of the header (0: none), and a function: staging -> blocks.
+
+    The function gives an iterator that stages one block after the other, and gives the number of rows of each.
+    """
     con.execute("DROP VIEW IF EXISTS _raw")
     file_format = _file_format(path, spec)
-    if file_format in ("text", "sqlite"):
-        names, header, schema, batches = _open_batches(path, spec, file_format == "sqlite", step)
-        limited = _limited_batches(batches, path, int(header > 0), limits, [], step)
-        return names, header, _batch_blocks(con, schema, limited, block_rows)
-    table = _table_as_text_sql(con, path, spec, file_format == "parquet", limits)
-    if not _has_row_numbers(con, spec, table, file_format == "parquet"):
-        blocks = _copied_blocks(con, table, block_rows, limits)
-    elif file_format == "parquet":
-        blocks = _parquet_blocks(con, path, table, block_rows)
-    else:
-        blocks = _table_blocks(con, table, block_rows)
-    return [*table.texts], 0, blocks
+    if file_format in ("parquet", "duckdb"):
+        return _blocks_of_table(con, path, spec, limits, size)
+    names, header, _, batches = _open_batches(path, spec, file_format == "sqlite", step, may_cut=True)
+    limited = _limited_batches(batches, path, int(header > 0), limits, [], step)
+    return names, header, lambda staging: _batch_blocks(staging, limited, size)
 
-# %% ../../nbs/data/source_files.ipynb #98663c17
-def _stage_block(con, spec: SourceTable, file: str, types: dict[str, str], select: str, keep: bool) -> int:
-    "Read the rows of `_raw` into the staged table. Returns their number."
-    staged = quote_name(f"_staged_{spec.name}")
-    definitions = ", ".join(f"{quote_name(column)} {kind}" for column, kind in types.items())
-    marks = "_file VARCHAR, _line BIGINT, _column VARCHAR, _reason VARCHAR"
-    create = "CREATE TABLE IF NOT EXISTS" if keep else "CREATE OR REPLACE TABLE"
-    con.execute(f"{create} {staged} ({marks}, {definitions})")
-    return con.execute(f"INSERT INTO {staged} SELECT {quote_literal(file)}, * FROM ({select})").fetchone()[0]
-
-# %% ../../nbs/data/source_files.ipynb #37caf175
-def _ambiguous_integers(con, spec: SourceTable, file: str) -> Counter:
-    "The number of staged rows of a file that were set aside because a number is ambiguous, by column."
-    staged = quote_name(f"_staged_{spec.name}")
-    query = f"SELECT _column, count(*) FROM {staged} WHERE _file = ? AND _reason = ? GROUP BY ALL"
-    return Counter(dict(con.execute(query, [file, _AMBIGUOUS_INTEGER_REASON]).fetchall()))
+# %% ../../nbs/data/source_files.ipynb #a3882434
+def _ambiguous_integers(staging: _Staging) -> Counter:
+    "The number of staged rows of the file that were set aside because a number is ambiguous, by column."
+    query = f"SELECT _column, count(*) FROM {staging.table} WHERE _file = ? AND _reason = ? GROUP BY ALL"
+    return Counter(dict(staging.con.execute(query, [staging.file, _AMBIGUOUS_INTEGER_REASON]).fetchall()))
 
 # %% ../../nbs/data/source_files.ipynb #dcb84d4d
 def staged_blocks(
@@ -1551,7 +1830,7 @@ def staged_blocks(
     files: dict[str, LoadedFile],  # the table's earlier files by name; gets this one at the end
     limits: ReadLimits,  # largest size
     step: Step,  # of `time_limit`
-    block_rows: int = 1_000_000,  # rows of a block, about
+    block_rows: int = 1 << 20,  # rows of a block, about; as many as a row group of Parquet has by default
     keep: bool = False,  # Add each block to the table, rather than replace the block before it?
 ) -> Iterator[int]:  # the block's number of rows
     """Read a file into `_staged_<name>`, block by block: while the caller holds a block, the table has its rows.
@@ -1564,21 +1843,21 @@ def staged_blocks(
     try:
         stamp = file_stamp(path)
         _refuse_gzip_bomb(path, limits, step)
-        names, header, blocks = _open_blocks(con, path, spec, limits, step, block_rows)
+        names, header, blocks_of = _open_blocks(con, path, spec, limits, step, block_rows)
         not_used_before = {column for info in files.values() for column in info.not_used}
         refuse_missing_column(con, path, spec, names, file, not_used_before, header > 0)
-        types, select = typing_sql(spec, names, header)
-        for _ in blocks:
-            block_size = _stage_block(con, spec, file, types, select, keep)
+        staging = _Staging(con, spec, file, names, header, keep)
+        for block_size in blocks_of(staging):
             rows += block_size
+            step.rows = rows
             _refuse_too_many_rows(path, rows, limits)
-            counts = _ambiguous_integers(con, spec, file) if header else Counter()
+            counts = _ambiguous_integers(staging) if header else Counter()
             ambiguous = counts if keep else ambiguous + counts
             yield block_size
     except (duckdb.Error, sqlite3.Error) as error:
         raise ValueError(f"{file}: {duckdb_error_text(error, _VIEW_REMEDY)}") from None
     columns = apply_renames(spec, names)
-    not_used = [old for old, name in zip(names, columns, strict=True) if name not in types]
+    not_used = [old for old, name in zip(names, columns, strict=True) if name not in staging.types]
     files[file] = LoadedFile(path, columns, not_used, sha256(path), stamp, [], rows)
     refuse_changed_file(file, files[file])
     if header:
