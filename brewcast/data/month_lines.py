@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['MAX_SORTED_ROWS', 'POSITION', 'NO_LINES', 'MIN_LINE_BYTES', 'as_integers', 'sort_lines', 'store_ranges', 'lineage',
-           'largest_lines', 'repeated_between_files', 'encode_values', 'read_pieces', 'concat_lines', 'find_repeats',
-           'ranges_of_pieces', 'write_month', 'MonthFiles', 'repeated_lines_of']
+           'largest_lines', 'without_dictionaries', 'repeated_between_files', 'encode_values', 'read_pieces',
+           'concat_lines', 'find_repeats', 'ranges_of_pieces', 'write_month', 'MonthFiles', 'repeated_lines_of']
 
 # %% ../../nbs/data/month_lines.ipynb #9a75ba98
 import datetime as dt
@@ -171,6 +171,8 @@ def lineage(
     Needs `store_id`, `quantity_sold` (units), `_file` and `_line`. Returns the columns of `LINEAGE`.
     """
     sums = [([], "count_all"), ("_line", "min"), ("_line", "max"), ("quantity_sold", "sum")]
+    quantity = without_dictionaries(lines.select(["quantity_sold"]))["quantity_sold"]
+    lines = lines.select(["store_id", *POSITION]).append_column("quantity_sold", quantity)
     found = lines.group_by(["store_id", "_file"]).aggregate(sums)
     names = ["store_id", "file", "lines", "first_line", "last_line", "quantity_sold"]
     found = found.rename_columns(names).append_column("month", pa.array([month] * len(found), pa.date32()))
@@ -205,7 +207,7 @@ def largest_lines(
     `LARGEST_LINES`.
     """
     columns = ["store_id", "date", "product", "price", "quantity_sold", *POSITION]
-    few = _cast_values(_candidates(lines.select(columns), max_lines))
+    few = without_dictionaries(_candidates(lines.select(columns), max_lines))
     rows = duckdb.from_arrow(few).query(
         "few",
         f"""SELECT store_id, unnest(lines, recursive := true) FROM (SELECT store_id, max({{
@@ -216,8 +218,10 @@ def largest_lines(
     return _cast(found.append_column("month", pa.array([month] * len(found), pa.date32())), LARGEST_LINES)
 
 # %% ../../nbs/data/month_lines.ipynb #81a4110a
-def _cast_values(lines: pa.Table) -> pa.Table:
-    "The same rows, without dictionaries."
+def without_dictionaries(
+    lines: pa.Table,  # any columns
+) -> pa.Table:  # the same rows
+    "Plain values in place of dictionaries. Returns the same columns."
     columns = {}
     for name in lines.column_names:
         column = lines[name].combine_chunks()
@@ -350,7 +354,7 @@ def _is_between(stores: pa.ChunkedArray, limits: tuple[str, str]) -> pa.Array:
 def _load_lines(con: duckdb.DuckDBPyConnection, paths: list[Path], columns: list[str]) -> None:
     "Make the table _pieces of some pieces. A table of DuckDB may be larger than the memory."
     for n, path in enumerate(paths):
-        con.register("_piece", _cast_values(read_pieces([path], columns)))
+        con.register("_piece", without_dictionaries(read_pieces([path], columns)))
         con.execute("INSERT INTO _pieces FROM _piece" if n else "CREATE TABLE _pieces AS FROM _piece")
         con.unregister("_piece")
 
