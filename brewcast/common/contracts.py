@@ -6,7 +6,7 @@
 __all__ = ['MEMORY_VARIABLE', 'MEMORY_SHARE', 'ABOVE_0', 'AT_LEAST_0', 'BETWEEN_0_AND_1', 'FIRST_OF_MONTH', 'DECIMAL',
            'TOTAL_SALE', 'PLAN', 'QUARANTINE', 'LINEAGE', 'LARGEST_LINES', 'STORE_MONTH', 'FORECAST', 'memory_limit',
            'connect', 'explain_memory', 'rule', 'required_column', 'optional_column', 'one_of', 'mark_violations',
-           'check_table', 'sales_schema']
+           'check_table', 'empty_table', 'sales_schema']
 
 # %% ../../nbs/common/contracts.ipynb #6619e743
 import contextlib
@@ -209,6 +209,13 @@ def check_table(
     if len(table):  # for no rows `all` gives null, which pandera counts as a failure
         schema.validate(checked)
     return table
+
+# %% ../../nbs/common/contracts.ipynb #89ef4ab6
+def empty_table(
+    schema: pan.DataFrameSchema,  # a contract
+) -> pa.Table:  # its columns, no rows
+    "A table without rows. Returns the contract's columns."
+    return pa.schema([(name, spec.dtype.type.to_pyarrow()) for name, spec in schema.columns.items()]).empty_table()
 
 # %% ../../nbs/common/contracts.ipynb #ddd48a54
 def sales_schema(

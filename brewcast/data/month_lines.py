@@ -23,7 +23,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from ..common.contracts import LARGEST_LINES, LINEAGE, connect
+from ..common.contracts import LARGEST_LINES, LINEAGE, connect, empty_table
 from ..common.core import write_json, write_parquet
 from .source_files import quote_name
 
@@ -301,9 +301,7 @@ def _encoded(column: pa.Array) -> pa.Array:
 def _plain_schema(schema: pa.Schema) -> pa.Schema:
     "The types of a table without dictionaries."
     types = {field.name: field.type for field in schema}
-    return pa.schema(
-        {name: kind.value_type if pa.types.is_dictionary(kind) else kind for name, kind in types.items()}
-    )
+    return pa.schema({name: kind.value_type if pa.types.is_dictionary(kind) else kind for name, kind in types.items()})
 
 # %% ../../nbs/data/month_lines.ipynb #ed6646fb
 def read_pieces(
@@ -413,7 +411,8 @@ def write_month(
         lines = read_pieces(pieces, [*columns, *POSITION], stores)
         if len(excluded):
             lines = lines.filter(pc.invert(_is_among(lines, excluded)))
-        found.add(lines.select(columns), lineage(lines, month), largest_lines(lines, month))
+        if len(lines):
+            found.add(lines.select(columns), lineage(lines, month), largest_lines(lines, month))
     found.close()
     repeated = repeated_lines_of(pieces, columns, excluded) if has_positions and found.n_files > 1 else []
     for name in ("lineage", "largest"):
@@ -430,8 +429,8 @@ class MonthFiles:
         path: Path,  # the Parquet file of the lines
     ):
         self.path = path
-        self.lineage: list[pa.Table] = []
-        self.largest: list[pa.Table] = []
+        self.lineage = [empty_table(LINEAGE)]
+        self.largest = [empty_table(LARGEST_LINES)]
         self.rows = 0
         self.first: dt.date | None = None  # the first date with lines
         self.last: dt.date | None = None
@@ -442,15 +441,13 @@ class MonthFiles:
         self.lineage.append(lineage)
         self.largest.append(largest)
         self.rows += len(lines)
-        if len(lines):
-            dates = pc.min_max(lines["date"]).as_py()
-            self.first = min(filter(None, [self.first, dates["min"]]))
-            self.last = max(filter(None, [self.last, dates["max"]]))
-            table = sort_lines(lines)
-            self._writer = self._writer or pq.ParquetWriter(
-                self.path, table.schema, compression="zstd", store_schema=False
-            )
-            self._writer.write_table(table, row_group_size=1 << 20)
+        dates = pc.min_max(lines["date"]).as_py()
+        self.first = min(filter(None, [self.first, dates["min"]]))
+        self.last = max(filter(None, [self.last, dates["max"]]))
+        table = sort_lines(lines)
+        if not self._writer:
+            self._writer = pq.ParquetWriter(self.path, table.schema, compression="zstd", store_schema=False)
+        self._writer.write_table(table, row_group_size=1 << 20)
 
     def close(self):
         "Finish the file."

@@ -6,11 +6,11 @@
 __all__ = ['MAX_OPEN_PIECES', 'PIECE_OPTIONS', 'IngestSettings', 'from_root', 'sale_contract', 'reading_way', 'PieceWriter',
            'split_by_value', 'create_staged', 'FileReader', 'FileCounts', 'check_block', 'FileToRead', 'read_part',
            'part_content', 'read_other_tables', 'check_plan', 'replaced_ids', 'describe_files', 'read_all',
-           'write_all_pieces', 'position_columns', 'empty_table', 'good_rows', 'CheckedSource', 'Part',
-           'pieces_by_month', 'part_key', 'all_files', 'hashed_inputs', 'read_parts', 'has_date_column', 'PartCounts',
-           'count_part', 'outlying_months', 'repeated_lines', 'write_repeats', 'lines_of_month', 'LineTexts',
-           'set_good_lines_aside', 'sorted_quarantine', 'months_of_parts', 'files_by_table', 'counts_by_table',
-           'merge_parts', 'check_through', 'read_at_once', 'read_source']
+           'write_all_pieces', 'position_columns', 'good_rows', 'CheckedSource', 'Part', 'pieces_by_month', 'part_key',
+           'all_files', 'hashed_inputs', 'read_parts', 'has_date_column', 'PartCounts', 'count_part', 'outlying_months',
+           'repeated_lines', 'write_repeats', 'lines_of_month', 'LineTexts', 'set_good_lines_aside',
+           'sorted_quarantine', 'months_of_parts', 'files_by_table', 'counts_by_table', 'merge_parts', 'check_through',
+           'read_at_once', 'read_source']
 
 # %% ../../nbs/data/sale_parts.ipynb #5272a65e
 import datetime as dt
@@ -32,7 +32,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from ..common.contracts import PLAN, QUARANTINE, check_table, connect, explain_memory, sales_schema
+from brewcast.common.contracts import (
+    PLAN,
+    QUARANTINE,
+    check_table,
+    connect,
+    empty_table,
+    explain_memory,
+    sales_schema,
+)
 from ..common.core import read_json, write_json, write_parquet
 from ..common.hashing import FileHashes
 from ..common.increments import Increments, cache_folder, file_hash_of
@@ -495,13 +503,6 @@ def position_columns(
     only_file = files[0] if len(files) == 1 else None
     return f"{quote_literal(only_file)}::VARCHAR AS _file, NULL::BIGINT AS _line"
 
-# %% ../../nbs/data/sale_parts.ipynb #89ef4ab6
-def empty_table(
-    schema: pan.DataFrameSchema,  # a contract
-) -> pa.Table:  # its columns, no rows
-    "A table without rows. Returns the contract's columns."
-    return pa.schema([(name, spec.dtype.type.to_pyarrow()) for name, spec in schema.columns.items()]).empty_table()
-
 # %% ../../nbs/data/sale_parts.ipynb #f1ca11f5
 def good_rows(
     db: ibis.BaseBackend,  # has the checked rows
@@ -585,8 +586,7 @@ def all_files(
     names = [file for paths in files.values() for file in paths]
     if len(set(names)) < len(names) or len(files) < len(settings.files):
         raise ValueError(
-            "files: two tables have the same name or read the same file"
-            f" ({[list(paths) for paths in files.values()]})"
+            f"files: two tables have the same name or read the same file ({[list(paths) for paths in files.values()]})"
         )
     return files
 

@@ -394,9 +394,7 @@ def test_composed_letters_decomposed_letters_and_double_blanks_are_one_name(read
     header = HEADER.replace("CITY", "\ufeffCITE\u0301 ")
     columns = {column.replace("CITY", "CITÉ"): kind for column, kind in COLUMNS.items()}
     sql = SQL.replace("CITY AS", "CITÉ AS")
-    assert (
-        read(csv_text(*LINES, header=header), sql=sql, settings={"columns": columns}).sales_bytes == plain
-    )
+    assert read(csv_text(*LINES, header=header), sql=sql, settings={"columns": columns}).sales_bytes == plain
 
 
 @pytest.mark.parametrize("kind", ["parquet", "duckdb", "sqlite"])
