@@ -23,7 +23,7 @@ from ..common.contracts import connect
 from ..common.core import SALE_LINE_COLUMNS, require_columns
 from ..common.hashing import sha256
 from ..common.increments import Increments
-from .clean import LEVEL_ORDER, most_frequent_value, store_day
+from .clean import LEVEL_ORDER, most_frequent_index
 from .partitions import month_files, open_sale_lines
 
 # %% ../../nbs/data/sale_sums.ipynb #09ba8225
@@ -55,15 +55,22 @@ def daily_sales(
 ) -> pd.DataFrame:  # one row a store and day
     """One row a store and day.
 
-    Needs the columns that `store_day` needs. Returns `store_id`, `date`, `quantity` (units), and the most
-    frequent value of `weather`, `promotion` and `holiday` on the day (empty where no line has one).
+    Needs `store_id`, `date`, `quantity_sold` and the columns of `LEVEL_ORDER`. Returns `store_id`, `date`, `quantity` (units), and the most
+    frequent value of `weather`, `promotion` and `holiday` on the day (empty where no line has one); all but the
+    quantity and the date are categories.
     Raises ValueError if a column is missing.
     """
-    day = store_day(sales)
-    values = {name: most_frequent_value(day, name) for name in LEVEL_ORDER}
-    days = day.select("store_id", "date", quantity=day.quantity_sold.cast("float64"), **values)
-    types = {"date": "datetime64[ns]", "promotion": "boolean", "holiday": "boolean"}
-    return days.order_by("store_id", "date").to_pandas().astype(types)
+    require_columns(sales, ["store_id", "date", "quantity_sold", *LEVEL_ORDER], "sales")
+    counts = {}
+    for name, of_column in LEVEL_ORDER.items():
+        for i, level in enumerate(of_column):
+            counts[f"{name}_{i}"] = sales.count(where=sales[name] == level)
+    day = sales.group_by("store_id", "date").agg(quantity=sales.quantity_sold.sum().cast("float64"), **counts)
+    levels = {name: most_frequent_index(day, name).fill_null(-1).cast("int8") for name in LEVEL_ORDER}
+    days = day.select("store_id", "date", "quantity", **levels)
+    table = days.order_by("store_id", "date").to_pyarrow().to_pandas(categories=["store_id"])
+    values = {name: pd.Categorical.from_codes(table[name], of_column) for name, of_column in LEVEL_ORDER.items()}
+    return table.assign(date=table["date"].astype("datetime64[ns]"), **values)
 
 # %% ../../nbs/data/sale_sums.ipynb #f19ed293
 DAY_LEVELS = ["weekday", "weather", "promotion", "holiday"]  # what changes a day's sales
@@ -80,10 +87,11 @@ def day_ratios(
     Raises ValueError if a column is missing.
     """
     require_columns(days, ["store_id", "date", "quantity", "weather", "promotion", "holiday"], "days")
+    days = days.astype(dict.fromkeys(["store_id", "weather", "promotion", "holiday"], "category"))
     month = days["date"].to_numpy().astype("datetime64[M]")
-    store = pd.factorize(days["store_id"], sort=True)[0]
-    keys = [pd.Series(store, days.index), pd.Series(month.astype("int64"), days.index)]
-    group = days.groupby(keys).ngroup().rename("group")
+    number = month.astype("int64")
+    place = days["store_id"].cat.codes.to_numpy().astype("int64") * (np.ptp(number) + 1) + number - number.min()
+    group = pd.factorize(place, sort=True)[0]
     mean = days["quantity"].groupby(group).transform("mean")
     ratio = (days["quantity"] / mean).where(mean > 0)
     new = {"month": month.astype("datetime64[ns]"), "ratio": ratio, "weekday": days["date"].dt.dayofweek}
@@ -103,20 +111,22 @@ def level_sums(
 ) -> pd.DataFrame:  # one row for each combination of levels
     """Add up the ratios of all days with the same levels.
 
-    Needs DAY_LEVELS and `ratio`. Returns DAY_LEVELS, `days` (number), and `total` and `rest`, of `exact_sum`.
+    Needs DAY_LEVELS (categories, or numbers for the weekday) and `ratio`. Returns DAY_LEVELS, `days` (number), and `total` and `rest`, of `exact_sum`.
     Raises ValueError if a column is missing.
     """
     require_columns(ratios, [*DAY_LEVELS, "ratio"], "ratios")
     ratios = ratios[ratios["ratio"].notna()]
-    number = np.zeros(len(ratios), dtype="int64")
-    for name in DAY_LEVELS:
-        level, levels = pd.factorize(ratios[name])  # an empty value is -1
-        number = number * (len(levels) + 1) + level + 1
-    _, first, place, n_days = np.unique(number, return_index=True, return_inverse=True, return_counts=True)
-    values = ratios["ratio"].to_numpy()[np.argsort(place, kind="stable")]
-    sums = [exact_sum(part.tolist()) for part in np.split(values, np.cumsum(n_days)[:-1])] if len(values) else []
+    number = ratios["weekday"].to_numpy().astype("int64")
+    for name in DAY_LEVELS[1:]:
+        number = number * (len(ratios[name].cat.categories) + 1) + ratios[name].cat.codes + 1  # an empty value is -1
+    order = np.argsort(number.to_numpy(), kind="stable")
+    starts = np.flatnonzero(np.diff(number.to_numpy()[order], prepend=-1))
+    values = ratios["ratio"].to_numpy()[order]
+    sums = [exact_sum(part.tolist()) for part in np.split(values, starts[1:])] if len(values) else []
     total, rest = ([pair[i] for pair in sums] for i in (0, 1))
-    return ratios[DAY_LEVELS].iloc[first].assign(days=n_days, total=total, rest=rest).reset_index(drop=True)
+    n_days = np.diff(starts, append=len(values))
+    levels = ratios[DAY_LEVELS].iloc[order[starts]].assign(days=n_days, total=total, rest=rest)
+    return levels.reset_index(drop=True).astype({"weather": object, "promotion": "boolean", "holiday": "boolean"})
 
 # %% ../../nbs/data/sale_sums.ipynb #6e32c930
 def mean_ratios(
@@ -129,7 +139,7 @@ def mean_ratios(
     Raises ValueError if a column is missing.
     """
     require_columns(levels, [name, "total", "rest", "days"], "levels")
-    groups = levels[levels[name].notna()].groupby(name)
+    groups = levels[levels[name].notna()].groupby(name, observed=True)
     sums = {level: math.fsum([*rows["total"], *rows["rest"]]) for level, rows in groups}
     n_days = groups["days"].sum()
     return pd.DataFrame({"mean": pd.Series(sums, n_days.index, dtype=float) / n_days, "days": n_days})
@@ -146,18 +156,20 @@ def store_month_levels(
     Raises ValueError if a column is missing.
     """
     require_columns(ratios, ["group", "store_id", "month", "weekday", "promotion", "holiday", "ratio"], "ratios")
-    groups = ratios.groupby("group")
-    table = groups[["store_id", "month"]].first()
-    table["first_weekday"], table["last_weekday"] = groups["weekday"].min(), groups["weekday"].max()
+    weekday = ratios.groupby("group")["weekday"]
+    table = ratios.drop_duplicates("group").set_index("group")[["store_id", "month"]].sort_index()
+    table = table.assign(first_weekday=weekday.min(), last_weekday=weekday.max())
     compared = ratios[ratios["ratio"].notna()]
     for name in ("promotion", "holiday"):
-        known = compared[compared[name].notna()]
-        of_level = known["ratio"].groupby([known["group"], known[name].astype(bool)]).agg(["mean", "size"])
-        both = of_level.unstack().reindex(columns=pd.MultiIndex.from_product([["mean", "size"], [False, True]]))
-        both = both.astype("float64").dropna().reindex(table.index)  # a month with promotions only says nothing
-        table[f"{name}_with"], table[f"{name}_without"] = both["mean", True], both["mean", False]
-        table[f"{name}_days"] = both["size", True]
-    return table.reset_index(drop=True)
+        of_level = {}
+        for level in (True, False):
+            rows = compared[(compared[name] == level).to_numpy()]
+            of_level[level] = rows.groupby("group")["ratio"].agg(["mean", "size"]).reindex(table.index)
+        has_both = of_level[True]["mean"].notna() & of_level[False]["mean"].notna()  # else there is nothing to compare
+        table[f"{name}_with"] = of_level[True]["mean"].where(has_both)
+        table[f"{name}_without"] = of_level[False]["mean"].where(has_both)
+        table[f"{name}_days"] = of_level[True]["size"].where(has_both)
+    return table.reset_index(drop=True).astype({"store_id": object})
 
 # %% ../../nbs/data/sale_sums.ipynb #a6fd52e8
 PRICE_STEP = 0.05  # width of a price class, as a share of the product's mean price
@@ -191,7 +203,12 @@ def price_classes(
 def month_sums(
     sales: ibis.Table,  # sale lines of whole months
 ) -> dict[str, pa.Table]:  # lines, levels and stores
-    "What is added up month by month. Needs the columns of `SALE_LINE_COLUMNS`."
+    """What is added up month by month.
+
+    Needs the columns of `SALE_LINE_COLUMNS`. Returns `lines` as from `line_sums`, `levels` as from `level_sums` and
+    `stores` as from `store_month_levels`.
+    Raises ValueError if a column is missing.
+    """
     lines = line_sums(sales).to_pyarrow()
     ratios = day_ratios(daily_sales(sales))
     tables = {"levels": level_sums(ratios), "stores": store_month_levels(ratios)}
@@ -201,7 +218,11 @@ def month_sums(
 def year_sums(
     sales: ibis.Table,  # sale lines of whole years
 ) -> dict[str, pa.Table]:  # classes
-    "What is added up year by year. Needs the columns that `price_classes` needs."
+    """What is added up year by year.
+
+    Needs the columns that `price_classes` needs. Returns `classes` as from `price_classes`.
+    Raises ValueError if a column is missing.
+    """
     return {"classes": price_classes(sales).to_pyarrow()}
 
 # %% ../../nbs/data/sale_sums.ipynb #3178b100
