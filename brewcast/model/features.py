@@ -1102,7 +1102,7 @@ def confirmation_table(
     caption = "What to confirm of the next month: stores that may be closed, and seasons that rest on an unusual month."
     rows = [{"store": row["series_id"], "text": CONFIRMATIONS[row["does"]]} for row in reports["trade"]]
     for row in reports["odd_seasons"]:
-        text = CONFIRMATIONS[row["kind"]].format(**row | {"month": short_month(f"{row['month']}-01")})
+        text = CONFIRMATIONS[row["kind"]].format(**row | {"month": short_month(row["month"])})
         rows.append({"store": row["series_id"], "text": text})
     if not rows:
         return Facts(caption, {"To confirm": "nothing"})
