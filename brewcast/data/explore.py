@@ -8,13 +8,13 @@ __all__ = ['MAX_NAME_INCHES', 'MAX_GREY_LINES', 'SCALE_INCHES', 'WEEKDAYS', 'DAY
            'scale_months', 'sales_title', 'plot_sales_by_month', 'products_by_month', 'categories_by_month',
            'last_months', 'spoken_name', 'categories_title', 'plot_categories', 'product_starts', 'largest_products',
            'draw_month_strips', 'draw_heat_scale', 'products_title', 'plot_products', 'season_profile', 'draw_season',
-           'season_title', 'season_places', 'plot_season', 'daily_sales', 'effect_against_others', 'day_effects',
-           'draw_effects', 'day_charts', 'in_words', 'days_title', 'plot_days', 'price_level', 'price_response',
-           'free_place', 'label_dots', 'log_ticks', 'price_number', 'draw_price_level', 'draw_price_response',
-           'response_slope', 'frequent_classes', 'prices_title', 'prices_caption', 'plot_prices', 'missing_by_month',
-           'missing_gaps', 'draw_shares', 'plot_missing', 'store_spans', 'changed_stores', 'month_runs',
-           'add_chart_above', 'draw_store_count', 'draw_store_bars', 'stores_title', 'plot_stores', 'explore_answer',
-           'explore', 'ExploreInputs', 'read_explore_inputs', 'write_explore_tables']
+           'season_title', 'season_places', 'plot_season', 'effect_against_others', 'day_effects', 'draw_effects',
+           'day_charts', 'in_words', 'days_title', 'plot_days', 'price_level', 'price_response', 'free_place',
+           'label_dots', 'log_ticks', 'price_number', 'draw_price_level', 'draw_price_response', 'response_slope',
+           'frequent_classes', 'prices_title', 'prices_caption', 'plot_prices', 'missing_by_month', 'missing_gaps',
+           'draw_shares', 'plot_missing', 'store_spans', 'changed_stores', 'month_runs', 'add_chart_above',
+           'draw_store_count', 'draw_store_bars', 'stores_title', 'plot_stores', 'explore_answer', 'explore',
+           'ExploreInputs', 'read_explore_inputs', 'write_explore_tables']
 
 # %% ../../nbs/data/12_explore.ipynb #e4d07c8a
 import base64
@@ -56,8 +56,10 @@ from brewcast.common.charts import (
     text_width,
     whole_percent,
 )
+from ..common.contracts import explain_memory
 from ..common.core import LEVELS, SALE_LINE_COLUMNS, read_parquet, require_columns, stage_paths, write_json
 from ..common.displays import Answer
+from ..common.increments import Increments, cache_folder
 from brewcast.common.text import (
     MONTH_NAMES,
     axis_number,
@@ -69,8 +71,7 @@ from brewcast.common.text import (
     relative_change,
     short_month,
 )
-from .clean import LEVEL_ORDER, most_frequent_value, store_day
-from .partitions import open_sale_lines
+from .sale_sums import DAY_LEVELS, PRICE_STEP, mean_ratios, sum_sales
 
 # %% ../../nbs/data/12_explore.ipynb #1c03ff0a
 def last_pictures(
@@ -223,19 +224,17 @@ def plot_sales_by_month(
 
 # %% ../../nbs/data/12_explore.ipynb #df083588
 def products_by_month(
-    sales: ibis.Table,  # sale lines
+    lines: ibis.Table,  # from `line_sums`
 ) -> pd.DataFrame:  # one row a month and product
     """Units sold of each product in each month.
 
-    Needs `date`, `category`, `product` (these two may be empty) and `quantity_sold`. Returns `month`,
-    `category`, `product` (an empty text where there is none) and `quantity` (units), sorted.
+    Needs `month`, `category`, `product` (these two may be empty) and `quantity`, as from `line_sums`. Returns
+    `month`, `category`, `product` (an empty text where there is none) and `quantity` (units), sorted.
     Raises ValueError if a column is missing.
     """
-    require_columns(sales, ["date", "category", "product", "quantity_sold"], "sales")
-    keys = {name: sales[name].fill_null("") for name in ("category", "product")}
-    sums = sales.group_by(month=sales.date.truncate("M"), **keys).agg(
-        quantity=sales.quantity_sold.sum().cast("float64")
-    )
+    require_columns(lines, ["month", "category", "product", "quantity"], "lines")
+    keys = {name: lines[name].fill_null("") for name in ("category", "product")}
+    sums = lines.group_by("month", **keys).agg(quantity=lines.quantity.sum().cast("float64"))
     return (
         sums.to_pandas()
         .astype({"month": "datetime64[ns]"})
@@ -545,66 +544,44 @@ def plot_season(
         name_axis(axis, "% above the year's mean", fit_text(chart, 1.8, TEXT_SIZES["name"]))
     return figure
 
-# %% ../../nbs/data/12_explore.ipynb #378fdb38
-def daily_sales(
-    sales: ibis.Table,  # sale lines
-) -> pd.DataFrame:  # one row a store and day
-    """One row a store and day.
-
-    Needs the columns that `store_day` needs. Returns `store_id`, `date`, `quantity` (units), and the most
-    frequent value of `weather`, `promotion` and `holiday` on the day (empty where no line has one).
-    Raises ValueError if a column is missing.
-    """
-    day = store_day(sales)
-    values = {name: most_frequent_value(day, name) for name in LEVEL_ORDER}
-    days = day.select("store_id", "date", quantity=day.quantity_sold.cast("float64"), **values).to_pandas()
-    days = days.astype({"date": "datetime64[ns]", "promotion": "boolean", "holiday": "boolean"})
-    return days.sort_values(["store_id", "date"], ignore_index=True)
-
 # %% ../../nbs/data/12_explore.ipynb #7cb48dfb
 def effect_against_others(
-    days: pd.DataFrame,  # one row a store and day
+    stores: pd.DataFrame,  # from `store_month_levels`
+    name: str,  # "promotion" or "holiday"
 ) -> float:  # 0.1 is ten per cent more than on the other days; NaN where there is nothing to compare
-    """How much more is sold on days that are true than on the false days of the same store and month.
+    """How much more is sold on days with a promotion than on the days without of the same store and month.
 
-    Needs `store_id`, `month`, `ratio` (to the mean day of the store's month) and `level` (bool, may be empty).
+    Needs `store_id`, `month`, and of the name `..._with`, `..._without` (mean ratios) and `..._days`, empty where a
+    store's month has not both.
     Raises ValueError if a column is missing.
     """
-    require_columns(days, ["store_id", "month", "ratio", "level"], "days")
-    known = days.dropna(subset=["level"])
-    if known["level"].nunique() < 2:
-        return np.nan
-    groups = known.groupby(["store_id", "month", "level"])["ratio"].agg(["mean", "size"])
-    with_both = groups.unstack().dropna()  # a month with promotions only says nothing
-    n_true = with_both["size", True]
-    sold, expected = ((with_both["mean", level] * n_true).sum() for level in (True, False))
+    columns = [f"{name}_with", f"{name}_without", f"{name}_days"]
+    require_columns(stores, ["store_id", "month", *columns], "stores")
+    known = stores.dropna(subset=columns).sort_values(["store_id", "month"])  # the order decides the last digit
+    sold, expected = ((known[column] * known[f"{name}_days"]).sum() for column in columns[:2])
     return relative_change(sold, expected)
 
 # %% ../../nbs/data/12_explore.ipynb #444bd56f
 def day_effects(
-    days: pd.DataFrame,  # from `daily_sales`
+    levels: pd.DataFrame,  # from `level_sums`
+    stores: pd.DataFrame,  # from `store_month_levels`
 ) -> pd.DataFrame:  # one row a level
     """How days with a level differ from other days of their store and month.
 
-    Needs `store_id`, `date` (datetime64), `quantity`, `weather`, `promotion` and `holiday`, as from
-    `daily_sales`. Returns `what`, `level`, `effect` and `days` (number). An effect of 0.1 is ten per cent above
-    the mean day of the store's month; for `promotion` and `holiday`, above the days without one, whose effect is 0.
+    Needs tables as from `level_sums` and `store_month_levels`. Returns `what`, `level`, `effect` and `days` (number).
+    An effect of 0.1 is ten per cent above the mean day of the store's month; for `promotion` and `holiday`, above the
+    days without one, whose effect is 0.
     Raises ValueError if a column is missing.
     """
-    require_columns(days, ["store_id", "date", "quantity", "weather", "promotion", "holiday"], "days")
-    month = days["date"].dt.to_period("M").dt.to_timestamp()
-    mean = days.groupby(["store_id", month])["quantity"].transform("mean")
-    table = pd.DataFrame({"store_id": days["store_id"], "month": month, "ratio": days["quantity"] / mean})
-    has_sales = mean > 0
-    is_weekly = (days.groupby("store_id")["date"].diff().dt.days.dropna() % 7 == 0).all()
-    columns = {} if is_weekly else {"weekday": days["date"].dt.dayofweek}
+    require_columns(stores, ["store_id", "first_weekday", "last_weekday"], "stores")
+    of_store = stores.groupby("store_id")
+    is_weekly = (of_store["first_weekday"].min() == of_store["last_weekday"].max()).all()
     rows = []
-    for what, levels in {**columns, **{name: days[name] for name in ("weather", "promotion", "holiday")}}.items():
-        of_levels = table.assign(level=levels)[has_sales]
-        effects = of_levels.groupby("level")["ratio"].agg(["mean", "size"])
+    for what in DAY_LEVELS[1:] if is_weekly else DAY_LEVELS:
+        effects = mean_ratios(levels, what)
         effects["mean"] -= 1
         if what in ("promotion", "holiday"):
-            effects["mean"] = effects.index.map({True: effect_against_others(of_levels), False: 0.0})
+            effects["mean"] = effects.index.map({True: effect_against_others(stores, what), False: 0.0})
         rows += [(what, str(level), effect, n) for level, effect, n in effects.dropna().itertuples()]
     return pd.DataFrame(rows, columns=["what", "level", "effect", "days"])
 
@@ -720,20 +697,21 @@ def plot_days(
 
 # %% ../../nbs/data/12_explore.ipynb #511c1ea4
 def price_level(
-    sales: ibis.Table,  # sale lines
+    lines: ibis.Table,  # from `line_sums`
 ) -> pd.DataFrame:  # one row a product
     """Mean price and total quantity by product.
 
-    Needs `product`, `price` and `quantity_sold`; lines without product or price do not count. Returns
-    `product`, `price` (mean of the lines), `quantity` (units) and `lines`, the largest first.
+    Needs `product`, `price`, `priced_quantity` and `priced_lines`, as from `line_sums`; lines without product or
+    price do not count. Returns `product`, `price` (mean of the lines), `quantity` (units) and `lines`, the largest
+    first.
     Raises ValueError if a column is missing.
     """
-    require_columns(sales, ["product", "price", "quantity_sold"], "sales")
-    priced = sales.filter(sales.price.notnull() & sales.product.notnull())
+    require_columns(lines, ["product", "price", "priced_quantity", "priced_lines"], "lines")
+    priced = lines.filter((lines.priced_lines > 0) & lines["product"].notnull())
     sums = priced.group_by("product").agg(
         price=priced.price.sum().cast("float64"),
-        quantity=priced.quantity_sold.sum().cast("float64"),
-        lines=priced.count(),
+        quantity=priced.priced_quantity.sum().cast("float64"),
+        lines=priced.priced_lines.sum().cast("int64"),
     )
     table = sums.to_pandas()
     return table.assign(price=table["price"] / table["lines"]).sort_values(
@@ -742,32 +720,18 @@ def price_level(
 
 # %% ../../nbs/data/12_explore.ipynb #c47ae315
 def price_response(
-    sales: ibis.Table,  # sale lines
-    step: float = 0.05,  # width of a price class, as a share of the product's mean price
+    classes: pd.DataFrame,  # from `price_classes`, of all years
 ) -> pd.DataFrame:  # one row a price class
     """How the quantity of a line moves with the price of the same product in the same store and year.
 
-    Needs `store_id`, `date`, `product`, `price` and `quantity_sold`; lines without a price or a quantity above
-    0 do not count. Returns `price` (a class: 0.1 is ten per cent above the product's mean), `quantity` (the
-    same, of a line) and `lines`.
+    Needs `bin`, `sold` and `lines`, as from `price_classes`. Returns `price` (a class: 0.1 is ten per cent above the
+    product's mean), `quantity` (the same, of a line) and `lines`.
     Raises ValueError if a column is missing.
     """
-    require_columns(sales, ["store_id", "date", "product", "price", "quantity_sold"], "sales")
-    lines = sales.filter(sales.price.notnull() & (sales.quantity_sold > 0))
-    names = {"product_name": lines.product.fill_null(""), "store": lines.store_id, "year": lines.date.year()}
-    lines = lines.select(price=lines.price, quantity=lines.quantity_sold, **names)
-    sums = lines.group_by(*names).agg(prices=lines.price.sum(), units=lines.quantity.sum(), n=lines.count())
-    joined = lines.join(sums, list(names))
-    price_ratio = joined.price.cast("float64") * joined.n / joined.prices.cast("float64")
-    sold_ratio = joined.quantity.cast("float64") * joined.n / joined.units.cast("float64")
-    rows = joined.select(
-        bin=((price_ratio - 1) / step).round(0).cast("int64"),
-        sold=(sold_ratio * 1e6).round(0).cast("int64"),
-    )
-    table = rows.group_by("bin").agg(sold=rows.sold.sum(), lines=rows.count()).to_pandas()
-    table = table.sort_values("bin", ignore_index=True)
+    require_columns(classes, ["bin", "sold", "lines"], "classes")
+    table = classes.groupby("bin", as_index=False)[["sold", "lines"]].sum()
     quantity = table["sold"].astype(float) / 1e6 / table["lines"] - 1
-    return pd.DataFrame({"price": table["bin"] * step, "quantity": quantity, "lines": table["lines"]})
+    return pd.DataFrame({"price": table["bin"] * PRICE_STEP, "quantity": quantity, "lines": table["lines"]})
 
 # %% ../../nbs/data/12_explore.ipynb #f289f40d
 def free_place(
@@ -976,19 +940,19 @@ def plot_prices(
 
 # %% ../../nbs/data/12_explore.ipynb #39f64094
 def missing_by_month(
-    sales: ibis.Table,  # sale lines
+    lines: ibis.Table,  # from `line_sums`
 ) -> pd.DataFrame:  # index month, one column a field
     """Share of empty fields by month.
 
-    Needs the columns of `SALE_LINE_COLUMNS`. Returns the share of lines without each of them: index `month`,
-    one column a field.
+    Needs `month`, `lines` and the counts of empty fields, as from `line_sums`. Returns the share of lines without
+    each of `SALE_LINE_COLUMNS`: index `month`, one column a field.
     Raises ValueError if a column is missing.
     """
-    require_columns(sales, SALE_LINE_COLUMNS, "sales")
-    counts = {name: sales[name].isnull().sum() for name in SALE_LINE_COLUMNS}
-    table = sales.group_by(month=sales.date.truncate("M")).agg(lines=sales.count(), **counts).to_pandas()
+    require_columns(lines, ["month", "lines", *[f"no_{name}" for name in SALE_LINE_COLUMNS]], "lines")
+    counts = {name: lines[f"no_{name}"].sum() for name in SALE_LINE_COLUMNS}
+    table = lines.group_by("month").agg(lines=lines.lines.sum(), **counts).to_pandas()
     table = table.astype({"month": "datetime64[ns]"}).set_index("month").sort_index()
-    return table[SALE_LINE_COLUMNS].astype(float).div(table["lines"], axis=0)
+    return table[SALE_LINE_COLUMNS].astype(float).div(table["lines"].astype(float), axis=0)
 
 # %% ../../nbs/data/12_explore.ipynb #d78e6091
 def missing_gaps(
@@ -1250,8 +1214,9 @@ def explore_answer(
 
 # %% ../../nbs/data/12_explore.ipynb #a28dc7b9
 def explore(
-    sales: Path | ibis.Table | pd.DataFrame | pa.Table,  # sale lines, or the Parquet file that has them
+    sales: Path | ibis.Table | pd.DataFrame | pa.Table,  # sale lines, or the folder or Parquet file that has them
     store_month: pd.DataFrame,  # one row a store and month
+    increments: Increments | None = None,  # the cache of sums by month; None: nothing is kept
 ) -> dict[str, pd.DataFrame]:  # a table a picture, by its name
     """The table of every picture.
 
@@ -1262,9 +1227,9 @@ def explore(
     """
     if store_month.empty:
         raise ValueError("store_month: 0 rows, so no month is complete")
-    sales = open_sale_lines(sales)
-    require_columns(sales, SALE_LINE_COLUMNS, "sales")
-    products = products_by_month(sales)
+    with explain_memory("adding up the sale lines"):
+        sums = sum_sales(sales, increments)
+    products = products_by_month(sums.lines)
     products = products[products["month"].isin(store_month["month"])]  # an incomplete month would look like a fall
     starts = product_starts(products)
     return {
@@ -1273,10 +1238,10 @@ def explore(
         "products": starts,
         "product_strips": largest_products(products, starts),
         "season": season_profile(store_month),
-        "days": day_effects(daily_sales(sales)),
-        "price_level": price_level(sales),
-        "price_response": price_response(sales),
-        "missing": missing_by_month(sales),
+        "days": day_effects(sums.levels, sums.stores),
+        "price_level": price_level(sums.lines),
+        "price_response": price_response(sums.classes),
+        "missing": missing_by_month(sums.lines),
         "stores": store_spans(store_month),
     }
 
@@ -1287,7 +1252,7 @@ class ExploreInputs(NamedTuple):
     Needs the sale lines of `ingest` and the store-months of `clean`.
     """
 
-    sales: ibis.Table  # a row is a sale line
+    sales: Path  # a folder with one file of sale lines a month
     store_month: pd.DataFrame  # one row a store and complete month
 
 # %% ../../nbs/data/12_explore.ipynb #fe6a2fa2
@@ -1298,7 +1263,7 @@ def read_explore_inputs(
     store_month = read_parquet(upstream_paths.clean.store_month)
     if store_month.empty:
         raise ValueError("store_month.parquet: 0 rows, so no month is complete; the report of the clean stage says why")
-    return ExploreInputs(open_sale_lines(upstream_paths.ingest.sales), store_month)
+    return ExploreInputs(upstream_paths.ingest.sales, store_month)
 
 # %% ../../nbs/data/12_explore.ipynb #2ae0dd10
 def write_explore_tables(

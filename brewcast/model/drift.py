@@ -87,9 +87,11 @@ def baseline_errors(
     require_columns(ahead, [*FEATURE_KEY_COLUMNS, "expected_units"], "ahead")
     require_columns(outcomes, ["series_id", "cutoff", "month", "actual"], "outcomes")
     keys = ["series_id", "event_timestamp"]
+    history = history[[*FEATURE_KEY_COLUMNS, "rate_seasonal", "has_own_season"]]  # of forty features
+    ahead = ahead[[*FEATURE_KEY_COLUMNS, "expected_units"]]
     # the first version of each row: later ones hold corrections that were not known then
     first_history, first_ahead = (table.sort_values("created").drop_duplicates(keys) for table in (history, ahead))
-    rows = first_history.merge(first_ahead[[*keys, "expected_units"]], on=keys)
+    rows = first_history.merge(first_ahead.drop(columns="created"), on=keys)
     rows = rows.assign(cutoff=rows.event_timestamp.dt.tz_localize(None), forecast=rows.rate_seasonal)
     rows = rows.assign(forecast=rows.forecast * rows.expected_units).astype({"cutoff": "datetime64[us]"})
     scored = rows.merge(outcomes.astype({"cutoff": "datetime64[us]"}), on=["series_id", "cutoff"])

@@ -528,7 +528,7 @@ def plain_months(
     reason: str,  # of a decision
 ) -> str:  # months as "Mar 2024", inputs in words
     "A reason for readers of the report. An entry for `quality.accept` stays as it must be written."
-    text = re.sub(r"(?<![:\w-])(\d{4}-\d{2})(?![\w-])", lambda match: short_month(f"{match[1]}-01"), reason)
+    text = re.sub(r"(?<![:\w-])(\d{4}-\d{2})(?![\w-])", lambda match: short_month(match[1]), reason)
     for name, words in INPUT_NAMES.items():
         text = re.sub(rf"\b{name}\b", words.lower(), text)
     return text

@@ -337,7 +337,7 @@ def test_a_store_closed_in_the_month_of_both_last_years_is_forecast_at_zero():
         row[RATE_FEATURES].astype(float)
     ).all()
     assert (rows.drop("kiosk").expected_units == 31).all()
-    assert closure_report(table, NO_PLAN, CALENDAR) == [{"series_id": "kiosk", "does": "closed"}]
+    assert closure_report(month_grid(table, NO_PLAN, CALENDAR), CALENDAR) == [{"series_id": "kiosk", "does": "closed"}]
     # and a line of the plan overrides the habit
     assert last_rows(table, plan_of(("kiosk", "2024-10", 20))).loc["kiosk"].expected_units == 20
     assert "T1" not in last_rows(table, plan_of(("T1", "2024-10", 0))).index
@@ -347,7 +347,7 @@ def test_a_store_closed_in_one_year_only_is_forecast_and_reported():
     rows = last_rows(first_months(21, kiosk=KIOSK))
     assert rows.loc["kiosk"].expected_units == 31
     assert rows.may_be_closed.to_dict() == {"T1": 0, "T2": 0, "T3": 0, "kiosk": 1}
-    assert closure_report(first_months(21, kiosk=KIOSK), NO_PLAN, CALENDAR) == [
+    assert closure_report(month_grid(first_months(21, kiosk=KIOSK), NO_PLAN, CALENDAR), CALENDAR) == [
         {"series_id": "kiosk", "does": "may_be_closed"}
     ]
     planned = last_rows(first_months(21, kiosk=KIOSK), plan_of(("kiosk", "2023-10", 31)))
@@ -362,7 +362,7 @@ def test_a_store_that_reopened_in_the_month_is_forecast_at_last_year_s_level(mon
     # then every baseline forecasts April at last April's rate, and it is reported where it reopened once only
     assert row[RATE_FEATURES].astype(float).tolist() == [8.0] * len(RATE_FEATURES)
     assert (row.expected_units, row.may_be_closed) == (30, 0 if is_habit else 1)
-    assert closure_report(table, NO_PLAN, CALENDAR) == [
+    assert closure_report(month_grid(table, NO_PLAN, CALENDAR), CALENDAR) == [
         {"series_id": "kiosk", "does": "reopens" if is_habit else "may_reopen"}
     ]
     # and May is forecast by the season from April to May
@@ -420,7 +420,7 @@ def test_an_outlier_of_all_stores_changes_no_season_either(months):
     table = chain_of(A=(WAVE * 4)[:months])
     shut = table.assign(quantity_sold=table.quantity_sold.mask(table.month == "2024-05-01", table.quantity_sold / 20))
     assert forecast_by_season(shut)["A"] == pytest.approx(WAVE[months % 12], rel=0.02)
-    report = outlier_season_report(shut, NO_PLAN, CALENDAR)
+    report = outlier_season_report(month_grid(shut, NO_PLAN, CALENDAR))
     assert {(row["series_id"], row["month"], row["kind"]) for row in report} == {
         (series_id, "2024-05", "odd") for series_id in ["A", "T1", "T2", "T3"]
     }
@@ -441,7 +441,7 @@ def test_a_season_seen_in_two_years_has_no_outlier():
 def test_a_season_of_one_year_is_used_and_reported():
     # given a store that began in September 2023 and sold a twentieth in May 2024
     table = chain_of(A=[*[None] * 20, *scaled((WAVE * 4)[20:40], {8: 0.05})])
-    report = outlier_season_report(table, NO_PLAN, CALENDAR)
+    report = outlier_season_report(month_grid(table, NO_PLAN, CALENDAR))
     # then the season is used as it is, and reported beside the season of its peers
     assert [(row["series_id"], row["month"], row["kind"]) for row in report] == [("A", "2024-05", "alone")]
     assert report[0]["ratio"] < 0.1 and report[0]["otherwise"] == pytest.approx(WAVE[4] / np.mean(WAVE[1:4]), rel=0.02)
