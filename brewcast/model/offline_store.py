@@ -8,7 +8,7 @@ __all__ = ['without_type_checks', 'AsOfOfflineStoreConfig', 'ViewColumns', 'view
 
 # %% ../../nbs/model/offline_store.ipynb #063bf8dc
 import contextlib
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 import ibis
@@ -145,7 +145,9 @@ def _read_rows(table: ibis.Table, view: ViewColumns, first: datetime, last: date
     columns |= {f"feature_{n}": table[name] for n, name in enumerate(view.features)}
     needed = event <= ibis.literal(last, type=utc)
     with contextlib.suppress(OverflowError):  # a ttl of thousands of years: no row is too old
-        needed &= event >= ibis.literal(first - view.ttl if view.ttl else datetime.min.replace(tzinfo=timezone.utc), type=utc)
+        needed &= event >= ibis.literal(
+            first - view.ttl if view.ttl else datetime.min.replace(tzinfo=UTC), type=utc
+        )
     return table.filter(needed).select(**columns).to_pyarrow()
 
 # %% ../../nbs/model/offline_store.ipynb #f1ddb649
@@ -301,7 +303,9 @@ class AsOfOfflineStore(DuckDBOfflineStore):
         return _retrieval_job(config, table, feature_refs, transformations, full_feature_names)
 
 # %% ../../nbs/model/offline_store.ipynb #c3cf77b1
-def _retrieval_job(config, table: PointInTimeTable, feature_refs, transformations, full_feature_names) -> IbisRetrievalJob:
+def _retrieval_job(
+    config, table: PointInTimeTable, feature_refs, transformations, full_feature_names
+) -> IbisRetrievalJob:
     "Feast's job over a join; it runs the transformations, and writes the rows where it is asked to."
     first, last = time_range(table.entities[table.time])
     keys = [name for name in table.entities if name != table.time]

@@ -11,13 +11,25 @@ import pytest
 from brewcast.model.offline_store import PointInTimeTable, ViewColumns, without_type_checks
 
 with without_type_checks():
-    from feast import Entity, FeatureService, FeatureStore, FeatureView, Field, FileSource, OnDemandFeatureView, RepoConfig, RequestSource
+    from feast import (
+        Entity,
+        FeatureService,
+        FeatureStore,
+        FeatureView,
+        Field,
+        FileSource,
+        OnDemandFeatureView,
+        RepoConfig,
+        RequestSource,
+    )
     from feast.transformation.pandas_transformation import PandasTransformation
     from feast.types import Float64, Int64, String
     from feast.value_type import ValueType
 
 START = pd.Timestamp("2024-01-01", tz="UTC")
 HOUR = pd.Timedelta(hours=1)
+
+
 def known_value(versions: list[dict], keys: tuple, at: pd.Timestamp, ttl, filter_by_created: bool):
     "What a person would look up: of the rows that are visible, the newest event, then created last, then the last row."
     visible = []
@@ -142,12 +154,18 @@ def write_tables(rng, folder) -> pd.DataFrame:
     sales = pd.DataFrame({"store_id": rng.choice(["S1", "S2", "S3"], 90), "product_id": rng.integers(1, 4, 90)})
     sales = sales.assign(event_timestamp=hours(event), created=hours(event + rng.integers(-1, 5, 90)))
     sales = sales.drop_duplicates(ignore_index=True)  # two rows with all times equal: Feast takes any
-    sales = sales.assign(qty=rng.normal(size=len(sales)), lines=range(len(sales)), note=[f"n{n}" for n in range(len(sales))])
+    sales = sales.assign(
+        qty=rng.normal(size=len(sales)), lines=range(len(sales)), note=[f"n{n}" for n in range(len(sales))]
+    )
     sales.to_parquet(folder / "sales.parquet")
     cities = pd.DataFrame({"store_id": ["S1", "S2", "S1"], "event_timestamp": hours([1, 1, 4]), "city": list("xyz")})
     cities.to_parquet(folder / "cities.parquet")
-    entities = pd.DataFrame({"store_id": rng.choice(["S1", "S2", "S3", "S4"], 60), "product_id": rng.integers(1, 4, 60)})
-    entities = entities.assign(depot_id=rng.choice(["S1", "S2"], 60), target=2.0, event_timestamp=hours(rng.integers(0, 14, 60)))
+    entities = pd.DataFrame(
+        {"store_id": rng.choice(["S1", "S2", "S3", "S4"], 60), "product_id": rng.integers(1, 4, 60)}
+    )
+    entities = entities.assign(
+        depot_id=rng.choice(["S1", "S2"], 60), target=2.0, event_timestamp=hours(rng.integers(0, 14, 60))
+    )
     entities = pd.concat([entities, entities.iloc[:9]])  # the same questions again, with an index that is not unique
     return entities
 
