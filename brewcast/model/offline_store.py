@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['without_type_checks', 'AsOfOfflineStoreConfig', 'ViewColumns', 'view_columns', 'time_range', 'PointInTimeTable',
-           'refuse_clashes', 'AsOfOfflineStore']
+           'AsOfOfflineStore']
 
 # %% ../../nbs/model/offline_store.ipynb #063bf8dc
 import contextlib
@@ -133,7 +133,7 @@ def _open_source(db: ibis.BaseBackend, source, repo_path: str) -> ibis.Table:
     return _read_data_source(source, repo_path)
 
 # %% ../../nbs/model/offline_store.ipynb #a13b0e4a
-def _read_rows(table: ibis.Table, view: ViewColumns, first: datetime, last: datetime) -> pa.Table:
+def _needed_rows(table: ibis.Table, view: ViewColumns, first: datetime, last: datetime) -> pa.Table:
     "The rows that some entity row may use: keys, event and created in UTC, and the features, under names of our own."
     mapping = view.source.field_mapping
     table = table.rename({new: old for old, new in mapping.items() if old in table.columns})
@@ -145,9 +145,7 @@ def _read_rows(table: ibis.Table, view: ViewColumns, first: datetime, last: date
     columns |= {f"feature_{n}": table[name] for n, name in enumerate(view.features)}
     needed = event <= ibis.literal(last, type=utc)
     with contextlib.suppress(OverflowError):  # a ttl of thousands of years: no row is too old
-        needed &= event >= ibis.literal(
-            first - view.ttl if view.ttl else datetime.min.replace(tzinfo=UTC), type=utc
-        )
+        needed &= event >= ibis.literal(first - view.ttl if view.ttl else datetime.min.replace(tzinfo=UTC), type=utc)
     return table.filter(needed).select(**columns).to_pyarrow()
 
 # %% ../../nbs/model/offline_store.ipynb #f1ddb649
@@ -198,55 +196,47 @@ def time_range(
     last = known.max().floor("us")
     return first.to_pydatetime(), last.to_pydatetime()
 
+# %% ../../nbs/model/offline_store.ipynb #89fd1974
+def _joined_features(view: ViewColumns, entities: pa.Table, times: tuple, settings) -> dict[str, pa.ChunkedArray]:
+    "The features of one view in the order of the entity rows, by their name in the result."
+    db = connect()
+    # without a count of an Arrow table's rows, DuckDB takes it for a tiny one and compares all with all
+    db.con.execute("SET asof_loop_join_threshold = 0")
+    rows = _needed_rows(_open_source(db, view.source, settings.repo_path), view, *times)
+    narrow = entities.select([*view.keys.values(), settings.time])
+    narrow = narrow.rename_columns([*(f"key_{n}" for n in range(len(view.keys))), "at"])
+    features = [f"feature_{n}" for n in range(len(view.features))]
+    numbers = _row_numbers(db.con, view, rows.drop_columns(features), narrow, settings.filter_by_created)
+    db.disconnect()
+    rows = rows.select(features)
+    taken = {}
+    for name in view.features.values():
+        taken[name] = _take(rows.column(0), numbers)
+        rows = rows.remove_column(0)  # its memory is free for the next one
+    return taken
+
 # %% ../../nbs/model/offline_store.ipynb #dd607000
-class PointInTimeTable:
+class PointInTimeTable(NamedTuple):
     "A join that is made when somebody asks for its rows: what Feast's retrieval job needs of a table."
 
-    def __init__(
-        self,
-        entities: pd.DataFrame,  # the entity rows: join keys, one time each, and any other columns
-        time: str,  # the column with their time, in UTC
-        views: list[ViewColumns],  # what to join, in this order
-        filter_by_created: bool,  # Leave out rows created after the entity row's time?
-        repo_path: str,  # the folder of feature_store.yaml
-    ):
-        self.entities = entities
-        self.time = time
-        self.views = views
-        self.filter_by_created = filter_by_created
-        self.repo_path = repo_path
+    entities: pd.DataFrame  # the entity rows: join keys, one time each, and any other columns
+    time: str  # the column with their time, in UTC
+    views: list[ViewColumns]  # what to join, in this order
+    filter_by_created: bool  # Leave out rows created after the entity row's time?
+    repo_path: str  # the folder of feature_store.yaml
 
-    def to_pyarrow(self) -> pa.Table:
-        "The entity rows as they are, in their order, with the features of all views."
+    def to_pyarrow(self) -> pa.Table:  # the entity rows with the features of all views
+        "Join. Returns the entity rows as they are, in their order, and the columns of `views`. Raises MemoryError."
         result = pa.Table.from_pandas(self.entities, preserve_index=False)
         for view in self.views:
             with explain_memory("the point-in-time join"):
-                columns = self._join(view, result)
+                columns = _joined_features(view, result, time_range(self.entities[self.time]), self)
             for name, column in columns.items():
                 result = result.append_column(name, column)
         return result.replace_schema_metadata()
 
-    def _join(self, view: ViewColumns, entities: pa.Table) -> dict[str, pa.ChunkedArray]:
-        "The features of one view, by their name in the result."
-        first, last = time_range(self.entities[self.time])
-        db = connect()
-        # without a count of an Arrow table's rows, DuckDB takes it for a tiny one and compares all with all
-        db.con.execute("SET asof_loop_join_threshold = 0")
-        rows = _read_rows(_open_source(db, view.source, self.repo_path), view, first, last)
-        narrow = entities.select([*view.keys.values(), self.time])
-        narrow = narrow.rename_columns([*(f"key_{n}" for n in range(len(view.keys))), "at"])
-        features = [f"feature_{n}" for n in range(len(view.features))]
-        numbers = _row_numbers(db.con, view, rows.drop_columns(features), narrow, self.filter_by_created)
-        db.disconnect()
-        rows = rows.select(features)
-        taken = {}
-        for name in view.features.values():
-            taken[name] = _take(rows.column(0), numbers)
-            rows = rows.remove_column(0)  # its memory is free for the next one
-        return taken
-
-    def execute(self) -> pd.DataFrame:
-        "The same rows for pandas."
+    def execute(self) -> pd.DataFrame:  # the same for pandas
+        "Join. Returns the entity rows as they are, in their order, and the columns of `views`. Raises MemoryError."
         return self.to_pyarrow().to_pandas()
 
     def to_delta(self, path: str, **options) -> None:
@@ -254,7 +244,7 @@ class PointInTimeTable:
         ibis.memtable(self.to_pyarrow()).to_delta(path, **options)
 
 # %% ../../nbs/model/offline_store.ipynb #2ade99cc
-def refuse_clashes(
+def _refuse_clashes(
     entities: pd.DataFrame,  # the entity rows
     views: list[ViewColumns],  # what is joined to them
 ) -> None:
@@ -285,20 +275,12 @@ class AsOfOfflineStore(DuckDBOfflineStore):
             raise ValueError("entity_df: this store joins a pandas DataFrame, not SQL and not a range of time")
         transformations = OnDemandFeatureView.get_requested_odfvs(feature_refs, project, registry)
         if any(transformation.mode == "substrait" for transformation in transformations):
-            return DuckDBOfflineStore.get_historical_features(
-                config,
-                feature_views,
-                feature_refs,
-                entity_df,
-                registry,
-                project,
-                full_feature_names,
-                filter_by_created_timestamp,
-            )
+            asked = [config, feature_views, feature_refs, entity_df, registry, project]
+            return DuckDBOfflineStore.get_historical_features(*asked, full_feature_names, filter_by_created_timestamp)
         time = infer_event_timestamp_from_entity_df(dict(entity_df.dtypes))
         entities = _to_utc(entity_df.copy(deep=False), time)
         views = [view_columns(view, feature_refs, full_feature_names) for view in feature_views]
-        refuse_clashes(entities, views)
+        _refuse_clashes(entities, views)
         table = PointInTimeTable(entities, time, views, filter_by_created_timestamp, str(config.repo_path))
         return _retrieval_job(config, table, feature_refs, transformations, full_feature_names)
 

@@ -94,7 +94,7 @@ def random_case(rng, path: str) -> tuple[list[dict], pd.DataFrame, ViewColumns]:
     return versions, entities, ViewColumns(source, renamed, "at_y", "created_y", {"value_y": "v"}, ttl)
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 def test_each_value_is_the_one_of_plain_loops(seed, tmp_path):
     rng = np.random.default_rng([7, seed])
     known = 0
@@ -110,7 +110,7 @@ def test_each_value_is_the_one_of_plain_loops(seed, tmp_path):
             assert result["v"].to_pylist() == expected
             assert result.drop_columns("v").to_pylist() == entities.to_dict("records")
             known += sum(value is not None for value in expected)
-    assert known > 50
+    assert known > 100
 
 
 OURS = "brewcast.model.offline_store.AsOfOfflineStore"
@@ -215,3 +215,33 @@ def test_feasts_api_returns_what_its_own_store_returns(feast_stores, zone, filte
         # and ours are those of the entity rows, in their order
         kept = entities.assign(event_timestamp=times).reset_index(drop=True)
         pd.testing.assert_frame_equal(result[list(kept)], kept, check_dtype=False)
+
+
+def test_a_later_event_that_was_created_earlier_stays_the_newest(tmp_path):
+    # given February's row, created before January's correction
+    path = str(tmp_path / "rows.parquet")
+    table = pd.DataFrame({"key": "a", "event": hours([1, 5, 1]), "created": hours([2, 6, 9]), "ends_with_y": [1, 2, 3]})
+    table.to_parquet(path)
+    source = FileSource(path=path, timestamp_field="event", created_timestamp_column="created")
+    view = ViewColumns(source, {"key": "key"}, "event", "created", {"ends_with_y": "ends_with_y"}, None)
+    entities = pd.DataFrame({"key": "a", "of_y": 1.5, "t": list(hours([10, 8, 5, 1]))}, index=[7, 7, 3, 1])
+    # then a correction of an older event is not used after it, and no correction before it was made
+    result = PointInTimeTable(entities, "t", [view], True, ".").execute()
+    assert result.ends_with_y.fillna(0).tolist() == [2, 2, 1, 0] and result.of_y.tolist() == [1.5] * 4
+    # and without any entity row, or any time, there are the columns
+    for rows in [entities.iloc[:0], entities.assign(t=pd.Series(pd.NaT, index=[1], dtype="datetime64[us, UTC]"))]:
+        empty = PointInTimeTable(rows, "t", [view], True, ".").execute()
+        assert list(empty) == ["key", "of_y", "t", "ends_with_y"] and empty.ends_with_y.isna().all()
+
+
+def test_entity_rows_with_the_name_of_a_feature_are_refused(feast_stores):
+    ours, _, entities = feast_stores
+    with pytest.raises(ValueError, match=r"the columns \['sold'\] have the names of features"):
+        ours.get_historical_features(entities.assign(sold=1.0), ["sales:sold"])
+
+
+def test_too_little_memory_names_the_setting(feast_stores, monkeypatch):
+    ours, _, entities = feast_stores
+    monkeypatch.setenv("BREWCAST_MEMORY", "1MB")
+    with pytest.raises(MemoryError, match="point-in-time join: needs more than 1MB .* set BREWCAST_MEMORY"):
+        ours.get_historical_features(pd.concat([entities] * 3000), ["sales:sold"]).to_arrow()
