@@ -123,7 +123,7 @@ def view_problems(
             columns.pop(name)
         found = {name: from_value_type(value_type(kind)) for name, kind in columns.items()}
         shown = {field.name: field.dtype for field in view.features}
-        table = Path(source.path).name
+        table = Path(getattr(source, "path", source.name)).name  # a table in a warehouse has no path
         problems += [
             f"the view {view.name} does not show the column {name} of {table}" for name in found.keys() - shown
         ]

@@ -270,7 +270,12 @@ class AsOfOfflineStore(DuckDBOfflineStore):
         full_feature_names: bool = False,  # Put the view's name before each feature's?
         filter_by_created_timestamp: bool = False,  # Leave out rows created after the entity row's time?
     ) -> IbisRetrievalJob:  # makes the join when it is asked for rows
-        "Feast's plug-in interface: `FeatureStore.get_historical_features` calls this. Raises ValueError for other rows."
+        """Feast's plug-in interface: `FeatureStore.get_historical_features` calls this.
+
+        Needs the join keys of all views and `event_timestamp`, or another column with times if there is only one. The
+        job returns the entity rows as they are, in their order, with the features.
+        Raises ValueError if a column is missing or has the name of a feature, or if the rows are no frame.
+        """
         if not isinstance(entity_df, pd.DataFrame):
             raise ValueError("entity_df: this store joins a pandas DataFrame, not SQL and not a range of time")
         transformations = OnDemandFeatureView.get_requested_odfvs(feature_refs, project, registry)
