@@ -28,7 +28,9 @@ def open_store(
     online: Path | dict | None = None,  # a file (default online.db in `folder`), or the settings of a server
 ):  # a feast.FeatureStore
     "Feast's store over a folder of feature tables, configured by feature_repo/feature_store.yaml."
-    with _without_type_checks():
+    from brewcast.model.offline_store import without_type_checks
+
+    with without_type_checks():
         from feast import FeatureStore
         from feast.repo_config import load_repo_config
     _restore_sqlite_types()
@@ -42,22 +44,6 @@ def open_store(
     else:
         config.online_store.path = str(Path(online or Path(folder) / "online.db").resolve())
     return FeatureStore(config=config)
-
-# %% ../../nbs/model/feature_store.ipynb #88c23b7b
-@contextlib.contextmanager
-def _without_type_checks():
-    "Import Feast without its type checks: typeguard's decorator does nothing meanwhile."
-    import typeguard
-
-    def no_type_checks(target=None, **_):
-        return target or (lambda decorated: decorated)
-
-    typechecked = typeguard.typechecked
-    typeguard.typechecked = no_type_checks
-    try:
-        yield
-    finally:
-        typeguard.typechecked = typechecked
 
 # %% ../../nbs/model/feature_store.ipynb #b27020bc
 def _restore_sqlite_types():
@@ -137,7 +123,7 @@ def view_problems(
             columns.pop(name)
         found = {name: from_value_type(value_type(kind)) for name, kind in columns.items()}
         shown = {field.name: field.dtype for field in view.features}
-        table = Path(source.path).name
+        table = Path(getattr(source, "path", source.name)).name  # a table in a warehouse has no path
         problems += [
             f"the view {view.name} does not show the column {name} of {table}" for name in found.keys() - shown
         ]
