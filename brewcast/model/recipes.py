@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['NUMERIC_FEATURES', 'CATEGORICAL_FEATURES', 'RATE_FEATURES', 'FEATURES', 'FEATURE_NAMES', 'SAME_MONTH_COLUMNS',
-           'BASELINES', 'RECIPES', 'RATE_CAPTIONS', 'feature_name', 'Baseline', 'forest_pipeline', 'CombinedForest',
-           'original_pipeline', 'last_month', 'mean_of_3', 'same_month_last_year', 'seasonal', 'forest', 'build_model',
-           'describe_recipe', 'model_bytes', 'load_model']
+           'BASELINES', 'RECIPES', 'RATE_CAPTIONS', 'feature_name', 'Baseline', 'forest_pipeline', 'combine_forecasts',
+           'CombinedForest', 'original_pipeline', 'last_month', 'mean_of_3', 'same_month_last_year', 'seasonal',
+           'forest', 'build_model', 'describe_recipe', 'model_bytes', 'load_model']
 
 # %% ../../nbs/model/recipes.ipynb #92a7b2be
 import inspect
@@ -152,6 +152,15 @@ def forest_pipeline(
     )
     return Pipeline([("columns", columns), ("forest", forest)])
 
+# %% ../../nbs/model/recipes.ipynb #2c4b25fa
+def combine_forecasts(
+    forest: np.ndarray,  # units, of the forest alone
+    partner: np.ndarray,  # units, of the partner, same shape
+    weight: float,  # of the forest, in [0, 1]
+) -> np.ndarray:  # units, same shape
+    "The weighted geometric mean of two forecasts."
+    return forest**weight * partner ** (1 - weight)
+
 # %% ../../nbs/model/recipes.ipynb #8e1dcc47
 class CombinedForest(RegressorMixin, BaseEstimator):
     "Geometric mean of two forecasts: a forest that corrects the mean of three months, and a partner baseline."
@@ -179,7 +188,7 @@ class CombinedForest(RegressorMixin, BaseEstimator):
     def predict(self, X: pd.DataFrame) -> np.ndarray:  # units, shape (n_rows,)
         "Forecast the month's units. Needs FEATURES. Raises ValueError if a column is missing."
         forest = _units(X, "rate_mean3") * np.exp(self.pipeline_.predict(X))
-        return forest**self.weight * _units(X, self.partner) ** (1 - self.weight)
+        return combine_forecasts(forest, _units(X, self.partner), self.weight)
 
 # %% ../../nbs/model/recipes.ipynb #561e5348
 SAME_MONTH_COLUMNS = ["country", "city", "weather", "promotion", "holiday", "season"]  # categories

@@ -47,7 +47,7 @@ from ..common.parameter_types import Calendar
 from ..common.paths import find_root, write_bytes
 from ..common.records import Decision, FitEnvironment, ModelCard, Recipe, ServingModel, StateInputs
 from ..common.text import format_count, join_names, month_name, percent
-from .backtest import earlier_cutoffs, judged_cutoffs, replay_recipe, rows_known_at, wape_error
+from .backtest import Replays, earlier_cutoffs, judged_cutoffs, replays_of, rows_known_at, wape_error
 from .feature_store import point_in_time_join
 from .features import FEATURE_TABLES, feature_versions, record_versions
 from brewcast.model.recipes import (
@@ -145,6 +145,7 @@ def choose_settings(
     rows: pd.DataFrame,  # training rows
     cutoffs: list,  # to choose on, all before the judged ones
     choices: SettingChoices,
+    replays: Replays | None = None,  # of the same rows, made before
 ) -> tuple[Recipe, pd.DataFrame]:  # (recipe, what was tried; no row where the defaults are used)
     """The partner and the weight with the lowest error on the given cutoffs.
 
@@ -154,7 +155,7 @@ def choose_settings(
     require_columns(rows, ["series_id", "cutoff", "month", "actual", *FEATURES], "training rows")
     defaults = {"partner": choices.partners[0], "weight": choices.weights[0], **choices.forest}
     forest_alone = Recipe(name="forest", params=defaults | {"weight": 1.0})
-    predictions = replay_recipe(forest_alone, rows, cutoffs)
+    predictions = replays_of(rows, replays).replay(forest_alone, cutoffs)
     if predictions.cutoff.nunique() < choices.fewest_cutoffs:
         return Recipe(name="forest", params=defaults), pd.DataFrame(columns=["partner", "weight", "wape"])
     columns = ["series_id", "cutoff", "expected_units", *choices.partners]
