@@ -188,7 +188,12 @@ def replays_of(
     rows: pd.DataFrame,  # training rows
     replays: Replays | None,  # made before, perhaps of other rows
 ) -> Replays:  # of these rows
-    "The replays of some rows: those that were made before, unless they are of other rows."
+    """The replays of some rows: those that were made before, unless they are of other rows.
+
+    Needs `series_id`, `cutoff`, `month`, `actual` (units; NaN: not known) and FEATURES.
+    Raises ValueError if a column is missing.
+    """
+    require_columns(rows, ["series_id", "cutoff", "month", "actual", *FEATURES], "training rows")
     return replays if replays is not None and replays.rows is rows else Replays(rows)
 
 # %% ../../nbs/model/backtest.ipynb #360fc13c
