@@ -8,6 +8,8 @@ __all__ = ['RUN_PRODUCTS', 'RunInputs', 'read_run_inputs', 'run_inputs_of', 'eva
 
 # %% ../../nbs/delivery/model_runs.ipynb #ab068468
 import contextlib
+from collections.abc import Callable
+from functools import cache, partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -69,7 +71,7 @@ def evaluation_pictures(
 def build_evaluation(
     inputs: RunInputs,
     role: str,  # of the model in the verdict, such as candidate
-    pictures: dict[str, bytes],  # of `evaluation_pictures`
+    pictures: Callable[[], dict[str, bytes]],  # draws them, as `evaluation_pictures` does
 ) -> Evaluation:
     "The evaluation of a build, as the run of one of its models shows it."
     cutoff = f"{inputs.rows.cutoff.max():%Y-%m-%d}"
@@ -91,7 +93,7 @@ def judged_role(
 def log_served_model(
     folder: Path,  # with model.joblib and recipe.json
     inputs: RunInputs,
-    pictures: dict[str, bytes],  # of `evaluation_pictures`
+    pictures: Callable[[], dict[str, bytes]],  # draws them, as `evaluation_pictures` does
     root: Path,  # the project
     source: str,  # the source's name
 ) -> str | None:  # id of the run; None: there is no model
@@ -120,6 +122,6 @@ def log_build(
     source: str,  # the source's name
 ) -> list[str | None]:  # ids of the runs of the model that serves and of its challenger
     "Log the gate's verdict on the candidate, and the models of the stage forecast. Raises what `log_served_model` raises."
-    pictures = evaluation_pictures(inputs.verdict)
+    pictures = cache(partial(evaluation_pictures, inputs.verdict))  # drawn once, if a run lacks them
     add_evaluation(inputs.card.content_hash, build_evaluation(inputs, "candidate", pictures), root, source)
     return [log_served_model(each, inputs, pictures, root, source) for each in (folder, folder / "challenger")]
