@@ -7,7 +7,6 @@ __all__ = ['RUN_PRODUCTS', 'RunInputs', 'read_run_inputs', 'run_inputs_of', 'eva
            'judged_role', 'log_served_model', 'log_build']
 
 # %% ../../nbs/delivery/model_runs.ipynb #ab068468
-import contextlib
 from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
@@ -20,7 +19,7 @@ from ..common.core import read_parquet, require_columns
 from ..common.hashing import sha256
 from ..common.mlflow_evaluations import Evaluation, add_evaluation
 from ..common.records import ModelCard, ModelDescription, Recipe, Verdict
-from .forecast import ForecastInputs, backtest_name
+from .forecast import ForecastInputs, replayed_name
 from ..model.evaluate import plot_monthly_errors
 from ..model.mlflow_run import log_fitted_model, model_evaluation
 from ..model.recipes import FEATURES, load_model
@@ -85,9 +84,7 @@ def judged_role(
 ) -> str | None:  # such as champion; None: the gate has not judged it, as with the release of an older build
     "The role of a recipe in a verdict."
     models = {row["model"] for row in verdict.by_month} | {"candidate", "champion"}
-    with contextlib.suppress(ValueError):
-        return backtest_name(recipe, candidate, verdict.champion, models)
-    return None
+    return replayed_name(recipe, candidate, verdict.champion, models)
 
 # %% ../../nbs/delivery/model_runs.ipynb #77cf4be1
 def log_served_model(
