@@ -132,10 +132,10 @@ def replay_recipe(
         to_forecast = rows[rows.cutoff == cutoff]
         if to_forecast.actual.notna().any():  # the month is complete: a row still without an outcome is a gap
             to_forecast = to_forecast[to_forecast.actual.notna()]
-        past = rows_known_at(rows, cutoff)
         model = build_model(recipe) if isinstance(recipe, Recipe) else clone(recipe)
         is_baseline = isinstance(getattr(model, "rate", None), str)  # a baseline has nothing to fit
         if not is_baseline:
+            past = rows_known_at(rows, cutoff)
             if past.empty:
                 continue
             model.fit(past[FEATURES], past.actual)
