@@ -261,9 +261,10 @@ def fit_model(
     return build_model(recipe).fit(past[FEATURES], past.actual)
 
 # %% ../../nbs/model/21_train.ipynb #2f82d8c8
-# store-months; a forest's fit takes time in proportion: 15 seconds for these
+# store-months: enough to rank the groups of inputs, and a forest's fit takes time in proportion
 MAX_IMPORTANCE_ROWS = 24_000
-# GloboJava's trees grow to the last row, which takes the square of the rows: 15 seconds for these, 20 minutes for ten times as many
+# GloboJava's trees grow to the last row, which takes the square of the rows: 11 seconds of a processor for these, 26 for
+# 9,600, and 48,000 were not done after 12 minutes
 MAX_ORIGINAL_ROWS = 6_000
 
 # %% ../../nbs/model/21_train.ipynb #6bf83524
