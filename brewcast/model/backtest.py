@@ -164,7 +164,10 @@ class Replays:
         recipe: Recipe,
         cutoffs: list,  # month ends to forecast from
     ) -> pd.DataFrame:  # as from `replay_recipe`
-        "Forecast from each cutoff with what was known at that cutoff. Raises what `replay_recipe` raises."
+        """Forecast from each cutoff with what was known at that cutoff.
+
+        Returns `series_id`, `cutoff`, `month`, `actual`, `forecast` (units). Raises what `replay_recipe` raises.
+        """
         model = build_model(recipe)
         if recipe.name != "forest":
             return replay_recipe(recipe, self.rows, cutoffs)
