@@ -8,6 +8,7 @@ __all__ = ['Evaluation', 'evaluation_tag', 'table_bytes', 'new_points', 'add_eva
 # %% ../../nbs/common/mlflow_evaluations.ipynb #382449be
 import json
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,6 +26,8 @@ class Evaluation(NamedTuple):
     files: dict[str, bytes]  # content by file name
     tags: dict[str, str]  # of the run: the last evaluation's stay; `judged` becomes part of its description
     data: dict[str, str]  # sha256 of the tables that it was made from, by name
+    # draws more files, by name; called only where the evaluation is not there yet
+    pictures: Callable[[], dict[str, bytes]] = dict
 
 # %% ../../nbs/common/mlflow_evaluations.ipynb #ae462226
 def evaluation_tag(
@@ -46,7 +49,7 @@ def _write_artifacts(evaluation: Evaluation, folder: Path) -> list[str]:
     names = [f"{name}.json" for name in evaluation.tables]
     for name, table in zip(names, evaluation.tables.values(), strict=True):
         write_bytes(table_bytes(table), folder / name)
-    for name, content in evaluation.files.items():
+    for name, content in (evaluation.files | evaluation.pictures()).items():
         write_bytes(content, folder / name)
     return names
 

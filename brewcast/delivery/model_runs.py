@@ -7,7 +7,8 @@ __all__ = ['RUN_PRODUCTS', 'RunInputs', 'read_run_inputs', 'run_inputs_of', 'eva
            'judged_role', 'log_served_model', 'log_build']
 
 # %% ../../nbs/delivery/model_runs.ipynb #ab068468
-import contextlib
+from collections.abc import Callable
+from functools import cache, partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,7 +19,7 @@ from ..common.core import read_parquet, require_columns
 from ..common.hashing import sha256
 from ..common.mlflow_evaluations import Evaluation, add_evaluation
 from ..common.records import ModelCard, ModelDescription, Recipe, Verdict
-from .forecast import ForecastInputs, backtest_name
+from .forecast import ForecastInputs, replayed_name
 from ..model.evaluate import plot_monthly_errors
 from ..model.mlflow_run import log_fitted_model, model_evaluation
 from ..model.recipes import FEATURES, load_model
@@ -69,7 +70,7 @@ def evaluation_pictures(
 def build_evaluation(
     inputs: RunInputs,
     role: str,  # of the model in the verdict, such as candidate
-    pictures: dict[str, bytes],  # of `evaluation_pictures`
+    pictures: Callable[[], dict[str, bytes]],  # draws them, as `evaluation_pictures` does
 ) -> Evaluation:
     "The evaluation of a build, as the run of one of its models shows it."
     cutoff = f"{inputs.rows.cutoff.max():%Y-%m-%d}"
@@ -83,15 +84,13 @@ def judged_role(
 ) -> str | None:  # such as champion; None: the gate has not judged it, as with the release of an older build
     "The role of a recipe in a verdict."
     models = {row["model"] for row in verdict.by_month} | {"candidate", "champion"}
-    with contextlib.suppress(ValueError):
-        return backtest_name(recipe, candidate, verdict.champion, models)
-    return None
+    return replayed_name(recipe, candidate, verdict.champion, models)
 
 # %% ../../nbs/delivery/model_runs.ipynb #77cf4be1
 def log_served_model(
     folder: Path,  # with model.joblib and recipe.json
     inputs: RunInputs,
-    pictures: dict[str, bytes],  # of `evaluation_pictures`
+    pictures: Callable[[], dict[str, bytes]],  # draws them, as `evaluation_pictures` does
     root: Path,  # the project
     source: str,  # the source's name
 ) -> str | None:  # id of the run; None: there is no model
@@ -120,6 +119,6 @@ def log_build(
     source: str,  # the source's name
 ) -> list[str | None]:  # ids of the runs of the model that serves and of its challenger
     "Log the gate's verdict on the candidate, and the models of the stage forecast. Raises what `log_served_model` raises."
-    pictures = evaluation_pictures(inputs.verdict)
+    pictures = cache(partial(evaluation_pictures, inputs.verdict))  # drawn once, if a run lacks them
     add_evaluation(inputs.card.content_hash, build_evaluation(inputs, "candidate", pictures), root, source)
     return [log_served_model(each, inputs, pictures, root, source) for each in (folder, folder / "challenger")]

@@ -57,7 +57,15 @@ from brewcast.common.records import (
     Verdict,
 )
 from ..common.text import as_sentence, axis_number, format_count, percent, relative_change
-from .backtest import best_baseline, earlier_cutoffs, judged_cutoffs, replay_recipe, scores, wape_error
+from brewcast.model.backtest import (
+    Replays,
+    best_baseline,
+    earlier_cutoffs,
+    judged_cutoffs,
+    replays_of,
+    scores,
+    wape_error,
+)
 from .bias import age_group, bias_table
 from .intervals import interval_summary, replay_intervals
 from .leakage_checks import UNFIT_RULES, unfit_reasons
@@ -91,6 +99,7 @@ def backtest_recipes(
     rows: pd.DataFrame,  # training rows
     judged: list,  # cutoffs that the gate judges, oldest first
     coverage: float = 0.8,  # share of outcomes that the intervals promise to contain
+    replays: Replays | None = None,  # of the same rows, made before
 ) -> pd.DataFrame:  # rows of a role in the order of `recipes`
     """Walk-forward forecasts of every recipe, with the intervals that they would have had.
 
@@ -105,10 +114,11 @@ def backtest_recipes(
     columns = ["series_id", "cutoff", "has_own_season", "months_of_history", "country", "city", *optional]
     seasonal_forecast = rows.rate_seasonal * rows.expected_units
     context = rows[columns].assign(seasonal_forecast=seasonal_forecast, judged=rows.cutoff.isin(judged))
+    replays = replays_of(rows, replays)
     replayed = {}
     for recipe in recipes.values():
         if repr(recipe) not in replayed:  # two roles may have one recipe: the champion may be a baseline
-            predictions = replay_recipe(recipe, rows, [*before, *judged])
+            predictions = replays.replay(recipe, [*before, *judged])
             predictions = predictions.merge(context, on=["series_id", "cutoff"])
             replayed[repr(recipe)] = replay_intervals(predictions, coverage)
     parts = [replayed[repr(recipe)].assign(model=name) for name, recipe in recipes.items()]
@@ -673,6 +683,7 @@ class Contest(NamedTuple):
     cutoffs: list  # judged, oldest first
     decided_at: pd.Timestamp  # the newest cutoff, whose outcome is not known: the forecast is made at it
     predictions: pd.DataFrame  # of `backtest_recipes`; on simulated data with the floor
+    replays: Replays  # that they were made with
 
 # %% ../../nbs/model/22_evaluate.ipynb #64cbbbfe
 def run_contest(
@@ -693,10 +704,11 @@ def run_contest(
     baseline = best_baseline(rows, earlier_cutoffs(rows, cutoffs))
     champion = champion_recipe(state_inputs, baseline)
     recipes = recipes_to_replay(candidate, champion, state_inputs)
-    predictions = backtest_recipes(recipes, rows, cutoffs, coverage)
+    replays = Replays(rows)
+    predictions = backtest_recipes(recipes, rows, cutoffs, coverage, replays)
     if floor is not None:
         predictions = add_floor(predictions, floor)
-    return Contest(candidate, champion, baseline, recipes, cutoffs, rows.cutoff.max(), predictions)
+    return Contest(candidate, champion, baseline, recipes, cutoffs, rows.cutoff.max(), predictions, replays)
 
 # %% ../../nbs/model/22_evaluate.ipynb #6574646e
 class ContestScores(NamedTuple):
@@ -748,6 +760,7 @@ def candidate_unfit(
         inputs.plan,
         calendar,
         choices=None if contest.candidate == contest.champion else choices,
+        replays=contest.replays,
     )
 
 # %% ../../nbs/model/22_evaluate.ipynb #ef060ec9

@@ -19,7 +19,7 @@ from ..common.hashing import sha256
 from ..common.parameter_types import Calendar
 from ..common.records import ModelCard, Recipe
 from ..common.text import format_count
-from .backtest import earlier_cutoffs, replay_recipe
+from .backtest import Replays, earlier_cutoffs, replay_recipe
 from .features import decision_time, feature_tables, store_month_as_of
 from .recipes import CATEGORICAL_FEATURES, FEATURES, RATE_FEATURES
 from .train import FIT_LIBRARIES, SettingChoices, choose_settings
@@ -162,6 +162,7 @@ def tuning_leak(
     rows: pd.DataFrame,  # training rows: series_id, cutoff, month, actual, FEATURES
     judged: list,  # cutoffs, oldest first
     choices: SettingChoices,
+    replays: Replays | None = None,  # of the same rows, made before
 ) -> str | None:  # what is wrong; None where nothing is
     """Whether the candidate's settings were chosen on the cutoffs that judge it.
 
@@ -174,7 +175,7 @@ def tuning_leak(
         return f"its settings were chosen on {cutoffs}, from {pd.Timestamp(leaked[0]):%Y-%m-%d} on"
     if card.recipe.name != "forest":
         return None  # the other recipes have no settings
-    recipe, _ = choose_settings(rows, earlier_cutoffs(rows, judged), choices)
+    recipe, _ = choose_settings(rows, earlier_cutoffs(rows, judged), choices, replays)
     expected = recipe.params
     actual = card.recipe.params
     names = sorted(name for name in {*expected, *actual} if expected.get(name) != actual.get(name))
@@ -244,6 +245,7 @@ def unfit_reasons(
     plan: pd.DataFrame,  # one row a store and month, may be empty
     calendar: Calendar,
     choices: SettingChoices | None = None,  # None where the candidate has the champion's recipe
+    replays: Replays | None = None,  # of the same rows, made before
 ) -> dict[str, str]:  # by rule (of UNFIT_RULES): the reason; empty where the candidate may be judged
     """Why the candidate's errors must not be trusted.
 
@@ -262,6 +264,6 @@ def unfit_reasons(
         "file": file_mismatch(file, card),
         "environment": environment_mismatch(card, lock),
         "leak": leak,
-        "tuned_on_judged": tuning_leak(card, rows, judged, choices) if choices else None,
+        "tuned_on_judged": tuning_leak(card, rows, judged, choices, replays) if choices else None,
     }
     return {rule: reason for rule, reason in reasons.items() if reason}

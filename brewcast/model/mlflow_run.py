@@ -9,6 +9,7 @@ __all__ = ['EXAMPLE_ROWS', 'CURVES', 'category_text', 'numbers', 'ForecastModel'
 
 # %% ../../nbs/model/mlflow_run.ipynb #f8233d71
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -186,7 +187,7 @@ def model_evaluation(
     role: str,  # of the model in the verdict, such as candidate
     cutoff: str,  # at which the decision was taken, such as 2024-05-31
     data: dict[str, str],  # sha256 by name: what the verdict was made from
-    pictures: dict[str, bytes] | None = None,  # PNG files by name
+    pictures: Callable[[], dict[str, bytes]] = dict,  # draws PNG files, by name
 ) -> Evaluation:
     "What MLflow shows of an evaluation. The same verdict has the same content, whatever its pictures look like."
     text = judged_words(verdict, role, cutoff)
@@ -196,7 +197,8 @@ def model_evaluation(
         name=f"{cutoff}-{verdict.verdict}-{bytes_hash(role.encode() + verdict_bytes)[:6]}",
         points=judged_points(verdict, role, cutoff),
         tables=verdict_tables(verdict),
-        files=files | (pictures or {}),
+        files=files,
+        pictures=pictures,
         tags={"judged": text, "verdict": verdict.verdict, "role": role, "gate_rule": verdict.rule},
         data=data,
     )

@@ -7,6 +7,7 @@ __all__ = ['expected_aliases', 'log_missing_run', 'ensure_registered', 'sync_ali
            'claim_registered_model', 'sync_mlflow_server']
 
 # %% ../../nbs/registry/model_registry.ipynb #b1d20003
+from functools import partial
 from pathlib import Path
 
 from ..common.ledger import read_ledger, state_folder
@@ -56,7 +57,7 @@ def log_missing_run(
             and ModelDescription.read(card).model_sha256 == digest
             and (inputs := read_run_inputs(products))
         ):
-            log_served_model(folder, inputs, evaluation_pictures(inputs.verdict), root, source)
+            log_served_model(folder, inputs, partial(evaluation_pictures, inputs.verdict), root, source)
             return
     model = load_model(release / "model.joblib", digest)
     rows = read_parquet(release / "online.parquet")
