@@ -225,6 +225,16 @@ def brewcast_read(data: str, path: str, folder: str, out: str) -> None:
     Path(out).write_text(json.dumps(sum(rows)))
 
 
+def brewcast_day(data: str, path: str, folder: str, out: str) -> None:
+    "A day's file to store-days: `clean` needs a whole month. `out` gets the number of lines."
+    from brewcast.data.clean import store_day
+    from brewcast.data.partitions import open_sale_lines
+
+    run_ingest(data, path, Path(folder))
+    sales = product_paths("ingest", Path(folder)).sales
+    Path(out).write_text(json.dumps(sum(store_day(open_sale_lines(sales)).to_pyarrow()["lines"].to_pylist())))
+
+
 def brewcast_store_days(partitions: str, out: str) -> None:
     "The aggregation of clean: each month's file to store-days. `out` gets the number of lines."
     from brewcast.data.clean import store_day
@@ -381,6 +391,7 @@ JOBS = {
         create_partitions,
         brewcast_store_months,
         brewcast_read,
+        brewcast_day,
         brewcast_store_days,
         duckdb_store_months,
         duckdb_read,
