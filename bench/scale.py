@@ -277,7 +277,10 @@ def measure(comparison: str, lines: int, parent: Path, repeat: int) -> list[dict
         path.unlink(missing_ok=True)
     runs = in_turns(contestants, repeat)
     check_agreement(files, parent)
-    figures = {name: {"failed": own} if isinstance(own, str) else medians(own) for name, own in runs.items()}
+    figures = {
+        name: {"failed": own.rpartition(" / ")[2]} if isinstance(own, str) else medians(own)
+        for name, own in runs.items()
+    }
     return [{"comparison": comparison, "lines": lines, "name": name, **own} for name, own in figures.items()]
 
 
