@@ -114,7 +114,7 @@ def create_days(lines: str, folder: str) -> None:
     import duckdb
 
     con = duckdb.connect()
-    con.execute(f"CREATE TABLE line AS FROM '{lines}'")
+    con.execute(f"CREATE TABLE line AS FROM '{lines}' ORDER BY DATE")  # each day is then read without the others
     for (day,) in con.execute("SELECT DISTINCT DATE FROM line ORDER BY 1").fetchall():
         con.execute(f"COPY (FROM line WHERE DATE = '{day}') TO '{folder}/day_{day}.parquet' (COMPRESSION zstd)")
 
