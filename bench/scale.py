@@ -6,7 +6,8 @@
 store_months   a Parquet file of sale lines to store-months: ingest and clean with all their checks; DuckDB, polars and pandas
                compute store-months only. All have the same quantities, or the run fails.
 csv            a CSV file: reading and the contract's checks; DuckDB only reads it with declared types
-one_more_day   sixty months of daily files of which all but the last are known: one more day; that day alone; everything
+one_more_day   sixty months of daily files of which all but the last are known: one more day; everything again; and a source of
+               that day alone, from its file to store-days (clean needs a whole month)
 aggregation    the month partitions to store-days; DuckDB only reads the same columns
 
 Each run is a process of its own, from its start to its end; contestants take turns. `start` is the part of the wall seconds
@@ -21,6 +22,7 @@ it, or scratch/polars:  python3 -m venv scratch/polars && scratch/polars/bin/pip
 
 import argparse
 import importlib.util
+import io
 import json
 import math
 import os
@@ -93,14 +95,16 @@ def new_folder(parent: Path) -> Path:
     return Path(tempfile.mkdtemp(dir=parent))
 
 
-def brewcast_run(parent: Path, data: Path, path: str, out: Path, known: Path | None = None) -> dict[str, float]:
-    "Ingest and clean into a new folder, with an empty cache or a copy of a known one."
+def brewcast_run(
+    parent: Path, data: Path, path: str, out: Path, known: Path | None = None, job: str = "brewcast_store_months"
+) -> dict[str, float]:
+    "A job of the stages in a new folder, with an empty cache or a copy of a known one."
     folder = new_folder(parent)
     try:
         if known:
             shutil.copytree(known, folder / "cache")
         arguments = {"data": data, "path": path, "folder": folder, "out": out}
-        return run_job("brewcast_store_months", folder / "cache", **arguments)
+        return run_job(job, folder / "cache", **arguments)
     finally:
         shutil.rmtree(folder)
 
@@ -124,18 +128,9 @@ def csv(parent: Path) -> tuple[dict, list[Path]]:
     if not (parent / "lines.csv").exists():
         run_job("create_csv", parent, lines=parent / "lines.parquet", folder=parent)
     outs = {name: parent / f"csv {name}.json" for name in ("brewcast", "duckdb")}
-    same = {"data": parent, "path": "lines.csv"}
-
-    def brewcast():
-        folder = new_folder(parent)
-        try:
-            return run_job("brewcast_read", folder / "cache", **same, folder=folder, out=outs["brewcast"])
-        finally:
-            shutil.rmtree(folder)
-
     return {
-        "brewcast": brewcast,
-        "duckdb": lambda: run_job("duckdb_read", parent, **same, out=outs["duckdb"]),
+        "brewcast": lambda: brewcast_run(parent, parent, "lines.csv", outs["brewcast"], job="brewcast_read"),
+        "duckdb": lambda: run_job("duckdb_read", parent, data=parent, path="lines.csv", out=outs["duckdb"]),
     }, [*outs.values()]
 
 
@@ -160,7 +155,7 @@ def one_more_day(parent: Path) -> tuple[dict, list[Path]]:
     shutil.copy(last_day, last)
     return {
         "one more day": lambda: brewcast_run(parent, days, "*.parquet", outs["one more day"], known),
-        "that day alone": lambda: brewcast_run(parent, last, "*.parquet", outs["that day alone"]),
+        "that day alone": lambda: brewcast_run(parent, last, "*.parquet", outs["that day alone"], job="brewcast_day"),
         "everything": lambda: brewcast_run(parent, days, "*.parquet", outs["everything"]),
     }, [outs["one more day"], outs["everything"]]
 
@@ -228,7 +223,7 @@ def result_table(results: list[dict]) -> str:
 
 def set_powers(axis, low: float, high: float) -> None:
     "Powers of ten on an axis of decimal logarithms: the names of lines are placed on a linear scale."
-    powers = range(math.floor(low), math.ceil(high) + 1)
+    powers = range(math.floor(low), max(math.ceil(high), math.floor(low) + 1) + 1)
     texts = [f"{10.0**power:,.10g}" for power in powers]
     axis.set_yticks([*powers], texts)
     axis.set_ylim(powers[0], powers[-1])
@@ -237,6 +232,8 @@ def set_powers(axis, low: float, high: float) -> None:
 def draw(results: list[dict], path: Path) -> None:
     "CPU time and memory of each way to store-months, against the number of lines."
     sys.path.insert(0, str(ROOT))  # imported here: a process that this one starts has its memory at first
+    from PIL import Image
+
     from brewcast.common.charts import (
         LINE_COLORS,
         NEUTRAL_COLOR,
@@ -250,7 +247,7 @@ def draw(results: list[dict], path: Path) -> None:
     rows = [row for row in results if row["comparison"] == "store_months" and "failed" not in row]
     names = [name for name in NAMES if any(row["name"] == name for row in rows)]
     colors = dict(zip(names, [LINE_COLORS[0], NEUTRAL_COLOR, *LINE_COLORS[1:]], strict=False))
-    title = "Time and memory from sale lines to store-months"
+    title = "From sale lines to store-months"
     figure, axes = create_figure(title, rows=2, height=2.1, margins=Margins(left=0.75, right=1.35))
     for axis, (key, unit) in zip(axes, FIGURES.items(), strict=True):
         ends, values = {}, []
@@ -265,7 +262,8 @@ def draw(results: list[dict], path: Path) -> None:
         name_axis(axis, unit)
         label_lines(axis, ends)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(png_bytes(figure))
+    picture = Image.open(io.BytesIO(png_bytes(figure))).convert("RGB")
+    picture.quantize(64, dither=Image.Dither.NONE).save(path, optimize=True)  # a palette makes the file much smaller
 
 
 # -- the run
@@ -279,7 +277,10 @@ def measure(comparison: str, lines: int, parent: Path, repeat: int) -> list[dict
         path.unlink(missing_ok=True)
     runs = in_turns(contestants, repeat)
     check_agreement(files, parent)
-    figures = {name: {"failed": own} if isinstance(own, str) else medians(own) for name, own in runs.items()}
+    figures = {
+        name: {"failed": own.rpartition(" / ")[2]} if isinstance(own, str) else medians(own)
+        for name, own in runs.items()
+    }
     return [{"comparison": comparison, "lines": lines, "name": name, **own} for name, own in figures.items()]
 
 

@@ -114,7 +114,7 @@ def create_days(lines: str, folder: str) -> None:
     import duckdb
 
     con = duckdb.connect()
-    con.execute(f"CREATE TABLE line AS FROM '{lines}'")
+    con.execute(f"CREATE TABLE line AS FROM '{lines}' ORDER BY DATE")  # each day is then read without the others
     for (day,) in con.execute("SELECT DISTINCT DATE FROM line ORDER BY 1").fetchall():
         con.execute(f"COPY (FROM line WHERE DATE = '{day}') TO '{folder}/day_{day}.parquet' (COMPRESSION zstd)")
 
@@ -223,6 +223,16 @@ def brewcast_read(data: str, path: str, folder: str, out: str) -> None:
     counts_by_table = read_source(ingest_settings(data, path, Path(folder))).counts_by_table
     rows = [counts["rows_in"] for files in counts_by_table.values() for counts in files.values()]
     Path(out).write_text(json.dumps(sum(rows)))
+
+
+def brewcast_day(data: str, path: str, folder: str, out: str) -> None:
+    "A day's file to store-days: `clean` needs a whole month. `out` gets the number of lines."
+    from brewcast.data.clean import store_day
+    from brewcast.data.partitions import open_sale_lines
+
+    run_ingest(data, path, Path(folder))
+    sales = product_paths("ingest", Path(folder)).sales
+    Path(out).write_text(json.dumps(sum(store_day(open_sale_lines(sales)).to_pyarrow()["lines"].to_pylist())))
 
 
 def brewcast_store_days(partitions: str, out: str) -> None:
@@ -381,6 +391,7 @@ JOBS = {
         create_partitions,
         brewcast_store_months,
         brewcast_read,
+        brewcast_day,
         brewcast_store_days,
         duckdb_store_months,
         duckdb_read,

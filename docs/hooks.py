@@ -86,6 +86,7 @@ def on_config(config):
                 *(f"{path.stem}.md" for path in guides()),
                 "serving.md",
                 "month.md",
+                "scale.md",
                 "CONTRIBUTING.md",
                 "CHANGELOG.md",
                 "LICENSE.md",

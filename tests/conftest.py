@@ -141,7 +141,10 @@ def pytest_configure(config):
 
 
 # The slowest files run first, so that no worker starts one of them at the end. The order is from `--durations=0`.
-SLOWEST_FILES = "monthly sources examples lab journey docs lineage publish model_registry executor runs backup ingest kernels app promotion faults"
+SLOWEST_FILES = (
+    "monthly sources examples lab journey docs lineage publish model_registry source_files executor runs backup ingest kernels app"
+    " promotion faults staleness"
+)
 
 
 def pytest_collection_modifyitems(items):

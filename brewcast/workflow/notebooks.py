@@ -188,20 +188,23 @@ def _is_valid_module(module):
 
 # %% ../../nbs/workflow/notebooks.ipynb #cf971bed
 def _run_nbdev_export(root, chosen):
-    "Export these notebooks; [None] means all. If a module is not valid Python, nbdev's index stays as it was."
+    "Export these notebooks; none means all. If a module is not valid Python, nbdev's index stays as it was."
     from nbdev.config import get_config
     from nbdev.doclinks import nbdev_export
+    from nbdev.export import black_format, nb_export
 
     get_config.cache_clear()  # else nbdev would export another project that this process has used before
     index = root / "brewcast" / "_modidx.py"
     index_before = index.read_bytes() if index.exists() else None
     with contextlib.chdir(root):
-        for notebook in chosen or [None]:
-            try:
-                nbdev_export(path=notebook and str(notebook))
-            except SyntaxError:
-                if index_before is not None:
-                    write_bytes(index_before, index)
+        for notebook in chosen[:-1]:
+            with contextlib.suppress(SyntaxError):
+                nb_export(notebook, procs=[black_format])  # `nbdev_export` writes the index of all modules each time
+        try:
+            nbdev_export(path=str(chosen[-1]) if chosen else None)
+        except SyntaxError:
+            if index_before is not None:
+                write_bytes(index_before, index)
 
 # %% ../../nbs/workflow/notebooks.ipynb #57e39bba
 def _handle_edited_module(root, module, content, is_recorded):
@@ -239,7 +242,7 @@ def export_notebooks(
     before = {notebook: modules[notebook].read_bytes() for notebook in ready if modules[notebook].exists()}
     edited = [notebook for notebook in before if record.is_edited(notebook)]
     if ready or (modules and not _is_valid_module(root / "brewcast" / "_modidx.py")):
-        _run_nbdev_export(root, ready if problems else [None])
+        _run_nbdev_export(root, ready)
         _report_orphaned_modules(root, modules)
     for notebook in edited:
         is_recorded = record.name(notebook) in record.recorded

@@ -47,7 +47,6 @@ def test_activate_sets_the_tools_variables_in_every_shell(tmp_path):
         assert values["BENTOML_HOME"] == f"{root}/state/simulated/bentoml"
         assert ploomber == f"{root}/.venv/bin/ploomber"
     # and `nbdev_export` names a notebook with unfinished code, and leaves its module as it is
-    export_notebooks(root)  # as in a project in use; without its record each one would be exported by itself
     for shell in shells:
         notebook, module = root / "nbs/common/text.ipynb", root / "brewcast/common/text.py"
         text, before = (ROOT / "nbs/common/text.ipynb").read_text(), module.read_text()
