@@ -90,6 +90,13 @@ def _refuse_gzip_bomb(path: Path, limits: ReadLimits, step: Step) -> None:
 # %% ../../nbs/data/source_files.ipynb #6db8bdf6
 _ENCODING_REMEDY = "export it as UTF-8, or declare its `encoding` under `files`, such as utf-16-le"
 
+# %% ../../nbs/data/source_files.ipynb #4477efd2
+def _line_end(block: bytes) -> bytes:
+    "What ends a line at a file's beginning; empty if it is not clear yet: a \\r at the end may be half of \\r\\n."
+    if b"\n" in block:
+        return b"\n"
+    return b"\r" if b"\r" in block[:-1] else b""
+
 # %% ../../nbs/data/source_files.ipynb #040382ef
 def _read_blocks(path: Path, size: int, encoding: str | None = None, step: Step | None = None) -> Iterator[bytes]:
     "The file's bytes in blocks of whole lines. Each block ends with a newline."
@@ -105,12 +112,12 @@ def _read_blocks(path: Path, size: int, encoding: str | None = None, step: Step 
                 block = rest + block
                 if not line_end and block:
                     block = block.removeprefix(codecs.BOM_UTF8)
-                    line_end = b"\n" if b"\n" in block else b"\r"
+                    line_end = _line_end(block)
                 if b"\0" in block:
                     raise ValueError(
                         f"{path.name}: contains zero bytes, so it is not text in UTF-8 or Windows-1252; {_ENCODING_REMEDY}"
                     )
-                cut = block.rfind(line_end) + 1
+                cut = block.rfind(line_end) + 1 if line_end else 0
                 block, rest = block[:cut], block[cut:]
                 if len(rest) > 16 * size:
                     raise ValueError(f"{path.name}: a line is longer than {len(rest):,} bytes; is this a CSV file?")

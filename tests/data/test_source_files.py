@@ -1,6 +1,7 @@
 "A source's files: only bad rows are lost, and format, encoding and order make no difference."
 
 import contextlib
+import datetime as dt
 import gzip
 import lzma
 import os
@@ -20,7 +21,7 @@ from conftest import ROOT
 from tills import COLUMNS, HEADER, LINES, SQL, assert_only_bad_line_is_lost, assert_refused, csv_text, make_reader
 
 from brewcast.common.hashing import sha256
-from brewcast.common.parameter_types import ReadLimits
+from brewcast.common.parameter_types import ReadLimits, SourceTable
 from brewcast.common.params import read_env
 from brewcast.data import source_files
 from brewcast.data.quality import check_unused_columns
@@ -992,3 +993,152 @@ def test_a_query_that_never_ends_is_stopped(read):
     sql = f"WITH RECURSIVE r(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM r) {SQL} JOIN r ON n < 0"
     with pytest.raises(ValueError, match="^running .*toy.sql: did not finish in 0.02 minutes: "):
         read(csv_text(*LINES), sql=sql, limits=limits(minutes=0.02))
+
+
+# -- the short way to read a value gives what the careful way gives
+
+KINDS = ["text", "integer", "decimal", "double", "date", "boolean", "yes_no"]
+ODD_TEXTS = [
+    "",
+    " ",
+    "S1",
+    " S1 ",
+    "a  b",
+    "Montréal",
+    "Montre\u0301al",
+    "a\u00a0b",
+    "\u200b",
+    "no\tw",
+    "x" * 300,
+    "NA",
+    "-9",
+]
+ODD_TEXTS += [
+    "Москва",
+    "東京",
+    "a\x00b",
+    "\uffff",
+    "1",
+    "-1",
+    "+1",
+    "007",
+    "1.000",
+    "12.50",
+    "1,000",
+    "1.000,5",
+    "-0",
+    "-0.0",
+]
+ODD_TEXTS += [
+    "1e3",
+    "1e-7",
+    "1e100",
+    "NaN",
+    "inf",
+    "0x10",
+    "1_000",
+    "99999999999999999999",
+    "0.1234567",
+    "123456789012.5",
+]
+ODD_TEXTS += ["2024-02-29", "2023-02-29", "02/03/2024", "24-01-01", "0999-01-01", "12024-01-01", "2024-1-5", "20240105"]
+ODD_TEXTS += ["2024-01-05 10:00:00", "true", "FALSE", "Yes", "no", "0", "é", "ﬁ", "가", "\u1100\u1161", "ｱ"]
+ODD_NUMBERS = [
+    0.0,
+    -0.0,
+    1.0,
+    -1.5,
+    0.1,
+    2.675,
+    1e-6,
+    1e-7,
+    1.5e-6,
+    0.1234567,
+    1e9,
+    999999999.999999,
+    1e12,
+    1e15,
+    1e16,
+    1e100,
+]
+ODD_NUMBERS += [
+    1e-60,
+    float("nan"),
+    float("inf"),
+    float("-inf"),
+    123456.789,
+    33.3,
+    1 / 3,
+    4503599627370497.5,
+    -9.0,
+    None,
+]
+ODD_DAYS = ["1000-01-01", "0999-12-31", "2024-02-29", "9999-12-31", "1969-12-31", None]
+SETTINGS = [{"date_format": "%Y-%m-%d"}, {"date_format": "%d/%m/%Y", "decimal": ",", "thousands": "."}]
+SETTINGS += [
+    {"date_format": "%Y%m%d", "null_values": ["NA", "-9", "0"]},
+    {"date_format": "%Y-%m-%d %H:%M:%S", "timezone": "UTC"},
+]
+SETTINGS += [
+    {"date_format": "%b %d, %Y", "thousands": ","},
+    {"date_format": "%Y-%m-%dT%H:%M:%SZ", "timezone": "Asia/Tokyo"},
+]
+
+
+def staged(path, spec, block_rows):
+    "The rows of a file, staged block by block, and its LoadedFile."
+    con, files, rows = duckdb.connect(config={"threads": 1}), {}, []
+    with source_files.time_limit(con, "reading", DEFAULT_LIMITS) as step:
+        for size in source_files.staged_blocks(con, path, spec, "f", files, DEFAULT_LIMITS, step, block_rows):
+            block = con.sql("FROM _staged_t").fetchall()
+            assert len(block) == size
+            rows += block
+    return repr(rows), files["f"]
+
+
+def assert_same_both_ways(path, spec, monkeypatch, block_rows=1 << 20):
+    "Returns the number of good rows."
+    rows, info = staged(path, spec, block_rows)
+    with monkeypatch.context() as careful:
+        careful.setattr(source_files, "_quick_sql", lambda *_: None)
+        careful.setattr(source_files, "_is_plain", lambda *_: False)
+        assert staged(path, spec, 1 << 20) == (rows, info)
+    return rows.count("None, None, ")
+
+
+def parquet_columns():
+    instants = pa.array([dt.datetime(2024, 1, 5, 23, 59, 59, 500_000), dt.datetime(1850, 3, 1), None], pa.timestamp("us"))
+    numbers = pa.array(ODD_NUMBERS, pa.float64())
+    money = [None if x is None else Decimal(x) for x in ("0", "-0.5", "12.34", "99999999.99", None)]
+    return {
+        "text": pa.array([*ODD_TEXTS, None]),
+        "dictionary": pa.array([*ODD_TEXTS, None]).dictionary_encode(),
+        "double": numbers,
+        "float": numbers.cast(pa.float32()),
+        "cents": pa.array(money, pa.decimal128(10, 2)),
+        "small": pa.array([Decimal("1.00"), Decimal("-9.25"), None], pa.decimal128(4, 2)),
+        "eight": pa.array([Decimal("0.12345678"), Decimal("2"), None], pa.decimal128(20, 8)),
+        "wide": pa.array([Decimal(10) ** 25, Decimal(5), None], pa.decimal128(38, 0)),
+        "long": pa.array([0, -9, 10**15, 2**53 + 1, 2**63 - 1, -(2**63), 10**12, None]),
+        "byte": pa.array([0, -9, 127, None], pa.int8()),
+        "unsigned": pa.array([0, 9, 2**64 - 1, None], pa.uint64()),
+        "day": pa.array([day and dt.date.fromisoformat(day) for day in ODD_DAYS], pa.date32()),
+        "far": pa.array([-500_000, 0, 3_000_000, 2**31 - 1, None], pa.int32()).cast(pa.date32()),
+        "milliseconds": instants.cast(pa.timestamp("ms"), safe=False),
+        "nanoseconds": instants.cast(pa.timestamp("ns")),
+        "instant": instants.cast(pa.timestamp("us", "America/New_York")),
+        "flag": pa.array([True, False, None]),
+        "bytes": pa.array([b"S1", b"\xff", None]),
+    }
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=str)
+def test_parquet_values_are_the_same_both_ways(tmp_path, monkeypatch, settings):
+    good = 0
+    for name, values in parquet_columns().items():
+        pq.write_table(pa.table({name: values}), tmp_path / "t.parquet", row_group_size=7)
+        for kind in KINDS:
+            for suffix in ("", "?"):
+                spec = SourceTable(name="t", columns={name: kind + suffix}, **settings)
+                good += assert_same_both_ways(tmp_path / "t.parquet", spec, monkeypatch, 10 if suffix else 1 << 20)
+    assert good > 100
