@@ -336,6 +336,8 @@ def _is_plain(block: bytes, delimiter: str, n_fields: int) -> bool:
         return False
     if b'"' in block or b"\r" in block or b"\xef\xbf\xbf" in block:  # the last one stands for undecodable bytes
         return False
+    if block.startswith(b"\n") or b"\n\n" in block:  # Arrow makes a row of an empty line
+        return False
     return delimiter != "\t" or not re.search(rb"(^|\n)[\t \x1a]*\n", block)
 
 # %% ../../nbs/data/source_files.ipynb #093cbdc6
@@ -990,6 +992,9 @@ def _read_header(path: Path, delimiter: str, encoding: str | None, skip_lines: i
         raise ValueError(f"{path.name}: has no line after the {skip_lines} lines that `skip_lines` skips")
     raise ValueError(f"{path.name}: is empty, without even a header; export it again")
 
+# %% ../../nbs/data/source_files.ipynb #91cbf663
+_BLOCK_BYTES = 1 << 23  # of text that are read at a time; larger ones are no quicker
+
 # %% ../../nbs/data/source_files.ipynb #fe1d0597
 def _open_batches(
     path: Path, spec: SourceTable, is_sqlite: bool, step: Step | None, may_cut: bool = False
@@ -1008,7 +1013,7 @@ def _open_batches(
     cut = (
         functools.partial(_cut_lines, delimiter=format_settings["delimiter"], n_fields=len(names)) if may_cut else None
     )
-    batches = numbered_lines(path, 1 << 23, **format_settings, n_fields=len(names), step=step, cut=cut)
+    batches = numbered_lines(path, _BLOCK_BYTES, **format_settings, n_fields=len(names), step=step, cut=cut)
     schema = pa.schema([("_line", pa.int64()), ("text", pa.string()), ("odd", pa.bool_())])
     return names, header, schema, batches
 

@@ -13,6 +13,7 @@ from decimal import Decimal
 from pathlib import Path
 
 import duckdb
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -1107,7 +1108,9 @@ def assert_same_both_ways(path, spec, monkeypatch, block_rows=1 << 20):
 
 
 def parquet_columns():
-    instants = pa.array([dt.datetime(2024, 1, 5, 23, 59, 59, 500_000), dt.datetime(1850, 3, 1), None], pa.timestamp("us"))
+    instants = pa.array(
+        [dt.datetime(2024, 1, 5, 23, 59, 59, 500_000), dt.datetime(1850, 3, 1), None], pa.timestamp("us")
+    )
     numbers = pa.array(ODD_NUMBERS, pa.float64())
     money = [None if x is None else Decimal(x) for x in ("0", "-0.5", "12.34", "99999999.99", None)]
     return {
@@ -1132,13 +1135,77 @@ def parquet_columns():
     }
 
 
-@pytest.mark.parametrize("settings", SETTINGS, ids=str)
-def test_parquet_values_are_the_same_both_ways(tmp_path, monkeypatch, settings):
-    good = 0
-    for name, values in parquet_columns().items():
-        pq.write_table(pa.table({name: values}), tmp_path / "t.parquet", row_group_size=7)
-        for kind in KINDS:
-            for suffix in ("", "?"):
-                spec = SourceTable(name="t", columns={name: kind + suffix}, **settings)
-                good += assert_same_both_ways(tmp_path / "t.parquet", spec, monkeypatch, 10 if suffix else 1 << 20)
-    assert good > 100
+@pytest.mark.parametrize("settings", SETTINGS[:4], ids=str)
+def test_a_quick_rule_gives_the_careful_value_or_leaves_it(tmp_path, settings):
+    # given a Parquet file of odd values, one column a type
+    columns = parquet_columns()
+    rows = max(map(len, columns.values()))
+    padded = {name: pa.concat_arrays([x, pa.nulls(rows - len(x), x.type)]) for name, x in columns.items()}
+    pq.write_table(pa.table(padded), tmp_path / "t.parquet")
+    con = duckdb.connect(config={"threads": 1})
+    certain = 0
+    for kind in KINDS:
+        spec = SourceTable(name="t", columns=dict.fromkeys(padded, kind), **settings)
+        if kind == "date" and "instant" in padded and "timezone" not in settings:
+            spec = spec.model_copy(update={"timezone": "America/New_York"})
+        table = source_files._table_as_text_sql(con, tmp_path / "t.parquet", spec, True, DEFAULT_LIMITS)
+        rules = {name: source_files._quick_rule(kind, *table.values[name], spec) for name in padded}
+        quick_columns = [f"CASE WHEN {rules[name][1]} THEN ({rules[name][0]}) END" for name in padded if rules[name]]
+        tests = [f"({rules[name][1]}) IS TRUE" for name in padded if rules[name]]
+        if not tests:
+            continue
+        # when every value is read both ways
+        con.execute(f"CREATE OR REPLACE VIEW _raw AS {source_files._raw_sql(table, 'file_row_number + 1')}")
+        names = ", ".join(f'"{name}"' for name in padded if rules[name])
+        _, select = source_files.typing_sql(spec, [*padded], 0)
+        careful = con.execute(f"SELECT {names} FROM ({select}) ORDER BY _line").fetchall()
+        quick = con.execute(
+            f"SELECT {', '.join(quick_columns)} FROM {table.relation} ORDER BY file_row_number"
+        ).fetchall()
+        is_certain = con.execute(f"SELECT {', '.join(tests)} FROM {table.relation} ORDER BY file_row_number").fetchall()
+        # then what is certain is the same
+        for careful_row, quick_row, certain_row in zip(careful, quick, is_certain, strict=True):
+            for careful_value, quick_value, ok in zip(careful_row, quick_row, certain_row, strict=True):
+                assert not ok or quick_value is not None and repr(quick_value) == repr(careful_value)
+                certain += ok
+    assert certain > 100
+
+
+@pytest.mark.parametrize("row_group_size, block_rows", [(7, 10), (50, 20), (1000, 1 << 20)])
+def test_parquet_rows_are_the_same_in_blocks_of_any_size(tmp_path, monkeypatch, row_group_size, block_rows):
+    # given good rows among rows that must be read with care
+    texts = [f"S{i % 5}" if i % 60 < 40 else ODD_TEXTS[i % len(ODD_TEXTS)] for i in range(130)]
+    numbers = pa.array([i / 4 if i % 9 else None for i in range(130)])
+    pq.write_table(pa.table({"a": texts, "b": numbers}), tmp_path / "t.parquet", row_group_size=row_group_size)
+    spec = SourceTable(name="t", columns={"a": "text", "b": "decimal?"})
+    assert assert_same_both_ways(tmp_path / "t.parquet", spec, monkeypatch, block_rows) > 80
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_lines_are_the_same_both_ways(tmp_path, monkeypatch, seed):
+    # given a text file of good and odd lines, some of them of the wrong width, quoted or empty
+    random = np.random.default_rng(seed)
+    delimiter = ",;\t|,,"[seed]
+    good = [
+        ["S1", "3", "2.50", "1.5", "2024-02-29", "true", "Yes"],
+        ["Montréal", "-4", "7", "-2", "2024-01-05", "0", "no"],
+    ]
+    lines = [delimiter.join(KINDS)]
+    for _ in range(250):
+        fields = list(good[random.integers(2)])
+        oddity = random.integers(40)
+        if oddity < 12:
+            fields[random.integers(len(fields))] = str(random.choice(ODD_TEXTS))
+        lines.append(delimiter.join(fields))
+        if oddity in (1, 2, 3):
+            lines[-1] = [f'"{fields[0]}"{lines[-1][len(fields[0]) :]}', lines[-1] + delimiter, ""][oddity - 1]
+    end = ["\n", "\r\n", "\n", "\r", "\n", "\n"][seed]
+    content = ("\ufeff" * (seed == 1) + end.join(lines).replace("\0", "")).encode()
+    (tmp_path / "t.csv").write_bytes(content + (b"\nS\xe91\n" if seed == 4 else b""))
+    spec = SourceTable(
+        name="t", columns={kind: kind + "?" * (seed % 2) for kind in KINDS}, delimiter=delimiter, **SETTINGS[seed % 4]
+    )
+    # when they are read in blocks of any number of bytes and rows, then they are the same
+    for size, block_rows in ((1 << 23, 1 << 20), (3000, 90)):
+        monkeypatch.setattr(source_files, "_BLOCK_BYTES", size)
+        assert_same_both_ways(tmp_path / "t.csv", spec, monkeypatch, block_rows)
