@@ -1706,7 +1706,9 @@ def _stage_batches(
     "Add lines of a text file or SQLite table, or lines that `_cut_lines` has cut. Returns the number of rows."
     if isinstance(batches[0], pa.RecordBatch):
         staging.con.register("_raw", pa.Table.from_batches(batches))
-        return staging.insert_raw()
+        rows = staging.insert_raw()
+        staging.con.unregister("_raw")
+        return rows
     fields = pa.concat_tables(batches)
     fields = fields[max(0, header + 1 - fields["_line"][0].as_py()) :]
     if not len(fields):
@@ -1728,7 +1730,9 @@ def _batch_blocks(
         block = [batch]
         while sum(map(len, block)) < size and (batch := next(batches, None)):
             block.append(batch)
-        yield sum(_stage_batches(staging, spec, names, header, [*run]) for _, run in itertools.groupby(block, type))
+        rows = sum(_stage_batches(staging, spec, names, header, [*run]) for _, run in itertools.groupby(block, type))
+        del block, batch  # no second copy of the rows while the caller uses the table
+        yield rows
         is_empty = False
     if is_empty:
         staging.start()
