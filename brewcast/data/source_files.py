@@ -1719,24 +1719,38 @@ def _stage_batches(
     staging.con.unregister("_fields")
     return rows
 
-# %% ../../nbs/data/source_files.ipynb #b54533a5
+# %% ../../nbs/data/source_files.ipynb #3baef821
+_RUN_ROWS = 1 << 18  # lines that are typed at a time: fewer take longer, more take more memory
+
+# %% ../../nbs/data/source_files.ipynb #3ba487ef
+def _runs(batches: Iterator[pa.RecordBatch | pa.Table], size: int) -> Iterator[list]:
+    "Batches that follow each other and are of one kind, together about `size` rows."
+    run = []
+    for batch in batches:
+        if run and (type(batch) is not type(run[0]) or sum(map(len, run)) >= size):
+            yield run
+            run = []
+        run.append(batch)
+    if run:
+        yield run
+
+# %% ../../nbs/data/source_files.ipynb #2a0aa016
 def _batch_blocks(
     staging: _Staging, spec: SourceTable, names: list[str], header: int, batches: Iterator, size: int
 ) -> Iterator[int]:
     "Stage the rows of a text file or SQLite table, block by block. Gives the number of rows of each."
-    is_empty = True
-    while batch := next(batches, None):
-        staging.start()
-        block = [batch]
-        while sum(map(len, block)) < size and (batch := next(batches, None)):
-            block.append(batch)
-        rows = sum(_stage_batches(staging, spec, names, header, [*run]) for _, run in itertools.groupby(block, type))
-        del block, batch  # no second copy of the rows while the caller uses the table
+    staging.start()
+    rows = 0
+    is_first = True
+    for run in _runs(batches, min(size, _RUN_ROWS)):
+        if rows >= size:
+            yield rows
+            is_first = False
+            staging.start()
+            rows = 0
+        rows += _stage_batches(staging, spec, names, header, run)
+    if rows or is_first:
         yield rows
-        is_empty = False
-    if is_empty:
-        staging.start()
-        yield 0
 
 # %% ../../nbs/data/source_files.ipynb #ce9cab63
 def _row_ranges(row_groups: list[int], block_rows: int) -> list[tuple[int, int]]:
