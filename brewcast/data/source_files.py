@@ -90,6 +90,13 @@ def _refuse_gzip_bomb(path: Path, limits: ReadLimits, step: Step) -> None:
 # %% ../../nbs/data/source_files.ipynb #6db8bdf6
 _ENCODING_REMEDY = "export it as UTF-8, or declare its `encoding` under `files`, such as utf-16-le"
 
+# %% ../../nbs/data/source_files.ipynb #4477efd2
+def _line_end(block: bytes) -> bytes:
+    "What ends a line at a file's beginning; empty if it is not clear yet: a \\r at the end may be half of \\r\\n."
+    if b"\n" in block:
+        return b"\n"
+    return b"\r" if b"\r" in block[:-1] else b""
+
 # %% ../../nbs/data/source_files.ipynb #040382ef
 def _read_blocks(path: Path, size: int, encoding: str | None = None, step: Step | None = None) -> Iterator[bytes]:
     "The file's bytes in blocks of whole lines. Each block ends with a newline."
@@ -105,12 +112,12 @@ def _read_blocks(path: Path, size: int, encoding: str | None = None, step: Step 
                 block = rest + block
                 if not line_end and block:
                     block = block.removeprefix(codecs.BOM_UTF8)
-                    line_end = b"\n" if b"\n" in block else b"\r"
+                    line_end = _line_end(block)
                 if b"\0" in block:
                     raise ValueError(
                         f"{path.name}: contains zero bytes, so it is not text in UTF-8 or Windows-1252; {_ENCODING_REMEDY}"
                     )
-                cut = block.rfind(line_end) + 1
+                cut = block.rfind(line_end) + 1 if line_end else 0
                 block, rest = block[:cut], block[cut:]
                 if len(rest) > 16 * size:
                     raise ValueError(f"{path.name}: a line is longer than {len(rest):,} bytes; is this a CSV file?")
@@ -329,13 +336,16 @@ def _is_plain(block: bytes, delimiter: str, n_fields: int) -> bool:
         return False
     if b'"' in block or b"\r" in block or b"\xef\xbf\xbf" in block:  # the last one stands for undecodable bytes
         return False
+    if block.startswith(b"\n") or b"\n\n" in block:  # Arrow makes a row of an empty line
+        return False
     return delimiter != "\t" or not re.search(rb"(^|\n)[\t \x1a]*\n", block)
 
 # %% ../../nbs/data/source_files.ipynb #093cbdc6
-def _cut_lines(block: bytes, number: int, delimiter: str, n_fields: int) -> pa.Table | None:
+def _cut_lines(block: bytes, number: int, line_counts: Counter, delimiter: str, n_fields: int) -> pa.Table | None:
     """The lines of a block as _line, from `number`, and one column for each field, f0 and so on.
 
     None if they must be read with more care. Each column lists its distinct texts once, so that they are typed once.
+    Counts the lines by encoding in `line_counts`.
     """
     if not _is_plain(block, delimiter, n_fields):
         return None
@@ -352,6 +362,7 @@ def _cut_lines(block: bytes, number: int, delimiter: str, n_fields: int) -> pa.T
         )
     except pa.ArrowInvalid:  # a line has fewer or more fields, or bytes are not UTF-8
         return None
+    line_counts["utf-8"] += _count_non_ascii_lines(block)
     return table.append_column("_line", pa.array(np.arange(number, number + len(table))))
 
 # %% ../../nbs/data/source_files.ipynb #e8565032
@@ -360,6 +371,15 @@ def _count_non_ascii_lines(block: bytes) -> int:
         return 0
     content = np.frombuffer(block, np.uint8)
     return len(np.unique(np.searchsorted(np.flatnonzero(content == 10), np.flatnonzero(content > 127))))
+
+# %% ../../nbs/data/source_files.ipynb #7518aeb3
+def _block_records(
+    lines: pa.Array, block: bytes, n_pending: int, delimiter: str, n_fields: int
+) -> tuple[list[tuple[int, int]], int]:
+    "As `_find_multiline_records`, for the lines of a block after those that are pending."
+    if n_fields and (n_pending or b'"' in block):
+        return _find_multiline_records(lines, delimiter, n_fields, is_last_block=False)
+    return [], len(lines)
 
 # %% ../../nbs/data/source_files.ipynb #1f8c532f
 def numbered_lines(
@@ -370,8 +390,8 @@ def numbered_lines(
     n_fields: int = 0,  # fields in a record; 0: unknown, each line is then one record
     skip_lines: int = 0,  # lines above the header, which belong to no record
     step: Step | None = None,  # progress: gets the number of bytes read
-    cut=None,  # function: (block of whole lines, first line's number) -> what to give in place of these lines, or None
-) -> Iterator[pa.RecordBatch]:  # in file order
+    cut=None,  # function such as `_cut_lines`, whose table is given in place of a block's lines
+) -> Iterator[pa.RecordBatch | pa.Table]:  # in file order
     """Cut a file into lines, one per record.
 
     Returns `_line` (number of its first line in the file, from 1), `text` and `odd` (more than plain ASCII?).
@@ -381,23 +401,17 @@ def numbered_lines(
     not_utf8 = []
     pending = pa.array([], pa.string())  # lines at the end of a block that may continue in the next one
     number = skip_lines + 1
-    lines_to_skip = skip_lines
     has_controls = False
     for block in filter(None, _read_blocks(Path(path), size, encoding, step)):
-        if cut and not len(pending) and not lines_to_skip and (fields := cut(block, number)):
+        if cut and not len(pending) and not skip_lines and (fields := cut(block, number, line_counts)):
             yield fields
-            line_counts["utf-8"] += _count_non_ascii_lines(block)
             number += len(fields)
             continue
         new_lines = _decode_lines(block, line_counts, not_utf8)
-        lines = new_lines[lines_to_skip:]
-        lines_to_skip = max(0, lines_to_skip - len(new_lines))
-        if len(pending):
-            lines = pa.concat_arrays([pending, lines])
+        lines = pa.concat_arrays([pending, new_lines[skip_lines:]])
+        skip_lines = max(0, skip_lines - len(new_lines))
         has_controls = (has_controls and len(pending) > 0) or _has_control_characters(block)
-        records, n_final = [], len(lines)
-        if n_fields and (len(pending) or b'"' in block):
-            records, n_final = _find_multiline_records(lines, delimiter, n_fields, is_last_block=False)
+        records, n_final = _block_records(lines, block, len(pending), delimiter, n_fields)
         if n_final:
             yield _build_batch(lines[:n_final], records, number, has_controls)
         number += n_final
@@ -983,6 +997,9 @@ def _read_header(path: Path, delimiter: str, encoding: str | None, skip_lines: i
         raise ValueError(f"{path.name}: has no line after the {skip_lines} lines that `skip_lines` skips")
     raise ValueError(f"{path.name}: is empty, without even a header; export it again")
 
+# %% ../../nbs/data/source_files.ipynb #91cbf663
+_BLOCK_BYTES = 1 << 23  # of text that are read at a time; larger ones are no quicker
+
 # %% ../../nbs/data/source_files.ipynb #fe1d0597
 def _open_batches(
     path: Path, spec: SourceTable, is_sqlite: bool, step: Step | None, may_cut: bool = False
@@ -1001,7 +1018,7 @@ def _open_batches(
     cut = (
         functools.partial(_cut_lines, delimiter=format_settings["delimiter"], n_fields=len(names)) if may_cut else None
     )
-    batches = numbered_lines(path, 1 << 23, **format_settings, n_fields=len(names), step=step, cut=cut)
+    batches = numbered_lines(path, _BLOCK_BYTES, **format_settings, n_fields=len(names), step=step, cut=cut)
     schema = pa.schema([("_line", pa.int64()), ("text", pa.string()), ("odd", pa.bool_())])
     return names, header, schema, batches
 
@@ -1472,7 +1489,7 @@ class _QuickSql(NamedTuple):
     values: str  # of the declared columns
     test: str  # Are all values of a row certainly those that `typing_sql` gives, and none bad?
 
-
+# %% ../../nbs/data/source_files.ipynb #d69f1071
 def _quick_sql(spec: SourceTable, table: _TableSql) -> _QuickSql | None:
     "The quick way to read the rows of a table whose columns have types; None if there is none."
     file_columns = dict(zip(apply_renames(spec, [*table.values]), table.values.values(), strict=True))
@@ -1614,46 +1631,33 @@ class _Staging:
 
     def __init__(self, con, spec: SourceTable, file: str, names: list[str], header: int, keep: bool):
         self.con = con
-        self.spec = spec
-        self.names = names
-        self.header = header
         self.table = quote_name(f"_staged_{spec.name}")
         self.file = file
+        self.keep = keep
         self.types, self.select = typing_sql(spec, names, header)
-        definitions = ", ".join(f"{quote_name(column)} {kind}" for column, kind in self.types.items())
-        marks = "_file VARCHAR, _line BIGINT, _column VARCHAR, _reason VARCHAR"
-        create = "CREATE TABLE IF NOT EXISTS" if keep else "CREATE OR REPLACE TABLE"
-        self.create = f"{create} {self.table} ({marks}, {definitions})"
 
     def start(self) -> None:
         "Begin a block."
-        self.con.execute(self.create)
+        definitions = ", ".join(f"{quote_name(column)} {kind}" for column, kind in self.types.items())
+        marks = "_file VARCHAR, _line BIGINT, _column VARCHAR, _reason VARCHAR"
+        create = "CREATE TABLE IF NOT EXISTS" if self.keep else "CREATE OR REPLACE TABLE"
+        self.con.execute(f"{create} {self.table} ({marks}, {definitions})")
 
-    def insert(self, select: str) -> int:
+    def insert(self, select: str, is_whole_block: bool = False) -> int:
         "Add rows: _line, _column, _reason and the values. Returns their number."
-        return self.con.execute(
-            f"INSERT INTO {self.table} SELECT {quote_literal(self.file)}, * FROM ({select})"
-        ).fetchone()[0]
+        into = f"INSERT INTO {self.table}"
+        if is_whole_block and not self.keep:  # DuckDB fills a new table with several threads
+            into = f"CREATE OR REPLACE TABLE {self.table} AS"
+        rows = f"SELECT {quote_literal(self.file)} AS _file, * FROM ({select})"
+        return self.con.execute(f"{into} {rows}").fetchone()[0]
 
     def insert_raw(self) -> int:
         "Read the rows of `_raw` with all care, and add them. Returns their number."
         return self.insert(self.select)
 
-    def insert_batches(self, batches: list[pa.RecordBatch] | list[pa.Table]) -> int:
-        "Add lines, or lines that `_cut_lines` has cut. Returns the number of rows."
-        if isinstance(batches[0], pa.RecordBatch):
-            self.con.register("_raw", pa.Table.from_batches(batches))
-            return self.insert_raw()
-        fields = pa.concat_tables(batches)
-        header_rows = max(0, self.header + 1 - fields["_line"][0].as_py())
-        table, select = _typed_fields(self.con, self.spec, self.names, fields[header_rows:])
-        self.con.register("_fields", table)
-        rows = self.insert(select)
-        self.con.unregister("_fields")
-        return rows
-
-    def remove(self, first: int, last: int) -> None:
-        "Remove the rows of some lines."
+    def undo(self, first: int, last: int) -> None:
+        "Begin a block again, which has these lines."
+        self.start()
         where = f"_file = {quote_literal(self.file)} AND _line BETWEEN {first} AND {last}"
         self.con.execute(f"DELETE FROM {self.table} WHERE {where}")
 
@@ -1701,20 +1705,58 @@ def _typed_fields(con, spec: SourceTable, file_columns: list[str], fields: pa.Ta
     marks = f"_line, {columns}[problem] AS _column, {reasons}[problem] AS _reason"
     return table, f"SELECT {marks}, {', '.join(values)} FROM _fields"
 
-# %% ../../nbs/data/source_files.ipynb #b54533a5
-def _batch_blocks(staging: _Staging, batches: Iterator[pa.RecordBatch | pa.Table], size: int) -> Iterator[int]:
+# %% ../../nbs/data/source_files.ipynb #29cc7f2d
+def _stage_batches(
+    staging: _Staging, spec: SourceTable, names: list[str], header: int, batches: list[pa.RecordBatch] | list[pa.Table]
+) -> int:
+    "Add lines of a text file or SQLite table, or lines that `_cut_lines` has cut. Returns the number of rows."
+    if isinstance(batches[0], pa.RecordBatch):
+        staging.con.register("_raw", pa.Table.from_batches(batches))
+        rows = staging.insert_raw()
+        staging.con.unregister("_raw")
+        return rows
+    fields = pa.concat_tables(batches)
+    fields = fields[max(0, header + 1 - fields["_line"][0].as_py()) :]
+    if not len(fields):
+        return 0
+    table, select = _typed_fields(staging.con, spec, names, fields)
+    staging.con.register("_fields", table)
+    rows = staging.insert(select)
+    staging.con.unregister("_fields")
+    return rows
+
+# %% ../../nbs/data/source_files.ipynb #3baef821
+_RUN_ROWS = 1 << 18  # lines that are typed at a time: fewer take longer, more take more memory
+
+# %% ../../nbs/data/source_files.ipynb #3ba487ef
+def _runs(batches: Iterator[pa.RecordBatch | pa.Table], size: int) -> Iterator[list]:
+    "Batches that follow each other and are of one kind, together about `size` rows."
+    run = []
+    for batch in batches:
+        if run and (type(batch) is not type(run[0]) or sum(map(len, run)) >= size):
+            yield run
+            run = []
+        run.append(batch)
+    if run:
+        yield run
+
+# %% ../../nbs/data/source_files.ipynb #2a0aa016
+def _batch_blocks(
+    staging: _Staging, spec: SourceTable, names: list[str], header: int, batches: Iterator, size: int
+) -> Iterator[int]:
     "Stage the rows of a text file or SQLite table, block by block. Gives the number of rows of each."
-    is_empty = True
-    while batch := next(batches, None):
-        staging.start()
-        block = [batch]
-        while sum(map(len, block)) < size and (batch := next(batches, None)):
-            block.append(batch)
-        yield sum(staging.insert_batches([*run]) for _, run in itertools.groupby(block, type))
-        is_empty = False
-    if is_empty:
-        staging.start()
-        yield 0
+    staging.start()
+    rows = 0
+    is_first = True
+    for run in _runs(batches, min(size, _RUN_ROWS)):
+        if rows >= size:
+            yield rows
+            is_first = False
+            staging.start()
+            rows = 0
+        rows += _stage_batches(staging, spec, names, header, run)
+    if rows or is_first:
+        yield rows
 
 # %% ../../nbs/data/source_files.ipynb #ce9cab63
 def _row_ranges(row_groups: list[int], block_rows: int) -> list[tuple[int, int]]:
@@ -1728,6 +1770,14 @@ def _row_ranges(row_groups: list[int], block_rows: int) -> list[tuple[int, int]]
         end += size
     return [(first, last - 1) for first, last in zip(starts, [*starts[1:], end], strict=True)]
 
+# %% ../../nbs/data/source_files.ipynb #264c36f1
+def _quick_select(table: _TableSql, quick: _QuickSql, first: int, last: int) -> str:
+    "A SELECT of the rows from first to last that can be read the quick way. Its two halves have a thread each."
+    line = "file_row_number + 1 AS _line, NULL::VARCHAR AS _column, NULL::VARCHAR AS _reason"
+    rows = f"SELECT {line}, {quick.values} FROM {table.relation} WHERE {quick.test} AND file_row_number"
+    middle = (first + last) // 2
+    return f"{rows} BETWEEN {first} AND {middle} UNION ALL {rows} BETWEEN {middle + 1} AND {last}"
+
 # %% ../../nbs/data/source_files.ipynb #d6d60cfb
 def _parquet_blocks(
     staging: _Staging, path: Path, table: _TableSql, quick: _QuickSql | None, size: int
@@ -1740,12 +1790,11 @@ def _parquet_blocks(
         where = f"file_row_number BETWEEN {first} AND {last}"
         raw = f"{_raw_sql(table, 'file_row_number + 1')} WHERE {where}"
         if quick:
-            line = "file_row_number + 1 AS _line, NULL::VARCHAR AS _column, NULL::VARCHAR AS _reason"
-            select = f"SELECT {line}, {quick.values} FROM {table.relation} WHERE {where} AND {quick.test}"
-            if staging.insert(select) == last + 1 - first:
+            select = _quick_select(table, quick, first, last)
+            if staging.insert(select, is_whole_block=True) == last + 1 - first:
                 yield last + 1 - first
                 continue
-            staging.remove(first + 1, last + 1)
+            staging.undo(first + 1, last + 1)
             staging.con.execute(f"CREATE OR REPLACE TEMP VIEW _raw AS {raw} AND ({quick.test}) IS NOT TRUE")
             yield staging.insert(f"SELECT * FROM ({select} UNION ALL {staging.select}) ORDER BY _line")
         else:
@@ -1813,13 +1862,25 @@ def _open_blocks(con, path: Path, spec: SourceTable, limits: ReadLimits, step: S
         return _blocks_of_table(con, path, spec, limits, size)
     names, header, _, batches = _open_batches(path, spec, file_format == "sqlite", step, may_cut=True)
     limited = _limited_batches(batches, path, int(header > 0), limits, [], step)
-    return names, header, lambda staging: _batch_blocks(staging, limited, size)
+    return names, header, lambda staging: _batch_blocks(staging, spec, names, header, limited, size)
 
 # %% ../../nbs/data/source_files.ipynb #a3882434
 def _ambiguous_integers(staging: _Staging) -> Counter:
     "The number of staged rows of the file that were set aside because a number is ambiguous, by column."
     query = f"SELECT _column, count(*) FROM {staging.table} WHERE _file = ? AND _reason = ? GROUP BY ALL"
     return Counter(dict(staging.con.execute(query, [staging.file, _AMBIGUOUS_INTEGER_REASON]).fetchall()))
+
+# %% ../../nbs/data/source_files.ipynb #e3b3e6f0
+def _loaded_file(
+    path: Path, spec: SourceTable, names: list[str], stamp: list, rows: int, ambiguous: Counter | None
+) -> LoadedFile:
+    "What is known of a file whose rows are staged. `ambiguous` is as in `_unclear_number_notes`; None: no text file."
+    columns = apply_renames(spec, names)
+    not_used = [old for old, name in zip(names, columns, strict=True) if name not in spec.columns]
+    info = LoadedFile(path, columns, not_used, sha256(path), stamp, [], rows)
+    if ambiguous is None or file_stamp(path) != stamp:  # a file that has changed is refused
+        return info
+    return info._replace(unclear=_unclear_number_notes(path, spec, columns, ambiguous))
 
 # %% ../../nbs/data/source_files.ipynb #dcb84d4d
 def staged_blocks(
@@ -1856,13 +1917,8 @@ def staged_blocks(
             yield block_size
     except (duckdb.Error, sqlite3.Error) as error:
         raise ValueError(f"{file}: {duckdb_error_text(error, _VIEW_REMEDY)}") from None
-    columns = apply_renames(spec, names)
-    not_used = [old for old, name in zip(names, columns, strict=True) if name not in staging.types]
-    files[file] = LoadedFile(path, columns, not_used, sha256(path), stamp, [], rows)
+    files[file] = _loaded_file(path, spec, names, stamp, rows, ambiguous if header else None)
     refuse_changed_file(file, files[file])
-    if header:
-        notes = _unclear_number_notes(path, spec, columns, ambiguous)
-        files[file] = files[file]._replace(unclear=notes)
 
 # %% ../../nbs/data/source_files.ipynb #cec5d048
 def load_table(

@@ -1,6 +1,7 @@
 "A source's files: only bad rows are lost, and format, encoding and order make no difference."
 
 import contextlib
+import datetime as dt
 import gzip
 import lzma
 import os
@@ -12,6 +13,7 @@ from decimal import Decimal
 from pathlib import Path
 
 import duckdb
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -20,7 +22,7 @@ from conftest import ROOT
 from tills import COLUMNS, HEADER, LINES, SQL, assert_only_bad_line_is_lost, assert_refused, csv_text, make_reader
 
 from brewcast.common.hashing import sha256
-from brewcast.common.parameter_types import ReadLimits
+from brewcast.common.parameter_types import ReadLimits, SourceTable
 from brewcast.common.params import read_env
 from brewcast.data import source_files
 from brewcast.data.quality import check_unused_columns
@@ -990,3 +992,218 @@ def test_a_query_that_never_ends_is_stopped(read):
     sql = f"WITH RECURSIVE r(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM r) {SQL} JOIN r ON n < 0"
     with pytest.raises(ValueError, match="^running .*toy.sql: did not finish in 0.02 minutes: "):
         read(csv_text(*LINES), sql=sql, limits=limits(minutes=0.02))
+
+
+# -- the short way to read a value gives what the careful way gives
+
+KINDS = ["text", "integer", "decimal", "double", "date", "boolean", "yes_no"]
+ODD_TEXTS = [
+    "",
+    " ",
+    "S1",
+    " S1 ",
+    "a  b",
+    "Montréal",
+    "Montre\u0301al",
+    "a\u00a0b",
+    "\u200b",
+    "no\tw",
+    "x" * 300,
+    "NA",
+    "-9",
+]
+ODD_TEXTS += [
+    "Москва",
+    "東京",
+    "a\x00b",
+    "\uffff",
+    "1",
+    "-1",
+    "+1",
+    "007",
+    "1.000",
+    "12.50",
+    "1,000",
+    "1.000,5",
+    "-0",
+    "-0.0",
+]
+ODD_TEXTS += [
+    "1e3",
+    "1e-7",
+    "1e100",
+    "NaN",
+    "inf",
+    "0x10",
+    "1_000",
+    "99999999999999999999",
+    "0.1234567",
+    "123456789012.5",
+]
+ODD_TEXTS += ["2024-02-29", "2023-02-29", "02/03/2024", "24-01-01", "0999-01-01", "12024-01-01", "2024-1-5", "20240105"]
+ODD_TEXTS += ["2024-01-05 10:00:00", "true", "FALSE", "Yes", "no", "0", "é", "ﬁ", "가", "\u1100\u1161", "ｱ"]
+ODD_NUMBERS = [
+    0.0,
+    -0.0,
+    1.0,
+    -1.5,
+    0.1,
+    2.675,
+    1e-6,
+    1e-7,
+    1.5e-6,
+    0.1234567,
+    1e9,
+    999999999.999999,
+    1e12,
+    1e15,
+    1e16,
+    1e100,
+]
+ODD_NUMBERS += [
+    1e-60,
+    float("nan"),
+    float("inf"),
+    float("-inf"),
+    123456.789,
+    33.3,
+    1 / 3,
+    4503599627370497.5,
+    -9.0,
+    None,
+]
+ODD_DAYS = ["1000-01-01", "0999-12-31", "2024-02-29", "9999-12-31", "1969-12-31", None]
+SETTINGS = [{"date_format": "%Y-%m-%d"}, {"date_format": "%d/%m/%Y", "decimal": ",", "thousands": "."}]
+SETTINGS += [
+    {"date_format": "%Y%m%d", "null_values": ["NA", "-9", "0"]},
+    {"date_format": "%Y-%m-%d %H:%M:%S", "timezone": "UTC"},
+]
+SETTINGS += [
+    {"date_format": "%b %d, %Y", "thousands": ","},
+    {"date_format": "%Y-%m-%dT%H:%M:%SZ", "timezone": "Asia/Tokyo"},
+]
+
+
+def staged(path, spec, block_rows):
+    "The rows of a file, staged block by block, and its LoadedFile."
+    con, files, rows = duckdb.connect(config={"threads": 1}), {}, []
+    with source_files.time_limit(con, "reading", DEFAULT_LIMITS) as step:
+        for size in source_files.staged_blocks(con, path, spec, "f", files, DEFAULT_LIMITS, step, block_rows):
+            block = con.sql("FROM _staged_t").fetchall()
+            assert len(block) == size
+            rows += block
+    return repr(rows), files["f"]
+
+
+def assert_same_both_ways(path, spec, monkeypatch, block_rows=1 << 20):
+    "Returns the number of good rows."
+    rows, info = staged(path, spec, block_rows)
+    with monkeypatch.context() as careful:
+        careful.setattr(source_files, "_quick_sql", lambda *_: None)
+        careful.setattr(source_files, "_is_plain", lambda *_: False)
+        assert staged(path, spec, 1 << 20) == (rows, info)
+    return rows.count("None, None, ")
+
+
+def parquet_columns():
+    instants = pa.array(
+        [dt.datetime(2024, 1, 5, 23, 59, 59, 500_000), dt.datetime(1850, 3, 1), None], pa.timestamp("us")
+    )
+    numbers = pa.array(ODD_NUMBERS, pa.float64())
+    money = [None if x is None else Decimal(x) for x in ("0", "-0.5", "12.34", "99999999.99", None)]
+    return {
+        "text": pa.array([*ODD_TEXTS, None]),
+        "dictionary": pa.array([*ODD_TEXTS, None]).dictionary_encode(),
+        "double": numbers,
+        "float": numbers.cast(pa.float32()),
+        "cents": pa.array(money, pa.decimal128(10, 2)),
+        "small": pa.array([Decimal("1.00"), Decimal("-9.25"), None], pa.decimal128(4, 2)),
+        "eight": pa.array([Decimal("0.12345678"), Decimal("2"), None], pa.decimal128(20, 8)),
+        "wide": pa.array([Decimal(10) ** 25, Decimal(5), None], pa.decimal128(38, 0)),
+        "long": pa.array([0, -9, 10**15, 2**53 + 1, 2**63 - 1, -(2**63), 10**12, None]),
+        "byte": pa.array([0, -9, 127, None], pa.int8()),
+        "unsigned": pa.array([0, 9, 2**64 - 1, None], pa.uint64()),
+        "day": pa.array([day and dt.date.fromisoformat(day) for day in ODD_DAYS], pa.date32()),
+        "far": pa.array([-500_000, 0, 3_000_000, 2**31 - 1, None], pa.int32()).cast(pa.date32()),
+        "milliseconds": instants.cast(pa.timestamp("ms"), safe=False),
+        "nanoseconds": instants.cast(pa.timestamp("ns")),
+        "instant": instants.cast(pa.timestamp("us", "America/New_York")),
+        "flag": pa.array([True, False, None]),
+        "bytes": pa.array([b"S1", b"\xff", None]),
+    }
+
+
+@pytest.mark.parametrize("settings", SETTINGS[:4], ids=str)
+def test_a_quick_rule_gives_the_careful_value_or_leaves_it(tmp_path, settings):
+    # given a Parquet file of odd values, one column a type
+    columns = parquet_columns()
+    rows = max(map(len, columns.values()))
+    padded = {name: pa.concat_arrays([x, pa.nulls(rows - len(x), x.type)]) for name, x in columns.items()}
+    pq.write_table(pa.table(padded), tmp_path / "t.parquet")
+    con = duckdb.connect(config={"threads": 1})
+    certain = 0
+    for kind in KINDS:
+        spec = SourceTable(name="t", columns=dict.fromkeys(padded, kind), **settings)
+        if kind == "date" and "instant" in padded and "timezone" not in settings:
+            spec = spec.model_copy(update={"timezone": "America/New_York"})
+        table = source_files._table_as_text_sql(con, tmp_path / "t.parquet", spec, True, DEFAULT_LIMITS)
+        rules = {name: source_files._quick_rule(kind, *table.values[name], spec) for name in padded}
+        quick_columns = [f"CASE WHEN {rules[name][1]} THEN ({rules[name][0]}) END" for name in padded if rules[name]]
+        tests = [f"({rules[name][1]}) IS TRUE" for name in padded if rules[name]]
+        if not tests:
+            continue
+        # when every value is read both ways
+        con.execute(f"CREATE OR REPLACE VIEW _raw AS {source_files._raw_sql(table, 'file_row_number + 1')}")
+        names = ", ".join(f'"{name}"' for name in padded if rules[name])
+        _, select = source_files.typing_sql(spec, [*padded], 0)
+        careful = con.execute(f"SELECT {names} FROM ({select}) ORDER BY _line").fetchall()
+        quick = con.execute(
+            f"SELECT {', '.join(quick_columns)} FROM {table.relation} ORDER BY file_row_number"
+        ).fetchall()
+        is_certain = con.execute(f"SELECT {', '.join(tests)} FROM {table.relation} ORDER BY file_row_number").fetchall()
+        # then what is certain is the same
+        for careful_row, quick_row, certain_row in zip(careful, quick, is_certain, strict=True):
+            for careful_value, quick_value, ok in zip(careful_row, quick_row, certain_row, strict=True):
+                assert not ok or quick_value is not None and repr(quick_value) == repr(careful_value)
+                certain += ok
+    assert certain > 100
+
+
+@pytest.mark.parametrize("row_group_size, block_rows", [(7, 10), (50, 20), (1000, 1 << 20)])
+def test_parquet_rows_are_the_same_in_blocks_of_any_size(tmp_path, monkeypatch, row_group_size, block_rows):
+    # given good rows among rows that must be read with care
+    texts = [f"S{i % 5}" if i % 60 < 40 else ODD_TEXTS[i % len(ODD_TEXTS)] for i in range(130)]
+    numbers = pa.array([i / 4 if i % 9 else None for i in range(130)])
+    pq.write_table(pa.table({"a": texts, "b": numbers}), tmp_path / "t.parquet", row_group_size=row_group_size)
+    spec = SourceTable(name="t", columns={"a": "text", "b": "decimal?"})
+    assert assert_same_both_ways(tmp_path / "t.parquet", spec, monkeypatch, block_rows) > 80
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_lines_are_the_same_both_ways(tmp_path, monkeypatch, seed):
+    # given a text file of good and odd lines, some of them of the wrong width, quoted or empty
+    random = np.random.default_rng(seed)
+    delimiter = ",;\t|,,"[seed]
+    good = [
+        ["S1", "3", "2.50", "1.5", "2024-02-29", "true", "Yes"],
+        ["Montréal", "-4", "7", "-2", "2024-01-05", "0", "no"],
+    ]
+    lines = [delimiter.join(KINDS)]
+    for _ in range(250):
+        fields = list(good[random.integers(2)])
+        oddity = random.integers(40)
+        if oddity < 12:
+            fields[random.integers(len(fields))] = str(random.choice(ODD_TEXTS))
+        lines.append(delimiter.join(fields))
+        if oddity in (1, 2, 3):
+            lines[-1] = [f'"{fields[0]}"{lines[-1][len(fields[0]) :]}', lines[-1] + delimiter, ""][oddity - 1]
+    end = ["\n", "\r\n", "\n", "\r", "\n", "\n"][seed]
+    content = ("\ufeff" * (seed == 1) + end.join(lines).replace("\0", "")).encode()
+    (tmp_path / "t.csv").write_bytes(content + (b"\nS\xe91\n" if seed == 4 else b""))
+    spec = SourceTable(
+        name="t", columns={kind: kind + "?" * (seed % 2) for kind in KINDS}, delimiter=delimiter, **SETTINGS[seed % 4]
+    )
+    # when they are read in blocks of any number of bytes and rows, then they are the same
+    for size, block_rows in ((1 << 23, 1 << 20), (3000, 90)):
+        monkeypatch.setattr(source_files, "_BLOCK_BYTES", size)
+        assert_same_both_ways(tmp_path / "t.csv", spec, monkeypatch, block_rows)
