@@ -123,9 +123,7 @@ def comparison_hash(
     if product.suffix == ".ipynb":
         return bytes_hash(plain_notebook(product).encode())
     if product.is_dir():
-        return joint_hash(
-            {path.relative_to(product).as_posix(): hashes.of(path) for path in _compared_files(product)}
-        )
+        return joint_hash({path.relative_to(product).as_posix(): hashes.of(path) for path in _compared_files(product)})
     return hashes.of(product)
 
 # %% ../../nbs/workflow/runs.ipynb #d2495184
