@@ -249,12 +249,14 @@ def is_lone_date(
     gap = dates.groupby("store_id", observed=True).date.diff().dt.days
     n_stores = dates.groupby("date").store_id.nunique()
     is_after_gap = gap > max(7, 2 * np.nan_to_num(gap.quantile(0.95)))  # days
-    run = [dates.store_id, is_after_gap.groupby(dates.store_id).cumsum()]  # dates without a long gap between them
+    run = [dates.store_id, is_after_gap.groupby(dates.store_id, observed=True).cumsum()]  # dates without a long gap between them
     has_few_stores = dates.date.map(n_stores) < max(2, n_stores.median() / 2)
-    is_single = ((dates.groupby(run).date.transform("size") == 1) & has_few_stores).astype(int)
-    at_start = is_single.groupby(dates.store_id).cummin().sort_index()
-    at_end = is_single[::-1].groupby(dates.store_id).cummin().sort_index()
-    all_single = is_single.groupby(dates.store_id).transform("min").sort_index()  # then no date is far from the others
+    of_run = dates.groupby(run, observed=True).date
+    is_single = ((of_run.transform("size") == 1) & has_few_stores).astype(int)
+    by_store = is_single.groupby(dates.store_id, observed=True)
+    at_start = by_store.cummin().sort_index()
+    at_end = is_single[::-1].groupby(dates.store_id, observed=True).cummin().sort_index()
+    all_single = by_store.transform("min").sort_index()  # then no date is far from the others
     return ((at_start | at_end) - all_single).astype(bool)
 
 # %% ../../nbs/data/11_clean.ipynb #b7841c22

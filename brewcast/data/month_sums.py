@@ -269,10 +269,10 @@ def as_floats(
     wholes = [chunk.view(pa.decimal128(column.type.precision, 0)).cast(pa.float64()) for chunk in column.chunks]
     return pc.divide(pa.chunked_array(wholes, pa.float64()), float(10**column.type.scale))
 
-# %% ../../nbs/data/month_sums.ipynb #beb54d2d
+# %% ../../nbs/data/month_sums.ipynb #3795ce1a
 CHECK_COUNTERS = ["price_log", "price_n", "quantity_sold_log", "quantity_sold_n", "distinct"]  # not read by `clean`
 
-
+# %% ../../nbs/data/month_sums.ipynb #beb54d2d
 def check_sums(
     days: pa.Table,  # from `sum_days`
 ) -> pa.Table:  # the same rows

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['QUALITY_CHECKS', 'STOP_PROBABILITY', 'WARN_PROBABILITY', 'DAYS_BEHIND', 'MAX_PLACES', 'UNIT_FACTORS',
-           'MIN_UNIT_SHIFT', 'DISTORTING_CHECKS', 'MIN_JUMP', 'LARGE_LINE_RATIO', 'LARGE_LINE_SHARE', 'MAX_CHANCE',
-           'MAX_QUARANTINE_SHARE', 'MIN_QUARANTINE_SHARE', 'MIN_ROWS', 'make_finding', 'accept_entries',
+           'MIN_UNIT_SHIFT', 'DISTORTING_CHECKS', 'MIN_JUMP', 'LARGE_LINE_RATIO', 'LARGE_LINE_SHARE', 'COLD_MONTHS',
+           'MAX_CHANCE', 'MAX_QUARANTINE_SHARE', 'MIN_QUARANTINE_SHARE', 'MIN_ROWS', 'make_finding', 'accept_entries',
            'accept_findings', 'summarize_lines', 'unstack_names', 'tail_probability', 'StoreEvents', 'store_events',
            'check_missing_stores', 'missing_dates', 'explained_dates', 'check_missing_dates', 'line_counts',
            'check_repeated_lines', 'check_copied_months', 'check_repeated_files', 'LogDeviations', 'log_deviations',
@@ -699,6 +699,7 @@ def check_volumes(
 # %% ../../nbs/data/quality.ipynb #f41c7a26
 LARGE_LINE_RATIO = 5  # times the largest line before; the largest ratio in the four sources is 4.7
 LARGE_LINE_SHARE = 0.25  # of the units that the store sells in a month
+COLD_MONTHS = 3  # a store's first months, in which it is compared with other stores
 
 # %% ../../nbs/data/quality.ipynb #6b9ee45a
 class _StoreMonth(NamedTuple):
@@ -708,18 +709,44 @@ class _StoreMonth(NamedTuple):
     units: float  # units sold, without flagged lines
     is_flagged: bool  # large lines that nobody accepted?
 
-# %% ../../nbs/data/quality.ipynb #465954e0
-def _largest_of_other_stores(history: dict[str, list[_StoreMonth]], stores: dict[str, list]) -> dict[str, float]:
-    "By store: the highest median, over the other stores, of a store's largest lines. Empty for a single store."
-    sizes = {name: [one.largest for one in past] for name, past in history.items()}
-    for name, lines in stores.items():
-        sizes[name] = [*sizes.get(name, []), lines[0].size]
-    medians = {name: float(np.median(of_store)) for name, of_store in sizes.items()}
-    ranked = sorted(medians, key=medians.get)[-2:]
-    if len(ranked) < 2:
-        return {}
-    second, first = ranked
-    return {name: medians[second if name == first else first] for name in stores}
+# %% ../../nbs/data/quality.ipynb #84de9213
+def _largest_sizes(largest: pd.DataFrame) -> pd.DataFrame:
+    "Units of the largest line, either sold or returned: a row a month, a column a store."
+    month = pd.to_datetime(largest.month)
+    sizes = largest.quantity_sold.astype(float).abs()
+    return unstack_names(sizes.groupby([month, largest.store_id.astype(object)]).max())
+
+
+# %% ../../nbs/data/quality.ipynb #7b443425
+def _sizes_of_other_stores(sizes: pd.DataFrame) -> pd.DataFrame:
+    """The highest median, over the other stores, of a store's largest lines up to the month.
+
+    The shape of `sizes`; empty for a single store, and in months in which no store is in its first months.
+    """
+    values = sizes.to_numpy()
+    has_lines = ~np.isnan(values)
+    is_cold = has_lines & (has_lines.cumsum(axis=0) <= COLD_MONTHS)
+    others = np.full(values.shape, np.nan)
+    for i in np.flatnonzero(is_cold.any(axis=1)):
+        is_known = has_lines[: i + 1].any(axis=0)
+        if is_known.sum() > 1:
+            medians = np.full(len(is_known), -1.0)
+            medians[is_known] = np.nanmedian(values[: i + 1, is_known], axis=0)
+            second, first = np.argsort(medians, kind="stable")[-2:]
+            others[i] = medians[first]
+            others[i, first] = medians[second]
+    return pd.DataFrame(others, sizes.index, sizes.columns)
+
+
+# %% ../../nbs/data/quality.ipynb #eba11401
+def _stores_with_large_lines(sizes: pd.DataFrame, of_others: pd.DataFrame) -> list[str]:
+    "Stores that may have a large line: a finding is in one of these, if there is any."
+    n_before = sizes.notna().cumsum().shift(fill_value=0)
+    is_cold = n_before < COLD_MONTHS
+    before = sizes.cummax().ffill().shift().mask(is_cold, of_others)
+    is_large = (sizes > LARGE_LINE_RATIO * before) | (is_cold & sizes.notna() & of_others.isna())
+    return list(sizes.columns[is_large.any()])
+
 
 # %% ../../nbs/data/quality.ipynb #c03d0a53
 def _largest_before(past: list[_StoreMonth]) -> float:
@@ -743,7 +770,7 @@ class _LargeLines(NamedTuple):
 # %% ../../nbs/data/quality.ipynb #69cae28a
 def _find_large_lines(lines: list, units: float, past: list[_StoreMonth], of_others: float) -> _LargeLines:
     "Large lines of a month with so many units. A store with fewer than three months is compared with other stores."
-    is_cold = len(past) < 3
+    is_cold = len(past) < COLD_MONTHS
     largest_before = of_others if is_cold else _largest_before(past)
     large = [line for line in lines if line.size > LARGE_LINE_RATIO * largest_before > 0]
     other_units = units - sum(float(line.quantity_sold) for line in large)
@@ -798,15 +825,20 @@ def check_large_lines(
     """
     columns = ["store_id", "month", "date", "product", "price", "quantity_sold", "file", "line"]
     require_columns(largest, columns, "largest")
-    units_sold = store.groupby(["month", "store_id"]).units.sum().to_dict()
+    sizes = _largest_sizes(largest)
+    of_others = _sizes_of_other_stores(sizes)
+    names = _stores_with_large_lines(sizes, of_others)
+    largest = largest[largest.store_id.isin(names)]
+    rows = store[store.store_id.isin(names)].astype({"store_id": object})
+    units_sold = rows.groupby(["month", "store_id"]).units.sum().to_dict()
     findings: list[Finding] = []
     history: dict[str, list[_StoreMonth]] = {}
     for month, stores in _lines_by_month(largest).items():
-        others = _largest_of_other_stores(history, stores)
         for name, lines in stores.items():
             past = history.setdefault(name, [])
             units = units_sold[month, name]
-            large = _find_large_lines(lines, units, past, others.get(name, lines[-1].size))
+            other = of_others.at[month, name]
+            large = _find_large_lines(lines, units, past, lines[-1].size if np.isnan(other) else other)
             entries = accept_entries("large_line", f"store {name}", f"{month:%Y-%m}")
             is_flagged = bool(large.lines) and not entries & set(accept)
             past.append(_StoreMonth(lines[0].size, large.other_units if is_flagged else units, is_flagged))
