@@ -247,7 +247,7 @@ def is_lone_date(
     require_columns(dates, ["store_id", "date"], "dates")
     dates = dates.sort_values(["store_id", "date"])
     gap = dates.groupby("store_id", observed=True).date.diff().dt.days
-    n_stores = dates.groupby("date").store_id.nunique()
+    n_stores = dates.groupby("date").size()
     is_after_gap = gap > max(7, 2 * np.nan_to_num(gap.quantile(0.95)))  # days
     run = [dates.store_id, is_after_gap.groupby(dates.store_id, observed=True).cumsum()]  # dates without a long gap between them
     has_few_stores = dates.date.map(n_stores) < max(2, n_stores.median() / 2)
@@ -286,9 +286,9 @@ def underreported_months(
     Raises ValueError if a column is missing.
     """
     require_columns(dates, ["store_id", "date"], "dates")
-    month = dates.date.dt.to_period("M").dt.to_timestamp().rename("month")
-    by_store = dates.groupby([month, "store_id"], observed=True).date
-    n_dates = unstack_names(by_store.nunique())  # a row a month, a column a store
+    month = dates.date.to_numpy().astype("datetime64[M]").astype("datetime64[ns]")
+    by_store = dates.groupby([pd.Series(month, dates.index, name="month"), "store_id"], observed=True).date
+    n_dates = unstack_names(by_store.size())  # a row a month, a column a store
     last_date = unstack_names(by_store.max())
     is_open = n_dates.notna()
     planned_end = pd.Series({each: planned_span(each, calendar)[1] for each in n_dates.index})
@@ -351,10 +351,10 @@ def excluded_months(
     dates = day.date[~is_lone]
     first, last = dates.min(), dates.max()
     reasons = {**underreported_months(day[~is_lone], calendar), **incomplete_months(first, last, calendar)}
-    month = day.date.dt.strftime("%Y-%m")
     is_outside = (day.date < first.replace(day=1)) | (day.date > last + pd.offsets.MonthEnd(0))
-    reasons |= dict.fromkeys(sorted(month[is_outside]), "")
-    lone = day.loc[is_lone & month.isin(list(reasons)), ["store_id", "date", "lines"]]
+    reasons |= dict.fromkeys(sorted(day.date[is_outside].dt.strftime("%Y-%m")), "")
+    lone = day.loc[is_lone, ["store_id", "date", "lines"]].astype({"store_id": object})
+    lone = lone[lone.date.dt.strftime("%Y-%m").isin(list(reasons))]
     lone = lone.sort_values(["date", "store_id"], ignore_index=True)
     lone["place"] = [lineage_text(lineage, *row) for row in lone[["store_id", "date"]].itertuples(index=False)]
     for name, rows in lone.groupby(lone.date.dt.strftime("%Y-%m")):
