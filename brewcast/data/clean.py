@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['INTERMITTENT_SHARE', 'FILL_RULE', 'FINDING_LEVELS', 'store_day', 'as_sale_lines', 'most_frequent_index',
-           'fill_missing', 'most_frequent_value', 'aggregate_by_month', 'planned_span', 'completeness_tolerance',
-           'incomplete_months', 'is_lone_date', 'expected_stores', 'underreported_months', 'lineage_text',
-           'excluded_months', 'months_without_lines', 'describe_gaps', 'without_months', 'count_filled',
-           'cleaning_report', 'lines_by_date', 'clean', 'blank_untrusted', 'CleanInputs', 'read_largest_lines',
-           'read_clean_inputs', 'write_clean_products', 'findings_text', 'cleaning_sentence', 'cleaning_facts',
-           'findings_table', 'recent_months_table']
+           'count_levels', 'fill_missing', 'most_frequent_value', 'aggregate_by_month', 'planned_span',
+           'completeness_tolerance', 'incomplete_months', 'is_lone_date', 'expected_stores', 'underreported_months',
+           'lineage_text', 'excluded_months', 'months_without_lines', 'describe_gaps', 'without_months', 'count_filled',
+           'cleaning_report', 'aggregate_files', 'lines_by_date', 'clean', 'blank_untrusted', 'CleanInputs',
+           'read_largest_lines', 'read_clean_inputs', 'write_clean_products', 'findings_text', 'cleaning_sentence',
+           'cleaning_facts', 'findings_table', 'recent_months_table']
 
 # %% ../../nbs/data/11_clean.ipynb #f4f47387
 from pathlib import Path
@@ -23,7 +23,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from ..common.contracts import STORE_MONTH, check_table, explain_memory, sales_schema
+from ..common.contracts import STORE_MONTH, check_table, connect, explain_memory, sales_schema
 from brewcast.common.core import (
     SALE_LINE_COLUMNS,
     read_json,
@@ -115,10 +115,27 @@ def most_frequent_index(
     best = [(ibis.greatest(*counts) == count, i) for i, count in enumerate(counts)]
     return ibis.cases((ibis.greatest(*counts) == 0, ibis.null("int64")), *best)
 
+# %% ../../nbs/data/11_clean.ipynb #fa3d149d
+def count_levels(
+    day: ibis.Table,  # from `store_day`
+    columns: list[str],  # weather, promotion or both
+) -> ibis.Table:  # a row is a month
+    """Number of lines of each level, by month.
+
+    Needs `date` and the counts of the columns, such as `weather_0`. Returns `month` and these counts.
+    Raises ValueError if a column is missing.
+    """
+    names = [name for column in columns for name in _count_names(column)]
+    require_columns(day, ["date", *names], "day")
+    month = day.date.truncate("M").cast("date")
+    return day.group_by(month=month).agg(**{name: day[name].sum().cast("int64") for name in names})
+
+
 # %% ../../nbs/data/11_clean.ipynb #8c4e841a
 def fill_missing(
     day: ibis.Table,  # from `store_day`
     columns: list[str],  # columns to fill in
+    monthly: ibis.Table | None = None,  # from `count_levels`, if `day` has not all the months
 ) -> ibis.Table:  # the same rows
     """Fill in the value that was the most frequent up to the end of the month.
 
@@ -128,10 +145,10 @@ def fill_missing(
     """
     counts = [name for column in columns for name in [*_count_names(column), f"{column}_none"]]
     require_columns(day, ["date", *counts], "day")
+    monthly = count_levels(day, columns) if monthly is None else monthly
     day = day.mutate(month=day.date.truncate("M").cast("date"))
     for column in columns:
         names = _count_names(column)
-        monthly = day.group_by("month").agg(**{name: day[name].sum() for name in names})
         up_to_month = ibis.window(order_by=monthly.month, preceding=(None, 0))
         counts = monthly.mutate(**{name: monthly[name].sum().over(up_to_month) for name in names})
         fill = counts.select(filled_month=counts.month, level=most_frequent_index(counts, column))
@@ -527,6 +544,28 @@ def cleaning_report(
     }
     return report | {"lone_lines": lone.to_dict("records")} if len(lone) else report
 
+# %% ../../nbs/data/11_clean.ipynb #e814d935
+def aggregate_files(
+    sums: LineSums,  # in files, one a month
+    columns: list[str],  # columns to fill in
+    hemisphere: str,  # north or south
+) -> pa.Table:  # a row is one series in one month, sorted
+    """From store-days to store-months, a month at a time, so that only one month is in memory.
+
+    Returns the columns of `STORE_MONTH`.
+    """
+    con = connect()
+    con.create_table("monthly", count_levels(sums.day(), columns).to_pyarrow())
+    day = con.read_parquet(sums.parts[0] / "day.parquet", table_name="day")
+    filled = fill_missing(day, columns, con.table("monthly"))
+    query = con.compile(aggregate_by_month(filled, hemisphere))  # of the table `day`, whatever file it is
+    months = []
+    for part in sums.parts:
+        con.read_parquet(part / "day.parquet", table_name="day")
+        months.append(con.raw_sql(query).to_arrow_table())
+    return pa.concat_tables(months).sort_by([("series_id", "ascending"), ("month", "ascending")])
+
+
 # %% ../../nbs/data/11_clean.ipynb #1bee1ef1
 def lines_by_date(
     day: ibis.Table,  # from `store_day`
@@ -569,8 +608,11 @@ def clean(
     if dates.empty:
         raise ValueError("sales: 0 rows, so there is no month")
     reasons, lone, (first, last) = excluded_months(dates, calendar, lineage)
-    by_month = aggregate_by_month(fill_missing(day, columns_to_fill), calendar.hemisphere)
-    months = check_table(by_month.to_pyarrow(), STORE_MONTH)
+    if isinstance(sales, LineSums) and sales.are_files:
+        months = aggregate_files(sales, columns_to_fill, calendar.hemisphere)
+    else:
+        months = aggregate_by_month(fill_missing(day, columns_to_fill), calendar.hemisphere).to_pyarrow()
+    months = check_table(months, STORE_MONTH)
     complete = without_months(months, reasons)
     if not len(complete):
         raise ValueError(

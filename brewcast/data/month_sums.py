@@ -334,6 +334,11 @@ class LineSums:
         self.groups = groups
         self.between = between  # called with the first and the last date
 
+    @property
+    def are_files(self) -> bool:
+        "Whether each part is a folder with files."
+        return all(isinstance(part, Path) for part in self.parts)
+
     def table(
         self,
         name: str,  # store, names, category or product
@@ -344,7 +349,7 @@ class LineSums:
 
     def day(self) -> ibis.Table:  # a row is one store on one day, with the columns of `sum_days`
         "Sums by store and date. Those in files are not all in memory."
-        if isinstance(self.parts[0], dict):
+        if not self.are_files:
             return ibis.memtable(pa.concat_tables([part["day"] for part in self.parts]))
         return connect().read_parquet([part / "day.parquet" for part in self.parts])
 
