@@ -7,11 +7,12 @@ __all__ = ['INTERMITTENT_SHARE', 'FILL_RULE', 'FINDING_LEVELS', 'store_day', 'as
            'count_levels', 'fill_missing', 'most_frequent_value', 'aggregate_by_month', 'planned_span',
            'completeness_tolerance', 'incomplete_months', 'is_lone_date', 'expected_stores', 'underreported_months',
            'lineage_text', 'excluded_months', 'months_without_lines', 'describe_gaps', 'without_months', 'count_filled',
-           'cleaning_report', 'aggregate_files', 'lines_by_date', 'clean', 'blank_untrusted', 'CleanInputs',
-           'read_largest_lines', 'read_clean_inputs', 'write_clean_products', 'findings_text', 'cleaning_sentence',
-           'cleaning_facts', 'findings_table', 'recent_months_table']
+           'cleaning_report', 'aggregate_files', 'aggregate_days', 'lines_by_date', 'clean', 'blank_untrusted',
+           'CleanInputs', 'read_largest_lines', 'read_clean_inputs', 'write_clean_products', 'findings_text',
+           'cleaning_sentence', 'cleaning_facts', 'findings_table', 'recent_months_table']
 
 # %% ../../nbs/data/11_clean.ipynb #f4f47387
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import NamedTuple
@@ -566,6 +567,20 @@ def aggregate_files(
     return pa.concat_tables(months).sort_by([("series_id", "ascending"), ("month", "ascending")])
 
 
+# %% ../../nbs/data/11_clean.ipynb #6334c15c
+def aggregate_days(
+    day: ibis.Table,  # from `store_day`
+    columns: list[str],  # columns to fill in
+    hemisphere: str,  # north or south
+) -> pa.Table:  # a row is one series in one month, sorted
+    """From store-days to store-months, all at once.
+
+    Needs a table as from `store_day`. Returns the columns of `STORE_MONTH`.
+    Raises ValueError if a column is missing.
+    """
+    return aggregate_by_month(fill_missing(day, columns), hemisphere).to_pyarrow()
+
+
 # %% ../../nbs/data/11_clean.ipynb #1bee1ef1
 def lines_by_date(
     day: ibis.Table,  # from `store_day`
@@ -608,11 +623,9 @@ def clean(
     if dates.empty:
         raise ValueError("sales: 0 rows, so there is no month")
     reasons, lone, (first, last) = excluded_months(dates, calendar, lineage)
-    if isinstance(sales, LineSums) and sales.are_files:
-        months = aggregate_files(sales, columns_to_fill, calendar.hemisphere)
-    else:
-        months = aggregate_by_month(fill_missing(day, columns_to_fill), calendar.hemisphere).to_pyarrow()
-    months = check_table(months, STORE_MONTH)
+    is_by_file = isinstance(sales, LineSums) and sales.are_files
+    aggregate = partial(aggregate_files, sales) if is_by_file else partial(aggregate_days, day)
+    months = check_table(aggregate(columns_to_fill, calendar.hemisphere), STORE_MONTH)
     complete = without_months(months, reasons)
     if not len(complete):
         raise ValueError(
@@ -668,7 +681,10 @@ class CleanInputs(NamedTuple):
 def read_largest_lines(
     path: Path,  # of `ingest`
 ) -> pd.DataFrame:  # the five largest lines of each store-month
-    "The largest lines, with price and quantity as float64: a million decimals would be a million objects."
+    """The largest lines. A million decimals would be a million objects, so there are none.
+
+    Returns the columns of `LARGEST_LINES`, `price` and `quantity_sold` as float64.
+    """
     table = pq.read_table(path)
     for name in ("price", "quantity_sold"):
         if name in table.column_names:

@@ -250,7 +250,10 @@ NAME_COLUMNS = ("country", "city", "category", "product")  # columns whose spell
 def names_in_use(
     lines: SortedLines,
 ) -> pa.Table:  # a row is one name
-    "The different names of countries, cities, categories and products: `column` and `name`, sorted."
+    """The different names of countries, cities, categories and products.
+
+    Returns `column` and `name`, sorted by the name.
+    """
     tables = [pa.table({"column": pa.array([], pa.string()), "name": pa.array([], pa.string())})]
     for column in [column for column in NAME_COLUMNS if column in lines.columns]:
         coded = lines.columns[column]

@@ -143,7 +143,7 @@ def summarize_lines(
 def unstack_names(
     values: pd.Series,  # by month and name
 ) -> pd.DataFrame:  # a row a month, a column a name
-    "A table of months and names."
+    "A table of months and names. Needs an index of months and names. Returns one column a name, as text."
     table = values.unstack()
     return table.set_axis(table.columns.astype(object), axis=1)
 
@@ -1133,6 +1133,8 @@ def sum_without_lone_lines(
     Needs the columns that `sum_sale_lines` needs.
     Raises ValueError if a column is missing.
     """
+    if not isinstance(sales, LineSums | str | Path):
+        require_columns(sales, ["store_id", "date", "price", "quantity_sold"], "sales")
     if not cleaned.get("lone_lines"):
         return sales if isinstance(sales, LineSums) else sum_sale_lines(sales, lacks)
     dates = Dates(*(pd.Timestamp(cleaned[name]).date() for name in ("first_date", "last_date")))
