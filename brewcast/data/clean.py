@@ -131,7 +131,6 @@ def count_levels(
     month = day.date.truncate("M").cast("date")
     return day.group_by(month=month).agg(**{name: day[name].sum().cast("int64") for name in names})
 
-
 # %% ../../nbs/data/11_clean.ipynb #8c4e841a
 def fill_missing(
     day: ibis.Table,  # from `store_day`
@@ -267,7 +266,10 @@ def is_lone_date(
     gap = dates.groupby("store_id", observed=True).date.diff().dt.days
     n_stores = dates.groupby("date").size()
     is_after_gap = gap > max(7, 2 * np.nan_to_num(gap.quantile(0.95)))  # days
-    run = [dates.store_id, is_after_gap.groupby(dates.store_id, observed=True).cumsum()]  # dates without a long gap between them
+    run = [
+        dates.store_id,
+        is_after_gap.groupby(dates.store_id, observed=True).cumsum(),
+    ]  # dates without a long gap between them
     has_few_stores = dates.date.map(n_stores) < max(2, n_stores.median() / 2)
     of_run = dates.groupby(run, observed=True).date
     is_single = ((of_run.transform("size") == 1) & has_few_stores).astype(int)
@@ -566,7 +568,6 @@ def aggregate_files(
         months.append(con.raw_sql(query).to_arrow_table())
     return pa.concat_tables(months).sort_by([("series_id", "ascending"), ("month", "ascending")])
 
-
 # %% ../../nbs/data/11_clean.ipynb #6334c15c
 def aggregate_days(
     day: ibis.Table,  # from `store_day`
@@ -579,7 +580,6 @@ def aggregate_days(
     Raises ValueError if a column is missing.
     """
     return aggregate_by_month(fill_missing(day, columns), hemisphere).to_pyarrow()
-
 
 # %% ../../nbs/data/11_clean.ipynb #1bee1ef1
 def lines_by_date(
@@ -596,9 +596,10 @@ def lines_by_date(
     table = table.set_column(0, "store_id", table["store_id"].dictionary_encode())
     dates = table.to_pandas(date_as_object=False)
     names = sorted(dates.store_id.cat.categories)
-    dates = dates.assign(store_id=dates.store_id.cat.reorder_categories(names), date=dates.date.astype("datetime64[ns]"))
+    dates = dates.assign(
+        store_id=dates.store_id.cat.reorder_categories(names), date=dates.date.astype("datetime64[ns]")
+    )
     return dates.sort_values(["store_id", "date"], ignore_index=True)
-
 
 # %% ../../nbs/data/11_clean.ipynb #968f5ead
 @explain_memory("cleaning the sale lines")
@@ -628,9 +629,8 @@ def clean(
     months = check_table(aggregate(columns_to_fill, calendar.hemisphere), STORE_MONTH)
     complete = without_months(months, reasons)
     if not len(complete):
-        raise ValueError(
-            f"sales: no complete month between {first.date()} and {last.date()} ({reasons}); check `calendar`"
-        )
+        span = f"between {first.date()} and {last.date()}"
+        raise ValueError(f"sales: no complete month {span} ({reasons}); check `calendar`")
     silent = months_without_lines(complete.to_pandas(date_as_object=False), plan, zero_means)
     report = cleaning_report(complete, silent, lone) | {
         "store_months_left_out": len(months) - len(complete),
@@ -690,7 +690,6 @@ def read_largest_lines(
         if name in table.column_names:
             table = table.set_column(table.column_names.index(name), name, as_floats(table[name]))
     return table.to_pandas(date_as_object=False)
-
 
 # %% ../../nbs/data/11_clean.ipynb #a6c1e6a9
 def read_clean_inputs(

@@ -319,7 +319,7 @@ def sum_part(
 def read_month(
     path: Path,  # a month's partition, or sums
 ) -> pa.Table:  # all columns; texts are dictionaries, which are quick to compare
-    "Read a small Parquet file."
+    "Read a small Parquet file. Returns its columns, such as `store_id` and `date`."
     schema = pq.read_schema(path)
     return pq.read_table(path, read_dictionary=[field.name for field in schema if pa.types.is_string(field.type)])
 
@@ -346,12 +346,12 @@ class LineSums:
         self,
         name: str,  # store, names, category or product
     ) -> pa.Table:  # of all parts, one after the other
-        "The rows of all parts."
+        "The rows of all parts. Returns the columns of the table in `sum_part`."
         tables = [part[name] if isinstance(part, dict) else read_month(part / f"{name}.parquet") for part in self.parts]
         return pa.concat_tables(tables).unify_dictionaries()
 
     def day(self) -> ibis.Table:  # a row is one store on one day, with the columns of `sum_days`
-        "Sums by store and date. Those in files are not all in memory."
+        "Sums by store and date; those in files are not all in memory. Returns the columns of `sum_days`."
         if not self.are_files:
             return ibis.memtable(pa.concat_tables([part["day"] for part in self.parts]))
         return connect().read_parquet([part / "day.parquet" for part in self.parts])
@@ -377,7 +377,7 @@ class Dates(NamedTuple):
     ) -> pa.Table:  # the lines of these dates
         """The lines of the dates.
 
-        Needs `date`. Raises ValueError if there is no such column.
+        Needs `date`. Returns the same columns, `date` included. Raises ValueError if there is no such column.
         """
         require_columns(lines, ["date"], "sales")
         date = lines["date"].cast(pa.date32(), safe=False)

@@ -138,7 +138,6 @@ def summarize_lines(
     store["store_id"] = store_id.cat.reorder_categories(sorted(store_id.cat.categories))
     return tables
 
-
 # %% ../../nbs/data/quality.ipynb #4124bb9c
 def unstack_names(
     values: pd.Series,  # by month and name
@@ -146,7 +145,6 @@ def unstack_names(
     "A table of months and names. Needs an index of months and names. Returns one column a name, as text."
     table = values.unstack()
     return table.set_axis(table.columns.astype(object), axis=1)
-
 
 # %% ../../nbs/data/quality.ipynb #9260d225
 STOP_PROBABILITY = (
@@ -400,7 +398,6 @@ def _numbered_sums(store: pd.DataFrame) -> pd.DataFrame:
     table = np.full((len(months), len(stores) * width), -1, dtype=np.int32)
     table[month, store_number * width + nth] = sums
     return pd.DataFrame(table, index=months)
-
 
 # %% ../../nbs/data/quality.ipynb #a8f6e0f5
 def _copied_shares(sums: pd.DataFrame, n_rows: pd.Series, month: pd.Timestamp) -> pd.Series:
@@ -716,7 +713,6 @@ def _largest_sizes(largest: pd.DataFrame) -> pd.DataFrame:
     sizes = largest.quantity_sold.astype(float).abs()
     return unstack_names(sizes.groupby([month, largest.store_id.astype(object)]).max())
 
-
 # %% ../../nbs/data/quality.ipynb #7b443425
 def _sizes_of_other_stores(sizes: pd.DataFrame) -> pd.DataFrame:
     """The highest median, over the other stores, of a store's largest lines up to the month.
@@ -737,7 +733,6 @@ def _sizes_of_other_stores(sizes: pd.DataFrame) -> pd.DataFrame:
             others[i, first] = medians[second]
     return pd.DataFrame(others, sizes.index, sizes.columns)
 
-
 # %% ../../nbs/data/quality.ipynb #eba11401
 def _stores_with_large_lines(sizes: pd.DataFrame, of_others: pd.DataFrame) -> list[str]:
     "Stores that may have a large line: a finding is in one of these, if there is any."
@@ -746,7 +741,6 @@ def _stores_with_large_lines(sizes: pd.DataFrame, of_others: pd.DataFrame) -> li
     before = sizes.cummax().ffill().shift().mask(is_cold, of_others)
     is_large = (sizes > LARGE_LINE_RATIO * before) | (is_cold & sizes.notna() & of_others.isna())
     return list(sizes.columns[is_large.any()])
-
 
 # %% ../../nbs/data/quality.ipynb #c03d0a53
 def _largest_before(past: list[_StoreMonth]) -> float:
@@ -1139,7 +1133,6 @@ def sum_without_lone_lines(
         return sales if isinstance(sales, LineSums) else sum_sale_lines(sales, lacks)
     dates = Dates(*(pd.Timestamp(cleaned[name]).date() for name in ("first_date", "last_date")))
     return sales.between(*dates) if isinstance(sales, LineSums) else sum_sale_lines(sales, lacks, dates=dates)
-
 
 # %% ../../nbs/data/quality.ipynb #bd26c967
 MAX_QUARANTINE_SHARE = 0.1  # of a month's rows; a month with more is stopped, and does not count as usual for others
