@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['LEVEL_ORDER', 'LOG_UNIT', 'MIN_LINES', 'NAME_COLUMNS', 'CHECK_COUNTERS', 'MAX_LINES', 'ALL_DATES', 'CodedColumn',
            'code_column', 'SortedLines', 'sort_lines', 'number_sums', 'level_counts', 'sum_days', 'sum_groups',
-           'names_in_use', 'as_floats', 'check_sums', 'sum_part', 'read_month', 'LineSums', 'Dates', 'sum_sale_lines']
+           'list_names', 'as_floats', 'check_sums', 'sum_part', 'read_month', 'LineSums', 'Dates', 'sum_sale_lines']
 
 # %% ../../nbs/data/month_sums.ipynb #566a9085
 import datetime
@@ -153,7 +153,7 @@ def _as_array(sums: np.ndarray, is_empty: np.ndarray, is_exact: bool) -> pa.Arra
     return whole.view(pa.decimal128(38, _EXACT.scale))
 
 # %% ../../nbs/data/month_sums.ipynb #44f392b9
-def _first_values(column: CodedColumn, starts: np.ndarray) -> pa.Array:
+def _lowest_values(column: CodedColumn, starts: np.ndarray) -> pa.Array:
     "The first value in order of the alphabet, from each start to the next."
     first = np.minimum.reduceat(column.codes, starts) if len(starts) else starts.astype(np.int32)
     places = pa.array(first, mask=first == len(column.values))
@@ -205,7 +205,7 @@ def sum_days(
     """
     starts = np.flatnonzero(lines.is_first)
     names = [name for name in ("store_id", "date", "country", "city") if name in lines.columns]
-    columns = {name: _first_values(lines.columns[name], starts) for name in names}
+    columns = {name: _lowest_values(lines.columns[name], starts) for name in names}
     columns["lines"] = pa.array(np.diff(starts, append=len(lines.is_first)))
     columns["distinct"] = pa.array(_add_up(lines.is_new.astype(np.int64), starts))
     return pa.table(columns | number_sums(lines) | level_counts(lines))
@@ -247,7 +247,7 @@ def sum_groups(
 NAME_COLUMNS = ("country", "city", "category", "product")  # columns whose spellings are checked
 
 # %% ../../nbs/data/month_sums.ipynb #92bf72cc
-def names_in_use(
+def list_names(
     lines: SortedLines,
 ) -> pa.Table:  # a row is one name
     """The different names of countries, cities, categories and products.
@@ -304,7 +304,7 @@ def sum_part(
     """All sums of some sale lines.
 
     Needs `store_id`, `date`, `price`, `quantity_sold` and the groups; other columns of sale lines as they are.
-    Returns the tables of `sum_days`, `check_sums`, `names_in_use` and `sum_groups`.
+    Returns the tables of `sum_days`, `check_sums`, `list_names` and `sum_groups`.
     Raises ValueError if a column is missing.
     """
     require_columns(lines, ["store_id", "date", "price", "quantity_sold", *groups], "sales")
@@ -312,7 +312,7 @@ def sum_part(
     lines = lines.set_column(place, "date", lines["date"].cast(pa.date32(), safe=False))
     coded = sort_lines(lines)
     days = sum_days(coded)
-    tables = {"day": days.drop_columns(CHECK_COUNTERS), "store": check_sums(days), "names": names_in_use(coded)}
+    tables = {"day": days.drop_columns(CHECK_COUNTERS), "store": check_sums(days), "names": list_names(coded)}
     return tables | {name: sum_groups(coded, name) for name in groups}
 
 # %% ../../nbs/data/month_sums.ipynb #fb18c400

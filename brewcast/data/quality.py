@@ -937,7 +937,7 @@ def check_similar_ids(
 
 # %% ../../nbs/data/quality.ipynb #c1736487
 def check_spellings(
-    names: pd.DataFrame,  # one row a name, from `names_in_use`
+    names: pd.DataFrame,  # one row a name, from `list_names`
     lacks: list[str],  # columns that the source does not have
     month: pd.Timestamp,  # the month to check
 ) -> list[Finding]:
@@ -1075,7 +1075,7 @@ def check_lone_lines(
 
 # %% ../../nbs/data/quality.ipynb #49fbec0f
 def check_identities(
-    names: pd.DataFrame,  # one row a name, from `names_in_use`
+    names: pd.DataFrame,  # one row a name, from `list_names`
     tables: dict[str, pd.DataFrame],  # from `summarize_lines`
     store_month: pd.DataFrame,  # of clean: one row a store and month
     lacks: list[str],  # columns that the source does not have
