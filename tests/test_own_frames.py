@@ -39,7 +39,6 @@ WRITES = "it writes each column as it is"
 READS_FIRST = "it reads a record or files first; a function that it calls names the columns"
 EXEMPT = {  # by function: why this way of calling it makes no sense
     "check_identical_stores": BY_POSITION,
-    "check_spellings": ANY_COLUMNS,
     "coverage_by_month": "a table without intervals is one of a recipe that has none",
     "draw_lines": BY_POSITION,
     "draw_month_strips": BY_POSITION,

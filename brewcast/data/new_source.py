@@ -22,7 +22,6 @@ import duckdb
 import pandas as pd
 import yaml
 
-from ..common.contracts import connect
 from ..common.core import SALE_LINE_COLUMNS, read_parquet, require_columns
 from ..common.parameter_types import Calendar, QualitySettings
 from ..common.paths import write_text
@@ -30,6 +29,7 @@ from ..common.records import Finding
 from ..common.text import format_count, join_names
 from .clean import clean
 from .ingest import ingest
+from .month_sums import sum_sale_lines
 from brewcast.data.new_source_draft import (
     Draft,
     doubtful_guesses,
@@ -435,14 +435,15 @@ def try_draft(
     if n_bad:
         lines += quarantine_lines(read_parquet(paths.quarantine))
     try:
-        table, report = clean(connect().read_parquet(paths.sales), lacks, facts.calendar)
+        sums = sum_sale_lines(paths.sales, lacks)  # the lines are read once
+        table, report = clean(sums, lacks, facts.calendar)
     except ValueError as error:
         return Trial(facts, lines, str(error))
     store_month = table.to_pandas(date_as_object=False)
     quality = QualitySettings(accept=[], months=len(store_month))  # of the whole history
     largest = read_parquet(paths.largest)
     findings = check_data(
-        paths.sales, store_month, facts.calendar, lacks, quality, dataset=dataset, largest=largest, cleaned=report
+        sums, store_month, facts.calendar, lacks, quality, dataset=dataset, largest=largest, cleaned=report
     )
     return Trial(facts, lines + clean_lines(report), refusal(dataset), finding_lines(findings))
 
