@@ -17,7 +17,6 @@ import csv
 import functools
 import gzip
 import io
-import itertools
 import math
 import os
 import re

@@ -88,7 +88,7 @@ def test_only_what_changed_is_read_again(tmp_path, monkeypatch):
         write_day(folder / f"{day}.csv", day, 1)
     read_folder(folder, cache, tmp_path / "out")
     read, made = [], []
-    for module, name, log in ((sale_parts, "staged_blocks", read), (month_lines, "sort_lines", made)):
+    for module, name, log in ((sale_parts, "staged_blocks", read), (month_lines, "sort_by_all_columns", made)):
         original = getattr(module, name)
         monkeypatch.setattr(
             module, name, lambda *a, log=log, original=original, **k: log.append(a) or original(*a, **k)
