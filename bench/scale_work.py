@@ -189,6 +189,7 @@ def run_ingest(data: str, path: str, folder: Path) -> None:
 
 def run_clean(folder: Path) -> Path:
     "Sale lines to checked store-months: the Parquet file of them."
+    from brewcast.common.increments import Increments, cache_folder
     from brewcast.common.parameter_types import Calendar, QualitySettings
     from brewcast.common.params import parameter_defaults
     from brewcast.common.paths import find_root
@@ -197,7 +198,7 @@ def run_clean(folder: Path) -> Path:
     defaults = parameter_defaults(find_root())
     calendar = Calendar.model_validate(defaults["calendar"])
     quality = QualitySettings.model_validate(defaults["quality"])
-    sales, plan, lineage, largest, dataset = read_clean_inputs(product_paths("ingest", folder))
+    sales, plan, lineage, largest, dataset = read_clean_inputs(product_paths("ingest", folder), [], Increments(cache_folder()))
     table, report = clean(sales, [], calendar, plan, None, lineage)
     months = table.to_pandas(date_as_object=False)
     known = {"dataset": dataset, "largest": largest, "cleaned": report, "planned_ids": sorted(set(plan.store_id))}
