@@ -17,6 +17,7 @@ import shutil
 import tempfile
 import textwrap
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -200,27 +201,33 @@ class MonthLines(NamedTuple):
     largest: pa.Table  # as `LARGEST_LINES`
     content: dict  # rows, first_date, last_date, repeated
 
+# %% ../../nbs/data/10_ingest.ipynb #86dde81e
+def _make_month(checked: CheckedSource, cache: Increments, month: str) -> MonthLines:
+    "The lines of one month, from the cache if they are there."
+    pieces = checked.pieces[month]
+    excluded = checked.excluded.get(month, NO_LINES).select(POSITION)
+    has_positions = bool(checked.queries[0].tables)
+    columns = [*sale_contract(checked.settings).columns]
+    make = functools.partial(write_month, pieces, columns, excluded, has_positions)
+    key = [[file_hash_of(path) for path in pieces], excluded.to_pydict(), has_positions]
+    folder = cache.get("month", key, make)
+    tables = [pq.read_table(folder / f"{name}.parquet") for name in ("lineage", "largest")]
+    return MonthLines(folder / "lines.parquet", *tables, read_json(folder / "month.json"))
+
 # %% ../../nbs/data/10_ingest.ipynb #ade4b76e
 def make_months(
     checked: CheckedSource,
     cache: Increments,  # has the months that did not change
 ) -> dict[str, MonthLines]:  # by month as YYYY-MM; months without a good line are left out
-    "Put the lines of each month in order. Only months whose lines changed are made again."
-    columns = [*sale_contract(checked.settings).columns]
-    has_positions = bool(checked.queries[0].tables)
+    "Put the lines of each month in order. Only months whose lines changed are made again, two at a time."
     months = {}
-    with Step("sorting sale lines") as step, explain_memory("sorting sale lines"):
-        for n, (month, pieces) in enumerate(checked.pieces.items(), 1):
+    make = functools.partial(_make_month, checked, cache)
+    with Step("sorting sale lines") as step, explain_memory("sorting sale lines"), ThreadPoolExecutor(2) as pool:
+        for n, (month, lines) in enumerate(zip(checked.pieces, pool.map(make, checked.pieces), strict=True), 1):
             step.action = f"sorting sale lines, month {n} of {len(checked.pieces)}"
-            excluded = checked.excluded.get(month, NO_LINES)
-            hashes = [file_hash_of(path) for path in pieces]
-            make = functools.partial(write_month, pieces, columns, excluded.select(POSITION), has_positions)
-            folder = cache.get("month", [hashes, excluded.to_pydict(), has_positions], make)
-            content = read_json(folder / "month.json")
-            step.rows += content["rows"]
-            if content["rows"]:
-                tables = [pq.read_table(folder / f"{name}.parquet") for name in ("lineage", "largest")]
-                months[month] = MonthLines(folder / "lines.parquet", *tables, content)
+            step.rows += lines.content["rows"]
+            if lines.content["rows"]:
+                months[month] = lines
     return months
 
 # %% ../../nbs/data/10_ingest.ipynb #a6b8c853

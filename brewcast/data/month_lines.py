@@ -9,6 +9,7 @@ __all__ = ['MAX_SORTED_ROWS', 'POSITION', 'NO_LINES', 'MIN_LINE_BYTES', 'as_inte
 
 # %% ../../nbs/data/month_lines.ipynb #9a75ba98
 import datetime as dt
+import functools
 from collections import Counter
 from collections.abc import Callable
 from decimal import Decimal
@@ -195,6 +196,11 @@ def _candidates(lines: pa.Table, max_lines: int) -> pa.Table:
     limit[ordered[first] >> 40] = ordered[last]
     return lines.take(pa.array(np.flatnonzero(key <= limit[codes])))
 
+# %% ../../nbs/data/month_lines.ipynb #839d3fd5
+@functools.cache  # to connect takes longer than to find a month's largest lines
+def _memory() -> duckdb.DuckDBPyConnection:
+    return duckdb.connect()
+
 # %% ../../nbs/data/month_lines.ipynb #803c3994
 def largest_lines(
     lines: pa.Table,  # sale lines of one month
@@ -208,11 +214,11 @@ def largest_lines(
     """
     columns = ["store_id", "date", "product", "price", "quantity_sold", *POSITION]
     few = without_dictionaries(_candidates(lines.select(columns), max_lines))
-    rows = duckdb.from_arrow(few).query(
-        "few",
+    con = _memory().cursor().register("few", few)
+    rows = con.execute(
         f"""SELECT store_id, unnest(lines, recursive := true) FROM (SELECT store_id, max({{
             'size': abs(quantity_sold), 'date': date, 'file': _file, 'line': _line, 'product': product, 'price': price,
-            'quantity_sold': quantity_sold}}, {max_lines}) AS lines FROM few GROUP BY ALL)""",
+            'quantity_sold': quantity_sold}}, {max_lines}) AS lines FROM few GROUP BY ALL)"""
     )
     found = rows.to_arrow_table()
     return _cast(found.append_column("month", pa.array([month] * len(found), pa.date32())), LARGEST_LINES)

@@ -18,7 +18,8 @@ import functools
 import re
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -174,6 +175,20 @@ class PieceWriter:
                 self._writers[name] = (rows.schema, pa.ipc.new_stream(path, rows.schema, options=PIECE_OPTIONS))
             self._writers[name][1].write_table(rows)
 
+    def append_all(
+        self,
+        blocks: Iterable[pa.Table],
+    ):
+        "Append lines while the next ones are being made."
+        with ThreadPoolExecutor(max_workers=1) as pool:
+            pending = []
+            for lines in blocks:
+                for each in pending:
+                    each.result()
+                pending = [pool.submit(self.append, lines)]
+            for each in pending:
+                each.result()
+
     def close(self):
         "Finish the files that are open."
         for _, writer in self._writers.values():
@@ -287,10 +302,12 @@ def check_block(
     reader: FileReader,
     spec: SourceTable,  # whose staged table is the block
     file: str,  # its name in reports
-    pieces: PieceWriter,  # gets the good lines
-    counts: FileCounts,  # gets the others
-) -> None:
-    "Run the source's query on a block of lines, and put each line where it belongs. Raises ValueError."
+    counts: FileCounts,  # gets what is counted of the others
+) -> pa.Table:  # the good lines
+    """Run the source's query on a block of lines. Returns the columns of the contract, `_file` and `_line`.
+
+    Raises ValueError if the query cannot be run, or yields a line twice.
+    """
     con = reader.db.con
     try:
         rows = con.execute(reader.block_sql).to_arrow_table()
@@ -301,7 +318,7 @@ def check_block(
     is_good = rows["_reason"].is_null()
     columns = [*sale_contract(reader.settings).columns, *POSITION]
     n_good = pc.sum(is_good).as_py() or 0
-    pieces.append(rows.select(columns) if n_good == len(rows) else rows.select(columns).filter(is_good))
+    good = rows.select(columns)
     if reader.settings.same_store:
         ids = "SELECT _id, strftime(date, '%Y-%m'), count(*) FROM _judged_sales WHERE _id IS NOT NULL GROUP BY ALL"
         counts.other_ids.update({(store, month): n for store, month, n in con.execute(ids).fetchall()})
@@ -312,6 +329,7 @@ def check_block(
         for month, known, n in filtered_by_month(con, spec):
             counts.filtered[month, known] += n
     con.unregister("_judged_sales")
+    return good if n_good == len(rows) else good.filter(is_good)
 
 # %% ../../nbs/data/sale_parts.ipynb #cce4ad7e
 class FileToRead(NamedTuple):
@@ -336,8 +354,8 @@ def read_part(
     pieces, counts = PieceWriter(draft), FileCounts()
     activity = f"reading {each.file}"
     with time_limit(con, activity, limits, path.stat().st_size) as step, explain_memory(activity):
-        for _ in staged_blocks(con, path, each.spec, each.file, files, limits, step):
-            check_block(reader, each.spec, each.file, pieces, counts)
+        blocks = staged_blocks(con, path, each.spec, each.file, files, limits, step)
+        pieces.append_all(check_block(reader, each.spec, each.file, counts) for _ in blocks)
         con.execute(f"TRUNCATE {quote_name(f'_staged_{each.spec.name}')}")  # the next file may be of another table
         pieces.close()
         info = files[each.file]
