@@ -236,11 +236,11 @@ def _block_query(db: ibis.BaseBackend, settings: IngestSettings) -> str:
     rows = checked_rows_sql(db, contract)
     names = settings.same_store or {}
     columns = {"_id": [*names], "_new_id": [*names.values()]}
-    db.con.register("_names", pa.table(columns, pa.schema({"_id": "string", "_new_id": "string"})))
+    db.con.register("_same_store", pa.table(columns, pa.schema({"_id": "string", "_new_id": "string"})))
     if not names:
         return f"SELECT *, NULL::VARCHAR AS _id FROM ({rows})"
     return f"""SELECT * EXCLUDE (_new_id) REPLACE (coalesce(_new_id, store_id) AS store_id)
-        FROM ({rows}) LEFT JOIN _names ON store_id = _id"""
+        FROM ({rows}) LEFT JOIN _same_store ON store_id = _id"""
 
 # %% ../../nbs/data/sale_parts.ipynb #8c527976
 def _load_tables(
