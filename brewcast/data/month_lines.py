@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['MAX_SORTED_ROWS', 'POSITION', 'NO_LINES', 'MIN_LINE_BYTES', 'as_integers', 'sort_by_all_columns', 'store_ranges',
-           'lineage', 'largest_lines', 'without_dictionaries', 'repeated_between_files', 'encode_values', 'read_pieces',
+           'without_dictionaries', 'lineage', 'largest_lines', 'repeated_between_files', 'encode_values', 'read_pieces',
            'concat_lines', 'find_repeats', 'ranges_of_pieces', 'write_month', 'MonthFiles', 'repeated_lines_of']
 
 # %% ../../nbs/data/month_lines.ipynb #9a75ba98
@@ -162,6 +162,17 @@ def _cast(table: pa.Table, schema: pan.DataFrameSchema) -> pa.Table:
     types = {name: spec.dtype.type.to_pyarrow() for name, spec in schema.columns.items()}
     return table.select([*types]).cast(pa.schema(types))
 
+# %% ../../nbs/data/month_lines.ipynb #81a4110a
+def without_dictionaries(
+    lines: pa.Table,  # any columns
+) -> pa.Table:  # the same rows
+    "Plain values in place of dictionaries. Needs any columns. Returns the same columns."
+    columns = {}
+    for name in lines.column_names:
+        column = lines[name].combine_chunks()
+        columns[name] = column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
+    return pa.table(columns)
+
 # %% ../../nbs/data/month_lines.ipynb #f56dfb87
 def lineage(
     lines: pa.Table,  # sale lines of one month
@@ -225,17 +236,6 @@ def largest_lines(
     )
     found = rows.to_arrow_table()
     return _cast(found.append_column("month", pa.array([month] * len(found), pa.date32())), LARGEST_LINES)
-
-# %% ../../nbs/data/month_lines.ipynb #81a4110a
-def without_dictionaries(
-    lines: pa.Table,  # any columns
-) -> pa.Table:  # the same rows
-    "Plain values in place of dictionaries. Needs any columns. Returns the same columns."
-    columns = {}
-    for name in lines.column_names:
-        column = lines[name].combine_chunks()
-        columns[name] = column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
-    return pa.table(columns)
 
 # %% ../../nbs/data/month_lines.ipynb #fde8681c
 # A store counts if more than half of the lines that chance does not explain are repeated. A month and pair of files
