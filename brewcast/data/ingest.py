@@ -228,6 +228,7 @@ def make_months(
             step.rows += lines.content["rows"]
             if lines.content["rows"]:
                 months[month] = lines
+    cache.delete_unused()
     return months
 
 # %% ../../nbs/data/10_ingest.ipynb #a6b8c853
