@@ -243,11 +243,11 @@ class IngestedSource:
     summary: dict  # what was read, for dataset.json
 
 # %% ../../nbs/data/10_ingest.ipynb #4e3e5ab2
-def _all_rows(tables: list[pa.Table], schema: pan.DataFrameSchema) -> pa.Table:
-    "The rows of all months, sorted, and checked once more."
+def _all_rows(tables: list[pa.Table], schema: pan.DataFrameSchema, order: str = "ALL") -> pa.Table:
+    "The rows of all months, sorted by these columns, and checked once more."
     con = connect().con
     con.register("_rows", pa.concat_tables(tables))
-    return check_table(con.execute("FROM _rows ORDER BY ALL").to_arrow_table(), schema)
+    return check_table(con.execute(f"FROM _rows ORDER BY {order}").to_arrow_table(), schema)
 
 # %% ../../nbs/data/10_ingest.ipynb #96920a38
 def _store_summary(checked: CheckedSource, lineage: pa.Table) -> dict:
@@ -294,7 +294,8 @@ def collect_good_rows(
         "rows_not_yet": checked.rows_not_yet,
         "read": checked.way or "file by file",
     }
-    largest = _all_rows([month.largest for month in months.values()], LARGEST_LINES)
+    order = "store_id, month, abs(quantity_sold), date, file, line, product, price, quantity_sold"
+    largest = _all_rows([month.largest for month in months.values()], LARGEST_LINES, order)
     return IngestedSource(months, lineage, largest, checked.plan, summary)
 
 # %% ../../nbs/data/10_ingest.ipynb #3e53b410
