@@ -253,10 +253,11 @@ def _all_rows(tables: list[pa.Table], schema: pan.DataFrameSchema, order: str = 
 def _store_summary(checked: CheckedSource, lineage: pa.Table) -> dict:
     "Rows by month, and by store if a store lost many; rows by the id that was replaced, if there are any."
     summary = {"months": checked.months}
-    columns = (lineage[name].to_pylist() for name in ("store_id", "month", "lines"))
+    stores = pa.array(sorted({store for store, _ in checked.lost}), pa.string())
+    of_them = lineage.filter(pc.is_in(lineage["store_id"], stores))
     good = Counter()
-    for store, month, lines in zip(*columns, strict=True):
-        good[store, f"{month:%Y-%m}"] += lines
+    for row in of_them.select(["store_id", "month", "lines"]).to_pylist():
+        good[row["store_id"], f"{row['month']:%Y-%m}"] += row["lines"]
     by_store = stores_with_losses(checked.lost, good)
     if by_store:
         summary["stores_set_aside"] = by_store
