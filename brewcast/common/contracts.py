@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['MEMORY_VARIABLE', 'MEMORY_SHARE', 'ABOVE_0', 'AT_LEAST_0', 'BETWEEN_0_AND_1', 'FIRST_OF_MONTH', 'DECIMAL',
            'TOTAL_SALE', 'PLAN', 'QUARANTINE', 'LINEAGE', 'LARGEST_LINES', 'STORE_MONTH', 'FORECAST', 'memory_limit',
-           'connect', 'explain_memory', 'rule', 'required_column', 'optional_column', 'one_of', 'mark_violations',
-           'check_table', 'empty_table', 'sales_schema']
+           'connect', 'memory_error_text', 'explain_memory', 'rule', 'required_column', 'optional_column', 'one_of',
+           'mark_violations', 'check_table', 'empty_table', 'sales_schema']
 
 # %% ../../nbs/common/contracts.ipynb #6619e743
 import contextlib
@@ -68,6 +68,17 @@ def connect() -> ibis.BaseBackend:  # an empty in-memory database
     db.con.execute("SET enable_progress_bar = false")  # a bar appears on slow machines only: reports would differ
     return db
 
+# %% ../../nbs/common/contracts.ipynb #b6c25c2a
+def memory_error_text(
+    error: duckdb.OutOfMemoryException,
+) -> str:  # one line
+    "How much memory there was, and which setting gives more."
+    reason = str(error).partition("\n")[0]
+    return (
+        f"needs more than {memory_limit()} of memory ({reason}): set {MEMORY_VARIABLE} to more,"
+        f" such as {MEMORY_VARIABLE}=8GB; nothing was changed"
+    )
+
 # %% ../../nbs/common/contracts.ipynb #aafdeacd
 @contextlib.contextmanager
 def explain_memory(
@@ -77,11 +88,7 @@ def explain_memory(
     try:
         yield
     except duckdb.OutOfMemoryException as error:
-        reason = str(error).partition("\n")[0]
-        raise MemoryError(
-            f"{task}: needs more than {memory_limit()} of memory ({reason}): set {MEMORY_VARIABLE} to more,"
-            f" such as {MEMORY_VARIABLE}=8GB; nothing was changed"
-        ) from None
+        raise MemoryError(f"{task}: {memory_error_text(error)}") from None
 
 # %% ../../nbs/common/contracts.ipynb #cc2834f0
 def rule(

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import brewcast
 from .hashing import bytes_hash, content_hash, sha256
-from .paths import find_root, write_text
+from .paths import explain_disk_full, find_root, write_text
 
 # %% ../../nbs/common/increments.ipynb #f5afa092
 CODE_PACKAGES = ("common", "data")  # the packages whose code may make an increment
@@ -49,6 +49,18 @@ def cache_folder() -> Path:  # $BREWCAST_CACHE, or `cache` in the project
 # %% ../../nbs/common/increments.ipynb #dcf32641
 def _key_text(key: object) -> str:
     return json.dumps([key, code_version()], sort_keys=True, ensure_ascii=False, default=str)
+
+# %% ../../nbs/common/increments.ipynb #c3a0a932
+def _is_draft(path: Path) -> bool:
+    "Is it being made, or left by a build that was killed?"
+    return path.name.startswith(".") and path.suffix == ".tmp"
+
+# %% ../../nbs/common/increments.ipynb #c04ad98b
+def _is_older(path: Path, days: float) -> bool:
+    "Was it made or used so many days ago? Another process may have deleted it."
+    with contextlib.suppress(OSError):
+        return path.stat().st_mtime < time.time() - days * 86400
+    return False
 
 # %% ../../nbs/common/increments.ipynb #1f1eeb01
 def is_intact(
@@ -85,16 +97,17 @@ def make_increment(
     path: Path,  # the folder of the increment
     make: Callable[[Path], None],  # writes the files of the increment into an empty folder
 ) -> None:
-    "Make an increment beside its place, and rename it when it is complete."
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=".", suffix=".tmp", dir=path.parent))
-    try:
-        make(draft)
-        hashes = {file.name: sha256(file) for file in sorted(draft.iterdir())}
-        write_text(draft / _MANIFEST, json.dumps(hashes))
-        _replace_folder(draft, path)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)  # after an error its space must be free again
+    "Make an increment beside its place, and rename it when it is complete. Raises DiskFullError."
+    with explain_disk_full("the cache", path.parents[1]):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft = Path(tempfile.mkdtemp(prefix=".", suffix=".tmp", dir=path.parent))
+        try:
+            make(draft)
+            hashes = {file.name: sha256(file) for file in sorted(draft.iterdir())}
+            write_text(draft / _MANIFEST, json.dumps(hashes))
+            _replace_folder(draft, path)
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)  # after an error its space must be free again
 
 # %% ../../nbs/common/increments.ipynb #e84bd71d
 class Increments:
@@ -124,13 +137,14 @@ class Increments:
         make_increment(path, make)
         return path
 
-    def delete_unused(
+    def unused(
         self,
         days: float = UNUSED_DAYS,  # since the last build that used it
-    ) -> int:  # number of deleted folders
-        "Delete what no build has used for a while, and what killed builds have left."
-        oldest = time.time() - days * 86400
-        unused = [path for path in self.folder.glob("*/*") if path.stat().st_mtime < oldest]
-        for path in unused:
+    ) -> list[Path]:  # folders
+        "What no build has used for a while; a day is enough for what a killed build has left half made."
+        return [path for path in self.folder.glob("*/*") if _is_older(path, min(days, 1) if _is_draft(path) else days)]
+
+    def delete_unused(self):
+        "Delete what no build has used for a while."
+        for path in self.unused():
             shutil.rmtree(path, ignore_errors=True)
-        return len(unused)

@@ -228,6 +228,7 @@ def make_months(
             step.rows += lines.content["rows"]
             if lines.content["rows"]:
                 months[month] = lines
+    cache.delete_unused()
     return months
 
 # %% ../../nbs/data/10_ingest.ipynb #a6b8c853
@@ -242,20 +243,21 @@ class IngestedSource:
     summary: dict  # what was read, for dataset.json
 
 # %% ../../nbs/data/10_ingest.ipynb #4e3e5ab2
-def _all_rows(tables: list[pa.Table], schema: pan.DataFrameSchema) -> pa.Table:
-    "The rows of all months, sorted, and checked once more."
+def _all_rows(tables: list[pa.Table], schema: pan.DataFrameSchema, order: str = "ALL") -> pa.Table:
+    "The rows of all months, sorted by these columns, and checked once more."
     con = connect().con
     con.register("_rows", pa.concat_tables(tables))
-    return check_table(con.execute("FROM _rows ORDER BY ALL").to_arrow_table(), schema)
+    return check_table(con.execute(f"FROM _rows ORDER BY {order}").to_arrow_table(), schema)
 
 # %% ../../nbs/data/10_ingest.ipynb #96920a38
 def _store_summary(checked: CheckedSource, lineage: pa.Table) -> dict:
     "Rows by month, and by store if a store lost many; rows by the id that was replaced, if there are any."
     summary = {"months": checked.months}
-    columns = (lineage[name].to_pylist() for name in ("store_id", "month", "lines"))
+    stores = pa.array(sorted({store for store, _ in checked.lost}), pa.string())
+    of_them = lineage.filter(pc.is_in(lineage["store_id"], stores))
     good = Counter()
-    for store, month, lines in zip(*columns, strict=True):
-        good[store, f"{month:%Y-%m}"] += lines
+    for row in of_them.select(["store_id", "month", "lines"]).to_pylist():
+        good[row["store_id"], f"{row['month']:%Y-%m}"] += row["lines"]
     by_store = stores_with_losses(checked.lost, good)
     if by_store:
         summary["stores_set_aside"] = by_store
@@ -293,7 +295,8 @@ def collect_good_rows(
         "rows_not_yet": checked.rows_not_yet,
         "read": checked.way or "file by file",
     }
-    largest = _all_rows([month.largest for month in months.values()], LARGEST_LINES)
+    order = "store_id, month, abs(quantity_sold), date, file, line, product, price, quantity_sold"
+    largest = _all_rows([month.largest for month in months.values()], LARGEST_LINES, order)
     return IngestedSource(months, lineage, largest, checked.plan, summary)
 
 # %% ../../nbs/data/10_ingest.ipynb #3e53b410

@@ -36,6 +36,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 from pydantic import TypeAdapter, ValidationError
 
+from ..common.contracts import memory_error_text
 from ..common.hashing import check_utf8_name, copy_with_log, database_logs, is_wal_database, sha256
 from ..common.parameter_types import ReadLimits, SourceTable
 from ..common.progress import Step
@@ -796,7 +797,9 @@ def duckdb_error_text(
     error: Exception,  # from DuckDB
     remedy: str,  # what to do if DuckDB was not allowed to read a file
 ) -> str:  # a few lines
-    "DuckDB's error message, with the remedy if the access to a file was refused."
+    "DuckDB's error message, with the remedy if the access to a file was refused, or the memory was too small."
+    if isinstance(error, duckdb.OutOfMemoryException):
+        return memory_error_text(error)
     is_access_error = isinstance(error, duckdb.PermissionException)
     return f"{str(error).splitlines()[0]}; {remedy}" if is_access_error else str(error)
 

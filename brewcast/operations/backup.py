@@ -31,6 +31,7 @@ from typing import NamedTuple
 import duckdb
 
 from ..common.hashing import check_utf8_name, copy_with_log, database_logs, is_database_log, sha256, stream_hash
+from ..common.increments import Increments, cache_folder
 from ..common.ledger import archived_forecast_path, read_ledger, store_month_versions_path
 from ..common.lock import project_lock
 from ..common.mlflow import local_mlflow_database, project_database
@@ -680,7 +681,7 @@ def names_in_use(
 class PrunableItem(NamedTuple):
     "Something in the state that nothing refers to."
 
-    kind: str  # record, release, forecast, known, bento, model or leftover
+    kind: str  # record, release, forecast, known, bento, model, leftover or cache
     name: str
     paths: list[Path]  # its files and folders
     bytes: int  # on the disk
@@ -752,7 +753,12 @@ def prunable_items(
     for model in _prunable_models(root, source, keep, in_use["model"]):
         items.append(PrunableItem("model", model.name, model.paths, sum(map(_disk_bytes, model.paths)), model))
     leftovers = leftover_paths(root, source)
-    return items + [PrunableItem("leftover", path.name, [path], _disk_bytes(path)) for path in leftovers]
+    items += [PrunableItem("leftover", path.name, [path], _disk_bytes(path)) for path in leftovers]
+    unused = Increments(cache_folder()).unused(days=1)
+    if unused:
+        name = format_count(len(unused), "increment")
+        items.append(PrunableItem("cache", name, unused, sum(map(_disk_bytes, unused))))
+    return items
 
 # %% ../../nbs/operations/backup.ipynb #870fb5e0
 class PruneResult(NamedTuple):

@@ -1,20 +1,26 @@
 """Reading by file: any order of deliveries ends in the bytes of one clean build, and what did not change is not read again."""
 
 import datetime as dt
-import functools
+import os
 import random
+import signal
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
 import pyarrow.parquet as pq
+import pytest
+from conftest import ROOT
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tills import COLUMNS, HEADER, SQL, ingest_paths, sales_bytes
 
 from brewcast.common.increments import Increments
+from brewcast.common.paths import DiskFullError
 from brewcast.data import month_lines, sale_parts
 from brewcast.data.ingest import ingest
-from brewcast.data.source_files import DEFAULT_LIMITS, source_tables, staged_blocks
+from brewcast.data.source_files import DEFAULT_LIMITS, source_tables
 
 STORES = ["S1", "S2", "S10", "Š3"]
 
@@ -126,8 +132,7 @@ def test_blocks_and_ranges_of_stores_make_no_difference(tmp_path, monkeypatch):
         write_day(folder / f"{day}.csv", day, 1, lines=40, bad=3)
 
     def read(name: str, block_rows: int, sorted_rows: int) -> dict[str, bytes]:
-        blocks = functools.partial(staged_blocks, block_rows=block_rows)
-        monkeypatch.setattr(sale_parts, "staged_blocks", blocks)
+        monkeypatch.setattr(sale_parts, "BLOCK_ROWS", block_rows)
         monkeypatch.setattr(month_lines.ranges_of_pieces, "__defaults__", (sorted_rows,))
         cache = Increments(tmp_path / f"cache {name}")
         return read_folder(folder, cache, tmp_path / name, key=["store_id", "price"])
@@ -171,3 +176,85 @@ def test_dataset_says_which_way_was_taken(tmp_path):
         ways[name] = (dataset["read"], sales_bytes(paths.sales))
     assert (ways["lines"][0], ways["windows"][0]) == ("file by file", "own.sql: it has a window function")
     assert ways["lines"][1] == ways["windows"][1]
+
+
+KILLED = """
+import json, os, signal, sys
+from pathlib import Path
+from test_sale_parts import read_folder
+from brewcast.common import increments
+from brewcast.data import ingest
+
+folder, step = Path(sys.argv[1]), int(sys.argv[2])
+calls = 0
+
+
+def count(function):
+    def counted(*arguments, **keywords):
+        global calls
+        calls += 1
+        if calls == step:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return function(*arguments, **keywords)
+
+    return counted
+
+
+increments._replace_folder = count(increments._replace_folder)  # each increment is complete, but has no name yet
+ingest.shutil.copyfile = count(ingest.shutil.copyfile)  # each month is being written
+read_folder(folder / "data", increments.Increments(folder / "cache"), folder / "out")
+"""
+
+
+@pytest.mark.parametrize("step", [1, 4, 6, 7])  # in a file, in another one, in a month, in the folder of the months
+def test_killed_at_any_step_nothing_is_lost_and_nothing_double(tmp_path, step):
+    folder = tmp_path / "data"
+    folder.mkdir()
+    for day in days(3, dt.date(2024, 1, 30)):
+        write_day(folder / f"{day}.csv", day, 1)
+    command = [sys.executable, "-c", KILLED, tmp_path, str(step)]
+    variables = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}:{ROOT / 'tests/data'}"}
+    assert subprocess.run(command, cwd=ROOT, env=variables, capture_output=True).returncode == -signal.SIGKILL
+    assert not (tmp_path / "out/dataset.json").exists()
+    # when it is run again / then the products are those of a build that nobody killed
+    after = read_folder(folder, Increments(tmp_path / "cache"), tmp_path / "out")
+    assert after == read_folder(folder, Increments(tmp_path / "empty"), tmp_path / "clean")
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        path.name for path in (tmp_path / "clean").iterdir()
+    }
+
+
+def test_a_full_disk_leaves_nothing_half_made(tmp_path, monkeypatch):
+    # given a disk that is full when the second month is written
+    folder = tmp_path / "data"
+    folder.mkdir()
+    for day in days(3, dt.date(2024, 1, 30)):
+        write_day(folder / f"{day}.csv", day, 1)
+    before = read_folder(folder, Increments(tmp_path / "cache"), tmp_path / "out")
+    write_day(folder / "more.csv", dt.date(2024, 2, 3), 1)
+    original = month_lines.MonthFiles.close
+
+    def no_room(files):
+        original(files)
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(month_lines.MonthFiles, "close", no_room)
+    with pytest.raises(DiskFullError, match="free some space"):
+        read_folder(folder, Increments(tmp_path / "cache"), tmp_path / "out")
+    assert not [path for path in (tmp_path / "cache").rglob(".*.tmp")]
+    assert sales_bytes(tmp_path / "out/sales") == {
+        name.removeprefix("sales/"): content for name, content in before.items() if name.startswith("sales/")
+    }
+    # when there is room again / then it goes on from there
+    monkeypatch.undo()
+    after = read_folder(folder, Increments(tmp_path / "cache"), tmp_path / "out")
+    assert after == read_folder(folder, Increments(tmp_path / "empty"), tmp_path / "clean")
+
+
+def test_too_little_memory_names_the_setting(tmp_path, monkeypatch):
+    folder = tmp_path / "data"
+    folder.mkdir()
+    write_day(folder / "a.csv", dt.date(2024, 1, 5), 1, lines=20_000)
+    monkeypatch.setenv("BREWCAST_MEMORY", "1MB")
+    with pytest.raises((MemoryError, ValueError), match="set BREWCAST_MEMORY to more, such as BREWCAST_MEMORY=8GB"):
+        read_folder(folder, Increments(tmp_path / "cache"), tmp_path / "out")
