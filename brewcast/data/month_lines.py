@@ -378,7 +378,9 @@ def fit_in_memory(
     return sum(path.stat().st_size for path in pieces) < MIN_LINE_BYTES * max_rows
 
 # %% ../../nbs/data/month_lines.ipynb #95fa0857
-NO_REPEATS = NO_LINES.append_column("store_id", pa.array([], pa.string())).append_column("month", pa.array([], pa.string()))
+NO_REPEATS = NO_LINES.append_column("store_id", pa.array([], pa.string())).append_column(
+    "month", pa.array([], pa.string())
+)
 
 # %% ../../nbs/data/month_lines.ipynb #2f302874
 def _has_repeats(lines: pa.Table, key: list[str]) -> bool:
