@@ -198,7 +198,9 @@ def run_clean(folder: Path) -> Path:
     defaults = parameter_defaults(find_root())
     calendar = Calendar.model_validate(defaults["calendar"])
     quality = QualitySettings.model_validate(defaults["quality"])
-    sales, plan, lineage, largest, dataset = read_clean_inputs(product_paths("ingest", folder), [], Increments(cache_folder()))
+    sales, plan, lineage, largest, dataset = read_clean_inputs(
+        product_paths("ingest", folder), [], Increments(cache_folder())
+    )
     table, report = clean(sales, [], calendar, plan, None, lineage)
     months = table.to_pandas(date_as_object=False)
     known = {"dataset": dataset, "largest": largest, "cleaned": report, "planned_ids": sorted(set(plan.store_id))}

@@ -491,7 +491,11 @@ def with_texts(
     spec: SourceTable,  # its table
     bad: pa.Table,  # as `BAD_ROWS`
 ) -> pa.Table:  # the same rows
-    "Fill in the texts of bad rows. Needs and returns the columns of `BAD_ROWS`."
+    """Fill in the texts of bad rows.
+
+    Needs the columns of `BAD_ROWS`. Returns the same columns. Raises ValueError if a column is missing.
+    """
+    require_columns(bad, BAD_ROWS.names, "bad rows")
     if not len(bad):
         return bad
     con.register("_bad", bad)

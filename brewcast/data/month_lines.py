@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['MAX_SORTED_ROWS', 'POSITION', 'NO_LINES', 'MIN_LINE_BYTES', 'NO_REPEATS', 'as_integers', 'sort_by_all_columns',
-           'store_ranges', 'lineage', 'largest_lines', 'without_dictionaries', 'repeated_between_files',
+           'store_ranges', 'without_dictionaries', 'lineage', 'largest_lines', 'repeated_between_files',
            'encode_values', 'read_pieces', 'concat_lines', 'fit_in_memory', 'find_repeats', 'ranges_of_pieces',
            'write_month', 'MonthFiles', 'repeated_lines_of']
 
@@ -26,7 +26,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ..common.contracts import LARGEST_LINES, LINEAGE, connect, empty_table
-from ..common.core import write_json, write_parquet
+from ..common.core import require_columns, write_json, write_parquet
 from .source_files import quote_name
 
 # %% ../../nbs/data/month_lines.ipynb #09a773a9
@@ -163,6 +163,17 @@ def _cast(table: pa.Table, schema: pan.DataFrameSchema) -> pa.Table:
     types = {name: spec.dtype.type.to_pyarrow() for name, spec in schema.columns.items()}
     return table.select([*types]).cast(pa.schema(types))
 
+# %% ../../nbs/data/month_lines.ipynb #81a4110a
+def without_dictionaries(
+    lines: pa.Table,  # any columns
+) -> pa.Table:  # the same rows
+    "Plain values in place of dictionaries. Needs any columns. Returns the same columns."
+    columns = {}
+    for name in lines.column_names:
+        column = lines[name].combine_chunks()
+        columns[name] = column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
+    return pa.table(columns)
+
 # %% ../../nbs/data/month_lines.ipynb #f56dfb87
 def lineage(
     lines: pa.Table,  # sale lines of one month
@@ -171,7 +182,9 @@ def lineage(
     """Which file gave which lines of which store.
 
     Needs `store_id`, `quantity_sold` (units), `_file` and `_line`. Returns the columns of `LINEAGE`.
+    Raises ValueError if a column is missing.
     """
+    require_columns(lines, ["store_id", "quantity_sold", *POSITION], "lines")
     sums = [([], "count_all"), ("_line", "min"), ("_line", "max"), ("quantity_sold", "sum")]
     quantity = without_dictionaries(lines.select(["quantity_sold"]))["quantity_sold"]
     lines = lines.select(["store_id", *POSITION]).append_column("quantity_sold", quantity)
@@ -199,7 +212,7 @@ def _candidates(lines: pa.Table, max_lines: int) -> pa.Table:
 
 # %% ../../nbs/data/month_lines.ipynb #839d3fd5
 @functools.cache  # to connect takes longer than to find a month's largest lines
-def _memory() -> duckdb.DuckDBPyConnection:
+def _shared_connection() -> duckdb.DuckDBPyConnection:
     return duckdb.connect()
 
 # %% ../../nbs/data/month_lines.ipynb #803c3994
@@ -211,11 +224,12 @@ def largest_lines(
     """The lines with the largest quantities, sold or returned, of each store. Of equal lines, the latest.
 
     Needs `store_id`, `date`, `product`, `price`, `quantity_sold` (units), `_file` and `_line`. Returns the columns of
-    `LARGEST_LINES`.
+    `LARGEST_LINES`. Raises ValueError if a column is missing.
     """
     columns = ["store_id", "date", "product", "price", "quantity_sold", *POSITION]
+    require_columns(lines, columns, "lines")
     few = without_dictionaries(_candidates(lines.select(columns), max_lines))
-    con = _memory().cursor().register("few", few)
+    con = _shared_connection().cursor().register("few", few)
     rows = con.execute(
         f"""SELECT store_id, unnest(lines, recursive := true) FROM (SELECT store_id, max({{
             'size': abs(quantity_sold), 'date': date, 'file': _file, 'line': _line, 'product': product, 'price': price,
@@ -223,17 +237,6 @@ def largest_lines(
     )
     found = rows.to_arrow_table()
     return _cast(found.append_column("month", pa.array([month] * len(found), pa.date32())), LARGEST_LINES)
-
-# %% ../../nbs/data/month_lines.ipynb #81a4110a
-def without_dictionaries(
-    lines: pa.Table,  # any columns
-) -> pa.Table:  # the same rows
-    "Plain values in place of dictionaries. Returns the same columns."
-    columns = {}
-    for name in lines.column_names:
-        column = lines[name].combine_chunks()
-        columns[name] = column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
-    return pa.table(columns)
 
 # %% ../../nbs/data/month_lines.ipynb #fde8681c
 # A store counts if more than half of the lines that chance does not explain are repeated. A month and pair of files
@@ -287,7 +290,7 @@ def repeated_between_files(
 def encode_values(
     lines: pa.Table,  # any columns
 ) -> pa.Table:  # the same rows
-    "Give texts and decimals a dictionary, with numbers as small as will do. Returns the same columns."
+    "Give texts and decimals a dictionary, its numbers as small as will do. Needs any columns. Returns the same columns."
     for n, name in enumerate(lines.column_names):
         column = lines[name].combine_chunks()
         if pa.types.is_string(column.type) or pa.types.is_decimal(column.type):
@@ -316,7 +319,7 @@ def read_pieces(
     columns: list[str],  # of the sale lines, and of `POSITION`
     stores: tuple[str, str] | None = None,  # only the lines of the stores from the first to the last of these two
 ) -> pa.Table:  # texts and decimals with dictionaries
-    "The lines of some pieces."
+    "The lines of some pieces. Returns the columns in `columns`."
     tables = []
     for path in paths:
         with pa.memory_map(str(path)) as file:
@@ -329,7 +332,7 @@ def read_pieces(
 def concat_lines(
     tables: list[pa.Table],  # from `encode_values`: a column may have dictionaries of other sizes
 ) -> pa.Table:  # in one chunk
-    "Join tables of the same columns. Returns these columns."
+    "Join tables. Needs any columns, the same in all tables. Returns the same columns."
     columns = {}
     for name in tables[0].column_names:
         chunks = [chunk for table in tables for chunk in table[name].chunks]
@@ -375,7 +378,9 @@ def fit_in_memory(
     return sum(path.stat().st_size for path in pieces) < MIN_LINE_BYTES * max_rows
 
 # %% ../../nbs/data/month_lines.ipynb #95fa0857
-NO_REPEATS = NO_LINES.append_column("store_id", pa.array([], pa.string())).append_column("month", pa.array([], pa.string()))
+NO_REPEATS = NO_LINES.append_column("store_id", pa.array([], pa.string())).append_column(
+    "month", pa.array([], pa.string())
+)
 
 # %% ../../nbs/data/month_lines.ipynb #2f302874
 def _has_repeats(lines: pa.Table, key: list[str]) -> bool:
@@ -429,7 +434,11 @@ def write_month(
     has_positions: bool,  # Do the lines have a file and a line of their own?
     folder: Path,  # gets lines.parquet, lineage.parquet, largest.parquet and month.json
 ) -> None:
-    "Write what is made of one month's lines. The same lines give the same bytes."
+    """Write what is made of one month's lines. The same lines give the same bytes.
+
+    Needs, of the lines to leave out, `_file` and `_line`. Raises ValueError if a column is missing.
+    """
+    require_columns(excluded, POSITION, "excluded")
     month = dt.date.fromisoformat(f"{pieces[0].name[:7]}-01")
     found = MonthFiles(folder / "lines.parquet")
     for stores in ranges_of_pieces(pieces):
@@ -462,7 +471,7 @@ class MonthFiles:
         self._writer: pq.ParquetWriter | None = None
 
     def add(self, lines: pa.Table, lineage: pa.Table, largest: pa.Table):
-        "Sort some lines and write them behind the others."
+        "Sort some lines and write them behind the others. Needs `date`, and the other columns of the sale lines."
         self.lineage.append(lineage)
         self.largest.append(largest)
         self.rows += len(lines)
@@ -490,7 +499,11 @@ def repeated_lines_of(
     columns: list[str],  # of the sale lines
     excluded: pa.Table,  # `_file` and `_line` of lines to leave out
 ) -> list[dict]:  # from `repeated_between_files`
-    "Lines that two files of a month both have."
+    """Lines that two files of a month both have.
+
+    Needs, of the lines to leave out, `_file` and `_line`. Raises ValueError if a column is missing.
+    """
+    require_columns(excluded, POSITION, "excluded")
     con = connect().con
     _load_lines(con, pieces, [*columns, *POSITION])
     con.register("_excluded", excluded)

@@ -42,7 +42,7 @@ from brewcast.common.contracts import (
     explain_memory,
     sales_schema,
 )
-from ..common.core import read_json, write_json, write_parquet
+from ..common.core import read_json, require_columns, write_json, write_parquet
 from ..common.hashing import FileHashes
 from ..common.increments import Increments, cache_folder, file_hash_of
 from ..common.parameter_types import ReadLimits, SourceTable
@@ -156,16 +156,15 @@ class PieceWriter:
 
     def append(
         self,
-        lines: pa.Table,  # with `date`
+        lines: pa.Table,
     ):
-        "Append lines to the pieces of their months."
+        "Append lines to the pieces of their months. Needs `date`, and any other columns."
         if not len(lines):
             return
         days = lines["date"].combine_chunks().cast(pa.int32()).to_numpy()
         self.days.update(_count_values(days))
         months = days.astype("datetime64[D]").astype("datetime64[M]")
-        lines = encode_values(lines)
-        for month, rows in split_by_value(lines, months):
+        for month, rows in split_by_value(encode_values(lines), months):
             name = str(month)
             self.rows[name] += len(rows)
             if name not in self._writers or self._writers[name][0] != rows.schema:
@@ -175,26 +174,24 @@ class PieceWriter:
                 self._writers[name] = (rows.schema, pa.ipc.new_stream(path, rows.schema, options=PIECE_OPTIONS))
             self._writers[name][1].write_table(rows)
 
-    def append_all(
-        self,
-        blocks: Iterable[pa.Table],
-    ):
-        "Append lines while the next ones are being made."
-        with ThreadPoolExecutor(max_workers=1) as pool:
-            pending = []
-            for lines in blocks:
-                for each in pending:
-                    each.result()
-                pending = [pool.submit(self.append, lines)]
-            for each in pending:
-                each.result()
-
     def close(self):
         "Finish the files that are open."
         for _, writer in self._writers.values():
             writer.close()
         self._writers = {}
         self.round += 1
+
+# %% ../../nbs/data/sale_parts.ipynb #9584356c
+def _append_all(pieces: PieceWriter, blocks: Iterable[pa.Table]) -> None:
+    "Append blocks of lines, each while the next one is being made."
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        pending = []
+        for lines in blocks:
+            for each in pending:
+                each.result()
+            pending = [pool.submit(pieces.append, lines)]
+        for each in pending:
+            each.result()
 
 # %% ../../nbs/data/sale_parts.ipynb #b21e4d7d
 def _count_values(values: np.ndarray) -> dict[int, int]:
@@ -207,7 +204,7 @@ def split_by_value(
     lines: pa.Table,  # any rows
     values: np.ndarray,  # one for each row
 ) -> Iterator[tuple[object, pa.Table]]:  # in the order of the values; rows keep their order
-    "The rows of each value."
+    "The rows of each value. Needs any columns. Returns the same columns."
     if not len(values):
         return
     if (values != values[0]).any():
@@ -231,6 +228,39 @@ def create_staged(
     con.execute(f"""CREATE VIEW {quote_name(spec.name)} AS
         SELECT * EXCLUDE (_column, _reason) FROM {staged} WHERE _reason IS NULL""")
 
+# %% ../../nbs/data/sale_parts.ipynb #aac3861f
+def _block_query(db: ibis.BaseBackend, settings: IngestSettings) -> str:
+    "SQL of the checked rows of a block. `_id` is the id in the file, if `same_store` has another for it."
+    contract = sale_contract(settings)
+    run_query(db.con, from_root(settings.sql), contract, settings.lacks, {"total_sale": "DECIMAL(18,6)"})
+    rows = checked_rows_sql(db, contract)
+    names = settings.same_store or {}
+    columns = {"_id": [*names], "_new_id": [*names.values()]}
+    db.con.register("_same_store", pa.table(columns, pa.schema({"_id": "string", "_new_id": "string"})))
+    if not names:
+        return f"SELECT *, NULL::VARCHAR AS _id FROM ({rows})"
+    return f"""SELECT * EXCLUDE (_new_id) REPLACE (coalesce(_new_id, store_id) AS store_id)
+        FROM ({rows}) LEFT JOIN _same_store ON store_id = _id"""
+
+# %% ../../nbs/data/sale_parts.ipynb #8c527976
+def _load_tables(
+    con: duckdb.DuckDBPyConnection,
+    settings: IngestSettings,
+    line_tables: list[str],
+    snapshot_folder: Path,
+    snapshots: dict[Path, Path],
+) -> dict[str, dict[str, LoadedFile]]:
+    "Load all tables but those of the lines, which are created without rows. Returns the files by table and name."
+    data = from_root(settings.data)
+    restrict_file_access(con, data, settings.files)
+    files: dict[str, dict[str, LoadedFile]] = {}
+    for spec in settings.files:
+        if spec.name in line_tables:
+            create_staged(con, spec)
+        else:
+            files[spec.name] = load_table(con, data, spec, snapshot_folder, snapshots, settings.limits)
+    return files
+
 # %% ../../nbs/data/sale_parts.ipynb #f62efc54
 class FileReader:
     "Reads the sale lines of one file after the other. The other tables are loaded when the first file is read."
@@ -251,33 +281,15 @@ class FileReader:
     @functools.cached_property
     def db(self) -> ibis.BaseBackend:
         "A database with the other tables; the tables of the lines are empty."
-        settings = self.settings
         db = connect()
-        data = from_root(settings.data)
-        restrict_file_access(db.con, data, settings.files)
-        for spec in settings.files:
-            if spec.name in self.line_tables:
-                create_staged(db.con, spec)
-            else:
-                self.table_files[spec.name] = load_table(
-                    db.con, data, spec, self.snapshot_folder, self.snapshots, settings.limits
-                )
+        tables = self.line_tables
+        self.table_files = _load_tables(db.con, self.settings, tables, self.snapshot_folder, self.snapshots)
         return db
 
     @functools.cached_property
     def block_sql(self) -> str:
         "The checked rows of a block, as SQL: the columns of the contract, _file, _line, _column, _reason and _id."
-        db = self.db
-        extra = {"total_sale": "DECIMAL(18,6)"}
-        run_query(db.con, self.query.path, sale_contract(self.settings), self.settings.lacks, extra)
-        rows = checked_rows_sql(db, sale_contract(self.settings))
-        names = self.settings.same_store or {}
-        columns = {"_id": [*names], "_new_id": [*names.values()]}
-        db.con.register("_names", pa.table(columns, pa.schema({"_id": "string", "_new_id": "string"})))
-        if not names:
-            return f"SELECT *, NULL::VARCHAR AS _id FROM ({rows})"
-        return f"""SELECT * EXCLUDE (_new_id) REPLACE (coalesce(_new_id, store_id) AS store_id)
-            FROM ({rows}) LEFT JOIN _names ON store_id = _id"""
+        return _block_query(self.db, self.settings)
 
     def open(
         self,
@@ -358,7 +370,7 @@ def read_part(
     activity = f"reading {each.file}"
     with time_limit(con, activity, limits, path.stat().st_size) as step, explain_memory(activity):
         blocks = staged_blocks(con, path, each.spec, each.file, files, limits, step, BLOCK_ROWS)
-        pieces.append_all(check_block(reader, each.spec, each.file, counts) for _ in blocks)
+        _append_all(pieces, (check_block(reader, each.spec, each.file, counts) for _ in blocks))
         con.execute(f"TRUNCATE {quote_name(f'_staged_{each.spec.name}')}")  # the next file may be of another table
         pieces.close()
         info = files[each.file]
@@ -457,12 +469,7 @@ def read_all(
     "Read all files, run the queries, and find each row that is bad. Raises ValueError if they cannot be used."
     db = connect()
     con = db.con
-    data = from_root(settings.data)
-    restrict_file_access(con, data, settings.files)
-    snapshots: dict[Path, Path] = {}
-    table_files = {
-        spec.name: load_table(con, data, spec, snapshot_folder, snapshots, settings.limits) for spec in settings.files
-    }
+    table_files = _load_tables(con, settings, [], snapshot_folder, {})
     table_by_file = {file: table for table, files in table_files.items() for file in files}
     path = from_root(settings.sql)
     contract = sales_schema(settings.lacks, settings.categories, settings.returns, settings.key)
@@ -645,7 +652,7 @@ def read_parts(
             key = part_key(settings, [[each.spec.name, each.file, each.sha256], *others])
             folder = cache.get("part", key, functools.partial(read_part, reader, each, earlier))
             content = read_json(folder / "part.json")
-            info = _loaded_file(each, content)
+            info = _file_of_part(each, content)
             parts.append(Part(each.spec.name, each.file, info, folder, content, has_date_column(each.spec)))
             step.action = f"reading sale lines, file {n:,} of {len(to_read):,}"
             step.done += each.path.stat().st_size
@@ -662,7 +669,7 @@ def has_date_column(
     return any(kind.removesuffix("?") == "date" for kind in spec.columns.values())
 
 # %% ../../nbs/data/sale_parts.ipynb #e62c4729
-def _loaded_file(read: FileToRead, content: dict) -> LoadedFile:
+def _file_of_part(read: FileToRead, content: dict) -> LoadedFile:
     "What is known of a file, from what is kept of it."
     names = ("columns", "not_used", "unclear", "rows")
     return LoadedFile(
@@ -752,8 +759,11 @@ def repeated_lines(
     pieces: dict[str, list[Path]],  # of each month
     key: list[str] | None,  # columns that identify a sale line
     cache: Increments,
-) -> dict[str, pa.Table]:  # by month: `_file` and `_line`; only months with repeated keys
-    "The lines that repeat a key. With the date in the key, each month is searched by itself."
+) -> dict[str, pa.Table]:  # by month; only months with repeated keys
+    """The lines that repeat a key. With the date in the key, each month is searched by itself.
+
+    Returns `_file`, `_line` and `store_id`.
+    """
     if not key:
         return {}
     groups = [[month] for month in pieces] if "date" in key else [[*pieces]]
@@ -814,14 +824,18 @@ class LineTexts:
 
 # %% ../../nbs/data/sale_parts.ipynb #37fd8009
 def set_good_lines_aside(
-    lines: pa.Table,  # `_file`, `_line` and `store_id`
+    lines: pa.Table,  # of one month
     month: str,  # of the lines
     problem: dict[str, str],  # column, reason
     parts: dict[str, Part],  # by file
     counts: PartCounts,  # is changed
     texts: LineTexts,
 ) -> list[dict]:  # rows of the quarantine
-    "Move lines that looked good in their own file to quarantine."
+    """Move lines that looked good in their own file to quarantine.
+
+    Needs `_file`, `_line` and `store_id`. Raises ValueError if a column is missing.
+    """
+    require_columns(lines, [*POSITION, "store_id"], "lines")
     rows = []
     for file, of_file in split_by_value(lines, lines["_file"].to_numpy(zero_copy_only=False)):
         part = parts[file]
@@ -835,9 +849,14 @@ def set_good_lines_aside(
 
 # %% ../../nbs/data/sale_parts.ipynb #9d979f2d
 def sorted_quarantine(
-    tables: list[pa.Table],  # with the columns of `QUARANTINE`
+    tables: list[pa.Table],
 ) -> pa.Table:  # as `QUARANTINE`, sorted by all columns
-    "All bad rows of a source. Returns the columns of `QUARANTINE`."
+    """All bad rows of a source.
+
+    Needs the columns of `QUARANTINE`. Returns the same columns. Raises ValueError if a column is missing.
+    """
+    for table in tables:
+        require_columns(table, QUARANTINE.columns, "bad rows")
     con = connect().con
     con.register("_rows", pa.concat_tables([table.select(list(QUARANTINE.columns)) for table in tables]))
     return check_table(con.execute("FROM _rows ORDER BY ALL").to_arrow_table(), QUARANTINE)
@@ -894,6 +913,33 @@ def counts_by_table(
         tables[part.table][part.file] = file_counts(part.file, rows_read, *(n[kind] for kind in kinds))
     return tables | {name: rows for name, rows in others.items() if name not in tables}  # a query counts its own rows
 
+# %% ../../nbs/data/sale_parts.ipynb #c9d26fc1
+def _outlying_rows(
+    reader: FileReader, parts: list[Part], counts: PartCounts, pieces: dict[str, list[Path]]
+) -> list[dict]:
+    "Move the months that lie far from all others from the pieces to quarantine."
+    by_file = {part.file: part for part in parts}
+    problem = {"column": "date", "reason": OUTLYING_REASON}
+    texts = LineTexts(reader)
+    rows: list[dict] = []
+    for month in sorted(outlying_months(parts, counts)):
+        lines = lines_of_month(pieces.pop(month))
+        rows += set_good_lines_aside(lines, month, problem, by_file, counts, texts)
+    return rows
+
+# %% ../../nbs/data/sale_parts.ipynb #daa3f448
+def _rows_with_repeated_keys(
+    reader: FileReader, parts: list[Part], counts: PartCounts, repeated: dict[str, pa.Table]
+) -> list[dict]:
+    "Count the lines that repeat a key as lines of the quarantine."
+    by_file = {part.file: part for part in parts}
+    texts = LineTexts(reader)
+    rows: list[dict] = []
+    for month, lines in repeated.items():
+        problem = {"column": ", ".join(reader.settings.key), "reason": REPEATED_KEY}
+        rows += set_good_lines_aside(lines, month, problem, by_file, counts, texts)
+    return rows
+
 # %% ../../nbs/data/sale_parts.ipynb #830887e9
 def merge_parts(
     reader: FileReader,
@@ -906,18 +952,10 @@ def merge_parts(
     tables = read_json(others / "tables.json")
     counts = PartCounts(settings.through)
     bad = [count_part(counts, part) for part in parts]
-    by_file = {part.file: part for part in parts}
     pieces = months_of_parts(parts, counts)
-    texts = LineTexts(reader)
-    rows: list[dict] = []
-    problem = {"column": "date", "reason": OUTLYING_REASON}
-    for month in sorted(outlying_months(parts, counts)):
-        lines = lines_of_month(pieces.pop(month))
-        rows += set_good_lines_aside(lines, month, problem, by_file, counts, texts)
+    rows = _outlying_rows(reader, parts, counts, pieces)
     excluded = repeated_lines(pieces, settings.key, cache)
-    for month, lines in excluded.items():
-        problem = {"column": ", ".join(settings.key), "reason": REPEATED_KEY}
-        rows += set_good_lines_aside(lines, month, problem, by_file, counts, texts)
+    rows += _rows_with_repeated_keys(reader, parts, counts, excluded)
     moved = pa.Table.from_pylist(rows, empty_table(QUARANTINE).schema)
     of_others = pq.read_table(others / "quarantine.parquet")
     other_ids = Counter(dict.fromkeys(settings.same_store or {}, 0))

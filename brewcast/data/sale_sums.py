@@ -253,11 +253,11 @@ class SaleSums(NamedTuple):
 
 # %% ../../nbs/data/sale_sums.ipynb #bfd8ebd1
 def _join_sums(parts: list[dict[str, pa.Table]]) -> SaleSums:
-    "The rows of all parts. A column may be empty in some of them."
+    "The rows of all parts. A column may be empty in some rows, or in all rows of a part: its type is then another."
     tables = {}
     for name in SaleSums._fields:
         of_parts = [part[name] for part in parts if name in part]
-        tables[name] = pa.concat_tables(of_parts, promote_options="default")
+        tables[name] = pa.concat_tables(of_parts, promote_options="permissive")
     lines = ibis.memtable(tables.pop("lines"))
     return SaleSums(lines, **{name: table.to_pandas() for name, table in tables.items()})
 

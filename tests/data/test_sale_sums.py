@@ -4,9 +4,19 @@ import math
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 
-from brewcast.data.sale_sums import DAY_LEVELS, day_ratios, exact_sum, level_sums, mean_ratios, store_month_levels
+from brewcast.common.core import write_parquet
+from brewcast.data.sale_sums import (
+    DAY_LEVELS,
+    day_ratios,
+    exact_sum,
+    level_sums,
+    mean_ratios,
+    store_month_levels,
+    sum_sales,
+)
 
 
 def random_days(seed: int) -> pd.DataFrame:
@@ -41,3 +51,26 @@ def test_an_exact_sum_does_not_depend_on_how_the_numbers_are_split():
     values = np.random.default_rng(0).lognormal(0, 5, 1000).tolist()
     parts = [exact_sum(values[i::7]) for i in range(7)]
     assert math.fsum(number for part in parts for number in part) == math.fsum(values)
+
+
+def test_a_month_may_have_no_empty_value_where_another_has(tmp_path):
+    # given a store that has both kinds of days in January only
+    dates = pd.date_range("2024-01-01", "2024-02-29")
+    is_holiday = (dates < "2024-02-01") & (dates.day == 1)
+    known = {
+        "country": "USA",
+        "city": "Boston",
+        "category": "Coffee",
+        "product": "Latte",
+        "price": 2.5,
+        "weather": "Hot",
+    }
+    sales = pd.DataFrame(
+        known | {"store_id": "S1", "date": dates.date, "quantity_sold": 3.0, "promotion": False, "holiday": is_holiday}
+    )
+    for month, lines in sales.groupby(dates.strftime("%Y-%m")):
+        write_parquet(pa.Table.from_pandas(lines, preserve_index=False), tmp_path / f"{month}.parquet")
+    # when the months are summed one by one / then their sums are those of all lines
+    stores = sum_sales(tmp_path).stores
+    assert stores.holiday_days.tolist()[0] == 1 and stores.holiday_days.isna().tolist() == [False, True]
+    pd.testing.assert_frame_equal(stores, sum_sales(sales).stores)
