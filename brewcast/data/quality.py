@@ -113,29 +113,29 @@ def accept_findings(
 def summarize_lines(
     lines: LineSums | Path | ibis.Table | pd.DataFrame | pa.Table,  # sale lines, where they are, or their sums
     lacks: list[str] = (),  # columns that the source does not have
-) -> dict[str, pd.DataFrame]:  # by name: store, category, product
+) -> dict[str, pd.DataFrame]:  # by name: store, logs, category, product
     """The tables of sums that the checks read.
 
     Needs `store_id`, `date`, `price`, `quantity_sold`, and `category` and `product` unless they are in `lacks`.
-    Returns three tables with `month`, `lines`, `units` and `prices` (sums), `price_log` and
-    `quantity_sold_log` (sums of logarithms in millionths), and `price_n` and `quantity_sold_n` (number of values
-    above 0): `store`, one row a store and date, with `distinct` (number of different lines), sorted by date
-    within a store's month; `category` and `product`, one row a month, without those of fewer than `MIN_LINES`
-    lines.
+    Returns four tables with `month`: `store`, one row a store and date, with `lines`, `units` and `prices` (sums),
+    and `distinct` (number of different lines), sorted by date within a store's month; `logs`, one row a store and
+    month, with `price_log` and `quantity_sold_log` (sums of logarithms in millionths), and `price_n` and
+    `quantity_sold_n` (number of values above 0); `category` and `product`, one row a month, with sums and
+    logarithms, without those of fewer than `MIN_LINES` lines.
     Raises ValueError if a column is missing.
     """
     sums = lines if isinstance(lines, LineSums) else sum_sale_lines(lines, lacks)
     tables = {}
-    for name in ["store", *sums.groups]:
-        table = sums.table(name).to_pandas(date_as_object=False, split_blocks=True)
+    for name in ["store", "logs", *sums.groups]:
+        table = sums.table(name).to_pandas(date_as_object=False, split_blocks=True, self_destruct=sums.are_files)
         dates = table.columns.intersection(["date", "month"])
         tables[name] = table.astype(dict.fromkeys(dates, "datetime64[ns]"))
     for name in sums.groups:
         table = tables[name].astype({name: object})
         tables[name] = table.sort_values([name, "month"], ignore_index=True)
-    store = tables["store"]
-    store_id = store.store_id.astype("category")  # millions of texts are slow to group
-    store["store_id"] = store_id.cat.reorder_categories(sorted(store_id.cat.categories))
+    for table in (tables["store"], tables["logs"]):
+        store_id = table.store_id.astype("category")  # millions of texts are slow to group
+        table["store_id"] = store_id.cat.reorder_categories(sorted(store_id.cat.categories))
     return tables
 
 # %% ../../nbs/data/quality.ipynb #4124bb9c
@@ -323,6 +323,8 @@ def check_missing_dates(
         dates = pd.date_range(reporting.index[0], month_end, freq=freq)
         n_stores = stores_by_month.reindex(dates.to_period("M").to_timestamp()).to_numpy()
         share = reporting.reindex(dates, fill_value=0) / n_stores
+        if not (share[dates >= month] < 0.25).any():  # a date is missing below a quarter of the usual share
+            continue
         is_missing = missing_dates(share)
         if is_missing[dates >= month].any():
             is_missing &= ~explained_dates(share, closed_dates, is_daily)
@@ -360,11 +362,12 @@ def check_repeated_lines(
     findings = []
     for by, table in counts.items():
         require_columns(table, ["lines", "distinct"], by)
-        months = table.index.get_level_values("month")
+        months = table.index.levels[table.index.names.index("month")]
+        codes = table.index.codes[table.index.names.index("month")]
         distinct_share = table.distinct / table.lines
         is_past = (months < month) & (months >= month - pd.DateOffset(months=16))
-        usual = distinct_share[is_past].min()
-        is_repeated = (months == month) & (table.lines >= 10) & (distinct_share < 0.7 * usual)
+        usual = distinct_share[is_past[codes]].min()
+        is_repeated = (months == month)[codes] & (table.lines >= 10) & (distinct_share < 0.7 * usual)
         repeated = distinct_share[is_repeated]
         before = f"before, at most {1 - usual:.0%} did"
         if len(repeated) > MAX_PLACES:
@@ -534,8 +537,8 @@ def find_shifts(
         is_cold: max(min_shift, np.nan_to_num(1.3 * max_excess[month]))
         for is_cold, max_excess in deviations.max_excess.items()
     }
-    table = pd.DataFrame({"shift": deviations.own.loc[month], "cold_start": cold_start})
-    shifted = table[deviations.excess.loc[month] > np.where(cold_start, limits[True], limits[False])]
+    is_shifted = deviations.excess.loc[month] > np.where(cold_start, limits[True], limits[False])
+    shifted = pd.DataFrame({"shift": deviations.own.loc[month, is_shifted], "cold_start": cold_start[is_shifted]})
     *past, now = deviations.common.loc[:month]
     max_past = np.nanmax(np.abs([0.0, *past]))
     shift_of_all = float(now) if abs(now) > max(min_shift, 2 * max_past) else 0.0
@@ -563,8 +566,9 @@ def build_history(
     Raises ValueError if a column is missing.
     """
     require_columns(tables["store"], ["store_id", "month", "date", "lines", "units"], "store")
+    logs_by = {"store": tables["logs"]} | {by: table for by, table in tables.items() if by not in ("store", "logs")}
     deviations = {}
-    for by, table in tables.items():
+    for by, table in logs_by.items():
         for column in ("price", "quantity_sold") if len(table) else ():
             logs = mean_logs(table, "store_id" if by == "store" else by, column, month)
             if logs.notna().any(axis=None):
@@ -1016,7 +1020,9 @@ def check_identical_stores(
     if len(units) < 3:
         return []
     findings = []
-    for names in units.T.fillna(-1.0).groupby([*units.index]).groups.values():
+    by_store = units.T.fillna(-1.0)
+    by_store = by_store[by_store.duplicated(keep=False)]  # few stores, if any, are equal to another
+    for names in by_store.groupby([*units.index]).groups.values():
         sold = units[names[0]].dropna()
         if len(names) > 1 and len(sold) > 2 and _chance_of_equal(sold.abs().median(), len(sold)) < MAX_CHANCE:
             text = f"has the units of {names[0]} in each of {format_count(len(sold), 'month')}: a copy, or a total"
