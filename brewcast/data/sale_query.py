@@ -244,17 +244,25 @@ def _tables_below(node: exp.Expression, scope: _Scope) -> set[str]:
     return found
 
 # %% ../../nbs/data/sale_query.ipynb #ef8b9830
+def _source_of_column(select: exp.Select, sources: dict[str, exp.Expression], name: str) -> str | None:
+    "The name, in the FROM, of the table whose column of this name a SELECT passes on as it is."
+    only = next(iter(sources)) if len(sources) == 1 else None
+    columns = [column for column in select.expressions if column.alias_or_name.lower() == name]
+    if columns:
+        column = columns[0].unalias()
+        is_as_it_is = isinstance(column, exp.Column) and column.name.lower() == name
+        return (column.table.lower() or only) if is_as_it_is else None
+    stars = [column.find(exp.Star) for column in select.expressions if column.is_star]
+    changed = {part.name.lower() for star in stars for part in star.find_all(exp.Identifier, exp.Alias)}
+    return only if stars and name not in changed else None
+
+# %% ../../nbs/data/sale_query.ipynb #3196cc1b
 def _source_of_lines(select: exp.Select, sources: dict[str, exp.Expression]) -> str:
-    "The name, in the FROM, of the table that `_file` comes from."
-    columns = [column for column in select.expressions if column.alias_or_name.lower() == "_file"]
-    has_star = any(column.is_star for column in select.expressions)
-    if columns and isinstance(columns[0].unalias(), exp.Column) and columns[0].unalias().name.lower() == "_file":
-        name = columns[0].unalias().table.lower()
-        if name in sources or not name and len(sources) == 1:
-            return name or next(iter(sources))
-    if has_star and len(sources) == 1 and not columns:
-        return next(iter(sources))
-    raise _NotRowByRow("it does not pass on _file and _line of one table")
+    "The name, in the FROM, of the table that `_file` and `_line` come from."
+    file, line = (_source_of_column(select, sources, name) for name in ("_file", "_line"))
+    if file is None or file != line or file not in sources:
+        raise _NotRowByRow("it does not pass on _file and _line of one table")
+    return file
 
 # %% ../../nbs/data/sale_query.ipynb #c82c96fd
 def _refuse_joins(joins: list[exp.Join], is_first: bool) -> None:
@@ -270,6 +278,9 @@ def _refuse_joins(joins: list[exp.Join], is_first: bool) -> None:
 def _line_tables(node: exp.Expression, scope: _Scope) -> set[str]:
     "The tables whose lines a query passes on, one by one. Raises _NotRowByRow."
     scope = scope.with_ctes(node)
+    for name in ("limit", "offset", "sample"):
+        if node.args.get(name):
+            raise _NotRowByRow(f"it has {_ALL_ROWS_PARTS[name]}")
     if isinstance(node, exp.Subquery):
         return _line_tables(node.this, scope)
     if isinstance(node, exp.Table):
@@ -277,7 +288,7 @@ def _line_tables(node: exp.Expression, scope: _Scope) -> set[str]:
         if name in scope.ctes:
             return _line_tables(*scope.ctes[name])
         return _tables_below(node, scope)
-    if isinstance(node, exp.Union) and not node.args.get("distinct") and not node.args.get("limit"):
+    if isinstance(node, exp.Union) and not node.args.get("distinct"):
         return _line_tables(node.left, scope) | _line_tables(node.right, scope)
     if isinstance(node, exp.Pivot):
         raise _NotRowByRow("it has PIVOT or UNPIVOT")
