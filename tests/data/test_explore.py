@@ -415,7 +415,7 @@ def test_a_picture_of_5000_stores_can_be_read(n_changed):
 def test_every_picture_of_the_simulated_source_can_be_read(published):
     products = published.root / "products/simulated"
     months = read_parquet(products / "clean/store_month.parquet")
-    tables = explore(products / "ingest/sales.parquet", months)
+    tables = explore(products / "ingest/sales", months)
     pictures = draw_all(tables, months)
     assert {name: found for name, figure in pictures.items() if (found := picture_problems(figure))} == {}
     assert "This source has no" not in "".join(text.get_text() for f in pictures.values() for text in f.texts)
