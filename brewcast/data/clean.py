@@ -61,7 +61,7 @@ from brewcast.data.month_sums import (
     sum_sale_lines,
     write_sums,
 )
-from .quality import check_data, is_untrusted, unstack_names, untrusted_store_months
+from .quality import check_data, dates_by_month, is_untrusted, untrusted_store_months
 
 # %% ../../nbs/data/11_clean.ipynb #adddb9cc
 def store_day(
@@ -295,9 +295,10 @@ def is_lone_date(
     Raises ValueError if a column is missing.
     """
     require_columns(dates, ["store_id", "date"], "dates")
-    store = pd.factorize(dates.store_id)[0].astype(np.int32)
+    store = dates.store_id.astype("category").cat.codes.to_numpy()
     day = (dates.date - dates.date.min()).to_numpy().astype("timedelta64[D]").astype(np.int32)  # since the first date
-    order = np.lexsort((day, store))
+    is_earlier = (store[1:] < store[:-1]) | ((store[1:] == store[:-1]) & (day[1:] < day[:-1]))
+    order = np.lexsort((day, store)) if is_earlier.any() else slice(None)
     is_lone = np.zeros(len(dates), dtype=bool)
     is_lone[order] = _lone_dates(store[order], day[order])
     return pd.Series(is_lone, dates.index)
@@ -329,10 +330,7 @@ def underreported_months(
     Raises ValueError if a column is missing.
     """
     require_columns(dates, ["store_id", "date"], "dates")
-    month = dates.date.to_numpy().astype("datetime64[M]").astype("datetime64[ns]")
-    by_store = dates.groupby([pd.Series(month, dates.index, name="month"), "store_id"], observed=True).date
-    n_dates = unstack_names(by_store.size())  # a row a month, a column a store
-    last_date = unstack_names(by_store.max())
+    n_dates, last_date = dates_by_month(dates)
     is_open = n_dates.notna()
     planned_end = pd.Series({each: planned_span(each, calendar)[1] for each in n_dates.index})
     goes_on = is_open.shift(-1, fill_value=False)
@@ -536,7 +534,7 @@ def without_months(
 
 # %% ../../nbs/data/11_clean.ipynb #a4f5ba6e
 def count_filled(
-    day: ibis.Table,  # from `store_day`
+    day: LineSums | ibis.Table,  # sums of sale lines, or store-days from `store_day`
     columns: list[str],  # the columns that are filled in
 ) -> dict[str, int]:  # by column: number of lines
     """How many lines had no value.
@@ -544,6 +542,9 @@ def count_filled(
     Needs the counts of the columns, such as `weather_none`, as from `store_day`.
     Raises ValueError if a column is missing.
     """
+    if isinstance(day, LineSums):
+        levels = day.table("levels")
+        return {column: pc.sum(levels[f"{column}_none"]).as_py() for column in columns}
     require_columns(day, [f"{column}_none" for column in columns], "day")
     return {column: int(day[f"{column}_none"].sum().to_pyarrow().as_py()) for column in columns}
 
@@ -666,7 +667,7 @@ def _write_month_rows(part: Path, fill: dict, hemisphere: str, folder: Path) -> 
 
 # %% ../../nbs/data/11_clean.ipynb #e814d935
 def aggregate_files(
-    sums: LineSums,  # in files, one a month
+    sums: LineSums,  # of months, or of all lines
     columns: list[str],  # columns to fill in
     hemisphere: str,  # north or south
 ) -> pa.Table:  # a row is one series in one month, sorted
@@ -678,14 +679,14 @@ def aggregate_files(
 
     def of_part(name: str) -> pa.Table:
         part = by_name[name]
+        if isinstance(part, dict):
+            return month_rows(part["day"], fill, hemisphere)
         make = partial(_write_month_rows, part, fill, hemisphere)
-        if sums.cache is None:
-            return month_rows(pq.read_table(part / "day.parquet"), fill, hemisphere)
         months = read_sums(part / "levels.arrow", ["month"])["month"].to_pylist()
         key = [part.name, [fill[month] for month in months], hemisphere]
         return read_sums(sums.cache.get("store_months", key, make) / "rows.arrow")
 
-    by_name = {part.name: part for part in sums.parts}
+    by_name = {str(number): part for number, part in enumerate(sums.parts, 1)}
     rows = each_month(of_part, [*by_name], "adding up the store-days of")
     return pa.concat_tables(rows).sort_by([("series_id", "ascending"), ("month", "ascending")])
 
@@ -704,7 +705,7 @@ def aggregate_days(
 
 # %% ../../nbs/data/11_clean.ipynb #1bee1ef1
 def lines_by_date(
-    day: ibis.Table,  # from `store_day`
+    day: LineSums | ibis.Table,  # sums of sale lines, or store-days from `store_day`
 ) -> pd.DataFrame:  # a row is one store on one date, sorted
     """Number of lines by store and date.
 
@@ -712,15 +713,23 @@ def lines_by_date(
     and dates as datetime64.
     Raises ValueError if a column is missing.
     """
-    require_columns(day, ["store_id", "date", "lines"], "day")
-    table = day.select("store_id", "date", "lines").to_pyarrow()
-    table = table.set_column(0, "store_id", table["store_id"].dictionary_encode())
+    names = ["store_id", "date", "lines"]
+    if isinstance(day, LineSums):
+        table = day.table("store", names)
+    else:
+        require_columns(day, names, "day")
+        table = day.select(*names).to_pyarrow()
+        table = table.set_column(0, "store_id", table["store_id"].dictionary_encode())
     dates = table.to_pandas(date_as_object=False)
     names = sorted(dates.store_id.cat.categories)
-    dates = dates.assign(
-        store_id=dates.store_id.cat.reorder_categories(names), date=dates.date.astype("datetime64[ns]")
-    )
-    return dates.sort_values(["store_id", "date"], ignore_index=True)
+    dates["store_id"] = dates.store_id.cat.reorder_categories(names)
+    dates["date"] = dates.date.astype("datetime64[ns]")
+    store = dates.store_id.cat.codes.to_numpy()
+    order = np.argsort(store, kind="stable")  # enough if the months are in order of time
+    day = dates.date.to_numpy()[order]
+    if ((store[order][1:] == store[order][:-1]) & (day[1:] < day[:-1])).any():
+        order = np.lexsort((dates.date.to_numpy(), store))
+    return dates.take(order).reset_index(drop=True)
 
 # %% ../../nbs/data/11_clean.ipynb #968f5ead
 @explain_memory("cleaning the sale lines")
@@ -740,14 +749,15 @@ def clean(
     """
     _check_zero_means(zero_means)  # before the work of minutes
     columns_to_fill = [column for column in ("weather", "promotion") if column not in lacks]
-    day = sales.day() if isinstance(sales, LineSums) else store_day(as_sale_lines(sales, lacks)).cache()
+    is_summed = isinstance(sales, LineSums)
+    day = sales if is_summed else store_day(as_sale_lines(sales, lacks)).cache()
     dates = lines_by_date(day)
     if dates.empty:
         raise ValueError("sales: 0 rows, so there is no month")
     reasons, lone, (first, last) = excluded_months(dates, calendar, lineage)
-    is_by_file = isinstance(sales, LineSums) and sales.are_files
-    aggregate = partial(aggregate_files, sales) if is_by_file else partial(aggregate_days, day)
-    months = check_table(aggregate(columns_to_fill, calendar.hemisphere), STORE_MONTH)
+    del dates  # a row for each store and day
+    aggregate = aggregate_files if is_summed else aggregate_days
+    months = check_table(aggregate(day, columns_to_fill, calendar.hemisphere), STORE_MONTH)
     complete = without_months(months, reasons)
     if not len(complete):
         span = f"between {first.date()} and {last.date()}"

@@ -222,6 +222,27 @@ def sum_days(
     return pa.table(columns | number_sums(lines) | level_counts(lines))
 
 # %% ../../nbs/data/month_sums.ipynb #57c418c1
+def _sums_by_key(key: np.ndarray, n_keys: int, column: CodedColumn) -> dict[str, np.ndarray]:
+    "By key: the sum of the values, NaN without any; and of the logarithms, and the number of values above 0."
+    numbers = _numbers(column)
+    logs, is_positive = _logs(numbers)
+    n_values = len(numbers.floats)  # with the empty one, which is the last
+    unit = LOG_UNIT if numbers.is_exact else 1.0
+    size = max(np.abs(numbers.floats).max() * unit, np.abs(logs).max()) * len(key)
+    if numbers.is_exact and n_keys * n_values <= len(key) + 1000 and size < 2**53:
+        # few different pairs: they are counted once, and what is added up is whole numbers, so exact
+        counts = np.bincount(key * n_values + column.codes, minlength=n_keys * n_values).reshape(n_keys, n_values)
+        n_known = counts[:, :-1].sum(axis=1)
+        total, *others = (counts @ values for values in (numbers.values, logs, is_positive))
+    else:
+        n_known = np.bincount(key[column.codes < n_values - 1], minlength=n_keys)
+        total, *others = (
+            np.bincount(key, values[column.codes], n_keys) for values in (numbers.values, logs, is_positive)
+        )
+    log_sums, n_positive = (each.astype(np.int64) for each in others)
+    return {"sum": np.where(n_known > 0, total / unit, np.nan), "log": log_sums, "n": n_positive}
+
+# %% ../../nbs/data/month_sums.ipynb #a69c7233
 def sum_groups(
     lines: SortedLines,
     name: str,  # category or product
@@ -239,15 +260,8 @@ def sum_groups(
     counts = np.bincount(key, minlength=(len(column.values) + 1) * n_months)
     sums = {"lines": counts}
     for number, total in {"quantity_sold": "units", "price": "prices"}.items():
-        numbers = _numbers(lines.columns[number])
-        codes = lines.columns[number].codes
-        unit = 1e6 if numbers.is_exact else 1.0
-        is_empty = codes == len(numbers.values) - 1
-        n_empty = np.bincount(key[is_empty], minlength=len(counts))
-        total_sums = np.bincount(key, numbers.values[codes], len(counts)) / unit
-        sums[total] = np.where(n_empty < counts, total_sums, np.nan)
-        for suffix, values in zip(("log", "n"), _logs(numbers), strict=True):
-            sums[f"{number}_{suffix}"] = np.bincount(key, values[codes], len(counts)).astype(np.int64)
+        by_key = _sums_by_key(key, len(counts), lines.columns[number])
+        sums |= {total: by_key["sum"], f"{number}_log": by_key["log"], f"{number}_n": by_key["n"]}
     groups = np.flatnonzero(counts >= MIN_LINES)
     values = groups // n_months
     keys = {name: column.values.take(pa.array(values, mask=values == len(column.values)))}
