@@ -78,7 +78,6 @@ from brewcast.data.source_files import (
     load_table,
     quote_literal,
     quote_name,
-    refuse_changed_file,
     refuse_duplicate_files,
     restrict_file_access,
     snapshot,
