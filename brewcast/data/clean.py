@@ -749,14 +749,13 @@ def clean(
     """
     _check_zero_means(zero_means)  # before the work of minutes
     columns_to_fill = [column for column in ("weather", "promotion") if column not in lacks]
-    is_summed = isinstance(sales, LineSums)
-    day = sales if is_summed else store_day(as_sale_lines(sales, lacks)).cache()
+    day = sales if isinstance(sales, LineSums) else store_day(as_sale_lines(sales, lacks)).cache()
     dates = lines_by_date(day)
     if dates.empty:
         raise ValueError("sales: 0 rows, so there is no month")
     reasons, lone, (first, last) = excluded_months(dates, calendar, lineage)
     del dates  # a row for each store and day
-    aggregate = aggregate_files if is_summed else aggregate_days
+    aggregate = aggregate_files if isinstance(day, LineSums) else aggregate_days
     months = check_table(aggregate(day, columns_to_fill, calendar.hemisphere), STORE_MONTH)
     complete = without_months(months, reasons)
     if not len(complete):

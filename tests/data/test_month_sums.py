@@ -87,6 +87,24 @@ def test_only_the_month_that_changed_is_summed_again(seed, tmp_path):
     assert after.filter(is_before) == before.filter(is_before) and after != before
 
 
+def test_only_the_month_that_changed_is_added_up_again(tmp_path):
+    # given six months whose sums and store-months are in the cache
+    sales = with_repeats(5)
+    write_months(sales, tmp_path / "sales")
+    cache = Increments(tmp_path / "cache")
+    before, _ = clean(sum_sale_lines(tmp_path / "sales", cache=cache), [], DAILY)
+    assert (cache.made, cache.found) == (12, 0)
+    # when they are cleaned again, nothing is made
+    assert clean(sum_sale_lines(tmp_path / "sales", cache=cache), [], DAILY)[0] == before
+    assert (cache.made, cache.found) == (12, 12)
+    # and when the last day is new, its month is summed and added up, and the result is that of all lines at once
+    longer = pd.concat([sales, sales[sales.date == sales.date.max()]])
+    write_months(longer, tmp_path / "sales")
+    after, _ = clean(sum_sale_lines(tmp_path / "sales", cache=cache), [], DAILY)
+    assert (cache.made, cache.found) == (14, 22)
+    assert after == clean(arrow(longer), [], DAILY)[0] != before
+
+
 def test_lone_lines_are_not_in_the_sums_of_the_checks(tmp_path):
     # given lines, and two with other dates: one in a month of its own, one in the last month
     sales = random_sales(2)
