@@ -149,7 +149,7 @@ lock: ## Resolve the dependencies in settings.ini again and write requirements.l
 	@$(PY) -m uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 		--no-emit-find-links --no-annotate --no-header --extra dev setup.py -o requirements.lock
 
-clean: .venv/ready ## Delete the products of this source, and scratch/ (never the state)
+clean: .venv/ready ## Delete the products of this source, cache/ and scratch/ (never the state)
 	@exec $(BREWCAST) clean --source "$(SOURCE)"
 
 # pip needs minutes for this lock, uv seconds: so pip installs only uv, with the version and hash in the lock.

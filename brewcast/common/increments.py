@@ -41,10 +41,12 @@ UNUSED_DAYS = 30  # an increment that no build has used for so long is deleted; 
 _MANIFEST = "manifest.json"
 
 # %% ../../nbs/common/increments.ipynb #b70a9488
-def cache_folder() -> Path:  # $BREWCAST_CACHE, or `cache` in the project
+def cache_folder(
+    root: Path | None = None,  # the project; None: the one of the working folder
+) -> Path:  # $BREWCAST_CACHE, or `cache` in the project
     "Where the increments of a project are. Raises FileNotFoundError outside of a project."
     folder = os.environ.get(CACHE_VARIABLE)
-    return Path(folder) if folder else find_root() / "cache"
+    return Path(folder) if folder else (root or find_root()) / "cache"
 
 # %% ../../nbs/common/increments.ipynb #dcf32641
 def _key_text(key: object) -> str:

@@ -7,11 +7,12 @@ __all__ = ['INTERMITTENT_SHARE', 'FILL_RULE', 'FINDING_LEVELS', 'store_day', 'as
            'count_levels', 'fill_missing', 'most_frequent_value', 'aggregate_by_month', 'planned_span',
            'completeness_tolerance', 'incomplete_months', 'is_lone_date', 'expected_stores', 'underreported_months',
            'lineage_text', 'excluded_months', 'months_without_lines', 'describe_gaps', 'without_months', 'count_filled',
-           'cleaning_report', 'aggregate_files', 'aggregate_days', 'lines_by_date', 'clean', 'blank_untrusted',
-           'CleanInputs', 'read_largest_lines', 'read_clean_inputs', 'write_clean_products', 'findings_text',
-           'cleaning_sentence', 'cleaning_facts', 'findings_table', 'recent_months_table']
+           'cleaning_report', 'fill_levels', 'month_rows', 'aggregate_files', 'aggregate_days', 'lines_by_date',
+           'clean', 'blank_untrusted', 'CleanInputs', 'read_largest_lines', 'read_clean_inputs', 'write_clean_products',
+           'findings_text', 'cleaning_sentence', 'cleaning_facts', 'findings_table', 'recent_months_table']
 
 # %% ../../nbs/data/11_clean.ipynb #f4f47387
+import datetime
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,7 +25,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from ..common.contracts import STORE_MONTH, check_table, connect, explain_memory, sales_schema
+from ..common.contracts import STORE_MONTH, check_table, empty_table, explain_memory, sales_schema
 from brewcast.common.core import (
     SALE_LINE_COLUMNS,
     read_json,
@@ -48,8 +49,19 @@ from ..common.increments import Increments, cache_folder
 from ..common.parameter_types import Calendar, QualitySettings
 from ..common.records import Finding
 from ..common.text import as_sentence, format_count, full_number, join_names, month_name, short_month
-from .month_sums import LEVEL_ORDER, LineSums, as_floats, sum_sale_lines
-from .quality import check_data, is_untrusted, unstack_names, untrusted_store_months
+from brewcast.data.month_sums import (
+    LEVEL_ORDER,
+    LineSums,
+    as_floats,
+    each_month,
+    exact_sums,
+    month_numbers,
+    read_sums,
+    store_month_starts,
+    sum_sale_lines,
+    write_sums,
+)
+from .quality import check_data, dates_by_month, is_untrusted, untrusted_store_months
 
 # %% ../../nbs/data/11_clean.ipynb #adddb9cc
 def store_day(
@@ -252,6 +264,27 @@ def incomplete_months(
         reasons[f"{last_date:%Y-%m}"] = f"the data end on {last_date.date()}, planned is {planned_last.date()}"
     return reasons
 
+# %% ../../nbs/data/11_clean.ipynb #08984fb8
+def _lone_dates(store: np.ndarray, day: np.ndarray) -> np.ndarray:
+    "As `is_lone_date`, of numbers of stores and of days, sorted by both."
+    if not len(store):
+        return np.zeros(0, dtype=bool)
+    row = np.arange(len(store))
+    is_first = np.append(True, store[1:] != store[:-1])
+    gap = np.diff(day, prepend=0)
+    gaps = gap[~is_first]
+    usual_gap = np.percentile(gaps, 95) if len(gaps) else 0.0
+    begins_run = is_first | (gap > max(7, 2 * usual_gap))  # days: a run has no long gap between its dates
+    n_stores = np.bincount(day)
+    has_few_stores = n_stores[day] < max(2, np.median(n_stores[n_stores > 0]) / 2)
+    is_single = begins_run & np.append(begins_run[1:], True) & has_few_stores
+    starts = np.flatnonzero(is_first)
+    of_store = np.cumsum(is_first) - 1
+    first_other = np.minimum.reduceat(np.where(is_single, len(row), row), starts)[of_store]
+    last_other = np.maximum.reduceat(np.where(is_single, -1, row), starts)[of_store]
+    has_others = last_other >= 0  # without others, no date is far from them
+    return has_others & ((row < first_other) | (row > last_other))
+
 # %% ../../nbs/data/11_clean.ipynb #b4c2e902
 def is_lone_date(
     dates: pd.DataFrame,  # one row a store and date with lines
@@ -262,22 +295,13 @@ def is_lone_date(
     Raises ValueError if a column is missing.
     """
     require_columns(dates, ["store_id", "date"], "dates")
-    dates = dates.sort_values(["store_id", "date"])
-    gap = dates.groupby("store_id", observed=True).date.diff().dt.days
-    n_stores = dates.groupby("date").size()
-    is_after_gap = gap > max(7, 2 * np.nan_to_num(gap.quantile(0.95)))  # days
-    run = [
-        dates.store_id,
-        is_after_gap.groupby(dates.store_id, observed=True).cumsum(),
-    ]  # dates without a long gap between them
-    has_few_stores = dates.date.map(n_stores) < max(2, n_stores.median() / 2)
-    of_run = dates.groupby(run, observed=True).date
-    is_single = ((of_run.transform("size") == 1) & has_few_stores).astype(int)
-    by_store = is_single.groupby(dates.store_id, observed=True)
-    at_start = by_store.cummin().sort_index()
-    at_end = is_single[::-1].groupby(dates.store_id, observed=True).cummin().sort_index()
-    all_single = by_store.transform("min").sort_index()  # then no date is far from the others
-    return ((at_start | at_end) - all_single).astype(bool)
+    store = dates.store_id.astype("category").cat.codes.to_numpy()
+    day = (dates.date - dates.date.min()).to_numpy().astype("timedelta64[D]").astype(np.int32)  # since the first date
+    is_earlier = (store[1:] < store[:-1]) | ((store[1:] == store[:-1]) & (day[1:] < day[:-1]))
+    order = np.lexsort((day, store)) if is_earlier.any() else slice(None)
+    is_lone = np.zeros(len(dates), dtype=bool)
+    is_lone[order] = _lone_dates(store[order], day[order])
+    return pd.Series(is_lone, dates.index)
 
 # %% ../../nbs/data/11_clean.ipynb #b7841c22
 def expected_stores(
@@ -306,10 +330,7 @@ def underreported_months(
     Raises ValueError if a column is missing.
     """
     require_columns(dates, ["store_id", "date"], "dates")
-    month = dates.date.to_numpy().astype("datetime64[M]").astype("datetime64[ns]")
-    by_store = dates.groupby([pd.Series(month, dates.index, name="month"), "store_id"], observed=True).date
-    n_dates = unstack_names(by_store.size())  # a row a month, a column a store
-    last_date = unstack_names(by_store.max())
+    n_dates, last_date = dates_by_month(dates)
     is_open = n_dates.notna()
     planned_end = pd.Series({each: planned_span(each, calendar)[1] for each in n_dates.index})
     goes_on = is_open.shift(-1, fill_value=False)
@@ -508,12 +529,12 @@ def without_months(
     Raises ValueError if a column is missing.
     """
     require_columns(store_month, ["month"], "store_month")
-    is_left = [f"{month:%Y-%m}" not in months for month in store_month["month"].to_pylist()]
-    return store_month.filter(pa.array(is_left, pa.bool_()))
+    kept = [month for month in store_month["month"].unique().to_pylist() if f"{month:%Y-%m}" not in months]
+    return store_month.filter(pc.is_in(store_month["month"], pa.array(kept, store_month["month"].type)))
 
 # %% ../../nbs/data/11_clean.ipynb #a4f5ba6e
 def count_filled(
-    day: ibis.Table,  # from `store_day`
+    day: LineSums | ibis.Table,  # sums of sale lines, or store-days from `store_day`
     columns: list[str],  # the columns that are filled in
 ) -> dict[str, int]:  # by column: number of lines
     """How many lines had no value.
@@ -521,6 +542,9 @@ def count_filled(
     Needs the counts of the columns, such as `weather_none`, as from `store_day`.
     Raises ValueError if a column is missing.
     """
+    if isinstance(day, LineSums):
+        levels = day.table("levels")
+        return {column: pc.sum(levels[f"{column}_none"]).as_py() for column in columns}
     require_columns(day, [f"{column}_none" for column in columns], "day")
     return {column: int(day[f"{column}_none"].sum().to_pyarrow().as_py()) for column in columns}
 
@@ -537,7 +561,7 @@ def cleaning_report(
     Raises ValueError if a column is missing.
     """
     require_columns(complete, ["series_id", "month"], "store_month")
-    months = complete["month"].to_pylist()
+    months = complete["month"].unique().to_pylist()
     report = {
         "series": len(complete["series_id"].unique()),
         "store_months": len(complete),
@@ -547,26 +571,124 @@ def cleaning_report(
     }
     return report | {"lone_lines": lone.to_dict("records")} if len(lone) else report
 
+# %% ../../nbs/data/11_clean.ipynb #6b81ba27
+def fill_levels(
+    levels: pa.Table,  # a row a month, from `sum_levels`
+    columns: list[str],  # columns to fill in
+) -> dict[datetime.date, dict[str, int | None]]:  # by month and column: the index of the level; None: nothing is known
+    """The level that was the most frequent up to the end of each month.
+
+    Needs `month`, and the counts of the columns, such as `weather_0`.
+    Raises ValueError if a column is missing.
+    """
+    names = {column: _count_names(column) for column in columns}
+    require_columns(levels, ["month", *[name for of_column in names.values() for name in of_column]], "levels")
+    order = levels.sort_by("month")
+    months = order["month"].to_pylist()
+    fill = {month: {} for month in months}
+    for column, of_column in names.items():
+        counts = np.stack([order[name].to_numpy().cumsum() for name in of_column])
+        for i, month in enumerate(months):  # a month may be in two parts: its last row has all its lines
+            fill[month][column] = int(counts[:, i].argmax()) if counts[:, i].any() else None
+    return fill
+
+# %% ../../nbs/data/11_clean.ipynb #86359ff9
+def _filled_levels(day: pa.Table, column: str, fill: np.ndarray) -> np.ndarray:
+    "By store-day: the most frequent level of a column, -1 where it is not known. `fill`: by row, the level or -1."
+    counts = np.stack([day[name].to_numpy() for name in _count_names(column)])
+    counts[fill, np.arange(len(day))] += np.where(fill < 0, 0, day[f"{column}_none"].to_numpy())
+    return np.where(counts.any(axis=0), counts.argmax(axis=0), -1)
+
+# %% ../../nbs/data/11_clean.ipynb #0e157672
+def _sums_by_store(day: pa.Table, starts: np.ndarray, is_promotion: np.ndarray, is_known: np.ndarray) -> dict:
+    "The numbers of each store's month, by name."
+    date = day["date"].to_numpy()
+    n_days = np.diff(starts, append=len(day))
+    prices, units = (exact_sums(day[name], starts) for name in ("price", "quantity_sold"))
+    n_prices = np.add.reduceat(day["priced"].to_numpy(), starts)
+    n_known = np.add.reduceat(is_known.astype(np.int64), starts)
+    is_weekend = (date.astype("datetime64[D]").astype(np.int64) + 3) % 7 >= 5  # day 0 was a Thursday
+    return {
+        "quantity_sold": units,
+        "price": pc.divide(prices, pa.array(n_prices.astype(float), mask=n_prices == 0)),
+        "is_weekend": np.add.reduceat(is_weekend.astype(np.int64), starts) / n_days,
+        "trading_days": n_days,
+        "promotion_share": pc.divide(
+            pa.array(np.add.reduceat(is_promotion.astype(np.int64), starts).astype(float)),
+            pa.array(n_known.astype(float), mask=n_known == 0),
+        ),
+        "lines": np.add.reduceat(day["lines"].to_numpy(), starts),
+        "first_date": day["date"].take(starts),
+        "last_date": day["date"].take(starts + n_days - 1),
+    }
+
+# %% ../../nbs/data/11_clean.ipynb #3708a548
+def month_rows(
+    day: pa.Table,  # store-days, from `sum_days`, sorted by store and date
+    fill: dict[datetime.date, dict[str, int | None]],  # from `fill_levels`
+    hemisphere: str,  # north or south
+) -> pa.Table:  # a row is one series in one month
+    """From the store-days of a month to store-months, as `fill_missing` and `aggregate_by_month` make them.
+
+    Needs `store_id`, `date`, `country`, `city` and the sums and counts of `sum_days`. Returns the columns of
+    `STORE_MONTH`.
+    Raises ValueError if a column is missing.
+    """
+    counts = [name for column in LEVEL_ORDER for name in [*_count_names(column), f"{column}_none"]]
+    sums = ["quantity_sold", "price", "priced", "lines"]
+    require_columns(day, ["store_id", "date", "country", "city", *sums, *counts], "day")
+    starts = store_month_starts(day)
+    if not len(starts):
+        return empty_table(STORE_MONTH)
+    month, place = np.unique(month_numbers(day["date"]), return_inverse=True)
+    indexes = {}
+    for column in LEVEL_ORDER:
+        levels = [fill[each].get(column) for each in month.astype("datetime64[D]").tolist()]
+        indexes[column] = _filled_levels(
+            day, column, np.array([-1 if each is None else each for each in levels])[place]
+        )
+    last = np.append(starts[1:], len(day)) - 1
+    promotion = indexes["promotion"]
+    columns = _sums_by_store(day, starts, promotion == 0, promotion >= 0)
+    for column, index in indexes.items():
+        columns[column] = pa.array(LEVEL_ORDER[column]).take(pa.array(index[last], mask=index[last] < 0))
+    columns |= {name: day[name].take(last) for name in ("store_id", "country", "city")}
+    columns["month"] = pa.array(month.astype("datetime64[D]")[place[starts]])
+    seasons = [season_of_month(each.month, hemisphere) for each in month.astype("datetime64[D]").tolist()]
+    columns["season"] = pa.array(seasons).take(pa.array(place[starts]))
+    rows = pa.table(columns | {"series_id": columns["store_id"]})
+    return rows.select([*STORE_MONTH.columns]).cast(empty_table(STORE_MONTH).schema)
+
+# %% ../../nbs/data/11_clean.ipynb #3db9ff56
+def _write_month_rows(part: Path, fill: dict, hemisphere: str, folder: Path) -> None:
+    "Write the store-months of a part; an increment."
+    rows = month_rows(pq.read_table(part / "day.parquet"), fill, hemisphere)
+    write_sums(rows, folder / "rows.arrow")
+
 # %% ../../nbs/data/11_clean.ipynb #e814d935
 def aggregate_files(
-    sums: LineSums,  # in files, one a month
+    sums: LineSums,  # of months, or of all lines
     columns: list[str],  # columns to fill in
     hemisphere: str,  # north or south
 ) -> pa.Table:  # a row is one series in one month, sorted
-    """From store-days to store-months, a month at a time, so that only one month is in memory.
+    """From store-days to store-months, a month at a time. With a cache, a month's rows are made once.
 
     Returns the columns of `STORE_MONTH`.
     """
-    con = connect()
-    con.create_table("monthly", count_levels(sums.day(), columns).to_pyarrow())
-    day = con.read_parquet(sums.parts[0] / "day.parquet", table_name="day")
-    filled = fill_missing(day, columns, con.table("monthly"))
-    query = con.compile(aggregate_by_month(filled, hemisphere))  # of the table `day`, whatever file it is
-    months = []
-    for part in sums.parts:
-        con.read_parquet(part / "day.parquet", table_name="day")
-        months.append(con.raw_sql(query).to_arrow_table())
-    return pa.concat_tables(months).sort_by([("series_id", "ascending"), ("month", "ascending")])
+    fill = fill_levels(sums.table("levels"), columns)
+
+    def of_part(name: str) -> pa.Table:
+        part = by_name[name]
+        if isinstance(part, dict):
+            return month_rows(part["day"], fill, hemisphere)
+        make = partial(_write_month_rows, part, fill, hemisphere)
+        months = read_sums(part / "levels.arrow", ["month"])["month"].to_pylist()
+        key = [part.name, [fill[month] for month in months], hemisphere]
+        return read_sums(sums.cache.get("store_months", key, make) / "rows.arrow")
+
+    by_name = {str(number): part for number, part in enumerate(sums.parts, 1)}
+    rows = each_month(of_part, [*by_name], "adding up the store-days of")
+    return pa.concat_tables(rows).sort_by([("series_id", "ascending"), ("month", "ascending")])
 
 # %% ../../nbs/data/11_clean.ipynb #6334c15c
 def aggregate_days(
@@ -583,7 +705,7 @@ def aggregate_days(
 
 # %% ../../nbs/data/11_clean.ipynb #1bee1ef1
 def lines_by_date(
-    day: ibis.Table,  # from `store_day`
+    day: LineSums | ibis.Table,  # sums of sale lines, or store-days from `store_day`
 ) -> pd.DataFrame:  # a row is one store on one date, sorted
     """Number of lines by store and date.
 
@@ -591,15 +713,23 @@ def lines_by_date(
     and dates as datetime64.
     Raises ValueError if a column is missing.
     """
-    require_columns(day, ["store_id", "date", "lines"], "day")
-    table = day.select("store_id", "date", "lines").to_pyarrow()
-    table = table.set_column(0, "store_id", table["store_id"].dictionary_encode())
+    names = ["store_id", "date", "lines"]
+    if isinstance(day, LineSums):
+        table = day.table("store", names)
+    else:
+        require_columns(day, names, "day")
+        table = day.select(*names).to_pyarrow()
+        table = table.set_column(0, "store_id", table["store_id"].dictionary_encode())
     dates = table.to_pandas(date_as_object=False)
     names = sorted(dates.store_id.cat.categories)
-    dates = dates.assign(
-        store_id=dates.store_id.cat.reorder_categories(names), date=dates.date.astype("datetime64[ns]")
-    )
-    return dates.sort_values(["store_id", "date"], ignore_index=True)
+    dates["store_id"] = dates.store_id.cat.reorder_categories(names)
+    dates["date"] = dates.date.astype("datetime64[ns]")
+    store = dates.store_id.cat.codes.to_numpy()
+    order = np.argsort(store, kind="stable")  # enough if the months are in order of time
+    day = dates.date.to_numpy()[order]
+    if ((store[order][1:] == store[order][:-1]) & (day[1:] < day[:-1])).any():
+        order = np.lexsort((dates.date.to_numpy(), store))
+    return dates.take(order).reset_index(drop=True)
 
 # %% ../../nbs/data/11_clean.ipynb #968f5ead
 @explain_memory("cleaning the sale lines")
@@ -619,14 +749,15 @@ def clean(
     """
     _check_zero_means(zero_means)  # before the work of minutes
     columns_to_fill = [column for column in ("weather", "promotion") if column not in lacks]
-    day = sales.day() if isinstance(sales, LineSums) else store_day(as_sale_lines(sales, lacks)).cache()
+    is_summed = isinstance(sales, LineSums)
+    day = sales if is_summed else store_day(as_sale_lines(sales, lacks)).cache()
     dates = lines_by_date(day)
     if dates.empty:
         raise ValueError("sales: 0 rows, so there is no month")
     reasons, lone, (first, last) = excluded_months(dates, calendar, lineage)
-    is_by_file = isinstance(sales, LineSums) and sales.are_files
-    aggregate = partial(aggregate_files, sales) if is_by_file else partial(aggregate_days, day)
-    months = check_table(aggregate(columns_to_fill, calendar.hemisphere), STORE_MONTH)
+    del dates  # a row for each store and day
+    aggregate = aggregate_files if is_summed else aggregate_days
+    months = check_table(aggregate(day, columns_to_fill, calendar.hemisphere), STORE_MONTH)
     complete = without_months(months, reasons)
     if not len(complete):
         span = f"between {first.date()} and {last.date()}"

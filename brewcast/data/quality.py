@@ -6,18 +6,19 @@
 __all__ = ['QUALITY_CHECKS', 'STOP_PROBABILITY', 'WARN_PROBABILITY', 'DAYS_BEHIND', 'MAX_PLACES', 'UNIT_FACTORS',
            'MIN_UNIT_SHIFT', 'DISTORTING_CHECKS', 'MIN_JUMP', 'LARGE_LINE_RATIO', 'LARGE_LINE_SHARE', 'COLD_MONTHS',
            'MAX_CHANCE', 'MAX_QUARANTINE_SHARE', 'MIN_QUARANTINE_SHARE', 'MIN_ROWS', 'make_finding', 'accept_entries',
-           'accept_findings', 'summarize_lines', 'unstack_names', 'tail_probability', 'StoreEvents', 'store_events',
-           'check_missing_stores', 'missing_dates', 'explained_dates', 'check_missing_dates', 'line_counts',
-           'check_repeated_lines', 'check_copied_months', 'check_repeated_files', 'LogDeviations', 'log_deviations',
-           'mean_logs', 'find_shifts', 'SalesHistory', 'build_history', 'trusted_history', 'check_unit_shifts',
-           'check_volumes', 'check_large_lines', 'normalize_name', 'group_similar_names', 'same_store_hint',
-           'group_similar_ids', 'check_similar_ids', 'check_spellings', 'find_totals', 'check_identical_stores',
-           'check_totals', 'check_lone_lines', 'check_identities', 'drop_lone_lines', 'sum_without_lone_lines',
-           'check_filtered_rows', 'check_quarantine_by_store', 'check_quarantined_rows', 'check_unused_columns',
-           'mark_left_out', 'untrusted_store_months', 'is_untrusted', 'check_all_months', 'check_month_data',
-           'check_each_month', 'check_data']
+           'accept_findings', 'summarize_lines', 'unstack_names', 'dates_by_month', 'tail_probability', 'StoreEvents',
+           'store_events', 'check_missing_stores', 'missing_dates', 'explained_dates', 'check_missing_dates',
+           'line_counts', 'check_repeated_lines', 'check_copied_months', 'check_repeated_files', 'LogDeviations',
+           'log_deviations', 'mean_logs', 'find_shifts', 'SalesHistory', 'build_history', 'trusted_history',
+           'check_unit_shifts', 'check_volumes', 'check_large_lines', 'normalize_name', 'group_similar_names',
+           'same_store_hint', 'group_similar_ids', 'check_similar_ids', 'check_spellings', 'find_totals',
+           'check_identical_stores', 'check_totals', 'check_lone_lines', 'check_identities', 'drop_lone_lines',
+           'sum_without_lone_lines', 'check_filtered_rows', 'check_quarantine_by_store', 'check_quarantined_rows',
+           'check_unused_columns', 'mark_left_out', 'untrusted_store_months', 'is_untrusted', 'check_all_months',
+           'check_month_data', 'check_each_month', 'check_data']
 
 # %% ../../nbs/data/quality.ipynb #9c69c8e7
+import functools
 import itertools
 import json
 import re
@@ -113,29 +114,30 @@ def accept_findings(
 def summarize_lines(
     lines: LineSums | Path | ibis.Table | pd.DataFrame | pa.Table,  # sale lines, where they are, or their sums
     lacks: list[str] = (),  # columns that the source does not have
-) -> dict[str, pd.DataFrame]:  # by name: store, category, product
+) -> dict[str, pd.DataFrame]:  # by name: store, logs, category, product
     """The tables of sums that the checks read.
 
     Needs `store_id`, `date`, `price`, `quantity_sold`, and `category` and `product` unless they are in `lacks`.
-    Returns three tables with `month`, `lines`, `units` and `prices` (sums), `price_log` and
-    `quantity_sold_log` (sums of logarithms in millionths), and `price_n` and `quantity_sold_n` (number of values
-    above 0): `store`, one row a store and date, with `distinct` (number of different lines), sorted by date
-    within a store's month; `category` and `product`, one row a month, without those of fewer than `MIN_LINES`
-    lines.
+    Returns four tables with `month`: `store`, one row a store and date, with `lines`, `units` and `prices` (sums),
+    and `distinct` (number of different lines), sorted by date within a store's month; `logs`, one row a store and
+    month, with `price_log` and `quantity_sold_log` (sums of logarithms in millionths), and `price_n` and
+    `quantity_sold_n` (number of values above 0); `category` and `product`, one row a month, with sums and
+    logarithms, without those of fewer than `MIN_LINES` lines.
     Raises ValueError if a column is missing.
     """
     sums = lines if isinstance(lines, LineSums) else sum_sale_lines(lines, lacks)
     tables = {}
-    for name in ["store", *sums.groups]:
-        table = sums.table(name).to_pandas(date_as_object=False, split_blocks=True)
-        dates = table.columns.intersection(["date", "month"])
-        tables[name] = table.astype(dict.fromkeys(dates, "datetime64[ns]"))
+    for name in ["store", "logs", *sums.groups]:
+        table = sums.table(name).to_pandas(date_as_object=False, split_blocks=True, self_destruct=sums.are_files)
+        for column in table.columns.intersection(["date", "month"]):
+            table[column] = table[column].astype("datetime64[ns]")
+        tables[name] = table
     for name in sums.groups:
         table = tables[name].astype({name: object})
         tables[name] = table.sort_values([name, "month"], ignore_index=True)
-    store = tables["store"]
-    store_id = store.store_id.astype("category")  # millions of texts are slow to group
-    store["store_id"] = store_id.cat.reorder_categories(sorted(store_id.cat.categories))
+    for table in (tables["store"], tables["logs"]):
+        store_id = table.store_id.astype("category")  # millions of texts are slow to group
+        table["store_id"] = store_id.cat.reorder_categories(sorted(store_id.cat.categories))
     return tables
 
 # %% ../../nbs/data/quality.ipynb #4124bb9c
@@ -145,6 +147,35 @@ def unstack_names(
     "A table of months and names. Needs an index of months and names. Returns one column a name, as text."
     table = values.unstack()
     return table.set_axis(table.columns.astype(object), axis=1)
+
+# %% ../../nbs/data/quality.ipynb #34dae72d
+def dates_by_month(
+    dates: pd.DataFrame,  # one row a store and date
+) -> tuple[pd.DataFrame, pd.DataFrame]:  # (number of dates, last date): a row a month, a column a store
+    """How many dates a store has in each month, and the last one. Both are empty where it has none.
+
+    Needs `store_id` and `date` (datetime64). Returns months as dates, and one column a store, as text.
+    Raises ValueError if a column is missing.
+    """
+    require_columns(dates, ["store_id", "date"], "dates")
+    store = dates.store_id.astype("category").cat
+    day = dates.date.to_numpy().astype("datetime64[D]")
+    month = day.astype("datetime64[M]").astype(np.int64)
+    first = month.min() if len(month) else 0
+    shape = (month.max() - first + 1 if len(month) else 0, len(store.categories))
+    place = (month - first) * shape[1] + store.codes.to_numpy()
+    n_dates = np.bincount(place, minlength=shape[0] * shape[1])
+    last = np.full(len(n_dates), np.iinfo(np.int64).min)  # of NaT
+    np.maximum.at(last, place, day.astype(np.int64))
+    index = pd.DatetimeIndex(
+        (first + np.arange(shape[0])).astype("datetime64[M]").astype("datetime64[ns]"), name="month"
+    )
+    names = pd.Index(store.categories.astype(object), name="store_id")
+    counts = pd.DataFrame(n_dates.reshape(shape), index, names)
+    last_date = last.astype("datetime64[D]").astype("datetime64[ns]").reshape(shape)
+    has_lines = counts > 0
+    known = has_lines.any(axis=1), has_lines.any(axis=0)
+    return counts.where(has_lines).loc[known], pd.DataFrame(last_date, index, names).loc[known]
 
 # %% ../../nbs/data/quality.ipynb #9260d225
 STOP_PROBABILITY = (
@@ -192,9 +223,7 @@ def store_events(
     """
     require_columns(store, ["store_id", "month", "date"], "store")
     all_months = pd.date_range(store.month.min(), month, freq="MS")
-    dates = store.groupby(["month", "store_id"], observed=True).date
-    n_dates = unstack_names(dates.size()).reindex(all_months)  # a row a month, a column a store
-    last_date = unstack_names(dates.max()).reindex(all_months)
+    n_dates, last_date = (table.reindex(all_months) for table in dates_by_month(store))
     is_open = n_dates.notna()
     was_open = is_open.shift(fill_value=False)
     usual_dates = n_dates.shift().rolling(6, min_periods=2).median()
@@ -323,6 +352,8 @@ def check_missing_dates(
         dates = pd.date_range(reporting.index[0], month_end, freq=freq)
         n_stores = stores_by_month.reindex(dates.to_period("M").to_timestamp()).to_numpy()
         share = reporting.reindex(dates, fill_value=0) / n_stores
+        if not (share[dates >= month] < 0.25).any():  # a date is missing below a quarter of the usual share
+            continue
         is_missing = missing_dates(share)
         if is_missing[dates >= month].any():
             is_missing &= ~explained_dates(share, closed_dates, is_daily)
@@ -360,12 +391,16 @@ def check_repeated_lines(
     findings = []
     for by, table in counts.items():
         require_columns(table, ["lines", "distinct"], by)
-        months = table.index.get_level_values("month")
-        distinct_share = table.distinct / table.lines
+        months = table.index.levels[table.index.names.index("month")]
+        codes = table.index.codes[table.index.names.index("month")]
+        lines = table.lines.to_numpy()
+        distinct_share = table.distinct.to_numpy() / lines
         is_past = (months < month) & (months >= month - pd.DateOffset(months=16))
-        usual = distinct_share[is_past].min()
-        is_repeated = (months == month) & (table.lines >= 10) & (distinct_share < 0.7 * usual)
-        repeated = distinct_share[is_repeated]
+        usual = distinct_share[is_past[codes]].min(initial=np.inf)
+        if usual == np.inf:  # nothing is known of the months before
+            continue
+        is_repeated = (months == month)[codes] & (lines >= 10) & (distinct_share < 0.7 * usual)
+        repeated = pd.Series(distinct_share[is_repeated], table.index[is_repeated])
         before = f"before, at most {1 - usual:.0%} did"
         if len(repeated) > MAX_PLACES:
             share = 1 - repeated.median()
@@ -382,22 +417,42 @@ def check_repeated_lines(
     return findings
 
 # %% ../../nbs/data/quality.ipynb #40417fa8
+def _nth_dates(group: np.ndarray) -> np.ndarray:
+    "By row: how many rows of its group are before it."
+    if not len(group):
+        return group
+    starts = np.flatnonzero(np.append(True, group[1:] != group[:-1]))
+    if len(starts) == np.count_nonzero(np.bincount(group)):  # the rows of a group are neighbours
+        return np.arange(len(group)) - np.repeat(starts, np.diff(starts, append=len(group)))
+    return pd.Series(group).groupby(group).cumcount().to_numpy()
+
+# %% ../../nbs/data/quality.ipynb #6f5fc975
+def _mixed(*columns: pd.Series) -> np.ndarray:
+    "By row: a number above 0 of 63 bits that rows with equal values share. Others share it by chance, once in 10**19."
+    mixed = np.zeros(len(columns[0]), dtype=np.uint64)
+    for column in columns:
+        bits = (column.to_numpy(np.float64) + 0.0).view(np.uint64)  # -0.0 is 0.0
+        mixed = (mixed ^ bits) * np.uint64(0x9E3779B97F4A7C15)  # an odd number, so nothing is lost
+        mixed ^= mixed >> np.uint64(32)
+        mixed *= np.uint64(0xD6E8FEB86659FD93)
+        mixed ^= mixed >> np.uint64(29)
+    return (mixed >> np.uint64(1)).astype(np.int64)
+
+# %% ../../nbs/data/quality.ipynb #862d0fc7
 def _numbered_sums(store: pd.DataFrame) -> pd.DataFrame:
     """The sums of each store's n-th date, as a number that equal sums share.
 
     A row a month, a column a store and n; -1 where there is no such date, or no units.
     """
-    sums = pd.factorize(store.units)[0].astype(np.int64)
-    for column in (store.prices.fillna(0), store.lines):
-        number, values = pd.factorize(column)
-        sums = np.where(sums < 0, -1, pd.factorize(sums * len(values) + number)[0])
-    month, months = pd.factorize(store.month, sort=True)
-    store_number, stores = pd.factorize(store.store_id)
-    nth = store.groupby(["store_id", "month"], observed=True).cumcount().to_numpy()
+    sums = np.where(store.units.isna(), -1, _mixed(store.units, store.prices.fillna(0), store.lines))
+    months, month = np.unique(store.month.to_numpy().astype("datetime64[M]"), return_inverse=True)
+    store_number = store.store_id.astype("category").cat.codes.to_numpy().astype(np.int64)
+    n_stores = store_number.max(initial=-1) + 1
+    nth = _nth_dates(month * n_stores + store_number)
     width = nth.max(initial=0) + 1
-    table = np.full((len(months), len(stores) * width), -1, dtype=np.int32)
+    table = np.full((len(months), n_stores * width), -1, dtype=np.int64)
     table[month, store_number * width + nth] = sums
-    return pd.DataFrame(table, index=months)
+    return pd.DataFrame(table, index=pd.DatetimeIndex(months.astype("datetime64[ns]")))
 
 # %% ../../nbs/data/quality.ipynb #a8f6e0f5
 def _copied_shares(sums: pd.DataFrame, n_rows: pd.Series, month: pd.Timestamp) -> pd.Series:
@@ -529,14 +584,18 @@ def find_shifts(
     Returns the shift of all (0 for none), and a table of what shifted by itself: one row a column of the
     deviations, with `shift` (a natural logarithm) and `cold_start` (bool).
     """
-    cold_start = deviations.cold_start.loc[month]
+    row = deviations.own.index.get_loc(month)
+    own, excess, cold_start = (
+        table.to_numpy()[row] for table in (deviations.own, deviations.excess, deviations.cold_start)
+    )
     limits = {
         is_cold: max(min_shift, np.nan_to_num(1.3 * max_excess[month]))
         for is_cold, max_excess in deviations.max_excess.items()
     }
-    table = pd.DataFrame({"shift": deviations.own.loc[month], "cold_start": cold_start})
-    shifted = table[deviations.excess.loc[month] > np.where(cold_start, limits[True], limits[False])]
-    *past, now = deviations.common.loc[:month]
+    is_shifted = excess > np.where(cold_start, limits[True], limits[False])
+    values = {"shift": own[is_shifted], "cold_start": cold_start[is_shifted]}
+    shifted = pd.DataFrame(values, index=deviations.own.columns[is_shifted])
+    *past, now = deviations.common.to_numpy()[: row + 1]
     max_past = np.nanmax(np.abs([0.0, *past]))
     shift_of_all = float(now) if abs(now) > max(min_shift, 2 * max_past) else 0.0
     return shift_of_all, shifted
@@ -563,8 +622,9 @@ def build_history(
     Raises ValueError if a column is missing.
     """
     require_columns(tables["store"], ["store_id", "month", "date", "lines", "units"], "store")
+    logs_by = {"store": tables["logs"]} | {by: table for by, table in tables.items() if by not in ("store", "logs")}
     deviations = {}
-    for by, table in tables.items():
+    for by, table in logs_by.items():
         for column in ("price", "quantity_sold") if len(table) else ():
             logs = mean_logs(table, "store_id" if by == "store" else by, column, month)
             if logs.notna().any(axis=None):
@@ -575,8 +635,7 @@ def build_history(
     for name in ("lines", "units"):
         rate = unstack_names(sums[name] / sums.date).reindex(all_months)  # a date
         deviations["rate", name] = log_deviations(np.log(rate.where(rate > 0)))
-    lines = store[["store_id", "month", "date", "lines", "distinct"]]
-    return SalesHistory(lines, deviations, line_counts(lines))
+    return SalesHistory(store, deviations, line_counts(store))
 
 # %% ../../nbs/data/quality.ipynb #591928fb
 DISTORTING_CHECKS = {"duplicates", "unit_shift", "volume", "jump"}  # their faults would change what is usual later
@@ -981,8 +1040,8 @@ def find_totals(
     (stores).
     """
     in_group = units.columns.isin(group)
-    has_traded = units.notna().to_numpy()
-    sold = units.fillna(0).to_numpy()
+    has_traded = ~np.isnan(units.to_numpy(float))
+    sold = np.where(has_traded, units.to_numpy(float), 0.0)
     sum_of_others = (sold * in_group).sum(axis=1, keepdims=True) - sold * in_group
     n_others = (has_traded & in_group).sum(axis=1, keepdims=True) - (has_traded & in_group)
     is_compared = has_traded & (n_others >= 2)
@@ -1016,7 +1075,9 @@ def check_identical_stores(
     if len(units) < 3:
         return []
     findings = []
-    for names in units.T.fillna(-1.0).groupby([*units.index]).groups.values():
+    by_store = units.T.fillna(-1.0)
+    by_store = by_store[by_store.duplicated(keep=False)]  # few stores, if any, are equal to another
+    for names in by_store.groupby([*units.index]).groups.values():
         sold = units[names[0]].dropna()
         if len(names) > 1 and len(sold) > 2 and _chance_of_equal(sold.abs().median(), len(sold)) < MAX_CHANCE:
             text = f"has the units of {names[0]} in each of {format_count(len(sold), 'month')}: a copy, or a total"
@@ -1139,6 +1200,16 @@ MAX_QUARANTINE_SHARE = 0.1  # of a month's rows; a month with more is stopped, a
 MIN_QUARANTINE_SHARE = 0.02  # of a month's rows; smaller shares are no finding. Chosen, not measured
 MIN_ROWS = 10  # quarantined rows; fewer are no finding. Chosen, not measured
 
+# %% ../../nbs/data/quality.ipynb #369f2952
+@functools.lru_cache(maxsize=2)
+def _counts_from(text: str) -> pd.DataFrame:
+    return pd.DataFrame(json.loads(text)).T
+
+
+def _counts_by_month(dataset: dict) -> pd.DataFrame:
+    "The rows of dataset.json by month; the table is made once for the checks of all months."
+    return _counts_from(json.dumps(dataset.get("months", {})))
+
 # %% ../../nbs/data/quality.ipynb #a4b5c6d7
 def check_filtered_rows(
     dataset: dict,  # dataset.json of ingest
@@ -1146,7 +1217,7 @@ def check_filtered_rows(
     newest: bool = True,  # Is it the last complete month? Then later months are checked too
 ) -> list[Finding]:
     "A month of which the source's SQL left out a larger share of rows than of any month before it."
-    counts = pd.DataFrame(dataset.get("months", {})).T.drop("unknown", errors="ignore").fillna(0)
+    counts = _counts_by_month(dataset).drop("unknown", errors="ignore").fillna(0)
     if "rows_left_out_by_query" not in counts:
         return []
     this_month = f"{month:%Y-%m}"
@@ -1208,7 +1279,7 @@ def check_quarantined_rows(
     newest: bool = True,  # Is it the last complete month? Then later months, and rows without a date, are checked too
 ) -> list[Finding]:
     "A month with a larger share of quarantined rows than any month before it."
-    counts = pd.DataFrame(dataset.get("months", {})).T.reindex(columns=["rows_in", "rows_set_aside"]).fillna(0)
+    counts = _counts_by_month(dataset).reindex(columns=["rows_in", "rows_set_aside"]).fillna(0)
     months = counts.drop("unknown", errors="ignore")
     this_month = f"{month:%Y-%m}"
     share = months.rows_set_aside / (months.rows_in + months.rows_set_aside)

@@ -4,13 +4,13 @@
 
 # %% auto #0
 __all__ = ['MAX_OPEN_PIECES', 'PIECE_OPTIONS', 'BLOCK_ROWS', 'IngestSettings', 'from_root', 'sale_contract', 'reading_way',
-           'PieceWriter', 'split_by_value', 'create_staged', 'FileReader', 'FileCounts', 'check_block', 'FileToRead',
-           'read_part', 'part_content', 'read_other_tables', 'check_plan', 'replaced_ids', 'describe_files', 'read_all',
-           'write_all_pieces', 'position_columns', 'good_rows', 'CheckedSource', 'Part', 'pieces_by_month', 'part_key',
-           'all_files', 'hashed_inputs', 'read_parts', 'has_date_column', 'PartCounts', 'count_part', 'outlying_months',
-           'repeated_lines', 'write_repeats', 'lines_of_month', 'LineTexts', 'set_good_lines_aside',
-           'sorted_quarantine', 'months_of_parts', 'files_by_table', 'counts_by_table', 'merge_parts', 'check_through',
-           'read_at_once', 'read_source']
+           'PieceWriter', 'split_by_value', 'create_staged', 'refuse_other_content', 'FileReader', 'FileCounts',
+           'check_block', 'FileToRead', 'read_part', 'part_content', 'read_other_tables', 'check_plan', 'replaced_ids',
+           'describe_files', 'read_all', 'write_all_pieces', 'position_columns', 'good_rows', 'CheckedSource', 'Part',
+           'pieces_by_month', 'part_key', 'all_files', 'hashed_inputs', 'read_parts', 'has_date_column', 'PartCounts',
+           'count_part', 'outlying_months', 'repeated_lines', 'write_repeats', 'lines_of_month', 'LineTexts',
+           'set_good_lines_aside', 'sorted_quarantine', 'months_of_parts', 'files_by_table', 'counts_by_table',
+           'merge_parts', 'check_through', 'read_at_once', 'read_source']
 
 # %% ../../nbs/data/sale_parts.ipynb #5272a65e
 import datetime as dt
@@ -43,7 +43,7 @@ from brewcast.common.contracts import (
     sales_schema,
 )
 from ..common.core import read_json, require_columns, write_json, write_parquet
-from ..common.hashing import FileHashes
+from ..common.hashing import FileHashes, is_wal_database, sha256
 from ..common.increments import Increments, cache_folder, file_hash_of
 from ..common.parameter_types import ReadLimits, SourceTable
 from ..common.paths import find_root
@@ -78,7 +78,6 @@ from brewcast.data.source_files import (
     load_table,
     quote_literal,
     quote_name,
-    refuse_changed_file,
     refuse_duplicate_files,
     restrict_file_access,
     snapshot,
@@ -261,6 +260,17 @@ def _load_tables(
             files[spec.name] = load_table(con, data, spec, snapshot_folder, snapshots, settings.limits)
     return files
 
+# %% ../../nbs/data/sale_parts.ipynb #ef53d806
+def refuse_other_content(
+    table_files: dict[str, dict[str, LoadedFile]],  # by table and file, as they were read
+    hashes: dict[str, str],  # SHA-256 of the files by name, as they were before; may be empty
+) -> None:
+    "Refuse files that were written to before they were read. Raises ValueError with the file."
+    for files in table_files.values():
+        for file, info in files.items():
+            if hashes.get(file, info.sha256) != info.sha256:
+                raise ValueError(f"{file}: was changed while it was read; run again when nothing writes to it")
+
 # %% ../../nbs/data/sale_parts.ipynb #f62efc54
 class FileReader:
     "Reads the sale lines of one file after the other. The other tables are loaded when the first file is read."
@@ -276,6 +286,7 @@ class FileReader:
         self.snapshot_folder = snapshot_folder
         self.snapshots: dict[Path, Path] = {}
         self.table_files: dict[str, dict[str, LoadedFile]] = {}  # the other tables' files, once they are loaded
+        self.hashes: dict[str, str] = {}  # of the files by name, of which the keys of increments are made
         self.query = Query(from_root(settings.sql), "sales", line_tables)
 
     @functools.cached_property
@@ -284,6 +295,7 @@ class FileReader:
         db = connect()
         tables = self.line_tables
         self.table_files = _load_tables(db.con, self.settings, tables, self.snapshot_folder, self.snapshots)
+        refuse_other_content(self.table_files, self.hashes)
         return db
 
     @functools.cached_property
@@ -374,8 +386,7 @@ def read_part(
         con.execute(f"TRUNCATE {quote_name(f'_staged_{each.spec.name}')}")  # the next file may be of another table
         pieces.close()
         info = files[each.file]
-        if info.sha256 != each.sha256:
-            raise ValueError(f"{each.file}: was changed while it was read; run again when nothing writes to it")
+        refuse_other_content({each.spec.name: {each.file: info}}, {each.file: each.sha256})
         bad = pa.concat_tables(counts.bad) if counts.bad else BAD_ROWS.empty_table()
         write_parquet(with_texts(con, path, each.spec, bad), draft / "bad.parquet")
     write_json(part_content(info, pieces, counts, len(bad)), draft / "part.json")
@@ -462,14 +473,12 @@ def describe_files(
 
 # %% ../../nbs/data/sale_parts.ipynb #5036e634
 def read_all(
-    settings: IngestSettings,
-    snapshot_folder: Path,  # empty, for snapshots of databases that others write to
+    reader: FileReader,
     draft: Path,  # an empty folder; gets the part
 ) -> None:
     "Read all files, run the queries, and find each row that is bad. Raises ValueError if they cannot be used."
-    db = connect()
+    settings, db, table_files = reader.settings, reader.db, reader.table_files
     con = db.con
-    table_files = _load_tables(con, settings, [], snapshot_folder, {})
     table_by_file = {file: table for table, files in table_files.items() for file in files}
     path = from_root(settings.sql)
     contract = sales_schema(settings.lacks, settings.categories, settings.returns, settings.key)
@@ -483,9 +492,6 @@ def read_all(
         quarantine_rows(con, table_by_file, queries)
         counts = count_rows(con, table_files, queries)
         write_parquet(quarantine_table(con, table_files, settings.files), draft / "quarantine.parquet")
-    for files in table_files.values():
-        for file, info in files.items():
-            refuse_changed_file(file, info)
     write_parquet(good_rows(db, queries[1], PLAN) if queries[1:] else empty_table(PLAN), draft / "plan.parquet")
     content = {
         "files": describe_files(table_files),
@@ -623,15 +629,17 @@ def hashed_inputs(
     settings: IngestSettings,
     files: dict[str, dict[str, Path]],  # from `all_files`
     hashes: FileHashes,  # remembers the hashes of files that did not change
+    reader: FileReader,  # has the snapshots of databases that others write to: their hashes count
 ) -> list[FileToRead]:
     "The files of a source with their hashes."
     specs = {spec.name: spec for spec in settings.files}
-    inputs = [
-        FileToRead(specs[table], file, path, hashes.of(path))
-        for table, paths in files.items()
-        for file, path in paths.items()
-    ]
+    inputs = []
+    for table, paths in files.items():
+        for file, path in paths.items():
+            file_hash = sha256(reader.open(path)) if is_wal_database(path) else hashes.of(path)
+            inputs.append(FileToRead(specs[table], file, path, file_hash))
     hashes.save()
+    reader.hashes = {each.file: each.sha256 for each in inputs}
     return inputs
 
 # %% ../../nbs/data/sale_parts.ipynb #5006bcfa
@@ -991,14 +999,14 @@ def read_at_once(
     settings: IngestSettings,
     reason: str,  # why the files cannot be read one by one
     inputs: list[FileToRead],
-    snapshot_folder: Path,  # empty
+    reader: FileReader,  # without tables that are read file by file
     cache: Increments,
 ) -> CheckedSource:
     "Read all files together. Raises ValueError."
     plan = read_query(from_root(settings.plan_sql)) if settings.plan_sql else None
     key = part_key(settings, [[each.spec.name, each.file, each.sha256] for each in inputs])
     key |= {"plan": plan, "through": settings.through, "key": settings.key}
-    folder = cache.get("source", key, functools.partial(read_all, settings, snapshot_folder))
+    folder = cache.get("source", key, functools.partial(read_all, reader))
     content = read_json(folder / "part.json")
     sales = Query(from_root(settings.sql), "sales", content["sales_tables"], content["is_one_to_many"])
     plan_query = [Query(from_root(settings.plan_sql), "plan", content["plan_tables"])] if settings.plan_sql else []
@@ -1035,10 +1043,10 @@ def read_source(
     tables, reason = reading_way(settings)
     hashes = FileHashes(cache.folder / "hashes.json")
     with tempfile.TemporaryDirectory() as snapshots:
-        inputs = hashed_inputs(settings, files, hashes)
-        if reason:
-            return read_at_once(settings, reason, inputs, Path(snapshots), cache)
         reader = FileReader(settings, tables, Path(snapshots))
+        inputs = hashed_inputs(settings, files, hashes, reader)
+        if reason:
+            return read_at_once(settings, reason, inputs, reader, cache)
         parts = read_parts(reader, inputs, cache)
         plan = read_query(from_root(settings.plan_sql)) if settings.plan_sql else None
         others = [[each.spec.name, each.file, each.sha256] for each in inputs if each.spec.name not in tables]

@@ -369,7 +369,10 @@ def csv_bytes(
     Needs `store_id`, `country` and `city`; other columns are written as they are. Raises ValueError if one is missing.
     """
     require_columns(table, ["store_id", "country", "city"], "table")
-    names = {name: table[name].map(escape_formula, na_action="ignore") for name in ("store_id", "country", "city")}
+    names = {}
+    for name in ("store_id", "country", "city"):  # a name has many rows
+        escaped = {text: escape_formula(text) for text in table[name].dropna().unique()}
+        names[name] = table[name].map(escaped)
     return table.assign(**names).to_csv(index=False, lineterminator="\n").encode("utf-8-sig")
 
 # %% ../../nbs/delivery/30_forecast.ipynb #4c7eb205

@@ -266,7 +266,8 @@ def scores(
     """
     require_columns(predictions, [*by, "series_id", "actual", "forecast", "lower", "upper"], "predictions")
     rows = []
-    for key, part in predictions.groupby(by):
+    scored = predictions[[*dict.fromkeys([*by, "series_id", "actual", "forecast", "lower", "upper"])]]
+    for key, part in scored.groupby(by):
         part = part[part.actual.notna()]
         with_interval = part.dropna(subset=["lower"])
         is_covered = with_interval.actual.between(with_interval.lower, with_interval.upper)

@@ -123,14 +123,14 @@ def bias_table(
     data = _error_data(rows)
     groups = {}
     for kind in by:
-        for group in sorted(rows[kind].dropna().unique()):
-            groups[kind, group] = (rows[kind] == group).to_numpy()
+        names = sorted(rows[kind].dropna().unique())
+        position = pd.Index(names).get_indexer(rows[kind])  # texts are compared once, not for each group
+        groups |= {(kind, name): position == i for i, name in enumerate(names)}
     table = [
         {"kind": kind, "group": group} | _group_errors(data, is_member, alpha)
         for (kind, group), is_member in groups.items()
     ]
     table = pd.DataFrame(table, columns=BIAS_COLUMNS)
-    table = table.assign(**dict.fromkeys(DIFFERENCE_COLUMNS, math.nan), called=False)
     return _name_biased_groups(table, list(groups.values()), data, alpha)
 
 # %% ../../nbs/model/bias.ipynb #ac765337
@@ -142,38 +142,48 @@ def _error_data(rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray,
     month = pd.factorize(rows.cutoff, sort=True)[0]
     return error, sold, store, month
 
+# %% ../../nbs/model/bias.ipynb #895c6df8
+def _count_distinct(numbers: np.ndarray) -> int:
+    "How many different numbers (0, 1, 2, ...) there are. Counting is faster than sorting."
+    return np.count_nonzero(np.bincount(numbers))
+
 # %% ../../nbs/model/bias.ipynb #4eca4adf
 def _name_biased_groups(
-    table: pd.DataFrame,  # one row a group, with the columns to fill
+    table: pd.DataFrame,  # one row a group
     members: list[np.ndarray],  # by the table's row: which rows of `data` belong to the group
     data: tuple,  # of `_error_data`
     alpha: float,
-) -> pd.DataFrame:  # the table, filled
+) -> pd.DataFrame:  # the table, with DIFFERENCE_COLUMNS and `called`
     "Name the clearest biased group, remove its rows, and test the others again, until none is significant."
-    table = table.copy()
+    differences = np.full((len(table), len(DIFFERENCE_COLUMNS)), math.nan)
+    called = np.zeros(len(table), dtype=bool)
     in_test = np.ones(len(data[0]), dtype=bool)  # rows of the groups that are not named yet
     waiting = dict(enumerate(members))
     while waiting:
         for i, is_member in waiting.items():
-            table.loc[i, DIFFERENCE_COLUMNS] = _difference_from_rest(
-                data, is_member & in_test, ~is_member & in_test, alpha
-            )
+            differences[i] = _difference_from_rest(data, is_member & in_test, ~is_member & in_test, alpha)
         positions = list(waiting)
-        table.loc[positions, "p"] = _adjust_p_values(table.p[positions])
-        significant = table.loc[positions].query("p < @alpha and abs(apart) >= @MIN_BIAS_DIFFERENCE")
-        if significant.empty:
+        differences[positions, -1] = _adjust_p_values(pd.Series(differences[positions, -1], positions))
+        clearest = _clearest_group(differences[:, 0], differences[:, -1], positions, alpha)
+        if clearest is None:
             break
-        clearest = significant.apart.abs().loc[significant.p == significant.p.min()].idxmax()
-        table.loc[clearest, "called"] = True
+        called[clearest] = True
         in_test &= ~waiting[clearest]
         waiting = {i: is_member for i, is_member in waiting.items() if i != clearest and (is_member & in_test).any()}
-    return table
+    return table.assign(**dict(zip(DIFFERENCE_COLUMNS, differences.T, strict=True)), called=called)
+
+# %% ../../nbs/model/bias.ipynb #35a7b08d
+def _clearest_group(apart: np.ndarray, p: np.ndarray, waiting: list[int], alpha: float) -> int | None:
+    "The waiting group with the smallest p-value, and of several the one that is farthest apart; None: chance explains all."
+    significant = [i for i in waiting if p[i] < alpha and abs(apart[i]) >= MIN_BIAS_DIFFERENCE]
+    smallest = min(p[significant], default=None)
+    return max((i for i in significant if p[i] == smallest), key=lambda i: abs(apart[i]), default=None)
 
 # %% ../../nbs/model/bias.ipynb #e5962ca9
 def _group_errors(data: tuple, is_member: np.ndarray, alpha: float) -> dict:
     "A group's number of stores and months, its WAPE and its bias, each with an interval."
     error, sold, store, month = data
-    row = {"stores": len(np.unique(store[is_member])), "months": len(np.unique(month[is_member]))}
+    row = {"stores": _count_distinct(store[is_member]), "months": _count_distinct(month[is_member])}
     if sold[is_member].sum() > 0:
         for name, values in {"wape": np.abs(error), "bias": error}.items():
             side = _ratio_contributions(values, sold, store, month, is_member)
@@ -189,9 +199,10 @@ def _group_errors(data: tuple, is_member: np.ndarray, alpha: float) -> dict:
 def _difference_from_rest(data: tuple, is_member: np.ndarray, is_rest: np.ndarray, alpha: float) -> list[float]:
     "A group's bias minus that of the other stores: difference, low, high, p; NaN where there is too little data."
     store, month = data[2:]
-    is_rest = is_rest & np.isin(month, month[is_member])  # compare only in months that the group has
-    stores = min(len(np.unique(store[is_member])), len(np.unique(store[is_rest])))
-    if stores < MIN_STORES or len(np.unique(month[is_member])) < MIN_MONTHS:
+    rows_of_month = np.bincount(month[is_member], minlength=month.max() + 1)
+    is_rest = is_rest & (rows_of_month > 0)[month]  # compare only in months that the group has
+    stores = min(_count_distinct(store[is_member]), _count_distinct(store[is_rest]))
+    if stores < MIN_STORES or np.count_nonzero(rows_of_month) < MIN_MONTHS:
         return [math.nan] * len(DIFFERENCE_COLUMNS)
     sides = [_ratio_contributions(*data, rows) for rows in (is_member, is_rest)]
     difference = sides[0].ratio - sides[1].ratio

@@ -239,6 +239,8 @@ def calibrate(
     weight = month_weights(rows.month, group)
     months = month_weights(rows.month, np.zeros(len(rows), dtype=int)).sum()
     share = 1 - miss_rate * months / (months + FUTURE_MONTHS)
+    order = np.argsort(score, kind="stable")  # once: a sorted array is sorted again at once
+    score, group, weight = score[order], group[order], weight[order]
     quantiles = []
     for g in range(len(HISTORY_GROUPS)):
         group_weight = np.where(group == g, weight, OTHER_GROUP_WEIGHT * weight)

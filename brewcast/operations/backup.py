@@ -754,7 +754,7 @@ def prunable_items(
         items.append(PrunableItem("model", model.name, model.paths, sum(map(_disk_bytes, model.paths)), model))
     leftovers = leftover_paths(root, source)
     items += [PrunableItem("leftover", path.name, [path], _disk_bytes(path)) for path in leftovers]
-    unused = Increments(cache_folder()).unused(days=1)
+    unused = Increments(cache_folder(root)).unused(days=1)
     if unused:
         name = format_count(len(unused), "increment")
         items.append(PrunableItem("cache", name, unused, sum(map(_disk_bytes, unused))))

@@ -62,6 +62,21 @@ def test_a_forest_that_was_fitted_without_a_column_is_compiled_without_it(tmp_pa
     check_parity(model, compiled, pd.concat([rows, rows.assign(price_change=0.3)]))
 
 
+def test_many_rows_are_compared_in_parts_and_a_wrong_row_has_its_place_among_all(tmp_path, monkeypatch):
+    # given a compiled forest that is compared 7 rows at a time, then the figures are those of all rows at once
+    model, rows = fit_model_on_toys(tmp_path, FOREST)
+    compiled = compile_model(model, NUMBERS, tmp_path)
+    at_once = check_parity(model, compiled, rows)
+    monkeypatch.setattr("brewcast.delivery.compile_model.MAX_PARITY_ROWS", 7)
+    assert check_parity(model, compiled, rows) == at_once and at_once.rows == len(rows) == 30
+    # and another model that differs in the last row only, which is in the last part: the error names the row
+    seasonal = compile_model(build_model(Recipe(name="seasonal", params={})), NUMBERS, tmp_path)
+    rows = rows.reset_index(drop=True).assign(rate_seasonal=2.0, rate_last=[2.0] * 29 + [3.0])
+    last_month = build_model(Recipe(name="last_month", params={})).fit(rows[FEATURES], rows.rate_last)
+    with pytest.raises(ValueError, match=r"in 1 of 30 rows .*: row 29 gets"):
+        check_parity(last_month, seasonal, rows)
+
+
 def test_a_compiled_model_that_differs_is_not_packaged(tmp_path, monkeypatch):
     # given a compiler that writes a wrong mean
     compile_correctly = module.compile_model

@@ -11,8 +11,9 @@ from verdicts import make_month
 
 from brewcast.common.charts import COLOR_ROLES, LINE_COLORS, svg_text
 from brewcast.common.palette import PALETTE, contrast_ratio
-from brewcast.delivery.page_charts import MODEL_LINES, figure_html, plot_coverage, plot_errors, plot_total
+from brewcast.delivery.page_charts import figure_html, plot_coverage, plot_errors, plot_total
 from brewcast.delivery.track_record import plot_track_record
+from brewcast.model.evaluate import MODEL_LINES
 
 MONTHS = pd.date_range("2024-01-01", periods=24, freq="MS")
 NEXT = pd.Timestamp("2026-01-01")

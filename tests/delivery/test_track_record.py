@@ -75,8 +75,8 @@ def test_the_picture_has_a_line_for_each_known_baseline_and_a_dot_for_each_event
     # then the served forecast has the strongest line, on top; a baseline without any error has no line
     assert [text.get_text() for text in errors.texts] == [
         "last month",
-        "mean of three",
-        "three × season",
+        "3-month mean",
+        "seasonal",
         "served forecast",
     ]
     widths = [line.get_linewidth() for line in errors.lines[:4]]

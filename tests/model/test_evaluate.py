@@ -17,7 +17,7 @@ from brewcast.model.backtest import judged_cutoffs, scores
 from brewcast.model.evaluate import (
     DEFAULT_GATE,
     MANUAL_REASONS,
-    MODEL_LABELS,
+    MODEL_LINES,
     UNFIT_WORDS,
     GateParameters,
     add_floor,
@@ -539,7 +539,7 @@ def by_month(models, months=12, wape=0.1):
     return pd.concat(tables, ignore_index=True)
 
 
-ALL = list(MODEL_LABELS)
+ALL = list(MODEL_LINES)
 
 
 @pytest.mark.parametrize(("months", "wape"), [(1, 0.1), (2, 0.002), (6, 0.0), (12, 0.1), (12, 15.0), (30, 0.1)])
