@@ -44,7 +44,8 @@ TRAINING_ROWS = "train/rows.parquet"  # a model predicts these rows if there is 
 
 REFERENCES = {  # fields that contain a hash or an id, as `file:keys`: what each refers to
     "inputs.json:build_key": "the build itself: its data, code and parameters",
-    "dataset.json:*_sha256": "the table in the same folder",
+    "dataset.json:*_sha256": "the table in the same folder, or all of its months",
+    "dataset.json:partitions/*/sha256": "the month's file in ingest/sales",
     "card.json:model_sha256": "model.joblib in the same folder",
     "card.json:content_hash": "the first digits of the same hash",
     "card.json:data/*": "the tables of features and train that the model was fitted on",

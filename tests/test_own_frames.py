@@ -68,6 +68,7 @@ EXEMPT = {  # by function: why this way of calling it makes no sense
     "write_monitor": WRITES,
     "write_parquet": WRITES,
     "write_releases": READS_FIRST,
+    "write_sums": WRITES,
 }
 
 

@@ -430,7 +430,7 @@ def write_sums(
     table: pa.Table,  # of `sum_part`
     path: Path,  # of a file that does not exist yet
 ) -> None:
-    "Write a table in the way in which it is in memory: many small files are then read in no time."
+    "Write a table in the way in which it is in memory: many small files are read quickly. Needs any columns."
     options = pa.ipc.IpcWriteOptions(compression="lz4", unify_dictionaries=True)
     with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, table.schema, options=options) as writer:
         writer.write_table(table)
@@ -440,7 +440,7 @@ def read_sums(
     path: Path,  # of `write_sums`
     columns: list[str] | None = None,  # None: all
 ) -> pa.Table:  # in the order of the file
-    "Read some columns of a table. Returns them as they were written."
+    "Read some columns of a table. Returns these columns as they were written."
     with pa.memory_map(str(path)) as source:
         reader = pa.ipc.open_file(source)
         if columns is not None:
