@@ -26,6 +26,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
+from brewcast.common.hashing import joint_hash
 from brewcast.common.text import format_count
 
 BENCH = Path(__file__).resolve().parent
@@ -219,6 +220,8 @@ class Build:
     def references(self) -> dict[str, str]:
         "By hash or id of this build: what it refers to."
         hashes = [(sha256(path), name) for name, path in self.files.items() if skip_reason(name) is None]
+        months = {Path(name).name: digest for digest, name in hashes if name.startswith("ingest/sales/")}
+        hashes += [(joint_hash(months), "ingest/sales")] if months else []  # of all months together
         hashes.append((sha256(self.root / "requirements.lock"), "requirements.lock"))
         references = {}
         for full_hash, name in hashes:  # two products may be equal
