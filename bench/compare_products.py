@@ -26,6 +26,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
+from brewcast.common.hashing import joint_hash
 from brewcast.common.text import format_count
 
 BENCH = Path(__file__).resolve().parent
@@ -44,7 +45,8 @@ TRAINING_ROWS = "train/rows.parquet"  # a model predicts these rows if there is 
 
 REFERENCES = {  # fields that contain a hash or an id, as `file:keys`: what each refers to
     "inputs.json:build_key": "the build itself: its data, code and parameters",
-    "dataset.json:*_sha256": "the table in the same folder",
+    "dataset.json:*_sha256": "the table in the same folder, or all of its months",
+    "dataset.json:partitions/*/sha256": "the month's file in ingest/sales",
     "card.json:model_sha256": "model.joblib in the same folder",
     "card.json:content_hash": "the first digits of the same hash",
     "card.json:data/*": "the tables of features and train that the model was fitted on",
@@ -218,6 +220,8 @@ class Build:
     def references(self) -> dict[str, str]:
         "By hash or id of this build: what it refers to."
         hashes = [(sha256(path), name) for name, path in self.files.items() if skip_reason(name) is None]
+        months = {Path(name).name: digest for digest, name in hashes if name.startswith("ingest/sales/")}
+        hashes += [(joint_hash(months), "ingest/sales")] if months else []  # of all months together
         hashes.append((sha256(self.root / "requirements.lock"), "requirements.lock"))
         references = {}
         for full_hash, name in hashes:  # two products may be equal

@@ -743,8 +743,7 @@ def clean(
 ) -> tuple[pa.Table, dict]:  # (store-months of complete months, the report for clean.json)
     """From sale lines to store-months.
 
-    Needs the columns of `SALE_LINE_COLUMNS`; of the plan those that `months_without_lines` needs. Returns the
-    columns of `STORE_MONTH`, and a report. `zero_means` is "value", "gap" or None.
+    Needs `SALE_LINE_COLUMNS`; of the plan what `months_without_lines` needs. Returns `STORE_MONTH`, and a report.
     Raises ValueError if a column is missing, for another `zero_means`, if there are no rows, or if no month is complete.
     """
     _check_zero_means(zero_means)  # before the work of minutes

@@ -1205,6 +1205,11 @@ MIN_ROWS = 10  # quarantined rows; fewer are no finding. Chosen, not measured
 def _counts_from(text: str) -> pd.DataFrame:
     return pd.DataFrame(json.loads(text)).T
 
+# %% ../../nbs/data/quality.ipynb #28a7a573
+def _counts_by_month(dataset: dict) -> pd.DataFrame:
+    "The rows of dataset.json by month; the table is made once for the checks of all months."
+    return _counts_from(json.dumps(dataset.get("months", {})))
+
 # %% ../../nbs/data/quality.ipynb #ba8c1284
 def _counts_by_month(dataset: dict) -> pd.DataFrame:
     "The rows of dataset.json by month; the table is made once for the checks of all months."

@@ -16,6 +16,8 @@ import same_products
 from compare_products import Build, Renames, compare, read_renames
 from conftest import ROOT
 
+from brewcast.data.partitions import partitions_hash
+
 STAGES = ["ingest", "train", "forecast", "package"]
 LIBRARY = """
 class Rate:
@@ -494,3 +496,24 @@ def test_the_examples_in_the_committed_map_have_every_section(tmp_path):
     assert {section for section, names in read_renames(tmp_path / "renames.yaml").sections.items() if names} == {
         *Renames.SECTIONS
     }
+
+
+def test_other_bytes_of_a_month_are_one_difference_and_its_hashes_none(tmp_path):
+    # given two builds whose months have the same lines, one of them written in another way
+    table = pa.table({"store_id": ["S1", "S2"], "quantity_sold": [3, 4]})
+    for name, compression in (("old", "snappy"), ("new", "zstd")):
+        at = tmp_path / name / "products/near/ingest"
+        (at / "sales").mkdir(parents=True)
+        (tmp_path / name / "requirements.lock").write_text("")
+        (tmp_path / name / "pipeline.yaml").write_text("tasks: [{name: ingest}]\n")
+        hashes = {}
+        for month, lines, chosen in (("2024-01", table, compression), ("2024-02", table[:1], "snappy")):
+            pq.write_table(lines, at / f"sales/{month}.parquet", compression=chosen)
+            hashes[month] = digest(at / f"sales/{month}.parquet")
+        partitions = {month: {"rows": 2, "sha256": value} for month, value in hashes.items()}
+        write_json(at / "dataset.json", {"sales_sha256": partitions_hash(partitions), "partitions": partitions})
+    # when they are compared
+    old, new = (Build(tmp_path / name, "near") for name in ("old", "new"))
+    # then the file is named, and dataset.json is the same
+    found = [(difference.file, difference.detail) for difference in compare(old, new)]
+    assert [file for file, _ in found] == ["ingest/sales/2024-01.parquet"] and "only the bytes differ" in found[0][1]
