@@ -6,8 +6,8 @@
 __all__ = ['LEVEL_ORDER', 'LOG_UNIT', 'MIN_LINES', 'NAME_COLUMNS', 'LOG_COUNTERS', 'CHECK_COUNTERS', 'THREADS', 'MAX_LINES',
            'ALL_DATES', 'CodedColumn', 'code_column', 'SortedLines', 'sort_lines', 'number_sums', 'level_counts',
            'sum_days', 'sum_groups', 'list_names', 'as_floats', 'exact_sums', 'month_numbers', 'check_sums',
-           'store_month_starts', 'sum_logs', 'sum_levels', 'sum_part', 'read_month', 'each_month', 'LineSums', 'Dates',
-           'sum_sale_lines']
+           'store_month_starts', 'sum_logs', 'sum_levels', 'sum_part', 'read_month', 'write_sums', 'read_sums',
+           'each_month', 'LineSums', 'Dates', 'sum_sale_lines']
 
 # %% ../../nbs/data/month_sums.ipynb #566a9085
 import datetime
@@ -430,14 +430,10 @@ def write_sums(
     table: pa.Table,  # of `sum_part`
     path: Path,  # of a file that does not exist yet
 ) -> None:
-<<<<<<< /tmp/tmp6meuurli/ours
     """Write a table in the way in which it is in memory: many small files are then read in no time.
 
     Needs any columns, such as `store_id`: each is written as it is.
     """
-=======
-    "Write a table in the way in which it is in memory: many small files are read quickly. Needs any columns."
->>>>>>> /tmp/tmp6meuurli/theirs
     options = pa.ipc.IpcWriteOptions(compression="lz4", unify_dictionaries=True)
     with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, table.schema, options=options) as writer:
         writer.write_table(table)
@@ -447,11 +443,7 @@ def read_sums(
     path: Path,  # of `write_sums`
     columns: list[str] | None = None,  # None: all
 ) -> pa.Table:  # in the order of the file
-<<<<<<< /tmp/tmp_gjss1bi/ours
     "Read a table of `write_sums`. Returns its columns, such as `store_id`, or those of them that are named."
-=======
-    "Read some columns of a table. Returns these columns as they were written."
->>>>>>> /tmp/tmp_gjss1bi/theirs
     with pa.memory_map(str(path)) as source:
         reader = pa.ipc.open_file(source)
         if columns is not None:
