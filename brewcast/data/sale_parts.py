@@ -653,20 +653,21 @@ def read_parts(
     others = [[each.spec.name, each.file, each.sha256] for each in inputs if each.spec.name not in reader.line_tables]
     to_read = [each for each in inputs if each.spec.name in reader.line_tables]
     parts: list[Part] = []
+    earlier: dict[str, dict[str, LoadedFile]] = {table: {} for table in reader.line_tables}
     total = sum(each.path.stat().st_size for each in to_read)
     with Step("reading sale lines", total if len(to_read) > 1 else None) as step:
         for n, each in enumerate(to_read, 1):
-            earlier = {part.file: part.info for part in parts if part.table == each.spec.name}
+            files = earlier[each.spec.name]
             key = part_key(settings, [[each.spec.name, each.file, each.sha256], *others])
-            folder = cache.get("part", key, functools.partial(read_part, reader, each, earlier))
+            folder = cache.get("part", key, functools.partial(read_part, reader, each, files))
             content = read_json(folder / "part.json")
-            info = _file_of_part(each, content)
+            info = files[each.file] = _file_of_part(each, content)
             parts.append(Part(each.spec.name, each.file, info, folder, content, has_date_column(each.spec)))
             step.action = f"reading sale lines, file {n:,} of {len(to_read):,}"
             step.done += each.path.stat().st_size
             step.rows += sum(content["good"].values())
-    for table in reader.line_tables:
-        refuse_duplicate_files({part.file: part.info for part in parts if part.table == table})
+    for files in earlier.values():
+        refuse_duplicate_files(files)
     return parts
 
 # %% ../../nbs/data/sale_parts.ipynb #9922c23d
