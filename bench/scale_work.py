@@ -239,12 +239,14 @@ def brewcast_day(data: str, path: str, folder: str, out: str) -> None:
 
 
 def brewcast_store_days(partitions: str, out: str) -> None:
-    "The aggregation of clean: each month's file to store-days. `out` gets the number of lines."
-    from brewcast.data.clean import store_day
-    from brewcast.data.partitions import month_files, open_sale_lines
+    "The sums of clean and of the checks: each month's file to store-days. `out` gets the number of lines."
+    import pyarrow.compute as pc
 
-    days = [store_day(open_sale_lines(path)).to_pyarrow() for path in month_files(Path(partitions)).values()]
-    Path(out).write_text(json.dumps(sum(sum(day["lines"].to_pylist()) for day in days)))
+    from brewcast.common.increments import Increments, cache_folder
+    from brewcast.data.month_sums import sum_sale_lines
+
+    sums = sum_sale_lines(Path(partitions), [], Increments(cache_folder()))
+    Path(out).write_text(json.dumps(pc.sum(sums.table("store")["lines"]).as_py()))
 
 
 # -- the others
