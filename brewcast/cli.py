@@ -37,7 +37,7 @@ from typing import Annotated, Any, NamedTuple
 import typer
 
 from . import __version__
-from .common.increments import cache_folder
+from .common.increments import Increments, cache_folder
 from .common.lock import project_lock
 from .common.mlflow import ui_command_line
 from .common.params import Stage, env_file, env_files, environment, parameters, read_env, read_stages
@@ -939,8 +939,9 @@ def summary_command(root: Path, source: SourceOption = ""):
 def clean_command(root: Path, source: SourceOption = ""):
     "delete the products of a source, cache/ and scratch/; never the state"
     with project_lock(root, source, "clean"):
-        for folder in [root / f"products/{source}", root / "scratch", root / "release", cache_folder(root)]:
-            shutil.rmtree(folder, ignore_errors=True)
+        for folder in [f"products/{source}", "scratch", "release"]:
+            shutil.rmtree(root / folder, ignore_errors=True)
+        Increments(cache_folder(root)).clear()
 
 # %% ../nbs/cli.ipynb #e7651142
 @command

@@ -13,6 +13,7 @@ import contextlib
 import functools
 import itertools
 import os
+import re
 import tempfile
 from pathlib import Path
 
@@ -47,9 +48,18 @@ def _machine_memory() -> float:
 
 # %% ../../nbs/common/contracts.ipynb #81260a1e
 def memory_limit() -> str:  # such as 5890MB
-    "How much memory one connection may use: BREWCAST_MEMORY, or else a part of the container's or machine's memory."
+    "How much one connection may use: BREWCAST_MEMORY, or a part of the machine's memory. Raises ValueError for no size."
     limit = os.environ.get(MEMORY_VARIABLE)
+    if limit and not re.fullmatch(r"[0-9]*\.?[0-9]+ ?([KMGT]i?B)", limit, re.IGNORECASE):
+        raise ValueError(f"{MEMORY_VARIABLE} is {limit!r}, but must be a size with its unit, such as 8GB")
     return limit or f"{max(400, MEMORY_SHARE * _machine_memory() / 1e6):.0f}MB"
+
+# %% ../../nbs/common/contracts.ipynb #3812ec25
+def _threads(value: str) -> int:
+    "A number of threads. Raises ValueError if it is none."
+    if not re.fullmatch("[1-9][0-9]{0,3}", value):
+        raise ValueError(f"BREWCAST_THREADS is {value!r}, but must be a number of threads, such as 2")
+    return int(value)
 
 # %% ../../nbs/common/contracts.ipynb #49499a82
 def connect() -> ibis.BaseBackend:  # an empty in-memory database
@@ -63,7 +73,7 @@ def connect() -> ibis.BaseBackend:  # an empty in-memory database
         "autoinstall_known_extensions": False,  # a build downloads nothing
     }
     if os.environ.get("BREWCAST_THREADS"):
-        settings["threads"] = int(os.environ["BREWCAST_THREADS"])
+        settings["threads"] = _threads(os.environ["BREWCAST_THREADS"])
     db = ibis.duckdb.connect(**settings)
     db.con.execute("SET enable_progress_bar = false")  # a bar appears on slow machines only: reports would differ
     return db

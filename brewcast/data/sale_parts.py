@@ -13,10 +13,12 @@ __all__ = ['MAX_OPEN_PIECES', 'PIECE_OPTIONS', 'BLOCK_ROWS', 'IngestSettings', '
            'merge_parts', 'check_through', 'read_at_once', 'read_source']
 
 # %% ../../nbs/data/sale_parts.ipynb #5272a65e
+import contextlib
 import datetime as dt
 import functools
 import re
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -68,7 +70,15 @@ from brewcast.data.checked_rows import (
     with_texts,
 )
 from .month_lines import POSITION, encode_values, find_repeats, read_pieces
-from .sale_query import QUERY_REMEDY, Query, line_tables, read_query, run_query, tables_of_query
+from brewcast.data.sale_query import (
+    QUERY_REMEDY,
+    Query,
+    line_tables,
+    read_query,
+    run_query,
+    tables_of_query,
+    volatile_function,
+)
 from brewcast.data.source_files import (
     REPEATED_KEY,
     LoadedFile,
@@ -638,7 +648,8 @@ def hashed_inputs(
         for file, path in paths.items():
             file_hash = sha256(reader.open(path)) if is_wal_database(path) else hashes.of(path)
             inputs.append(FileToRead(specs[table], file, path, file_hash))
-    hashes.save()
+    with contextlib.suppress(OSError):  # a cache that cannot be written: the files are hashed again next time
+        hashes.save()
     reader.hashes = {each.file: each.sha256 for each in inputs}
     return inputs
 
@@ -1007,6 +1018,8 @@ def read_at_once(
     plan = read_query(from_root(settings.plan_sql)) if settings.plan_sql else None
     key = part_key(settings, [[each.spec.name, each.file, each.sha256] for each in inputs])
     key |= {"plan": plan, "through": settings.through, "key": settings.key}
+    if volatile_function(key["query"]) or plan and volatile_function(plan):
+        key["now"] = time.time_ns()  # what is in the cache was right at another time
     folder = cache.get("source", key, functools.partial(read_all, reader))
     content = read_json(folder / "part.json")
     sales = Query(from_root(settings.sql), "sales", content["sales_tables"], content["is_one_to_many"])
@@ -1043,7 +1056,7 @@ def read_source(
     files = all_files(settings)
     tables, reason = reading_way(settings)
     hashes = FileHashes(cache.folder / "hashes.json")
-    with tempfile.TemporaryDirectory() as snapshots:
+    with tempfile.TemporaryDirectory() as snapshots, explain_memory("reading the sale lines"):
         reader = FileReader(settings, tables, Path(snapshots))
         inputs = hashed_inputs(settings, files, hashes, reader)
         if reason:
@@ -1053,5 +1066,7 @@ def read_source(
         others = [[each.spec.name, each.file, each.sha256] for each in inputs if each.spec.name not in tables]
         key = {"files": others, "tables": [spec.model_dump() for spec in settings.files], "plan": plan}
         key |= {"through": settings.through, "same_store": settings.same_store, "lines": tables}
+        if plan and volatile_function(plan):
+            key["now"] = time.time_ns()
         folder = cache.get("tables", key, functools.partial(read_other_tables, reader))
         return merge_parts(reader, parts, folder, cache)
