@@ -941,7 +941,7 @@ def clean_command(root: Path, source: SourceOption = ""):
     with project_lock(root, source, "clean"):
         for folder in [f"products/{source}", "scratch", "release"]:
             shutil.rmtree(root / folder, ignore_errors=True)
-        Increments(cache_folder(root)).clear()
+        Increments(cache_folder(root)).delete_unused(days=-1)
 
 # %% ../nbs/cli.ipynb #e7651142
 @command

@@ -64,6 +64,11 @@ def _is_increment(path: Path) -> bool:
     "Is it a folder that this cache has made?"
     return re.fullmatch("[0-9a-f]{32}", path.name) is not None and (path / _MANIFEST).is_file()
 
+# %% ../../nbs/common/increments.ipynb #92c3e273
+def _mark_used(path: Path) -> None:
+    with contextlib.suppress(OSError):  # a cache may be read only
+        os.utime(path)
+
 # %% ../../nbs/common/increments.ipynb #d6c9b6f3
 def _make_folder(folder: Path) -> None:
     "Make a folder of the cache. Raises OSError with the remedy if it cannot be."
@@ -150,7 +155,7 @@ class Increments:
         path = self.folder / kind / bytes_hash(_key_text(key).encode())[:32]
         if is_intact(path):
             self.found += 1
-            os.utime(path)  # it is in use
+            _mark_used(path)
             return path
         self.made += 1
         make_increment(path, make)
@@ -164,12 +169,7 @@ class Increments:
         ours = [path for path in self.folder.glob("*/*") if _is_draft(path) or _is_increment(path)]
         return [path for path in ours if _is_older(path, min(days, 1) if _is_draft(path) else days)]
 
-    def clear(self):
-        "Delete all increments, and nothing else that may be in the folder."
-        for path in self.unused(days=-1):
-            shutil.rmtree(path, ignore_errors=True)
-
-    def delete_unused(self):
-        "Delete what no build has used for a while."
-        for path in self.unused():
+    def delete_unused(self, days: float = UNUSED_DAYS):
+        "Delete what no build has used for a while (-1: all), and nothing else that may be in the folder."
+        for path in self.unused(days):
             shutil.rmtree(path, ignore_errors=True)

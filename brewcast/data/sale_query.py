@@ -325,7 +325,7 @@ def volatile_function(
         for token in sqlglot.tokenize(query, dialect="duckdb")
         if token.token_type != TokenType.STRING
     ]
-    called = {word for word, after in zip(words, [*words[1:], ""], strict=True) if after == "("}
+    called = {word for word, after in zip(words, [*words[1:], ""], strict=False) if after == "("}
     with_no_brackets = {"current_date", "current_timestamp", "current_time", "localtime", "localtimestamp"}
     found = [name for name in VOLATILE_FUNCTIONS if name in called or name in with_no_brackets & set(words)]
     return found[0] if found else None
