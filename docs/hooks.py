@@ -31,6 +31,7 @@ GROUPS = {  # title by package, in the order of the navigation
     "registry": "Registry",
     "workflow": "Workflow",
     "operations": "Operations",
+    "targets": "Targets",
     "": "Command line",
 }
 COPIED_PAGES = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md"]

@@ -28,7 +28,7 @@ from brewcast.cli import (
 from brewcast.workflow.reasons import Reason
 
 CLI = [sys.executable, "-m", "brewcast.cli"]
-HELP = {info.name: info.help for info in app.registered_commands}
+HELP = {info.name: info.help for info in [*app.registered_commands, *app.registered_groups]}
 
 
 def run_cli(*arguments: str, cwd: Path, **variables) -> subprocess.CompletedProcess:
@@ -45,7 +45,7 @@ def test_help_lists_every_command_with_its_description_outside_of_a_project_too(
     assert done.returncode == 0 and done.stderr == ""
     listed = re.sub(r"\n {5,}", " ", done.stdout.split("Commands:\n")[1])  # each command on one line
     assert re.findall(r"(?m)^  ([a-z-]+) +(\S.+)$", listed) == [*HELP.items()]
-    assert len(HELP) == 29 and all(HELP.values())
+    assert len(HELP) == 30 and all(HELP.values())
 
 
 def test_help_is_plain_text_of_the_same_width_wherever_it_is_printed(tmp_path):

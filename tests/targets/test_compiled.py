@@ -1,0 +1,36 @@
+"The compiled files under deploy/ are in step with the project, and the hash of deploy/ covers every file."
+
+import shutil
+
+from conftest import ROOT
+
+from brewcast.targets.compiled import CHECKED, compiled_files, deploy_hash, stale_files, write_compiled
+
+
+def test_compiled_files_are_in_step_with_the_project():
+    assert not stale_files(ROOT), "run `make compile`, and commit what it writes"
+
+
+def test_a_changed_file_is_named_and_compiled_again_to_the_same_bytes(tmp_path):
+    shutil.copytree(ROOT / "deploy", tmp_path / "deploy")
+    name = "deploy/chart/files/rules.yml"
+    original = (tmp_path / name).read_bytes()
+    (tmp_path / name).write_text("groups: []\n")
+    assert stale_files(tmp_path) == [name]
+    assert write_compiled(tmp_path) == [name]
+    assert (tmp_path / name).read_bytes() == original
+    assert write_compiled(tmp_path) == []
+
+
+def test_every_file_but_the_record_of_the_checks_counts_in_the_hash(tmp_path):
+    shutil.copytree(ROOT / "deploy", tmp_path / "deploy")
+    before = deploy_hash(tmp_path)
+    (tmp_path / "deploy" / CHECKED).write_text("{}")
+    assert deploy_hash(tmp_path) == before
+    for name in [*compiled_files(ROOT), "deploy/grafana/dashboard.json"]:
+        path = tmp_path / name
+        original = path.read_bytes()
+        path.write_bytes(original + b" ")
+        assert deploy_hash(tmp_path) != before, name
+        path.write_bytes(original)
+    assert deploy_hash(tmp_path) == before
