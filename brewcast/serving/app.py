@@ -48,6 +48,7 @@ from brewcast.serving.api_models import (
     read_request,
 )
 from .metrics import LabelCache, Metrics
+from .platforms import DEFAULT_PORT, DRAIN_SECONDS
 from .prediction_log import Appender, line_prefix, render_lines
 from .release import apply_plan, find_unplanned_row, row_hashes
 from .traffic import Follower, ServingState, ServingSwitch
@@ -937,7 +938,7 @@ def check_port_free(
 # %% ../../nbs/serving/app.ipynb #7b7eab47
 def serve(
     host: str = "127.0.0.1",
-    port: int = 3000,
+    port: int = DEFAULT_PORT,
 ) -> None:
     "Serve until a stop signal. Raises OSError if the port is in use or cannot be opened."
     import uvicorn
@@ -945,7 +946,12 @@ def serve(
     from brewcast.serving.connections import LimitedConnection
 
     check_port_free(host, port)
-    options = {"http": LimitedConnection, "access_log": False, "log_level": "warning", "timeout_graceful_shutdown": 20}
+    options = {
+        "http": LimitedConnection,
+        "access_log": False,
+        "log_level": "warning",
+        "timeout_graceful_shutdown": DRAIN_SECONDS,
+    }
     uvicorn.run(Application(), host=host, port=port, **options)
 
 # %% ../../nbs/serving/app.ipynb #665f2f4a
@@ -953,7 +959,7 @@ def serve(
 if __name__ == "__main__" and "ipykernel" not in sys.modules:
     parser = argparse.ArgumentParser(prog="python -m brewcast.serving.app", description="Serve forecasts over HTTP.")
     parser.add_argument("--host", default=os.environ.get("BENTOML_HOST", "127.0.0.1"))
-    parser.add_argument("--port", type=parse_port_number, default=os.environ.get("BENTOML_PORT", 3000))
+    parser.add_argument("--port", type=parse_port_number, default=os.environ.get("BENTOML_PORT", DEFAULT_PORT))
     try:
         serve(**vars(parser.parse_args()))
     except (OSError, ValueError) as error:
