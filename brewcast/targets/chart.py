@@ -92,9 +92,9 @@ def chart_files(
     }
 
 # %% ../../nbs/targets/chart.ipynb #674974ef
-RENDERED = {  # file in deploy/rendered/ -> values beside those of the example
-    "brewcast.yaml": [],
-    "keda.yaml": ["autoscaling.cpu.enabled=false", "autoscaling.keda.enabled=true"],
+RENDERED = {  # file in deploy/rendered/, without its end -> values beside those of the example
+    "brewcast": [],
+    "keda": ["autoscaling.cpu.enabled=false", "autoscaling.keda.enabled=true"],
 }
 
 # %% ../../nbs/targets/chart.ipynb #d817407e
@@ -117,7 +117,7 @@ def rendered_files(
     for name, values in RENDERED.items():
         options = [word for value in values for word in ("--set", value)]
         done = subprocess.run([*command, *options], cwd=root, check=True, stdout=subprocess.PIPE, text=True)
-        texts[f"deploy/rendered/{name}"] = done.stdout
+        texts[f"deploy/rendered/{name}.yaml"] = done.stdout
     return texts
 
 # %% ../../nbs/targets/chart.ipynb #8583c2d6

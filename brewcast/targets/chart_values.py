@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['CHANGE_ME', 'Word', 'NoOrWord', 'OpenWord', 'Repository', 'Digest', 'Cpu', 'Bytes', 'Cidr', 'Schedule', 'TimeZone',
-           'Url', 'NoOrUrl', 'OpenUrl', 'SourceName', 'Replicas', 'Port', 'LINE_LENGTH', 'ChartGroup', 'filled_when',
+           'NoOrUrl', 'OpenUrl', 'SourceName', 'Replicas', 'Port', 'LINE_LENGTH', 'ChartGroup', 'filled_when',
            'enabled', 'ServiceImage', 'StageImage', 'Amounts', 'Resources', 'CpuAutoscaler', 'KedaAutoscaler',
            'Autoscaling', 'ServicePort', 'Ingress', 'ApiKeys', 'OnlineStore', 'NetworkRules', 'Storage', 'MonthlyStep',
            'TopologySpread', 'Monitoring', 'ChartValues', 'values_yaml', 'values_schema']
@@ -40,8 +40,7 @@ Schedule = Annotated[
     str, Field(pattern=r"^(@(daily|weekly)|[0-9*/,-]+ [0-9*/,-]+ [0-9*?/,-]+ [0-9A-Z*/,-]+ [0-9A-Z*/,-]+)$")
 ]
 TimeZone = Annotated[str, Field(pattern=r"^[A-Z][A-Za-z_]+(/[A-Za-z_+0-9-]+)*$")]  # such as Europe/London
-Url = Annotated[str, Field(pattern=r"^https?://[^@\s]+$")]  # without a password, which is a secret's
-NoOrUrl = Annotated[str, Field(pattern=r"^(https?://[^@\s]+)?$")]
+NoOrUrl = Annotated[str, Field(pattern=r"^(https?://[^@\s]+)?$")]  # no password, which is a secret's
 OpenUrl = Annotated[str, Field(pattern=rf"^({CHANGE_ME}|https?://[^@\s]+)$")]
 SourceName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")]
 Replicas = Annotated[int, Field(ge=1, le=100)]

@@ -55,7 +55,7 @@ def test_the_rendered_alerts_are_those_of_prometheus():
 def test_the_two_rendered_files_differ_in_the_autoscaler_alone():
     cpu, keda = rendered(), rendered("keda.yaml")
     assert cpu.pop("HorizontalPodAutoscaler") and keda.pop("ScaledObject")
-    assert cpu == keda and set(RENDERED) == {path.name for path in (ROOT / "deploy/rendered").iterdir()}
+    assert cpu == keda and set(RENDERED) == {path.stem for path in (ROOT / "deploy/rendered").iterdir()}
 
 
 def test_the_chart_has_the_version_of_the_project():
