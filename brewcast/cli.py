@@ -479,9 +479,8 @@ app = typer.Typer(
 )
 
 # %% ../nbs/cli.ipynb #61a8f721
-GROUPS = {"deploy": typer.Typer(help="compile, build and check what is sent to a cluster", rich_markup_mode=None)}
-for _name, _group in GROUPS.items():
-    app.add_typer(_group, name=_name)
+GROUPS = {"deploy": typer.Typer(rich_markup_mode=None)}
+app.add_typer(GROUPS["deploy"], name="deploy", help="compile, build and check what is sent to a cluster")
 
 # %% ../nbs/cli.ipynb #403fbef9
 class Call(NamedTuple):
