@@ -6,10 +6,12 @@
 __all__ = ['Brewcast']
 
 # %% ../../nbs/serving/bento.ipynb #4c2a7239
+import os
+
 import bentoml
 import uvicorn.protocols.http.auto
 
-from .app import Application
+from .app import Application, read_addresses
 from .connections import LimitedConnection
 from .platforms import DEFAULT_PORT
 
@@ -27,5 +29,6 @@ class Brewcast:
     "The forecast of next month's sales, store by store."
 
 # %% ../../nbs/serving/bento.ipynb #6eef0623
+read_addresses(os.environ)
 Brewcast.add_asgi_middleware(Application)
 uvicorn.protocols.http.auto.AutoHTTPProtocol = LimitedConnection

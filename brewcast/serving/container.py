@@ -49,9 +49,10 @@ def serve_bento_here(
     "Serve the Bento in this process until a stop signal. Raises ValueError for a bad setting, OSError for a bad port."
     host, port = environment.get("BENTOML_HOST") or "0.0.0.0", read_platform(environment).port
     environment.setdefault("BENTOML_HOME", str(Path(tempfile.gettempdir()) / "bentoml"))  # the root may be read-only
-    from brewcast.serving.app import read_settings
+    from brewcast.serving.app import read_addresses, read_settings
 
     read_settings(environment)  # refuses a bad setting; inside BentoML its message would be lost
+    read_addresses(environment)
     with open_port(host, port) as listening:
         from _bentoml_impl.worker.service import main as run_worker  # what `bentoml serve` starts
 
