@@ -94,13 +94,19 @@ ui: .venv/ready ## MLflow on http://127.0.0.1:5000 (PORT=5001), for the source's
 	@exec $(BREWCAST) ui --source "$(SOURCE)" $(if $(filter file,$(origin PORT)),,--port "$(PORT)")
 
 ##@ Develop
-.PHONY: setup test test-pythons docs screenshots faults sabotage bench bench-serving bench-loop lint format export clean-notebooks compile lock lock-checks clean
+.PHONY: setup test test-programs image-programs test-pythons docs screenshots faults sabotage bench bench-serving bench-loop lint format export clean-notebooks check-notebooks compile lock lock-checks clean
 setup: .venv/ready ## Install the Python environment from the hashed lock (again after each change of the lock)
 
 test: .venv/ready ## All tests: style, exported modules, clean notebooks, lessons, stages, whole journeys
 	@. .venv/bin/activate && ruff check -q . && ruff format -q --check .
 	@$(PY) docs/lessons.py
 	@. .venv/bin/activate && python -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder
+
+test-programs: ## Install the Debian programs that the tests use, where they are missing (as root, or by sudo)
+	@.ci/programs tests
+
+image-programs: ## Install the Debian programs that build and run images, where they are missing (as root, or by sudo)
+	@.ci/programs images
 
 # Each Python version gets its own clone and its own environment, so your own environment stays as it is.
 PYTHONS ?= $(wildcard /usr/bin/python3.1[123] /usr/local/bin/python3.1[123] $(HOME)/.pyenv/versions/3.1[123].*/bin/python)
@@ -144,6 +150,14 @@ export: .venv/ready ## Export the modules of all notebooks
 
 clean-notebooks: .venv/ready ## Remove outputs from all notebooks
 	@$(BREWCAST) clean-notebooks && . .venv/bin/activate && nbdev_clean
+
+# NOTEBOOKS lists notebooks and modules; their hashes before and after tell what was out of step.
+NOTEBOOKS = find nbs brewcast -name .ipynb_checkpoints -prune -o '(' -name '*.ipynb' -o -name '*.py' ')' -print | LC_ALL=C sort
+check-notebooks: .venv/ready ## Fail where a module is not in step with its notebook, or a notebook has outputs (and correct it)
+	@mkdir -p scratch && $(NOTEBOOKS) | xargs sha256sum > scratch/.notebooks.sha256
+	@$(MAKE) export clean-notebooks
+	@sha256sum --quiet -c scratch/.notebooks.sha256 && test "$$($(NOTEBOOKS) | wc -l)" = "$$(wc -l < scratch/.notebooks.sha256)" || \
+		{ echo "notebooks or modules were out of step, and are now corrected: look at them with git diff, and commit them" >&2; exit 1; }
 
 compile: .venv/ready ## Compile the files under deploy/ that the DAG, the Bento, env.yaml and the lock already say
 	@exec $(BREWCAST) deploy compile

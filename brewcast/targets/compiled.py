@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ..common.hashing import files_below, joint_hash, sha256
 from ..common.paths import write_text
+from .ci_files import ci_files
 
 # %% ../../nbs/targets/compiled.ipynb #3ebfad21
 def chart_rules(
@@ -23,7 +24,7 @@ def compiled_files(
     root: Path,  # the project
 ) -> dict[str, str]:  # content by path, relative to the project
     "Every compiled file as it must be now."
-    return {"deploy/chart/files/rules.yml": chart_rules(root)}
+    return {"deploy/chart/files/rules.yml": chart_rules(root)} | ci_files(root)
 
 # %% ../../nbs/targets/compiled.ipynb #0a58795e
 def stale_files(
