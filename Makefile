@@ -94,7 +94,7 @@ ui: .venv/ready ## MLflow on http://127.0.0.1:5000 (PORT=5001), for the source's
 	@exec $(BREWCAST) ui --source "$(SOURCE)" $(if $(filter file,$(origin PORT)),,--port "$(PORT)")
 
 ##@ Develop
-.PHONY: setup test test-programs image-programs test-pythons docs screenshots faults sabotage bench bench-serving bench-loop lint format export clean-notebooks check-notebooks compile lock clean
+.PHONY: setup test test-programs image-programs test-pythons docs screenshots faults sabotage bench bench-serving bench-loop lint format export clean-notebooks check-notebooks compile lock lock-checks clean
 setup: .venv/ready ## Install the Python environment from the hashed lock (again after each change of the lock)
 
 test: .venv/ready ## All tests: style, exported modules, clean notebooks, lessons, stages, whole journeys
@@ -166,8 +166,22 @@ lock: ## Resolve the dependencies in settings.ini again and write requirements.l
 	@$(PY) -m uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 		--no-emit-find-links --no-annotate --no-header --extra dev setup.py -o requirements.lock
 
+lock-checks: ## Resolve the tools of deploy/checks/ again and write their locks
+	@cd deploy/checks && compile() { ../../$(PY) -m uv pip compile -q --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --no-emit-find-links --no-annotate --no-header "$$@"; } && \
+		compile quick.in -o quick.lock && compile --no-deps helm.in -o helm.lock && \
+		compile -c quick.lock all.in -o all.lock && compile checkov.in -o checkov.lock
+	@cd deploy/checks && npm install --silent --package-lock-only --omit-lockfile-registry-resolved --ignore-scripts
+
 clean: .venv/ready ## Delete the products of this source, cache/ and scratch/ (never the state)
 	@exec $(BREWCAST) clean --source "$(SOURCE)"
+
+# The tools that check a deployment have an environment of their own: no other target needs it.
+CHECKS := deploy/checks/install deploy/checks/helm.lock
+.venv-checks/quick: $(CHECKS) deploy/checks/quick.lock | .venv/ready
+	@deploy/checks/install quick
+.venv-checks/ready: $(CHECKS) $(addprefix deploy/checks/,quick.lock all.lock checkov.lock package-lock.json) | .venv/ready
+	@deploy/checks/install all
 
 # pip needs minutes for this lock, uv seconds: so pip installs only uv, with the version and hash in the lock.
 # The programs in .venv contain the path of the project: .venv is rebuilt if the project has moved or PYTHON is another.

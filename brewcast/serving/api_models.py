@@ -4,11 +4,13 @@
 
 # %% auto #0
 __all__ = ['MAX_STORES', 'MAX_BODY_BYTES', 'MAX_ERROR_FIELDS', 'STRICT_CONFIG', 'ERROR_MESSAGES', 'Plan', 'ForecastRequest',
-           'StoreForecast', 'Problem', 'RequestError', 'read_request']
+           'StoreForecast', 'Problem', 'RequestError', 'parse_body', 'validate_content', 'check_store_ids',
+           'read_request']
 
 # %% ../../nbs/serving/api_models.ipynb #410c0c6e
 import json
 from collections import Counter
+from collections.abc import Callable
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -114,16 +116,20 @@ ERROR_MESSAGES = {  # by pydantic's type of error; its own message for every oth
 }
 
 # %% ../../nbs/serving/api_models.ipynb #2d474965
-def _repeated_ids(store_ids) -> dict[str, str]:  # field -> what it repeats
+def _repeated_ids(store_ids, field_of) -> dict[str, str]:  # field -> what it repeats
     first_position, fields = {}, {}
     for i, store_id in enumerate(store_ids):
         first = first_position.setdefault(store_id, i)
         if first != i:
-            fields[f"store_ids[{i}]"] = f"the same as store_ids[{first}]"
+            fields[field_of(i)] = f"the same as {field_of(first)}"
     return fields
 
 # %% ../../nbs/serving/api_models.ipynb #0a606835
-def _parse_body(body) -> dict:
+def parse_body(
+    body: bytes,  # of the HTTP request
+    example: str,  # of a body, for the message
+) -> dict:
+    "The JSON object in a body. Raises RequestError (400)."
     try:
         content = json.loads(body.decode("utf-8"), object_pairs_hook=_reject_duplicates)
     except UnicodeDecodeError:
@@ -135,25 +141,42 @@ def _parse_body(body) -> dict:
     except ValueError:
         raise RequestError(400, "the body is not valid JSON: a number has too many digits") from None
     if not isinstance(content, dict):
-        raise RequestError(400, 'the body must be a JSON object: {"store_ids": [...]}')
+        raise RequestError(400, f"the body must be a JSON object: {example}")
     return content
+
+# %% ../../nbs/serving/api_models.ipynb #9f3826be
+def validate_content(
+    model: type[BaseModel],  # such as ForecastRequest
+    content: dict,  # the JSON of a body
+    messages: dict[str, str] = ERROR_MESSAGES,  # by pydantic's type of error
+    place_of: Callable[[tuple], tuple] = lambda place: place,  # pydantic's path of a field -> the client's
+) -> BaseModel:  # of that model
+    "Check the fields of a request. Raises RequestError (400), which names them."
+    try:
+        return model.model_validate(content)
+    except ValidationError as invalid:
+        errors = invalid.errors(include_input=False)[:MAX_ERROR_FIELDS]
+        fields = {_field_path(place_of(error["loc"])): messages.get(error["type"], error["msg"]) for error in errors}
+        raise RequestError(400, "the request is not valid", fields) from None
+
+# %% ../../nbs/serving/api_models.ipynb #50618ec5
+def check_store_ids(
+    store_ids: list[str],
+    field_of: Callable[[int], str] = "store_ids[{}]".format,  # position -> the client's field
+) -> None:
+    "Raises RequestError (400) if an id is no text that UTF-8 can encode, or appears twice."
+    broken = [i for i, store_id in enumerate(store_ids) if not _is_text(store_id)]
+    if broken:
+        fields = {field_of(i): ERROR_MESSAGES["string_unicode"] for i in broken}
+        raise RequestError(400, "a store id is not valid text", fields)
+    if len(set(store_ids)) < len(store_ids):
+        raise RequestError(400, "a store appears twice", _repeated_ids(store_ids, field_of))
 
 # %% ../../nbs/serving/api_models.ipynb #bdadfe7d
 def read_request(
     body: bytes,  # of the HTTP request
 ) -> ForecastRequest:
     "Parse and check a request for forecasts. Raises RequestError (400), which names the field."
-    content = _parse_body(body)
-    try:
-        request = ForecastRequest.model_validate(content)
-    except ValidationError as invalid:
-        errors = invalid.errors(include_input=False)[:MAX_ERROR_FIELDS]
-        fields = {_field_path(error["loc"]): ERROR_MESSAGES.get(error["type"], error["msg"]) for error in errors}
-        raise RequestError(400, "the request is not valid", fields) from None
-    broken = [i for i, store_id in enumerate(request.store_ids) if not _is_text(store_id)]
-    if broken:
-        fields = {f"store_ids[{i}]": ERROR_MESSAGES["string_unicode"] for i in broken}
-        raise RequestError(400, "a store id is not valid text", fields)
-    if len(set(request.store_ids)) < len(request.store_ids):
-        raise RequestError(400, "a store appears twice", _repeated_ids(request.store_ids))
+    request = validate_content(ForecastRequest, parse_body(body, '{"store_ids": [...]}'))
+    check_store_ids(request.store_ids)
     return request

@@ -4,12 +4,13 @@
 
 # %% auto #0
 __all__ = ['SERVICE_LIMITS', 'LAG_CHECK_SECONDS', 'JSON_CONTENT_TYPE', 'INTERNAL_ERROR', 'TEXT_CONTENT_TYPE', 'PROBE_PATHS',
-           'LOST_WARNING_SECONDS', 'PAGES', 'FORECAST_USAGE', 'PROTECTED_PATHS', 'ANSWER_EXAMPLE', 'REQUEST_EXAMPLES',
-           'read_settings', 'check_body_headers', 'read_body', 'roles_for_plan', 'forecast_stores', 'Capacity',
-           'receive_body', 'LiveRows', 'check_stores_known', 'prepared_record', 'shadow_lines', 'ModelRunner',
-           'answer_stores', 'EventLog', 'LostLines', 'RequestRecorder', 'check_address', 'describe_serving',
-           'openapi_document', 'not_ready', 'Pages', 'log_as_json', 'freeze_memory', 'Service', 'start_service',
-           'stop_service', 'respond', 'run_lifespan', 'Application', 'parse_port_number', 'check_port_free', 'serve']
+           'LOST_WARNING_SECONDS', 'PAGES', 'FORECAST_USAGE', 'PROTECTED_PATHS', 'UNKNOWN_ADDRESS', 'ANSWER_EXAMPLE',
+           'REQUEST_EXAMPLES', 'read_settings', 'check_body_headers', 'read_body', 'roles_for_plan', 'forecast_stores',
+           'Capacity', 'receive_body', 'LiveRows', 'check_stores_known', 'prepared_record', 'shadow_lines',
+           'ModelRunner', 'answer_stores', 'EventLog', 'LostLines', 'RequestRecorder', 'read_addresses',
+           'check_address', 'check_route', 'describe_serving', 'openapi_document', 'not_ready', 'Pages', 'log_as_json',
+           'freeze_memory', 'Service', 'start_service', 'stop_service', 'respond', 'run_lifespan', 'Application',
+           'parse_port_number', 'check_port_free', 'serve']
 
 # %% ../../nbs/serving/app.ipynb #186625b0
 import argparse
@@ -25,10 +26,11 @@ import sys
 import time
 import uuid
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 from traceback import extract_tb
@@ -47,7 +49,16 @@ from brewcast.serving.api_models import (
     _shorten,
     read_request,
 )
+from .instances import InstancesRequest, Predictions, answer_instances
 from .metrics import LabelCache, Metrics
+from brewcast.serving.platforms import (
+    DEFAULT_PORT,
+    DRAIN_SECONDS,
+    PLAIN_BODY,
+    Address,
+    address_table,
+    read_platform,
+)
 from .prediction_log import Appender, line_prefix, render_lines
 from .release import apply_plan, find_unplanned_row, row_hashes
 from .traffic import Follower, ServingState, ServingSwitch
@@ -565,8 +576,16 @@ PAGES = {  # paths that answer GET
     "/metrics": "metrics for Prometheus",
     "/docs.json": "OpenAPI",
 }
-FORECAST_USAGE = 'POST /forecast {"store_ids": ["..."], "plan": {...}} as application/json'
+FORECAST_USAGE = f"POST /forecast {PLAIN_BODY}"
 PROTECTED_PATHS = {"/forecast", "/versions", "/metrics"}  # need a key if the service has a file of keys
+UNKNOWN_ADDRESS = Address("other")  # one name for every path that does not exist
+
+# %% ../../nbs/serving/app.ipynb #c325a3ab
+def read_addresses(
+    environment: Mapping[str, str],  # such as os.environ
+) -> dict[str, Address]:  # what answers, by path
+    "The service's pages and the platform's routes. Raises ValueError, which names the variable that is wrong."
+    return address_table(read_platform(environment), PAGES)
 
 # %% ../../nbs/serving/app.ipynb #13a27f7c
 def check_address(
@@ -584,6 +603,18 @@ def check_address(
         raise RequestError(405, FORECAST_USAGE, {"method": f"must be one of {allow['Allow']}"}, allow)
 
 # %% ../../nbs/serving/app.ipynb #2d60f224
+def check_route(
+    method: str,  # such as POST
+    query: bytes | None,  # what follows the address's `?`
+    usage: str,  # what to send there
+) -> None:
+    "Does a platform's route for forecasts answer this? Raises RequestError with status 400 or 405."
+    if query:
+        raise RequestError(400, f"the address must have no query; {usage}", {"query": "must be absent"})
+    if method != "POST":
+        raise RequestError(405, usage, {"method": "must be POST"}, {"Allow": "POST"})
+
+# %% ../../nbs/serving/app.ipynb #bbd6aa93
 def describe_serving(
     serving: ServingState,
 ) -> dict:  # the answer of /versions
@@ -653,19 +684,38 @@ def _page_operations(path, denied):  # GET of a page
         responses |= denied
     return {"get": {"summary": PAGES[path], "responses": responses}}
 
+# %% ../../nbs/serving/app.ipynb #2e449a41
+def _route_operations(address, denied):  # of a platform's route
+    if not address.usage:
+        return _page_operations(address.page, denied)
+    if not address.has_envelope:
+        return {"post": _forecast_operations(denied)["post"] | {"operationId": "score"}}
+    answer = {"description": Predictions.__doc__, **_json_content({"$ref": "#/components/schemas/Predictions"})}
+    post = {
+        "operationId": "predict",
+        "summary": "The same forecasts in Vertex AI's envelope",
+        "requestBody": {"required": True, **_json_content({"$ref": "#/components/schemas/InstancesRequest"})},
+        "responses": {"200": answer} | _problem_responses(400, 404, 408, 409, 413, 415, 503) | denied,
+    }
+    return {"post": post}
+
 # %% ../../nbs/serving/app.ipynb #23971a2c
 def openapi_document(
     needs_key: bool = False,  # Does a request need a key?
+    addresses: dict[str, Address] | None = None,  # by path, as `read_addresses` returns them; default the pages alone
 ) -> dict:  # an OpenAPI 3.1 document
     "Requests, answers and errors of the API, with examples."
     schemas = {}
-    for model in (ForecastRequest, StoreForecast, Problem):
+    routes = {path: each for path, each in (addresses or {}).items() if each != Address(path)}  # of a platform
+    has_envelope = any(route.has_envelope for route in routes.values())
+    for model in (ForecastRequest, StoreForecast, Problem, *(InstancesRequest, Predictions) * has_envelope):
         schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
         schemas |= schema.pop("$defs", {})
         schemas[model.__name__] = schema
     denied = _problem_responses(401) if needs_key else {}
     paths = {"/forecast": _forecast_operations(denied)}
     paths |= {path: _page_operations(path, denied) for path in PAGES if path != "/forecast"}
+    paths |= {path: _route_operations(route, denied) for path, route in routes.items()}
     document = {
         "openapi": "3.1.0",
         "info": {"title": "Brewcast", "version": "1", "description": FORECAST_USAGE},
@@ -674,7 +724,7 @@ def openapi_document(
     }
     if needs_key:
         document["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
-        for path in PROTECTED_PATHS:
+        for path in PROTECTED_PATHS | {path for path, route in routes.items() if route.page in PROTECTED_PATHS}:
             for operation in paths[path].values():
                 operation["security"] = [{"key": []}]
     return document
@@ -694,12 +744,13 @@ class Pages:
         metrics: Metrics,
         switch: ServingSwitch,  # knows what serves
         needs_key: bool,  # Does a request need a key?
+        addresses: dict[str, Address],  # what the service answers, by path
     ):
         self.metrics = metrics
         self.switch = switch
         self.fixed = {
             "/": _json_bytes({"service": "brewcast", "forecast": FORECAST_USAGE, "pages": PAGES}),
-            "/docs.json": _json_bytes(openapi_document(needs_key)),
+            "/docs.json": _json_bytes(openapi_document(needs_key, addresses)),
             "/livez": b'{"alive": true}',
             "/healthz": b'{"alive": true}',
         }
@@ -745,7 +796,9 @@ class Service:
     "The parts of the application, made from its settings. Raises ValueError if a setting is invalid."
 
     def __init__(self, environment: dict[str, str] | None = None):  # default that of the process
-        settings = read_settings(os.environ if environment is None else environment)
+        variables = os.environ if environment is None else environment
+        settings = read_settings(variables)
+        self.addresses = read_addresses(variables)
         self.metrics = Metrics()
         self.events = EventLog(Appender(sys.stderr.fileno()) if environment is None else None, settings["log"])
         self.keys = KeyFile(settings["api_keys"], self.report_keys)
@@ -756,7 +809,7 @@ class Service:
         callbacks = {"on_change": self.use_serving, "on_refused": self.metrics.release_refused.inc}
         self.follower = Follower(settings["state"], settings["release"], **callbacks)
         self.switch = self.follower.switch
-        self.pages = Pages(self.metrics, self.switch, bool(self.keys.keys))
+        self.pages = Pages(self.metrics, self.switch, bool(self.keys.keys), self.addresses)
         self.threads = [self.follower, self.recorder.prediction_log, self.events.console]  # None: it is not used
 
     def use_serving(self, serving: ServingState):
@@ -784,6 +837,9 @@ def start_service(
     service: Service,
 ) -> None:
     "Load what serves, in the background: the process is alive before it is ready. Called in the event loop."
+    from brewcast.serving.connections import requests_in_work  # not before: it imports uvicorn
+
+    service.metrics.requests_in_flight.set_function(requests_in_work)
     log_as_json(service.events.console)
     for thread in filter(None, service.threads):
         thread.start()
@@ -809,13 +865,17 @@ def stop_service(
 async def respond(
     service: Service,
     method: str,  # such as GET
-    path: str,  # one of PAGES, or "other"
+    address: Address,  # what answers the request's path
     query: bytes | None,  # what follows the address's `?`
     headers: dict[bytes, bytes],  # names in lower case
     receive,  # ASGI's function
 ) -> tuple:  # status, body, content type and record of the forecasts, or None for the record
     "What a request gets. Raises RequestError for everything but success."
-    check_address(method, path, query)
+    path = address.page
+    if address.usage:
+        check_route(method, query, address.usage)
+    else:
+        check_address(method, path, query)
     if path in PROTECTED_PATHS and not service.keys.accepts(headers):
         fields = {"authorization": "must be: Bearer KEY, with a key that `brewcast key NAME` created"}
         raise RequestError(401, "a key is required", fields, {"WWW-Authenticate": "Bearer"})
@@ -828,8 +888,11 @@ async def respond(
         record = prepared_record(serving, list(serving.roles)) if method == "GET" else None
         return 200, serving.all_answers, JSON_CONTENT_TYPE, record
     service.capacity.check_arrival()
-    request = read_request(await receive_body(headers, receive, service.capacity))
-    return await answer_stores(serving, request, service.runner, service.count_shadow)
+    body = await receive_body(headers, receive, service.capacity)
+    if address.has_envelope:
+        answer = partial(answer_stores, serving, runner=service.runner, on_shadow=service.count_shadow)
+        return await answer_instances(body, answer)
+    return await answer_stores(serving, read_request(body), service.runner, service.count_shadow)
 
 # %% ../../nbs/serving/app.ipynb #d3f73784
 async def _acknowledge_lifespan(scope, receive, send):  # in place of an application behind this one
@@ -892,11 +955,11 @@ class Application:
         started = time.perf_counter()
         headers = dict(scope["headers"])
         request_id = _request_id(headers.get(b"x-request-id", b""))
-        path = scope["path"] if scope["path"] in PAGES else "other"
+        address = self.service.addresses.get(scope["path"], UNKNOWN_ADDRESS)
         record, more_headers = None, {}
         try:
             status, body, content_type, record = await respond(
-                self.service, scope["method"], path, scope.get("query_string"), headers, receive
+                self.service, scope["method"], address, scope.get("query_string"), headers, receive
             )
         except RequestError as error:
             status, body, content_type = error.status, _json_bytes(error.content), JSON_CONTENT_TYPE
@@ -906,7 +969,7 @@ class Application:
             status, body, content_type = 500, INTERNAL_ERROR, JSON_CONTENT_TYPE
         await send(_response_start(status, content_type, len(body), request_id, more_headers))
         await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
-        self.service.recorder.record(path, status, request_id, time.perf_counter() - started, record)
+        self.service.recorder.record(address.page, status, request_id, time.perf_counter() - started, record)
 
 # %% ../../nbs/serving/app.ipynb #79148295
 def parse_port_number(
@@ -937,7 +1000,7 @@ def check_port_free(
 # %% ../../nbs/serving/app.ipynb #7b7eab47
 def serve(
     host: str = "127.0.0.1",
-    port: int = 3000,
+    port: int = DEFAULT_PORT,
 ) -> None:
     "Serve until a stop signal. Raises OSError if the port is in use or cannot be opened."
     import uvicorn
@@ -945,7 +1008,12 @@ def serve(
     from brewcast.serving.connections import LimitedConnection
 
     check_port_free(host, port)
-    options = {"http": LimitedConnection, "access_log": False, "log_level": "warning", "timeout_graceful_shutdown": 20}
+    options = {
+        "http": LimitedConnection,
+        "access_log": False,
+        "log_level": "warning",
+        "timeout_graceful_shutdown": DRAIN_SECONDS,
+    }
     uvicorn.run(Application(), host=host, port=port, **options)
 
 # %% ../../nbs/serving/app.ipynb #665f2f4a
@@ -953,7 +1021,7 @@ def serve(
 if __name__ == "__main__" and "ipykernel" not in sys.modules:
     parser = argparse.ArgumentParser(prog="python -m brewcast.serving.app", description="Serve forecasts over HTTP.")
     parser.add_argument("--host", default=os.environ.get("BENTOML_HOST", "127.0.0.1"))
-    parser.add_argument("--port", type=parse_port_number, default=os.environ.get("BENTOML_PORT", 3000))
+    parser.add_argument("--port", type=parse_port_number, default=os.environ.get("BENTOML_PORT", DEFAULT_PORT))
     try:
         serve(**vars(parser.parse_args()))
     except (OSError, ValueError) as error:

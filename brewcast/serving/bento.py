@@ -6,17 +6,20 @@
 __all__ = ['Brewcast']
 
 # %% ../../nbs/serving/bento.ipynb #4c2a7239
+import os
+
 import bentoml
 import uvicorn.protocols.http.auto
 
-from .app import Application
+from .app import Application, read_addresses
 from .connections import LimitedConnection
+from .platforms import DEFAULT_PORT
 
 # %% ../../nbs/serving/bento.ipynb #b0428f93
 @bentoml.service(
     name="brewcast",
     workers=1,
-    http={"host": "127.0.0.1", "port": 3000},  # local only; BENTOML_HOST makes it reachable
+    http={"host": "127.0.0.1", "port": DEFAULT_PORT},  # local only; BENTOML_HOST makes it reachable
     traffic={"timeout": 15},  # seconds that BentoML keeps its data about a request
     logging={"access": {"enabled": False}},  # the application writes its own lines, without input values
     metrics={"enabled": False},  # BentoML's metrics keep every requested URL as a label
@@ -26,5 +29,6 @@ class Brewcast:
     "The forecast of next month's sales, store by store."
 
 # %% ../../nbs/serving/bento.ipynb #6eef0623
+read_addresses(os.environ)
 Brewcast.add_asgi_middleware(Application)
 uvicorn.protocols.http.auto.AutoHTTPProtocol = LimitedConnection

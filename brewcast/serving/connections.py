@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['MAX_HEAD_BYTES', 'MAX_BYTES_AFTER_ANSWER', 'STALL_CHECK_SECONDS', 'MAX_PIPELINED_REQUESTS', 'RESERVED_FILES',
            'MAX_CONNECTIONS', 'connection_limit', 'error_response', 'HeadTooLong', 'TooManyPipelined', 'ParserEvents',
-           'is_head_too_long', 'new_parser', 'StallCheck', 'LimitedConnection', 'refuse_head']
+           'is_head_too_long', 'new_parser', 'StallCheck', 'LimitedConnection', 'refuse_head', 'requests_in_work']
 
 # %% ../../nbs/serving/connections.ipynb #beb57780
 import json
@@ -147,9 +147,12 @@ class LimitedConnection(HttpToolsProtocol):
     "uvicorn's protocol with limits."
 
     limit = connection_limit()
+    in_work = frozenset()  # uvicorn's tasks: one for each request of any connection that is not yet answered
 
     def __init__(self, *arguments, **options):
         super().__init__(*arguments, **options)
+        if LimitedConnection.in_work is not self.tasks:  # the first connection; the set stays the same
+            LimitedConnection.in_work = self.tasks
         self.parser = new_parser(ParserEvents(self))
         self.unread_bytes = 0  # since the last complete unit
         self.bytes_after_answer = 0
@@ -198,3 +201,8 @@ def refuse_head(
         connection.transport.write(error_response("431 Request Header Fields Too Large", error, "headers"))
     connection.transport.close()
     return True
+
+# %% ../../nbs/serving/connections.ipynb #f75b7d31
+def requests_in_work() -> int:
+    "Requests that are received and not yet answered, without the one that asks for this number."
+    return max(len(LimitedConnection.in_work) - 1, 0)

@@ -45,6 +45,7 @@ class Metrics:
         self.predictions_lost = counter("predictions_lost", "Forecasts that could not be logged")
         self.release_refused = counter("release_refused", "Releases that failed their check and do not serve")
         self.live_rows_failed = counter("live_rows_failed", "Requests answered without Feast's online store")
+        self.requests_in_flight = gauge("requests_in_flight", "Requests in work: received, and not yet answered")
         self.ready = gauge("ready", "1 after a release has reproduced its golden answers")
         self.challenger_share = gauge("challenger_share", "Share of the stores that the challenger answers")
         self.release_info = gauge("release_info", "The releases that serve, and their roles", ["version", "role"])
