@@ -16,6 +16,8 @@ from importlib.resources import files
 from pathlib import PurePosixPath
 
 from ..serving.app import read_settings
+from ..serving.platforms import read_platform
+from .chart import PROJECT_FOLDER
 from .kubernetes_objects import Manifests, Mistake, Pods, at, dicts_at, mistake_at, object_name
 from .wiring_checks import literal_variables
 
@@ -79,7 +81,7 @@ def check_claims(manifests: Manifests) -> Iterator[Mistake]:
             yield mistake_at(claim, ("metadata", "name"), problem, "mount it in the monthly step alone")
 
 # %% ../../nbs/targets/volume_checks.ipynb #e8de5095
-LASTING_FOLDERS = ("/app/state",)  # of the monthly step: what no build can make again
+LASTING_FOLDERS = (f"{PROJECT_FOLDER}/state",)  # of the monthly step: what no build can make again
 
 # %% ../../nbs/targets/volume_checks.ipynb #6b31d230
 def volume_of(
@@ -152,6 +154,7 @@ def _wrong_settings(pods, path, container):
         settings.pop(folder, None)  # reading it would create the folder here
     try:
         read_settings(settings)
+        read_platform(settings)
     except ValueError as error:
         yield mistake_at(pods.workload, (*path, "env"), str(error), "see the settings in docs/pages/serving.md")
 
