@@ -16,7 +16,9 @@ from typing import NamedTuple
 # %% ../../nbs/serving/platforms.ipynb #74da56be
 DEFAULT_PORT = 3000  # BentoML's own
 DRAIN_SECONDS = 20  # after a stop signal, for the requests in work: a platform must wait longer before it kills
-LIVE_PAGE, READY_PAGE, FORECAST_PAGE = "/livez", "/readyz", "/forecast"  # pages of the service
+LIVE_PAGE = "/livez"  # is the process alive?
+READY_PAGE = "/readyz"  # has a release reproduced its golden answers?
+FORECAST_PAGE = "/forecast"  # the forecasts
 NAMED_PLATFORMS = ("sagemaker", "azureml")  # values of BREWCAST_PLATFORM: these set no variable of their own
 
 # %% ../../nbs/serving/platforms.ipynb #fa3cd8f6
@@ -100,7 +102,7 @@ def read_platform(
 # %% ../../nbs/serving/platforms.ipynb #3401e4e3
 PLAIN_BODY = '{"store_ids": ["..."], "plan": {...}} as application/json'
 ENVELOPE_BODY = '{"instances": ["..."], "parameters": {...}} as application/json'
-PROBES = {"/livez", "/healthz", READY_PAGE}  # a platform may ask its own question at one of these
+PROBES = {LIVE_PAGE, "/healthz", READY_PAGE}  # a platform may ask its own question at one of these
 MAY_REPLACE = {
     LIVE_PAGE: {"/"} | PROBES,
     READY_PAGE: {"/"} | PROBES,
