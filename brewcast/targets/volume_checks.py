@@ -9,6 +9,7 @@ __all__ = ['LASTING_FOLDERS', 'VARIABLE', 'PATH_VARIABLES', 'check_mounts', 'che
 
 # %% ../../nbs/targets/volume_checks.ipynb #082d9584
 import difflib
+import functools
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -113,6 +114,7 @@ def check_lasting_folders(manifests: Manifests) -> Iterator[Mistake]:
 VARIABLE = re.compile(r"\bBREWCAST_[A-Z][A-Z_]*[A-Z]\b")
 
 # %% ../../nbs/targets/volume_checks.ipynb #2d33a50e
+@functools.cache
 def known_variables(
     package: str = "brewcast",  # or brewcast.serving, for the service alone
 ) -> set[str]:
