@@ -104,7 +104,7 @@ test: .venv/ready ## All tests: style, exported modules, clean notebooks, lesson
 
 test-deploy: .venv-checks/ready ## All checks of deploy/: linters, models, images, planted mistakes; writes deploy/checked.json (needs image-programs)
 	@rm -rf scratch/deploy
-	@$(PY) -m pytest -q tests/deploy && $(PY) tests/deploy/record.py
+	@$(PY) -m pytest -q tests/deploy && PYTHONPATH=.:tests $(PY) tests/deploy/record.py
 
 test-deploy-quick: .venv-checks/quick ## The quick ones: compiled files, chart, schemas, planted mistakes (half a minute; CI calls it)
 	@$(PY) -m pytest -q tests/deploy/test_quick.py

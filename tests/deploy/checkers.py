@@ -22,6 +22,7 @@ QUIET = {"CKV_DISABLE_UPDATE_CHECK": "1", "LOG_LEVEL": "ERROR", "NO_UPDATE_NOTIF
 SKIPPED = {  # checkov's checks that do not hold here -> the reason
     "CKV_K8S_21": "the namespace is the user's: helm upgrade --install -n NAMESPACE",
     "CKV_K8S_35": "the service reads the address of the online store from a variable, which comes from a Secret",
+    "CKV_DOCKER_7": "BASE is an image that was built here: it has no version but its content",
 }
 
 

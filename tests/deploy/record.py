@@ -3,10 +3,6 @@
 import json
 import re
 import subprocess
-import sys
-from pathlib import Path
-
-sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parents[2])]
 
 from planting import ROOT, planted_mistakes
 

@@ -26,6 +26,7 @@ from planting import RENDERED, ROOT, RULES, parsed, plant, planted_documents, pl
 from test_workflow import FOUND_BY as FOUND_IN_WORKFLOW  # each is tested there
 
 CAUGHT = ROOT / "scratch/deploy/caught.json"  # for record.py
+GITHUB_TOOLS = {"schema": "schema of GitHub Actions"}  # its name in test_workflow
 CONTAINERFILES = sorted((ROOT / "deploy/image").glob("Containerfile.*"))
 SERVICE_FILE = ROOT / "deploy/image/Containerfile.service"
 CLEAN = {path.name: list(parsed(path)) for path in sorted(RENDERED.parent.glob("*.yaml"))}
@@ -54,6 +55,8 @@ def containerfile_findings(texts: dict[str, str], folder) -> dict[str, dict[str,
 def test_no_linter_finds_anything_in_the_containerfiles(tmp_path):
     texts = {path.suffix.strip("."): path.read_text() for path in CONTAINERFILES}
     found = containerfile_findings(texts, tmp_path)
+    for name in ("base", "stage"):  # no server: the one is built upon, the other ends with its stage
+        found["checkov"][name].remove("CKV_DOCKER_2")  # a health check
     assert found == {tool: {name: [] for name in texts} for tool in ("hadolint", "checkov")}
 
 
@@ -94,7 +97,7 @@ def caught(tmp_path_factory) -> dict[str, list[str]]:
         for name, said in findings.items():
             found[name] |= {tool} if said else set()
     for name, tools in FOUND_IN_WORKFLOW.items():
-        found[name] |= tools
+        found[name] |= {GITHUB_TOOLS.get(tool, tool) for tool in tools}
     return {name: sorted(checks) for name, checks in found.items()}
 
 
