@@ -94,7 +94,7 @@ ui: .venv/ready ## MLflow on http://127.0.0.1:5000 (PORT=5001), for the source's
 	@exec $(BREWCAST) ui --source "$(SOURCE)" $(if $(filter file,$(origin PORT)),,--port "$(PORT)")
 
 ##@ Develop
-.PHONY: setup test test-programs image-programs test-pythons docs screenshots faults sabotage bench bench-serving bench-loop lint format export clean-notebooks check-notebooks compile lock lock-checks clean
+.PHONY: setup test test-programs image-programs test-pythons docs screenshots faults sabotage bench bench-serving bench-loop lint format export clean-notebooks check-notebooks compile render lock lock-checks clean
 setup: .venv/ready ## Install the Python environment from the hashed lock (again after each change of the lock)
 
 test: .venv/ready ## All tests: style, exported modules, clean notebooks, lessons, stages, whole journeys
@@ -161,6 +161,9 @@ check-notebooks: .venv/ready ## Fail where a module is not in step with its note
 
 compile: .venv/ready ## Compile the files under deploy/ that the DAG, the Bento, env.yaml and the lock already say
 	@exec $(BREWCAST) deploy compile
+
+render: compile .venv-checks/quick ## Render the Helm chart with its example values into deploy/rendered/
+	@exec $(BREWCAST) deploy render
 
 lock: ## Resolve the dependencies in settings.ini again and write requirements.lock
 	@$(PY) -m uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url \

@@ -14,8 +14,9 @@ __all__ = ['FIRST_STEPS', 'TEXT_BROWSERS', 'app', 'GROUPS', 'SourceOption', 'Dat
            'forecast_command', 'key_command', 'backup_command', 'restore_command', 'prune_command', 'month_command',
            'replay_command', 'summary_command', 'clean_command', 'open_command', 'parse_port', 'ui_command',
            'lab_command', 'deploy_compile_command', 'image_or_path', 'parse_day', 'deploy_check_command',
-           'deploy_image_command', 'deploy_image_stage_command', 'deploy_sbom_command', 'export_command',
-           'clean_notebooks_command', 'environment_command', 'release_command', 'choose_source', 'run_call', 'main']
+           'deploy_image_command', 'deploy_image_stage_command', 'deploy_sbom_command', 'deploy_render_command',
+           'export_command', 'clean_notebooks_command', 'environment_command', 'release_command', 'choose_source',
+           'run_call', 'main']
 
 # %% ../nbs/cli.ipynb #09397870
 import argparse
@@ -900,6 +901,10 @@ def month_command(
     through: Annotated[
         str | None, typer.Option(metavar="MONTH", help="every month up to this one, such as 2012-10")
     ] = None,
+    waiting_ok: Annotated[
+        bool,
+        typer.Option("--waiting-ok", help="status 0 while it waits for data: for a scheduler that counts failures"),
+    ] = False,
     source: SourceOption = "",
     data: DataOption = None,
     overrides: Overrides = (),
@@ -918,7 +923,7 @@ def month_command(
         print(month_line(record), flush=True)
         copy_if_writable(root, source)
     outcome = records[-1].status if records else "published"
-    status = EXIT_STATUS[outcome]
+    status = 0 if waiting_ok and outcome == "waiting" else EXIT_STATUS[outcome]
     if status:
         say(
             f"{source}: {outcome}, status {status} (`make` always ends with status 2: call `brewcast month` in scripts)"
@@ -1112,6 +1117,16 @@ def deploy_sbom_command(root: Path):
     from brewcast.targets.sbom import write_bills
 
     print("\n".join(write_bills(root / ARCHIVES)))
+
+# %% ../nbs/cli.ipynb #d65eaff5
+@functools.partial(command, group="deploy")
+def deploy_render_command(root: Path):
+    "render the chart with its example values into deploy/rendered/, for readers of Kubernetes' own objects"
+    from brewcast.targets.chart import rendered_files
+    from brewcast.targets.compiled import write_compiled
+
+    changed = write_compiled(root, rendered_files(root))
+    print("\n".join(f"{name}: written" for name in changed) or "nothing to do: deploy/rendered/ is up to date")
 
 # %% ../nbs/cli.ipynb #4c7001fb
 @command

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ..common.hashing import files_below, joint_hash, sha256
 from ..common.paths import write_text
+from .chart import chart_files
 from .ci_files import ci_files
 
 # %% ../../nbs/targets/compiled.ipynb #3ebfad21
@@ -24,23 +25,25 @@ def compiled_files(
     root: Path,  # the project
 ) -> dict[str, str]:  # content by path, relative to the project
     "Every compiled file as it must be now."
-    return {"deploy/chart/files/rules.yml": chart_rules(root)} | ci_files(root)
+    return {"deploy/chart/files/rules.yml": chart_rules(root)} | chart_files(root) | ci_files(root)
 
 # %% ../../nbs/targets/compiled.ipynb #0a58795e
 def stale_files(
     root: Path,  # the project
+    contents: dict[str, str] | None = None,  # what files must say, by path; None: all compiled files
 ) -> list[str]:  # paths relative to the project
     "The compiled files that are missing, or say something else than the project."
-    contents = compiled_files(root)
+    contents = compiled_files(root) if contents is None else contents
     return [name for name, text in contents.items() if not (root / name).is_file() or (root / name).read_text() != text]
 
 # %% ../../nbs/targets/compiled.ipynb #440ac22b
 def write_compiled(
     root: Path,  # the project
+    contents: dict[str, str] | None = None,  # what files must say, by path; None: all compiled files
 ) -> list[str]:  # the files that changed, relative to the project
     "Write every compiled file that is not as it must be."
-    changed = stale_files(root)
-    contents = compiled_files(root)
+    contents = compiled_files(root) if contents is None else contents
+    changed = stale_files(root, contents)
     for name in changed:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         write_text(root / name, contents[name])

@@ -9,7 +9,14 @@ __all__ = ['Check', 'all_checks', 'check_manifests', 'check_manifest_file']
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from . import monitoring_checks, pod_checks, security_checks, volume_checks, wiring_checks
+from brewcast.targets import (
+    monitoring_checks,
+    pod_checks,
+    security_checks,
+    volume_checks,
+    wiring_checks,
+    word_checks,
+)
 from .kubernetes_objects import Manifests, Mistake, read_manifests
 
 # %% ../../nbs/targets/manifests.ipynb #06f1fd1a
@@ -18,7 +25,7 @@ Check = Callable[[Manifests], Iterator[Mistake]]
 # %% ../../nbs/targets/manifests.ipynb #fde32888
 def all_checks() -> dict[str, Check]:  # by the name without `check_`
     "The checks, in the order of the notebooks."
-    modules = (wiring_checks, volume_checks, pod_checks, security_checks, monitoring_checks)
+    modules = (word_checks, wiring_checks, volume_checks, pod_checks, security_checks, monitoring_checks)
     names = [(module, name) for module in modules for name in module.__all__ if name.startswith("check_")]
     return {name.removeprefix("check_"): getattr(module, name) for module, name in names}
 

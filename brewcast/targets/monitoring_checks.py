@@ -12,6 +12,7 @@ from collections.abc import Iterator
 
 from ..serving.app import PAGES, PROTECTED_PATHS
 from ..serving.metrics import Metrics
+from .chart import METRICS
 from .kubernetes_objects import Manifests, Mistake, at, dicts_at, mistake_at, object_name, selects
 
 # %% ../../nbs/targets/monitoring_checks.ipynb #f01bbccc
@@ -40,17 +41,17 @@ def check_monitors(manifests: Manifests) -> Iterator[Mistake]:
             if services and endpoint.get("port") not in ports:
                 problem = f"the Service has no port with the name {endpoint.get('port')}"
                 yield mistake_at(monitor, (*place, "port"), problem, "use the name of its port")
-            page = endpoint.get("path", "/metrics")
-            if page != "/metrics":
+            page = endpoint.get("path", METRICS)  # the operator's default is the same
+            if page != METRICS:
                 problem = f"{page} has no metrics" if page in PAGES else f"the service has no page {page}"
-                yield mistake_at(monitor, (*place, "path"), problem, "use /metrics")
+                yield mistake_at(monitor, (*place, "path"), problem, f"use {METRICS}")
 
 # %% ../../nbs/targets/monitoring_checks.ipynb #aa2123b9
 def check_scrape_keys(manifests: Manifests) -> Iterator[Mistake]:
     "Has Prometheus a key where the service asks for one?"
     containers = [container for pods in manifests.pods("Deployment") for _, container in pods.containers()]
     names = {variable.get("name") for container in containers for _, variable in dicts_at(container, "env")}
-    if "BREWCAST_API_KEYS" not in names or "/metrics" not in PROTECTED_PATHS:
+    if "BREWCAST_API_KEYS" not in names or METRICS not in PROTECTED_PATHS:
         return
     for monitor in manifests.of_kind("ServiceMonitor"):
         for i, endpoint in dicts_at(monitor, "spec", "endpoints"):

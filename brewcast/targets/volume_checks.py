@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['LASTING_FOLDERS', 'VARIABLE', 'PATH_VARIABLES', 'check_mounts', 'check_empty_folders', 'claims_of', 'check_claims',
-           'volume_of', 'check_lasting_folders', 'known_variables', 'check_variables', 'check_paths', 'check_accounts']
+           'volume_of', 'check_lasting_folders', 'known_variables', 'check_variables', 'check_service_links',
+           'check_paths', 'check_accounts']
 
 # %% ../../nbs/targets/volume_checks.ipynb #082d9584
 import difflib
@@ -15,6 +16,8 @@ from importlib.resources import files
 from pathlib import PurePosixPath
 
 from ..serving.app import read_settings
+from ..serving.platforms import read_platform
+from .chart import PROJECT_FOLDER
 from .kubernetes_objects import Manifests, Mistake, Pods, at, dicts_at, mistake_at, object_name
 from .wiring_checks import literal_variables
 
@@ -78,7 +81,7 @@ def check_claims(manifests: Manifests) -> Iterator[Mistake]:
             yield mistake_at(claim, ("metadata", "name"), problem, "mount it in the monthly step alone")
 
 # %% ../../nbs/targets/volume_checks.ipynb #e8de5095
-LASTING_FOLDERS = ("/app/state",)  # of the monthly step: what no build can make again
+LASTING_FOLDERS = (f"{PROJECT_FOLDER}/state",)  # of the monthly step: what no build can make again
 
 # %% ../../nbs/targets/volume_checks.ipynb #6b31d230
 def volume_of(
@@ -151,8 +154,19 @@ def _wrong_settings(pods, path, container):
         settings.pop(folder, None)  # reading it would create the folder here
     try:
         read_settings(settings)
+        read_platform(settings)
     except ValueError as error:
         yield mistake_at(pods.workload, (*path, "env"), str(error), "see the settings in docs/pages/serving.md")
+
+# %% ../../nbs/targets/volume_checks.ipynb #cd27392f
+def check_service_links(manifests: Manifests) -> Iterator[Mistake]:
+    "Does no Service set variables that look like the service's settings?"
+    services = [str(at(service, "metadata", "name", default="")) for service in manifests.of_kind("Service")]
+    alike = [name for name in services if name.upper().replace("-", "_").startswith("BREWCAST")]
+    for pods in manifests.pods():
+        if alike and at(pods.spec, "enableServiceLinks") is not False:
+            problem = f"the Service {alike[0]} sets variables that begin with BREWCAST_"
+            yield pods.mistake(("enableServiceLinks",), problem, "set false")
 
 # %% ../../nbs/targets/volume_checks.ipynb #b2eb9c3e
 PATH_VARIABLES = {  # of the service -> must it be writable?

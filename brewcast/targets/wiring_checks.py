@@ -8,10 +8,9 @@ __all__ = ['SELECTING', 'selected_pods', 'check_selectors', 'check_spread', 'dec
            'check_autoscalers', 'check_budgets']
 
 # %% ../../nbs/targets/wiring_checks.ipynb #2975a640
-import inspect
 from collections.abc import Iterator
 
-from ..serving.app import serve
+from ..serving.platforms import read_platform
 from brewcast.targets.kubernetes_objects import (
     AUTOSCALERS,
     Manifests,
@@ -101,20 +100,23 @@ def literal_variables(
 # %% ../../nbs/targets/wiring_checks.ipynb #8e2bad48
 def listening_port(
     container: dict,  # of the service
-) -> str:  # a number, as text
-    "The port on which the service listens: its variables, else its own default."
-    default = inspect.signature(serve).parameters["port"].default
-    variables = literal_variables(container)
-    return variables.get("PORT") or variables.get("BENTOML_PORT") or str(default)
+) -> int | None:  # None if its variables say no valid port
+    "The port on which the service listens: as its variables say, else its own default."
+    try:
+        return read_platform(literal_variables(container)).port
+    except ValueError:
+        return None
 
 # %% ../../nbs/targets/wiring_checks.ipynb #7ad6c863
 def check_container_ports(manifests: Manifests) -> Iterator[Mistake]:
     "Does the service listen on the port that its container declares, and do probes ask that port?"
     for pods in manifests.pods("Deployment"):
         container = at(pods.spec, "containers", 0, default={})
-        declared = {str(port.get("containerPort")) for _, port in dicts_at(container, "ports")}
-        if (port := listening_port(container)) not in declared:
-            problem = f"the service listens on {port}, not on {' or '.join(sorted(declared)) or 'a declared port'}"
+        declared = [port.get("containerPort") for _, port in dicts_at(container, "ports")]
+        port = listening_port(container)
+        if port is not None and port not in declared:
+            others = " or ".join(map(str, declared)) or "a declared port"
+            problem = f"the service listens on {port}, not on {others}"
             yield pods.mistake(("containers", 0, "ports"), problem, f"declare containerPort {port}")
         for path, other in pods.containers():
             for probe in ("startupProbe", "readinessProbe", "livenessProbe"):

@@ -1,0 +1,58 @@
+"The planted mistakes of tests/targets/mistakes.yaml, and how one is planted in a document."
+
+import copy
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+RENDERED = ROOT / "deploy/rendered/brewcast.yaml"
+RULES = ROOT / "deploy/prometheus/rules.yml"
+
+
+def planted_mistakes(*places: str) -> dict[str, dict]:
+    "The mistakes with one of these values of `in`, by name; without any, all mistakes."
+    mistakes = yaml.safe_load((ROOT / "tests/targets/mistakes.yaml").read_text())
+    return {mistake["mistake"]: mistake for mistake in mistakes if not places or mistake["in"] in places}
+
+
+def plant(document: dict, mistake: dict) -> dict:
+    "A copy of a document with a mistake in it. KeyError or IndexError if its place does not exist."
+    changed = copy.deepcopy(document)
+    if "remove" in mistake:
+        path = mistake["remove"]
+    else:
+        path, value = mistake.get("set") or mistake["rename"]
+    *parents, last = path
+    place = changed
+    for step in parents:
+        place = place[step]
+    if "set" in mistake:
+        place[last] = value
+    elif "rename" in mistake:
+        place[value] = place.pop(last)
+    else:
+        del place[last]
+    assert changed != document, f"{mistake['mistake']}: the document has it already"
+    return changed
+
+
+def rendered_documents() -> list[dict]:
+    "The rendered manifests: fresh objects at each call."
+    return [document for document in yaml.safe_load_all(RENDERED.read_text()) if document]
+
+
+def is_meant(document: dict, mistake: dict) -> bool:
+    "Is the mistake for this object: by its kind, and where there are several, by the last word of its name?"
+    names = {document["metadata"]["name"], document["metadata"]["name"].rpartition("-")[2]}
+    return document["kind"] == mistake["kind"] and mistake.get("name", document["metadata"]["name"]) in names
+
+
+def planted_documents(mistake: dict) -> list[dict]:
+    "The rendered manifests, or the alert rules, with a mistake in them."
+    if mistake["in"] == "rules":
+        return [plant(yaml.safe_load(RULES.read_text()), mistake)]
+    documents = rendered_documents()
+    (place,) = [number for number, document in enumerate(documents) if is_meant(document, mistake)]
+    documents[place] = plant(documents[place], mistake)
+    return documents

@@ -1,0 +1,88 @@
+"The chart says of images and service what they say themselves, in its own files and in what is rendered of it."
+
+import re
+import shutil
+import subprocess
+
+import pytest
+import yaml
+from conftest import ROOT
+
+from brewcast.operations.monthly import EXIT_STATUS
+from brewcast.serving.app import PAGES, PROBE_PATHS
+from brewcast.serving.platforms import DRAIN_SECONDS
+from brewcast.targets.chart import RENDERED, chart_yaml, find_helm, image_facts, merged_values, rendered_files
+
+
+def rendered(name: str = "brewcast.yaml") -> dict[str, dict]:
+    "The objects of a rendered file by kind; the last one of a kind."
+    text = (ROOT / "deploy/rendered" / name).read_text()
+    return {each["kind"]: each for each in yaml.safe_load_all(text) if each}
+
+
+def test_probes_and_metrics_are_pages_of_the_service_and_not_shown_outside():
+    facts = image_facts(ROOT)
+    assert {facts["live"], facts["ready"], facts["metrics"]} <= set(PAGES)
+    assert set(facts["pages"]) == set(PAGES) - PROBE_PATHS
+    (rule,) = rendered()["Ingress"]["spec"]["rules"]
+    assert sorted(path["path"] for path in rule["http"]["paths"]) == facts["pages"]
+
+
+def test_a_pod_is_killed_only_after_its_requests_had_their_time():
+    pod = rendered()["Deployment"]["spec"]["template"]["spec"]
+    sleep = pod["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"]
+    assert pod["terminationGracePeriodSeconds"] > sleep + DRAIN_SECONDS
+
+
+def test_a_start_may_take_as_long_as_the_package_stage_allows():
+    probe = rendered()["Deployment"]["spec"]["template"]["spec"]["containers"][0]["startupProbe"]
+    assert probe["periodSeconds"] * probe["failureThreshold"] >= image_facts(ROOT)["startSeconds"] >= 120
+
+
+def test_the_job_knows_the_exit_statuses_of_the_month():
+    job = rendered()["CronJob"]["spec"]["jobTemplate"]["spec"]
+    (rule,) = [rule for rule in job["podFailurePolicy"]["rules"] if rule["action"] == "FailJob"]
+    # 2: no such option. A build that failed is tried again; a month that waits is no failure
+    assert rule["onExitCodes"]["values"] == [2, EXIT_STATUS["stopped"]]
+    assert EXIT_STATUS["failed"] not in rule["onExitCodes"]["values"]
+    assert "--waiting-ok" in job["template"]["spec"]["containers"][0]["args"]
+
+
+def test_the_rendered_alerts_are_those_of_prometheus():
+    assert rendered()["PrometheusRule"]["spec"] == yaml.safe_load((ROOT / "deploy/prometheus/rules.yml").read_text())
+
+
+def test_the_two_rendered_files_differ_in_the_autoscaler_alone():
+    cpu, keda = rendered(), rendered("keda.yaml")
+    assert cpu.pop("HorizontalPodAutoscaler") and keda.pop("ScaledObject")
+    assert cpu == keda and set(RENDERED) == {path.stem for path in (ROOT / "deploy/rendered").iterdir()}
+
+
+def test_the_chart_has_the_version_of_the_project():
+    version = re.search(r"(?m)^version = (.*)$", (ROOT / "settings.ini").read_text())[1]
+    assert chart_yaml(ROOT)["version"] == chart_yaml(ROOT)["appVersion"] == version
+
+
+def test_values_are_merged_as_helm_does():
+    given = {"a": {"b": None}, "list": [3], "new": {"c": 1}}
+    assert merged_values({"a": {"b": 1, "d": 2}, "list": [1, 2]}, given) == {
+        "a": {"d": 2},
+        "list": [3],
+        "new": {"c": 1},
+    }
+
+
+def test_without_helm_the_error_says_how_to_get_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(FileNotFoundError, match=r"make \.venv-checks/quick"):
+        find_helm(tmp_path)
+
+
+def test_values_that_helm_refuses_are_an_error(tmp_path):
+    shutil.copytree(ROOT / "deploy", tmp_path / "deploy")
+    helm = tmp_path / ".venv-checks/bin/helm"
+    helm.parent.mkdir(parents=True)
+    helm.write_text("#!/bin/sh\nexit 1\n")
+    helm.chmod(0o755)
+    with pytest.raises(subprocess.CalledProcessError):
+        rendered_files(tmp_path)
