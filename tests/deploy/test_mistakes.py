@@ -71,6 +71,14 @@ def test_an_api_server_takes_what_is_rendered(name):
     assert done.returncode == 0, done.stderr
 
 
+def refused_before_sending() -> list[str]:
+    "The planted mistakes that `brewcast deploy check` refuses, by its own tests."
+    options = ["-q", "-p", "no:cacheprovider", "-k", "planted_mistake", "tests/targets/test_deploy_check.py"]
+    done = run_tool(ROOT / ".venv/bin/python", "-m", "pytest", *options)
+    assert done.returncode == 0, done.stdout[-3000:]
+    return [*planted_mistakes("image", "values")]
+
+
 @pytest.fixture(scope="module")
 def caught(tmp_path_factory) -> dict[str, list[str]]:
     "Each planted mistake with the checks that catch it."
@@ -93,6 +101,7 @@ def caught(tmp_path_factory) -> dict[str, list[str]]:
     for name, mistake in planted_mistakes("values").items():
         refused = template(plant(EXAMPLE, mistake), folder).returncode
         by_tool.setdefault("values.schema.json", {})[name] = ["refused"] if refused else []
+    by_tool["`brewcast deploy check`"] = dict.fromkeys(refused_before_sending(), ["refused"])
     for tool, findings in by_tool.items():
         for name, said in findings.items():
             found[name] |= {tool} if said else set()
