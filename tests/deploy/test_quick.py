@@ -29,6 +29,7 @@ OTHER_VALUES = {
     "KEDA": {"autoscaling": {"cpu": {"enabled": False}, "keda": {"enabled": True}}},
     "one replica": {"autoscaling": {"cpu": {"enabled": False}}, "replicas": 1},
     "three replicas without monitoring": {"monitoring": {"enabled": False}, "replicas": 3} | PARTS["autoscaler"],
+    "a pod for a person": {"monthly": {"pod": True}},
     "other names": {"source": "walmart", "service": {"port": 8080, "type": "NodePort"}, "monitoring": {"labels": {}}},
 }
 
