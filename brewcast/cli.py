@@ -4,17 +4,18 @@
 
 # %% auto #0
 __all__ = ['FIRST_STEPS', 'TEXT_BROWSERS', 'app', 'GROUPS', 'SourceOption', 'DataOption', 'ReasonOption', 'JsonOption',
-           'Overrides', 'NOT_READY', 'FAILURE_STATUS', 'prepare_data', 'link_data', 'publish_source', 'copy_release',
-           'better_baseline_lines', 'page_lines', 'stopped_report', 'build_summary', 'update_index', 'run_source',
-           'staleness_report', 'build_notes', 'read_start_page', 'start_page_options', 'export_statements',
-           'open_in_browser', 'last_built_source', 'run_single_stage', 'confirm', 'Call', 'command', 'print_version',
-           'top_options', 'absolute_path', 'source_names', 'run_command', 'build_command', 'init_source_command',
-           'why_command', 'verify_command', 'publish_command', 'trace_command', 'parse_percent', 'promote_command',
-           'split_command', 'rollback_command', 'lift_command', 'history_command', 'compare_command',
+           'Overrides', 'NOT_READY', 'BaseOption', 'FAILURE_STATUS', 'prepare_data', 'link_data', 'publish_source',
+           'copy_release', 'copy_if_writable', 'better_baseline_lines', 'page_lines', 'stopped_report', 'build_summary',
+           'update_index', 'run_source', 'staleness_report', 'build_notes', 'read_start_page', 'start_page_options',
+           'export_statements', 'open_in_browser', 'last_built_source', 'run_single_stage', 'confirm', 'Call',
+           'command', 'print_version', 'top_options', 'absolute_path', 'source_names', 'run_command', 'build_command',
+           'init_source_command', 'why_command', 'verify_command', 'publish_command', 'trace_command', 'parse_percent',
+           'promote_command', 'split_command', 'rollback_command', 'lift_command', 'history_command', 'compare_command',
            'forecast_command', 'key_command', 'backup_command', 'restore_command', 'prune_command', 'month_command',
            'replay_command', 'summary_command', 'clean_command', 'open_command', 'parse_port', 'ui_command',
-           'lab_command', 'deploy_compile_command', 'export_command', 'clean_notebooks_command', 'environment_command',
-           'release_command', 'choose_source', 'run_call', 'main']
+           'lab_command', 'deploy_compile_command', 'deploy_image_command', 'deploy_image_stage_command',
+           'deploy_sbom_command', 'export_command', 'clean_notebooks_command', 'environment_command', 'release_command',
+           'choose_source', 'run_call', 'main']
 
 # %% ../nbs/cli.ipynb #09397870
 import argparse
@@ -104,7 +105,7 @@ def publish_source(
 
     result = publish_products(source, root)
     say(result.message)
-    copy_release(root, source)
+    copy_if_writable(root, source)
     if not result.follows:  # MLflow does not answer: the next `publish` tries again
         return
     state_hash = build_state_hash(root, source, stages)
@@ -141,6 +142,15 @@ def copy_release(
         if not has_same_files:  # in a read-only project, an earlier copy of the same release is enough
             raise OSError(f"{release.name}, not copied to release/, where `bentoml build` reads it: {reason}") from None
     return release.name
+
+# %% ../nbs/cli.ipynb #789a6c09
+def copy_if_writable(
+    root: Path,  # the project
+    source: str,  # the source of the release
+):
+    "Copy the current release to release/, unless the project's folder cannot be written to."
+    if os.access(root, os.W_OK):
+        copy_release(root, source)
 
 # %% ../nbs/cli.ipynb #840f680a
 def _data_lines(products: Path, source: str) -> list[str]:
@@ -906,7 +916,7 @@ def month_command(
     for record in run_months(root, source, through, overrides):
         records.append(record)
         print(month_line(record), flush=True)
-        copy_release(root, source)
+        copy_if_writable(root, source)
     outcome = records[-1].status if records else "published"
     status = EXIT_STATUS[outcome]
     if status:
@@ -1016,6 +1026,36 @@ def deploy_compile_command(root: Path):
 
     changed = write_compiled(root)
     print("\n".join(f"{name}: written" for name in changed) or "nothing to do: deploy/ is up to date")
+
+# %% ../nbs/cli.ipynb #fe31f496
+BaseOption = Annotated[
+    str | None, typer.Option(metavar="IMAGE", help="an image with /usr/bin/python3.11, instead of Debian's packages")
+]
+
+# %% ../nbs/cli.ipynb #9fbebb69
+@functools.partial(command, group="deploy")
+def deploy_image_command(root: Path, source: SourceOption = "", base: BaseOption = None):
+    "build the image of the service, with the release that is served"
+    from brewcast.targets.images import build_service_image, image_lines
+
+    print("\n".join(image_lines(build_service_image(root, source, base or None))))
+
+# %% ../nbs/cli.ipynb #1148cd89
+@functools.partial(command, group="deploy")
+def deploy_image_stage_command(root: Path, base: BaseOption = None):
+    "build the image that runs stages and the monthly step"
+    from brewcast.targets.images import build_stage_image, image_lines
+
+    print("\n".join(image_lines(build_stage_image(root, base or None))))
+
+# %% ../nbs/cli.ipynb #61e170a3
+@functools.partial(command, group="deploy")
+def deploy_sbom_command(root: Path):
+    "write the list of contents of each image, with licences"
+    from brewcast.targets.images import ARCHIVES
+    from brewcast.targets.sbom import write_bills
+
+    print("\n".join(write_bills(root / ARCHIVES)))
 
 # %% ../nbs/cli.ipynb #4c7001fb
 @command

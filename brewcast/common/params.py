@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['MAX_SHOWN_PROBLEMS', 'PLACEHOLDER', 'RENAMED_EXECUTOR_KEYS', 'PROJECT_FILE_PARAMETERS', 'RENAMED_PARAMETERS',
-           'TELEMETRY_OFF', 'did_you_mean', 'env_files', 'env_file', 'text_problems', 'read_env', 'Stage',
-           'read_stages', 'ExecutorSettings', 'executor_settings', 'notebook_cells', 'declared_parameters',
+           'LEFT_OUT_FILE', 'TELEMETRY_OFF', 'did_you_mean', 'env_files', 'env_file', 'text_problems', 'read_env',
+           'Stage', 'read_stages', 'ExecutorSettings', 'executor_settings', 'notebook_cells', 'declared_parameters',
            'upstream_of', 'check_upstream', 'parameter_defaults', 'parameters_by_stage', 'apply_stage_parameters',
            'country_problems', 'country_codes', 'flatten_parameters', 'check_parameters', 'parameters',
            'lock_differences', 'check_environment', 'check_project_path', 'home_variables', 'environment']
@@ -563,6 +563,9 @@ def parameters(
         check_parameters(root, env, "the command line")
     return env
 
+# %% ../../nbs/common/params.ipynb #912117f2
+LEFT_OUT_FILE = "brewcast-left-out.txt"  # beside the packages: names of the lock that an image does without
+
 # %% ../../nbs/common/params.ipynb #9924e786
 def lock_differences(
     lock: Path,  # requirements.lock
@@ -573,6 +576,7 @@ def lock_differences(
     from packaging.utils import canonicalize_name
 
     folder = Path(packages or sysconfig.get_path("purelib"))
+    left_out = (folder / LEFT_OUT_FILE).read_text().split() if (folder / LEFT_OUT_FILE).exists() else []
     names = [path.name[: -len(".dist-info")].rsplit("-", 1) for path in folder.glob("*.dist-info")]
     installed = {canonicalize_name(name): version for name, version in names}
     differences = {}
@@ -582,6 +586,8 @@ def lock_differences(
             name, locked = text.split(";")[0].strip().split("==")
             here = installed.get(canonicalize_name(name))
             # a semicolon starts the marker: the systems that need the library
+            if here is None and name in left_out:
+                continue
             if here != locked and (";" not in text or Requirement(text).marker.evaluate()):
                 differences[name] = (here, locked)
     return differences
