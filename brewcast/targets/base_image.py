@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['IMAGE_FOLDER', 'DEBIAN', 'LEFT_OUT_OF_BASE', 'USER', 'PASSWD', 'GROUPS_FILE', 'PROCESSORS', 'base_packages',
            'require_programs', 'run_program', 'is_debian_12', 'fetch_packages', 'as_root', 'unpack_packages',
-           'finish_base', 'prepare_base', 'package_versions', 'processor']
+           'finish_base', 'prepare_base', 'processor']
 
-# %% ../../nbs/targets/base_image.ipynb #e0b26409
+# %% ../../nbs/targets/base_image.ipynb #41bde764
 import platform
 import shutil
 import subprocess
@@ -17,11 +17,11 @@ from pathlib import Path
 from ..common.paths import write_text
 from ..common.text import join_names
 
-# %% ../../nbs/targets/base_image.ipynb #00be0e65
+# %% ../../nbs/targets/base_image.ipynb #c7db6c9b
 IMAGE_FOLDER = "deploy/image"  # the Containerfiles, and the list of Debian's packages
 DEBIAN = "bookworm"  # Debian 12, whose Python is 3.11
 
-# %% ../../nbs/targets/base_image.ipynb #3c924409
+# %% ../../nbs/targets/base_image.ipynb #94059ee3
 def base_packages(
     root: Path,  # the project
 ) -> list[str]:  # names of Debian packages, sorted
@@ -29,7 +29,7 @@ def base_packages(
     lines = (root / IMAGE_FOLDER / "base-packages.txt").read_text().splitlines()
     return sorted(line.split()[0] for line in lines if line.strip() and not line.startswith("#"))
 
-# %% ../../nbs/targets/base_image.ipynb #35dc0d94
+# %% ../../nbs/targets/base_image.ipynb #2ded6c7f
 def require_programs(
     *names: str,  # such as buildah
 ):
@@ -42,7 +42,7 @@ def require_programs(
             "or your system's packages of these names"
         )
 
-# %% ../../nbs/targets/base_image.ipynb #4cefdd31
+# %% ../../nbs/targets/base_image.ipynb #9528da79
 def run_program(
     command: list[str | Path],  # program and arguments
     folder: Path | None = None,  # its working folder
@@ -53,7 +53,7 @@ def run_program(
         raise RuntimeError(f"{command[0]} failed:\n{(result.stderr or result.stdout).strip()[-2000:]}")
     return result.stdout
 
-# %% ../../nbs/targets/base_image.ipynb #f9ed96fe
+# %% ../../nbs/targets/base_image.ipynb #53251a3f
 def is_debian_12(
     os_release: str = "/etc/os-release",  # the file that names a system
 ) -> bool:
@@ -64,7 +64,7 @@ def is_debian_12(
         return False
     return "ID=debian" in lines and f"VERSION_CODENAME={DEBIAN}" in lines
 
-# %% ../../nbs/targets/base_image.ipynb #d4e5ec6c
+# %% ../../nbs/targets/base_image.ipynb #cf0d54ac
 def fetch_packages(
     names: list[str],  # of Debian packages
     folder: Path,  # an empty folder, for the .deb files
@@ -87,12 +87,12 @@ def fetch_packages(
     if missing:
         raise RuntimeError(f"Debian's {join_names(missing)} could not be fetched: name another base with BASE=")
 
-# %% ../../nbs/targets/base_image.ipynb #6e8d9a6c
+# %% ../../nbs/targets/base_image.ipynb #f05890e4
 def as_root() -> list[str]:  # the first words of a command
     "How a program that asks for root is called: as root, or in a user namespace."
     return [] if run_program(["id", "-u"]).strip() == "0" else ["buildah", "unshare"]
 
-# %% ../../nbs/targets/base_image.ipynb #b8df4302
+# %% ../../nbs/targets/base_image.ipynb #095bac4f
 LEFT_OUT_OF_BASE = (  # programs and texts that nothing in the image reads
     "etc/init.d",
     "usr/sbin",
@@ -106,12 +106,12 @@ LEFT_OUT_OF_BASE = (  # programs and texts that nothing in the image reads
     "usr/share/man",
 )
 
-# %% ../../nbs/targets/base_image.ipynb #fe1bd8e1
+# %% ../../nbs/targets/base_image.ipynb #5bc56ed1
 USER = 65532  # `nonroot` in images without a shell
 PASSWD = f"root:x:0:0:root:/root:/sbin/nologin\nnonroot:x:{USER}:{USER}:nonroot:/tmp:/sbin/nologin\n"
 GROUPS_FILE = f"root:x:0:\nnonroot:x:{USER}:\n"
 
-# %% ../../nbs/targets/base_image.ipynb #c7a4e10e
+# %% ../../nbs/targets/base_image.ipynb #e615125a
 def unpack_packages(
     debs: Path,  # folder of .deb files
     tree: Path,  # where the files of the image are written
@@ -127,7 +127,7 @@ def unpack_packages(
         if path.is_file() and path.name != "copyright":
             path.unlink()
 
-# %% ../../nbs/targets/base_image.ipynb #173a190f
+# %% ../../nbs/targets/base_image.ipynb #04442441
 def finish_base(
     tree: Path,  # the files of the image
 ):
@@ -139,34 +139,22 @@ def finish_base(
     write_text(tree / "etc/ssl/certs/ca-certificates.crt", text)
     (tree / "usr/bin/python3").symlink_to("python3.11")
 
-# %% ../../nbs/targets/base_image.ipynb #e289fef2
+# %% ../../nbs/targets/base_image.ipynb #e00ce5c0
 def prepare_base(
     root: Path,  # the project
     tree: Path,  # an empty folder: the build context of the image
-) -> dict[str, str]:  # version by package
+):
     "Write the files of the base image."
     require_programs("dpkg-deb")
     with tempfile.TemporaryDirectory() as folder:
         fetch_packages(base_packages(root), Path(folder))
         unpack_packages(Path(folder), tree)
     finish_base(tree)
-    return package_versions(tree)
 
-# %% ../../nbs/targets/base_image.ipynb #3134dc15
-def package_versions(
-    tree: Path,  # the files of the image
-) -> dict[str, str]:  # version by package
-    "Which packages of Debian are in the image."
-    versions = {}
-    for path in sorted((tree / "var/lib/dpkg/status.d").iterdir()):
-        fields = dict(line.split(": ", 1) for line in path.read_text().splitlines() if ": " in line[1:])
-        versions[path.name] = f"{fields['Version']} {fields['Architecture']}"
-    return versions
-
-# %% ../../nbs/targets/base_image.ipynb #f5883831
+# %% ../../nbs/targets/base_image.ipynb #99088b41
 PROCESSORS = {"x86_64": "amd64", "aarch64": "arm64"}  # as images name them, by the name that Linux has
 
-# %% ../../nbs/targets/base_image.ipynb #f6569980
+# %% ../../nbs/targets/base_image.ipynb #abb0bf90
 def processor() -> str:  # x86_64 or aarch64
     "The processor that images are built for. Raises RuntimeError if it is another one."
     name = platform.machine()

@@ -4,13 +4,14 @@
 
 # %% auto #0
 __all__ = ['SERVICE_IMAGE', 'STAGE_IMAGE', 'BASE_IMAGE', 'ARCHIVES', 'WRITTEN_FOLDERS', 'PROJECT_PARTS', 'BuiltImage',
-           'install_packages', 'remove_programs', 'normalise_modes', 'served_release', 'served_bento',
+           'install_packages', 'remove_programs', 'normalise_files', 'served_release', 'served_bento',
            'service_context', 'project_files', 'code_hash', 'stage_requirements', 'stage_context', 'image_labels',
-           'build_command', 'ensure_base', 'write_archive', 'finish_image', 'build_service_image', 'build_stage_image',
-           'image_lines']
+           'build_command', 'ensure_base', 'image_id', 'write_archive', 'finish_image', 'build_service_image',
+           'build_stage_image', 'image_lines']
 
-# %% ../../nbs/targets/images.ipynb #da051019
+# %% ../../nbs/targets/images.ipynb #62c3efb7
 import contextlib
+import json
 import os
 import re
 import shutil
@@ -21,7 +22,7 @@ from pathlib import Path
 import yaml
 
 from .. import __version__
-from ..common.hashing import content_hash, joint_hash, sha256
+from ..common.hashing import joint_hash, sha256
 from ..common.params import LEFT_OUT_FILE
 from ..common.paths import say, write_text
 from ..common.records import Record, ReleaseDescription
@@ -35,14 +36,14 @@ from brewcast.targets.base_image import (
 from .sbom import image_labels_of
 from ..workflow.notebooks import write_shipped_record
 
-# %% ../../nbs/targets/images.ipynb #56680a0d
+# %% ../../nbs/targets/images.ipynb #960aa3f6
 SERVICE_IMAGE = "brewcast-service"
 STAGE_IMAGE = "brewcast-stage"
 BASE_IMAGE = "brewcast-base"
 ARCHIVES = "scratch/images"  # service.tar, stage.tar, and the list of contents of each
 WRITTEN_FOLDERS = ("products", "state", "scratch", "cache", "data")  # in the project: volumes of the stage image
 
-# %% ../../nbs/targets/images.ipynb #46cb692d
+# %% ../../nbs/targets/images.ipynb #f282bdce
 class BuiltImage(Record):
     "An image in buildah's storage, and its OCI archive."
 
@@ -51,7 +52,7 @@ class BuiltImage(Record):
     size: str  # of its files, such as 305 MB
     archive: Path  # relative to the project
 
-# %% ../../nbs/targets/images.ipynb #1ff846f7
+# %% ../../nbs/targets/images.ipynb #8a7a96bd
 def install_packages(
     requirements: Path,  # pinned and hashed
     folder: Path,  # where the packages are installed; it may not exist yet
@@ -64,7 +65,7 @@ def install_packages(
     run_program([sys.executable, "-m", "uv", "pip", "install", "-q", *options])
     remove_programs(folder)
 
-# %% ../../nbs/targets/images.ipynb #64f51931
+# %% ../../nbs/targets/images.ipynb #42ef2141
 def remove_programs(
     folder: Path,  # of installed packages
 ):
@@ -75,18 +76,20 @@ def remove_programs(
         lines = path.read_text().splitlines(keepends=True)
         write_text(path, "".join(line for line in lines if not line.startswith(("bin/", "../../bin/"))))
 
-# %% ../../nbs/targets/images.ipynb #52236d70
-def normalise_modes(
+# %% ../../nbs/targets/images.ipynb #82e1d8b3
+def normalise_files(
     folder: Path,  # a build context
 ):
-    "Give files and folders the same modes on every machine."
+    "Give files and folders the same modes and times on every machine."
     for path in [folder, *folder.rglob("*")]:
         if not path.is_symlink():
-            is_open = path.is_dir() or path.stat().st_mode & 0o100
-            sticky = path.stat().st_mode & 0o1000 and 0o1022  # /tmp: all may write
-            path.chmod((0o755 if is_open else 0o644) | sticky)
+            mode = path.stat().st_mode
+            is_open = path.is_dir() or mode & 0o100
+            anybody = 0o1022 if mode & 0o1000 else 0  # /tmp: all may write, with the sticky bit
+            path.chmod((0o755 if is_open else 0o644) | anybody)
+        os.utime(path, (0, 0), follow_symlinks=False)
 
-# %% ../../nbs/targets/images.ipynb #22d3c135
+# %% ../../nbs/targets/images.ipynb #46e92453
 def served_release(
     root: Path,  # the project
     source: str,  # a source's name
@@ -100,11 +103,11 @@ def served_release(
         raise FileNotFoundError(f"nothing is published for {source}: `make run SOURCE={source}` builds and publishes")
     return folder
 
-# %% ../../nbs/targets/images.ipynb #61af231e
+# %% ../../nbs/targets/images.ipynb #fac61daa
 def _text_of(path):
     return path.read_text().strip() if path.is_file() else "none"
 
-# %% ../../nbs/targets/images.ipynb #57bd32b8
+# %% ../../nbs/targets/images.ipynb #cd4ac6c5
 def served_bento(
     root: Path,  # the project
     source: str,  # a source's name
@@ -121,7 +124,7 @@ def served_bento(
     say(f"building the Bento of {release.name}, which is served")
     return build_bento(root, release, work)
 
-# %% ../../nbs/targets/images.ipynb #e37cf62f
+# %% ../../nbs/targets/images.ipynb #7e66b14c
 def service_context(
     root: Path,  # the project
     source: str,  # a source's name
@@ -136,10 +139,10 @@ def service_context(
     install_packages(folder / "bento/src/release/requirements.txt", folder / "packages")
     return ReleaseDescription.read(folder / "bento/src/release/release.json")
 
-# %% ../../nbs/targets/images.ipynb #b709785d
+# %% ../../nbs/targets/images.ipynb #0c28cf1e
 _ignore_caches = shutil.ignore_patterns("__pycache__", "*.pyc")
 
-# %% ../../nbs/targets/images.ipynb #8c939b3e
+# %% ../../nbs/targets/images.ipynb #33728232
 PROJECT_PARTS = (  # relative to the project
     "brewcast",
     "nbs",
@@ -154,7 +157,7 @@ PROJECT_PARTS = (  # relative to the project
     "LICENSE",
 )
 
-# %% ../../nbs/targets/images.ipynb #f603dc1a
+# %% ../../nbs/targets/images.ipynb #bc496df3
 def project_files(
     root: Path,  # the project
 ) -> dict[str, Path]:  # path by name relative to the project
@@ -164,18 +167,18 @@ def project_files(
     names = {file.relative_to(root): file for file in files if file.is_file()}
     return {name.as_posix(): file for name, file in names.items() if not _is_of_a_tool(name)}
 
-# %% ../../nbs/targets/images.ipynb #57d22cfd
+# %% ../../nbs/targets/images.ipynb #7742e8da
 def _is_of_a_tool(name):
     return any(part.startswith(".") or part == "__pycache__" for part in name.parts) or name.suffix == ".pyc"
 
-# %% ../../nbs/targets/images.ipynb #c872abd2
+# %% ../../nbs/targets/images.ipynb #7380e0d1
 def code_hash(
     root: Path,  # the project
 ) -> str:  # 64 hex digits; the first twelve are the tag of the stage image
     "The hash of the lock and the code in the stage image."
     return joint_hash({name: sha256(path) for name, path in project_files(root).items()})
 
-# %% ../../nbs/targets/images.ipynb #69d5d7f0
+# %% ../../nbs/targets/images.ipynb #67ea2706
 def stage_requirements(
     root: Path,  # the project
 ) -> tuple[str, list[str]]:  # content of a requirements.txt, names that the lock has besides
@@ -191,7 +194,7 @@ def stage_requirements(
     locked = re.findall(r"(?m)^([\w.-]+)==", lock)
     return lock_entries(needed, lock), sorted(set(locked) - needed)
 
-# %% ../../nbs/targets/images.ipynb #93c65b04
+# %% ../../nbs/targets/images.ipynb #2574872b
 def stage_context(
     root: Path,  # the project
     folder: Path,  # an empty folder: the build context
@@ -207,7 +210,7 @@ def stage_context(
     install_packages(folder / "requirements.txt", folder / "packages")
     write_text(folder / "packages" / LEFT_OUT_FILE, "\n".join(left_out) + "\n")
 
-# %% ../../nbs/targets/images.ipynb #676cd4d6
+# %% ../../nbs/targets/images.ipynb #12b5ed99
 def image_labels(
     root: Path,  # the project
     title: str,  # of the image
@@ -230,7 +233,7 @@ def image_labels(
         }
     return labels
 
-# %% ../../nbs/targets/images.ipynb #b9f891c7
+# %% ../../nbs/targets/images.ipynb #c13ec7d0
 def build_command(
     image: str,  # name and tag
     containerfile: Path,
@@ -238,17 +241,16 @@ def build_command(
     labels: dict[str, str],
     variables: dict[str, str] | None = None,  # for the environment of the container
     base: str | None = None,  # the image that it builds on
-    cached: bool = True,  # Take layers of earlier builds that would be the same?
 ) -> list[str | Path]:
     "The command that builds an image, without network."
     options = ["--format", "docker", "--timestamp", "0", "--identity-label=false", "--network", "none"]
-    options += ["--layers"] if cached else ["--layers", "--no-cache"]
+    options += ["--omit-history", "--layers=false", "--env", "PYTHONHASHSEED=0"]
     options += [part for name, value in sorted(labels.items()) for part in ("--label", f"{name}={value}")]
     options += [part for name, value in sorted((variables or {}).items()) for part in ("--env", f"{name}={value}")]
     options += ["--build-arg", f"BASE={base}"] if base else []
     return ["buildah", "bud", "-q", *options, "-t", image, "-f", containerfile, context]
 
-# %% ../../nbs/targets/images.ipynb #89a87027
+# %% ../../nbs/targets/images.ipynb #aecb3bbe
 def ensure_base(
     root: Path,  # the project
     base: str | None = None,  # another image with Python 3.11 at /usr/bin/python3.11
@@ -256,17 +258,29 @@ def ensure_base(
     "The image that others build on: the given one, or Brewcast's own, built from Debian's newest packages."
     if base:
         return base
+    containerfile = root / IMAGE_FOLDER / "Containerfile.base"
     with tempfile.TemporaryDirectory() as folder:
         context = Path(folder, "base")
         context.mkdir()
-        versions = prepare_base(root, context)
-        normalise_modes(context)
-        name = f"localhost/{BASE_IMAGE}:{content_hash(versions)}"
-        labels = image_labels(root, BASE_IMAGE)
-        run_program(build_command(name, root / IMAGE_FOLDER / "Containerfile.base", context, labels))
-    return name
+        prepare_base(root, context)
+        normalise_files(context)
+        files = {str(path.relative_to(context)): path for path in context.rglob("*") if path.is_file()}
+        hashes = {name: sha256(path) for name, path in files.items()} | {"": sha256(containerfile)}
+        image = f"{BASE_IMAGE}:{joint_hash(hashes)[:12]}"
+        if not image_id(image):
+            run_program(build_command(image, containerfile, context, {"org.opencontainers.image.title": BASE_IMAGE}))
+    return f"localhost/{image}"
 
-# %% ../../nbs/targets/images.ipynb #f8d2f092
+# %% ../../nbs/targets/images.ipynb #fd6b6330
+def image_id(
+    image: str,  # name and tag
+) -> str:  # empty if there is no such image
+    "The id of an image in buildah's storage."
+    images = json.loads(run_program(["buildah", "images", "--json"]) or "null")
+    ids = [entry["id"] for entry in images or [] if f"localhost/{image}" in (entry.get("names") or [])]
+    return ids[0] if ids else ""
+
+# %% ../../nbs/targets/images.ipynb #f952fbb7
 def write_archive(
     image: str,  # name and tag
     path: Path,  # the archive; it is replaced
@@ -279,7 +293,7 @@ def write_archive(
     os.replace(temporary, path)
     return image_labels_of(path)[0]
 
-# %% ../../nbs/targets/images.ipynb #0c0fe3a0
+# %% ../../nbs/targets/images.ipynb #cc45e9b8
 def finish_image(
     root: Path,  # the project
     image: str,  # name and tag
@@ -291,13 +305,12 @@ def finish_image(
     size = run_program(["buildah", "images", "--format", "{{.Size}}", f"localhost/{image}"]).strip()
     return BuiltImage(name=image, digest=digest, size=size, archive=path)
 
-# %% ../../nbs/targets/images.ipynb #830ffafc
+# %% ../../nbs/targets/images.ipynb #0402ff1f
 def build_service_image(
     root: Path,  # the project
     source: str,  # a source's name
     base: str | None = None,  # another base image
     name: str = SERVICE_IMAGE,
-    cached: bool = True,  # Take layers of earlier builds that would be the same?
 ) -> BuiltImage:
     "Build the image of the service with the release that is served."
     require_programs("buildah")
@@ -307,15 +320,14 @@ def build_service_image(
         release = service_context(root, source, context)
         image = f"{name}:{release.release}"
         labels = image_labels(root, SERVICE_IMAGE, release, source)
-        _build(root, image, "Containerfile.service", context, labels, variables, base, cached)
+        _build(root, image, "Containerfile.service", context, labels, variables, base)
     return finish_image(root, image, "service.tar")
 
-# %% ../../nbs/targets/images.ipynb #cddc04df
+# %% ../../nbs/targets/images.ipynb #9b5deefa
 def build_stage_image(
     root: Path,  # the project
     base: str | None = None,  # another base image
     name: str = STAGE_IMAGE,
-    cached: bool = True,  # Take layers of earlier builds that would be the same?
 ) -> BuiltImage:
     "Build the image of the stages and the monthly step."
     require_programs("buildah")
@@ -324,10 +336,10 @@ def build_stage_image(
     with _context(root) as context:
         stage_context(root, context)
         labels = image_labels(root, STAGE_IMAGE) | {"brewcast.code": code}
-        _build(root, image, "Containerfile.stage", context, labels, {}, base, cached)
+        _build(root, image, "Containerfile.stage", context, labels, {}, base)
     return finish_image(root, image, "stage.tar")
 
-# %% ../../nbs/targets/images.ipynb #36e2d750
+# %% ../../nbs/targets/images.ipynb #81f96307
 @contextlib.contextmanager
 def _context(root):
     "An empty folder on the project's disk: the context of the stage image has more than a gigabyte."
@@ -337,13 +349,18 @@ def _context(root):
         (context / "empty").mkdir(parents=True)
         yield context
 
-# %% ../../nbs/targets/images.ipynb #d25f9281
-def _build(root, image, containerfile, context, labels, variables, base, cached):
-    normalise_modes(context)
+# %% ../../nbs/targets/images.ipynb #6f5077b0
+def _build(root, image, containerfile, context, labels, variables, base):
+    "Build an image. One that had the same name before, and that no container uses, is removed."
+    normalise_files(context)
+    before = image_id(image)
     path = root / IMAGE_FOLDER / containerfile
-    run_program(build_command(image, path, context, labels, variables, ensure_base(root, base), cached))
+    run_program(build_command(image, path, context, labels, variables, ensure_base(root, base)))
+    if before not in ("", image_id(image)):
+        with contextlib.suppress(RuntimeError):  # a container uses it
+            run_program(["buildah", "rmi", before])
 
-# %% ../../nbs/targets/images.ipynb #60ba36d2
+# %% ../../nbs/targets/images.ipynb #b17c3ddf
 def image_lines(
     built: BuiltImage,
 ) -> list[str]:
