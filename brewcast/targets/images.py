@@ -4,13 +4,14 @@
 
 # %% auto #0
 __all__ = ['SERVICE_IMAGE', 'STAGE_IMAGE', 'BASE_IMAGE', 'ARCHIVES', 'WRITTEN_FOLDERS', 'PROJECT_PARTS', 'BuiltImage',
-           'install_packages', 'remove_programs', 'normalise_files', 'served_release', 'served_bento',
+           'install_packages', 'remove_programs', 'normalise_files', 'served_release', 'bento_files', 'served_bento',
            'service_context', 'project_files', 'code_hash', 'stage_requirements', 'stage_context', 'image_labels',
            'build_command', 'ensure_base', 'image_id', 'write_archive', 'finish_image', 'build_service_image',
            'build_stage_image', 'image_lines']
 
-# %% ../../nbs/targets/images.ipynb #62c3efb7
+# %% ../../nbs/targets/images.ipynb #e82f5c67
 import contextlib
+import filecmp
 import json
 import os
 import re
@@ -36,14 +37,14 @@ from brewcast.targets.base_image import (
 from .sbom import image_labels_of
 from ..workflow.notebooks import write_shipped_record
 
-# %% ../../nbs/targets/images.ipynb #960aa3f6
+# %% ../../nbs/targets/images.ipynb #f7aa81c2
 SERVICE_IMAGE = "brewcast-service"
 STAGE_IMAGE = "brewcast-stage"
 BASE_IMAGE = "brewcast-base"
 ARCHIVES = "scratch/images"  # service.tar, stage.tar, and the list of contents of each
 WRITTEN_FOLDERS = ("products", "state", "scratch", "cache", "data")  # in the project: volumes of the stage image
 
-# %% ../../nbs/targets/images.ipynb #f282bdce
+# %% ../../nbs/targets/images.ipynb #db9b107a
 class BuiltImage(Record):
     "An image in buildah's storage, and its OCI archive."
 
@@ -52,7 +53,7 @@ class BuiltImage(Record):
     size: str  # of its files, such as 305 MB
     archive: Path  # relative to the project
 
-# %% ../../nbs/targets/images.ipynb #8a7a96bd
+# %% ../../nbs/targets/images.ipynb #5957526f
 def install_packages(
     requirements: Path,  # pinned and hashed
     folder: Path,  # where the packages are installed; it may not exist yet
@@ -65,7 +66,7 @@ def install_packages(
     run_program([sys.executable, "-m", "uv", "pip", "install", "-q", *options])
     remove_programs(folder)
 
-# %% ../../nbs/targets/images.ipynb #42ef2141
+# %% ../../nbs/targets/images.ipynb #0550a6ce
 def remove_programs(
     folder: Path,  # of installed packages
 ):
@@ -76,7 +77,7 @@ def remove_programs(
         lines = path.read_text().splitlines(keepends=True)
         write_text(path, "".join(line for line in lines if not line.startswith(("bin/", "../../bin/"))))
 
-# %% ../../nbs/targets/images.ipynb #82e1d8b3
+# %% ../../nbs/targets/images.ipynb #b81b099e
 def normalise_files(
     folder: Path,  # a build context
 ):
@@ -89,7 +90,7 @@ def normalise_files(
             path.chmod((0o755 if is_open else 0o644) | anybody)
         os.utime(path, (0, 0), follow_symlinks=False)
 
-# %% ../../nbs/targets/images.ipynb #46e92453
+# %% ../../nbs/targets/images.ipynb #a65b21eb
 def served_release(
     root: Path,  # the project
     source: str,  # a source's name
@@ -103,28 +104,43 @@ def served_release(
         raise FileNotFoundError(f"nothing is published for {source}: `make run SOURCE={source}` builds and publishes")
     return folder
 
-# %% ../../nbs/targets/images.ipynb #fac61daa
+# %% ../../nbs/targets/images.ipynb #6f02d9e7
 def _text_of(path):
     return path.read_text().strip() if path.is_file() else "none"
 
-# %% ../../nbs/targets/images.ipynb #cd4ac6c5
+# %% ../../nbs/targets/images.ipynb #224212b6
+def bento_files(
+    root: Path,  # the project
+    release: Path,  # folder of a release
+) -> dict[str, Path]:  # path by name in the Bento's src/
+    "The files that a Bento of this code and this release holds, as bentofile.yaml lists them."
+    lists = yaml.safe_load((root / "bentofile.yaml").read_text())
+    code = {path.relative_to(root).as_posix(): path for pattern in lists["include"] for path in root.glob(pattern)}
+    files = {name: path for name, path in code.items() if not name.startswith("release/")}
+    files |= {f"release/{path.name}": path for path in release.iterdir()}
+    return {name: path for name, path in files.items() if name not in lists["exclude"]}
+
+# %% ../../nbs/targets/images.ipynb #9ae53f64
 def served_bento(
     root: Path,  # the project
     source: str,  # a source's name
     work: Path,  # an empty folder
 ) -> Path:  # the folder of a Bento
-    "The Bento of the release that is served: from the package stage, or built now."
+    "The Bento of the release that is served and of the present code: from the package stage, or built now."
     release = served_release(root, source)
-    bento = root / "products" / source / "package" / "bento"
-    packaged = bento / "src" / "release" / "release.json"
-    if packaged.is_file() and packaged.read_bytes() == (release / "release.json").read_bytes():
-        return bento
+    packaged = root / "products" / source / "package" / "bento"
+    if all(_is_same_file(packaged / "src" / name, path) for name, path in bento_files(root, release).items()):
+        return packaged
     from brewcast.delivery.package import build_bento
 
-    say(f"building the Bento of {release.name}, which is served")
+    say(f"building the Bento of {release.name}: the package stage has another release, or other code")
     return build_bento(root, release, work)
 
-# %% ../../nbs/targets/images.ipynb #7e66b14c
+# %% ../../nbs/targets/images.ipynb #3da0d375
+def _is_same_file(first, second):
+    return first.is_file() and filecmp.cmp(first, second, shallow=False)
+
+# %% ../../nbs/targets/images.ipynb #43b7c02d
 def service_context(
     root: Path,  # the project
     source: str,  # a source's name
@@ -139,10 +155,10 @@ def service_context(
     install_packages(folder / "bento/src/release/requirements.txt", folder / "packages")
     return ReleaseDescription.read(folder / "bento/src/release/release.json")
 
-# %% ../../nbs/targets/images.ipynb #0c28cf1e
+# %% ../../nbs/targets/images.ipynb #9fb1df79
 _ignore_caches = shutil.ignore_patterns("__pycache__", "*.pyc")
 
-# %% ../../nbs/targets/images.ipynb #33728232
+# %% ../../nbs/targets/images.ipynb #88450421
 PROJECT_PARTS = (  # relative to the project
     "brewcast",
     "nbs",
@@ -157,7 +173,7 @@ PROJECT_PARTS = (  # relative to the project
     "LICENSE",
 )
 
-# %% ../../nbs/targets/images.ipynb #bc496df3
+# %% ../../nbs/targets/images.ipynb #763f6818
 def project_files(
     root: Path,  # the project
 ) -> dict[str, Path]:  # path by name relative to the project
@@ -167,18 +183,18 @@ def project_files(
     names = {file.relative_to(root): file for file in files if file.is_file()}
     return {name.as_posix(): file for name, file in names.items() if not _is_of_a_tool(name)}
 
-# %% ../../nbs/targets/images.ipynb #7742e8da
+# %% ../../nbs/targets/images.ipynb #792d1326
 def _is_of_a_tool(name):
     return any(part.startswith(".") or part == "__pycache__" for part in name.parts) or name.suffix == ".pyc"
 
-# %% ../../nbs/targets/images.ipynb #7380e0d1
+# %% ../../nbs/targets/images.ipynb #95805559
 def code_hash(
     root: Path,  # the project
 ) -> str:  # 64 hex digits; the first twelve are the tag of the stage image
     "The hash of the lock and the code in the stage image."
     return joint_hash({name: sha256(path) for name, path in project_files(root).items()})
 
-# %% ../../nbs/targets/images.ipynb #67ea2706
+# %% ../../nbs/targets/images.ipynb #c48e18a0
 def stage_requirements(
     root: Path,  # the project
 ) -> tuple[str, list[str]]:  # content of a requirements.txt, names that the lock has besides
@@ -194,7 +210,7 @@ def stage_requirements(
     locked = re.findall(r"(?m)^([\w.-]+)==", lock)
     return lock_entries(needed, lock), sorted(set(locked) - needed)
 
-# %% ../../nbs/targets/images.ipynb #2574872b
+# %% ../../nbs/targets/images.ipynb #77b0e029
 def stage_context(
     root: Path,  # the project
     folder: Path,  # an empty folder: the build context
@@ -210,7 +226,7 @@ def stage_context(
     install_packages(folder / "requirements.txt", folder / "packages")
     write_text(folder / "packages" / LEFT_OUT_FILE, "\n".join(left_out) + "\n")
 
-# %% ../../nbs/targets/images.ipynb #12b5ed99
+# %% ../../nbs/targets/images.ipynb #bb942eca
 def image_labels(
     root: Path,  # the project
     title: str,  # of the image
@@ -233,7 +249,7 @@ def image_labels(
         }
     return labels
 
-# %% ../../nbs/targets/images.ipynb #c13ec7d0
+# %% ../../nbs/targets/images.ipynb #ab5099e5
 def build_command(
     image: str,  # name and tag
     containerfile: Path,
@@ -250,7 +266,7 @@ def build_command(
     options += ["--build-arg", f"BASE={base}"] if base else []
     return ["buildah", "bud", "-q", *options, "-t", image, "-f", containerfile, context]
 
-# %% ../../nbs/targets/images.ipynb #aecb3bbe
+# %% ../../nbs/targets/images.ipynb #6d9aca0f
 def ensure_base(
     root: Path,  # the project
     base: str | None = None,  # another image with Python 3.11 at /usr/bin/python3.11
@@ -271,7 +287,7 @@ def ensure_base(
             run_program(build_command(image, containerfile, context, {"org.opencontainers.image.title": BASE_IMAGE}))
     return f"localhost/{image}"
 
-# %% ../../nbs/targets/images.ipynb #fd6b6330
+# %% ../../nbs/targets/images.ipynb #0f44dc51
 def image_id(
     image: str,  # name and tag
 ) -> str:  # empty if there is no such image
@@ -280,7 +296,7 @@ def image_id(
     ids = [entry["id"] for entry in images or [] if f"localhost/{image}" in (entry.get("names") or [])]
     return ids[0] if ids else ""
 
-# %% ../../nbs/targets/images.ipynb #f952fbb7
+# %% ../../nbs/targets/images.ipynb #6fc38373
 def write_archive(
     image: str,  # name and tag
     path: Path,  # the archive; it is replaced
@@ -293,7 +309,7 @@ def write_archive(
     os.replace(temporary, path)
     return image_labels_of(path)[0]
 
-# %% ../../nbs/targets/images.ipynb #cc45e9b8
+# %% ../../nbs/targets/images.ipynb #f954f325
 def finish_image(
     root: Path,  # the project
     image: str,  # name and tag
@@ -305,7 +321,7 @@ def finish_image(
     size = run_program(["buildah", "images", "--format", "{{.Size}}", f"localhost/{image}"]).strip()
     return BuiltImage(name=image, digest=digest, size=size, archive=path)
 
-# %% ../../nbs/targets/images.ipynb #0402ff1f
+# %% ../../nbs/targets/images.ipynb #3f232414
 def build_service_image(
     root: Path,  # the project
     source: str,  # a source's name
@@ -323,7 +339,7 @@ def build_service_image(
         _build(root, image, "Containerfile.service", context, labels, variables, base)
     return finish_image(root, image, "service.tar")
 
-# %% ../../nbs/targets/images.ipynb #9b5deefa
+# %% ../../nbs/targets/images.ipynb #5e996511
 def build_stage_image(
     root: Path,  # the project
     base: str | None = None,  # another base image
@@ -339,7 +355,7 @@ def build_stage_image(
         _build(root, image, "Containerfile.stage", context, labels, {}, base)
     return finish_image(root, image, "stage.tar")
 
-# %% ../../nbs/targets/images.ipynb #81f96307
+# %% ../../nbs/targets/images.ipynb #540fae07
 @contextlib.contextmanager
 def _context(root):
     "An empty folder on the project's disk: the context of the stage image has more than a gigabyte."
@@ -349,7 +365,7 @@ def _context(root):
         (context / "empty").mkdir(parents=True)
         yield context
 
-# %% ../../nbs/targets/images.ipynb #6f5077b0
+# %% ../../nbs/targets/images.ipynb #275c1faa
 def _build(root, image, containerfile, context, labels, variables, base):
     "Build an image. One that had the same name before, and that no container uses, is removed."
     normalise_files(context)
@@ -360,7 +376,7 @@ def _build(root, image, containerfile, context, labels, variables, base):
         with contextlib.suppress(RuntimeError):  # a container uses it
             run_program(["buildah", "rmi", before])
 
-# %% ../../nbs/targets/images.ipynb #b17c3ddf
+# %% ../../nbs/targets/images.ipynb #920daf8e
 def image_lines(
     built: BuiltImage,
 ) -> list[str]:
