@@ -13,9 +13,10 @@ __all__ = ['FIRST_STEPS', 'TEXT_BROWSERS', 'app', 'GROUPS', 'SourceOption', 'Dat
            'promote_command', 'split_command', 'rollback_command', 'lift_command', 'history_command', 'compare_command',
            'forecast_command', 'key_command', 'backup_command', 'restore_command', 'prune_command', 'month_command',
            'replay_command', 'summary_command', 'clean_command', 'open_command', 'parse_port', 'ui_command',
-           'lab_command', 'deploy_compile_command', 'deploy_image_command', 'deploy_image_stage_command',
-           'deploy_sbom_command', 'deploy_render_command', 'export_command', 'clean_notebooks_command',
-           'environment_command', 'release_command', 'choose_source', 'run_call', 'main']
+           'lab_command', 'deploy_compile_command', 'image_or_path', 'parse_day', 'deploy_check_command',
+           'deploy_image_command', 'deploy_image_stage_command', 'deploy_sbom_command', 'deploy_render_command',
+           'export_command', 'clean_notebooks_command', 'environment_command', 'release_command', 'choose_source',
+           'run_call', 'main']
 
 # %% ../nbs/cli.ipynb #09397870
 import argparse
@@ -32,6 +33,7 @@ import sqlite3
 import sys
 import time
 from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -1029,6 +1031,62 @@ def deploy_compile_command(root: Path):
 
     changed = write_compiled(root)
     print("\n".join(f"{name}: written" for name in changed) or "nothing to do: deploy/ is up to date")
+
+# %% ../nbs/cli.ipynb #5b076c5d
+def image_or_path(
+    text: str,  # as it is typed
+) -> str:
+    "The absolute path of an archive, or else the name of an image."
+    path = absolute_path(text)
+    return path if text.endswith(".tar") or os.path.isfile(path) else text
+
+# %% ../nbs/cli.ipynb #770ba403
+def parse_day(
+    value: object,  # as it is typed, or a date
+) -> date:
+    "A day such as 2025-02-28. Raises typer.BadParameter, an error of the command line, if it is none."
+    try:
+        return date.fromisoformat(str(value))
+    except ValueError:
+        raise typer.BadParameter(f"{value!r} is not a day such as 2025-02-28") from None
+
+# %% ../nbs/cli.ipynb #acf6f326
+@functools.partial(command, group="deploy")
+def deploy_check_command(
+    root: Path,
+    values: Annotated[
+        str | None, typer.Option(parser=absolute_path, metavar="FILE", help="your values of the chart")
+    ] = None,
+    manifests: Annotated[
+        str | None, typer.Option(parser=absolute_path, metavar="FILE", help="what `helm template` has rendered")
+    ] = None,
+    image: Annotated[
+        str, typer.Option(parser=image_or_path, metavar="IMAGE", help="default: scratch/images/service.tar")
+    ] = "",
+    stage_image: Annotated[
+        str, typer.Option(parser=image_or_path, metavar="IMAGE", help="default: scratch/images/stage.tar")
+    ] = "",
+    as_of: Annotated[
+        date | None, typer.Option(parser=parse_day, metavar="DAY", help="when it is sent; default: today")
+    ] = None,
+    without_run: Annotated[bool, typer.Option("--without-run", help="do not run the image")] = False,
+    source: SourceOption = "",
+) -> int:
+    "check images and values before they are sent to a cluster; exit status 1 if something speaks against it"
+    from brewcast.targets.deploy_check import DeployRequest, check_lines, deploy_refusals
+
+    request = DeployRequest(
+        source=source,
+        image=image or "scratch/images/service.tar",
+        stage_image=stage_image or "scratch/images/stage.tar",
+        values=Path(values) if values else None,
+        manifests=Path(manifests) if manifests else None,
+        as_of=as_of or date.today(),
+        runs=not without_run,
+    )
+    refusals = list(deploy_refusals(root, request))
+    print(*check_lines(refusals, request), sep="\n")
+    return 1 if refusals else 0
 
 # %% ../nbs/cli.ipynb #fe31f496
 BaseOption = Annotated[

@@ -6,7 +6,7 @@
 __all__ = ['BLOB_WAY_OUT', 'MOST_JSON', 'WHITEOUT', 'OPAQUE', 'ImageContents', 'read_blob', 'find_manifest', 'add_layer',
            'HashingStream', 'open_layer', 'read_image', 'image_archive']
 
-# %% ../../nbs/targets/image_archive.ipynb #38e15351
+# %% ../../nbs/targets/image_archive.ipynb #95096239
 import contextlib
 import gzip
 import hashlib
@@ -21,10 +21,11 @@ from typing import BinaryIO, NamedTuple
 
 from ..common.hashing import bytes_hash, stream_hash
 
-# %% ../../nbs/targets/image_archive.ipynb #98b7b5b2
+# %% ../../nbs/targets/image_archive.ipynb #22db6fb4
 class ImageContents(NamedTuple):
     "What an image is and holds."
 
+    identifier: str  # sha256:... of its configuration, by which podman knows it
     digests: list[str]  # sha256:..., by which a registry knows it: of its manifest, and of an index around that
     system: str  # such as linux
     processor: str  # such as amd64, as Kubernetes names it in the label kubernetes.io/arch
@@ -32,18 +33,18 @@ class ImageContents(NamedTuple):
     files: dict[str, str]  # SHA-256 by path, without a slash before it; only of the folders that were asked for
     texts: dict[str, bytes]  # content by path, of the few files that were asked for
 
-# %% ../../nbs/targets/image_archive.ipynb #fd071454
+# %% ../../nbs/targets/image_archive.ipynb #5af98f1d
 BLOB_WAY_OUT = "build it again: `make image`"
 MOST_JSON = 10_000_000  # bytes of a manifest or a configuration: real ones have some thousand
 
-# %% ../../nbs/targets/image_archive.ipynb #780c85ef
+# %% ../../nbs/targets/image_archive.ipynb #e5f41a00
 def _blob_name(digest):
     algorithm, _, value = digest.partition(":")
     if algorithm != "sha256" or len(value) != 64 or set(value) - set("0123456789abcdef"):
         raise ValueError(f"{digest!r} is not the name of a blob; {BLOB_WAY_OUT}")
     return f"blobs/sha256/{value}"
 
-# %% ../../nbs/targets/image_archive.ipynb #a9eb5196
+# %% ../../nbs/targets/image_archive.ipynb #0f9012be
 def read_blob(
     archive: tarfile.TarFile,  # open
     digest: str,  # sha256:...
@@ -58,7 +59,7 @@ def read_blob(
         raise ValueError(f"blob {digest} was changed; {BLOB_WAY_OUT}")
     return json.loads(content)
 
-# %% ../../nbs/targets/image_archive.ipynb #dd7e7b1c
+# %% ../../nbs/targets/image_archive.ipynb #002f8921
 def find_manifest(
     archive: tarfile.TarFile,  # open
     processor: str = "amd64",  # preferred, where the image has several
@@ -86,27 +87,27 @@ def find_manifest(
         raise ValueError(f"it holds no image; {BLOB_WAY_OUT}")
     return next((image for image in found if image[2].get("architecture") == processor), found[0])
 
-# %% ../../nbs/targets/image_archive.ipynb #bdbefc61
+# %% ../../nbs/targets/image_archive.ipynb #d5690c7a
 WHITEOUT = ".wh."
 OPAQUE = ".wh..wh..opq"
 
-# %% ../../nbs/targets/image_archive.ipynb #b7905fb0
+# %% ../../nbs/targets/image_archive.ipynb #4ce0b7c1
 def _clean_path(name):
     "A member's path without `./`; None for one that would lie outside."
     parts = [part for part in PurePosixPath(name).parts if part not in ("/", ".")]
     return None if ".." in parts else "/".join(parts)
 
-# %% ../../nbs/targets/image_archive.ipynb #3ec75b1e
+# %% ../../nbs/targets/image_archive.ipynb #ed15ce27
 def _take_away(files, path, itself=True):
     "Forget a path, and all below it."
     for name in [name for name in files if name.startswith(f"{path}/" if path else "") or (itself and name == path)]:
         del files[name]
 
-# %% ../../nbs/targets/image_archive.ipynb #fd9f10d5
+# %% ../../nbs/targets/image_archive.ipynb #74b90325
 def _is_in(path, folder):
     return path == folder or path.startswith(f"{folder}/")
 
-# %% ../../nbs/targets/image_archive.ipynb #4a22352d
+# %% ../../nbs/targets/image_archive.ipynb #5b1e3b8b
 def _entry_hash(layer, member, known):
     "What stands for the content of a member that is no folder: its hash, or for a link to elsewhere its target."
     if member.isfile():
@@ -115,7 +116,7 @@ def _entry_hash(layer, member, known):
         return known.get(_clean_path(member.linkname), f"link to {member.linkname}")
     return f"link to {member.linkname}" if member.issym() else "device"
 
-# %% ../../nbs/targets/image_archive.ipynb #316f8572
+# %% ../../nbs/targets/image_archive.ipynb #d43fe1ab
 def _hidden(files, added):
     "The paths of the layers below that are gone, because a file is now a folder, or a folder a file."
 
@@ -124,7 +125,7 @@ def _hidden(files, added):
 
     return (folders(files) & added.keys()) | (folders(added) & files.keys()) | (added.keys() & files.keys())
 
-# %% ../../nbs/targets/image_archive.ipynb #159d3eac
+# %% ../../nbs/targets/image_archive.ipynb #1103bd5d
 def add_layer(
     files: dict[str, str],  # SHA-256 by path, of the layers below; changed
     texts: dict[str, bytes],  # content by path, the same; changed
@@ -158,7 +159,7 @@ def add_layer(
     files.update(added)
     texts.update(kept)
 
-# %% ../../nbs/targets/image_archive.ipynb #dd96a654
+# %% ../../nbs/targets/image_archive.ipynb #245a5e33
 class HashingStream:
     "A stream that hashes what is read from it."
 
@@ -181,7 +182,7 @@ class HashingStream:
             pass
         return f"sha256:{self.hash.hexdigest()}"
 
-# %% ../../nbs/targets/image_archive.ipynb #63846565
+# %% ../../nbs/targets/image_archive.ipynb #3dd01325
 @contextlib.contextmanager
 def open_layer(
     archive: tarfile.TarFile,  # open
@@ -207,7 +208,7 @@ def open_layer(
     if stream.finish() != entry["digest"]:
         raise ValueError(f"layer {entry['digest']} was changed; {BLOB_WAY_OUT}")
 
-# %% ../../nbs/targets/image_archive.ipynb #9e401fc5
+# %% ../../nbs/targets/image_archive.ipynb #931fb65e
 def read_image(
     path: Path,  # an OCI archive
     folders: tuple[str, ...],  # whose files are hashed, such as app
@@ -230,9 +231,9 @@ def read_image(
         raise ValueError(f"{path}: {error}") from None
     settings = configuration.get("config") or {}
     place = configuration.get("os", ""), configuration.get("architecture", "")
-    return ImageContents(digests, *place, settings, files, texts)
+    return ImageContents(manifest["config"]["digest"], digests, *place, settings, files, texts)
 
-# %% ../../nbs/targets/image_archive.ipynb #3b6a114b
+# %% ../../nbs/targets/image_archive.ipynb #3bb8621e
 @contextlib.contextmanager
 def image_archive(
     image: str,  # path of an OCI archive, or name of an image that podman knows
