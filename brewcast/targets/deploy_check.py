@@ -13,7 +13,7 @@ __all__ = ['BENTO_CODE', 'SERVICE_PACKAGES', 'RELEASE_FILE', 'REQUIREMENTS_FILE'
            'manifest_refusals', 'DeployRequest', 'setting_refusals', 'service_refusals', 'stage_refusals',
            'deploy_refusals', 'check_lines']
 
-# %% ../../nbs/targets/deploy_check.ipynb #80d605ab
+# %% ../../nbs/targets/deploy_check.ipynb #d999dd52
 import contextlib
 import json
 import os
@@ -33,11 +33,11 @@ from ..common.text import format_count, join_names
 from .chart import merged_values, value_findings
 from .chart_values import CHANGE_ME
 from .image_archive import ImageContents, image_archive, read_image
-from .images import WRITTEN_FOLDERS, project_files, served_release, stage_requirements
+from .images import WRITTEN_FOLDERS, image_labels, project_files, served_release, stage_requirements
 from .inline_secrets import comment_secrets, document_secrets, secret_kind
 from .manifests import check_manifest_file
 
-# %% ../../nbs/targets/deploy_check.ipynb #e60f31dc
+# %% ../../nbs/targets/deploy_check.ipynb #5dc41179
 class Refusal(NamedTuple):
     "A reason not to send."
 
@@ -48,7 +48,7 @@ class Refusal(NamedTuple):
     def __str__(self):
         return f"{self.where}: {self.what}; {self.way_out}"
 
-# %% ../../nbs/targets/deploy_check.ipynb #57f99fdf
+# %% ../../nbs/targets/deploy_check.ipynb #5b8f92e0
 def first_names(
     names: list[str],  # of files or packages
     most: int = 3,  # that are named
@@ -57,7 +57,7 @@ def first_names(
     named = join_names(sorted(names)[:most])
     return named if len(names) <= most else f"{named} and {len(names) - most} more"
 
-# %% ../../nbs/targets/deploy_check.ipynb #60e43b56
+# %% ../../nbs/targets/deploy_check.ipynb #7b6738db
 def file_differences(
     expected: dict[str, str],  # SHA-256 by path
     held: dict[str, str],  # the same, of the image
@@ -70,7 +70,7 @@ def file_differences(
     }
     return [f"{kind}: {first_names(names)}" for kind, names in groups.items() if names]
 
-# %% ../../nbs/targets/deploy_check.ipynb #7ec093ea
+# %% ../../nbs/targets/deploy_check.ipynb #1cead4aa
 BENTO_CODE = "app/bento/src"  # in the image of the service
 SERVICE_PACKAGES = "app/packages"
 RELEASE_FILE = "release/release.json"
@@ -80,7 +80,7 @@ STAGE_PACKAGES = "usr/local/lib/python3.11/dist-packages"
 BUILD_IMAGE = "`make image` builds it again"
 BUILD_STAGE_IMAGE = "`make image-stage` builds it again"
 
-# %% ../../nbs/targets/deploy_check.ipynb #82114a2d
+# %% ../../nbs/targets/deploy_check.ipynb #c5ff0782
 def files_in(
     image: ImageContents,
     folder: str,  # in the image
@@ -91,21 +91,21 @@ def files_in(
     }
     return {path: digest for path, digest in below.items() if "__pycache__/" not in path}
 
-# %% ../../nbs/targets/deploy_check.ipynb #9ad2e497
+# %% ../../nbs/targets/deploy_check.ipynb #26d1e169
 def image_release(
     image: ImageContents,  # of the service
 ) -> dict:  # empty if there is none
     "What the release of an image says of itself: its release.json."
     return json.loads(image.texts.get(f"{BENTO_CODE}/{RELEASE_FILE}", b"{}"))
 
-# %% ../../nbs/targets/deploy_check.ipynb #2fea45d7
+# %% ../../nbs/targets/deploy_check.ipynb #e7774a0e
 def image_requirements(
     image: ImageContents,  # of the service
 ) -> str:  # empty if there are none
     "The requirements of the release in an image, from which its packages were installed."
     return image.texts.get(f"{BENTO_CODE}/{REQUIREMENTS_FILE}", b"").decode()
 
-# %% ../../nbs/targets/deploy_check.ipynb #4827c32e
+# %% ../../nbs/targets/deploy_check.ipynb #613b1739
 def release_refusals(
     root: Path,  # the project
     image: ImageContents,  # of the service
@@ -131,14 +131,14 @@ def release_refusals(
             where, f"its files are not those of release {release.name} ({'; '.join(differences)})", BUILD_IMAGE
         )
 
-# %% ../../nbs/targets/deploy_check.ipynb #bf4d7a05
+# %% ../../nbs/targets/deploy_check.ipynb #6aad21aa
 def package_name(
     text: str,  # such as Jinja2
 ) -> str:  # such as jinja2
     "The one form of a package's name."
     return re.sub(r"[-_.]+", "-", text).lower()
 
-# %% ../../nbs/targets/deploy_check.ipynb #b334531d
+# %% ../../nbs/targets/deploy_check.ipynb #72224e55
 def locked_packages(
     text: str,  # of requirements.lock, or of a selection from it
 ) -> dict[tuple[str, str], str]:  # the whole entry, by name and version
@@ -150,7 +150,7 @@ def locked_packages(
         found[package_name(name.split("[")[0].strip()), re.split(r"[\s;\\]", rest, maxsplit=1)[0]] = entry
     return found
 
-# %% ../../nbs/targets/deploy_check.ipynb #b2695712
+# %% ../../nbs/targets/deploy_check.ipynb #fd0ca889
 def installed_packages(
     image: ImageContents,
     folder: str,  # of the packages, in the image
@@ -160,7 +160,7 @@ def installed_packages(
     pairs = (name.removesuffix(".dist-info").rsplit("-", 1) for name in found)
     return {(package_name(name), version) for name, version in pairs}
 
-# %% ../../nbs/targets/deploy_check.ipynb #963fd534
+# %% ../../nbs/targets/deploy_check.ipynb #a66b398d
 def lock_refusals(
     root: Path,  # the project
     image: ImageContents,
@@ -187,11 +187,12 @@ def lock_refusals(
     always = {name for (name, _), entry in needed.items() if ";" not in entry.splitlines()[0]}
     if missing := always - {name for name, _ in installed}:
         yield Refusal(where, f"{first_names([*missing])}: required, but not installed", way_out)
-    label = (image.settings.get("Labels") or {}).get("brewcast.lock")
-    if label and label != sha256(root / "requirements.lock"):
-        yield Refusal(where, f"its label brewcast.lock is of another requirements.lock: {label[:12]}", way_out)
+    labels = image.settings.get("Labels") or {}
+    for name, value in image_labels(root, "").items():
+        if value and labels.get(name, value) != value:
+            yield Refusal(where, f"its label {name} is {labels[name][:12]}, but the project's is {value[:12]}", way_out)
 
-# %% ../../nbs/targets/deploy_check.ipynb #0c302a26
+# %% ../../nbs/targets/deploy_check.ipynb #e35cae0f
 def service_code(
     root: Path,  # the project
 ) -> dict[str, str]:  # SHA-256 by path
@@ -199,7 +200,7 @@ def service_code(
     included = yaml.safe_load((root / "bentofile.yaml").read_text())["include"]
     return {name: sha256(root / name) for name in included if name.endswith(".py")}
 
-# %% ../../nbs/targets/deploy_check.ipynb #a9871e3c
+# %% ../../nbs/targets/deploy_check.ipynb #194ae557
 def code_refusals(
     root: Path,  # the project
     image: ImageContents,
@@ -222,7 +223,7 @@ def code_refusals(
     if differences := file_differences(expected, held):
         yield Refusal(where, f"its code is not the project's ({'; '.join(differences)})", way_out)
 
-# %% ../../nbs/targets/deploy_check.ipynb #7c14e4da
+# %% ../../nbs/targets/deploy_check.ipynb #a7574a3f
 def digest_refusals(
     image: ImageContents,
     where: str,  # the image, as it is called in a refusal
@@ -236,17 +237,17 @@ def digest_refusals(
         way_out = "push this image and set its digest (a registry may pack layers anew: `skopeo copy --preserve-digests` keeps it)"
         yield Refusal(f"{part}.digest", what, way_out)
 
-# %% ../../nbs/targets/deploy_check.ipynb #44b41a92
+# %% ../../nbs/targets/deploy_check.ipynb #62d935cc
 USUAL_PROCESSOR = "amd64"  # where the values name none
 
-# %% ../../nbs/targets/deploy_check.ipynb #77180838
+# %% ../../nbs/targets/deploy_check.ipynb #a4b4a13c
 def wanted_processor(
     values: dict,  # merged with the chart's defaults
 ) -> str:  # such as amd64
     "The processor of the nodes that the values choose."
     return (values.get("nodeSelector") or {}).get("kubernetes.io/arch", USUAL_PROCESSOR)
 
-# %% ../../nbs/targets/deploy_check.ipynb #e207112f
+# %% ../../nbs/targets/deploy_check.ipynb #051deae9
 def processor_refusals(
     image: ImageContents,
     where: str,  # the image, as it is called in a refusal
@@ -260,7 +261,7 @@ def processor_refusals(
         way_out = f"build it on such a machine, or set nodeSelector to {{kubernetes.io/arch: {image.processor}}}"
         yield Refusal(where, f"it is for {held}, the nodes are {wanted}", way_out)
 
-# %% ../../nbs/targets/deploy_check.ipynb #1f1c1583
+# %% ../../nbs/targets/deploy_check.ipynb #545f4dc5
 def oldest_features(
     root: Path,  # the project
 ) -> timedelta:
@@ -272,7 +273,7 @@ def oldest_features(
             return timedelta(days=int(limit[1]))
     raise ValueError("deploy/prometheus/rules.yml: the alert BrewcastFeaturesOld has no limit of the form > 45 * 86400")
 
-# %% ../../nbs/targets/deploy_check.ipynb #c1f2e27b
+# %% ../../nbs/targets/deploy_check.ipynb #b39fa5bf
 def freshness_refusals(
     root: Path,  # the project
     description: dict,  # of the image's release: the content of release.json
@@ -291,7 +292,7 @@ def freshness_refusals(
         limit = format_count(oldest_features(root).days, "day")
         yield Refusal(where, f"its features end on {last_day}, more than {limit} before {as_of}", way_out)
 
-# %% ../../nbs/targets/deploy_check.ipynb #cf3911fa
+# %% ../../nbs/targets/deploy_check.ipynb #4089a830
 GOLDEN_SECONDS = 120  # some 5 are usual; the chart's startup probe is as patient
 RUN_OPTIONS = [  # of podman: as the chart's pods, and without a network
     "--rm",
@@ -306,7 +307,7 @@ RUN_OPTIONS = [  # of podman: as the chart's pods, and without a network
     "--ulimit=nproc=1024:1024",
 ]
 
-# %% ../../nbs/targets/deploy_check.ipynb #2654753f
+# %% ../../nbs/targets/deploy_check.ipynb #085842a0
 @contextlib.contextmanager
 def loaded_image(
     archive: Path,  # an OCI archive
@@ -326,7 +327,7 @@ def loaded_image(
     finally:
         subprocess.run(["podman", "rmi", name], capture_output=True)
 
-# %% ../../nbs/targets/deploy_check.ipynb #9f849905
+# %% ../../nbs/targets/deploy_check.ipynb #10479a2c
 def golden_refusals(
     archive: Path,  # of the service
     image: ImageContents,  # what it holds
@@ -362,11 +363,11 @@ def golden_refusals(
             return
     yield Refusal(where, f"`golden` does not name the release in its files, but says: {lines[-1][:100]}", BUILD_IMAGE)
 
-# %% ../../nbs/targets/deploy_check.ipynb #bc88bb11
+# %% ../../nbs/targets/deploy_check.ipynb #402fa370
 LEFT_OPEN = re.compile(r"(?i)change[-_ ]?me")
 NEEDED_SECRETS = {"apiKeys": "secret", "onlineStore": "secret", "ingress": "tlsSecret"}  # by part, when it is on
 
-# %% ../../nbs/targets/deploy_check.ipynb #f506c4e9
+# %% ../../nbs/targets/deploy_check.ipynb #9ebedd9e
 def repeated_names(
     node: yaml.Node | None,  # of a YAML document
     above: tuple[int, ...] = (),  # nodes that it is in
@@ -385,7 +386,7 @@ def repeated_names(
         for value in node.value:
             yield from repeated_names(value, (*above, id(node)))
 
-# %% ../../nbs/targets/deploy_check.ipynb #4c5ecf6d
+# %% ../../nbs/targets/deploy_check.ipynb #a9c0749e
 def read_values(
     path: Path,  # a file of values
 ) -> tuple[dict, list[Refusal]]:  # its content, and why it is none
@@ -404,7 +405,7 @@ def read_values(
     twice = [Refusal(f"{where}, line {line}", f"{name} is there twice", "keep one") for name, line in repeated]
     return values, twice
 
-# %% ../../nbs/targets/deploy_check.ipynb #74d52926
+# %% ../../nbs/targets/deploy_check.ipynb #7a3b20e1
 def parts_that_are_on(
     values: dict,  # merged with the chart's defaults
     path: str = "",  # of these values in larger ones
@@ -420,7 +421,7 @@ def parts_that_are_on(
         else:
             yield place, value
 
-# %% ../../nbs/targets/deploy_check.ipynb #55279d49
+# %% ../../nbs/targets/deploy_check.ipynb #cf34831b
 def secret_refusals(
     content: object,  # parsed
     text: str,  # of the file
@@ -433,7 +434,7 @@ def secret_refusals(
     for line, kind in comment_secrets(text):
         yield Refusal(f"{where}, line {line}", f"{kind} is in a comment", way_out)
 
-# %% ../../nbs/targets/deploy_check.ipynb #f466be8b
+# %% ../../nbs/targets/deploy_check.ipynb #61e8270f
 def value_refusals(
     root: Path,  # the project
     given: dict,  # of a user's file
@@ -468,7 +469,7 @@ def value_refusals(
         if not is_said:
             yield Refusal(f"{where}, {place}", message, "deploy/chart/values.yaml says what is allowed")
 
-# %% ../../nbs/targets/deploy_check.ipynb #4f8814fd
+# %% ../../nbs/targets/deploy_check.ipynb #c83d9b4d
 def manifest_refusals(
     path: Path,  # rendered manifests
 ) -> Iterator[Refusal]:
@@ -483,7 +484,7 @@ def manifest_refusals(
         yield Refusal(f"{path.name}, {mistake.object}, {mistake.path}", mistake.problem, mistake.remedy)
     yield from secret_refusals(list(yaml.safe_load_all(text)), text, path.name)
 
-# %% ../../nbs/targets/deploy_check.ipynb #6f47ed53
+# %% ../../nbs/targets/deploy_check.ipynb #dfaa4034
 class DeployRequest(NamedTuple):
     "What is to be sent, and when."
 
@@ -495,7 +496,7 @@ class DeployRequest(NamedTuple):
     as_of: date
     runs: bool  # Is the image run, to see its golden answers?
 
-# %% ../../nbs/targets/deploy_check.ipynb #a5bba94a
+# %% ../../nbs/targets/deploy_check.ipynb #eecff141
 def setting_refusals(
     image: ImageContents,
     where: str,  # the image, as it is called in a refusal
@@ -512,7 +513,7 @@ def setting_refusals(
                 f"{where}, {variable}", "a value of a secret is in the image", "take it back, and set it in the cluster"
             )
 
-# %% ../../nbs/targets/deploy_check.ipynb #ff64a53e
+# %% ../../nbs/targets/deploy_check.ipynb #c2b73ec3
 def service_refusals(
     root: Path,  # the project
     request: DeployRequest,
@@ -540,7 +541,7 @@ def service_refusals(
     except (OSError, ValueError) as error:
         yield Refusal(where, str(error).removeprefix(f"{where}: "), BUILD_IMAGE)
 
-# %% ../../nbs/targets/deploy_check.ipynb #f4093fa0
+# %% ../../nbs/targets/deploy_check.ipynb #3fe8b478
 def stage_refusals(
     root: Path,  # the project
     request: DeployRequest,
@@ -560,7 +561,7 @@ def stage_refusals(
     except (OSError, ValueError) as error:
         yield Refusal(where, str(error).removeprefix(f"{where}: "), "`make image-stage` builds it")
 
-# %% ../../nbs/targets/deploy_check.ipynb #e54f5d2a
+# %% ../../nbs/targets/deploy_check.ipynb #0b1e4ea5
 def deploy_refusals(
     root: Path,  # the project
     request: DeployRequest,
@@ -585,7 +586,7 @@ def deploy_refusals(
         if is_monthly:
             yield from stage_refusals(root, request, values, Path(folder))
 
-# %% ../../nbs/targets/deploy_check.ipynb #a2a1d6d6
+# %% ../../nbs/targets/deploy_check.ipynb #d3d84859
 def check_lines(
     refusals: list[Refusal],
     request: DeployRequest,

@@ -6,13 +6,13 @@
 __all__ = ['SECRET_PATTERNS', 'SECRET_NAME', 'PUBLIC_NAME', 'RANDOM_TEXT', 'looks_random', 'decoded', 'secret_kind',
            'document_secrets', 'comment_secrets']
 
-# %% ../../nbs/targets/inline_secrets.ipynb #b02ace90
+# %% ../../nbs/targets/inline_secrets.ipynb #28df5f7a
 import base64
 import binascii
 import re
 from collections.abc import Iterator
 
-# %% ../../nbs/targets/inline_secrets.ipynb #38003a32
+# %% ../../nbs/targets/inline_secrets.ipynb #3b0043f9
 SECRET_PATTERNS = {  # what it is -> how it begins or looks
     "a password in a URL": r"[a-z][a-z0-9+.-]*://[^/\s:@]*:(?!//)[^/\s@]+@",
     "a PEM block": r"-----BEGIN [A-Z0-9 ]+-----",
@@ -37,7 +37,7 @@ SECRET_NAME = re.compile(
 PUBLIC_NAME = re.compile(r"(?i)(secret|secret_?name|pull_?secrets?|digest|sha256|lock|code|hash)$|checksum")
 RANDOM_TEXT = "a long random text"  # a hash looks like it, too
 
-# %% ../../nbs/targets/inline_secrets.ipynb #4e83dd2c
+# %% ../../nbs/targets/inline_secrets.ipynb #33542fff
 def looks_random(
     text: str,  # one word
 ) -> bool:
@@ -50,7 +50,7 @@ def looks_random(
     changes = len(re.findall(r"[a-z][A-Z0-9]|[A-Z][0-9]|[0-9][A-Za-z]", text))
     return all(kinds) and changes >= len(text) // 5
 
-# %% ../../nbs/targets/inline_secrets.ipynb #7d3a2634
+# %% ../../nbs/targets/inline_secrets.ipynb #ea4bb5fc
 def decoded(
     word: str,  # may be base64
 ) -> str | None:  # None: it is not base64 of text
@@ -64,7 +64,7 @@ def decoded(
         return None
     return text if text.isprintable() or "\n" in text else None
 
-# %% ../../nbs/targets/inline_secrets.ipynb #7adba62b
+# %% ../../nbs/targets/inline_secrets.ipynb #6e21c372
 def secret_kind(
     text: str,  # of one value, or of a comment
     depth: int = 2,  # how often base64 may be in base64
@@ -81,7 +81,7 @@ def secret_kind(
             return RANDOM_TEXT
     return None
 
-# %% ../../nbs/targets/inline_secrets.ipynb #220d393a
+# %% ../../nbs/targets/inline_secrets.ipynb #3f877dff
 def document_secrets(
     document: object,  # parsed YAML or JSON
     path: str = "",  # of the document in a larger one
@@ -109,7 +109,7 @@ def document_secrets(
         if kind := secret_kind(text):
             yield path or "the document", kind
 
-# %% ../../nbs/targets/inline_secrets.ipynb #0fe16097
+# %% ../../nbs/targets/inline_secrets.ipynb #b9f3f0ae
 def comment_secrets(
     text: str,  # of a YAML file
 ) -> Iterator[tuple[int, str]]:  # line, kind of the secret

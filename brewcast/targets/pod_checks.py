@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from zoneinfo import available_timezones
 
 from ..serving.app import PAGES
-from ..serving.platforms import DRAIN_SECONDS, LIVE, READY
+from ..serving.platforms import DRAIN_SECONDS, LIVE_PAGE, READY_PAGE
 from brewcast.targets.kubernetes_objects import (
     Manifests,
     Mistake,
@@ -28,9 +28,9 @@ from brewcast.targets.kubernetes_objects import (
 
 # %% ../../nbs/targets/pod_checks.ipynb #e676afe9
 PROBE_PAGES = {  # probe -> the pages of the service that answer its question
-    "startupProbe": (LIVE, "/healthz", READY),
-    "readinessProbe": (READY,),
-    "livenessProbe": (LIVE, "/healthz"),
+    "startupProbe": (LIVE_PAGE, "/healthz", READY_PAGE),
+    "readinessProbe": (READY_PAGE,),
+    "livenessProbe": (LIVE_PAGE, "/healthz"),
 }
 START_SECONDS = (
     120  # a start takes seconds, or up to two minutes on a loaded node: env.yaml says the same of a release's first try

@@ -191,7 +191,7 @@ def test_a_package_that_a_marker_leaves_out_may_be_missing(root):
 
 def test_the_label_of_another_lock_is_refused(root):
     write_service(root, settings={"Labels": {"brewcast.lock": "0" * 64}})
-    assert "its label brewcast.lock is of another requirements.lock" in texts(refusals(root))
+    assert "its label brewcast.lock is 000000000000, but the project's is" in texts(refusals(root))
 
 
 def test_everything_is_listed_at_once(root):
