@@ -94,13 +94,20 @@ ui: .venv/ready ## MLflow on http://127.0.0.1:5000 (PORT=5001), for the source's
 	@exec $(BREWCAST) ui --source "$(SOURCE)" $(if $(filter file,$(origin PORT)),,--port "$(PORT)")
 
 ##@ Develop
-.PHONY: setup test test-programs image-programs test-pythons docs screenshots faults sabotage bench bench-serving bench-loop lint format export clean-notebooks check-notebooks compile render lock lock-checks clean
+.PHONY: setup test test-deploy test-deploy-quick test-programs image-programs test-pythons docs screenshots faults sabotage bench bench-serving bench-loop lint format export clean-notebooks check-notebooks compile render lock lock-checks clean
 setup: .venv/ready ## Install the Python environment from the hashed lock (again after each change of the lock)
 
 test: .venv/ready ## All tests: style, exported modules, clean notebooks, lessons, stages, whole journeys
 	@. .venv/bin/activate && ruff check -q . && ruff format -q --check .
 	@$(PY) docs/lessons.py
 	@. .venv/bin/activate && python -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder
+
+test-deploy: .venv-checks/ready ## All checks of deploy/: linters, models, images, planted mistakes; writes deploy/checked.json (needs image-programs)
+	@rm -rf scratch/deploy
+	@$(PY) -m pytest -q tests/deploy && PYTHONPATH=.:tests $(PY) tests/deploy/record.py
+
+test-deploy-quick: .venv-checks/quick ## The quick ones: compiled files, chart, schemas, planted mistakes (half a minute; CI calls it)
+	@$(PY) -m pytest -q tests/deploy/test_quick.py
 
 test-programs: ## Install the Debian programs that the tests use, where they are missing (as root, or by sudo)
 	@.ci/programs tests

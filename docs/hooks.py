@@ -87,6 +87,7 @@ def on_config(config):
                 *(f"{path.stem}.md" for path in guides()),
                 "serving.md",
                 "month.md",
+                "cluster.md",
                 "scale.md",
                 "CONTRIBUTING.md",
                 "CHANGELOG.md",

@@ -24,6 +24,7 @@ pytest_plugins = ["toy", "looking"]  # a small project of four stages; a browser
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = {"months": 40, "stores": 12, "lines": 60_000}  # enough months for twelve cutoffs and one year before them
 SMALL_PARAMETERS = {"n_estimators": 20, "golden_stores": 4}  # values in env.yaml that make a build short
+collect_ignore = ["deploy"]  # `make test-deploy` names it: its tests need tools that no build needs
 MISSING_DATA = "no data: "  # start of the reason of a skip that is allowed: the data of ../shared is missing
 
 ACTIVATED_VARIABLES = ("SOURCE", "PLOOMBER_", "BREWCAST_", "MLFLOW_", "BENTOML_", "JUPYTER_CONFIG")

@@ -1,9 +1,12 @@
 "The planted mistakes of tests/targets/mistakes.yaml, and how one is planted in a document."
 
 import copy
+import functools
 from pathlib import Path
 
 import yaml
+
+from brewcast.targets.kubernetes_objects import Manifests
 
 ROOT = Path(__file__).resolve().parent.parent
 RENDERED = ROOT / "deploy/rendered/brewcast.yaml"
@@ -12,7 +15,7 @@ RULES = ROOT / "deploy/prometheus/rules.yml"
 
 def planted_mistakes(*places: str) -> dict[str, dict]:
     "The mistakes with one of these values of `in`, by name; without any, all mistakes."
-    mistakes = yaml.safe_load((ROOT / "tests/targets/mistakes.yaml").read_text())
+    (mistakes,) = parsed(ROOT / "tests/targets/mistakes.yaml")
     return {mistake["mistake"]: mistake for mistake in mistakes if not places or mistake["in"] in places}
 
 
@@ -37,9 +40,15 @@ def plant(document: dict, mistake: dict) -> dict:
     return changed
 
 
+@functools.cache
+def parsed(path: Path) -> list[dict]:
+    "The documents of a YAML file."
+    return [document for document in yaml.safe_load_all(path.read_text()) if document]
+
+
 def rendered_documents() -> list[dict]:
     "The rendered manifests: fresh objects at each call."
-    return [document for document in yaml.safe_load_all(RENDERED.read_text()) if document]
+    return copy.deepcopy(parsed(RENDERED))
 
 
 def is_meant(document: dict, mistake: dict) -> bool:
@@ -51,8 +60,17 @@ def is_meant(document: dict, mistake: dict) -> bool:
 def planted_documents(mistake: dict) -> list[dict]:
     "The rendered manifests, or the alert rules, with a mistake in them."
     if mistake["in"] == "rules":
-        return [plant(yaml.safe_load(RULES.read_text()), mistake)]
+        return [plant(parsed(RULES)[0], mistake)]
     documents = rendered_documents()
     (place,) = [number for number, document in enumerate(documents) if is_meant(document, mistake)]
     documents[place] = plant(documents[place], mistake)
     return documents
+
+
+def objects_found(check, *mistakes: dict) -> list[str]:
+    "Objects and paths that a check finds in the rendered manifests with mistakes: kind, and set, remove or rename."
+    documents = rendered_documents()
+    for mistake in mistakes:
+        (place,) = [number for number, document in enumerate(documents) if is_meant(document, mistake)]
+        documents[place] = plant(documents[place], {"mistake": "one more", **mistake})
+    return [f"{found.object} {found.path}" for found in check(Manifests(documents))]

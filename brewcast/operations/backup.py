@@ -24,12 +24,12 @@ import time
 import zlib
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 import duckdb
 
+from .. import __version__
 from ..common.hashing import check_utf8_name, copy_with_log, database_logs, is_database_log, sha256, stream_hash
 from ..common.increments import Increments, cache_folder
 from ..common.ledger import archived_forecast_path, read_ledger, store_month_versions_path
@@ -426,7 +426,7 @@ def _write_whole(root: Path, source: str, with_data: bool, now: datetime, folder
         left_out += _changed_inputs(read_runs(root, source), members)
     manifest = {
         "format": MANIFEST_FORMAT,
-        "brewcast": version("brewcast"),
+        "brewcast": __version__,  # not of the installed package: an image holds only its code
         "source": source,
         "made_at": f"{now:%Y-%m-%dT%H:%M:%SZ}",
         "data": read_env(root, env_file(root, source))["data"] if with_data else None,

@@ -13,7 +13,7 @@ import uvicorn.protocols.http.auto
 
 from .app import Application, read_addresses
 from .connections import LimitedConnection
-from .platforms import DEFAULT_PORT
+from .platforms import DEFAULT_PORT, read_platform
 
 # %% ../../nbs/serving/bento.ipynb #b0428f93
 @bentoml.service(
@@ -29,6 +29,6 @@ class Brewcast:
     "The forecast of next month's sales, store by store."
 
 # %% ../../nbs/serving/bento.ipynb #6eef0623
-read_addresses(os.environ)
+read_addresses(read_platform(os.environ))
 Brewcast.add_asgi_middleware(Application)
 uvicorn.protocols.http.auto.AutoHTTPProtocol = LimitedConnection

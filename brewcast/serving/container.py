@@ -18,7 +18,7 @@ import tempfile
 from collections.abc import MutableMapping
 from pathlib import Path
 
-from .platforms import DRAIN_SECONDS, READY, read_platform
+from .platforms import DRAIN_SECONDS, READY_PAGE, read_platform
 
 # %% ../../nbs/serving/container.ipynb #5c0d15b2
 def bento_identifier(
@@ -49,10 +49,9 @@ def serve_bento_here(
     "Serve the Bento in this process until a stop signal. Raises ValueError for a bad setting, OSError for a bad port."
     host, port = environment.get("BENTOML_HOST") or "0.0.0.0", read_platform(environment).port
     environment.setdefault("BENTOML_HOME", str(Path(tempfile.gettempdir()) / "bentoml"))  # the root may be read-only
-    from brewcast.serving.app import read_addresses, read_settings
+    from brewcast.serving.app import read_settings
 
     read_settings(environment)  # refuses a bad setting; inside BentoML its message would be lost
-    read_addresses(environment)
     with open_port(host, port) as listening:
         from _bentoml_impl.worker.service import main as run_worker  # what `bentoml serve` starts
 
@@ -82,7 +81,7 @@ def is_ready(
         any_address.get(host, host), read_platform(environment).port, timeout=timeout
     )
     try:
-        connection.request("GET", READY)
+        connection.request("GET", READY_PAGE)
         return connection.getresponse().status == 200
     except (OSError, http.client.HTTPException):
         return False

@@ -81,18 +81,17 @@ class InstanceNames(NamedTuple):
         fields = {self.field(problem["field"]): problem["message"] for problem in problems}
         return RequestError(error.status, error.content["error"], fields, error.headers)
 
+# %% ../../nbs/serving/instances.ipynb #e6966595
+def _without_kind(place):  # pydantic's path of a field without the kind of an instance
+    return place[:2] + place[3:] if place[:1] == ("instances",) else place
+
 # %% ../../nbs/serving/instances.ipynb #caa62cdd
 def read_instances(
     body: bytes,  # of the HTTP request
 ) -> tuple[ForecastRequest, InstanceNames]:  # the service's own request, the client's names
     "Parse and check a request in Vertex AI's envelope. Raises RequestError (400), which names the client's field."
     content = parse_body(body, '{"instances": [...]}')
-    request = validate_content(
-        InstancesRequest,
-        content,
-        INSTANCE_MESSAGES,
-        lambda place: place[:2] + place[3:] if place[0] == "instances" else place,  # without the name of the form
-    )
+    request = validate_content(InstancesRequest, content, INSTANCE_MESSAGES, _without_kind)
     names = InstanceNames(frozenset(i for i, each in enumerate(request.instances) if isinstance(each, Instance)))
     store_ids = [each.store_id if isinstance(each, Instance) else each for each in request.instances]
     check_store_ids(store_ids, names.instance)

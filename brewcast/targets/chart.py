@@ -16,7 +16,7 @@ from pathlib import Path
 import yaml
 
 from ..common.params import env_files, read_env
-from ..serving.platforms import DEFAULT_PORT, DRAIN_SECONDS, LIVE, READY
+from ..serving.platforms import DEFAULT_PORT, DRAIN_SECONDS, LIVE_PAGE, READY_PAGE
 from .chart_values import ChartValues, values_schema, values_yaml
 
 # %% ../../nbs/targets/chart.ipynb #2d44be54
@@ -62,8 +62,8 @@ def image_facts(
     return {
         "user": IMAGE_USER,
         "port": DEFAULT_PORT,
-        "live": LIVE,
-        "ready": READY,
+        "live": LIVE_PAGE,
+        "ready": READY_PAGE,
         "metrics": METRICS,
         "pages": sorted(set(PAGES) - PROBE_PATHS),  # for clients: the only ones that the Ingress shows
         "startSeconds": read_env(root)["package"]["start_within"],

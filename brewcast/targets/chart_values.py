@@ -213,6 +213,10 @@ class MonthlyStep(ChartGroup):
         description="a build of three million sale lines takes 2.1 GB",
     )
     storage: Storage = Storage()
+    pod: bool = Field(
+        False,
+        description="true, only with `helm template -s templates/state-pod.yaml`: a pod for a person, for an hour",
+    )
     alertmanager: NoOrUrl = Field("", description="address of Alertmanager, for the month's alerts; empty: none")
     alert_secret: NoOrWord = Field(
         "", description="name of a secret with the keys url and token: a webhook for the month's alerts; empty: none"

@@ -34,8 +34,16 @@ def check_manifests(
     manifests: Manifests,  # such as what `helm template` has written
 ) -> dict[str, list[Mistake]]:  # by check; only the checks that found something
     "Every mistake in rendered manifests."
-    found = {name: list(check(manifests)) for name, check in all_checks().items()}
+    found = {name: _run_check(check, manifests) for name, check in all_checks().items()}
     return {name: mistakes for name, mistakes in found.items() if mistakes}
+
+# %% ../../nbs/targets/manifests.ipynb #b230cc19
+def _run_check(check, manifests):  # a shape that no schema allows may be more than a check can read
+    try:
+        return list(check(manifests))
+    except (AttributeError, TypeError, ValueError) as error:
+        problem = f"have a shape that the check {check.__name__} cannot read ({error})"
+        return [Mistake("manifests", "", problem, "validate them against the schemas of Kubernetes first")]
 
 # %% ../../nbs/targets/manifests.ipynb #ba809406
 def check_manifest_file(

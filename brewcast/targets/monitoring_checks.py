@@ -7,6 +7,7 @@ __all__ = ['PROMQL_WORDS', 'SCRAPE_METRICS', 'SAMPLES', 'monitored_services', 'c
            'metric_names', 'service_metrics', 'expressions', 'check_metrics', 'selected_jobs', 'check_job_name']
 
 # %% ../../nbs/targets/monitoring_checks.ipynb #e1f5e6fa
+import functools
 import re
 from collections.abc import Iterator
 
@@ -106,6 +107,7 @@ SAMPLES = {  # type of a metric -> the endings of its samples
 }
 
 # %% ../../nbs/targets/monitoring_checks.ipynb #73dc30c7
+@functools.cache
 def service_metrics() -> set[str]:
     "The names under which the service's metrics are scraped."
     metrics = Metrics().registry.collect()

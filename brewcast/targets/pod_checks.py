@@ -5,16 +5,17 @@
 # %% auto #0
 __all__ = ['PROBE_PAGES', 'START_SECONDS', 'READY_SECONDS', 'HANG_SECONDS', 'NEEDED_MEMORY', 'CRON_FIELDS', 'check_probes',
            'probe_seconds', 'check_probe_times', 'stop_delay', 'check_stop', 'check_commands', 'check_resources',
-           'check_rollout', 'schedule_problem', 'check_monthly']
+           'check_rollout', 'schedule_problem', 'time_zones', 'check_monthly']
 
 # %% ../../nbs/targets/pod_checks.ipynb #df57a29f
+import functools
 import math
 import re
 from collections.abc import Iterator
 from zoneinfo import available_timezones
 
 from ..serving.app import PAGES
-from ..serving.platforms import DRAIN_SECONDS, LIVE, READY
+from ..serving.platforms import DRAIN_SECONDS, LIVE_PAGE, READY_PAGE
 from brewcast.targets.kubernetes_objects import (
     Manifests,
     Mistake,
@@ -27,9 +28,9 @@ from brewcast.targets.kubernetes_objects import (
 
 # %% ../../nbs/targets/pod_checks.ipynb #e676afe9
 PROBE_PAGES = {  # probe -> the pages of the service that answer its question
-    "startupProbe": (LIVE, "/healthz", READY),
-    "readinessProbe": (READY,),
-    "livenessProbe": (LIVE, "/healthz"),
+    "startupProbe": (LIVE_PAGE, "/healthz", READY_PAGE),
+    "readinessProbe": (READY_PAGE,),
+    "livenessProbe": (LIVE_PAGE, "/healthz"),
 }
 START_SECONDS = (
     120  # a start takes seconds, or up to two minutes on a loaded node: env.yaml says the same of a release's first try
@@ -112,7 +113,7 @@ def check_stop(manifests: Manifests) -> Iterator[Mistake]:
 
 # %% ../../nbs/targets/pod_checks.ipynb #04ee15ce
 def check_commands(manifests: Manifests) -> Iterator[Mistake]:
-    "Does no container start a shell? The images have none."
+    "Does no container start a shell, or a tool of one, which the images lack?"
     for pods in manifests.pods():
         for path, container in pods.containers():
             hooks = [("lifecycle", hook, "exec", "command") for hook in ("preStop", "postStart")]
@@ -213,6 +214,12 @@ def schedule_problem(
                 return f"{term!r} is not a valid {field}"
     return None
 
+# %% ../../nbs/targets/pod_checks.ipynb #64b66b87
+@functools.cache
+def time_zones() -> set[str]:
+    "The names of all time zones."
+    return available_timezones()
+
 # %% ../../nbs/targets/pod_checks.ipynb #6acf3375
 def check_monthly(manifests: Manifests) -> Iterator[Mistake]:
     "Does the monthly step run on time, once at a time, and end?"
@@ -220,7 +227,7 @@ def check_monthly(manifests: Manifests) -> Iterator[Mistake]:
         job = pods.workload
         if problem := schedule_problem(str(at(job, "spec", "schedule"))):
             yield mistake_at(job, ("spec", "schedule"), problem, "write it like '15 5 * * *'")
-        if (zone := at(job, "spec", "timeZone")) is not None and zone not in available_timezones():
+        if (zone := at(job, "spec", "timeZone")) is not None and zone not in time_zones():
             yield mistake_at(job, ("spec", "timeZone"), f"there is no time zone {zone}", "write it like Europe/Berlin")
         if at(job, "spec", "concurrencyPolicy") != "Forbid":
             problem = "lets a second step start, which waits for the lock of the first and fails"

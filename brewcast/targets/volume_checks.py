@@ -9,6 +9,7 @@ __all__ = ['LASTING_FOLDERS', 'VARIABLE', 'PATH_VARIABLES', 'check_mounts', 'che
 
 # %% ../../nbs/targets/volume_checks.ipynb #082d9584
 import difflib
+import functools
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -67,6 +68,8 @@ def check_claims(manifests: Manifests) -> Iterator[Mistake]:
     "Is each claim mounted by exactly one workload, of which one pod runs at a time?"
     users = {}
     for pods in manifests.pods():
+        if pods.workload["kind"] == "Pod" and at(pods.spec, "activeDeadlineSeconds"):
+            continue  # a person's, which ends by itself
         for i, claim in claims_of(pods).items():
             users.setdefault(claim, []).append(object_name(pods.workload))
             if pods.workload["kind"] != "CronJob":
@@ -113,6 +116,7 @@ def check_lasting_folders(manifests: Manifests) -> Iterator[Mistake]:
 VARIABLE = re.compile(r"\bBREWCAST_[A-Z][A-Z_]*[A-Z]\b")
 
 # %% ../../nbs/targets/volume_checks.ipynb #2d33a50e
+@functools.cache
 def known_variables(
     package: str = "brewcast",  # or brewcast.serving, for the service alone
 ) -> set[str]:

@@ -15,7 +15,7 @@ from .kubernetes_objects import Manifests, Mistake, mistake_at
 # %% ../../nbs/targets/word_checks.ipynb #aa25aa25
 WORDS = {  # key, or the key above it and the key -> its choices
     "imagePullPolicy": "Always IfNotPresent Never",
-    "restartPolicy": "Always OnFailure Never",
+    "restartPolicy": "Always Never OnFailure",
     "dnsPolicy": "ClusterFirst ClusterFirstWithHostNet Default None",
     "concurrencyPolicy": "Allow Forbid Replace",
     "whenUnsatisfiable": "DoNotSchedule ScheduleAnyway",

@@ -420,8 +420,11 @@ def test_slow_bodies_time_out_and_do_not_block_other_clients(release, tmp_path):
         while post(served.port, ONE_STORE)[0] != 503:
             time.sleep(0.05)
         assert http_request(served.port, "GET", "/livez")[0] == 200
+        in_flight = b"brewcast_requests_in_flight 2.0"  # the two slow bodies, without the request that asks
+        assert in_flight in http_request(served.port, "GET", "/metrics")[1]
         assert all(b" 408 " in connection.recv(4096).split(b"\r\n")[0] for connection in slow)
         assert post(served.port, ONE_STORE)[0] == 200
+        assert b"brewcast_requests_in_flight 0.0" in http_request(served.port, "GET", "/metrics")[1]
 
 
 def test_the_bytes_of_all_arriving_bodies_have_a_limit(release, tmp_path):

@@ -60,6 +60,39 @@ securityContext:
   valueFrom: {secretKeyRef: {name: {{ .Values.onlineStore.secret }}, key: url}}
 {{- end }}
 
+{{/* A container of the stage image, but for its name and arguments: where alerts go, and the state. */}}
+{{- define "brewcast.stage" -}}
+{{- $image := include "brewcast.image" . | fromJson -}}
+image: {{ include "brewcast.reference" (list . "stageImage") }}
+{{ include "brewcast.container" . }}
+{{- if or .Values.onlineStore.enabled .Values.monthly.alertmanager .Values.monthly.alertSecret }}
+env:
+  {{- if .Values.onlineStore.enabled }}
+  {{- include "brewcast.onlineStore" . | nindent 2 }}
+  {{- end }}
+  {{- with .Values.monthly.alertmanager }}
+  - {name: BREWCAST_ALERTMANAGER, value: {{ . | quote }}}
+  {{- end }}
+  {{- with .Values.monthly.alertSecret }}
+  - name: BREWCAST_ALERT_WEBHOOK
+    valueFrom: {secretKeyRef: {name: {{ . }}, key: url}}
+  - name: BREWCAST_ALERT_TOKEN
+    valueFrom: {secretKeyRef: {name: {{ . }}, key: token, optional: true}}
+  {{- end }}
+{{- end }}
+resources: {{- toYaml .Values.monthly.resources | nindent 2 }}
+volumeMounts:
+  {{- range $image.writable }}
+  - {name: state, mountPath: {{ $image.project }}/{{ . }}, subPath: {{ . }}}
+  {{- end }}
+  - {name: tmp, mountPath: /tmp}
+{{- end }}
+
+{{- define "brewcast.stageVolumes" -}}
+- {name: state, persistentVolumeClaim: {claimName: {{ .Release.Name }}-state}}
+- {name: tmp, emptyDir: {sizeLimit: 4Gi}} # on disk: in memory it would count as the step's own
+{{- end }}
+
 {{/* What no schema can say. */}}
 {{- define "brewcast.check" -}}
 {{- if gt (len .Release.Name) 44 }}
