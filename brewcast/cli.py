@@ -1128,36 +1128,6 @@ def deploy_render_command(root: Path):
     changed = write_compiled(root, rendered_files(root))
     print("\n".join(f"{name}: written" for name in changed) or "nothing to do: deploy/rendered/ is up to date")
 
-# %% ../nbs/cli.ipynb #fe31f496
-BaseOption = Annotated[
-    str | None, typer.Option(metavar="IMAGE", help="an image with /usr/bin/python3.11, instead of Debian's packages")
-]
-
-# %% ../nbs/cli.ipynb #9fbebb69
-@functools.partial(command, group="deploy")
-def deploy_image_command(root: Path, source: SourceOption = "", base: BaseOption = None):
-    "build the image of the service, with the release that is served"
-    from brewcast.targets.images import build_service_image, image_lines
-
-    print("\n".join(image_lines(build_service_image(root, source, base or None))))
-
-# %% ../nbs/cli.ipynb #1148cd89
-@functools.partial(command, group="deploy")
-def deploy_image_stage_command(root: Path, base: BaseOption = None):
-    "build the image that runs stages and the monthly step"
-    from brewcast.targets.images import build_stage_image, image_lines
-
-    print("\n".join(image_lines(build_stage_image(root, base or None))))
-
-# %% ../nbs/cli.ipynb #61e170a3
-@functools.partial(command, group="deploy")
-def deploy_sbom_command(root: Path):
-    "write the list of contents of each image, with licences"
-    from brewcast.targets.images import ARCHIVES
-    from brewcast.targets.sbom import write_bills
-
-    print("\n".join(write_bills(root / ARCHIVES)))
-
 # %% ../nbs/cli.ipynb #4c7001fb
 @command
 def export_command(root: Path):
