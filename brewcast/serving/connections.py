@@ -4,13 +4,14 @@
 
 # %% auto #0
 __all__ = ['MAX_HEAD_BYTES', 'MAX_BYTES_AFTER_ANSWER', 'STALL_CHECK_SECONDS', 'MAX_PIPELINED_REQUESTS', 'CLOSE',
-           'LAST_REQUEST_SECONDS', 'RESERVED_FILES', 'MAX_CONNECTIONS', 'connection_limit', 'error_response',
-           'HeadTooLong', 'TooManyPipelined', 'ParserEvents', 'is_head_too_long', 'new_parser', 'StallCheck',
-           'LimitedConnection', 'refuse_head', 'requests_in_work']
+           'LAST_REQUEST_SECONDS', 'RESERVED_FILES', 'MAX_CONNECTIONS', 'IN_WORK', 'connection_limit', 'error_response',
+           'HeadTooLong', 'TooManyPipelined', 'ParserEvents', 'is_head_too_long', 'new_parser', 'StallCheck', 'Ending',
+           'is_answering', 'LimitedConnection', 'refuse_above_limit', 'refuse_head', 'requests_in_work']
 
 # %% ../../nbs/serving/connections.ipynb #beb57780
 import json
 import resource
+from types import SimpleNamespace
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -73,11 +74,7 @@ class ParserEvents:
             raise TooManyPipelined
         connection.unread_bytes = connection.bytes_after_answer = 0
         connection.heads += 1
-        if connection.is_stopping:
-            connection.headers.append(CLOSE)  # uvicorn then announces the end in its answer
         connection.on_headers_complete()
-        if connection.is_stopping and connection.cycle:
-            connection.cycle.keep_alive = False
 
     def on_body(self, body: bytes):
         "A piece of a body. One that continues too long after its answer closes the connection."
@@ -129,8 +126,7 @@ class StallCheck:
         "Complete heads and unsent bytes, if the connection waits for its client."
         connection = self.connection
         unsent = connection.transport.get_write_buffer_size()
-        is_answering = connection.cycle and not connection.cycle.response_complete
-        is_waiting = unsent or not (connection.is_complete or is_answering)
+        is_waiting = unsent or not (connection.is_complete or is_answering(connection))
         return (connection.heads, unsent) if is_waiting else None
 
     def check(self):
@@ -149,62 +145,98 @@ class StallCheck:
         self.timer.cancel()
         self.connection = None
 
+# %% ../../nbs/serving/connections.ipynb #60c649ff
+class Ending:
+    "The end of a connection when the process is to stop: its next answer is the last one, and announces it."
+
+    def __init__(
+        self,
+        connection: HttpToolsProtocol,  # a `LimitedConnection`
+    ):
+        self.connection = connection
+        self.has_begun = False
+
+    def begin(self):
+        "Announce it in the answer in work. Without one, wait a moment for a request that is on its way."
+        self.has_begun = True
+        if is_answering(self.connection):
+            self.announce()
+        else:
+            self.connection.loop.call_later(LAST_REQUEST_SECONDS, self.close_idle)
+
+    def announce(self):
+        "Let uvicorn say it in the newest answer, and close the connection after it. Does nothing before the end."
+        cycle = self.connection.cycle if self.has_begun and self.connection else None
+        if cycle and CLOSE not in cycle.scope["headers"]:
+            cycle.scope["headers"].append(CLOSE)  # as if the client had asked for it
+            cycle.keep_alive = False
+
+    def close_idle(self):
+        "Close the connection, unless a request is being answered: then it is closed after the answer."
+        if self.connection and not is_answering(self.connection):
+            self.connection.transport.close()
+
+# %% ../../nbs/serving/connections.ipynb #a7070722
+def is_answering(
+    connection: HttpToolsProtocol,
+) -> bool:
+    "Is a request in work whose answer is not complete?"
+    return bool(connection.cycle and not connection.cycle.response_complete)
+
+# %% ../../nbs/serving/connections.ipynb #4d03a7a2
+IN_WORK = SimpleNamespace(tasks=frozenset())  # uvicorn's tasks, one for each request in work, of all connections
+
 # %% ../../nbs/serving/connections.ipynb #1c944283
 class LimitedConnection(HttpToolsProtocol):
     "uvicorn's protocol with limits."
 
     limit = connection_limit()
-    in_work = frozenset()  # uvicorn's tasks: one for each request of any connection that is not yet answered
 
     def __init__(self, *arguments, **options):
         super().__init__(*arguments, **options)
-        if LimitedConnection.in_work is not self.tasks:  # the first connection; the set stays the same
-            LimitedConnection.in_work = self.tasks
+        IN_WORK.tasks = self.tasks
         self.parser = new_parser(ParserEvents(self))
         self.unread_bytes = 0  # since the last complete unit
         self.bytes_after_answer = 0
         self.heads = 0  # complete heads so far
         self.is_complete = False  # does a complete request end the data so far?
         self.is_too_long = False
-        self.is_stopping = False
+        self.ending = Ending(self)
+        self.shutdown = self.ending.begin  # uvicorn calls it
 
     def connection_made(self, transport):
         super().connection_made(transport)
         self.stall = StallCheck(self)
-        if len(self.connections) > self.limit:
-            transport.write(error_response("503 Service Unavailable", f"more than {self.limit} connections", "load"))
-            transport.close()
+        refuse_above_limit(self)
 
     def connection_lost(self, exc):
         self.stall.stop()
+        self.ending.connection = None  # so that its memory is free at once
         super().connection_lost(exc)
 
     def data_received(self, data):
         self.is_complete = False
         self.unread_bytes += len(data)
         HttpToolsProtocol.data_received(self, data)  # not super(), which takes twice as long
+        self.ending.announce()
         if self.unread_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
             self.is_too_long = True
             self.send_400_response("too long")
-
-    def shutdown(self):
-        "Called when the process is to end. The next answer is the last one, and announces it."
-        self.is_stopping = True
-        if self.cycle and not self.cycle.response_complete:
-            self.cycle.scope["headers"].append(CLOSE)
-            self.cycle.keep_alive = False
-        else:
-            self.loop.call_later(LAST_REQUEST_SECONDS, self.close_idle)
-
-    def close_idle(self):
-        "Close the connection, unless a request is being answered; it is closed after the answer."
-        if not self.cycle or self.cycle.response_complete:
-            self.transport.close()
 
     def send_400_response(self, msg):
         "Answer a request that is invalid or too long."
         if not refuse_head(self):
             super().send_400_response(msg)
+
+# %% ../../nbs/serving/connections.ipynb #8cb85252
+def refuse_above_limit(
+    connection: HttpToolsProtocol,  # a `LimitedConnection`, just opened
+) -> None:
+    "Answer 503 and close, if too many connections are open."
+    if len(connection.connections) > connection.limit:
+        error = f"more than {connection.limit} connections"
+        connection.transport.write(error_response("503 Service Unavailable", error, "load"))
+        connection.transport.close()
 
 # %% ../../nbs/serving/connections.ipynb #6217b9cf
 def refuse_head(
@@ -227,4 +259,4 @@ def refuse_head(
 # %% ../../nbs/serving/connections.ipynb #f75b7d31
 def requests_in_work() -> int:
     "Requests that are received and not yet answered, without the one that asks for this number."
-    return max(len(LimitedConnection.in_work) - 1, 0)
+    return max(len(IN_WORK.tasks) - 1, 0)

@@ -6,7 +6,7 @@
 __all__ = ['SERVICE_IMAGE', 'STAGE_IMAGE', 'BASE_IMAGE', 'LICENCE', 'ARCHIVES', 'WRITTEN_FOLDERS', 'PROJECT_PARTS', 'BuiltImage',
            'install_packages', 'remove_programs', 'normalise_files', 'served_release', 'bento_files', 'served_bento',
            'service_context', 'project_files', 'code_hash', 'stage_requirements', 'stage_context', 'image_labels',
-           'build_command', 'ensure_base', 'image_id', 'write_archive', 'finish_image', 'build_service_image',
+           'buildah_command', 'ensure_base', 'image_id', 'write_image', 'finish_image', 'build_service_image',
            'build_stage_image', 'image_lines']
 
 # %% ../../nbs/targets/images.ipynb #722ccc2e
@@ -29,6 +29,7 @@ from ..common.paths import say, write_text
 from ..common.records import Record, ReleaseDescription
 from brewcast.targets.base_image import (
     IMAGE_FOLDER,
+    LABEL,
     prepare_base,
     processor,
     require_programs,
@@ -242,19 +243,19 @@ def image_labels(
         "org.opencontainers.image.title": title,
         "org.opencontainers.image.version": __version__,
         "org.opencontainers.image.licenses": LICENCE,
-        "brewcast.lock": sha256(root / "requirements.lock"),
+        f"{LABEL}lock": sha256(root / "requirements.lock"),
     }
     if release:
         labels |= {
-            "brewcast.release": release.release,
-            "brewcast.month": str(release.month),
-            "brewcast.features-as-of": str(release.features_as_of),
-            "brewcast.source": source,
+            f"{LABEL}release": release.release,
+            f"{LABEL}month": str(release.month),
+            f"{LABEL}features-as-of": str(release.features_as_of),
+            f"{LABEL}source": source,
         }
     return labels
 
 # %% ../../nbs/targets/images.ipynb #24dc31eb
-def build_command(
+def buildah_command(
     image: str,  # name and tag
     containerfile: Path,
     context: Path,  # the folder whose files it copies
@@ -288,7 +289,7 @@ def ensure_base(
         hashes = {name: sha256(path) for name, path in files.items()} | {"": sha256(containerfile)}
         image = f"{BASE_IMAGE}:{joint_hash(hashes)[:12]}"
         if not image_id(image):
-            run_program(build_command(image, containerfile, context, {"org.opencontainers.image.title": BASE_IMAGE}))
+            run_program(buildah_command(image, containerfile, context, {"org.opencontainers.image.title": BASE_IMAGE}))
     return f"localhost/{image}"
 
 # %% ../../nbs/targets/images.ipynb #464b0dd4
@@ -301,7 +302,7 @@ def image_id(
     return ids[0] if ids else ""
 
 # %% ../../nbs/targets/images.ipynb #c25c66e7
-def write_archive(
+def write_image(
     image: str,  # name and tag
     path: Path,  # the archive; it is replaced
 ) -> str:  # the digest of the image
@@ -321,7 +322,7 @@ def finish_image(
 ) -> BuiltImage:
     "Write the archive of an image that was just built, and describe it."
     path = Path(ARCHIVES, archive)
-    digest = write_archive(image, root / path)
+    digest = write_image(image, root / path)
     size = run_program(["buildah", "images", "--format", "{{.Size}}", f"localhost/{image}"]).strip()
     return BuiltImage(name=image, digest=digest, size=size, archive=path)
 
@@ -355,7 +356,7 @@ def build_stage_image(
     image = f"{name}:{code[:12]}"
     with _context(root) as context:
         stage_context(root, context)
-        labels = image_labels(root, STAGE_IMAGE) | {"brewcast.code": code}
+        labels = image_labels(root, STAGE_IMAGE) | {f"{LABEL}code": code}
         _build(root, image, "Containerfile.stage", context, labels, {}, base)
     return finish_image(root, image, "stage.tar")
 
@@ -375,7 +376,7 @@ def _build(root, image, containerfile, context, labels, variables, base):
     normalise_files(context)
     before = image_id(image)
     path = root / IMAGE_FOLDER / containerfile
-    run_program(build_command(image, path, context, labels, variables, ensure_base(root, base)))
+    run_program(buildah_command(image, path, context, labels, variables, ensure_base(root, base)))
     if before not in ("", image_id(image)):
         with contextlib.suppress(RuntimeError):  # a container uses it
             run_program(["buildah", "rmi", before])

@@ -15,6 +15,7 @@ from email import message_from_string
 from pathlib import Path
 
 from ..common.paths import write_text
+from .base_image import LABEL
 
 # %% ../../nbs/targets/sbom.ipynb #6436ac82
 def read_blob(
@@ -139,7 +140,7 @@ def bill_of_materials(
         components.append(release_component(json.loads(files[_RELEASE])))
     digest, labels = image_labels_of(path)
     image = {"type": "container", "bom-ref": digest, "name": labels.get("org.opencontainers.image.title", path.stem)}
-    image["version"] = labels.get("brewcast.release") or labels.get("brewcast.code", "")[:12] or digest
+    image["version"] = labels.get(f"{LABEL}release") or labels.get(f"{LABEL}code", "")[:12] or digest
     return {
         "bomFormat": "CycloneDX",
         "specVersion": "1.6",
