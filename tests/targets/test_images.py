@@ -18,9 +18,9 @@ from brewcast.targets.images import (
     SERVICE_IMAGE,
     WRITTEN_FOLDERS,
     bento_files,
-    build_command,
     build_service_image,
     code_hash,
+    image_command,
     image_labels,
     normalise_files,
     project_files,
@@ -134,7 +134,7 @@ def test_the_context_of_a_stage_holds_what_stages_need_and_a_record_of_the_expor
     assert {"pipeline.yaml", "requirements.lock", "settings.ini", "nbs/data/11_clean.ipynb", "brewcast/cli.py"} < names
     assert not any(name.startswith(("tests/", "docs/", "bench/", "state/", "products/")) for name in names)
     left_out = (context / "packages" / LEFT_OUT_FILE).read_text().split()
-    assert {"jupyterlab", "playwright", "uv", "pytest", "ruff"} < {*left_out}
+    assert {"jupyterlab", "playwright", "pytest", "ruff"} < {*left_out}
     # every file of the image counts in its tag, and nothing else does
     assert names - {f"brewcast/{SHIPPED_RECORD}"} == {*project_files(project)}
 
@@ -199,7 +199,7 @@ def test_labels_say_which_release_and_lock_are_inside(project):
 
 def test_a_build_uses_no_network_and_has_no_time_of_its_own():
     command = list(
-        map(str, build_command("shop:1", Path("C"), Path("context"), {"b": "2", "a": "1"}, {"X": "y"}, "base:1"))
+        map(str, image_command("shop:1", Path("C"), Path("context"), {"b": "2", "a": "1"}, {"X": "y"}, "base:1"))
     )
     text = " ".join(command)
     for part in ("--network none", "--timestamp 0", "--omit-history", "--identity-label=false", "--format docker"):
