@@ -19,8 +19,8 @@ from brewcast.targets.images import (
     WRITTEN_FOLDERS,
     bento_files,
     build_service_image,
-    buildah_command,
     code_hash,
+    image_command,
     image_labels,
     normalise_files,
     project_files,
@@ -199,7 +199,7 @@ def test_labels_say_which_release_and_lock_are_inside(project):
 
 def test_a_build_uses_no_network_and_has_no_time_of_its_own():
     command = list(
-        map(str, buildah_command("shop:1", Path("C"), Path("context"), {"b": "2", "a": "1"}, {"X": "y"}, "base:1"))
+        map(str, image_command("shop:1", Path("C"), Path("context"), {"b": "2", "a": "1"}, {"X": "y"}, "base:1"))
     )
     text = " ".join(command)
     for part in ("--network none", "--timestamp 0", "--omit-history", "--identity-label=false", "--format docker"):
