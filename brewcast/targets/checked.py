@@ -19,7 +19,7 @@ class CheckRecord(Record):
     "What `make test-deploy` found."
 
     deploy_hash: str  # of all files under deploy/ but this record
-    kubernetes: str  # version whose schemas were used
+    kubernetes: list[str]  # versions whose schemas were used
     tools: dict[str, str]  # name -> version
     planted: int  # mistakes that were planted
     missed: list[str]  # mistakes that no check caught

@@ -12,12 +12,17 @@ from pathlib import Path
 import yaml
 from planting import ROOT
 
+from brewcast.targets.chart import MIN_KUBERNETES
 from brewcast.targets.kubernetes_objects import Manifests
 from brewcast.targets.manifests import check_manifests
 
 TOOLS = ROOT / ".venv-checks"
 EXAMPLE = yaml.safe_load((ROOT / "deploy/example-values.yaml").read_text())  # values with every part on
-KUBERNETES = "1.34"  # the version whose schemas are used
+VERSIONS = [
+    MIN_KUBERNETES.rpartition(".")[0],
+    "1.34",
+    "1.37",
+]  # of Kubernetes: the oldest that the chart takes, the newest
 QUIET = {"CKV_DISABLE_UPDATE_CHECK": "1", "LOG_LEVEL": "ERROR", "NO_UPDATE_NOTIFIER": "1", "NO_COLOR": "1"}
 SKIPPED = {  # checkov's checks that do not hold here -> the reason
     "CKV_K8S_21": "the namespace is the user's: helm upgrade --install -n NAMESPACE",
@@ -46,7 +51,7 @@ def own_findings(variants: dict[str, list[dict]]) -> dict[str, list[str]]:
 
 def schema_findings(variants: dict[str, list[dict]]) -> dict[str, list[str]]:
     "What the schemas of Kubernetes refuse."
-    program = [TOOLS / "bin/python", ROOT / "tests/deploy/schemas.py", KUBERNETES]
+    program = [TOOLS / "bin/python", ROOT / "tests/deploy/schemas.py", *VERSIONS]
     return answer(*program, input=json.dumps(variants))
 
 

@@ -1,6 +1,6 @@
 """Validate objects of Kubernetes against the schemas of its API server; a field that they don't know is a mistake.
 
-Runs in .venv-checks. Reads {name: [object, ...]} as JSON, writes {name: [problem, ...]}. kubernetes-validate's own
+Runs in .venv-checks, with versions of Kubernetes as arguments. Reads {name: [object, ...]} as JSON, writes {name: [problem, ...]}. kubernetes-validate's own
 command ends well if it has no schema for a kind: here that is a mistake, too, but for kinds of custom resources.
 """
 
@@ -25,11 +25,14 @@ def problem_of(content: str, version: str) -> str | None:
     except kubernetes_validate.SchemaNotFoundError:
         return f"{name}: Kubernetes {version} has no {document['kind']} in {document['apiVersion']}"
     except kubernetes_validate.ValidationError as error:
-        return f"{name}: {'.'.join(map(str, error.path))}: {error.message}"
+        return f"{name}: {'.'.join(map(str, error.path))}: {error.message} (Kubernetes {version})"
     return None
 
 
 if __name__ == "__main__":
     variants = json.load(sys.stdin)
-    found = {name: [problem_of(json.dumps(document), sys.argv[1]) for document in variants[name]] for name in variants}
-    json.dump({name: [problem for problem in problems if problem] for name, problems in found.items()}, sys.stdout)
+    found = {name: [] for name in variants}
+    for name, documents in variants.items():
+        for content in map(json.dumps, documents):
+            found[name] += filter(None, (problem_of(content, version) for version in sys.argv[1:]))
+    json.dump(found, sys.stdout)

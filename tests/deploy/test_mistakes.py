@@ -10,8 +10,8 @@ import pytest
 import yaml
 from checkers import (
     EXAMPLE,
-    KUBERNETES,
     TOOLS,
+    VERSIONS,
     checkov_findings,
     checkov_of_manifests,
     hadolint_findings,
@@ -112,7 +112,7 @@ def caught(tmp_path_factory) -> dict[str, list[str]]:
 
 def test_every_planted_mistake_is_caught(caught):
     CAUGHT.parent.mkdir(parents=True, exist_ok=True)
-    CAUGHT.write_text(json.dumps({"kubernetes": KUBERNETES, "caught": caught}))
+    CAUGHT.write_text(json.dumps({"kubernetes": VERSIONS, "caught": caught}))
     assert [name for name, checks in caught.items() if not checks] == []
 
 
