@@ -341,7 +341,8 @@ def test_a_placeholder_of_a_part_that_is_off_is_no_reason(root):
     assert refusals(root, values) == []
     del values["image"]
     found = texts(refusals(root, values))
-    assert "image.repository: the placeholder CHANGE-ME is left" in found and "image.digest" in found
+    assert "image.repository: the placeholder CHANGE-ME is left" in found
+    assert f"image.digest: it is CHANGE-ME, but {root / SERVICE} is {digest_of(root)}" in found  # what to fill in
 
 
 def test_another_digest_and_another_source_are_refused(root):
