@@ -6,12 +6,19 @@ import io
 import json
 import shutil
 import tarfile
+from datetime import date
 from pathlib import Path
 
 import yaml
 from conftest import ROOT
 
+from brewcast.targets.deploy_check import DeployRequest, deploy_refusals
+from brewcast.targets.image_archive import read_image
+from brewcast.targets.image_checks import Refusal
+
 LAYER = "application/vnd.oci.image.layer.v1.tar"
+SERVICE = "scratch/images/service.tar"
+AS_OF = date(2025, 2, 10)  # within the month of the toy release
 RELEASE, OTHER_RELEASE = "1f0c3a9b2e4d", "77aa00bb11cc"
 PACKAGES = {"numpy": "2.4.6", "uvicorn": "0.35.0"}  # of a toy lock
 MODULES = ("brewcast/__init__.py", "brewcast/serving/app.py")
@@ -118,7 +125,7 @@ def service_layers(root: Path) -> list[dict[str, bytes]]:
 
 def write_service(root: Path, *layers: dict[str, bytes | str | None], **options) -> Path:
     "Write the image of the service as it should be, with more layers over it."
-    return write_archive(root / "scratch/images/service.tar", *service_layers(root), *layers, **options)
+    return write_archive(root / SERVICE, *service_layers(root), *layers, **options)
 
 
 def with_layer(archive: Path, target: Path, layer: dict[str, bytes | str | None]) -> Path:
@@ -149,3 +156,30 @@ def with_layer(archive: Path, target: Path, layer: dict[str, bytes | str | None]
             member.size = len(content)
             tar.addfile(member, io.BytesIO(content))
     return target
+
+
+def image_digest(root: Path) -> str:
+    return read_image(root / SERVICE, ("app",)).digests[0]
+
+
+def good_values(root: Path) -> dict:
+    "Values that fit the image, with every part on that needs no image of the stages."
+    values = yaml.safe_load((ROOT / "deploy/example-values.yaml").read_text())
+    values["image"]["digest"] = image_digest(root)
+    values["monthly"] = {"enabled": False}
+    return values
+
+
+def refusals(root: Path, values: dict | str | None = None, **changes) -> list[Refusal]:
+    "All reasons not to send a project's image, with values if there are some. The image is not run."
+    if values is not None:
+        (root / "mine.yaml").write_text(values if isinstance(values, str) else yaml.safe_dump(values, sort_keys=False))
+    path = None if values is None else root / "mine.yaml"
+    request = DeployRequest("simulated", str(root / SERVICE), str(root / "no stage.tar"), path, None, AS_OF, runs=False)
+    found = list(deploy_refusals(root, request._replace(**changes)))
+    assert all(refusal.where and refusal.what and refusal.way_out for refusal in found)
+    return found
+
+
+def texts(found: list[Refusal]) -> str:
+    return "\n".join(map(str, found))

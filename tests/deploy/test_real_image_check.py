@@ -11,8 +11,9 @@ from conftest import ROOT, commands
 
 from brewcast.common.hashing import sha256
 from brewcast.serving.release import release_id
-from brewcast.targets.deploy_check import BENTO_CODE, SERVICE_PACKAGES, golden_refusals
+from brewcast.targets.deploy_check import golden_refusals
 from brewcast.targets.image_archive import read_image
+from brewcast.targets.image_checks import BENTO_CODE, SERVICE_PACKAGES
 from brewcast.targets.images import build_service_image
 
 NAME = "deploy-check-test"  # of the image, so that no other is replaced

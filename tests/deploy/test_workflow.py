@@ -107,7 +107,7 @@ def stand_ins(tmp_path_factory) -> list[str]:
     return options
 
 
-@pytest.mark.parametrize("job", ["lint", "notebooks"])
+@pytest.mark.parametrize("job", ["lint", "notebooks", "chart"])
 def test_a_job_of_the_workflow_runs_here_with_its_real_steps(tmp_path, stand_ins, job):
     # given the project as it would be committed now, in a repository of its own, and this machine as the runner
     project = tmp_path / "main"
