@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['LASTING_FOLDERS', 'VARIABLE', 'PATH_VARIABLES', 'check_mounts', 'check_empty_folders', 'claims_of', 'check_claims',
-           'volume_of', 'check_lasting_folders', 'known_variables', 'check_variables', 'check_service_links',
-           'check_paths', 'check_accounts']
+           'check_claim_access', 'volume_of', 'check_lasting_folders', 'check_writable_folders', 'known_variables',
+           'check_variables', 'check_service_links', 'check_paths', 'check_accounts']
 
 # %% ../../nbs/targets/volume_checks.ipynb #082d9584
 import difflib
@@ -18,8 +18,17 @@ from pathlib import PurePosixPath
 
 from ..serving.app import read_settings
 from ..serving.platforms import read_platform
-from .chart import PROJECT_FOLDER
-from .kubernetes_objects import Manifests, Mistake, Pods, at, dicts_at, mistake_at, object_name
+from .chart import PROJECT_FOLDER, WRITABLE_FOLDERS
+from brewcast.targets.kubernetes_objects import (
+    Manifests,
+    Mistake,
+    Pods,
+    at,
+    dicts_at,
+    mistake_at,
+    object_name,
+    quantity,
+)
 from .wiring_checks import literal_variables
 
 # %% ../../nbs/targets/volume_checks.ipynb #89e9f58f
@@ -37,6 +46,10 @@ def check_mounts(manifests: Manifests) -> Iterator[Mistake]:
                 if mount.get("name") not in volumes:
                     problem = f"there is no volume {mount.get('name')}"
                     yield mistake_at(pods.workload, (*place, "name"), problem, "use the name of a volume of the pod")
+                if sum(_overlap(mount, other) for _, other in mounts) > 1:
+                    problem = f"another mount shows the same part of {mount.get('name')}"
+                    remedy = "give each mount of a volume its own subPath"
+                    yield mistake_at(pods.workload, (*place, "subPath"), problem, remedy)
                 if folders[mount.get("mountPath")] > 1:
                     problem = f"{mount.get('mountPath')} is mounted twice"
                     yield mistake_at(pods.workload, (*place, "mountPath"), problem, "mount each folder once")
@@ -44,12 +57,19 @@ def check_mounts(manifests: Manifests) -> Iterator[Mistake]:
             if name not in mounted:
                 yield pods.mistake(("volumes", i), f"no container mounts {name}", "mount it, or leave it out")
 
+# %% ../../nbs/targets/volume_checks.ipynb #453ef852
+def _overlap(mount, other):  # of one volume: parts that are the same, or of which one holds the other
+    paths = [PurePosixPath(str(one.get("subPath") or ".")) for one in (mount, other)]
+    is_inside = paths[0].is_relative_to(paths[1]) or paths[1].is_relative_to(paths[0]) or PurePosixPath(".") in paths
+    return mount.get("name") == other.get("name") and is_inside
+
 # %% ../../nbs/targets/volume_checks.ipynb #62433a2f
 def check_empty_folders(manifests: Manifests) -> Iterator[Mistake]:
     "Has each folder on the node a limit?"
     for pods in manifests.pods():
         for i, volume in dicts_at(pods.spec, "volumes"):
-            if isinstance(volume.get("emptyDir", 0), dict | None) and not at(volume, "emptyDir", "sizeLimit"):
+            is_folder = "emptyDir" in volume or set(volume) <= {"name"}  # a volume of no kind is one, too
+            if is_folder and quantity(at(volume, "emptyDir", "sizeLimit")) is None:
                 problem = "may fill the disk or the memory of its node"
                 yield pods.mistake(("volumes", i, "emptyDir", "sizeLimit"), problem, "set a limit, such as 1Gi")
 
@@ -83,6 +103,21 @@ def check_claims(manifests: Manifests) -> Iterator[Mistake]:
             problem = f"is mounted by {' and '.join(mounting)}" if mounting else "nobody mounts it"
             yield mistake_at(claim, ("metadata", "name"), problem, "mount it in the monthly step alone")
 
+# %% ../../nbs/targets/volume_checks.ipynb #f1149f5e
+def check_claim_access(manifests: Manifests) -> Iterator[Mistake]:
+    "Has each claim its size, and may its pods write it?"
+    for claim in manifests.of_kind("PersistentVolumeClaim"):
+        size = at(claim, "spec", "resources", "requests", "storage")
+        if quantity(size) is None:
+            place = ("spec", "resources", "requests", "storage")
+            yield mistake_at(claim, place, f"{size} is no size", "write it like 20Gi")
+        if not at(claim, "spec", "accessModes", default=[]):
+            yield mistake_at(claim, ("spec", "accessModes"), "is missing", "set [ReadWriteOnce]")
+    for pods in manifests.pods():
+        if claims_of(pods) and at(pods.spec, "securityContext", "fsGroup") is None:
+            problem = "a new volume belongs to root, so the pod cannot write it"
+            yield pods.mistake(("securityContext", "fsGroup"), problem, "set the group of the image's user")
+
 # %% ../../nbs/targets/volume_checks.ipynb #e8de5095
 LASTING_FOLDERS = (f"{PROJECT_FOLDER}/state",)  # of the monthly step: what no build can make again
 
@@ -111,6 +146,20 @@ def check_lasting_folders(manifests: Manifests) -> Iterator[Mistake]:
                     yield mistake_at(
                         pods.workload, (*path, "volumeMounts"), problem, "mount the claim of the state there"
                     )
+
+# %% ../../nbs/targets/volume_checks.ipynb #cf7cf24e
+def check_writable_folders(manifests: Manifests) -> Iterator[Mistake]:
+    "Can a container with a read-only root write where it must?"
+    for pods in manifests.pods("Deployment", "CronJob"):
+        folders = [f"{PROJECT_FOLDER}/{name}" for name in WRITABLE_FOLDERS if pods.workload["kind"] == "CronJob"]
+        for path, container in pods.containers():
+            if at(container, "securityContext", "readOnlyRootFilesystem") is not True:
+                continue
+            for folder in ["/tmp", *folders]:
+                volume = volume_of(pods, container, folder)
+                if volume is None or {"secret", "configMap"} & set(volume):
+                    problem = f"{folder} lies on the read-only root"
+                    yield mistake_at(pods.workload, (*path, "volumeMounts"), problem, f"mount a volume at {folder}")
 
 # %% ../../nbs/targets/volume_checks.ipynb #be25b8b1
 VARIABLE = re.compile(r"\bBREWCAST_[A-Z][A-Z_]*[A-Z]\b")
@@ -142,6 +191,9 @@ def check_variables(manifests: Manifests) -> Iterator[Mistake]:
         for path, container in pods.containers():
             for i, variable in dicts_at(container, "env"):
                 name = str(variable.get("name"))
+                if not variable.get("value") and not at(variable, "valueFrom", default={}):
+                    remedy = "give it a value, or leave it out"
+                    yield mistake_at(pods.workload, (*path, "env", i, "value"), f"{name} is empty", remedy)
                 close = difflib.get_close_matches(name, known, 1, 0.8)
                 if name not in known and (name.startswith("BREWCAST") or close):
                     place = (*path, "env", i, "name")
@@ -199,6 +251,11 @@ def check_accounts(manifests: Manifests) -> Iterator[Mistake]:
         if name not in (None, "default") and not manifests.named("ServiceAccount", name):
             remedy = "use the name of an account among these objects"
             yield pods.mistake(("serviceAccountName",), f"there is no ServiceAccount {name}", remedy)
+    used = {at(pods.spec, "serviceAccountName") for pods in manifests.pods()}
+    for account in manifests.of_kind("ServiceAccount"):
+        if at(account, "metadata", "name") not in used or None in used:
+            remedy = "name it in serviceAccountName"
+            yield mistake_at(account, ("metadata", "name"), "some pods do not use it, but the default account", remedy)
     for binding in manifests.of_kind("RoleBinding", "ClusterRoleBinding"):
         problem = "gives rights at the API server, which no part of Brewcast asks"
         yield mistake_at(binding, ("roleRef",), problem, "leave it out")

@@ -17,11 +17,42 @@ CASES = [  # check, kind, change, what is found
         {"remove": [*SERVICE, "volumes", 1]},
         [f"{IN_SERVICE}.containers[0].volumeMounts[1].name"],
     ),
+    ("mounts", "CronJob", {"remove": [*MONTHLY, "containers", 0, "volumeMounts", 5]}, [f"{IN_MONTHLY}.volumes[1]"]),
     (
         "mounts",
         "CronJob",
-        {"set": [[*MONTHLY, "containers", 0, "volumeMounts", 5, "name"], "state"]},
-        [f"{IN_MONTHLY}.volumes[1]"],
+        {"set": [[*MONTHLY, "containers", 0, "volumeMounts", 1, "subPath"], "state"]},
+        [f"{IN_MONTHLY}.containers[0].volumeMounts[{i}].subPath" for i in (0, 1)],
+    ),
+    (
+        "claim_access",
+        "PersistentVolumeClaim",
+        {"remove": ["spec", "accessModes"]},
+        ["PersistentVolumeClaim/brewcast-state spec.accessModes"],
+    ),
+    (
+        "claim_access",
+        "CronJob",
+        {"remove": [*MONTHLY, "securityContext", "fsGroup"]},
+        [f"{IN_MONTHLY}.securityContext.fsGroup"],
+    ),
+    (
+        "writable_folders",
+        "Deployment",
+        {"set": [[*CONTAINER, "volumeMounts", 1, "mountPath"], "/temp"]},
+        [f"{IN_SERVICE}.containers[0].volumeMounts"],
+    ),
+    (
+        "writable_folders",
+        "CronJob",
+        {"remove": [*MONTHLY, "containers", 0, "volumeMounts", 3]},
+        [f"{IN_MONTHLY}.containers[0].volumeMounts"],
+    ),
+    (
+        "variables",
+        "Deployment",
+        {"remove": [*CONTAINER, "env", 2, "valueFrom"]},
+        [f"{IN_SERVICE}.containers[0].env[2].value"],
     ),
     (
         "empty_folders",
@@ -82,7 +113,7 @@ CASES = [  # check, kind, change, what is found
         "accounts",
         "ServiceAccount",
         {"set": [["metadata", "name"], "other"]},
-        [f"{IN_SERVICE}.serviceAccountName", f"{IN_MONTHLY}.serviceAccountName"],
+        [f"{IN_SERVICE}.serviceAccountName", f"{IN_MONTHLY}.serviceAccountName", "ServiceAccount/other metadata.name"],
     ),
 ]
 
