@@ -3,18 +3,19 @@ SOURCE ?= simulated
 DATA ?=
 PORT ?= 3000
 RUN ?=
+BASE ?=
 KEEP ?= 10
 PYTHON ?= python3
 
 # Every other name=value on the command line overrides a parameter for this run: `make run train.seed=1`.
 # An unknown name is refused before anything runs; the error suggests the most similar name.
-VARIABLES := SOURCE DATA PORT RUN STORE MONTH FILE TO WITHOUT_DATA REPLACE KEEP DRY THROUGH SINCE ONLY PYTHON PYTHONS
+VARIABLES := SOURCE DATA PORT RUN BASE STORE MONTH FILE TO WITHOUT_DATA REPLACE KEEP DRY THROUGH SINCE ONLY PYTHON PYTHONS
 OVERRIDES := $(strip $(filter-out $(VARIABLES:%=%=%),$(foreach word,$(MAKEOVERRIDES),$(if $(findstring =,$(word)),$(word)))))
 ifneq ($(and $(OVERRIDES),$(filter-out run build why month replay,$(MAKECMDGOALS))),)
 $(error $(OVERRIDES): no such variable; the variables are $(VARIABLES); run, build, why, month and replay also take the parameters of env.yaml)
 endif
 # Some variables are for some targets only: variable:target:target. Other targets refuse them instead of ignoring them.
-USED_BY := DATA:run:month:init-source ONLY:run PORT:serve:ui:lab RUN:verify STORE:trace MONTH:trace FILE:trace:restore TO:backup \
+USED_BY := DATA:run:month:init-source ONLY:run PORT:serve:ui:lab RUN:verify BASE:image:image-stage STORE:trace MONTH:trace FILE:trace:restore TO:backup \
 	WITHOUT_DATA:backup REPLACE:restore KEEP:prune DRY:prune THROUGH:month:replay SINCE:replay
 refuse = $(if $(and $(findstring command,$(origin $(1))),$($(1)),$(filter-out $(2),$(or $(MAKECMDGOALS),help))),\
 	$(error $(1)=$($(1)) is only for $(foreach target,$(2),`make $(target)`)))
@@ -92,6 +93,17 @@ serve: .venv/ready ## The forecast service on http://127.0.0.1:3000
 
 ui: .venv/ready ## MLflow on http://127.0.0.1:5000 (PORT=5001), for the source's runs or the database that MLFLOW_TRACKING_URI names
 	@exec $(BREWCAST) ui --source "$(SOURCE)" $(if $(filter file,$(origin PORT)),,--port "$(PORT)")
+
+##@ Deploy
+.PHONY: image image-stage sbom
+image: .venv/ready ## Build the image of the service with the release that is served (BASE=image: on another base)
+	@exec $(BREWCAST) deploy image --source "$(SOURCE)" $(if $(BASE),--base "$(BASE)")
+
+image-stage: .venv/ready ## Build the image that runs any stage, and the monthly step (BASE=image: on another base)
+	@exec $(BREWCAST) deploy image-stage $(if $(BASE),--base "$(BASE)")
+
+sbom: .venv/ready ## Write the list of contents of each built image, with licences, beside its archive in scratch/images/
+	@exec $(BREWCAST) deploy sbom
 
 ##@ Develop
 .PHONY: setup test test-deploy test-deploy-quick test-programs image-programs test-pythons docs screenshots faults sabotage bench bench-serving bench-loop lint format export clean-notebooks check-notebooks compile render lock lock-checks clean

@@ -119,3 +119,33 @@ def service_layers(root: Path) -> list[dict[str, bytes]]:
 def write_service(root: Path, *layers: dict[str, bytes | str | None], **options) -> Path:
     "Write the image of the service as it should be, with more layers over it."
     return write_archive(root / "scratch/images/service.tar", *service_layers(root), *layers, **options)
+
+
+def with_layer(archive: Path, target: Path, layer: dict[str, bytes | str | None]) -> Path:
+    "An image with one more layer, as a container tool takes it."
+    with tarfile.open(archive) as tar:
+        blobs = {member.name: tar.extractfile(member).read() for member in tar if member.isfile()}
+
+    def read(digest: str) -> dict:
+        return json.loads(blobs[f"blobs/sha256/{digest.removeprefix('sha256:')}"])
+
+    def add(content: bytes) -> dict:
+        blobs[f"blobs/sha256/{digest_of(content).removeprefix('sha256:')}"] = content
+        return {"digest": digest_of(content), "size": len(content)}
+
+    index = json.loads(blobs["index.json"])
+    manifest = read(index["manifests"][0]["digest"])
+    configuration = read(manifest["config"]["digest"])
+    content = tar_of(layer)
+    configuration["rootfs"]["diff_ids"].append(digest_of(content))
+    configuration.pop("history", None)
+    manifest["layers"].append({"mediaType": LAYER, **add(content)})
+    manifest["config"] |= add(json.dumps(configuration).encode())
+    index["manifests"][0] |= add(json.dumps(manifest).encode())
+    blobs["index.json"] = json.dumps(index).encode()
+    with tarfile.open(target, "w") as tar:
+        for name, content in blobs.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    return target

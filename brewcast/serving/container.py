@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['bento_identifier', 'open_port', 'serve_bento_here', 'is_started_by_sagemaker', 'is_ready', 'golden_release',
-           'run_container']
+           'name_sagemaker', 'run_container']
 
 # %% ../../nbs/serving/container.ipynb #c9aa7610
 import argparse
@@ -101,12 +101,23 @@ def golden_release(
     return json.loads((folder / "release.json").read_text())
 
 # %% ../../nbs/serving/container.ipynb #c4650bb7
+def name_sagemaker(
+    environment: MutableMapping[str, str],  # os.environ; BREWCAST_PLATFORM is set in it
+) -> None:
+    "The argument `serve` means SageMaker. Raises ValueError if the variable names another platform."
+    if (named := environment.get("BREWCAST_PLATFORM") or "sagemaker") != "sagemaker":
+        raise ValueError(
+            f"BREWCAST_PLATFORM={named} and the argument serve, which is SageMaker's: leave one of them away"
+        )
+    environment["BREWCAST_PLATFORM"] = named
+
+# %% ../../nbs/serving/container.ipynb #6160aea1
 def run_container(
     action: str,  # an argument, as in the table above
 ) -> int:  # exit status
     "What the container does. Raises ValueError or OSError, which name what is wrong."
     if action == "serve" or action == "check" and is_started_by_sagemaker():
-        os.environ.setdefault("BREWCAST_PLATFORM", "sagemaker")
+        name_sagemaker(os.environ)
     if action == "check":
         return 0 if is_ready(os.environ) else 1
     if action == "golden":

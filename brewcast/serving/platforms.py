@@ -92,7 +92,8 @@ def read_platform(
         raise ValueError(f"BREWCAST_PLATFORM={named!r}: {reason}")
     of_vertex = [name for name in ("AIP_HTTP_PORT", *VERTEX_ROUTES) if environment.get(name)]
     if named and of_vertex:
-        raise ValueError(f"BREWCAST_PLATFORM={named} and Vertex AI's {of_vertex[0]} are both set: unset one of them")
+        said_by = f"BREWCAST_PLATFORM={named}" + " (or the argument serve)" * (named == "sagemaker")
+        raise ValueError(f"{said_by} and Vertex AI's {of_vertex[0]} are both given: leave one of them away")
     if of_vertex:
         return _vertex(environment)
     if named:

@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['IMAGE_FOLDER', 'DEBIAN', 'LEFT_OUT_OF_BASE', 'USER', 'PASSWD', 'GROUPS_FILE', 'PROCESSORS', 'base_packages',
-           'require_programs', 'run_program', 'is_debian_12', 'fetch_packages', 'as_root', 'unpack_packages',
-           'finish_base', 'prepare_base', 'processor']
+           'require_programs', 'run_program', 'is_debian_12', 'fetch_packages', 'unpack_packages', 'finish_base',
+           'prepare_base', 'processor']
 
-# %% ../../nbs/targets/base_image.ipynb #41bde764
+# %% ../../nbs/targets/base_image.ipynb #1f006a6c
 import platform
 import shutil
 import subprocess
@@ -17,11 +17,11 @@ from pathlib import Path
 from ..common.paths import write_text
 from ..common.text import join_names
 
-# %% ../../nbs/targets/base_image.ipynb #c7db6c9b
+# %% ../../nbs/targets/base_image.ipynb #d05a4cc4
 IMAGE_FOLDER = "deploy/image"  # the Containerfiles, and the list of Debian's packages
 DEBIAN = "bookworm"  # Debian 12, whose Python is 3.11
 
-# %% ../../nbs/targets/base_image.ipynb #94059ee3
+# %% ../../nbs/targets/base_image.ipynb #de09cf23
 def base_packages(
     root: Path,  # the project
 ) -> list[str]:  # names of Debian packages, sorted
@@ -29,7 +29,7 @@ def base_packages(
     lines = (root / IMAGE_FOLDER / "base-packages.txt").read_text().splitlines()
     return sorted(line.split()[0] for line in lines if line.strip() and not line.startswith("#"))
 
-# %% ../../nbs/targets/base_image.ipynb #2ded6c7f
+# %% ../../nbs/targets/base_image.ipynb #f5ea043f
 def require_programs(
     *names: str,  # such as buildah
 ):
@@ -38,11 +38,11 @@ def require_programs(
     if missing:
         packages = " ".join({"dpkg-deb": "dpkg", "apt-get": "apt"}.get(name, name) for name in missing)
         raise FileNotFoundError(
-            f"{join_names(missing)} {'is' if len(missing) == 1 else 'are'} not installed: `apt-get install {packages}`, "
-            "or your system's packages of these names"
+            f"{join_names(missing)} {'is' if len(missing) == 1 else 'are'} not installed: `make image-programs` "
+            f"installs what images need on Debian and Ubuntu; other systems have packages named {packages}"
         )
 
-# %% ../../nbs/targets/base_image.ipynb #9528da79
+# %% ../../nbs/targets/base_image.ipynb #5309386b
 def run_program(
     command: list[str | Path],  # program and arguments
     folder: Path | None = None,  # its working folder
@@ -53,7 +53,7 @@ def run_program(
         raise RuntimeError(f"{command[0]} failed:\n{(result.stderr or result.stdout).strip()[-2000:]}")
     return result.stdout
 
-# %% ../../nbs/targets/base_image.ipynb #53251a3f
+# %% ../../nbs/targets/base_image.ipynb #05926884
 def is_debian_12(
     os_release: str = "/etc/os-release",  # the file that names a system
 ) -> bool:
@@ -64,12 +64,12 @@ def is_debian_12(
         return False
     return "ID=debian" in lines and f"VERSION_CODENAME={DEBIAN}" in lines
 
-# %% ../../nbs/targets/base_image.ipynb #cf0d54ac
+# %% ../../nbs/targets/base_image.ipynb #ffc33d27
 def fetch_packages(
     names: list[str],  # of Debian packages
     folder: Path,  # an empty folder, for the .deb files
 ):
-    "Fetch packages of Debian 12 for this machine's processor. Raises RuntimeError if that fails."
+    "Fetch packages of Debian 12 for this machine's processor. Raises RuntimeError if that fails, FileNotFoundError for a missing program."
     if is_debian_12():
         require_programs("apt-get", "dpkg-deb")
         # apt's own user may not read a folder of ours
@@ -77,8 +77,8 @@ def fetch_packages(
     else:
         require_programs("debootstrap", "dpkg-deb")
         with tempfile.TemporaryDirectory() as work:
-            options = ["--download-only", "--variant=minbase", f"--include={','.join(names)}"]
-            run_program([*as_root(), "debootstrap", *options, DEBIAN, work])
+            options = ["--download-only", "--force-check-gpg", "--variant=minbase", f"--include={','.join(names)}"]
+            run_program(["debootstrap", *options, DEBIAN, work])
             for path in Path(work, "var/cache/apt/archives").glob("*.deb"):
                 if path.name.split("_")[0] in names:
                     shutil.copy(path, folder)
@@ -87,12 +87,7 @@ def fetch_packages(
     if missing:
         raise RuntimeError(f"Debian's {join_names(missing)} could not be fetched: name another base with BASE=")
 
-# %% ../../nbs/targets/base_image.ipynb #f05890e4
-def as_root() -> list[str]:  # the first words of a command
-    "How a program that asks for root is called: as root, or in a user namespace."
-    return [] if run_program(["id", "-u"]).strip() == "0" else ["buildah", "unshare"]
-
-# %% ../../nbs/targets/base_image.ipynb #095bac4f
+# %% ../../nbs/targets/base_image.ipynb #954f0f2c
 LEFT_OUT_OF_BASE = (  # programs and texts that nothing in the image reads
     "etc/init.d",
     "usr/sbin",
@@ -106,12 +101,12 @@ LEFT_OUT_OF_BASE = (  # programs and texts that nothing in the image reads
     "usr/share/man",
 )
 
-# %% ../../nbs/targets/base_image.ipynb #5bc56ed1
+# %% ../../nbs/targets/base_image.ipynb #634d6252
 USER = 65532  # `nonroot` in images without a shell
 PASSWD = f"root:x:0:0:root:/root:/sbin/nologin\nnonroot:x:{USER}:{USER}:nonroot:/tmp:/sbin/nologin\n"
 GROUPS_FILE = f"root:x:0:\nnonroot:x:{USER}:\n"
 
-# %% ../../nbs/targets/base_image.ipynb #e615125a
+# %% ../../nbs/targets/base_image.ipynb #b5d5349f
 def unpack_packages(
     debs: Path,  # folder of .deb files
     tree: Path,  # where the files of the image are written
@@ -127,7 +122,7 @@ def unpack_packages(
         if path.is_file() and path.name != "copyright":
             path.unlink()
 
-# %% ../../nbs/targets/base_image.ipynb #04442441
+# %% ../../nbs/targets/base_image.ipynb #35355168
 def finish_base(
     tree: Path,  # the files of the image
 ):
@@ -139,7 +134,7 @@ def finish_base(
     write_text(tree / "etc/ssl/certs/ca-certificates.crt", text)
     (tree / "usr/bin/python3").symlink_to("python3.11")
 
-# %% ../../nbs/targets/base_image.ipynb #e00ce5c0
+# %% ../../nbs/targets/base_image.ipynb #91bc8fcd
 def prepare_base(
     root: Path,  # the project
     tree: Path,  # an empty folder: the build context of the image
@@ -151,10 +146,10 @@ def prepare_base(
         unpack_packages(Path(folder), tree)
     finish_base(tree)
 
-# %% ../../nbs/targets/base_image.ipynb #99088b41
+# %% ../../nbs/targets/base_image.ipynb #4a3ac158
 PROCESSORS = {"x86_64": "amd64", "aarch64": "arm64"}  # as images name them, by the name that Linux has
 
-# %% ../../nbs/targets/base_image.ipynb #abb0bf90
+# %% ../../nbs/targets/base_image.ipynb #bac0f8e6
 def processor() -> str:  # x86_64 or aarch64
     "The processor that images are built for. Raises RuntimeError if it is another one."
     name = platform.machine()

@@ -13,7 +13,7 @@ __all__ = ['BENTO_CODE', 'SERVICE_PACKAGES', 'RELEASE_FILE', 'REQUIREMENTS_FILE'
            'manifest_refusals', 'DeployRequest', 'setting_refusals', 'service_refusals', 'stage_refusals',
            'deploy_refusals', 'check_lines']
 
-# %% ../../nbs/targets/deploy_check.ipynb #d999dd52
+# %% ../../nbs/targets/deploy_check.ipynb #41b27267
 import contextlib
 import json
 import os
@@ -37,7 +37,7 @@ from .images import WRITTEN_FOLDERS, image_labels, project_files, served_release
 from .inline_secrets import comment_secrets, document_secrets, secret_kind
 from .manifests import check_manifest_file
 
-# %% ../../nbs/targets/deploy_check.ipynb #5dc41179
+# %% ../../nbs/targets/deploy_check.ipynb #6427a9ec
 class Refusal(NamedTuple):
     "A reason not to send."
 
@@ -48,7 +48,7 @@ class Refusal(NamedTuple):
     def __str__(self):
         return f"{self.where}: {self.what}; {self.way_out}"
 
-# %% ../../nbs/targets/deploy_check.ipynb #5b8f92e0
+# %% ../../nbs/targets/deploy_check.ipynb #5615b626
 def first_names(
     names: list[str],  # of files or packages
     most: int = 3,  # that are named
@@ -57,7 +57,7 @@ def first_names(
     named = join_names(sorted(names)[:most])
     return named if len(names) <= most else f"{named} and {len(names) - most} more"
 
-# %% ../../nbs/targets/deploy_check.ipynb #7b6738db
+# %% ../../nbs/targets/deploy_check.ipynb #6d37c39f
 def file_differences(
     expected: dict[str, str],  # SHA-256 by path
     held: dict[str, str],  # the same, of the image
@@ -70,7 +70,7 @@ def file_differences(
     }
     return [f"{kind}: {first_names(names)}" for kind, names in groups.items() if names]
 
-# %% ../../nbs/targets/deploy_check.ipynb #1cead4aa
+# %% ../../nbs/targets/deploy_check.ipynb #a9d3e164
 BENTO_CODE = "app/bento/src"  # in the image of the service
 SERVICE_PACKAGES = "app/packages"
 RELEASE_FILE = "release/release.json"
@@ -80,7 +80,7 @@ STAGE_PACKAGES = "usr/local/lib/python3.11/dist-packages"
 BUILD_IMAGE = "`make image` builds it again"
 BUILD_STAGE_IMAGE = "`make image-stage` builds it again"
 
-# %% ../../nbs/targets/deploy_check.ipynb #c5ff0782
+# %% ../../nbs/targets/deploy_check.ipynb #f0e4c45c
 def files_in(
     image: ImageContents,
     folder: str,  # in the image
@@ -91,21 +91,21 @@ def files_in(
     }
     return {path: digest for path, digest in below.items() if "__pycache__/" not in path}
 
-# %% ../../nbs/targets/deploy_check.ipynb #26d1e169
+# %% ../../nbs/targets/deploy_check.ipynb #b4c33721
 def image_release(
     image: ImageContents,  # of the service
 ) -> dict:  # empty if there is none
     "What the release of an image says of itself: its release.json."
     return json.loads(image.texts.get(f"{BENTO_CODE}/{RELEASE_FILE}", b"{}"))
 
-# %% ../../nbs/targets/deploy_check.ipynb #e7774a0e
+# %% ../../nbs/targets/deploy_check.ipynb #8bec1a11
 def image_requirements(
     image: ImageContents,  # of the service
 ) -> str:  # empty if there are none
     "The requirements of the release in an image, from which its packages were installed."
     return image.texts.get(f"{BENTO_CODE}/{REQUIREMENTS_FILE}", b"").decode()
 
-# %% ../../nbs/targets/deploy_check.ipynb #613b1739
+# %% ../../nbs/targets/deploy_check.ipynb #99d050ec
 def release_refusals(
     root: Path,  # the project
     image: ImageContents,  # of the service
@@ -131,14 +131,14 @@ def release_refusals(
             where, f"its files are not those of release {release.name} ({'; '.join(differences)})", BUILD_IMAGE
         )
 
-# %% ../../nbs/targets/deploy_check.ipynb #6aad21aa
+# %% ../../nbs/targets/deploy_check.ipynb #7cc93d32
 def package_name(
     text: str,  # such as Jinja2
 ) -> str:  # such as jinja2
     "The one form of a package's name."
     return re.sub(r"[-_.]+", "-", text).lower()
 
-# %% ../../nbs/targets/deploy_check.ipynb #72224e55
+# %% ../../nbs/targets/deploy_check.ipynb #3ecfac4c
 def locked_packages(
     text: str,  # of requirements.lock, or of a selection from it
 ) -> dict[tuple[str, str], str]:  # the whole entry, by name and version
@@ -150,7 +150,7 @@ def locked_packages(
         found[package_name(name.split("[")[0].strip()), re.split(r"[\s;\\]", rest, maxsplit=1)[0]] = entry
     return found
 
-# %% ../../nbs/targets/deploy_check.ipynb #fd0ca889
+# %% ../../nbs/targets/deploy_check.ipynb #8b89dca2
 def installed_packages(
     image: ImageContents,
     folder: str,  # of the packages, in the image
@@ -160,7 +160,7 @@ def installed_packages(
     pairs = (name.removesuffix(".dist-info").rsplit("-", 1) for name in found)
     return {(package_name(name), version) for name, version in pairs}
 
-# %% ../../nbs/targets/deploy_check.ipynb #a66b398d
+# %% ../../nbs/targets/deploy_check.ipynb #43b0d312
 def lock_refusals(
     root: Path,  # the project
     image: ImageContents,
@@ -192,7 +192,7 @@ def lock_refusals(
         if value and labels.get(name, value) != value:
             yield Refusal(where, f"its label {name} is {labels[name][:12]}, but the project's is {value[:12]}", way_out)
 
-# %% ../../nbs/targets/deploy_check.ipynb #e35cae0f
+# %% ../../nbs/targets/deploy_check.ipynb #4a4d2bde
 def service_code(
     root: Path,  # the project
 ) -> dict[str, str]:  # SHA-256 by path
@@ -200,7 +200,7 @@ def service_code(
     included = yaml.safe_load((root / "bentofile.yaml").read_text())["include"]
     return {name: sha256(root / name) for name in included if name.endswith(".py")}
 
-# %% ../../nbs/targets/deploy_check.ipynb #194ae557
+# %% ../../nbs/targets/deploy_check.ipynb #dbb7c787
 def code_refusals(
     root: Path,  # the project
     image: ImageContents,
@@ -214,16 +214,16 @@ def code_refusals(
         way_out = "`make run` packages the code as it is now, then `make image`"
     else:
         expected = {name: sha256(path) for name, path in project_files(root).items()}
-        held = {
-            name: digest
-            for name, digest in files_in(image, STAGE_PROJECT).items()
-            if name.split("/")[0] not in WRITTEN_FOLDERS
-        }
+        in_image = files_in(image, STAGE_PROJECT)
+        left_out = {
+            name for name in in_image if name.split("/")[0] in WRITTEN_FOLDERS or "/." in f"/{name}"
+        }  # hidden: a tool's
+        held = {name: digest for name, digest in in_image.items() if name not in left_out}
         way_out = BUILD_STAGE_IMAGE
     if differences := file_differences(expected, held):
         yield Refusal(where, f"its code is not the project's ({'; '.join(differences)})", way_out)
 
-# %% ../../nbs/targets/deploy_check.ipynb #a7574a3f
+# %% ../../nbs/targets/deploy_check.ipynb #43065778
 def digest_refusals(
     image: ImageContents,
     where: str,  # the image, as it is called in a refusal
@@ -237,17 +237,17 @@ def digest_refusals(
         way_out = "push this image and set its digest (a registry may pack layers anew: `skopeo copy --preserve-digests` keeps it)"
         yield Refusal(f"{part}.digest", what, way_out)
 
-# %% ../../nbs/targets/deploy_check.ipynb #62d935cc
+# %% ../../nbs/targets/deploy_check.ipynb #5bd14a88
 USUAL_PROCESSOR = "amd64"  # where the values name none
 
-# %% ../../nbs/targets/deploy_check.ipynb #a4b4a13c
+# %% ../../nbs/targets/deploy_check.ipynb #6fd4f939
 def wanted_processor(
     values: dict,  # merged with the chart's defaults
 ) -> str:  # such as amd64
     "The processor of the nodes that the values choose."
     return (values.get("nodeSelector") or {}).get("kubernetes.io/arch", USUAL_PROCESSOR)
 
-# %% ../../nbs/targets/deploy_check.ipynb #051deae9
+# %% ../../nbs/targets/deploy_check.ipynb #41a23ac0
 def processor_refusals(
     image: ImageContents,
     where: str,  # the image, as it is called in a refusal
@@ -261,7 +261,7 @@ def processor_refusals(
         way_out = f"build it on such a machine, or set nodeSelector to {{kubernetes.io/arch: {image.processor}}}"
         yield Refusal(where, f"it is for {held}, the nodes are {wanted}", way_out)
 
-# %% ../../nbs/targets/deploy_check.ipynb #545f4dc5
+# %% ../../nbs/targets/deploy_check.ipynb #392f8fac
 def oldest_features(
     root: Path,  # the project
 ) -> timedelta:
@@ -273,7 +273,7 @@ def oldest_features(
             return timedelta(days=int(limit[1]))
     raise ValueError("deploy/prometheus/rules.yml: the alert BrewcastFeaturesOld has no limit of the form > 45 * 86400")
 
-# %% ../../nbs/targets/deploy_check.ipynb #b39fa5bf
+# %% ../../nbs/targets/deploy_check.ipynb #05a70763
 def freshness_refusals(
     root: Path,  # the project
     description: dict,  # of the image's release: the content of release.json
@@ -292,7 +292,7 @@ def freshness_refusals(
         limit = format_count(oldest_features(root).days, "day")
         yield Refusal(where, f"its features end on {last_day}, more than {limit} before {as_of}", way_out)
 
-# %% ../../nbs/targets/deploy_check.ipynb #4089a830
+# %% ../../nbs/targets/deploy_check.ipynb #3309bbf1
 GOLDEN_SECONDS = 120  # some 5 are usual; the chart's startup probe is as patient
 RUN_OPTIONS = [  # of podman: as the chart's pods, and without a network
     "--rm",
@@ -307,7 +307,7 @@ RUN_OPTIONS = [  # of podman: as the chart's pods, and without a network
     "--ulimit=nproc=1024:1024",
 ]
 
-# %% ../../nbs/targets/deploy_check.ipynb #085842a0
+# %% ../../nbs/targets/deploy_check.ipynb #fed04d2f
 @contextlib.contextmanager
 def loaded_image(
     archive: Path,  # an OCI archive
@@ -327,7 +327,7 @@ def loaded_image(
     finally:
         subprocess.run(["podman", "rmi", name], capture_output=True)
 
-# %% ../../nbs/targets/deploy_check.ipynb #10479a2c
+# %% ../../nbs/targets/deploy_check.ipynb #5eaab59e
 def golden_refusals(
     archive: Path,  # of the service
     image: ImageContents,  # what it holds
@@ -363,11 +363,11 @@ def golden_refusals(
             return
     yield Refusal(where, f"`golden` does not name the release in its files, but says: {lines[-1][:100]}", BUILD_IMAGE)
 
-# %% ../../nbs/targets/deploy_check.ipynb #402fa370
+# %% ../../nbs/targets/deploy_check.ipynb #f3af41f4
 LEFT_OPEN = re.compile(r"(?i)change[-_ ]?me")
 NEEDED_SECRETS = {"apiKeys": "secret", "onlineStore": "secret", "ingress": "tlsSecret"}  # by part, when it is on
 
-# %% ../../nbs/targets/deploy_check.ipynb #9ebedd9e
+# %% ../../nbs/targets/deploy_check.ipynb #675cad64
 def repeated_names(
     node: yaml.Node | None,  # of a YAML document
     above: tuple[int, ...] = (),  # nodes that it is in
@@ -386,7 +386,7 @@ def repeated_names(
         for value in node.value:
             yield from repeated_names(value, (*above, id(node)))
 
-# %% ../../nbs/targets/deploy_check.ipynb #a9c0749e
+# %% ../../nbs/targets/deploy_check.ipynb #95cfb5dd
 def read_values(
     path: Path,  # a file of values
 ) -> tuple[dict, list[Refusal]]:  # its content, and why it is none
@@ -405,7 +405,7 @@ def read_values(
     twice = [Refusal(f"{where}, line {line}", f"{name} is there twice", "keep one") for name, line in repeated]
     return values, twice
 
-# %% ../../nbs/targets/deploy_check.ipynb #7a3b20e1
+# %% ../../nbs/targets/deploy_check.ipynb #b78c5c54
 def parts_that_are_on(
     values: dict,  # merged with the chart's defaults
     path: str = "",  # of these values in larger ones
@@ -421,7 +421,7 @@ def parts_that_are_on(
         else:
             yield place, value
 
-# %% ../../nbs/targets/deploy_check.ipynb #cf34831b
+# %% ../../nbs/targets/deploy_check.ipynb #0c49a60b
 def secret_refusals(
     content: object,  # parsed
     text: str,  # of the file
@@ -434,7 +434,7 @@ def secret_refusals(
     for line, kind in comment_secrets(text):
         yield Refusal(f"{where}, line {line}", f"{kind} is in a comment", way_out)
 
-# %% ../../nbs/targets/deploy_check.ipynb #61e8270f
+# %% ../../nbs/targets/deploy_check.ipynb #2a883c48
 def value_refusals(
     root: Path,  # the project
     given: dict,  # of a user's file
@@ -469,7 +469,7 @@ def value_refusals(
         if not is_said:
             yield Refusal(f"{where}, {place}", message, "deploy/chart/values.yaml says what is allowed")
 
-# %% ../../nbs/targets/deploy_check.ipynb #c83d9b4d
+# %% ../../nbs/targets/deploy_check.ipynb #85d513d4
 def manifest_refusals(
     path: Path,  # rendered manifests
 ) -> Iterator[Refusal]:
@@ -484,7 +484,7 @@ def manifest_refusals(
         yield Refusal(f"{path.name}, {mistake.object}, {mistake.path}", mistake.problem, mistake.remedy)
     yield from secret_refusals(list(yaml.safe_load_all(text)), text, path.name)
 
-# %% ../../nbs/targets/deploy_check.ipynb #dfaa4034
+# %% ../../nbs/targets/deploy_check.ipynb #8736c000
 class DeployRequest(NamedTuple):
     "What is to be sent, and when."
 
@@ -496,7 +496,7 @@ class DeployRequest(NamedTuple):
     as_of: date
     runs: bool  # Is the image run, to see its golden answers?
 
-# %% ../../nbs/targets/deploy_check.ipynb #eecff141
+# %% ../../nbs/targets/deploy_check.ipynb #3d9ec82b
 def setting_refusals(
     image: ImageContents,
     where: str,  # the image, as it is called in a refusal
@@ -513,7 +513,7 @@ def setting_refusals(
                 f"{where}, {variable}", "a value of a secret is in the image", "take it back, and set it in the cluster"
             )
 
-# %% ../../nbs/targets/deploy_check.ipynb #c2b73ec3
+# %% ../../nbs/targets/deploy_check.ipynb #d6c740a5
 def service_refusals(
     root: Path,  # the project
     request: DeployRequest,
@@ -541,7 +541,7 @@ def service_refusals(
     except (OSError, ValueError) as error:
         yield Refusal(where, str(error).removeprefix(f"{where}: "), BUILD_IMAGE)
 
-# %% ../../nbs/targets/deploy_check.ipynb #3fe8b478
+# %% ../../nbs/targets/deploy_check.ipynb #861908db
 def stage_refusals(
     root: Path,  # the project
     request: DeployRequest,
@@ -561,7 +561,7 @@ def stage_refusals(
     except (OSError, ValueError) as error:
         yield Refusal(where, str(error).removeprefix(f"{where}: "), "`make image-stage` builds it")
 
-# %% ../../nbs/targets/deploy_check.ipynb #0b1e4ea5
+# %% ../../nbs/targets/deploy_check.ipynb #a597e10a
 def deploy_refusals(
     root: Path,  # the project
     request: DeployRequest,
@@ -586,7 +586,7 @@ def deploy_refusals(
         if is_monthly:
             yield from stage_refusals(root, request, values, Path(folder))
 
-# %% ../../nbs/targets/deploy_check.ipynb #d3d84859
+# %% ../../nbs/targets/deploy_check.ipynb #991dfa60
 def check_lines(
     refusals: list[Refusal],
     request: DeployRequest,

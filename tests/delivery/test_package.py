@@ -27,7 +27,10 @@ from brewcast.delivery.package import (
     write_release,
 )
 
-SERVING = "api_keys api_models app bento connections metrics online_store prediction_log release traffic".split()
+SERVING = (
+    "api_keys api_models app bento connections container instances metrics online_store platforms prediction_log release"
+    " traffic"
+).split()
 
 
 def test_the_stage_reads_the_rows_of_the_forecast_s_series_and_where_they_are_live(tmp_path, monkeypatch):

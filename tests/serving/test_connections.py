@@ -1,7 +1,10 @@
 "Limits for one connection: a head without an end, a body that continues, a client that stalls."
 
 import asyncio
+import http.client
 import json
+import signal
+import time
 
 import psutil
 import pytest
@@ -223,3 +226,23 @@ def test_one_connection_too_many_gets_503_and_the_others_stay():
     last, one_more = asyncio.run(many())
     assert not last.closed and not last.written
     assert one_more.closed and one_more.written.startswith(b"HTTP/1.1 503 ")
+
+
+def test_a_request_that_arrives_after_the_stop_signal_is_answered_and_its_connection_is_then_closed(tmp_path):
+    # given a service with three kept connections that are idle
+    with run_application(make_release(tmp_path).folder, tmp_path) as service:
+        kept = [http.client.HTTPConnection("127.0.0.1", service.port, timeout=20) for _ in range(3)]
+        for connection in kept:
+            connection.request("GET", "/livez")
+            assert connection.getresponse().read() and connection.sock
+        # when it is told to stop, and two clients do not know it yet
+        service.process.send_signal(signal.SIGTERM)
+        time.sleep(0.3)
+        for connection in kept[:2]:
+            connection.request("POST", "/forecast", json.dumps(ONE_STORE), {"content-type": "application/json"})
+            response = connection.getresponse()
+            # then they get their answer, with the announcement that it was the last one
+            assert response.status == 200 and response.getheader("connection") == "close"
+        # and the process ends soon, although a client keeps its connection
+        service.process.wait(timeout=5)
+        assert kept[2].sock.recv(1) == b""

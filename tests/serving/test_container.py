@@ -124,7 +124,10 @@ def test_a_wrong_setting_ends_the_start_with_one_line(bento, tmp_path):
     done = run(bento, tmp_path, BREWCAST_LOG="loud")
     assert (done.returncode, done.stderr) == (1, "error: BREWCAST_LOG='loud': must be info or warning\n")
     done = run(bento, tmp_path, "serve", AIP_HEALTH_ROUTE="/h", AIP_PREDICT_ROUTE="/p")
-    assert done.returncode == 1 and "sagemaker and Vertex AI's AIP_HEALTH_ROUTE are both set" in done.stderr
+    assert (
+        done.returncode == 1
+        and "(or the argument serve) and Vertex AI's AIP_HEALTH_ROUTE are both given" in done.stderr
+    )
 
 
 def test_the_health_check_imports_the_standard_library_alone():

@@ -218,7 +218,10 @@ WRONG = {  # variables, what the message begins with
     "a port of letters": (VERTEX | {"AIP_HTTP_PORT": "http"}, "AIP_HTTP_PORT='http' is not a port number"),
     "a port that is too large": ({"PORT": "65536"}, "PORT='65536' is not a port number"),
     "a Kubernetes link": ({"PORT": "tcp://10.0.0.1:80"}, "PORT='tcp://10.0.0.1:80' is not a port number"),
-    "two platforms": (VERTEX | SAGEMAKER, "BREWCAST_PLATFORM=sagemaker and Vertex AI's AIP_HEALTH_ROUTE are both set"),
+    "two platforms": (
+        VERTEX | SAGEMAKER,
+        "BREWCAST_PLATFORM=sagemaker \\(or the argument serve\\) and Vertex AI's AIP_HEALTH_ROUTE are both given",
+    ),
     "an unknown platform": (
         {"BREWCAST_PLATFORM": "lambda"},
         "BREWCAST_PLATFORM='lambda': must be sagemaker or azureml",

@@ -8,10 +8,23 @@ import pytest
 import yaml
 from conftest import ROOT
 
+from brewcast.cli import GROUPS, app
 from brewcast.operations.monthly import EXIT_STATUS
 from brewcast.serving.app import PAGES, PROBE_PATHS
 from brewcast.serving.platforms import DRAIN_SECONDS
-from brewcast.targets.chart import RENDERED, chart_yaml, find_helm, image_facts, merged_values, rendered_files
+from brewcast.targets.chart import (
+    PROJECT_FOLDER,
+    RENDERED,
+    chart_yaml,
+    find_helm,
+    image_facts,
+    merged_values,
+    rendered_files,
+    value_findings,
+)
+from brewcast.targets.images import WRITTEN_FOLDERS
+
+DEFAULTS = yaml.safe_load((ROOT / "deploy/chart/values.yaml").read_text())
 
 
 def rendered(name: str = "brewcast.yaml") -> dict[str, dict]:
@@ -26,6 +39,25 @@ def test_probes_and_metrics_are_pages_of_the_service_and_not_shown_outside():
     assert set(facts["pages"]) == set(PAGES) - PROBE_PATHS
     (rule,) = rendered()["Ingress"]["spec"]["rules"]
     assert sorted(path["path"] for path in rule["http"]["paths"]) == facts["pages"]
+
+
+def test_the_monthly_step_may_write_where_the_image_has_volumes():
+    stage = (ROOT / "deploy/image/Containerfile.stage").read_text()
+    assert f"WORKDIR {PROJECT_FOLDER}\n" in stage
+    pod = rendered()["CronJob"]["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+    mounts = {mount["mountPath"]: mount.get("subPath") for mount in pod["containers"][0]["volumeMounts"]}
+    assert mounts.pop("/tmp", "none") is None
+    assert mounts == {f"{PROJECT_FOLDER}/{name}": name for name in WRITTEN_FOLDERS}
+    assert pod["securityContext"]["fsGroup"] == pod["securityContext"]["runAsUser"] == image_facts(ROOT)["user"]
+
+
+def test_a_containerfile_without_a_user_is_refused(tmp_path):
+    shutil.copytree(ROOT / "deploy/image", tmp_path / "deploy/image")
+    shutil.copy2(ROOT / "env.yaml", tmp_path)
+    path = tmp_path / "deploy/image/Containerfile.service"
+    path.write_text(path.read_text().replace("USER ", "# "))
+    with pytest.raises(ValueError, match="has no USER"):
+        image_facts(tmp_path)
 
 
 def test_a_pod_is_killed_only_after_its_requests_had_their_time():
@@ -86,3 +118,26 @@ def test_values_that_helm_refuses_are_an_error(tmp_path):
     helm.chmod(0o755)
     with pytest.raises(subprocess.CalledProcessError):
         rendered_files(tmp_path)
+
+
+def test_the_page_names_commands_targets_and_values_that_exist():
+    text = (ROOT / "docs/pages/cluster.md").read_text()
+    # commands and targets
+    commands = {command.name for command in app.registered_commands} | {"deploy"}
+    deploys = {command.name for command in GROUPS["deploy"].registered_commands}
+    called = set(re.findall(r"(?:brewcast|brewcast\.cli) ([a-z]+)(?: ([a-z]+))?", text))
+    assert {first for first, _ in called} - {"deployment"} <= commands, called
+    assert {second for first, second in called if first == "deploy" and second} <= deploys
+    targets = set(re.findall(r"(?m)^([.a-z][-./a-z]*):", (ROOT / "Makefile").read_text()))
+    assert set(re.findall(r"make ([.a-z][-./a-z]+)", text)) - {"snapshots"} <= targets
+    # values in a sentence, such as `monthly.enabled`
+    parts = "|".join(DEFAULTS)
+    paths = re.findall(rf"`((?:{parts})(?:\.\w+)*)(?:: \w+)?`", text)
+    assert len(paths) > 8
+    for path in paths:
+        value = DEFAULTS
+        for name in path.split("."):
+            value = value[name]
+    # values in an example
+    for example in re.findall(r"(?s)```yaml\n(.*?)```", text):
+        assert value_findings(ROOT, yaml.safe_load(example)) == []

@@ -7,6 +7,7 @@ import stat
 import tarfile
 from datetime import date, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -25,6 +26,7 @@ from conftest import ROOT
 
 from brewcast.cli import main
 from brewcast.targets.deploy_check import (
+    STAGE_PACKAGES,
     DeployRequest,
     Refusal,
     check_lines,
@@ -36,7 +38,7 @@ from brewcast.targets.deploy_check import (
     setting_refusals,
 )
 from brewcast.targets.image_archive import read_image
-from brewcast.targets.images import project_files
+from brewcast.targets.images import project_files, stage_requirements
 
 MISTAKES = yaml.safe_load((ROOT / "tests/targets/mistakes.yaml").read_text())
 IN_VALUES = {mistake["mistake"]: mistake for mistake in MISTAKES if mistake["in"] == "values"}
@@ -372,41 +374,33 @@ def test_a_file_of_values_that_is_missing_is_refused(root):
 
 
 @pytest.fixture(scope="module")
-def stage(tmp_path_factory) -> list[dict[str, bytes | str]]:
-    "The layers of an image of the stages that fits the project."
-    from brewcast.targets.images import stage_requirements
-
-    entries = [line for line in stage_requirements(ROOT)[0].splitlines() if "==" in line]
-    pairs = [line.split("==") for line in entries]
-    folder = "usr/local/lib/python3.11/dist-packages"
-    packages = {f"{folder}/{name.split('[')[0]}-{rest.split()[0]}.dist-info/METADATA": "" for name, rest in pairs}
+def stage() -> SimpleNamespace:
+    "What the image of the stages holds where it fits the project: its `layers`, and the `requirements` of its packages."
+    requirements, _ = stage_requirements(ROOT)
+    pairs = [line.split("==") for line in requirements.splitlines() if "==" in line]
+    packages = {
+        f"{STAGE_PACKAGES}/{name.split('[')[0]}-{rest.split()[0]}.dist-info/METADATA": "" for name, rest in pairs
+    }
     code = {f"app/{name}": path.read_bytes() for name, path in project_files(ROOT).items()}
-    return [packages, code]
-
-
-def stage_problems(tmp_path, stage, layer: dict) -> str:
-    from brewcast.targets.images import stage_requirements
-
-    archive = write_archive(tmp_path / "stage.tar", *stage, layer)
-    folder = "usr/local/lib/python3.11/dist-packages"
-    image = read_image(archive, ("app", folder))
-    requirements = stage_requirements(ROOT)[0]
-    found = [*lock_refusals(ROOT, image, "stage.tar", folder, requirements, "build it")]
-    return texts([*found, *code_refusals(ROOT, image, "stage.tar", is_service=False)])
+    return SimpleNamespace(layers=[packages, code], requirements=requirements)
 
 
 @pytest.mark.parametrize(
     "layer, problem",
     [
+        ({"app/state/simulated/ledger.db": "a volume", "app/brewcast/.exported.json": "a tool's"}, ""),
         ({"app/requirements.lock": "other"}, "different: requirements.lock"),
         ({"app/nbs/model/.wh.21_train.ipynb": ""}, "missing: nbs/model/21_train.ipynb"),
         ({"app/brewcast/more.py": "import evil"}, "too much: brewcast/more.py"),
-        ({"usr/local/lib/python3.11/dist-packages/evil-1.dist-info/METADATA": ""}, "evil 1: not in requirements.lock"),
+        ({f"{STAGE_PACKAGES}/evil-1.dist-info/METADATA": ""}, "evil 1: not in requirements.lock"),
     ],
 )
 def test_an_image_of_the_stages_that_differs_is_refused(tmp_path, stage, layer, problem):
-    assert stage_problems(tmp_path, stage, {"app/state/simulated/ledger.db": "a volume"}) == ""
-    assert problem in stage_problems(tmp_path, stage, layer)
+    archive = write_archive(tmp_path / "stage.tar", *stage.layers, layer, packed=False)
+    image = read_image(archive, ("app", STAGE_PACKAGES))
+    found = [*lock_refusals(ROOT, image, "stage.tar", STAGE_PACKAGES, stage.requirements, "build it")]
+    found = texts([*found, *code_refusals(ROOT, image, "stage.tar", is_service=False)])
+    assert problem in found if problem else found == ""
 
 
 def test_the_image_of_the_stages_is_needed_for_the_monthly_step_alone(root):

@@ -83,7 +83,7 @@ env:
 resources: {{- toYaml .Values.monthly.resources | nindent 2 }}
 volumeMounts:
   {{- range $image.writable }}
-  - {name: state, mountPath: {{ $image.project }}/{{ . }}, subPath: {{ . }}}
+  - {name: state, mountPath: {{ . }}, subPath: {{ base . }}}
   {{- end }}
   - {name: tmp, mountPath: /tmp}
 {{- end }}
