@@ -1,9 +1,10 @@
 "Volumes, claims, variables and accounts that do not fit are found, also where nobody planted them before."
 
 import pytest
-from planting import objects_found
+from planting import ROOT, objects_found
 
 from brewcast.targets import volume_checks as checks
+from brewcast.targets.chart import image_facts
 
 SERVICE = ["spec", "template", "spec"]
 MONTHLY = ["spec", "jobTemplate", "spec", "template", "spec"]
@@ -121,6 +122,10 @@ CASES = [  # check, kind, change, what is found
 @pytest.mark.parametrize(("check", "kind", "change", "found"), CASES)
 def test_volumes_and_variables_that_do_not_fit_are_found(check, kind, change, found):
     assert objects_found(getattr(checks, f"check_{check}"), {"kind": kind, **change}) == found
+
+
+def test_the_folders_that_stages_write_are_the_volumes_of_their_image():
+    assert set(checks.WRITTEN_FOLDERS) == set(image_facts(ROOT)["writable"])
 
 
 def test_checking_variables_creates_no_folder(tmp_path):
