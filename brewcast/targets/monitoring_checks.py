@@ -56,7 +56,8 @@ def check_scrape_keys(manifests: Manifests) -> Iterator[Mistake]:
         return
     for monitor in manifests.of_kind("ServiceMonitor"):
         for i, endpoint in dicts_at(monitor, "spec", "endpoints"):
-            if not {"authorization", "bearerTokenSecret"} & set(endpoint):
+            secret = at(endpoint, "authorization", "credentials", default={})
+            if not (secret.get("name") and secret.get("key")):
                 problem = "the service answers /metrics only with a key, so nothing is scraped"
                 remedy = "name the secret of a key that `brewcast key prometheus` created"
                 yield mistake_at(monitor, ("spec", "endpoints", i, "authorization"), problem, remedy)

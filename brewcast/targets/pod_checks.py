@@ -20,6 +20,7 @@ from brewcast.targets.kubernetes_objects import (
     Manifests,
     Mistake,
     at,
+    dicts_at,
     fewest_replicas,
     mistake_at,
     quantity,
@@ -238,5 +239,16 @@ def check_monthly(manifests: Manifests) -> Iterator[Mistake]:
         if at(pods.spec, "restartPolicy") not in ("Never", "OnFailure"):
             yield pods.mistake(("restartPolicy",), "a step that ends would be started again", "set Never")
         words = [word for _, container in pods.containers() for word in at(container, "args", default=[])]
+        names = {container.get("name") for _, container in pods.containers()}
+        for place, name in _failure_names(job):
+            if name not in names:
+                yield mistake_at(job, place, f"there is no container {name}", f"use {' or '.join(map(str, names))}")
         if "month" not in words:
             yield pods.mistake(("containers", 0, "args"), "the monthly step is not among them", "begin with month")
+
+# %% ../../nbs/targets/pod_checks.ipynb #f4f0caa8
+def _failure_names(job):  # the containers whose exit status counts, with their paths
+    place = ("spec", "jobTemplate", "spec", "podFailurePolicy", "rules")
+    for i, rule in dicts_at(job, *place):
+        if name := at(rule, "onExitCodes", "containerName"):
+            yield (*place, i, "onExitCodes", "containerName"), name

@@ -10,6 +10,7 @@ __all__ = ['SELECTING', 'selected_pods', 'check_selectors', 'check_spread', 'dec
 # %% ../../nbs/targets/wiring_checks.ipynb #2975a640
 from collections.abc import Iterator
 
+from ..serving.app import PAGES
 from ..serving.platforms import read_platform
 from brewcast.targets.kubernetes_objects import (
     AUTOSCALERS,
@@ -141,13 +142,21 @@ def check_service_ports(manifests: Manifests) -> Iterator[Mistake]:
 
 # %% ../../nbs/targets/wiring_checks.ipynb #704948c1
 def check_policies(manifests: Manifests) -> Iterator[Mistake]:
-    "Does each NetworkPolicy leave open what its pods need?"
+    "Does each NetworkPolicy leave open what its pods need, and no more?"
     for policy in manifests.of_kind("NetworkPolicy"):
+        types = at(policy, "spec", "policyTypes", default=["Ingress"])
+        if "Ingress" not in types:
+            yield mistake_at(policy, ("spec", "policyTypes"), "lets every pod in", "add Ingress")
+        for i, rule in dicts_at(policy, "spec", "ingress"):
+            for key in {"from", "ports"} - {name for name in rule if rule[name]}:
+                problem = f"every {'pod may come in' if key == 'from' else 'port is open'}"
+                yield mistake_at(policy, ("spec", "ingress", i, key), problem, "name what is allowed")
         for pods in selected_pods(manifests, policy):
             yield from _closed_ports(policy, pods)
         rules = [rule for _, rule in dicts_at(policy, "spec", "egress")]
-        numbers = {at(port, "port") for rule in rules for _, port in dicts_at(rule, "ports")}
-        if rules and not numbers & {53, "53"} and all(at(rule, "ports", default=[]) for rule in rules):
+        ports = [port for rule in rules for _, port in dicts_at(rule, "ports")]
+        is_asking = any(port.get("port") == 53 and port.get("protocol") == "UDP" for port in ports)
+        if rules and not is_asking and all(at(rule, "ports", default=[]) for rule in rules):
             remedy = "allow UDP and TCP 53 to the cluster's DNS"
             yield mistake_at(policy, ("spec", "egress"), "no rule allows DNS, so no name is found", remedy)
 
@@ -184,6 +193,11 @@ def check_ingress(manifests: Manifests) -> Iterator[Mistake]:
             for j, path in dicts_at(rule, "http", "paths"):
                 place = ("spec", "rules", i, "http", "paths", j, "backend", "service")
                 yield from _lost_backend(manifests, ingress, place, at(path, "backend", "service", default={}))
+                if path.get("pathType") == "Exact" and path.get("path") not in PAGES:
+                    problem = f"the service has no page {path.get('path')}"
+                    yield mistake_at(ingress, (*place[:6], "path"), problem, f"use one of {', '.join(PAGES)}")
+        if not dicts_at(ingress, "spec", "rules") and not at(ingress, "spec", "defaultBackend"):
+            yield mistake_at(ingress, ("spec", "rules"), "leads nowhere", "add a host with its paths")
         for i, entry in dicts_at(ingress, "spec", "tls"):
             if not entry.get("secretName"):
                 remedy = "name the secret of the certificate"
@@ -212,10 +226,18 @@ def check_autoscalers(manifests: Manifests) -> Iterator[Mistake]:
     for scaler in manifests.of_kind(*AUTOSCALERS):
         kind = at(scaler, "spec", "scaleTargetRef", "kind", default=None) or "Deployment"
         name = at(scaler, "spec", "scaleTargetRef", "name")
-        if not manifests.named(kind, name):
+        target = manifests.named(kind, name)
+        version = at(scaler, "spec", "scaleTargetRef", "apiVersion")
+        if not target or version not in (None, target.get("apiVersion")):
+            problem = f"there is no {kind} {name}" + (f" in {version}" if version else "")
             remedy = "use the name of a Deployment among these objects"
-            yield mistake_at(scaler, ("spec", "scaleTargetRef"), f"there is no {kind} {name}", remedy)
+            yield mistake_at(scaler, ("spec", "scaleTargetRef"), problem, remedy)
         yield from _wrong_bounds(scaler)
+        for i, metric in dicts_at(scaler, "spec", "metrics"):
+            resource = at(metric, "resource", "name")
+            if metric.get("type") == "Resource" and resource not in ("cpu", "memory"):
+                place = ("spec", "metrics", i, "resource", "name")
+                yield mistake_at(scaler, place, f"no pod uses {resource}", "use cpu or memory")
     for workload in manifests.of_kind("Deployment", "StatefulSet"):
         scalers = [object_name(scaler) for scaler in scaled_by(manifests, workload)]
         if len(scalers) > 1:

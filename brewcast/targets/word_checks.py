@@ -29,6 +29,7 @@ WORDS = {  # key, or the key above it and the key -> its choices
     "policyTypes": "Egress Ingress",
     "accessModes": "ReadOnlyMany ReadWriteMany ReadWriteOnce ReadWriteOncePod",
     "volumeMode": "Block Filesystem",
+    "emptyDir medium": "HugePages Memory",
     "sessionAffinity": "ClientIP None",
     "ipFamilyPolicy": "PreferDualStack RequireDualStack SingleStack",
     "internalTrafficPolicy": "Cluster Local",

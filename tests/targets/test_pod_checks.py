@@ -77,6 +77,12 @@ CASES = [  # check, kind, change, what is found
     ),
     ("monthly", "CronJob", {"set": [["spec", "schedule"], "15 6 * *"]}, f"{IN_JOB}.schedule"),
     ("monthly", "CronJob", {"set": [["spec", "timeZone"], "Europe/Londn"]}, f"{IN_JOB}.timeZone"),
+    (
+        "monthly",
+        "CronJob",
+        {"set": [[*JOB, "containers", 0, "name"], "step"]},
+        f"{IN_JOB}.jobTemplate.spec.podFailurePolicy.rules[1].onExitCodes.containerName",
+    ),
     ("monthly", "CronJob", {"remove": ["spec", "concurrencyPolicy"]}, f"{IN_JOB}.concurrencyPolicy"),
     ("monthly", "CronJob", {"set": [["spec", "startingDeadlineSeconds"], 5]}, f"{IN_JOB}.startingDeadlineSeconds"),
     (

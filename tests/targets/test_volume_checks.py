@@ -1,9 +1,10 @@
 "Volumes, claims, variables and accounts that do not fit are found, also where nobody planted them before."
 
 import pytest
-from planting import objects_found
+from planting import ROOT, objects_found
 
 from brewcast.targets import volume_checks as checks
+from brewcast.targets.chart import image_facts
 
 SERVICE = ["spec", "template", "spec"]
 MONTHLY = ["spec", "jobTemplate", "spec", "template", "spec"]
@@ -17,11 +18,42 @@ CASES = [  # check, kind, change, what is found
         {"remove": [*SERVICE, "volumes", 1]},
         [f"{IN_SERVICE}.containers[0].volumeMounts[1].name"],
     ),
+    ("mounts", "CronJob", {"remove": [*MONTHLY, "containers", 0, "volumeMounts", 5]}, [f"{IN_MONTHLY}.volumes[1]"]),
     (
         "mounts",
         "CronJob",
-        {"set": [[*MONTHLY, "containers", 0, "volumeMounts", 5, "name"], "state"]},
-        [f"{IN_MONTHLY}.volumes[1]"],
+        {"set": [[*MONTHLY, "containers", 0, "volumeMounts", 1, "subPath"], "state"]},
+        [f"{IN_MONTHLY}.containers[0].volumeMounts[{i}].subPath" for i in (0, 1)],
+    ),
+    (
+        "claim_access",
+        "PersistentVolumeClaim",
+        {"remove": ["spec", "accessModes"]},
+        ["PersistentVolumeClaim/brewcast-state spec.accessModes"],
+    ),
+    (
+        "claim_access",
+        "CronJob",
+        {"remove": [*MONTHLY, "securityContext", "fsGroup"]},
+        [f"{IN_MONTHLY}.securityContext.fsGroup"],
+    ),
+    (
+        "writable_folders",
+        "Deployment",
+        {"set": [[*CONTAINER, "volumeMounts", 1, "mountPath"], "/temp"]},
+        [f"{IN_SERVICE}.containers[0].volumeMounts"],
+    ),
+    (
+        "writable_folders",
+        "CronJob",
+        {"remove": [*MONTHLY, "containers", 0, "volumeMounts", 3]},
+        [f"{IN_MONTHLY}.containers[0].volumeMounts"],
+    ),
+    (
+        "variables",
+        "Deployment",
+        {"remove": [*CONTAINER, "env", 2, "valueFrom"]},
+        [f"{IN_SERVICE}.containers[0].env[2].value"],
     ),
     (
         "empty_folders",
@@ -82,7 +114,7 @@ CASES = [  # check, kind, change, what is found
         "accounts",
         "ServiceAccount",
         {"set": [["metadata", "name"], "other"]},
-        [f"{IN_SERVICE}.serviceAccountName", f"{IN_MONTHLY}.serviceAccountName"],
+        [f"{IN_SERVICE}.serviceAccountName", f"{IN_MONTHLY}.serviceAccountName", "ServiceAccount/other metadata.name"],
     ),
 ]
 
@@ -90,6 +122,10 @@ CASES = [  # check, kind, change, what is found
 @pytest.mark.parametrize(("check", "kind", "change", "found"), CASES)
 def test_volumes_and_variables_that_do_not_fit_are_found(check, kind, change, found):
     assert objects_found(getattr(checks, f"check_{check}"), {"kind": kind, **change}) == found
+
+
+def test_the_folders_that_stages_write_are_the_volumes_of_their_image():
+    assert set(checks.WRITTEN_FOLDERS) == set(image_facts(ROOT)["writable"])
 
 
 def test_checking_variables_creates_no_folder(tmp_path):

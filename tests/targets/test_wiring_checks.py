@@ -74,6 +74,25 @@ CASES = [  # check, kind, change, what is found
         {"set": [["spec", "maxReplicas"], 1]},
         "HorizontalPodAutoscaler/brewcast spec.maxReplicas",
     ),
+    (
+        "autoscalers",
+        "HorizontalPodAutoscaler",
+        {"set": [["spec", "scaleTargetRef", "apiVersion"], "apps/v1beta1"]},
+        "HorizontalPodAutoscaler/brewcast spec.scaleTargetRef",
+    ),
+    (
+        "autoscalers",
+        "HorizontalPodAutoscaler",
+        {"set": [["spec", "metrics", 0, "resource", "name"], "processor"]},
+        "HorizontalPodAutoscaler/brewcast spec.metrics[0].resource.name",
+    ),
+    (
+        "ingress",
+        "Ingress",
+        {"set": [["spec", "rules", 0, "http", "paths", 2, "path"], "/forecasts"]},
+        "Ingress/brewcast spec.rules[0].http.paths[2].path",
+    ),
+    ("ingress", "Ingress", {"remove": ["spec", "rules", 0]}, "Ingress/brewcast spec.rules"),
     ("autoscalers", "Deployment", {"set": [["spec", "replicas"], 2]}, "Deployment/brewcast spec.replicas"),
     ("budgets", "PodDisruptionBudget", {"set": [["spec", "maxUnavailable"], 0]}, "PodDisruptionBudget/brewcast spec"),
     (
@@ -94,6 +113,17 @@ def test_parts_that_do_not_fit_are_found(check, kind, change, found):
 def test_a_policy_that_closes_the_service_is_found(rules):
     change = {"kind": "NetworkPolicy", "name": "service", "set": [["spec", "ingress"], rules]}
     assert "NetworkPolicy/brewcast-service spec.ingress" in objects_found(checks.check_policies, change)
+
+
+@pytest.mark.parametrize("key", ["from", "ports"])
+def test_a_policy_that_lets_everyone_in_is_found(key):
+    change = {"kind": "NetworkPolicy", "name": "service", "remove": ["spec", "ingress", 0, key]}
+    assert objects_found(checks.check_policies, change) == [f"NetworkPolicy/brewcast-service spec.ingress[0].{key}"]
+
+
+def test_a_policy_for_the_way_out_alone_is_found():
+    change = {"kind": "NetworkPolicy", "name": "monthly", "set": [["spec", "policyTypes"], ["Egress"]]}
+    assert objects_found(checks.check_policies, change) == ["NetworkPolicy/brewcast-monthly spec.policyTypes"]
 
 
 def test_a_policy_without_dns_is_found():
