@@ -155,6 +155,7 @@ class Ending:
     ):
         self.connection = connection
         self.has_begun = False
+        connection.shutdown = self.begin  # uvicorn calls it
 
     def begin(self):
         "Announce it in the answer in work. Without one, wait a moment for a request that is on its way."
@@ -202,7 +203,6 @@ class LimitedConnection(HttpToolsProtocol):
         self.is_complete = False  # does a complete request end the data so far?
         self.is_too_long = False
         self.ending = Ending(self)
-        self.shutdown = self.ending.begin  # uvicorn calls it
 
     def connection_made(self, transport):
         super().connection_made(transport)

@@ -6,10 +6,10 @@
 __all__ = ['SERVICE_IMAGE', 'STAGE_IMAGE', 'BASE_IMAGE', 'LICENCE', 'ARCHIVES', 'WRITTEN_FOLDERS', 'PROJECT_PARTS', 'BuiltImage',
            'install_packages', 'remove_programs', 'normalise_files', 'served_release', 'bento_files', 'served_bento',
            'service_context', 'project_files', 'code_hash', 'stage_requirements', 'stage_context', 'image_labels',
-           'buildah_command', 'ensure_base', 'image_id', 'write_image', 'finish_image', 'build_service_image',
+           'image_command', 'ensure_base', 'image_id', 'write_image_archive', 'finish_image', 'build_service_image',
            'build_stage_image', 'image_lines']
 
-# %% ../../nbs/targets/images.ipynb #722ccc2e
+# %% ../../nbs/targets/images.ipynb #f47839f5
 import contextlib
 import filecmp
 import json
@@ -29,16 +29,15 @@ from ..common.paths import say, write_text
 from ..common.records import Record, ReleaseDescription
 from brewcast.targets.base_image import (
     IMAGE_FOLDER,
-    LABEL,
     prepare_base,
     processor,
     require_programs,
     run_program,
 )
-from .sbom import image_labels_of
+from .sbom import OWN, image_labels_of
 from ..workflow.notebooks import write_shipped_record
 
-# %% ../../nbs/targets/images.ipynb #0249bd93
+# %% ../../nbs/targets/images.ipynb #ac2d0c2a
 SERVICE_IMAGE = "brewcast-service"
 STAGE_IMAGE = "brewcast-stage"
 BASE_IMAGE = "brewcast-base"
@@ -46,7 +45,7 @@ LICENCE = "Apache-2.0"  # Brewcast's own: the list of contents has those of all 
 ARCHIVES = "scratch/images"  # service.tar, stage.tar, and the list of contents of each
 WRITTEN_FOLDERS = ("products", "state", "scratch", "cache", "data")  # in the project: volumes of the stage image
 
-# %% ../../nbs/targets/images.ipynb #01f0d3ef
+# %% ../../nbs/targets/images.ipynb #a8bfa5d4
 class BuiltImage(Record):
     "An image in buildah's storage, and its OCI archive."
 
@@ -55,7 +54,7 @@ class BuiltImage(Record):
     size: str  # of its files, such as 305 MB
     archive: Path  # relative to the project
 
-# %% ../../nbs/targets/images.ipynb #1ab7c374
+# %% ../../nbs/targets/images.ipynb #0267c50f
 def install_packages(
     requirements: Path,  # pinned and hashed
     folder: Path,  # where the packages are installed; it may not exist yet
@@ -68,7 +67,7 @@ def install_packages(
     run_program([sys.executable, "-m", "uv", "pip", "install", "-q", *options])
     remove_programs(folder)
 
-# %% ../../nbs/targets/images.ipynb #4a26bbbd
+# %% ../../nbs/targets/images.ipynb #50cf8e06
 def remove_programs(
     folder: Path,  # of installed packages
 ):
@@ -79,7 +78,7 @@ def remove_programs(
         lines = path.read_text().splitlines(keepends=True)
         write_text(path, "".join(line for line in lines if not line.startswith(("bin/", "../../bin/"))))
 
-# %% ../../nbs/targets/images.ipynb #435a2331
+# %% ../../nbs/targets/images.ipynb #8b2c6b57
 def normalise_files(
     folder: Path,  # a build context
 ):
@@ -92,7 +91,7 @@ def normalise_files(
             path.chmod((0o755 if is_open else 0o644) | anybody)
         os.utime(path, (0, 0), follow_symlinks=False)
 
-# %% ../../nbs/targets/images.ipynb #8ac94a05
+# %% ../../nbs/targets/images.ipynb #ab37282f
 def served_release(
     root: Path,  # the project
     source: str,  # a source's name
@@ -106,11 +105,11 @@ def served_release(
         raise FileNotFoundError(f"nothing is published for {source}: `make run SOURCE={source}` builds and publishes")
     return folder
 
-# %% ../../nbs/targets/images.ipynb #a153f440
+# %% ../../nbs/targets/images.ipynb #2e353b2f
 def _text_of(path):
     return path.read_text().strip() if path.is_file() else "none"
 
-# %% ../../nbs/targets/images.ipynb #fd8a8e0b
+# %% ../../nbs/targets/images.ipynb #60c91831
 def bento_files(
     root: Path,  # the project
     release: Path,  # folder of a release
@@ -122,7 +121,7 @@ def bento_files(
     files |= {f"release/{path.name}": path for path in release.iterdir()}
     return {name: path for name, path in files.items() if name not in lists["exclude"]}
 
-# %% ../../nbs/targets/images.ipynb #3a9fe7bd
+# %% ../../nbs/targets/images.ipynb #85c96ba8
 def served_bento(
     root: Path,  # the project
     source: str,  # a source's name
@@ -138,11 +137,11 @@ def served_bento(
     say(f"building the Bento of {release.name}: the package stage has another release, or other code")
     return build_bento(root, release, work)
 
-# %% ../../nbs/targets/images.ipynb #3b8302f7
+# %% ../../nbs/targets/images.ipynb #0e13b35e
 def _is_same_file(first, second):
     return first.is_file() and filecmp.cmp(first, second, shallow=False)
 
-# %% ../../nbs/targets/images.ipynb #15ad08aa
+# %% ../../nbs/targets/images.ipynb #b84ee936
 def service_context(
     root: Path,  # the project
     source: str,  # a source's name
@@ -157,10 +156,10 @@ def service_context(
     install_packages(folder / "bento/src/release/requirements.txt", folder / "packages")
     return ReleaseDescription.read(folder / "bento/src/release/release.json")
 
-# %% ../../nbs/targets/images.ipynb #341ad3e8
+# %% ../../nbs/targets/images.ipynb #1331fb07
 _ignore_caches = shutil.ignore_patterns("__pycache__", "*.pyc")
 
-# %% ../../nbs/targets/images.ipynb #483e87f8
+# %% ../../nbs/targets/images.ipynb #cd645843
 PROJECT_PARTS = (  # relative to the project
     "brewcast",
     "nbs",
@@ -175,7 +174,7 @@ PROJECT_PARTS = (  # relative to the project
     "LICENSE",
 )
 
-# %% ../../nbs/targets/images.ipynb #c7614df9
+# %% ../../nbs/targets/images.ipynb #dd66a55e
 def project_files(
     root: Path,  # the project
 ) -> dict[str, Path]:  # path by name relative to the project
@@ -185,18 +184,18 @@ def project_files(
     names = {file.relative_to(root): file for file in files if file.is_file()}
     return {name.as_posix(): file for name, file in names.items() if not _is_of_a_tool(name)}
 
-# %% ../../nbs/targets/images.ipynb #c9b97d26
+# %% ../../nbs/targets/images.ipynb #cf231095
 def _is_of_a_tool(name):
     return any(part.startswith(".") or part == "__pycache__" for part in name.parts) or name.suffix == ".pyc"
 
-# %% ../../nbs/targets/images.ipynb #9fc4d957
+# %% ../../nbs/targets/images.ipynb #dff8f53b
 def code_hash(
     root: Path,  # the project
 ) -> str:  # 64 hex digits; the first twelve are the tag of the stage image
     "The hash of the lock and the code in the stage image."
     return joint_hash({name: sha256(path) for name, path in project_files(root).items()})
 
-# %% ../../nbs/targets/images.ipynb #12cb7292
+# %% ../../nbs/targets/images.ipynb #7fd66d1e
 def stage_requirements(
     root: Path,  # the project
 ) -> tuple[str, list[str]]:  # content of a requirements.txt, names that the lock has besides
@@ -212,7 +211,7 @@ def stage_requirements(
     locked = re.findall(r"(?m)^([\w.-]+)==", lock)
     return lock_entries(needed, lock), sorted(set(locked) - needed)
 
-# %% ../../nbs/targets/images.ipynb #49e36ba2
+# %% ../../nbs/targets/images.ipynb #b65069d8
 def stage_context(
     root: Path,  # the project
     folder: Path,  # an empty folder: the build context
@@ -231,7 +230,7 @@ def stage_context(
     metadata = f"Metadata-Version: 2.1\nName: brewcast\nVersion: {__version__}\nLicense: {LICENCE}\n"
     write_text(folder / "packages" / f"brewcast-{__version__}.dist-info" / "METADATA", metadata)
 
-# %% ../../nbs/targets/images.ipynb #69bfe1e0
+# %% ../../nbs/targets/images.ipynb #8d201baf
 def image_labels(
     root: Path,  # the project
     title: str,  # of the image
@@ -243,19 +242,19 @@ def image_labels(
         "org.opencontainers.image.title": title,
         "org.opencontainers.image.version": __version__,
         "org.opencontainers.image.licenses": LICENCE,
-        f"{LABEL}lock": sha256(root / "requirements.lock"),
+        f"{OWN}.lock": sha256(root / "requirements.lock"),
     }
     if release:
         labels |= {
-            f"{LABEL}release": release.release,
-            f"{LABEL}month": str(release.month),
-            f"{LABEL}features-as-of": str(release.features_as_of),
-            f"{LABEL}source": source,
+            f"{OWN}.release": release.release,
+            f"{OWN}.month": str(release.month),
+            f"{OWN}.features-as-of": str(release.features_as_of),
+            f"{OWN}.source": source,
         }
     return labels
 
-# %% ../../nbs/targets/images.ipynb #24dc31eb
-def buildah_command(
+# %% ../../nbs/targets/images.ipynb #5929079f
+def image_command(
     image: str,  # name and tag
     containerfile: Path,
     context: Path,  # the folder whose files it copies
@@ -271,7 +270,7 @@ def buildah_command(
     options += ["--build-arg", f"BASE={base}"] if base else []
     return ["buildah", "bud", "-q", *options, "-t", image, "-f", containerfile, context]
 
-# %% ../../nbs/targets/images.ipynb #e6f75bf6
+# %% ../../nbs/targets/images.ipynb #16f360dd
 def ensure_base(
     root: Path,  # the project
     base: str | None = None,  # another image with Python 3.11 at /usr/bin/python3.11
@@ -289,10 +288,10 @@ def ensure_base(
         hashes = {name: sha256(path) for name, path in files.items()} | {"": sha256(containerfile)}
         image = f"{BASE_IMAGE}:{joint_hash(hashes)[:12]}"
         if not image_id(image):
-            run_program(buildah_command(image, containerfile, context, {"org.opencontainers.image.title": BASE_IMAGE}))
+            run_program(image_command(image, containerfile, context, {"org.opencontainers.image.title": BASE_IMAGE}))
     return f"localhost/{image}"
 
-# %% ../../nbs/targets/images.ipynb #464b0dd4
+# %% ../../nbs/targets/images.ipynb #2ea1aca6
 def image_id(
     image: str,  # name and tag
 ) -> str:  # empty if there is no such image
@@ -301,8 +300,8 @@ def image_id(
     ids = [entry["id"] for entry in images or [] if f"localhost/{image}" in (entry.get("names") or [])]
     return ids[0] if ids else ""
 
-# %% ../../nbs/targets/images.ipynb #c25c66e7
-def write_image(
+# %% ../../nbs/targets/images.ipynb #0f1c8342
+def write_image_archive(
     image: str,  # name and tag
     path: Path,  # the archive; it is replaced
 ) -> str:  # the digest of the image
@@ -314,7 +313,7 @@ def write_image(
     os.replace(temporary, path)
     return image_labels_of(path)[0]
 
-# %% ../../nbs/targets/images.ipynb #feb4ba1d
+# %% ../../nbs/targets/images.ipynb #93126825
 def finish_image(
     root: Path,  # the project
     image: str,  # name and tag
@@ -322,11 +321,11 @@ def finish_image(
 ) -> BuiltImage:
     "Write the archive of an image that was just built, and describe it."
     path = Path(ARCHIVES, archive)
-    digest = write_image(image, root / path)
+    digest = write_image_archive(image, root / path)
     size = run_program(["buildah", "images", "--format", "{{.Size}}", f"localhost/{image}"]).strip()
     return BuiltImage(name=image, digest=digest, size=size, archive=path)
 
-# %% ../../nbs/targets/images.ipynb #fd6e9c66
+# %% ../../nbs/targets/images.ipynb #2bd1ad6e
 def build_service_image(
     root: Path,  # the project
     source: str,  # a source's name
@@ -344,7 +343,7 @@ def build_service_image(
         _build(root, image, "Containerfile.service", context, labels, variables, base)
     return finish_image(root, image, "service.tar")
 
-# %% ../../nbs/targets/images.ipynb #d3208ab5
+# %% ../../nbs/targets/images.ipynb #31870e06
 def build_stage_image(
     root: Path,  # the project
     base: str | None = None,  # another base image
@@ -356,11 +355,11 @@ def build_stage_image(
     image = f"{name}:{code[:12]}"
     with _context(root) as context:
         stage_context(root, context)
-        labels = image_labels(root, STAGE_IMAGE) | {f"{LABEL}code": code}
+        labels = image_labels(root, STAGE_IMAGE) | {f"{OWN}.code": code}
         _build(root, image, "Containerfile.stage", context, labels, {}, base)
     return finish_image(root, image, "stage.tar")
 
-# %% ../../nbs/targets/images.ipynb #8b904638
+# %% ../../nbs/targets/images.ipynb #b713671a
 @contextlib.contextmanager
 def _context(root):
     "An empty folder on the project's disk: the context of the stage image has more than a gigabyte."
@@ -370,18 +369,18 @@ def _context(root):
         (context / "empty").mkdir(parents=True)
         yield context
 
-# %% ../../nbs/targets/images.ipynb #53c6fd11
+# %% ../../nbs/targets/images.ipynb #7ddb816c
 def _build(root, image, containerfile, context, labels, variables, base):
     "Build an image. One that had the same name before, and that no container uses, is removed."
     normalise_files(context)
     before = image_id(image)
     path = root / IMAGE_FOLDER / containerfile
-    run_program(buildah_command(image, path, context, labels, variables, ensure_base(root, base)))
+    run_program(image_command(image, path, context, labels, variables, ensure_base(root, base)))
     if before not in ("", image_id(image)):
         with contextlib.suppress(RuntimeError):  # a container uses it
             run_program(["buildah", "rmi", before])
 
-# %% ../../nbs/targets/images.ipynb #3c7431a1
+# %% ../../nbs/targets/images.ipynb #8a0da8bf
 def image_lines(
     built: BuiltImage,
 ) -> list[str]:
