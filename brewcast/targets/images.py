@@ -121,6 +121,10 @@ def bento_files(
     files |= {f"release/{path.name}": path for path in release.iterdir()}
     return {name: path for name, path in files.items() if name not in lists["exclude"]}
 
+# %% ../../nbs/targets/images.ipynb #0e13b35e
+def _is_same_file(first, second):
+    return first.is_file() and filecmp.cmp(first, second, shallow=False)
+
 # %% ../../nbs/targets/images.ipynb #85c96ba8
 def served_bento(
     root: Path,  # the project
@@ -136,10 +140,6 @@ def served_bento(
 
     say(f"building the Bento of {release.name}: the package stage has another release, or other code")
     return build_bento(root, release, work)
-
-# %% ../../nbs/targets/images.ipynb #0e13b35e
-def _is_same_file(first, second):
-    return first.is_file() and filecmp.cmp(first, second, shallow=False)
 
 # %% ../../nbs/targets/images.ipynb #b84ee936
 def service_context(

@@ -125,7 +125,8 @@ def test_volumes_and_variables_that_do_not_fit_are_found(check, kind, change, fo
 
 
 def test_the_folders_that_stages_write_are_the_volumes_of_their_image():
-    assert set(checks.WRITTEN_FOLDERS) == set(image_facts(ROOT)["writable"])
+    folders = {f"{checks.PROJECT_FOLDER}/{name}" for name in checks.WRITTEN_FOLDERS}
+    assert folders == set(image_facts(ROOT)["writable"])
 
 
 def test_checking_variables_creates_no_folder(tmp_path):
