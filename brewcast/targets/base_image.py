@@ -7,7 +7,7 @@ __all__ = ['IMAGE_FOLDER', 'DEBIAN', 'LEFT_OUT_OF_BASE', 'USER', 'PASSWD', 'GROU
            'require_programs', 'run_program', 'is_debian_12', 'fetch_packages', 'unpack_packages', 'finish_base',
            'prepare_base', 'processor']
 
-# %% ../../nbs/targets/base_image.ipynb #1f006a6c
+# %% ../../nbs/targets/base_image.ipynb #753b3c9c
 import platform
 import shutil
 import subprocess
@@ -17,11 +17,11 @@ from pathlib import Path
 from ..common.paths import write_text
 from ..common.text import join_names
 
-# %% ../../nbs/targets/base_image.ipynb #d05a4cc4
+# %% ../../nbs/targets/base_image.ipynb #6aab8bd0
 IMAGE_FOLDER = "deploy/image"  # the Containerfiles, and the list of Debian's packages
 DEBIAN = "bookworm"  # Debian 12, whose Python is 3.11
 
-# %% ../../nbs/targets/base_image.ipynb #de09cf23
+# %% ../../nbs/targets/base_image.ipynb #5c7ed801
 def base_packages(
     root: Path,  # the project
 ) -> list[str]:  # names of Debian packages, sorted
@@ -29,7 +29,7 @@ def base_packages(
     lines = (root / IMAGE_FOLDER / "base-packages.txt").read_text().splitlines()
     return sorted(line.split()[0] for line in lines if line.strip() and not line.startswith("#"))
 
-# %% ../../nbs/targets/base_image.ipynb #f5ea043f
+# %% ../../nbs/targets/base_image.ipynb #254631fe
 def require_programs(
     *names: str,  # such as buildah
 ):
@@ -42,7 +42,7 @@ def require_programs(
             f"installs what images need on Debian and Ubuntu; other systems have packages named {packages}"
         )
 
-# %% ../../nbs/targets/base_image.ipynb #5309386b
+# %% ../../nbs/targets/base_image.ipynb #9437f747
 def run_program(
     command: list[str | Path],  # program and arguments
     folder: Path | None = None,  # its working folder
@@ -53,7 +53,7 @@ def run_program(
         raise RuntimeError(f"{command[0]} failed:\n{(result.stderr or result.stdout).strip()[-2000:]}")
     return result.stdout
 
-# %% ../../nbs/targets/base_image.ipynb #05926884
+# %% ../../nbs/targets/base_image.ipynb #588e014d
 def is_debian_12(
     os_release: str = "/etc/os-release",  # the file that names a system
 ) -> bool:
@@ -64,7 +64,7 @@ def is_debian_12(
         return False
     return "ID=debian" in lines and f"VERSION_CODENAME={DEBIAN}" in lines
 
-# %% ../../nbs/targets/base_image.ipynb #ffc33d27
+# %% ../../nbs/targets/base_image.ipynb #36db1487
 def fetch_packages(
     names: list[str],  # of Debian packages
     folder: Path,  # an empty folder, for the .deb files
@@ -87,7 +87,7 @@ def fetch_packages(
     if missing:
         raise RuntimeError(f"Debian's {join_names(missing)} could not be fetched: name another base with BASE=")
 
-# %% ../../nbs/targets/base_image.ipynb #954f0f2c
+# %% ../../nbs/targets/base_image.ipynb #bd921a4c
 LEFT_OUT_OF_BASE = (  # programs and texts that nothing in the image reads
     "etc/init.d",
     "usr/sbin",
@@ -101,12 +101,12 @@ LEFT_OUT_OF_BASE = (  # programs and texts that nothing in the image reads
     "usr/share/man",
 )
 
-# %% ../../nbs/targets/base_image.ipynb #634d6252
+# %% ../../nbs/targets/base_image.ipynb #e8ae199f
 USER = 65532  # `nonroot` in images without a shell
 PASSWD = f"root:x:0:0:root:/root:/sbin/nologin\nnonroot:x:{USER}:{USER}:nonroot:/tmp:/sbin/nologin\n"
 GROUPS_FILE = f"root:x:0:\nnonroot:x:{USER}:\n"
 
-# %% ../../nbs/targets/base_image.ipynb #b5d5349f
+# %% ../../nbs/targets/base_image.ipynb #ad85eead
 def unpack_packages(
     debs: Path,  # folder of .deb files
     tree: Path,  # where the files of the image are written
@@ -118,11 +118,16 @@ def unpack_packages(
         write_text(tree / "var/lib/dpkg/status.d" / name, run_program(["dpkg-deb", "-f", path]))
     for name in LEFT_OUT_OF_BASE:
         shutil.rmtree(tree / name, ignore_errors=True)
-    for path in (tree / "usr/share/doc").rglob("*"):
+    documents = tree / "usr/share/doc"
+    for link in [path for path in documents.glob("*") if path.is_symlink()]:  # to the licence of another package
+        licence = (link / "copyright").read_text()
+        link.unlink()
+        write_text(link / "copyright", licence)
+    for path in documents.rglob("*"):
         if path.is_file() and path.name != "copyright":
             path.unlink()
 
-# %% ../../nbs/targets/base_image.ipynb #35355168
+# %% ../../nbs/targets/base_image.ipynb #8add8642
 def finish_base(
     tree: Path,  # the files of the image
 ):
@@ -134,7 +139,7 @@ def finish_base(
     write_text(tree / "etc/ssl/certs/ca-certificates.crt", text)
     (tree / "usr/bin/python3").symlink_to("python3.11")
 
-# %% ../../nbs/targets/base_image.ipynb #91bc8fcd
+# %% ../../nbs/targets/base_image.ipynb #1c18c305
 def prepare_base(
     root: Path,  # the project
     tree: Path,  # an empty folder: the build context of the image
@@ -146,10 +151,10 @@ def prepare_base(
         unpack_packages(Path(folder), tree)
     finish_base(tree)
 
-# %% ../../nbs/targets/base_image.ipynb #4a3ac158
+# %% ../../nbs/targets/base_image.ipynb #8971b57f
 PROCESSORS = {"x86_64": "amd64", "aarch64": "arm64"}  # as images name them, by the name that Linux has
 
-# %% ../../nbs/targets/base_image.ipynb #bac0f8e6
+# %% ../../nbs/targets/base_image.ipynb #a4025b0f
 def processor() -> str:  # x86_64 or aarch64
     "The processor that images are built for. Raises RuntimeError if it is another one."
     name = platform.machine()

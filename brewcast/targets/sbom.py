@@ -6,7 +6,7 @@
 __all__ = ['OWN', 'read_blob', 'image_files', 'python_licences', 'python_component', 'debian_component', 'release_component',
            'bill_of_materials', 'image_labels_of', 'write_bills']
 
-# %% ../../nbs/targets/sbom.ipynb #982221e6
+# %% ../../nbs/targets/sbom.ipynb #6ad935e9
 import json
 import re
 import tarfile
@@ -16,10 +16,10 @@ from pathlib import Path
 
 from ..common.paths import write_text
 
-# %% ../../nbs/targets/sbom.ipynb #c21e273b
+# %% ../../nbs/targets/sbom.ipynb #11945fcb
 OWN = "brewcast"  # the first part of the names of Brewcast's own labels
 
-# %% ../../nbs/targets/sbom.ipynb #dff1c630
+# %% ../../nbs/targets/sbom.ipynb #500fd922
 def read_blob(
     archive: tarfile.TarFile,  # an OCI archive
     digest: str,  # sha256: and 64 hex digits
@@ -27,7 +27,7 @@ def read_blob(
     "A JSON file of an OCI archive. Raises KeyError if it is not there."
     return json.load(archive.extractfile(f"blobs/{digest.replace(':', '/')}"))
 
-# %% ../../nbs/targets/sbom.ipynb #4b213b6b
+# %% ../../nbs/targets/sbom.ipynb #6a8e3321
 def image_files(
     path: Path,  # an OCI archive
     is_wanted: Callable[[str], bool],  # by name, such as app/bento/bento.yaml
@@ -43,7 +43,7 @@ def image_files(
                 _read_layer(content, is_wanted, files)
     return files
 
-# %% ../../nbs/targets/sbom.ipynb #a99ee510
+# %% ../../nbs/targets/sbom.ipynb #7412b872
 def _read_layer(content, is_wanted, files):
     "Change `files` as a layer does. `.wh.name` removes the name, `.wh..wh..opq` all of its folder below this layer."
     for member in content:
@@ -57,7 +57,7 @@ def _read_layer(content, is_wanted, files):
         elif member.isfile() and is_wanted(name):
             files[name] = content.extractfile(member).read()
 
-# %% ../../nbs/targets/sbom.ipynb #63e6a8cc
+# %% ../../nbs/targets/sbom.ipynb #3116eb90
 def python_licences(
     metadata: str,  # the content of METADATA
 ) -> list[str]:  # SPDX expressions or names; empty if the package names none
@@ -70,7 +70,7 @@ def python_licences(
     text = (fields["License"] or "").strip().splitlines()[:1]
     return classifiers or [line for line in text if line.upper() != "UNKNOWN"]
 
-# %% ../../nbs/targets/sbom.ipynb #ac90d24d
+# %% ../../nbs/targets/sbom.ipynb #ce9c570e
 def python_component(
     metadata: str,  # the content of METADATA
 ) -> dict:  # a component of CycloneDX
@@ -81,7 +81,7 @@ def python_component(
         "library", name, fields["Version"], f"pkg:pypi/{name}@{fields['Version']}", python_licences(metadata)
     )
 
-# %% ../../nbs/targets/sbom.ipynb #0f602b33
+# %% ../../nbs/targets/sbom.ipynb #782e8705
 def debian_component(
     control: str,  # the description of the package
     copyright: str,  # the content of its file copyright
@@ -90,17 +90,18 @@ def debian_component(
     fields = message_from_string(control)
     version = fields["Version"].replace("+", "%2B").replace(":", "%3A")
     address = f"pkg:deb/debian/{fields['Package']}@{version}?arch={fields['Architecture']}&distro=debian-12"
-    licences = sorted({line.strip() for line in re.findall(r"(?m)^License:(.+)$", copyright)})
-    return _component("library", fields["Package"], fields["Version"], address, licences)
+    licences = re.findall(r"(?m)^License: *(\S.*?) *$", copyright)
+    licences = licences or re.findall(r"/usr/share/common-licenses/([A-Za-z]+-[\d.]*\d)", copyright)
+    return _component("library", fields["Package"], fields["Version"], address, sorted(set(licences)))
 
-# %% ../../nbs/targets/sbom.ipynb #f2c15f06
+# %% ../../nbs/targets/sbom.ipynb #cdd33d9b
 def _component(kind, name, version, address, licences):
     component = {"type": kind, "bom-ref": address, "name": name, "version": version, "purl": address}
     if licences:
         component["licenses"] = [{"license": {"name": licence}} for licence in licences]
     return component
 
-# %% ../../nbs/targets/sbom.ipynb #751f7d7c
+# %% ../../nbs/targets/sbom.ipynb #63aede7f
 def release_component(
     release: dict,  # the content of release.json
 ) -> dict:  # a component of CycloneDX
@@ -116,17 +117,17 @@ def release_component(
         ],
     }
 
-# %% ../../nbs/targets/sbom.ipynb #46eeaf47
+# %% ../../nbs/targets/sbom.ipynb #b7fb67b6
 _METADATA = re.compile(r"(app/packages|.*/(dist|site)-packages)/[^/]+\.dist-info/METADATA")
 _CONTROL = re.compile(r"var/lib/dpkg/status\.d/[^/.]+")
 _COPYRIGHT = re.compile(r"usr/share/doc/[^/]+/copyright")
 _RELEASE = "app/bento/src/release/release.json"
 
-# %% ../../nbs/targets/sbom.ipynb #693e7335
+# %% ../../nbs/targets/sbom.ipynb #f0754296
 def _is_listed(name):
     return name == _RELEASE or any(pattern.fullmatch(name) for pattern in (_METADATA, _CONTROL, _COPYRIGHT))
 
-# %% ../../nbs/targets/sbom.ipynb #fb7596e0
+# %% ../../nbs/targets/sbom.ipynb #c8dbecbb
 def bill_of_materials(
     path: Path,  # an OCI archive
 ) -> dict:  # CycloneDX 1.6
@@ -152,7 +153,7 @@ def bill_of_materials(
         "dependencies": [{"ref": digest, "dependsOn": [component["bom-ref"] for component in components]}],
     }
 
-# %% ../../nbs/targets/sbom.ipynb #d4b165c9
+# %% ../../nbs/targets/sbom.ipynb #0dd2f269
 def image_labels_of(
     path: Path,  # an OCI archive
 ) -> tuple[str, dict[str, str]]:  # its digest, its labels
@@ -162,7 +163,7 @@ def image_labels_of(
         configuration = read_blob(archive, read_blob(archive, digest)["config"]["digest"])
     return digest, configuration["config"].get("Labels") or {}
 
-# %% ../../nbs/targets/sbom.ipynb #576450c9
+# %% ../../nbs/targets/sbom.ipynb #1c4cb89e
 def write_bills(
     folder: Path,  # of the archives: scratch/images
 ) -> list[str]:  # one line a list

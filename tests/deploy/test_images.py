@@ -107,7 +107,7 @@ for folder in ("/", "/app", "/app/bento/src", "/usr/lib", "/etc", "/predictions"
 
 def test_the_health_check_follows_the_service(service, running):
     listed = json.loads(podman("image", "inspect", f"localhost/{service.name}").stdout)[0]
-    command = listed["HealthCheck"]["Test"][1:]
+    command = listed["Healthcheck"]["Test"][1:]
     assert podman("exec", running.name, *command, check=False).returncode == 0
     options = [*HARDENED, *limit_options(), "--network=none", "--entrypoint", json.dumps(command)]
     assert (
