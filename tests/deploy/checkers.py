@@ -23,7 +23,7 @@ VERSIONS = [
     "1.34",
     "1.37",
 ]  # of Kubernetes: the oldest that the chart takes, the newest
-QUIET = {"CKV_DISABLE_UPDATE_CHECK": "1", "LOG_LEVEL": "ERROR", "NO_UPDATE_NOTIFIER": "1", "NO_COLOR": "1"}
+QUIET = {"CKV_SKIP_PACKAGE_UPDATE_CHECK": "true", "LOG_LEVEL": "ERROR", "NO_UPDATE_NOTIFIER": "1", "NO_COLOR": "1"}
 SKIPPED = {  # checkov's checks that do not hold here -> the reason
     "CKV_K8S_21": "the namespace is the user's: helm upgrade --install -n NAMESPACE",
     "CKV_K8S_35": "the service reads the address of the online store from a variable, which comes from a Secret",
