@@ -120,7 +120,10 @@ def test_a_job_of_the_workflow_runs_here_with_its_real_steps(tmp_path, stand_ins
     options += ["--action-cache-path", tmp_path / "act", "--cache-server-path", tmp_path / "cache", *stand_ins]
     options += ["--env", f"UV_CACHE_DIR={cache.strip()}"]  # packages are not downloaded once more
     # when act runs the job: its environment is installed from the lock, as on GitHub
-    home = {name: value for name, value in os.environ.items() if name != "VIRTUAL_ENV"} | {"HOME": str(tmp_path), "ACT_DISABLE_VERSION_CHECK": "1"}
+    home = {name: value for name, value in os.environ.items() if name != "VIRTUAL_ENV"} | {
+        "HOME": str(tmp_path),
+        "ACT_DISABLE_VERSION_CHECK": "1",
+    }
     done = run_tool("act", "push", "-j", job, *options, cwd=project, env=home, timeout=900)
     # then it succeeds
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
