@@ -100,7 +100,11 @@ def loaded_image(
     archive: Path,  # an OCI archive
     identifier: str,  # of the image: sha256:...
 ) -> Iterator[str]:  # its name for podman
-    "An image in podman's storage. One that was not there is copied in under a name of its own, and removed afterwards."
+    """An image in podman's storage.
+
+    One that was not there is copied in under a name of its own, and removed afterwards. Raises OSError if skopeo
+    cannot copy it.
+    """
     if subprocess.run(["podman", "image", "exists", identifier], capture_output=True).returncode == 0:
         yield identifier
         return

@@ -239,7 +239,10 @@ def image_archive(
     image: str,  # path of an OCI archive, or name of an image that podman knows
     folder: Path,  # for the archive of an image that is given by its name
 ) -> Iterator[Path]:  # an OCI archive
-    "The archive of an image. Raises FileNotFoundError if it is neither a file nor known to podman."
+    """The archive of an image.
+
+    Raises FileNotFoundError if it is neither a file nor known to podman, and OSError if podman cannot save it.
+    """
     path = Path(image)
     if path.is_file():
         yield path
