@@ -18,6 +18,7 @@ from compare_products import skip_reason  # noqa: E402
 from containers import HARDENED, ServiceContainer, ask, limit_options, podman  # noqa: E402
 from rolling_update import rolling_update  # noqa: E402
 
+from brewcast.targets.image_archive import read_image  # noqa: E402
 from brewcast.targets.images import (  # noqa: E402
     ARCHIVES,
     WRITTEN_FOLDERS,
@@ -25,7 +26,7 @@ from brewcast.targets.images import (  # noqa: E402
     build_stage_image,
     image_labels,
 )
-from brewcast.targets.sbom import image_labels_of, write_bills  # noqa: E402
+from brewcast.targets.sbom import write_bills  # noqa: E402
 
 pytestmark = pytest.mark.timeout(3600)  # the image of the stages is built within a fixture
 SERVICE, STAGE = "images-test-service", "images-test-stage"  # no other image is replaced
@@ -129,9 +130,9 @@ def test_the_same_content_gives_the_same_digest(service, published, tmp_path):
     again = build_service_image(copy, "simulated", name=f"{SERVICE}-again")
     remove(again.name)
     assert again.digest == service.digest
-    digest, labels = image_labels_of(published.root / ARCHIVES / "service.tar")
-    assert digest == service.digest
-    assert labels.items() >= image_labels(published.root, "brewcast-service").items()
+    image = read_image(published.root / ARCHIVES / "service.tar", ())
+    assert image.digests == [service.digest]
+    assert image.settings["Labels"].items() >= image_labels(published.root, "brewcast-service").items()
 
 
 def test_replicas_are_replaced_one_by_one_without_a_failed_request(service):
