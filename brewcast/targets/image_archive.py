@@ -239,7 +239,7 @@ def image_archive(
     image: str,  # path of an OCI archive, or name of an image that podman knows
     folder: Path,  # for the archive of an image that is given by its name
 ) -> Iterator[Path]:  # an OCI archive
-    "The archive of an image. Raises FileNotFoundError if it is neither a file nor known to podman."
+    "The archive of an image. Raises FileNotFoundError if it is neither a file nor podman's, OSError if podman fails."
     path = Path(image)
     if path.is_file():
         yield path
