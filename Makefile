@@ -102,7 +102,7 @@ image: .venv/ready ## Build the image of the service with the release that is se
 image-stage: .venv/ready ## Build the image that runs any stage, and the monthly step (BASE=image: on another base)
 	@exec $(BREWCAST) deploy image-stage $(if $(BASE),--base "$(BASE)")
 
-sbom: .venv/ready ## Write the list of contents of each built image, with licences, beside its archive in scratch/images/
+sbom: .venv-checks/ready ## Write the list of contents of each built image, with licences, beside its archive in scratch/images/
 	@exec $(BREWCAST) deploy sbom
 
 ##@ Develop

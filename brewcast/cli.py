@@ -1114,9 +1114,9 @@ def deploy_image_stage_command(root: Path, base: BaseOption = None):
 def deploy_sbom_command(root: Path):
     "write the list of contents of each image, with licences"
     from brewcast.targets.images import ARCHIVES
-    from brewcast.targets.sbom import write_bills
+    from brewcast.targets.sbom import find_lister, write_bills
 
-    print("\n".join(write_bills(root / ARCHIVES)))
+    print("\n".join(write_bills(root / ARCHIVES, find_lister(root))))
 
 # %% ../nbs/cli.ipynb #d65eaff5
 @functools.partial(command, group="deploy")

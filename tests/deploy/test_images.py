@@ -18,6 +18,7 @@ from compare_products import skip_reason  # noqa: E402
 from containers import HARDENED, ServiceContainer, ask, limit_options, podman  # noqa: E402
 from rolling_update import rolling_update  # noqa: E402
 
+from brewcast.targets.image_archive import read_image  # noqa: E402
 from brewcast.targets.images import (  # noqa: E402
     ARCHIVES,
     WRITTEN_FOLDERS,
@@ -25,7 +26,7 @@ from brewcast.targets.images import (  # noqa: E402
     build_stage_image,
     image_labels,
 )
-from brewcast.targets.sbom import image_labels_of, write_bills  # noqa: E402
+from brewcast.targets.sbom import find_lister, write_bills  # noqa: E402
 
 pytestmark = pytest.mark.timeout(3600)  # the image of the stages is built within a fixture
 SERVICE, STAGE = "images-test-service", "images-test-stage"  # no other image is replaced
@@ -129,9 +130,9 @@ def test_the_same_content_gives_the_same_digest(service, published, tmp_path):
     again = build_service_image(copy, "simulated", name=f"{SERVICE}-again")
     remove(again.name)
     assert again.digest == service.digest
-    digest, labels = image_labels_of(published.root / ARCHIVES / "service.tar")
-    assert digest == service.digest
-    assert labels.items() >= image_labels(published.root, "brewcast-service").items()
+    image = read_image(published.root / ARCHIVES / "service.tar", ())
+    assert image.digests == [service.digest]
+    assert image.settings["Labels"].items() >= image_labels(published.root, "brewcast-service").items()
 
 
 def test_replicas_are_replaced_one_by_one_without_a_failed_request(service):
@@ -170,19 +171,22 @@ def test_a_whole_month_runs_in_a_container(stage, published, tmp_path):
 
 
 def test_the_lists_of_contents_are_valid_and_name_a_licence_for_nearly_all(service, published):
-    write_bills(published.root / ARCHIVES)
     path = published.root / ARCHIVES / "service.cdx.json"
+    write_bills(path.parent, find_lister(ROOT))
+    before = path.read_bytes()
+    write_bills(path.parent, find_lister(ROOT))
+    assert path.read_bytes() == before
     bill = json.loads(path.read_text())
     parts = [part for part in bill["components"] if "purl" in part]
     names = {part["name"] for part in parts}
     assert {"bentoml", "numpy", "onnxruntime", "libc6", "python3.11-minimal"} <= names and "pip" not in names
     locked = re.findall(r"(?m)^([\w.-]+)==", (published.root / "release/requirements.txt").read_text())
     assert len([part for part in parts if part["purl"].startswith("pkg:pypi/")]) <= len(locked)
-    assert sum("licenses" not in part for part in parts) <= 5
+    assert sum("licenses" not in part for part in parts) <= 1  # libcrypt1 describes its own in prose
     # by CycloneDX's own schema
     code = (
         "import sys; from cyclonedx.schema import SchemaVersion; from cyclonedx.validation.json import JsonStrictValidator;"
-        "sys.exit(str(JsonStrictValidator(SchemaVersion.V1_6).validate_str(open(sys.argv[1]).read()) or ''))"
+        "sys.exit(JsonStrictValidator(SchemaVersion.V1_6).validate_str(open(sys.argv[1]).read()))"
     )
     python = ROOT / ".venv-checks/bin/python"
     done = subprocess.run([python, "-c", code, path], capture_output=True, text=True)

@@ -84,6 +84,13 @@ def test_only_wanted_texts_are_kept_and_those_of_a_higher_layer(tmp_path):
     assert read_image(archive, ("app",)).texts == {}
 
 
+def test_all_texts_of_a_folder_and_all_folders_of_an_image_can_be_asked_for(tmp_path):
+    lower = {"status.d/one": "1", "app/status.d/two": "2", "app/status.d/deep/three": "3", "status.d.old": "4"}
+    image = read_image(write_archive(tmp_path / "image.tar", lower, {"status.d/.wh.one": ""}), ("",), ("status.d/",))
+    assert image.texts == {"app/status.d/two": b"2"}
+    assert sorted(image.files) == ["app/status.d/deep/three", "app/status.d/two", "status.d.old"]
+
+
 def test_a_path_that_leads_outside_is_left_out_and_nothing_is_written(tmp_path):
     before = sorted(tmp_path.rglob("*"))
     archive = write_archive(tmp_path / "image.tar", {"app/../../escaped": "x", "/app/absolute": "y", "../escaped": "x"})
