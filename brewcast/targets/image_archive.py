@@ -105,7 +105,7 @@ def _take_away(files, path, itself=True):
 
 # %% ../../nbs/targets/image_archive.ipynb #73cf702c
 def _is_in(path, folder):
-    return path == folder or path.startswith(f"{folder}/")
+    return folder in ("", path) or path.startswith(f"{folder}/")
 
 # %% ../../nbs/targets/image_archive.ipynb #2d9c20f9
 def _entry_hash(layer, member, known):
@@ -130,8 +130,8 @@ def add_layer(
     files: dict[str, str],  # SHA-256 by path, of the layers below; changed
     texts: dict[str, bytes],  # content by path, the same; changed
     layer: tarfile.TarFile,  # open as a stream
-    folders: tuple[str, ...],  # only what lies in these is hashed
-    wanted: tuple[str, ...],  # ends of paths whose content is kept, such as .json
+    folders: tuple[str, ...],  # only what lies in these is hashed; "" is the whole image
+    wanted: tuple[str, ...],  # ends of paths whose content is kept: .json; notes/ is all in folders of that name
 ) -> None:
     "Lay a layer over those below it. A link counts as a file whose content is its target."
     added, kept, removed, opaque = {}, {}, [], []
@@ -147,7 +147,7 @@ def add_layer(
         elif member.isdir():
             continue
         elif any(_is_in(path, folder) or _is_in(folder, path) for folder in folders):
-            if member.isfile() and path.endswith(wanted):
+            if member.isfile() and (path.endswith(wanted) or f"{parent}/".endswith(wanted)):
                 kept[path] = layer.extractfile(member).read()
             added[path] = bytes_hash(kept[path]) if path in kept else _entry_hash(layer, member, ChainMap(added, files))
     for path in [*removed, *_hidden(files, added)]:
@@ -211,8 +211,8 @@ def open_layer(
 # %% ../../nbs/targets/image_archive.ipynb #b5c51e1b
 def read_image(
     path: Path,  # an OCI archive
-    folders: tuple[str, ...],  # whose files are hashed, such as app
-    wanted: tuple[str, ...] = (),  # ends of paths whose content is kept
+    folders: tuple[str, ...],  # whose files are hashed, such as app; "" is the whole image
+    wanted: tuple[str, ...] = (),  # ends of paths whose content is kept: .json; notes/ is all in folders of that name
     processor: str = "amd64",  # preferred, where the image has several
 ) -> ImageContents:
     "What an image holds. Raises FileNotFoundError, or ValueError with what is wrong with the archive."
@@ -224,7 +224,7 @@ def read_image(
             files, texts = {}, {}
             for entry in manifest["layers"]:
                 with open_layer(archive, entry) as layer:
-                    add_layer(files, texts, layer, folders, wanted or ("\0",))
+                    add_layer(files, texts, layer, folders, wanted)
     except (tarfile.TarError, json.JSONDecodeError) as error:
         raise ValueError(f"{path} is not an OCI archive ({error}); {BLOB_WAY_OUT}") from None
     except ValueError as error:
