@@ -19,7 +19,11 @@ from brewcast.common.params import TELEMETRY_OFF
 
 for folder in ("bench", "docs"):  # their programs are tested, and tests start Chromium as the screenshots do
     sys.path.append(str(Path(__file__).resolve().parent.parent / folder))
-pytest_plugins = ["toy", "looking"]  # a small project of four stages; a browser without a network
+pytest_plugins = [
+    "toy",
+    "looking",
+    "built_images",
+]  # a small project of four stages; a browser without a network; an image
 
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = {"months": 40, "stores": 12, "lines": 60_000}  # enough months for twelve cutoffs and one year before them

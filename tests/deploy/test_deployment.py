@@ -1,7 +1,6 @@
 """What is rendered really runs: podman makes the pod of the Deployment, with its user, limits and volumes.
 
-The image is the one in scratch/images/; without it, it is built from what is published here. Podman asks no probes, has
-no Services and reads no subPath: those are checked as text, and by a cluster.
+Podman asks no probes, has no Services and reads no subPath: those are checked as text, and by a cluster.
 """
 
 import json
@@ -20,7 +19,6 @@ from checkers import EXAMPLE, ROOT, template
 from servers import free_port
 
 from brewcast.targets.chart import image_facts, merged_values
-from brewcast.targets.images import ARCHIVES, build_service_image
 
 START_SECONDS = 60  # at most, for an image that is in the storage; about 4 are usual
 FACTS = image_facts(ROOT)
@@ -59,11 +57,9 @@ def podman(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def image(podman):
-    "The service's image in podman's storage, with a name of its own."
-    archive = ROOT / ARCHIVES / "service.tar"
-    if not archive.exists():
-        build_service_image(ROOT, "simulated", None)
+def image(podman, published, service_image):
+    "The service's image in podman's storage, from its archive, with a name of its own."
+    archive = published.root / service_image.archive
     name = f"localhost/test-{secrets.token_hex(4)}:chart"
     subprocess.run(["skopeo", "copy", "-q", f"oci-archive:{archive}", f"containers-storage:{name}"], check=True)
     yield name

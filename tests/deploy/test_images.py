@@ -10,6 +10,7 @@ import subprocess
 import sys
 
 import pytest
+from built_images import SERVICE, remove_image
 from conftest import ROOT, copy_built
 
 sys.path.append(str(ROOT / "bench"))
@@ -29,21 +30,9 @@ from brewcast.targets.images import (  # noqa: E402
 from brewcast.targets.sbom import find_lister, write_bills  # noqa: E402
 
 pytestmark = pytest.mark.timeout(3600)  # the image of the stages is built within a fixture
-SERVICE, STAGE = "images-test-service", "images-test-stage"  # no other image is replaced
+STAGE = "images-test-stage"  # no other image is replaced
 MAX_MEGABYTES = 330  # of the service's image; BentoML's own has 1,360
 READY_SECONDS = 7 * 3  # measured 1 to 5; a busy machine may take three times as long as allowed on an idle one
-
-
-def remove(image: str):
-    subprocess.run(["buildah", "rmi", f"localhost/{image}"], capture_output=True)
-
-
-@pytest.fixture(scope="module")
-def service(published):
-    "The image of the small project's service."
-    built = build_service_image(published.root, "simulated", name=SERVICE)
-    yield built
-    remove(built.name)
 
 
 @pytest.fixture(scope="module")
@@ -51,12 +40,12 @@ def stage(published):
     "The image of the small project's stages."
     built = build_stage_image(published.root, name=STAGE)
     yield built
-    remove(built.name)
+    remove_image(built.name)
 
 
 @pytest.fixture(scope="module")
-def running(service):
-    with ServiceContainer(service.name) as container:
+def running(service_image):
+    with ServiceContainer(service_image.name) as container:
         yield container
 
 
@@ -70,13 +59,13 @@ def run_stage(image: str, root, *words: str):
     return podman("run", "--rm", *options, f"localhost/{image}", *words, check=False, timeout=1800)
 
 
-def test_the_service_is_small_answers_read_only_as_nobody_and_ends_soon(service):
-    listed = json.loads(podman("image", "inspect", f"localhost/{service.name}").stdout)[0]
+def test_the_service_is_small_answers_read_only_as_nobody_and_ends_soon(service_image):
+    listed = json.loads(podman("image", "inspect", f"localhost/{service_image.name}").stdout)[0]
     assert listed["Size"] < MAX_MEGABYTES * 1e6
-    with ServiceContainer(service.name) as container:
+    with ServiceContainer(service_image.name) as container:
         assert container.ready_seconds < READY_SECONDS
         status, answer = ask(container.port, "GET", "/forecast")
-        assert status == 200 and json.loads(answer)[0]["model_version"] == service.name.partition(":")[2]
+        assert status == 200 and json.loads(answer)[0]["model_version"] == service_image.name.partition(":")[2]
         users = podman("top", container.name, "huser", "user").stdout.split()[2:]
         assert set(users) & {"65532", "nonroot"} and "root" not in users
         # the prediction log is written although the root is read-only
@@ -106,37 +95,37 @@ for folder in ("/", "/app", "/app/bento/src", "/usr/lib", "/etc", "/predictions"
     assert podman("exec", running.name, "/usr/bin/python3.11", "-c", code).stdout.split() == ["/predictions", "/tmp"]
 
 
-def test_the_health_check_follows_the_service(service, running):
-    listed = json.loads(podman("image", "inspect", f"localhost/{service.name}").stdout)[0]
+def test_the_health_check_follows_the_service(service_image, running):
+    listed = json.loads(podman("image", "inspect", f"localhost/{service_image.name}").stdout)[0]
     command = listed["Healthcheck"]["Test"][1:]
     assert podman("exec", running.name, *command, check=False).returncode == 0
     options = [*HARDENED, *limit_options(), "--network=none", "--entrypoint", json.dumps(command)]
     assert (
-        podman("run", "--rm", *options, f"localhost/{service.name}", check=False).returncode == 1
+        podman("run", "--rm", *options, f"localhost/{service_image.name}", check=False).returncode == 1
     )  # nothing is served
 
 
-def test_the_golden_answers_are_reproduced_without_a_network(service, published):
+def test_the_golden_answers_are_reproduced_without_a_network(service_image, published):
     options = [*HARDENED, *limit_options(), "--network=none"]
-    printed = podman("run", "--rm", *options, f"localhost/{service.name}", "golden").stdout
+    printed = podman("run", "--rm", *options, f"localhost/{service_image.name}", "golden").stdout
     assert json.loads(printed) == json.loads((published.root / "release/release.json").read_text())
 
 
-def test_the_same_content_gives_the_same_digest(service, published, tmp_path):
+def test_the_same_content_gives_the_same_digest(service_image, published, tmp_path):
     # given another folder, with other times and another umask
     copy = copy_built(published.root, tmp_path / "elsewhere")
     subprocess.run(["find", copy, "-type", "f", "-exec", "touch", "-d", "2020-01-01", "{}", "+"], check=True)
     subprocess.run(["chmod", "-R", "go-rwx", copy / "products", copy / "state"], check=True)
     again = build_service_image(copy, "simulated", name=f"{SERVICE}-again")
-    remove(again.name)
-    assert again.digest == service.digest
-    image = read_image(published.root / ARCHIVES / "service.tar", ())
-    assert image.digests == [service.digest]
+    remove_image(again.name)
+    assert again.digest == service_image.digest
+    image = read_image(published.root / ARCHIVES / "service_image.tar", ())
+    assert image.digests == [service_image.digest]
     assert image.settings["Labels"].items() >= image_labels(published.root, "brewcast-service").items()
 
 
-def test_replicas_are_replaced_one_by_one_without_a_failed_request(service):
-    result = rolling_update(service.name, replicas=2, clients=6, drain=2)
+def test_replicas_are_replaced_one_by_one_without_a_failed_request(service_image):
+    result = rolling_update(service_image.name, replicas=2, clients=6, drain=2)
     assert result.failures == [] and result.requests > 500
     assert max(result.stop_seconds) < 20
 
@@ -170,8 +159,8 @@ def test_a_whole_month_runs_in_a_container(stage, published, tmp_path):
     assert re.search(r"published", done.stdout), done.stdout
 
 
-def test_the_lists_of_contents_are_valid_and_name_a_licence_for_nearly_all(service, published):
-    path = published.root / ARCHIVES / "service.cdx.json"
+def test_the_lists_of_contents_are_valid_and_name_a_licence_for_nearly_all(service_image, published):
+    path = published.root / ARCHIVES / "service_image.cdx.json"
     write_bills(path.parent, find_lister(ROOT))
     before = path.read_bytes()
     write_bills(path.parent, find_lister(ROOT))

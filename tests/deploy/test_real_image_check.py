@@ -14,21 +14,16 @@ from brewcast.serving.release import release_id
 from brewcast.targets.deploy_check import golden_refusals
 from brewcast.targets.image_archive import read_image
 from brewcast.targets.image_checks import BENTO_CODE, SERVICE_PACKAGES
-from brewcast.targets.images import build_service_image
-
-NAME = "deploy-check-test"  # of the image, so that no other is replaced
 
 
 @pytest.fixture(scope="module")
-def shop(published):
+def shop(published, service_image):
     "A small project after `make run`, with the image of its service and values that name it."
-    built = build_service_image(published.root, "simulated", name=NAME)
     values = yaml.safe_load((ROOT / "deploy/example-values.yaml").read_text())
-    values["image"]["digest"] = built.digest
+    values["image"]["digest"] = service_image.digest
     values["monthly"] = {"enabled": False}
     (published.root / "scratch/mine.yaml").write_text(yaml.safe_dump(values))
-    yield published.root
-    subprocess.run(["buildah", "rmi", f"localhost/{built.name}"], capture_output=True)
+    return published.root
 
 
 def copies() -> list[str]:
@@ -48,8 +43,8 @@ def test_an_image_that_was_just_built_is_ready_to_be_sent(shop):
     assert copies() == []
 
 
-def test_the_image_is_known_by_its_name_too(shop):
-    line = f"python -m brewcast.cli deploy check --image localhost/{NAME}:{(shop / 'state/simulated/current').resolve().name}"
+def test_the_image_is_known_by_its_name_too(shop, service_image):
+    line = f"python -m brewcast.cli deploy check --image localhost/{service_image.name}"
     result = commands(shop)(f". .venv/bin/activate; {line} --as-of {month_of(shop)}")
     assert result.out.startswith("ready to be sent: nothing was found")
 
