@@ -144,7 +144,10 @@ def _check_settings(settings):
     if settings["online_store"]:
         from brewcast.serving.online_store import parse_url
 
-        parse_url(settings["online_store"])
+        try:
+            parse_url(settings["online_store"])
+        except ValueError as error:
+            raise ValueError(f"BREWCAST_ONLINE_STORE: {error}") from None
     if settings["predictions"]:
         _create_folder(settings["predictions"])
 

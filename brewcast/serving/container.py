@@ -39,7 +39,8 @@ def open_port(
         return socket.create_server((host, port), family=family, backlog=2048)
     except OSError as error:
         raise OSError(
-            f"cannot listen on port {port} of {host}: {error.strerror or error}; set PORT to another"
+            f"cannot listen on port {port} of {host}: {error.strerror or error}; the platform's own variable or PORT "
+            "sets another port, BENTOML_HOST another address"
         ) from None
 
 # %% ../../nbs/serving/container.ipynb #735eaeff
@@ -49,9 +50,10 @@ def serve_bento_here(
     "Serve the Bento in this process until a stop signal. Raises ValueError for a bad setting, OSError for a bad port."
     host, port = environment.get("BENTOML_HOST") or "0.0.0.0", read_platform(environment).port
     environment.setdefault("BENTOML_HOME", str(Path(tempfile.gettempdir()) / "bentoml"))  # the root may be read-only
+    from brewcast.serving.api_keys import KeyFile
     from brewcast.serving.app import read_settings
 
-    read_settings(environment)  # refuses a bad setting; inside BentoML its message would be lost
+    KeyFile(read_settings(environment)["api_keys"])  # refuse bad settings; inside BentoML the message would be lost
     with open_port(host, port) as listening:
         from _bentoml_impl.worker.service import main as run_worker  # what `bentoml serve` starts
 

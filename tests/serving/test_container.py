@@ -123,6 +123,13 @@ def test_a_wrong_setting_ends_the_start_with_one_line(bento, tmp_path):
     assert (done.returncode, done.stderr.startswith("error: PORT='80x' is not a port number")) == (1, True)
     done = run(bento, tmp_path, BREWCAST_LOG="loud")
     assert (done.returncode, done.stderr) == (1, "error: BREWCAST_LOG='loud': must be info or warning\n")
+    done = run(bento, tmp_path, BREWCAST_API_KEYS="/no/keys.json", BREWCAST_ONLINE_STORE="redis://127.0.0.1")
+    assert (done.returncode, done.stderr) == (
+        1,
+        "error: BREWCAST_API_KEYS: /no/keys.json cannot be read (FileNotFoundError)\n",
+    )
+    done = run(bento, tmp_path, BREWCAST_ONLINE_STORE="mysql://127.0.0.1")
+    assert done.returncode == 1 and done.stderr.startswith("error: BREWCAST_ONLINE_STORE: an online store's URL begins")
     done = run(bento, tmp_path, "serve", AIP_HEALTH_ROUTE="/h", AIP_PREDICT_ROUTE="/p")
     assert (
         done.returncode == 1
