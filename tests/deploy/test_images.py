@@ -160,7 +160,7 @@ def test_a_whole_month_runs_in_a_container(stage, published, tmp_path):
 
 
 def test_the_lists_of_contents_are_valid_and_name_a_licence_for_nearly_all(service_image, published):
-    path = published.root / ARCHIVES / "service_image.cdx.json"
+    path = published.root / ARCHIVES / "service.cdx.json"
     write_bills(path.parent, find_lister(ROOT))
     before = path.read_bytes()
     write_bills(path.parent, find_lister(ROOT))
