@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['GOLDEN_SECONDS', 'RUN_OPTIONS', 'oldest_features', 'freshness_refusals', 'loaded_image', 'golden_refusals',
-           'manifest_refusals', 'DeployRequest', 'service_refusals', 'stage_refusals', 'deploy_refusals', 'check_lines']
+           'manifest_refusals', 'DeployRequest', 'service_refusals', 'stage_refusals', 'file_refusals',
+           'deploy_refusals', 'check_lines']
 
 # %% ../../nbs/targets/deploy_check.ipynb #01aac392
 import contextlib
@@ -39,6 +40,7 @@ from brewcast.targets.image_checks import (
     image_release,
     image_requirements,
     lock_refusals,
+    part_values,
     processor_refusals,
     release_refusals,
     setting_refusals,
@@ -229,29 +231,38 @@ def stage_refusals(
     except (OSError, ValueError) as error:
         yield Refusal(where, str(error).removeprefix(f"{where}: "), "`make image-stage` builds it")
 
+# %% ../../nbs/targets/deploy_check.ipynb #254dde69
+def file_refusals(
+    root: Path,  # the project
+    given: dict,  # of a user's file of values
+    values: dict,  # the same, merged with the chart's defaults
+    path: Path,  # of the file
+) -> Iterator[Refusal]:
+    "All that can be wrong with a file of values that could be read."
+    yield from secret_refusals(given, path.read_text(), path.name)
+    yield from value_refusals(root, given, values, path.name)
+
 # %% ../../nbs/targets/deploy_check.ipynb #f3a2cc63
 def deploy_refusals(
     root: Path,  # the project
     request: DeployRequest,
 ) -> Iterator[Refusal]:
     "Every reason not to send what is to be sent."
-    values = {}
-    if request.values:
-        given, refused = read_values(request.values)
-        yield from refused
-        values = merged_values(yaml.safe_load((root / "deploy/chart/values.yaml").read_text()), given)
-        if request.values.is_file():
-            yield from secret_refusals(given, request.values.read_text(errors="replace"), request.values.name)
-        yield from value_refusals(root, given, values, request.values.name)
-        if values.get("source") != request.source:
-            what = f"source is {values.get('source')}, but the release is {request.source}'s"
-            yield Refusal(request.values.name, what, f"set source: {request.source}, or give --source")
+    given, refused = read_values(request.values) if request.values else ({}, [])
+    is_read = request.values is not None and (bool(given) or not refused)
+    values = merged_values(yaml.safe_load((root / "deploy/chart/values.yaml").read_text()), given) if is_read else {}
+    if is_read:
+        refused += file_refusals(root, given, values, request.values)
+    yield from refused
+    if is_read and values.get("source") != request.source:
+        what = f"source is {values.get('source')}, but the release is {request.source}'s"
+        yield Refusal(request.values.name, what, f"set source: {request.source}, or give --source")
     if request.manifests:
         yield from manifest_refusals(request.manifests)
     with tempfile.TemporaryDirectory(prefix="brewcast-check-") as folder:
         yield from service_refusals(root, request, values, Path(folder))
-        is_monthly = (values.get("monthly") or {}).get("enabled") or Path(request.stage_image).is_file()
-        if is_monthly:
+        # an archive that lies there from another day is of no use where the values leave the monthly step out
+        if part_values(values, "monthly").get("enabled") if values else Path(request.stage_image).is_file():
             yield from stage_refusals(root, request, values, Path(folder))
 
 # %% ../../nbs/targets/deploy_check.ipynb #d4c5f4f3

@@ -14,7 +14,7 @@ from pathlib import Path
 import yaml
 
 from .chart import value_findings
-from .image_checks import Refusal
+from .image_checks import Refusal, part_values
 from .inline_secrets import comment_secrets, document_secrets, secret_kind
 
 # %% ../../nbs/targets/value_checks.ipynb #561068eb
@@ -68,7 +68,11 @@ def parts_that_are_on(
     is_off = isinstance(values, dict) and values.get("enabled") is False
     for name, value in values.items() if isinstance(values, dict) else enumerate(values):
         place = f"{path}[{name}]" if isinstance(values, list) else f"{path}.{name}".lstrip(".")
-        if is_off and name != "enabled" or (place == "stageImage" and not (values.get("monthly") or {}).get("enabled")):
+        if (
+            is_off
+            and name != "enabled"
+            or (place == "stageImage" and not part_values(values, "monthly").get("enabled"))
+        ):
             continue
         if isinstance(value, dict | list):
             yield from parts_that_are_on(value, place)
@@ -98,7 +102,7 @@ def value_refusals(
     "Is everything filled in, are the secrets named, and does the chart's schema accept the values?"
     refused = set()
     for part, name in NEEDED_SECRETS.items():
-        group = values.get(part) if isinstance(values.get(part), dict) else {}
+        group = part_values(values, part)
         secret = str(group.get(name) or "")
         if group.get("enabled") and (not secret or LEFT_OPEN.search(secret)):
             refused.add(f"{part}.{name}")

@@ -209,6 +209,14 @@ def test_the_image_of_the_stages_is_needed_for_the_monthly_step_alone(root):
     assert refusals(root, good_values(root)) == []
 
 
+def test_an_image_of_the_stages_that_lies_there_is_not_checked_where_the_monthly_step_is_off(root):
+    (root / "stage.tar").write_text("of another day")
+    stage = str(root / "stage.tar")
+    assert refusals(root, good_values(root), stage_image=stage) == []
+    assert "stage.tar" in texts(refusals(root, good_values(root) | {"monthly": {"enabled": True}}, stage_image=stage))
+    assert "stage.tar" in texts(refusals(root, stage_image=stage))  # without values, what is there is checked
+
+
 # -- manifests, and the command
 
 
