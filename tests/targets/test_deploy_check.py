@@ -232,6 +232,45 @@ def test_rendered_manifests_are_checked_too(root):
     assert "is not YAML" in texts(refusals(root, manifests=manifests))
 
 
+def toy_helm(root, monkeypatch, script: str):
+    "A Helm that is a script, in the project's own tools."
+    helm = root / ".venv-checks/bin/helm"
+    helm.parent.mkdir(parents=True, exist_ok=True)
+    helm.write_text(f'#!/bin/sh\necho "$@" "$HELM_CACHE_HOME" >> "{root}/helm-calls"\n{script}\n')
+    helm.chmod(stat.S_IRWXU)
+
+
+def test_values_are_rendered_and_what_is_wrong_only_then_is_refused(root, monkeypatch):
+    values = good_values(root)
+    toy_helm(root, monkeypatch, f'cat "{ROOT}/deploy/rendered/brewcast.yaml"')
+    assert refusals(root, values) == []
+    call = (root / "helm-calls").read_text()
+    assert call.startswith("template brewcast ") and f"-f {root}/mine.yaml" in call
+    assert not Path(call.split()[-1]).parent.exists()  # the temporary folder, with Helm's own files
+    toy_helm(
+        root, monkeypatch, f'sed "s/maxUnavailable: 0/maxUnavailable: 100%/" "{ROOT}/deploy/rendered/brewcast.yaml"'
+    )
+    assert "mine.yaml, rendered, Deployment/brewcast" in texts(refusals(root, values))
+    toy_helm(root, monkeypatch, "echo 'Error: execution error: minReplicas is above maxReplicas' >&2; exit 1")
+    [refusal] = refusals(root, values)
+    assert refusal.what == "Helm does not render it: execution error: minReplicas is above maxReplicas"
+
+
+def test_values_that_are_refused_already_or_have_manifests_are_not_rendered(root, monkeypatch):
+    toy_helm(root, monkeypatch, "echo 'Error: once more' >&2; exit 1")
+    assert "once more" not in texts(refusals(root, good_values(root) | {"replica": 3}))
+    assert refusals(root, good_values(root), manifests=ROOT / "deploy/rendered/brewcast.yaml") == []
+    assert not (root / "helm-calls").exists()
+
+
+def test_without_helm_it_is_said_that_values_are_not_rendered(root, monkeypatch):
+    monkeypatch.setenv("PATH", str(root))
+    assert refusals(root, good_values(root)) == []
+    request = DeployRequest("simulated", "a.tar", "b.tar", Path("mine.yaml"), None, AS_OF, runs=True)
+    way_out = "(Helm is missing: `make .venv-checks/quick` installs it)"
+    assert check_lines([], request)[1:] == [f"not checked: what the chart makes of the values {way_out}"]
+
+
 def test_the_command_lists_all_reasons_and_ends_with_1(root, monkeypatch, capsys):
     monkeypatch.setattr("brewcast.cli.find_root", lambda: root)
     monkeypatch.setattr("brewcast.cli.choose_source", lambda *_: "simulated")
