@@ -71,11 +71,14 @@ def freshness_refusals(
 ) -> Iterator[Refusal]:
     "Is the forecast for a month that is not over, from features that are not too old?"
     way_out = "`make month` processes the next month, then `make image`"
-    month = date.fromisoformat(description["month"])
+    month = date.fromisoformat(str(description["month"]))
     following = (month + timedelta(days=31)).replace(day=1)
     if as_of >= following:
         yield Refusal(where, f"its forecast is for {month:%Y-%m}, which is over on {as_of}", way_out)
-    last_day = date.fromisoformat(description["features_as_of"])
+    last_day = date.fromisoformat(str(description["features_as_of"]))
+    if last_day > as_of:
+        what = f"its features end on {last_day}: on {as_of}, they are from the future"
+        yield Refusal(where, what, "give --as-of the day when it is sent, or set the clock of this machine")
     age = as_of - last_day - timedelta(days=1)  # since the end of that day, as the service's metric
     if age > oldest_features(root):
         limit = format_count(oldest_features(root).days, "day")
@@ -166,7 +169,11 @@ def manifest_refusals(
         mistakes = check_manifest_file(path)
         text = path.read_text()
     except (OSError, ValueError) as error:
-        yield Refusal(where or str(path), str(error).removeprefix(str(path)).lstrip(": "), "`make render` writes the project's own")
+        yield Refusal(
+            where or str(path),
+            str(error).removeprefix(str(path)).lstrip(": "),
+            "`make render` writes the project's own",
+        )
         return
     where = where or path.name
     for mistake in mistakes:

@@ -10,6 +10,7 @@ __all__ = ['BENTO_CODE', 'SERVICE_PACKAGES', 'RELEASE_FILE', 'REQUIREMENTS_FILE'
            'digest_refusals', 'wanted_processor', 'processor_refusals', 'setting_refusals']
 
 # %% ../../nbs/targets/image_checks.ipynb #c6818537
+import contextlib
 import json
 import re
 from collections.abc import Iterator
@@ -84,8 +85,13 @@ def files_in(
 def image_release(
     image: ImageContents,  # of the service
 ) -> dict:  # empty if there is none
-    "What the release of an image says of itself: its release.json."
-    return json.loads(image.texts.get(f"{BENTO_CODE}/{RELEASE_FILE}", b"{}"))
+    "What the release of an image says of itself: its release.json. Raises ValueError if that is something else."
+    content = None
+    with contextlib.suppress(RecursionError, ValueError):
+        content = json.loads(image.texts.get(f"{BENTO_CODE}/{RELEASE_FILE}", b"{}"))
+    if not isinstance(content, dict):
+        raise ValueError(f"its {RELEASE_FILE} does not describe a release")
+    return content
 
 # %% ../../nbs/targets/image_checks.ipynb #349c5b5e
 def image_requirements(
@@ -231,7 +237,7 @@ def digest_refusals(
 ) -> Iterator[Refusal]:
     "Is the image the one that the values name?"
     named = part_values(values, part).get("digest")
-    if values and named not in image.digests:
+    if isinstance(values.get(part), dict) and named not in image.digests:
         what = f"it is {named}, but {where} is {image.digests[0]}"
         way_out = "push this image and set its digest (a registry may pack layers anew: `skopeo copy --preserve-digests` keeps it)"
         yield Refusal(f"{part}.digest", what, way_out)

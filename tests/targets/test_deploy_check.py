@@ -156,6 +156,18 @@ def test_a_release_is_fresh_until_its_month_is_over(root, day, count):
     assert all(refusal.way_out.startswith("`make month`") for refusal in found)
 
 
+def test_a_release_is_not_sent_before_its_features_end(root):
+    [refusal] = refusals(root, as_of=date(2020, 1, 1))
+    assert refusal.what == "its features end on 2025-01-31: on 2020-01-01, they are from the future"
+    assert "--as-of" in refusal.way_out
+
+
+@pytest.mark.parametrize("text", ["[]", "no JSON", "[" * 100_000, '{"month": 3, "features_as_of": 4}'])
+def test_a_release_that_describes_itself_otherwise_is_refused(root, text):
+    write_service(root, {"app/bento/src/release/release.json": text})
+    assert refusals(root)
+
+
 # -- golden answers
 
 
@@ -198,6 +210,12 @@ def test_a_planted_mistake_in_the_values_is_refused_with_its_place(root, name):
     found = refusals(root, values)
     assert found and all(refusal.where.startswith("mine.yaml") for refusal in found)
     assert path[0] in texts(found)
+
+
+@pytest.mark.parametrize("part, value", [("image", "x"), ("monthly", 3), ("autoscaling", [1]), ("nodeSelector", "x")])
+def test_a_part_of_another_form_is_what_the_schema_says(root, part, value):
+    [refusal] = refusals(root, good_values(root) | {part: value})
+    assert refusal.where == f"mine.yaml, {part}" and "is not of type 'object'" in refusal.what
 
 
 # -- the image of the stages
