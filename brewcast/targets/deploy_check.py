@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['GOLDEN_SECONDS', 'RUN_OPTIONS', 'RENDER_SECONDS', 'oldest_features', 'freshness_refusals', 'loaded_image',
-           'golden_refusals', 'manifest_refusals', 'has_helm', 'render_refusals', 'DeployRequest', 'service_refusals',
-           'stage_refusals', 'file_refusals', 'deploy_refusals', 'check_lines']
+           'golden_refusals', 'archive_refusal', 'manifest_refusals', 'has_helm', 'render_refusals', 'DeployRequest',
+           'service_refusals', 'stage_refusals', 'file_refusals', 'deploy_refusals', 'check_lines']
 
 # %% ../../nbs/targets/deploy_check.ipynb #01aac392
 import contextlib
@@ -24,7 +24,7 @@ import yaml
 
 from ..common.text import format_count, join_names
 from .chart import find_helm, merged_values
-from .image_archive import ImageContents, image_archive, read_image
+from .image_archive import BLOB_WAY_OUT, ImageContents, image_archive, read_image
 from brewcast.targets.image_checks import (
     BENTO_CODE,
     BUILD_IMAGE,
@@ -159,6 +159,20 @@ def golden_refusals(
             return
     yield Refusal(where, f"`golden` does not name the release in its files, but says: {lines[-1][:100]}", BUILD_IMAGE)
 
+# %% ../../nbs/targets/deploy_check.ipynb #33568c4d
+def archive_refusal(
+    where: str,  # the image, as it is called in a refusal
+    error: Exception,  # why it cannot be read
+    way_out: str,  # the command that builds it
+) -> Refusal:
+    "An image that cannot be read. Its name and the way out are said once, whatever the error says of them."
+    what = str(error).removeprefix(f"{where}: ")
+    if what.startswith(f"{where} "):
+        what = f"it {what.removeprefix(where).lstrip()}"
+    for end in (f"; {BLOB_WAY_OUT}", ": `make image` builds it"):
+        what = what.removesuffix(end)
+    return Refusal(where, what, way_out)
+
 # %% ../../nbs/targets/deploy_check.ipynb #59278eb8
 def manifest_refusals(
     path: Path,  # rendered manifests
@@ -257,7 +271,7 @@ def service_refusals(
             if request.runs:
                 yield from golden_refusals(archive, image, where)
     except (OSError, ValueError) as error:
-        yield Refusal(where, str(error).removeprefix(f"{where}: "), BUILD_IMAGE)
+        yield archive_refusal(where, error, BUILD_IMAGE)
 
 # %% ../../nbs/targets/deploy_check.ipynb #ce06d01f
 def stage_refusals(
@@ -277,7 +291,7 @@ def stage_refusals(
             yield from processor_refusals(image, where, values)
             yield from setting_refusals(image, where)
     except (OSError, ValueError) as error:
-        yield Refusal(where, str(error).removeprefix(f"{where}: "), "`make image-stage` builds it")
+        yield archive_refusal(where, error, BUILD_STAGE_IMAGE)
 
 # %% ../../nbs/targets/deploy_check.ipynb #254dde69
 def file_refusals(

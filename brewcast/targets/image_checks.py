@@ -262,7 +262,9 @@ def processor_refusals(
     system = part_values(values, "nodeSelector").get("kubernetes.io/os", "linux")
     wanted = f"{system}/{wanted_processor(values)}"
     held = f"{image.system}/{image.processor}"
-    if held != wanted:
+    if not image.system or not image.processor:
+        yield Refusal(where, f"it does not say for which processor it is, the nodes are {wanted}", "build it again")
+    elif held != wanted:
         way_out = f"build it on such a machine, or set nodeSelector to {{kubernetes.io/arch: {image.processor}}}"
         yield Refusal(where, f"it is for {held}, the nodes are {wanted}", way_out)
 

@@ -134,6 +134,19 @@ def test_a_missing_or_broken_archive_is_one_reason_with_the_way_out(root):
     assert "make image" in str(refusal)
 
 
+def test_the_name_of_a_missing_image_and_the_way_out_are_said_once(root):
+    found = refusals(root, good_values(root) | {"monthly": {"enabled": True}})
+    [stage] = [refusal for refusal in found if "stage.tar" in refusal.where]
+    assert stage.what.startswith("it is not a file") and "`" not in stage.what
+    assert stage.way_out.startswith("`make image-stage`")
+
+
+def test_an_image_without_a_processor_is_refused_in_words(root):
+    write_service(root, processors=("",))
+    [refusal] = refusals(root)
+    assert refusal.what == "it does not say for which processor it is, the nodes are linux/amd64"
+
+
 # -- fresh features
 
 
