@@ -171,7 +171,7 @@ def archive_refusal(
         what = f"it {what.removeprefix(where).lstrip()}"
     for end in (f"; {BLOB_WAY_OUT}", ": `make image` builds it"):
         what = what.removesuffix(end)
-    return Refusal(where, what, way_out)
+    return Refusal(where, what, way_out.removesuffix(" again") if isinstance(error, FileNotFoundError) else way_out)
 
 # %% ../../nbs/targets/deploy_check.ipynb #59278eb8
 def manifest_refusals(

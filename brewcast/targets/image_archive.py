@@ -173,7 +173,10 @@ def add_layer(
     folders: tuple[str, ...],  # only what lies in these is hashed; "" is the whole image
     wanted: tuple[str, ...],  # ends of paths whose content is kept: .json; notes/ is all in folders of that name
 ) -> None:
-    "Lay a layer over those below it. A link counts as a file whose content is its target."
+    """Lay a layer over those below it. A link counts as a file whose content is its target.
+
+    Raises ValueError if a file whose content is to be kept is too large.
+    """
     added, kept, removed, opaque = {}, {}, [], []
     for member in layer:
         path = _clean_path(member.name)
