@@ -1073,7 +1073,7 @@ def deploy_check_command(
     source: SourceOption = "",
 ) -> int:
     "check images and values before they are sent to a cluster; exit status 1 if something speaks against it"
-    from brewcast.targets.deploy_check import DeployRequest, check_lines, deploy_refusals
+    from brewcast.targets.deploy_check import DeployRequest, check_lines, deploy_refusals, has_helm
 
     request = DeployRequest(
         source=source,
@@ -1085,7 +1085,7 @@ def deploy_check_command(
         runs=not without_run,
     )
     refusals = list(deploy_refusals(root, request))
-    print(*check_lines(refusals, request), sep="\n")
+    print(*check_lines(refusals, request, has_helm(root)), sep="\n")
     return 1 if refusals else 0
 
 # %% ../nbs/cli.ipynb #fe31f496

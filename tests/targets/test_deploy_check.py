@@ -134,6 +134,19 @@ def test_a_missing_or_broken_archive_is_one_reason_with_the_way_out(root):
     assert "make image" in str(refusal)
 
 
+def test_the_name_of_a_missing_image_and_the_way_out_are_said_once(root):
+    found = refusals(root, good_values(root) | {"monthly": {"enabled": True}})
+    [stage] = [refusal for refusal in found if "stage.tar" in refusal.where]
+    assert stage.what.startswith("it is not a file") and "`" not in stage.what
+    assert stage.way_out.startswith("`make image-stage`")
+
+
+def test_an_image_without_a_processor_is_refused_in_words(root):
+    write_service(root, processors=("",))
+    [refusal] = refusals(root)
+    assert refusal.what == "it does not say for which processor it is, the nodes are linux/amd64"
+
+
 # -- fresh features
 
 
@@ -154,6 +167,18 @@ def test_a_release_is_fresh_until_its_month_is_over(root, day, count):
     found = refusals(root, as_of=date.fromisoformat(day))
     assert len(found) == count
     assert all(refusal.way_out.startswith("`make month`") for refusal in found)
+
+
+def test_a_release_is_not_sent_before_its_features_end(root):
+    [refusal] = refusals(root, as_of=date(2020, 1, 1))
+    assert refusal.what == "its features end on 2025-01-31: on 2020-01-01, they are from the future"
+    assert "--as-of" in refusal.way_out
+
+
+@pytest.mark.parametrize("text", ["[]", "no JSON", "[" * 100_000, '{"month": 3, "features_as_of": 4}'])
+def test_a_release_that_describes_itself_otherwise_is_refused(root, text):
+    write_service(root, {"app/bento/src/release/release.json": text})
+    assert refusals(root)
 
 
 # -- golden answers
@@ -200,6 +225,12 @@ def test_a_planted_mistake_in_the_values_is_refused_with_its_place(root, name):
     assert path[0] in texts(found)
 
 
+@pytest.mark.parametrize("part, value", [("image", "x"), ("monthly", 3), ("autoscaling", [1]), ("nodeSelector", "x")])
+def test_a_part_of_another_form_is_what_the_schema_says(root, part, value):
+    [refusal] = refusals(root, good_values(root) | {part: value})
+    assert refusal.where == f"mine.yaml, {part}" and "is not of type 'object'" in refusal.what
+
+
 # -- the image of the stages
 
 
@@ -207,6 +238,14 @@ def test_the_image_of_the_stages_is_needed_for_the_monthly_step_alone(root):
     values = good_values(root) | {"monthly": {"enabled": True}}
     assert "make image" in texts(refusals(root, values))
     assert refusals(root, good_values(root)) == []
+
+
+def test_an_image_of_the_stages_that_lies_there_is_not_checked_where_the_monthly_step_is_off(root):
+    (root / "stage.tar").write_text("of another day")
+    stage = str(root / "stage.tar")
+    assert refusals(root, good_values(root), stage_image=stage) == []
+    assert "stage.tar" in texts(refusals(root, good_values(root) | {"monthly": {"enabled": True}}, stage_image=stage))
+    assert "stage.tar" in texts(refusals(root, stage_image=stage))  # without values, what is there is checked
 
 
 # -- manifests, and the command
@@ -222,6 +261,45 @@ def test_rendered_manifests_are_checked_too(root):
     assert "rendered.yaml, line 1: a password in a URL is in a comment" in found and "Deployment/brewcast" in found
     manifests.write_text("a: [1\n")
     assert "is not YAML" in texts(refusals(root, manifests=manifests))
+
+
+def toy_helm(root, monkeypatch, script: str):
+    "A Helm that is a script, in the project's own tools."
+    helm = root / ".venv-checks/bin/helm"
+    helm.parent.mkdir(parents=True, exist_ok=True)
+    helm.write_text(f'#!/bin/sh\necho "$@" "$HELM_CACHE_HOME" >> "{root}/helm-calls"\n{script}\n')
+    helm.chmod(stat.S_IRWXU)
+
+
+def test_values_are_rendered_and_what_is_wrong_only_then_is_refused(root, monkeypatch):
+    values = good_values(root)
+    toy_helm(root, monkeypatch, f'cat "{ROOT}/deploy/rendered/brewcast.yaml"')
+    assert refusals(root, values) == []
+    call = (root / "helm-calls").read_text()
+    assert call.startswith("template brewcast ") and f"-f {root}/mine.yaml" in call
+    assert not Path(call.split()[-1]).parent.exists()  # the temporary folder, with Helm's own files
+    toy_helm(
+        root, monkeypatch, f'sed "s/maxUnavailable: 0/maxUnavailable: 100%/" "{ROOT}/deploy/rendered/brewcast.yaml"'
+    )
+    assert "mine.yaml, rendered, Deployment/brewcast" in texts(refusals(root, values))
+    toy_helm(root, monkeypatch, "echo 'Error: execution error: minReplicas is above maxReplicas' >&2; exit 1")
+    [refusal] = refusals(root, values)
+    assert refusal.what == "Helm does not render it: execution error: minReplicas is above maxReplicas"
+
+
+def test_values_that_are_refused_already_or_have_manifests_are_not_rendered(root, monkeypatch):
+    toy_helm(root, monkeypatch, "echo 'Error: once more' >&2; exit 1")
+    assert "once more" not in texts(refusals(root, good_values(root) | {"replica": 3}))
+    assert refusals(root, good_values(root), manifests=ROOT / "deploy/rendered/brewcast.yaml") == []
+    assert not (root / "helm-calls").exists()
+
+
+def test_without_helm_it_is_said_that_values_are_not_rendered(root, monkeypatch):
+    monkeypatch.setenv("PATH", str(root))
+    assert refusals(root, good_values(root)) == []
+    request = DeployRequest("simulated", "a.tar", "b.tar", Path("mine.yaml"), None, AS_OF, runs=True)
+    way_out = "(Helm is missing: `make .venv-checks/quick` installs it)"
+    assert check_lines([], request)[1:] == [f"not checked: what the chart makes of the values {way_out}"]
 
 
 def test_the_command_lists_all_reasons_and_ends_with_1(root, monkeypatch, capsys):

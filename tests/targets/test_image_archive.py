@@ -1,14 +1,15 @@
 "An image is read from its OCI archive: layers, whiteouts, links, several processors, and everything that can be wrong."
 
 import hashlib
+import json
 import os
 import stat
 import tarfile
 
 import pytest
-from archives import write_archive
+from archives import digest_of, tar_of, write_archive
 
-from brewcast.targets.image_archive import image_archive, read_image
+from brewcast.targets.image_archive import MOST_TEXT, image_archive, read_image
 
 
 def hash_of(text: str) -> str:
@@ -180,3 +181,79 @@ def test_without_podman_a_name_is_refused(tmp_path, monkeypatch):
     with pytest.raises(FileNotFoundError, match="podman is not installed"):
         with image_archive("brewcast-service:1", tmp_path):
             pass
+
+
+@pytest.mark.parametrize(
+    "index",
+    [
+        "[]",
+        "3",
+        "no JSON",
+        "\udce4",
+        '{"manifests": null}',
+        '{"manifests": {}}',
+        '{"manifests": [{}]}',
+        '{"manifests": ["sha256:1"]}',
+        '{"manifests": [{"digest": 1}]}',
+        '{"manifests": ' + "[" * 100_000,
+        None,  # a folder
+    ],
+)
+def test_an_index_made_by_hand_is_refused_with_the_name_of_the_file(tmp_path, index):
+    content = None if index is None else index.encode(errors="surrogateescape")
+    (tmp_path / "hand.tar").write_bytes(tar_of({"index.json": content}))
+    with pytest.raises(ValueError, match="hand.tar is not an OCI archive"):
+        read_image(tmp_path / "hand.tar", ("app",))
+
+
+def by_hand(path, manifest: dict, configuration: object = None):
+    "An archive with this manifest; its `config`, unless it has one, is the configuration."
+    contents = {}
+
+    def add(content: object) -> dict:
+        text = json.dumps(content).encode()
+        contents[f"blobs/sha256/{digest_of(text).removeprefix('sha256:')}"] = text
+        return {"digest": digest_of(text)}
+
+    contents["index.json"] = json.dumps({"manifests": [add({"config": add(configuration)} | manifest)]}).encode()
+    path.write_bytes(tar_of(contents))
+    return path
+
+
+@pytest.mark.parametrize(
+    "manifest, configuration",
+    [
+        ({"layers": [], "config": []}, {}),
+        ({"layers": [], "config": None}, {}),
+        ({"layers": {}}, {}),
+        ({"layers": ["sha256:1"]}, {}),
+        ({"layers": [{"digest": "sha256:" + "1a" * 32, "mediaType": None}]}, {}),
+        ({"layers": []}, []),
+        ({"layers": []}, {"config": [1]}),
+        ({"layers": []}, {"config": {"Labels": ["a"]}}),
+        ({"layers": []}, {"config": {"Env": "a"}}),
+        ({"layers": []}, {"architecture": None}),
+    ],
+)
+def test_a_manifest_made_by_hand_is_refused_with_the_name_of_the_file(tmp_path, manifest, configuration):
+    with pytest.raises(ValueError, match="hand.tar is not an OCI archive"):
+        read_image(by_hand(tmp_path / "hand.tar", manifest, configuration), ("app",))
+
+
+def test_indexes_in_one_another_end(tmp_path):
+    contents = {}
+    inner = {"layers": []}
+    for _ in range(20):
+        text = json.dumps(inner).encode()
+        contents[f"blobs/sha256/{digest_of(text).removeprefix('sha256:')}"] = text
+        inner = {"manifests": [{"digest": digest_of(text)}]}
+    (tmp_path / "hand.tar").write_bytes(tar_of(contents | {"index.json": json.dumps(inner).encode()}))
+    with pytest.raises(ValueError, match="hand.tar is not an OCI archive .its indexes are nested too deeply"):
+        read_image(tmp_path / "hand.tar", ("app",))
+
+
+def test_a_text_that_is_kept_has_a_limit_and_a_file_that_is_only_hashed_has_none(tmp_path):
+    archive = write_archive(tmp_path / "image.tar", {"app/release.json": b" " * (MOST_TEXT + 1)})
+    assert list(read_image(archive, ("app",)).files) == ["app/release.json"]
+    with pytest.raises(ValueError, match="app/release.json in a layer has 16 MB, more than the 16 MB"):
+        read_image(archive, ("app",), (".json",))

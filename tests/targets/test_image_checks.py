@@ -8,6 +8,7 @@ import pytest
 from archives import RELEASE, good_values, lock_text, refusals, texts, toy_deployment, write_archive, write_service
 from conftest import ROOT
 
+from brewcast import __version__
 from brewcast.targets.image_archive import read_image
 from brewcast.targets.image_checks import STAGE_PACKAGES, code_refusals, lock_refusals, setting_refusals
 from brewcast.targets.images import project_files, stage_requirements
@@ -107,6 +108,8 @@ def stage() -> SimpleNamespace:
     "layer, problem",
     [
         ({"app/state/simulated/ledger.db": "a volume", "app/brewcast/.exported.json": "a tool's"}, ""),
+        ({f"{STAGE_PACKAGES}/brewcast-{__version__}.dist-info/METADATA": ""}, ""),  # stage_context writes it
+        ({f"{STAGE_PACKAGES}/brewcast-0.0.0.dist-info/METADATA": ""}, "brewcast 0.0.0: not in requirements.lock"),
         ({"app/requirements.lock": "other"}, "different: requirements.lock"),
         ({"app/nbs/model/.wh.21_train.ipynb": ""}, "missing: nbs/model/21_train.ipynb"),
         ({"app/brewcast/more.py": "import evil"}, "too much: brewcast/more.py"),

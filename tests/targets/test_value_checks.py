@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from archives import SERVICE, good_values, image_digest, refusals, texts, toy_deployment
+from archives import AS_OF, SERVICE, good_values, image_digest, refusals, texts, toy_deployment
 
+from brewcast.targets.deploy_check import DeployRequest, deploy_refusals
 from brewcast.targets.value_checks import read_values
 
 
@@ -67,6 +68,29 @@ def test_another_digest_and_another_source_are_refused(root):
 )
 def test_values_that_are_none_are_refused(root, text, problem):
     assert problem in texts(refusals(root, text))
+
+
+@pytest.mark.parametrize("text", [None, "a: [1\n", "- 1\n"])
+def test_of_values_that_cannot_be_read_only_that_is_said(root, text):
+    if text is not None:
+        (root / "none.yaml").write_text(text)
+    request = DeployRequest(
+        "simulated", str(root / SERVICE), "no stage.tar", root / "none.yaml", None, AS_OF, runs=False
+    )
+    [refusal] = deploy_refusals(root, request)
+    assert "none.yaml" in refusal.where
+
+
+@pytest.mark.parametrize(
+    "part, value, meant",
+    [
+        ("replica", 3, "replicas"),
+        ("ingress", {"enabled": False, "hots": "a.example"}, "host"),
+        ("nodeselector", {}, "nodeSelector"),
+    ],
+)
+def test_the_name_that_was_meant_is_suggested(root, part, value, meant):
+    assert f"did you mean {meant}?" in texts(refusals(root, good_values(root) | {part: value}))
 
 
 def test_a_file_of_values_that_is_missing_is_refused(root):
