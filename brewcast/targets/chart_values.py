@@ -114,15 +114,17 @@ class CpuAutoscaler(ChartGroup):
 
 # %% ../../nbs/targets/chart_values.ipynb #991797ac
 class KedaAutoscaler(ChartGroup):
-    "KEDA's ScaledObject: replicas by the requests now in work, which Prometheus knows. It needs KEDA in the cluster."
+    "KEDA's ScaledObject: replicas by the requests now in work. Prometheus must scrape them: see `prometheus`."
 
     model_config = ConfigDict(json_schema_extra=enabled("prometheus"))
 
-    enabled: bool = Field(False, description="true: on")
+    enabled: bool = Field(False, description="true: on. It needs KEDA in the cluster")
     min_replicas: Replicas = Field(2, description="fewest replicas, also while Prometheus does not answer")
     max_replicas: Replicas = Field(6, description="most replicas")
     prometheus: OpenUrl = Field(
-        CHANGE_ME, description="address of Prometheus, such as http://prometheus.monitoring:9090"
+        CHANGE_ME,
+        description="address of Prometheus, such as http://prometheus.monitoring:9090. It has to scrape the service "
+        "with the job brewcast, and with its namespace and service as labels: monitoring.enabled makes it do so",
     )
     in_flight: Annotated[int, Field(ge=1)] = Field(
         10, description="requests in work for each replica; an answer takes about a millisecond, so ten are a queue"
