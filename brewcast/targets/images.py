@@ -374,14 +374,10 @@ def _context(root):
 
 # %% ../../nbs/targets/images.ipynb #7ddb816c
 def _build(root, image, containerfile, context, labels, variables, base):
-    "Build an image. One that had the same name before, and that no container uses, is removed."
+    "Build an image. One that had the same name before loses it, and stays: another clone may use it."
     normalise_files(context)
-    before = image_id(image)
     path = root / IMAGE_FOLDER / containerfile
     run_program(image_command(image, path, context, labels, variables, ensure_base(root, base)))
-    if before not in ("", image_id(image)):
-        with contextlib.suppress(RuntimeError):  # a container uses it
-            run_program(["buildah", "rmi", before])
 
 # %% ../../nbs/targets/images.ipynb #8a0da8bf
 def image_lines(

@@ -99,7 +99,7 @@ def promtool_findings(rules: dict, folder: Path) -> list[str]:
     ]
 
 
-def template(values: dict, folder: Path) -> subprocess.CompletedProcess:
+def template(values: dict, folder: Path, release: str = "brewcast") -> subprocess.CompletedProcess:
     "What Helm makes of the chart with these values."
     (folder / "values.yaml").write_text(yaml.safe_dump(values))
-    return run_tool(TOOLS / "bin/helm", "template", "brewcast", "deploy/chart", "-f", folder / "values.yaml")
+    return run_tool(TOOLS / "bin/helm", "template", release, "deploy/chart", "-f", folder / "values.yaml")

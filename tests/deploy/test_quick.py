@@ -88,3 +88,16 @@ def test_values_with_a_planted_mistake_are_refused(tmp_path, name):
     done = template(plant(EXAMPLE, IN_VALUES[name]), tmp_path)
     assert done.returncode == 1
     assert IN_VALUES[name]["set"][0][0] in done.stderr  # the part that is wrong is named
+
+
+@pytest.mark.parametrize(
+    ("release", "reason"), [("7up", "begins with a letter"), ("my.rel", "begins with a letter"), ("b" * 45, "44")]
+)
+def test_a_release_name_that_kubernetes_would_refuse_is_refused(tmp_path, release, reason):
+    done = template(EXAMPLE, tmp_path, release)
+    assert done.returncode == 1 and reason in done.stderr
+
+
+@pytest.mark.parametrize("release", ["b", "brewcast-2", "b" * 44])
+def test_other_release_names_are_taken(tmp_path, release):
+    assert template(EXAMPLE, tmp_path, release).returncode == 0

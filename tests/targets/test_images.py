@@ -208,6 +208,18 @@ def test_a_build_uses_no_network_and_has_no_time_of_its_own():
     assert "--env X=y" in text and "--build-arg BASE=base:1" in text and text.endswith("-f C context")
 
 
+def test_a_build_removes_no_image(project, monkeypatch):
+    # given an image with the name that another clone has built, too
+    commands = []
+    monkeypatch.setattr(images, "run_program", lambda command: commands.append(command) or "")
+    monkeypatch.setattr(images, "require_programs", lambda *names: None)
+    monkeypatch.setattr(images, "stage_context", lambda root, folder: None)
+    monkeypatch.setattr(images, "finish_image", lambda root, image, archive: image)
+    images.build_stage_image(project, base="base:1")
+    # then it is built, and nothing else is done
+    assert [command[:2] for command in commands] == [["buildah", "bud"]]
+
+
 def test_modes_and_times_do_not_depend_on_the_machine(tmp_path):
     for name, mode in {"program": 0o700, "secret": 0o600, "open": 0o666}.items():
         (tmp_path / name).write_text("")

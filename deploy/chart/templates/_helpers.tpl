@@ -95,6 +95,9 @@ volumeMounts:
 
 {{/* What no schema can say. */}}
 {{- define "brewcast.check" -}}
+{{- if not (regexMatch "^[a-z]([-a-z0-9]*[a-z0-9])?$" .Release.Name) }}
+{{- fail (printf "the name of the release is %s: a Service has that name, so give one that begins with a letter and has letters, digits and - only, such as brewcast" .Release.Name) }}
+{{- end }}
 {{- if gt (len .Release.Name) 44 }}
 {{- fail "the name of the release is longer than 44 characters: Kubernetes allows a CronJob 52, with -monthly" }}
 {{- end }}
