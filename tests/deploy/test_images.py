@@ -119,7 +119,7 @@ def test_the_same_content_gives_the_same_digest(service_image, published, tmp_pa
     again = build_service_image(copy, "simulated", name=f"{SERVICE}-again")
     remove_image(again.name)
     assert again.digest == service_image.digest
-    image = read_image(published.root / ARCHIVES / "service_image.tar", ())
+    image = read_image(published.root / ARCHIVES / "service.tar", ())
     assert image.digests == [service_image.digest]
     assert image.settings["Labels"].items() >= image_labels(published.root, "brewcast-service").items()
 
@@ -131,9 +131,9 @@ def test_replicas_are_replaced_one_by_one_without_a_failed_request(service_image
 
 
 def data_products(stage) -> list[str]:
-    "The files of a stage that are the same in each build, relative to its folder: not its notebook, nor its registry."
+    "The files of a stage that are the same in each build, relative to its folder: not its notebook, nor a build's own notes."
     names = [path.relative_to(stage).as_posix() for path in sorted(stage.rglob("*")) if path.is_file()]
-    return [name for name in names if not skip_reason(f"{stage.name}/{name}")]
+    return [name for name in names if not (name.startswith(".") or skip_reason(f"{stage.name}/{name}"))]
 
 
 def test_stages_make_the_same_bytes_in_a_container_as_outside(stage, published, tmp_path):
