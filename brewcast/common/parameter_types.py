@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['Share', 'NotNegative', 'Positive', 'WholeNumber', 'Count', 'Days', 'PARTNERS', 'NotEmpty', 'MonthText', 'BOUNDS',
            'NEEDED', 'whole_number', 'ParameterGroup', 'Calendar', 'ReadLimits', 'Monitor', 'QualitySettings',
-           'TrainingPolicy', 'TrainingSettings', 'Gate', 'PackageSettings', 'SourceTable', 'Parameters', 'leaf_types',
-           'text_parameters', 'free_key_parameters', 'dotted_name', 'is_unknown', 'problem_sentence', 'value_problems',
-           'schema_in_words', 'type_in_words']
+           'TrainingPolicy', 'TrainingSettings', 'Gate', 'PackageSettings', 'RetrySettings', 'Schedule', 'SourceTable',
+           'Parameters', 'leaf_types', 'text_parameters', 'free_key_parameters', 'dotted_name', 'is_unknown',
+           'problem_sentence', 'value_problems', 'schema_in_words', 'type_in_words']
 
 # %% ../../nbs/common/parameter_types.ipynb #d9839d66
 import functools
@@ -112,6 +112,21 @@ class PackageSettings(ParameterGroup):
     golden_stores: Count
     start_within: Count  # seconds
 
+# %% ../../nbs/common/parameter_types.ipynb #c6480ab1
+class RetrySettings(ParameterGroup):
+    "How often, and after which time, a stage runs again that a temporary failure has ended."
+
+    limit: Days  # most retries of one stage; 0: none
+    wait: NotNegative  # seconds before the first one; each further one waits twice as long
+
+# %% ../../nbs/common/parameter_types.ipynb #278e3f79
+class Schedule(ParameterGroup):
+    "When an orchestrator runs the monthly step."
+
+    cron: Annotated[str, Field(pattern=r"^[0-9*/,-]+ [0-9*/,-]+ [0-9*/,-]+ [0-9A-Z*/,-]+ [0-9A-Z*/,-]+$")]
+    time_zone: Annotated[str, Field(pattern=r"^[A-Z][A-Za-z_]+(/[A-Za-z_+0-9-]+)*$")]  # such as Europe/London
+    ends: Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}$")] | None = None  # the last day that it runs; None: no end
+
 # %% ../../nbs/common/parameter_types.ipynb #1f9deef5
 class SourceTable(ParameterGroup):
     "One table that the SQL may use: its files, and the type of each column."
@@ -162,6 +177,8 @@ class Parameters(ParameterGroup):
     train: TrainingSettings
     gate: Gate
     package: PackageSettings
+    retries: RetrySettings = RetrySettings(limit=0, wait=0)  # of the run, not of a stage
+    schedule: Schedule = Schedule(cron="15 6 * * *", time_zone="Etc/UTC")  # of the run, not of a stage
 
 # %% ../../nbs/common/parameter_types.ipynb #dced897e
 @functools.cache  # a check asks for them once a parameter

@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['MAX_SHOWN_PROBLEMS', 'PLACEHOLDER', 'RENAMED_EXECUTOR_KEYS', 'PROJECT_FILE_PARAMETERS', 'RENAMED_PARAMETERS',
-           'LEFT_OUT_FILE', 'TELEMETRY_OFF', 'did_you_mean', 'env_files', 'env_file', 'text_problems', 'read_env',
-           'Stage', 'read_stages', 'ExecutorSettings', 'executor_settings', 'notebook_cells', 'declared_parameters',
-           'upstream_of', 'check_upstream', 'parameter_defaults', 'parameters_by_stage', 'apply_stage_parameters',
-           'country_problems', 'country_codes', 'flatten_parameters', 'check_parameters', 'parameters',
-           'lock_differences', 'check_environment', 'check_project_path', 'home_variables', 'environment']
+           'RUN_SETTINGS', 'LEFT_OUT_FILE', 'TELEMETRY_OFF', 'did_you_mean', 'env_files', 'env_file', 'text_problems',
+           'read_env', 'Stage', 'read_stages', 'ExecutorSettings', 'executor_settings', 'notebook_cells',
+           'declared_parameters', 'upstream_of', 'check_upstream', 'parameter_defaults', 'parameters_by_stage',
+           'apply_stage_parameters', 'country_problems', 'country_codes', 'flatten_parameters', 'check_parameters',
+           'parameters', 'lock_differences', 'check_environment', 'check_project_path', 'home_variables', 'environment']
 
 # %% ../../nbs/common/params.ipynb #63e1407b
 import ast
@@ -259,6 +259,7 @@ class ExecutorSettings(NamedTuple):
     decisive_stage: str | None  # the last stage that the build key covers; None: it covers all
     home_page: str | None  # the product to which the reports of all stages link
     index_links: dict[str, str]  # further products to which the index of the stages links, by their name for readers
+    resources: dict[str, dict]  # by stage, and `default`: cpu and memory of its pod, such as {cpu: "1", memory: 2Gi}
 
 # %% ../../nbs/common/params.ipynb #2ae02833
 @functools.cache  # each stage asks for the settings, and the same text has the same settings
@@ -273,6 +274,7 @@ def _parse_executor_settings(text):
         decisive_stage=settings.get("decisive_stage"),
         home_page=settings.get("home_page"),
         index_links=settings.get("index_links", {}),
+        resources=settings.get("resources", {}),
     )
 
 # %% ../../nbs/common/params.ipynb #b6396390
@@ -496,6 +498,10 @@ def _has_type_of(value, example):
         return isinstance(value, int) or (isinstance(value, float) and value.is_integer())
     return isinstance(value, type(example))
 
+# %% ../../nbs/common/params.ipynb #ebbd091b
+# Groups of env.yaml that say how a build is run: no stage takes them, so a change makes none stale.
+RUN_SETTINGS = ("retries", "schedule")
+
 # %% ../../nbs/common/params.ipynb #bd92e053
 def check_parameters(
     root: Path,  # the project
@@ -509,6 +515,7 @@ def check_parameters(
     # a default that is a mapping stands for the parameters inside it, unless its keys are free
     known = flatten_parameters(_nest_parameters(defaults), {})
     known |= {path: defaults[path] for path in free_key_parameters() if path in defaults}
+    known |= {path: None for path in leaf_types() if path.split(".")[0] in RUN_SETTINGS}
     values = flatten_parameters(env, defaults)
     wrong_values = value_problems(env)
     problems = []
