@@ -127,14 +127,16 @@ def test_products_of_another_run_are_refused(resolved, brewcast):
     brewcast("step resolve --overrides lags=[2]")
     # then neither the stage that reads it nor the publication takes it
     for line in ("step stage judge", "step publish"):
-        assert "products/near/clean does not belong to this run (parameter lags: [1, 12] -> [2])" in brewcast(
-            line, fails=True
-        ).err
+        assert (
+            "products/near/clean does not belong to this run (parameter lags: [1, 12] -> [2])"
+            in brewcast(line, fails=True).err
+        )
     # and once it is made again, the stage after it has to follow
     brewcast("step stage clean")
-    assert "products/near/judge does not belong to this run (the products of clean differ" in brewcast(
-        "step publish", fails=True
-    ).err
+    assert (
+        "products/near/judge does not belong to this run (the products of clean differ"
+        in brewcast("step publish", fails=True).err
+    )
     brewcast("step stage judge")
     brewcast("step publish")
     assert len(read_runs(resolved, "near")) == 1
@@ -143,17 +145,19 @@ def test_products_of_another_run_are_refused(resolved, brewcast):
 def test_a_product_that_was_changed_on_the_way_is_refused(resolved, brewcast):
     brewcast("step stage ingest")
     (resolved / "products/near/ingest/out.txt").write_text("another store")
-    assert "products/near/ingest does not belong to this run (out.txt was changed by hand" in brewcast(
-        "step stage clean", fails=True
-    ).err
+    assert (
+        "products/near/ingest does not belong to this run (out.txt was changed by hand"
+        in brewcast("step stage clean", fails=True).err
+    )
 
 
 def test_other_code_or_data_than_resolve_has_seen_is_refused(resolved, brewcast):
     # given data that has changed after `resolve`, and then an image with other code
     (resolved / "data/near/till.csv").write_text("store_id\nS2\n")
-    assert "ingest: code or data are not those that this run has resolved (data/near changed)" in brewcast(
-        "step stage ingest", fails=True
-    ).err
+    assert (
+        "ingest: code or data are not those that this run has resolved (data/near changed)"
+        in brewcast("step stage ingest", fails=True).err
+    )
     (resolved / "data/near/till.csv").write_text("store_id\nS1\n")
     replace_in_file(resolved / "brewcast/common/areas.py", "return x", "return [*x, 0]")
     assert "module common.areas: area" in brewcast("step stage ingest", fails=True).err
