@@ -21,9 +21,9 @@ from zoneinfo import ZoneInfo
 from ..common.parameter_types import RetrySettings, Schedule
 from ..common.params import check_project_path, env_file, parameters
 from ..common.paths import write_text
+from ..common.retryable import RETRYABLE_STATUS
 from ..common.text import join_names
 from .cron import on_calendar, run_times, schedule_problem, shortest_gap, time_zones
-from .dag import RETRYABLE_STATUS
 from .image_checks import Refusal
 
 # %% ../../nbs/targets/schedule.ipynb #7b5f83c3
