@@ -107,6 +107,7 @@ def task_template(
     values = {parameter.name: f"{{{{workflow.parameters.{parameter.name}}}}}" for parameter in dag.parameters}
     amounts = {"cpu": task.cpu, "memory": task.memory}
     container = {
+        "name": "main",
         "image": image,
         "imagePullPolicy": "IfNotPresent",
         "command": facts.command,
