@@ -15,9 +15,9 @@ __all__ = ['FIRST_STEPS', 'TEXT_BROWSERS', 'app', 'GROUPS', 'SourceOption', 'Dat
            'backup_command', 'restore_command', 'prune_command', 'month_command', 'replay_command', 'summary_command',
            'clean_command', 'open_command', 'parse_port', 'ui_command', 'lab_command', 'run_step',
            'step_resolve_command', 'step_stage_command', 'step_publish_command', 'deploy_compile_command',
-           'image_or_path', 'parse_day', 'deploy_check_command', 'deploy_image_command', 'deploy_image_stage_command',
-           'deploy_sbom_command', 'deploy_render_command', 'export_command', 'clean_notebooks_command',
-           'environment_command', 'release_command', 'choose_source', 'run_call', 'main']
+           'image_or_path', 'parse_day', 'deploy_check_command', 'deploy_argo_command', 'deploy_image_command',
+           'deploy_image_stage_command', 'deploy_sbom_command', 'deploy_render_command', 'export_command',
+           'clean_notebooks_command', 'environment_command', 'release_command', 'choose_source', 'run_call', 'main']
 
 # %% ../nbs/cli.ipynb #09397870
 import argparse
@@ -1194,6 +1194,29 @@ def deploy_check_command(
 BaseOption = Annotated[
     str | None, typer.Option(metavar="IMAGE", help="an image with /usr/bin/python3.11, instead of Debian's packages")
 ]
+
+# %% ../nbs/cli.ipynb #ebdc3aa8
+@functools.partial(command, group="deploy")
+def deploy_argo_command(
+    root: Path,
+    image: Annotated[
+        str, typer.Option(metavar="IMAGE@sha256:...", help="the stage image, by its digest; default: a placeholder")
+    ] = "",
+    to: Annotated[
+        str | None, typer.Option(parser=absolute_path, metavar="FILE", help="write it there; default: print it")
+    ] = None,
+    source: SourceOption = "",
+):
+    "the run of a month for Argo Workflows and Argo Events: objects for `kubectl apply`"
+    from brewcast.targets.argo import argo_yaml
+    from brewcast.targets.chart_values import CHANGE_ME
+
+    text = argo_yaml(root, image or CHANGE_ME, source)
+    if to:
+        write_text(Path(to), text)
+        say(f"{to}: written")
+    else:
+        print(text, end="")
 
 # %% ../nbs/cli.ipynb #9fbebb69
 @functools.partial(command, group="deploy")
