@@ -6,8 +6,8 @@
 __all__ = ['Share', 'NotNegative', 'Positive', 'WholeNumber', 'Count', 'Days', 'PARTNERS', 'NotEmpty', 'MonthText', 'BOUNDS',
            'NEEDED', 'whole_number', 'ParameterGroup', 'Calendar', 'ReadLimits', 'Monitor', 'QualitySettings',
            'TrainingPolicy', 'TrainingSettings', 'Gate', 'PackageSettings', 'RetrySettings', 'Schedule', 'SourceTable',
-           'Parameters', 'leaf_types', 'text_parameters', 'free_key_parameters', 'dotted_name', 'is_unknown',
-           'problem_sentence', 'value_problems', 'schema_in_words', 'type_in_words']
+           'RunSettings', 'Parameters', 'leaf_types', 'text_parameters', 'free_key_parameters', 'dotted_name',
+           'is_unknown', 'problem_sentence', 'value_problems', 'schema_in_words', 'type_in_words']
 
 # %% ../../nbs/common/parameter_types.ipynb #d9839d66
 import functools
@@ -147,8 +147,15 @@ class SourceTable(ParameterGroup):
     skip_lines: Days | None = None  # lines above the header
     outside: list[str] | None = None  # absolute paths that links may point to
 
+# %% ../../nbs/common/parameter_types.ipynb #2a2e6e6d
+class RunSettings(ParameterGroup, extra="ignore"):
+    "How a build is run. No stage takes these, so a change makes none stale."
+
+    retries: RetrySettings = RetrySettings(limit=0, wait=0)
+    schedule: Schedule = Schedule(cron="15 6 * * *", time_zone="Etc/UTC")
+
 # %% ../../nbs/common/parameter_types.ipynb #759d1205
-class Parameters(ParameterGroup):
+class Parameters(RunSettings, extra="forbid"):
     "Every parameter of Brewcast's own stages."
 
     source: str
@@ -177,8 +184,6 @@ class Parameters(ParameterGroup):
     train: TrainingSettings
     gate: Gate
     package: PackageSettings
-    retries: RetrySettings = RetrySettings(limit=0, wait=0)  # of the run, not of a stage
-    schedule: Schedule = Schedule(cron="15 6 * * *", time_zone="Etc/UTC")  # of the run, not of a stage
 
 # %% ../../nbs/common/parameter_types.ipynb #dced897e
 @functools.cache  # a check asks for them once a parameter

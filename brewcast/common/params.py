@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['MAX_SHOWN_PROBLEMS', 'PLACEHOLDER', 'RENAMED_EXECUTOR_KEYS', 'PROJECT_FILE_PARAMETERS', 'RENAMED_PARAMETERS',
-           'RUN_SETTINGS', 'LEFT_OUT_FILE', 'TELEMETRY_OFF', 'did_you_mean', 'env_files', 'env_file', 'text_problems',
-           'read_env', 'Stage', 'read_stages', 'ExecutorSettings', 'executor_settings', 'notebook_cells',
-           'declared_parameters', 'upstream_of', 'check_upstream', 'parameter_defaults', 'parameters_by_stage',
-           'apply_stage_parameters', 'country_problems', 'country_codes', 'flatten_parameters', 'check_parameters',
-           'parameters', 'lock_differences', 'check_environment', 'check_project_path', 'home_variables', 'environment']
+           'LEFT_OUT_FILE', 'TELEMETRY_OFF', 'did_you_mean', 'env_files', 'env_file', 'text_problems', 'read_env',
+           'Stage', 'read_stages', 'ExecutorSettings', 'executor_settings', 'notebook_cells', 'declared_parameters',
+           'upstream_of', 'check_upstream', 'parameter_defaults', 'parameters_by_stage', 'apply_stage_parameters',
+           'country_problems', 'country_codes', 'flatten_parameters', 'check_parameters', 'parameters',
+           'lock_differences', 'check_environment', 'check_project_path', 'home_variables', 'environment']
 
 # %% ../../nbs/common/params.ipynb #63e1407b
 import ast
@@ -498,10 +498,6 @@ def _has_type_of(value, example):
         return isinstance(value, int) or (isinstance(value, float) and value.is_integer())
     return isinstance(value, type(example))
 
-# %% ../../nbs/common/params.ipynb #ebbd091b
-# Groups of env.yaml that say how a build is run: no stage takes them, so a change makes none stale.
-RUN_SETTINGS = ("retries", "schedule")
-
 # %% ../../nbs/common/params.ipynb #bd92e053
 def check_parameters(
     root: Path,  # the project
@@ -509,13 +505,13 @@ def check_parameters(
     file: str,  # where they come from; the error message starts with it
 ):
     "Raise ValueError for unknown and missing parameters and for wrong values."
-    from brewcast.common.parameter_types import free_key_parameters, leaf_types, value_problems
+    from brewcast.common.parameter_types import RunSettings, free_key_parameters, leaf_types, value_problems
 
     defaults = parameter_defaults(root)
     # a default that is a mapping stands for the parameters inside it, unless its keys are free
     known = flatten_parameters(_nest_parameters(defaults), {})
     known |= {path: defaults[path] for path in free_key_parameters() if path in defaults}
-    known |= {path: None for path in leaf_types() if path.split(".")[0] in RUN_SETTINGS}
+    known |= dict.fromkeys(leaf_types(RunSettings))  # they say how a build is run: no stage takes them
     values = flatten_parameters(env, defaults)
     wrong_values = value_problems(env)
     problems = []

@@ -4,16 +4,17 @@
 
 # %% auto #0
 __all__ = ['RETRYABLE_STATUS', 'RESOLVE', 'PUBLISH', 'DATA_PARAMETERS', 'RunParameter', 'DagTask', 'Dag', 'run_parameters',
-           'read_dag']
+           'PodResources', 'stage_resources', 'read_dag']
 
 # %% ../../nbs/targets/dag.ipynb #79356148
-import json
 from pathlib import Path
 
-from ..common.parameter_types import Parameters, RetrySettings, Schedule
+from pydantic import Field, ValidationError
+
+from ..common.parameter_types import RetrySettings, RunSettings, Schedule
 from brewcast.common.params import (
-    PLACEHOLDER,
     PROJECT_FILE_PARAMETERS,
+    did_you_mean,
     executor_settings,
     parameter_defaults,
     parameters_by_stage,
@@ -21,7 +22,7 @@ from brewcast.common.params import (
     read_stages,
     upstream_of,
 )
-from ..common.records import Record
+from ..common.records import Record, field_problems
 
 # %% ../../nbs/targets/dag.ipynb #1107d7e8
 RETRYABLE_STATUS = (
@@ -50,8 +51,8 @@ class DagTask(Record):
     state: bool  # Does it need the volume of the state?
     data: bool  # Does it need the source's data?
     parameters: list[str]  # dotted names of the parameters of env.yaml that it takes; `resolve` gives their values
-    cpu: str  # cores, such as 500m or "2"
-    memory: str  # such as 2Gi
+    cpu: str  # as in `PodResources`
+    memory: str
 
 # %% ../../nbs/targets/dag.ipynb #7be3a5a5
 class Dag(Record):
@@ -84,6 +85,31 @@ def run_parameters(
         ),
     ]
 
+# %% ../../nbs/targets/dag.ipynb #26e8ea19
+class PodResources(Record):
+    "What the pod of a task may take."
+
+    cpu: str = Field("1", pattern=r"^([1-9][0-9]*m?|[0-9]+\.[0-9]+)$")  # cores, such as 500m or "2"
+    memory: str = Field("2Gi", pattern=r"^[1-9][0-9]*(Ki|Mi|Gi|Ti)$")
+
+# %% ../../nbs/targets/dag.ipynb #3bf38141
+def stage_resources(
+    root: Path,  # the project
+    stages: list[str],  # names of all stages
+) -> dict[str, PodResources]:  # by stage, for those that have their own, and `default`
+    "What pipeline.yaml declares of the stages' pods. Raises ValueError for unknown stages and wrong values."
+    declared = {"default": {}} | executor_settings(root).resources
+    resources = {}
+    for name, values in declared.items():
+        where = f"pipeline.yaml: executor: resources: {name}"
+        if name not in ("default", *stages):
+            raise ValueError(f"{where} is not a stage{did_you_mean(name, stages)}")
+        try:
+            resources[name] = PodResources.model_validate(declared["default"] | values)
+        except ValidationError as error:
+            raise ValueError(f"{where}: {field_problems(error)}") from None
+    return resources
+
 # %% ../../nbs/targets/dag.ipynb #951deb4c
 def _stage_task(root, name, stages, resources):
     "The task of a stage. It reads what `resolve` gives, and the products of its upstream."
@@ -100,7 +126,7 @@ def _stage_task(root, name, stages, resources):
         state=False,
         data=not DATA_PARAMETERS.isdisjoint(taken),
         parameters=taken,
-        **resources.get("default", {}) | resources.get(name, {}),
+        **resources.get(name, resources["default"]).model_dump(),
     )
 
 # %% ../../nbs/targets/dag.ipynb #b85b3a79
@@ -110,10 +136,10 @@ def read_dag(
     "The DAG as pipeline.yaml, the notebooks and env.yaml say it. Raises ValueError for a cycle in `upstream`, and more."
     parameter_defaults(root)  # refuses a cycle, with the notebooks to correct
     env = read_env(root)
-    settings = Parameters.model_validate(env)
+    settings = RunSettings.model_validate(env)
     stages = read_stages(root, env | {"source": "{source}"})
-    resources = {"default": {"cpu": "1", "memory": "2Gi"}} | executor_settings(root).resources
-    default = resources["default"]
+    resources = stage_resources(root, list(stages))
+    default = resources["default"].model_dump()
     resolve = DagTask(
         name=RESOLVE,
         command=["step", "resolve", "--source", "{source}", "--through", "{through}", "--overrides", "{overrides}"],
