@@ -16,8 +16,9 @@ __all__ = ['FIRST_STEPS', 'TEXT_BROWSERS', 'app', 'GROUPS', 'SourceOption', 'Dat
            'clean_command', 'open_command', 'parse_port', 'ui_command', 'lab_command', 'run_step',
            'step_resolve_command', 'step_stage_command', 'step_publish_command', 'deploy_compile_command',
            'image_or_path', 'parse_day', 'deploy_check_command', 'deploy_argo_command', 'deploy_image_command',
-           'deploy_image_stage_command', 'deploy_sbom_command', 'deploy_render_command', 'export_command',
-           'clean_notebooks_command', 'environment_command', 'release_command', 'choose_source', 'run_call', 'main']
+           'deploy_image_stage_command', 'deploy_sbom_command', 'deploy_kubeflow_command', 'deploy_render_command',
+           'export_command', 'clean_notebooks_command', 'environment_command', 'release_command', 'choose_source',
+           'run_call', 'main']
 
 # %% ../nbs/cli.ipynb #09397870
 import argparse
@@ -1242,6 +1243,23 @@ def deploy_sbom_command(root: Path):
     from brewcast.targets.sbom import find_lister, write_bills
 
     print("\n".join(write_bills(root / ARCHIVES, find_lister(root))))
+
+# %% ../nbs/cli.ipynb #29f50518
+@functools.partial(command, group="deploy")
+def deploy_kubeflow_command(
+    root: Path,
+    image: Annotated[
+        str, typer.Option(metavar="IMAGE@sha256:...", help="image of the stages; default: an invented one")
+    ] = "",
+    to: Annotated[
+        str | None, typer.Option(parser=absolute_path, metavar="FILE", help="default: deploy/kubeflow/pipeline.yaml")
+    ] = None,
+):
+    "compile the pipeline for Vertex AI, and beside it the one with volumes for Kubeflow"
+    from brewcast.targets.kubeflow import compile_kubeflow
+
+    written = compile_kubeflow(root, image or None, Path(to) if to else None)
+    print("\n".join(f"{os.path.relpath(path)}: written" for path in written))
 
 # %% ../nbs/cli.ipynb #d65eaff5
 @functools.partial(command, group="deploy")
