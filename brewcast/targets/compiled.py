@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ..common.hashing import files_below, joint_hash, sha256
 from ..common.paths import write_text
+from .airflow import airflow_files
 from .chart import chart_files
 from .ci_files import ci_files
 
@@ -25,7 +26,9 @@ def compiled_files(
     root: Path,  # the project
 ) -> dict[str, str]:  # content by path, relative to the project
     "Every compiled file as it must be now."
-    return {"deploy/chart/files/rules.yml": chart_rules(root)} | chart_files(root) | ci_files(root)
+    return (
+        {"deploy/chart/files/rules.yml": chart_rules(root)} | chart_files(root) | ci_files(root) | airflow_files(root)
+    )
 
 # %% ../../nbs/targets/compiled.ipynb #0a58795e
 def stale_files(
