@@ -79,6 +79,8 @@ _NEEDS_SPACE = "needs more disk space; free"  # in the text of every DiskFullErr
 class DiskFullError(OSError):
     "A disk is full. The message names the disk, the free space and what to do."
 
+    retryable = True  # `common.retryable` asks for it: the disk may have space at the next try
+
 # %% ../../nbs/common/paths.ipynb #5fc8b8a4
 def _error_chain(error):
     "The error and all errors that caused it."
@@ -131,4 +133,6 @@ def explain_disk_full(
     except Exception as error:
         if not any(DISK_FULL_PATTERN.search(str(link)) for link in _error_chain(error)):
             raise
-        raise DiskFullError(_disk_full_message(error, task, paths, size_like)) from None
+        full = DiskFullError(_disk_full_message(error, task, paths, size_like))
+        full.retryable = getattr(error, "retryable", True)  # False: another failure came with it, which stays
+        raise full from None
