@@ -19,9 +19,8 @@ def watched_patterns(
     source: str,  # the source's name
 ) -> list[str]:  # patterns of paths, relative to the project
     "The files whose change may bring a month. Raises ValueError for an unknown source."
-    env = read_env(root, env_file(root, source))
-    tables = [f"{env['data']}/{table['path']}" for table in env["files"] if table.get("path")]
-    return [env["data"], *tables, f"state/{source}/months/*.json"]
+    data = read_env(root, env_file(root, source))["data"]
+    return [data, f"{data}/**", f"state/{source}/months/*.json"]
 
 # %% ../../nbs/targets/airflow.ipynb #85d71070
 def parameter_schema(

@@ -77,8 +77,7 @@ STEPS = {  # step -> the steps that must have succeeded before, and the argument
 }
 WATCHED = [  # files of the data, and the records of the months
     "data/simulated",
-    "data/simulated/globojava.csv",
-    "data/simulated/globojava_plan.csv",
+    "data/simulated/**",
     "state/simulated/months/*.json",
 ]
 # fmt: on
@@ -130,6 +129,7 @@ with DAG(
     start_date=pendulum.datetime(2024, 1, 1, tz="Etc/UTC"),
     catchup=False,  # a month that was missed is processed by the next run
     max_active_runs=1,  # no two runs publish
+    max_active_tasks=1,  # steps in one folder take turns: a second one would only wait, and hold a worker's slot
     default_args={
         "retries": 2,
         "retry_delay": timedelta(seconds=30.0),
