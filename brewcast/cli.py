@@ -4,19 +4,20 @@
 
 # %% auto #0
 __all__ = ['FIRST_STEPS', 'TEXT_BROWSERS', 'app', 'GROUPS', 'SourceOption', 'DataOption', 'ReasonOption', 'JsonOption',
-           'Overrides', 'NOT_READY', 'BaseOption', 'FAILURE_STATUS', 'prepare_data', 'link_data', 'publish_source',
-           'copy_release', 'copy_if_writable', 'better_baseline_lines', 'page_lines', 'stopped_report', 'build_summary',
-           'update_index', 'run_source', 'staleness_report', 'build_notes', 'read_start_page', 'start_page_options',
-           'export_statements', 'open_in_browser', 'last_built_source', 'run_single_stage', 'confirm', 'Call',
-           'command', 'print_version', 'top_options', 'absolute_path', 'source_names', 'run_command', 'build_command',
-           'init_source_command', 'why_command', 'verify_command', 'publish_command', 'trace_command', 'parse_percent',
-           'promote_command', 'split_command', 'rollback_command', 'lift_command', 'history_command', 'compare_command',
-           'forecast_command', 'key_command', 'backup_command', 'restore_command', 'prune_command', 'month_command',
-           'replay_command', 'summary_command', 'clean_command', 'open_command', 'parse_port', 'ui_command',
-           'lab_command', 'deploy_compile_command', 'image_or_path', 'parse_day', 'deploy_check_command',
-           'deploy_image_command', 'deploy_image_stage_command', 'deploy_sbom_command', 'deploy_render_command',
-           'deploy_airflow_command', 'export_command', 'clean_notebooks_command', 'environment_command',
-           'release_command', 'choose_source', 'run_call', 'main']
+           'Overrides', 'NOT_READY', 'RetryOption', 'BaseOption', 'FAILURE_STATUS', 'prepare_data', 'link_data',
+           'prepare_missing_data', 'publish_source', 'copy_release', 'copy_if_writable', 'better_baseline_lines',
+           'page_lines', 'stopped_report', 'build_summary', 'update_index', 'run_source', 'staleness_report',
+           'build_notes', 'read_start_page', 'start_page_options', 'export_statements', 'open_in_browser',
+           'last_built_source', 'run_single_stage', 'confirm', 'Call', 'command', 'print_version', 'top_options',
+           'absolute_path', 'source_names', 'run_command', 'build_command', 'init_source_command', 'why_command',
+           'verify_command', 'publish_command', 'trace_command', 'parse_percent', 'promote_command', 'split_command',
+           'rollback_command', 'lift_command', 'history_command', 'compare_command', 'forecast_command', 'key_command',
+           'backup_command', 'restore_command', 'prune_command', 'month_command', 'replay_command', 'summary_command',
+           'clean_command', 'open_command', 'parse_port', 'ui_command', 'lab_command', 'step_resolve_command',
+           'step_stage_command', 'step_publish_command', 'deploy_compile_command', 'image_or_path', 'parse_day',
+           'deploy_check_command', 'deploy_image_command', 'deploy_image_stage_command', 'deploy_sbom_command',
+           'deploy_render_command', 'deploy_airflow_command', 'export_command', 'clean_notebooks_command',
+           'environment_command', 'release_command', 'choose_source', 'run_call', 'main']
 
 # %% ../nbs/cli.ipynb #09397870
 import argparse
@@ -43,7 +44,17 @@ from . import __version__
 from .common.increments import Increments, cache_folder
 from .common.lock import project_lock
 from .common.mlflow import ui_command_line
-from .common.params import Stage, env_file, env_files, environment, parameters, read_env, read_stages
+from brewcast.common.params import (
+    Stage,
+    env_file,
+    env_files,
+    environment,
+    parameters,
+    parameters_by_stage,
+    read_env,
+    read_stages,
+    reads_data,
+)
 from .common.paths import explain_disk_full, find_root, say, write_text
 from .common.records import Decision, Verdict, read_json_object
 from .common.text import format_count, join_names
@@ -92,6 +103,17 @@ def link_data(path: Path, data: str):
     path.unlink(missing_ok=True)
     path.parent.mkdir(exist_ok=True)
     path.symlink_to(os.path.relpath(target, path.parent.resolve()))  # relative: project and data can move together
+
+# %% ../nbs/cli.ipynb #3a03af80
+def prepare_missing_data(
+    root: Path,  # the project
+    source: str,  # name of the source
+    stage: str | None = None,  # the stage that is to run; None: a step that needs the data in any case
+):
+    "Prepare the data of a source where a step finds none. A volume with the data stays as it is."
+    is_needed = stage is None or (stage in parameters_by_stage(root) and reads_data(root, stage))
+    if is_needed and not (root / read_env(root, env_file(root, source))["data"]).exists():
+        prepare_data(root, source)
 
 # %% ../nbs/cli.ipynb #67d63f83
 def publish_source(
@@ -451,7 +473,6 @@ def run_single_stage(
 
     Raises ValueError if `data` is given to a stage that does not read it, or if an override is wrong.
     """
-    from brewcast.common.params import parameters_by_stage
     from brewcast.workflow.one_stage import check_stage_parameters, run_stage
 
     stage_parameters = parameters_by_stage(root)
@@ -491,7 +512,8 @@ app = typer.Typer(
 )
 
 # %% ../nbs/cli.ipynb #61a8f721
-GROUPS = {"deploy": typer.Typer(rich_markup_mode=None)}
+GROUPS = {name: typer.Typer(rich_markup_mode=None) for name in ("step", "deploy")}
+app.add_typer(GROUPS["step"], name="step", help="the steps of a month, for an orchestrator that runs each on its own")
 app.add_typer(GROUPS["deploy"], name="deploy", help="compile, build and check what is sent to a cluster")
 
 # %% ../nbs/cli.ipynb #403fbef9
@@ -1022,6 +1044,60 @@ def lab_command(
     say(f"source {source}, parameters as last built")
     options = ["--ip", "127.0.0.1", *port_option, *start_page_options(root, source), *arguments]
     os.execv(sys.executable, [sys.executable, "-m", "jupyter", "lab", *options])
+
+# %% ../nbs/cli.ipynb #61be6be9
+RetryOption = Annotated[
+    bool, typer.Option("--retry", help="try a temporary failure again here, as `retries` in env.yaml says")
+]
+
+# %% ../nbs/cli.ipynb #7b370567
+@functools.partial(command, group="step")
+def step_resolve_command(
+    root: Path,
+    source: SourceOption = "",
+    through: Annotated[str, typer.Option(metavar="MONTH", help="the month to process; empty: the next")] = "",
+    overrides: Annotated[
+        str, typer.Option(metavar="name=value", help="other parameters, such as: train.seed=1 max_change=2")
+    ] = "",
+    retry: RetryOption = False,
+):
+    "decide month and parameters, and read the state; writes products/<source>/resolved"
+    from brewcast.operations.steps import resolve_run
+
+    export_notebooks(root)
+    prepare_data(root, source)
+    run = resolve_run(root, source, through, overrides)
+    say(f"{source}: {run.month or 'all months'}, build {run.build_key}, {' '.join(run.overrides)}".rstrip(" ,"))
+
+# %% ../nbs/cli.ipynb #30e861b1
+@functools.partial(command, group="step")
+def step_stage_command(
+    root: Path,
+    name: Annotated[str, typer.Argument(metavar="STAGE", help="a stage of pipeline.yaml")],
+    source: SourceOption = "",
+    retry: RetryOption = False,
+):
+    "run one stage on the artifacts that it declares; writes products/<source>/<stage>"
+    from brewcast.operations.steps import run_stage_step
+
+    prepare_missing_data(root, source, name)
+    if not run_stage_step(root, source, name):
+        say(f"{name}: nothing to do: its products are those of this run")
+
+# %% ../nbs/cli.ipynb #a402e863
+@functools.partial(command, group="step")
+def step_publish_command(root: Path, source: SourceOption = "", retry: RetryOption = False):
+    "record and publish what the stages have made; status 0 also while data is late, 3: stopped, not trusted"
+    from brewcast.operations.monthly import EXIT_STATUS, month_line
+    from brewcast.operations.steps import publish_run
+
+    prepare_missing_data(root, source)
+    record = publish_run(root, source)
+    if not record:
+        return 0
+    print(month_line(record), flush=True)
+    copy_if_writable(root, source)
+    return EXIT_STATUS["stopped"] if record.status == "stopped" else 0
 
 # %% ../nbs/cli.ipynb #138c4306
 @functools.partial(command, group="deploy")
