@@ -17,8 +17,8 @@ __all__ = ['FIRST_STEPS', 'TEXT_BROWSERS', 'app', 'GROUPS', 'SourceOption', 'Dat
            'step_resolve_command', 'step_stage_command', 'step_publish_command', 'deploy_compile_command',
            'image_or_path', 'parse_day', 'deploy_check_command', 'deploy_argo_command', 'deploy_image_command',
            'deploy_image_stage_command', 'deploy_sbom_command', 'deploy_kubeflow_command', 'deploy_render_command',
-           'export_command', 'clean_notebooks_command', 'environment_command', 'release_command', 'choose_source',
-           'run_call', 'main']
+           'deploy_airflow_command', 'export_command', 'clean_notebooks_command', 'environment_command',
+           'release_command', 'choose_source', 'run_call', 'main']
 
 # %% ../nbs/cli.ipynb #09397870
 import argparse
@@ -1270,6 +1270,23 @@ def deploy_render_command(root: Path):
 
     changed = write_compiled(root, rendered_files(root))
     print("\n".join(f"{name}: written" for name in changed) or "nothing to do: deploy/rendered/ is up to date")
+
+# %% ../nbs/cli.ipynb #9695b054
+@functools.partial(command, group="deploy")
+def deploy_airflow_command(
+    root: Path,
+    source: SourceOption = "",
+    to: Annotated[str | None, typer.Option(parser=absolute_path, metavar="FILE", help="default: print it")] = None,
+):
+    "the DAG file of Airflow for a source: copy it to Airflow's DAGs folder"
+    from brewcast.targets.airflow import airflow_dag
+
+    text = airflow_dag(root, source)
+    if not to:
+        print(text, end="")
+        return
+    write_text(Path(to), text)
+    print(f"{to}: written")
 
 # %% ../nbs/cli.ipynb #4c7001fb
 @command
