@@ -12,8 +12,8 @@ __all__ = ['FIRST_STEPS', 'TEXT_BROWSERS', 'app', 'GROUPS', 'SourceOption', 'Dat
            'absolute_path', 'source_names', 'run_command', 'build_command', 'init_source_command', 'why_command',
            'verify_command', 'publish_command', 'trace_command', 'parse_percent', 'promote_command', 'split_command',
            'rollback_command', 'lift_command', 'history_command', 'compare_command', 'forecast_command', 'key_command',
-           'backup_command', 'restore_command', 'prune_command', 'month_command', 'replay_command', 'summary_command',
-           'clean_command', 'open_command', 'parse_port', 'ui_command', 'lab_command', 'run_step',
+           'backup_command', 'restore_command', 'prune_command', 'month_command', 'schedule_command', 'replay_command',
+           'summary_command', 'clean_command', 'open_command', 'parse_port', 'ui_command', 'lab_command', 'run_step',
            'step_resolve_command', 'step_stage_command', 'step_publish_command', 'deploy_compile_command',
            'image_or_path', 'parse_day', 'deploy_check_command', 'deploy_argo_command', 'deploy_image_command',
            'deploy_image_stage_command', 'deploy_sbom_command', 'deploy_kubeflow_command', 'deploy_render_command',
@@ -952,6 +952,27 @@ def month_command(
             f"{source}: {outcome}, status {status} (`make` always ends with status 2: call `brewcast month` in scripts)"
         )
     return status
+
+# %% ../nbs/cli.ipynb #30777632
+@command
+def schedule_command(
+    root: Path,
+    systemd: Annotated[
+        str | None,
+        typer.Option(parser=absolute_path, metavar="FOLDER", help="write timer and service: ~/.config/systemd/user"),
+    ] = None,
+    system: Annotated[bool, typer.Option("--system", help="units of the machine, not of its user")] = False,
+    source: SourceOption = "",
+):
+    "print a timer of systemd and a line for crontab that run the monthly step as env.yaml's schedule says"
+    from brewcast.operations.monthly import EXIT_MEANINGS, EXIT_STATUS
+    from brewcast.targets.schedule import monthly_plan, schedule_lines, write_units
+
+    plan = monthly_plan(root, source, date.today())
+    if systemd:
+        return print(*(f"{path}: written" for path in write_units(plan, Path(systemd), system)), sep="\n")
+    seen = {status: text for status, text in EXIT_MEANINGS.items() if status != EXIT_STATUS["waiting"]}
+    print(*schedule_lines(plan, seen, system), sep="\n")
 
 # %% ../nbs/cli.ipynb #0f8dbe37
 @command
