@@ -1184,6 +1184,12 @@ def deploy_check_command(
     manifests: Annotated[
         str | None, typer.Option(parser=absolute_path, metavar="FILE", help="what `helm template` has rendered")
     ] = None,
+    compiled: Annotated[
+        list[str] | None,
+        typer.Option(
+            parser=absolute_path, metavar="FILE", help="for an orchestrator, several times; default: deploy/'s"
+        ),
+    ] = None,
     image: Annotated[
         str, typer.Option(parser=image_or_path, metavar="IMAGE", help="default: scratch/images/service.tar")
     ] = "",
@@ -1207,6 +1213,7 @@ def deploy_check_command(
         manifests=Path(manifests) if manifests else None,
         as_of=as_of or date.today(),
         runs=not without_run,
+        compiled=tuple(map(Path, compiled or ())),
     )
     refusals = list(deploy_refusals(root, request))
     print(*check_lines(refusals, request, has_helm(root)), sep="\n")
