@@ -34,6 +34,8 @@ from .staleness import build_state_hash, build_state_path, file_hashes, repair_i
 KERNEL_ENVIRONMENT = {  # environment variables of every kernel
     "PYTHONHASHSEED": "0",  # sets and dictionaries of strings have the same order in each run
     "OPENBLAS_NUM_THREADS": "1",  # the same sums on any number of cores, in forked and in cold kernels
+    # numpy has its own exp, log and power for AVX-512, with other last digits: all x86-64 processors use the C library's
+    "NPY_DISABLE_CPU_FEATURES": "X86_V4 AVX512_ICL AVX512_SPR",
     "PYDEVD_DISABLE_FILE_VALIDATION": "1",  # else the debugger prints a warning in every kernel
     "PYTHONWARNINGS": "ignore::DeprecationWarning",  # these warnings are for the libraries' authors, not for ours
 }
