@@ -176,6 +176,9 @@ def with_retries(
             if n > settings.limit or not is_retryable(error):
                 raise
             seconds = wait_seconds(settings, n)
-            reason = str(error).partition("\n")[0]
+            reason = str(
+                getattr(error, "evalue", error) or type(error).__name__
+            )  # papermill's has the stage's words there
+            reason = reason.partition("\n")[0]
         say(f"{task}: {reason}: a temporary failure, again in {seconds:g} s (retry {n} of {settings.limit})")
         sleep(seconds)
