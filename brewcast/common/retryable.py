@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['RETRYABLE_STATUS', 'RETRYABLE_ERRNOS', 'SQLITE_CODES', 'SQL_STATES', 'CONNECTION_WORDS', 'HTTP_STATUSES',
            'CONNECTION_CLASSES', 'REFUSALS', 'WRAPPING_PACKAGES', 'system_verdict', 'class_names', 'database_verdict',
-           'http_status', 'error_links', 'exact_verdict', 'is_retryable', 'wait_seconds', 'with_retries']
+           'http_status', 'error_links', 'exact_verdict', 'is_retryable', 'wait_seconds', 'failure_line',
+           'with_retries']
 
 # %% ../../nbs/common/retryable.ipynb #0fc27662
 import errno
@@ -158,6 +159,15 @@ def wait_seconds(
     "Seconds to wait before a retry."
     return settings.wait * 2 ** (n - 1)
 
+# %% ../../nbs/common/retryable.ipynb #29748707
+def failure_line(
+    error: BaseException,
+) -> str:
+    "What has failed, in one line. The error of a stage wraps papermill's, which has the stage's own words as `evalue`."
+    words = [getattr(link, "evalue", "") for link in error_links(error)]
+    text = next(filter(None, words), str(error)).strip()
+    return text.partition("\n")[0] or type(error).__name__
+
 # %% ../../nbs/common/retryable.ipynb #ce044aba
 def with_retries(
     function: Callable[[], Any],  # what to try
@@ -176,9 +186,6 @@ def with_retries(
             if n > settings.limit or not is_retryable(error):
                 raise
             seconds = wait_seconds(settings, n)
-            reason = str(
-                getattr(error, "evalue", error) or type(error).__name__
-            )  # papermill's has the stage's words there
-            reason = reason.partition("\n")[0]
+            reason = failure_line(error)
         say(f"{task}: {reason}: a temporary failure, again in {seconds:g} s (retry {n} of {settings.limit})")
         sleep(seconds)
