@@ -58,6 +58,7 @@ from brewcast.common.params import (
 )
 from .common.paths import explain_disk_full, find_root, say, write_text
 from .common.records import Decision, Verdict, read_json_object
+from .common.retryable import RETRYABLE_STATUS, is_retryable
 from .common.text import format_count, join_names
 from .workflow.executor import build, current_reasons, is_build_complete
 from .workflow.notebooks import clean_notebooks, export_notebooks
@@ -1398,17 +1399,14 @@ def main(
     except KeyboardInterrupt as error:
         say(str(error) or "interrupted")
         return 130
-    except sqlite3.Error as error:
-        say(f"error: {source}'s state cannot be read or written: {error}")
-        return failure
-    except (OSError, ValueError, RuntimeError) as error:
-        say(f"error: {error}")
-        return failure
     except Exception as error:
-        if not is_ploomber_error(error):
-            raise
-        say(f"error: {plain_message(error)}")
-        return failure
+        is_temporary = is_retryable(error)
+        is_expected = isinstance(error, OSError | ValueError | RuntimeError | sqlite3.Error) or is_ploomber_error(error)
+        if not is_temporary and not is_expected:
+            raise  # a bug: with its traceback
+        about = f"{source}'s state cannot be read or written: " if isinstance(error, sqlite3.Error) else ""
+        say(f"error: {about}{plain_message(error)}")
+        return RETRYABLE_STATUS if is_temporary else failure
 
 # %% ../nbs/cli.ipynb #7b62338c
 #| eval: false
