@@ -119,7 +119,7 @@ test-deploy: .venv-checks/ready ## All checks of deploy/: linters, models, image
 	@$(PY) -m pytest -q tests/deploy && PYTHONPATH=.:tests $(PY) tests/deploy/record.py
 
 test-deploy-quick: .venv-checks/quick ## The quick ones: compiled files, chart, schemas, planted mistakes (half a minute; CI calls it)
-	@$(PY) -m pytest -q tests/deploy/test_quick.py
+	@$(PY) -m pytest -q tests/deploy/test_quick*.py
 
 test-programs: ## Install the Debian programs that the tests use, where they are missing (as root, or by sudo)
 	@.ci/programs tests
