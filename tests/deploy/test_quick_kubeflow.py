@@ -3,9 +3,11 @@
 kfp's SubprocessRunner runs the toy project here: in order, with a failure that a retry mends and one that ends the run.
 """
 
+import http.server
 import json
 import re
 import subprocess
+import threading
 
 import pytest
 import yaml
@@ -14,8 +16,10 @@ from conftest import ROOT, commands, project_environment
 from planting import plant, planted_mistakes
 from toy import FORKS, replace_in_file
 
+from brewcast.common.parameter_types import Schedule
 from brewcast.targets.compiled import DAG_FILE, dag_text
 from brewcast.targets.dag import read_dag
+from brewcast.targets.kubeflow import recurring_run_lines
 
 PIPELINE = ROOT / "deploy/kubeflow/pipeline.yaml"
 ON_KUBERNETES = PIPELINE.with_suffix(".kubernetes.yaml")
@@ -136,3 +140,41 @@ def test_a_failure_that_no_retry_mends_ends_the_run_before_it_publishes(toy, pip
     assert done.returncode == 1 and started(done) == ["resolve", "ingest"], done.stderr[-4000:]
     assert "again in" not in done.stdout + done.stderr
     assert not list((toy / "state/near/runs").glob("*")) or "the run is recorded" not in done.stdout
+
+
+class Server(http.server.BaseHTTPRequestHandler):
+    "Stands for Kubeflow's API: it keeps what is posted, and answers with it."
+
+    posted = {}
+
+    def do_POST(self):
+        content = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.posted[self.path.rpartition("/")[2]] = content
+        self.answer(content | {"experiment_id": "e", "recurring_run_id": "r", "created_at": "2030-01-01T00:00:00Z"})
+
+    def do_GET(self):  # is it there, and has it the experiment?
+        self.answer({})
+
+    def answer(self, content: dict):
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.end_headers()
+        self.wfile.write(json.dumps(content).encode())
+
+    def log_message(self, *words):
+        "Say nothing."
+
+
+def test_the_line_that_schedules_the_pipeline_is_one_that_kfp_sends():
+    schedule = Schedule(cron="15 6 * * *", time_zone="Etc/UTC", ends="2030-12-31")
+    (line,) = recurring_run_lines(schedule, str(ON_KUBERNETES.relative_to(ROOT)))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Server) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        commands(ROOT)(line.replace("ADDRESS", f"http://127.0.0.1:{server.server_port}"))
+        server.shutdown()
+    run = Server.posted["recurringruns"]
+    assert (run["max_concurrency"], run["no_catchup"]) == (1, True)
+    cron = run["trigger"]["cron_schedule"]
+    assert cron["cron"] == "0 15 6 * * *" and cron["end_time"].startswith("2030-12-31T23:59:59")
+    assert run["pipeline_spec"]["pipeline_spec"] == documents(ON_KUBERNETES)[0]
+    assert run["pipeline_spec"]["platform_spec"] == documents(ON_KUBERNETES)[1]
