@@ -1278,10 +1278,12 @@ def deploy_kubeflow_command(
     ] = None,
 ):
     "compile the pipeline for Vertex AI, and beside it the one with volumes for Kubeflow"
-    from brewcast.targets.kubeflow import compile_kubeflow
+    from brewcast.targets.dag import read_dag
+    from brewcast.targets.kubeflow import compile_kubeflow, recurring_run_lines
 
-    written = compile_kubeflow(root, image or None, Path(to) if to else None)
-    print("\n".join(f"{os.path.relpath(path)}: written" for path in written))
+    written = [os.path.relpath(path) for path in compile_kubeflow(root, image or None, Path(to) if to else None)]
+    schedule = recurring_run_lines(read_dag(root).schedule, written[-1])
+    print(*(f"{path}: written" for path in written), "as env.yaml schedules it:", *schedule, sep="\n")
 
 # %% ../nbs/cli.ipynb #d65eaff5
 @functools.partial(command, group="deploy")
