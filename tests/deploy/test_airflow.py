@@ -16,7 +16,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from conftest import ROOT, commands, project_environment, small_project
+from conftest import ROOT, commands, project_environment
 from toy import BUILD, FORKS, built, toy  # noqa: F401
 from waits import wait_until
 
@@ -122,7 +122,9 @@ def test_what_airflow_loads_equals_the_description_of_the_dag(tmp_path):
         assert (task["retries"], task["delay"], task["backoff"]) == (dag.retries.limit, dag.retries.wait, 2), name
         assert task["rule"] == "all_success"
         assert task["arguments"] == [re.sub(r"\{(\w+)\}", r"{{ params.\1 }}", word) for word in dag.task(name).command]
-    assert {name: param["value"] for name, param in facts["params"].items()} == {p.name: p.default for p in dag.parameters}
+    assert {name: param["value"] for name, param in facts["params"].items()} == {
+        p.name: p.default for p in dag.parameters
+    }
     assert (facts["cron"], facts["time_zone"], facts["ends"]) == (dag.schedule.cron, dag.schedule.time_zone, None)
     assert (facts["catchup"], facts["most_runs"], facts["most_tasks"]) == (False, 1, 1)
 
