@@ -12,12 +12,13 @@ __all__ = ['FIRST_STEPS', 'TEXT_BROWSERS', 'app', 'GROUPS', 'SourceOption', 'Dat
            'absolute_path', 'source_names', 'run_command', 'build_command', 'init_source_command', 'why_command',
            'verify_command', 'publish_command', 'trace_command', 'parse_percent', 'promote_command', 'split_command',
            'rollback_command', 'lift_command', 'history_command', 'compare_command', 'forecast_command', 'key_command',
-           'backup_command', 'restore_command', 'prune_command', 'month_command', 'replay_command', 'summary_command',
-           'clean_command', 'open_command', 'parse_port', 'ui_command', 'lab_command', 'step_resolve_command',
-           'step_stage_command', 'step_publish_command', 'deploy_compile_command', 'image_or_path', 'parse_day',
-           'deploy_check_command', 'deploy_image_command', 'deploy_image_stage_command', 'deploy_sbom_command',
-           'deploy_render_command', 'deploy_airflow_command', 'export_command', 'clean_notebooks_command',
-           'environment_command', 'release_command', 'choose_source', 'run_call', 'main']
+           'backup_command', 'restore_command', 'prune_command', 'month_command', 'schedule_command', 'replay_command',
+           'summary_command', 'clean_command', 'open_command', 'parse_port', 'ui_command', 'lab_command', 'run_step',
+           'step_resolve_command', 'step_stage_command', 'step_publish_command', 'deploy_compile_command',
+           'image_or_path', 'parse_day', 'deploy_check_command', 'deploy_argo_command', 'deploy_image_command',
+           'deploy_image_stage_command', 'deploy_sbom_command', 'deploy_kubeflow_command', 'deploy_render_command',
+           'deploy_airflow_command', 'export_command', 'clean_notebooks_command', 'environment_command',
+           'release_command', 'choose_source', 'run_call', 'main']
 
 # %% ../nbs/cli.ipynb #09397870
 import argparse
@@ -952,6 +953,27 @@ def month_command(
         )
     return status
 
+# %% ../nbs/cli.ipynb #30777632
+@command
+def schedule_command(
+    root: Path,
+    systemd: Annotated[
+        str | None,
+        typer.Option(parser=absolute_path, metavar="FOLDER", help="write timer and service: ~/.config/systemd/user"),
+    ] = None,
+    system: Annotated[bool, typer.Option("--system", help="units of the machine, not of its user")] = False,
+    source: SourceOption = "",
+):
+    "print a timer of systemd and a line for crontab that run the monthly step as env.yaml's schedule says"
+    from brewcast.operations.monthly import EXIT_MEANINGS, EXIT_STATUS
+    from brewcast.targets.schedule import monthly_plan, schedule_lines, write_units
+
+    plan = monthly_plan(root, source, date.today())
+    if systemd:
+        return print(*(f"{path}: written" for path in write_units(plan, Path(systemd), system)), sep="\n")
+    seen = {status: text for status, text in EXIT_MEANINGS.items() if status != EXIT_STATUS["waiting"]}
+    print(*schedule_lines(plan, seen, system), sep="\n")
+
 # %% ../nbs/cli.ipynb #0f8dbe37
 @command
 def replay_command(
@@ -1050,6 +1072,23 @@ RetryOption = Annotated[
     bool, typer.Option("--retry", help="try a temporary failure again here, as `retries` in env.yaml says")
 ]
 
+# %% ../nbs/cli.ipynb #04626947
+def run_step(
+    root: Path,  # the project
+    source: str,  # name of the source
+    retry: bool,  # Is a temporary failure tried again here? Else by the orchestrator, which sees exit status 75
+    name: str,  # of the step, for messages
+    function: Callable[[], Any],  # what it does
+) -> Any:  # what the function returns
+    "Run a step of a month. Raises the function's error."
+    if not retry:
+        return function()
+    from brewcast.common.parameter_types import RunSettings
+    from brewcast.common.retryable import with_retries
+
+    settings = RunSettings.model_validate(read_env(root, env_file(root, source)))
+    return with_retries(function, settings.retries, name)
+
 # %% ../nbs/cli.ipynb #7b370567
 @functools.partial(command, group="step")
 def step_resolve_command(
@@ -1064,9 +1103,12 @@ def step_resolve_command(
     "decide month and parameters, and read the state; writes products/<source>/resolved"
     from brewcast.operations.steps import resolve_run
 
-    export_notebooks(root)
-    prepare_data(root, source)
-    run = resolve_run(root, source, through, overrides)
+    def resolve():
+        export_notebooks(root)
+        prepare_data(root, source)
+        return resolve_run(root, source, through, overrides)
+
+    run = run_step(root, source, retry, "resolve", resolve)
     say(f"{source}: {run.month or 'all months'}, build {run.build_key}, {' '.join(run.overrides)}".rstrip(" ,"))
 
 # %% ../nbs/cli.ipynb #30e861b1
@@ -1080,19 +1122,25 @@ def step_stage_command(
     "run one stage on the artifacts that it declares; writes products/<source>/<stage>"
     from brewcast.operations.steps import run_stage_step
 
-    prepare_missing_data(root, source, name)
-    if not run_stage_step(root, source, name):
+    def run() -> bool:
+        prepare_missing_data(root, source, name)
+        return run_stage_step(root, source, name)
+
+    if not run_step(root, source, retry, name, run):
         say(f"{name}: nothing to do: its products are those of this run")
 
 # %% ../nbs/cli.ipynb #a402e863
 @functools.partial(command, group="step")
 def step_publish_command(root: Path, source: SourceOption = "", retry: RetryOption = False):
-    "record and publish what the stages have made; status 0 also while data is late, 3: stopped, not trusted"
+    "record and publish what the stages have made; status 0 also while data is late, 3 if it is not trusted"
     from brewcast.operations.monthly import EXIT_STATUS, month_line
     from brewcast.operations.steps import publish_run
 
-    prepare_missing_data(root, source)
-    record = publish_run(root, source)
+    def publish():
+        prepare_missing_data(root, source)
+        return publish_run(root, source)
+
+    record = run_step(root, source, retry, "publish", publish)
     if not record:
         return 0
     print(month_line(record), flush=True)
@@ -1169,6 +1217,29 @@ BaseOption = Annotated[
     str | None, typer.Option(metavar="IMAGE", help="an image with /usr/bin/python3.11, instead of Debian's packages")
 ]
 
+# %% ../nbs/cli.ipynb #ebdc3aa8
+@functools.partial(command, group="deploy")
+def deploy_argo_command(
+    root: Path,
+    image: Annotated[
+        str, typer.Option(metavar="IMAGE@sha256:...", help="the stage image, by its digest; default: a placeholder")
+    ] = "",
+    to: Annotated[
+        str | None, typer.Option(parser=absolute_path, metavar="FILE", help="write it there; default: print it")
+    ] = None,
+    source: SourceOption = "",
+):
+    "the run of a month for Argo Workflows and Argo Events: objects for `kubectl apply`"
+    from brewcast.targets.argo import argo_yaml
+    from brewcast.targets.chart_values import CHANGE_ME
+
+    text = argo_yaml(root, image or CHANGE_ME, source)
+    if to:
+        write_text(Path(to), text)
+        say(f"{to}: written")
+    else:
+        print(text, end="")
+
 # %% ../nbs/cli.ipynb #9fbebb69
 @functools.partial(command, group="deploy")
 def deploy_image_command(root: Path, source: SourceOption = "", base: BaseOption = None):
@@ -1193,6 +1264,23 @@ def deploy_sbom_command(root: Path):
     from brewcast.targets.sbom import find_lister, write_bills
 
     print("\n".join(write_bills(root / ARCHIVES, find_lister(root))))
+
+# %% ../nbs/cli.ipynb #29f50518
+@functools.partial(command, group="deploy")
+def deploy_kubeflow_command(
+    root: Path,
+    image: Annotated[
+        str, typer.Option(metavar="IMAGE@sha256:...", help="image of the stages; default: an invented one")
+    ] = "",
+    to: Annotated[
+        str | None, typer.Option(parser=absolute_path, metavar="FILE", help="default: deploy/kubeflow/pipeline.yaml")
+    ] = None,
+):
+    "compile the pipeline for Vertex AI, and beside it the one with volumes for Kubeflow"
+    from brewcast.targets.kubeflow import compile_kubeflow
+
+    written = compile_kubeflow(root, image or None, Path(to) if to else None)
+    print("\n".join(f"{os.path.relpath(path)}: written" for path in written))
 
 # %% ../nbs/cli.ipynb #d65eaff5
 @functools.partial(command, group="deploy")
