@@ -6,7 +6,7 @@
 __all__ = ['KERNEL_ENVIRONMENT', 'PAPERMILL_OPTIONS', 'MAX_SILENT_SECONDS', 'CLEAR_LINE', 'warm_up', 'ProgressOutput',
            'StageTimes', 'Progress', 'is_up_to_date', 'TaskRun', 'start_ready_tasks', 'run_tasks', 'build_processes',
            'stale_tasks', 'retry_settings', 'Executor', 'source_cell', 'cell_failure_lines', 'failure_text',
-           'failures_text', 'build', 'current_reasons', 'is_build_complete']
+           'failures_text', 'build_failure', 'build', 'current_reasons', 'is_build_complete']
 
 # %% ../../nbs/workflow/executor.ipynb #43fb90a1
 import contextlib
@@ -177,10 +177,6 @@ class Progress:
         self.times.done.append(name)
         self.output.write_line(f"{self.times.count()}  {name:<10} unchanged: its inputs came out the same")
 
-    def note(self, line: str):
-        "Write a line about a running stage."
-        self.output.write_line(f"{'':<9}{line}")
-
     def tick(self):
         "Show the current progress. The executor calls this about twice a second."
         steps = read_progress_lines(self.steps_folder) if self.steps_folder else []
@@ -235,12 +231,11 @@ class TaskRun:
             self.progress.end(task.name, "FAILED" if error else "done")
 
     def pause(self, seconds: float):
-        "In the thread of a task that waits for its next try: other tasks may run meanwhile. Raises CancelledError."
+        "In a task's thread: let other tasks run for a while. Raises CancelledError if the user stops the build."
         self.slots.release()
         self.stopped.wait(seconds)
-        while not self.slots.acquire(timeout=0.2):
-            if self.stopped.is_set():
-                break
+        while not self.stopped.is_set() and not self.slots.acquire(timeout=0.2):
+            pass
         if self.stopped.is_set():
             raise CancelledError("the build is stopped")
 
@@ -369,9 +364,7 @@ class Executor:
             finally:
                 progress.output.close()
         if run.errors:
-            failure = DAGBuildError(failures_text(run))
-            failure.retryable = all(map(is_retryable, run.errors.values()))
-            raise failure
+            raise build_failure(run)
         return [report for report in run.reports.values() if report]
 
 # %% ../../nbs/workflow/executor.ipynb #844ab9ce
@@ -433,6 +426,17 @@ def failures_text(
     if not_run := run.unfinished(*run.errors):
         failures.append(f"not run because of this failure: {not_run}")
     return "\n\n".join(failures)
+
+# %% ../../nbs/workflow/executor.ipynb #0bc1ad1b
+def build_failure(
+    run: TaskRun,  # with errors
+) -> Exception:  # DAGBuildError; `is_retryable` knows whether it is temporary
+    "The error of a build in which stages have failed."
+    from ploomber.exceptions import DAGBuildError
+
+    failure = DAGBuildError(failures_text(run))
+    failure.retryable = all(map(is_retryable, run.errors.values()))
+    return failure
 
 # %% ../../nbs/workflow/executor.ipynb #342a14d1
 def build(

@@ -379,8 +379,11 @@ def run_with_retries(
         build.pause(seconds)
         stash_products(*products)
 
+    def say_retry(line):
+        build.progress.output.write_line(f"{'':<9}{line}")
+
     if build:
-        with_retries(run, build.retries, task.name, pause, build.progress.note)
+        with_retries(run, build.retries, task.name, pause, say_retry)
     else:
         run()
 
