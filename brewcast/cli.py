@@ -4,19 +4,21 @@
 
 # %% auto #0
 __all__ = ['FIRST_STEPS', 'TEXT_BROWSERS', 'app', 'GROUPS', 'SourceOption', 'DataOption', 'ReasonOption', 'JsonOption',
-           'Overrides', 'NOT_READY', 'BaseOption', 'FAILURE_STATUS', 'prepare_data', 'link_data', 'publish_source',
-           'copy_release', 'copy_if_writable', 'better_baseline_lines', 'page_lines', 'stopped_report', 'build_summary',
-           'update_index', 'run_source', 'staleness_report', 'build_notes', 'read_start_page', 'start_page_options',
-           'export_statements', 'open_in_browser', 'last_built_source', 'run_single_stage', 'confirm', 'Call',
-           'command', 'print_version', 'top_options', 'absolute_path', 'source_names', 'run_command', 'build_command',
-           'init_source_command', 'why_command', 'verify_command', 'publish_command', 'trace_command', 'parse_percent',
-           'promote_command', 'split_command', 'rollback_command', 'lift_command', 'history_command', 'compare_command',
-           'forecast_command', 'key_command', 'backup_command', 'restore_command', 'prune_command', 'month_command',
-           'replay_command', 'summary_command', 'clean_command', 'open_command', 'parse_port', 'ui_command',
-           'lab_command', 'deploy_compile_command', 'image_or_path', 'parse_day', 'deploy_check_command',
-           'deploy_image_command', 'deploy_image_stage_command', 'deploy_sbom_command', 'deploy_render_command',
-           'export_command', 'clean_notebooks_command', 'environment_command', 'release_command', 'choose_source',
-           'run_call', 'main']
+           'Overrides', 'NOT_READY', 'RetryOption', 'BaseOption', 'FAILURE_STATUS', 'prepare_data', 'link_data',
+           'prepare_missing_data', 'publish_source', 'copy_release', 'copy_if_writable', 'better_baseline_lines',
+           'page_lines', 'stopped_report', 'build_summary', 'update_index', 'run_source', 'staleness_report',
+           'build_notes', 'read_start_page', 'start_page_options', 'export_statements', 'open_in_browser',
+           'last_built_source', 'run_single_stage', 'confirm', 'Call', 'command', 'print_version', 'top_options',
+           'absolute_path', 'source_names', 'run_command', 'build_command', 'init_source_command', 'why_command',
+           'verify_command', 'publish_command', 'trace_command', 'parse_percent', 'promote_command', 'split_command',
+           'rollback_command', 'lift_command', 'history_command', 'compare_command', 'forecast_command', 'key_command',
+           'backup_command', 'restore_command', 'prune_command', 'month_command', 'schedule_command', 'replay_command',
+           'summary_command', 'clean_command', 'open_command', 'parse_port', 'ui_command', 'lab_command', 'run_step',
+           'step_resolve_command', 'step_stage_command', 'step_publish_command', 'deploy_compile_command',
+           'image_or_path', 'parse_day', 'deploy_check_command', 'deploy_argo_command', 'deploy_image_command',
+           'deploy_image_stage_command', 'deploy_sbom_command', 'deploy_kubeflow_command', 'deploy_render_command',
+           'deploy_airflow_command', 'export_command', 'clean_notebooks_command', 'environment_command',
+           'release_command', 'choose_source', 'run_call', 'main']
 
 # %% ../nbs/cli.ipynb #09397870
 import argparse
@@ -43,7 +45,17 @@ from . import __version__
 from .common.increments import Increments, cache_folder
 from .common.lock import project_lock
 from .common.mlflow import ui_command_line
-from .common.params import Stage, env_file, env_files, environment, parameters, read_env, read_stages
+from brewcast.common.params import (
+    Stage,
+    env_file,
+    env_files,
+    environment,
+    parameters,
+    parameters_by_stage,
+    read_env,
+    read_stages,
+    reads_data,
+)
 from .common.paths import explain_disk_full, find_root, say, write_text
 from .common.records import Decision, Verdict, read_json_object
 from .common.retryable import RETRYABLE_STATUS, is_retryable
@@ -93,6 +105,17 @@ def link_data(path: Path, data: str):
     path.unlink(missing_ok=True)
     path.parent.mkdir(exist_ok=True)
     path.symlink_to(os.path.relpath(target, path.parent.resolve()))  # relative: project and data can move together
+
+# %% ../nbs/cli.ipynb #3a03af80
+def prepare_missing_data(
+    root: Path,  # the project
+    source: str,  # name of the source
+    stage: str | None = None,  # the stage that is to run; None: a step that needs the data in any case
+):
+    "Prepare the data of a source where a step finds none. A volume with the data stays as it is."
+    is_needed = stage is None or (stage in parameters_by_stage(root) and reads_data(root, stage))
+    if is_needed and not (root / read_env(root, env_file(root, source))["data"]).exists():
+        prepare_data(root, source)
 
 # %% ../nbs/cli.ipynb #67d63f83
 def publish_source(
@@ -452,7 +475,6 @@ def run_single_stage(
 
     Raises ValueError if `data` is given to a stage that does not read it, or if an override is wrong.
     """
-    from brewcast.common.params import parameters_by_stage
     from brewcast.workflow.one_stage import check_stage_parameters, run_stage
 
     stage_parameters = parameters_by_stage(root)
@@ -492,7 +514,8 @@ app = typer.Typer(
 )
 
 # %% ../nbs/cli.ipynb #61a8f721
-GROUPS = {"deploy": typer.Typer(rich_markup_mode=None)}
+GROUPS = {name: typer.Typer(rich_markup_mode=None) for name in ("step", "deploy")}
+app.add_typer(GROUPS["step"], name="step", help="the steps of a month, for an orchestrator that runs each on its own")
 app.add_typer(GROUPS["deploy"], name="deploy", help="compile, build and check what is sent to a cluster")
 
 # %% ../nbs/cli.ipynb #403fbef9
@@ -931,6 +954,27 @@ def month_command(
         )
     return status
 
+# %% ../nbs/cli.ipynb #30777632
+@command
+def schedule_command(
+    root: Path,
+    systemd: Annotated[
+        str | None,
+        typer.Option(parser=absolute_path, metavar="FOLDER", help="write timer and service: ~/.config/systemd/user"),
+    ] = None,
+    system: Annotated[bool, typer.Option("--system", help="units of the machine, not of its user")] = False,
+    source: SourceOption = "",
+):
+    "print a timer of systemd and a line for crontab that run the monthly step as env.yaml's schedule says"
+    from brewcast.operations.monthly import EXIT_MEANINGS, EXIT_STATUS
+    from brewcast.targets.schedule import monthly_plan, schedule_lines, write_units
+
+    plan = monthly_plan(root, source, date.today())
+    if systemd:
+        return print(*(f"{path}: written" for path in write_units(plan, Path(systemd), system)), sep="\n")
+    seen = {status: text for status, text in EXIT_MEANINGS.items() if status != EXIT_STATUS["waiting"]}
+    print(*schedule_lines(plan, seen, system), sep="\n")
+
 # %% ../nbs/cli.ipynb #0f8dbe37
 @command
 def replay_command(
@@ -1024,6 +1068,86 @@ def lab_command(
     options = ["--ip", "127.0.0.1", *port_option, *start_page_options(root, source), *arguments]
     os.execv(sys.executable, [sys.executable, "-m", "jupyter", "lab", *options])
 
+# %% ../nbs/cli.ipynb #61be6be9
+RetryOption = Annotated[
+    bool, typer.Option("--retry", help="try a temporary failure again here, as `retries` in env.yaml says")
+]
+
+# %% ../nbs/cli.ipynb #04626947
+def run_step(
+    root: Path,  # the project
+    source: str,  # name of the source
+    retry: bool,  # Is a temporary failure tried again here? Else by the orchestrator, which sees exit status 75
+    name: str,  # of the step, for messages
+    function: Callable[[], Any],  # what it does
+) -> Any:  # what the function returns
+    "Run a step of a month. Raises the function's error."
+    if not retry:
+        return function()
+    from brewcast.common.parameter_types import RunSettings
+    from brewcast.common.retryable import with_retries
+
+    settings = RunSettings.model_validate(read_env(root, env_file(root, source)))
+    return with_retries(function, settings.retries, name)
+
+# %% ../nbs/cli.ipynb #7b370567
+@functools.partial(command, group="step")
+def step_resolve_command(
+    root: Path,
+    source: SourceOption = "",
+    through: Annotated[str, typer.Option(metavar="MONTH", help="the month to process; empty: the next")] = "",
+    overrides: Annotated[
+        str, typer.Option(metavar="name=value", help="other parameters, such as: train.seed=1 max_change=2")
+    ] = "",
+    retry: RetryOption = False,
+):
+    "decide month and parameters, and read the state; writes products/<source>/resolved"
+    from brewcast.operations.steps import resolve_run
+
+    def resolve():
+        export_notebooks(root)
+        prepare_data(root, source)
+        return resolve_run(root, source, through, overrides)
+
+    run = run_step(root, source, retry, "resolve", resolve)
+    say(f"{source}: {run.month or 'all months'}, build {run.build_key}, {' '.join(run.overrides)}".rstrip(" ,"))
+
+# %% ../nbs/cli.ipynb #30e861b1
+@functools.partial(command, group="step")
+def step_stage_command(
+    root: Path,
+    name: Annotated[str, typer.Argument(metavar="STAGE", help="a stage of pipeline.yaml")],
+    source: SourceOption = "",
+    retry: RetryOption = False,
+):
+    "run one stage on the artifacts that it declares; writes products/<source>/<stage>"
+    from brewcast.operations.steps import run_stage_step
+
+    def run() -> bool:
+        prepare_missing_data(root, source, name)
+        return run_stage_step(root, source, name)
+
+    if not run_step(root, source, retry, name, run):
+        say(f"{name}: nothing to do: its products are those of this run")
+
+# %% ../nbs/cli.ipynb #a402e863
+@functools.partial(command, group="step")
+def step_publish_command(root: Path, source: SourceOption = "", retry: RetryOption = False):
+    "record and publish what the stages have made; status 0 also while data is late, 3 if it is not trusted"
+    from brewcast.operations.monthly import EXIT_STATUS, month_line
+    from brewcast.operations.steps import publish_run
+
+    def publish():
+        prepare_missing_data(root, source)
+        return publish_run(root, source)
+
+    record = run_step(root, source, retry, "publish", publish)
+    if not record:
+        return 0
+    print(month_line(record), flush=True)
+    copy_if_writable(root, source)
+    return EXIT_STATUS["stopped"] if record.status == "stopped" else 0
+
 # %% ../nbs/cli.ipynb #138c4306
 @functools.partial(command, group="deploy")
 def deploy_compile_command(root: Path):
@@ -1094,6 +1218,29 @@ BaseOption = Annotated[
     str | None, typer.Option(metavar="IMAGE", help="an image with /usr/bin/python3.11, instead of Debian's packages")
 ]
 
+# %% ../nbs/cli.ipynb #ebdc3aa8
+@functools.partial(command, group="deploy")
+def deploy_argo_command(
+    root: Path,
+    image: Annotated[
+        str, typer.Option(metavar="IMAGE@sha256:...", help="the stage image, by its digest; default: a placeholder")
+    ] = "",
+    to: Annotated[
+        str | None, typer.Option(parser=absolute_path, metavar="FILE", help="write it there; default: print it")
+    ] = None,
+    source: SourceOption = "",
+):
+    "the run of a month for Argo Workflows and Argo Events: objects for `kubectl apply`"
+    from brewcast.targets.argo import argo_yaml
+    from brewcast.targets.chart_values import CHANGE_ME
+
+    text = argo_yaml(root, image or CHANGE_ME, source)
+    if to:
+        write_text(Path(to), text)
+        say(f"{to}: written")
+    else:
+        print(text, end="")
+
 # %% ../nbs/cli.ipynb #9fbebb69
 @functools.partial(command, group="deploy")
 def deploy_image_command(root: Path, source: SourceOption = "", base: BaseOption = None):
@@ -1119,6 +1266,23 @@ def deploy_sbom_command(root: Path):
 
     print("\n".join(write_bills(root / ARCHIVES, find_lister(root))))
 
+# %% ../nbs/cli.ipynb #29f50518
+@functools.partial(command, group="deploy")
+def deploy_kubeflow_command(
+    root: Path,
+    image: Annotated[
+        str, typer.Option(metavar="IMAGE@sha256:...", help="image of the stages; default: an invented one")
+    ] = "",
+    to: Annotated[
+        str | None, typer.Option(parser=absolute_path, metavar="FILE", help="default: deploy/kubeflow/pipeline.yaml")
+    ] = None,
+):
+    "compile the pipeline for Vertex AI, and beside it the one with volumes for Kubeflow"
+    from brewcast.targets.kubeflow import compile_kubeflow
+
+    written = compile_kubeflow(root, image or None, Path(to) if to else None)
+    print("\n".join(f"{os.path.relpath(path)}: written" for path in written))
+
 # %% ../nbs/cli.ipynb #d65eaff5
 @functools.partial(command, group="deploy")
 def deploy_render_command(root: Path):
@@ -1128,6 +1292,23 @@ def deploy_render_command(root: Path):
 
     changed = write_compiled(root, rendered_files(root))
     print("\n".join(f"{name}: written" for name in changed) or "nothing to do: deploy/rendered/ is up to date")
+
+# %% ../nbs/cli.ipynb #9695b054
+@functools.partial(command, group="deploy")
+def deploy_airflow_command(
+    root: Path,
+    source: SourceOption = "",
+    to: Annotated[str | None, typer.Option(parser=absolute_path, metavar="FILE", help="default: print it")] = None,
+):
+    "the DAG file of Airflow for a source: copy it to Airflow's DAGs folder"
+    from brewcast.targets.airflow import airflow_dag
+
+    text = airflow_dag(root, source)
+    if not to:
+        print(text, end="")
+        return
+    write_text(Path(to), text)
+    print(f"{to}: written")
 
 # %% ../nbs/cli.ipynb #4c7001fb
 @command

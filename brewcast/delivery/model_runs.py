@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['RUN_PRODUCTS', 'RunInputs', 'read_run_inputs', 'run_inputs_of', 'evaluation_pictures', 'build_evaluation',
-           'judged_role', 'log_served_model', 'log_build']
+           'judged_role', 'log_served_model', 'log_build', 'log_products']
 
 # %% ../../nbs/delivery/model_runs.ipynb #ab068468
 from collections.abc import Callable
@@ -21,8 +21,9 @@ from ..common.mlflow_evaluations import Evaluation, add_evaluation
 from ..common.records import ModelCard, ModelDescription, Recipe, Verdict
 from .forecast import ForecastInputs, replayed_name
 from ..model.evaluate import plot_monthly_errors
-from ..model.mlflow_run import log_fitted_model, model_evaluation
+from ..model.mlflow_run import log_candidate, log_fitted_model, model_evaluation
 from ..model.recipes import FEATURES, load_model
+from ..model.train import chosen_errors
 
 # %% ../../nbs/delivery/model_runs.ipynb #30fe94a4
 class RunInputs(NamedTuple):
@@ -122,3 +123,24 @@ def log_build(
     pictures = cache(partial(evaluation_pictures, inputs.verdict))  # drawn once, if a run lacks them
     add_evaluation(inputs.card.content_hash, build_evaluation(inputs, "candidate", pictures), root, source)
     return [log_served_model(each, inputs, pictures, root, source) for each in (folder, folder / "challenger")]
+
+# %% ../../nbs/delivery/model_runs.ipynb #6cd51f18
+def log_products(
+    products: Path,  # products/<source>
+    root: Path,  # the project
+    source: str,  # the source's name
+) -> str | None:  # id of the candidate's run; None: a product is missing
+    """Log the runs of a build from its products: what its stages have logged, each run and evaluation once.
+
+    Raises ValueError if a model's file was changed, MlflowError if a shared MLflow fails.
+    """
+    inputs = read_run_inputs(products)
+    if not inputs:
+        return None
+    card = inputs.card
+    model = load_model(products / "train/model.joblib", card.model_sha256)
+    errors = chosen_errors(pd.DataFrame(card.tried), card.recipe)
+    artifacts = [products / "train" / name for name in ("card.json", "importances.png")]
+    run = log_candidate(model, card, inputs.rows, errors, artifacts, root, source)
+    log_build(products / "forecast", inputs, root, source)
+    return run

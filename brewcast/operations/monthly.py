@@ -4,11 +4,13 @@
 
 # %% auto #0
 __all__ = ['CRITICAL_RULES', 'MAX_SUBJECT_CHARACTERS', 'MAX_ALERT_PLACES', 'MIN_LIBRARY_CHARACTERS', 'MAX_REASON_CHARACTERS',
-           'EXCLUDED_FROM_REPLAY', 'EXIT_STATUS', 'later_month', 'check_month', 'last_published_month',
-           'next_month_to_run', 'month_alerts', 'archive_reports', 'WaitingMonth', 'run_month', 'write_month_record',
-           'stage_seconds', 'run_months', 'month_line', 'prepare_replay', 'ReplayResult', 'replay']
+           'EXCLUDED_FROM_REPLAY', 'EXIT_STATUS', 'EXIT_MEANINGS', 'later_month', 'check_month', 'last_published_month',
+           'next_month_to_run', 'month_alerts', 'archive_reports', 'WaitingMonth', 'mark_month', 'alert_failures',
+           'finish_month', 'run_month', 'write_month_record', 'stage_seconds', 'stopped_builds', 'run_months',
+           'month_line', 'prepare_replay', 'ReplayResult', 'replay']
 
 # %% ../../nbs/operations/monthly.ipynb #88b529c4
+import contextlib
 import json
 import os
 import re
@@ -16,7 +18,7 @@ import resource
 import shutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -196,6 +198,56 @@ class WaitingMonth(NamedTuple):
     not_trusted: str = ""  # why they were not
     status: str = "waiting"  # as a record has one
 
+# %% ../../nbs/operations/monthly.ipynb #948583b1
+def mark_month(
+    root: Path,  # the project
+    source: str,  # the source's name
+    month: str | None,  # such as "2012-10"; None: the last complete month of the data, which gets no marker
+) -> None:
+    "Note which month has begun."
+    if month:
+        write_text(_marker(root, source), month)
+
+# %% ../../nbs/operations/monthly.ipynb #474fd617
+def _marker(root: Path, source: str) -> Path:
+    return state_folder(source, root) / "months" / ".doing"
+
+# %% ../../nbs/operations/monthly.ipynb #068553e5
+@contextlib.contextmanager
+def alert_failures(
+    root: Path,  # the project
+    source: str,  # the source's name
+    month: str | None,  # such as "2012-10"
+) -> Iterator[None]:
+    "Send an alert of an error before it goes on. The month has not begun then, unless it is published already."
+    try:
+        yield
+    except Exception as error:
+        _send_month_alerts(root, source, [_build_failed_alert(source, month, error)], month, close_others=False)
+        if month != last_published_month(state_folder(source, root)):
+            _marker(root, source).unlink(missing_ok=True)
+        raise
+
+# %% ../../nbs/operations/monthly.ipynb #f89d8893
+def finish_month(
+    root: Path,  # the project
+    source: str,  # the source's name
+    month: str | None,  # that was built; None: the last complete month of the data
+    duration: Callable[[], dict[str, float]],  # gives seconds and cpu_seconds, once all is published
+) -> MonthRecord | WaitingMonth:
+    "What follows the build of a month: publish it, send alerts, write its record. Raises the errors of the publication."
+    clean = read_json(root / "products" / source / "clean/clean.json")
+    last_complete = clean["last_month"][:7]
+    with alert_failures(root, source, month or last_complete):
+        if month and last_complete < month:
+            _marker(root, source).unlink(missing_ok=True)
+            waiting = _waiting_month(root, source, month, last_complete, clean)
+            return _publish_corrections(root, source, last_complete, waiting)
+        status = _publish_month(root, source)
+    record = write_month_record(root, source, last_complete, status, duration())
+    _marker(root, source).unlink(missing_ok=True)
+    return record
+
 # %% ../../nbs/operations/monthly.ipynb #61defe52
 def run_month(
     root: Path,  # the project
@@ -205,30 +257,13 @@ def run_month(
 ) -> MonthRecord | WaitingMonth:
     "Run one month. Raises the errors of the build, after it has sent an alert."
     root = Path(root).resolve()
-    state = state_folder(source, root)
     start = _clocks()
-    marker = state / "months" / ".doing"
-    if month:
-        write_text(marker, month)
-    try:
+    mark_month(root, source, month)
+    with alert_failures(root, source, month):
         build(root, source, [*overrides, f"through={month}"] if month else [*overrides])
-        clean = read_json(root / "products" / source / "clean/clean.json")
-        last_complete = clean["last_month"][:7]
-        if month and last_complete < month:
-            marker.unlink()
-            waiting = _waiting_month(root, source, month, last_complete, clean)
-            return _publish_corrections(root, source, last_complete, waiting)
-        month = last_complete
-        status = _publish_month(root, source)
-    except Exception as error:
-        _send_month_alerts(root, source, [_build_failed_alert(source, month, error)], month, close_others=False)
-        if month != last_published_month(state):
-            marker.unlink(missing_ok=True)
-        raise
-    duration = {name: round(value - start[name], 1) for name, value in _clocks().items()}
-    record = write_month_record(root, source, month, status, duration)
-    marker.unlink(missing_ok=True)
-    return record
+    return finish_month(
+        root, source, month, lambda: {name: round(value - start[name], 1) for name, value in _clocks().items()}
+    )
 
 # %% ../../nbs/operations/monthly.ipynb #71b91a2d
 def _clocks() -> dict[str, float]:
@@ -387,6 +422,14 @@ def stage_seconds(
             seconds[notebook.parent.name] = round(duration, 1)
     return seconds
 
+# %% ../../nbs/operations/monthly.ipynb #48300d23
+def stopped_builds(
+    state: Path,  # state/<source>
+) -> set[tuple[str, str | None]]:  # month, build key
+    "The months that were stopped for their data, each with the build that found it."
+    records = read_track_record(month_record_paths(state))
+    return {(record.month, record.build_key) for record in records if record.status == "stopped"}
+
 # %% ../../nbs/operations/monthly.ipynb #69f35a6c
 def run_months(
     root: Path,  # the project
@@ -403,8 +446,7 @@ def run_months(
             say(f"{source}: nothing to do: {published} is published, and {through} is not after it")
             return
         while True:
-            earlier_records = read_track_record(month_record_paths(state))
-            stopped_before = {(r.month, r.build_key) for r in earlier_records if r.status == "stopped"}
+            stopped_before = stopped_builds(state)
             record = run_month(root, source, month, overrides)
             yield record
             if record.status == "waiting":
@@ -438,7 +480,10 @@ def month_line(
     if record.status == "waiting":
         corrected = "; corrected sale lines of the month before are published" if record.restated else ""
         return f"{record.month}  waiting: {record.reason}{corrected}{record.not_trusted}"
-    duration = f"({record.seconds:.0f} s, {record.cpu_seconds:.0f} CPU s)"
+    cpu = (
+        "" if record.cpu_seconds is None else f", {record.cpu_seconds:.0f} CPU s"
+    )  # unknown where each stage has a pod
+    duration = f"({record.seconds:.0f} s{cpu})"
     stops = "; ".join(finding_texts(record, "stop"))
     error = _error_text(record)
     if record.status == "stopped":
@@ -498,6 +543,17 @@ EXIT_STATUS = {  # exit status of `brewcast month`, by the status of the last mo
     "waiting": 1,  # the month's sale lines are not complete yet: run the same command again later
     "stopped": 3,  # the month's data is not trusted: a person must check it
     "failed": 4,  # the build failed, or the command was refused; 75 instead if the failure is temporary
+}
+
+# %% ../../nbs/operations/monthly.ipynb #5ff47eec
+EXIT_MEANINGS = {  # exit status of `brewcast month` -> what it means, for whoever reads what a scheduler says
+    EXIT_STATUS["published"]: "published, or nothing to do; with --waiting-ok also: waiting for sale lines",
+    EXIT_STATUS["waiting"]: "waiting: not all sale lines are delivered yet; run the same command tomorrow",
+    2: "no such command or option",
+    EXIT_STATUS["stopped"]: "stopped: the data is not trusted, and a person has to look",
+    EXIT_STATUS["failed"]: "failed: the build failed, or the command was refused",
+    RETRYABLE_STATUS: "a temporary failure, such as a server that is away, or a full disk: the same command may succeed later",
+    130: "interrupted; the same command continues",
 }
 
 # %% ../../nbs/operations/monthly.ipynb #6a75ec85

@@ -6,7 +6,7 @@
 __all__ = ['KERNEL_ENVIRONMENT', 'PAPERMILL_OPTIONS', 'MAX_SILENT_SECONDS', 'CLEAR_LINE', 'warm_up', 'ProgressOutput',
            'StageTimes', 'Progress', 'is_up_to_date', 'TaskRun', 'start_ready_tasks', 'run_tasks', 'build_processes',
            'stale_tasks', 'retry_settings', 'Executor', 'source_cell', 'cell_failure_lines', 'failure_text',
-           'failures_text', 'build_failure', 'build', 'current_reasons', 'is_build_complete']
+           'failures_text', 'build_failure', 'build', 'build_stage', 'current_reasons', 'is_build_complete']
 
 # %% ../../nbs/workflow/executor.ipynb #43fb90a1
 import contextlib
@@ -26,8 +26,9 @@ from ..common.lock import end_processes
 from ..common.parameter_types import RetrySettings, RunSettings
 from ..common.params import TELEMETRY_OFF, Stage, check_environment, parameters, read_stages
 from ..common.progress import PROGRESS_FOLDER_VARIABLE, read_progress_lines
+from ..common.records import StateInputs
 from ..common.retryable import is_retryable
-from .ploomber_hooks import execute_task, hook_ploomber, load_dag, plain_message
+from .ploomber_hooks import execute_task, hook_ploomber, load_dag, locked_build, plain_message
 from .products import failed_folder
 from .reasons import Reason, resolve_reasons, stage_reasons
 from .staleness import build_state_hash, build_state_path, file_hashes, repair_inputs
@@ -36,6 +37,8 @@ from .staleness import build_state_hash, build_state_path, file_hashes, repair_i
 KERNEL_ENVIRONMENT = {  # environment variables of every kernel
     "PYTHONHASHSEED": "0",  # sets and dictionaries of strings have the same order in each run
     "OPENBLAS_NUM_THREADS": "1",  # the same sums on any number of cores, in forked and in cold kernels
+    # numpy has its own exp, log and power for AVX-512, with other last digits: all x86-64 processors use the C library's
+    "NPY_DISABLE_CPU_FEATURES": "X86_V4 AVX512_ICL AVX512_SPR",
     "PYDEVD_DISABLE_FILE_VALIDATION": "1",  # else the debugger prints a warning in every kernel
     "PYTHONWARNINGS": "ignore::DeprecationWarning",  # these warnings are for the libraries' authors, not for ours
 }
@@ -467,6 +470,34 @@ def build(
             raise KeyboardInterrupt(plain_message(error)) from None
         raise
     return any(task.exec_status == TaskStatus.Executed for task in dag.values())
+
+# %% ../../nbs/workflow/executor.ipynb #ba9c4e28
+def build_stage(
+    root: Path,  # the project
+    source: str,  # the source to build
+    name: str,  # the stage to run
+    stages: dict[str, Stage],  # by name, with the parameters of this build
+    state: StateInputs,  # what this build reads of the state
+) -> None:
+    "Run one stage, though other stages may be missing. Raises RuntimeError, with the cell that failed, from its error."
+    warm_up(root, source, 1)
+    dag = load_dag(root, stages, state)
+    from ploomber.constants import TaskStatus
+
+    with locked_build(dag):
+        dag.render(show_progress=False)
+        task = dag[name]
+        task.executor_params = PAPERMILL_OPTIONS | task.executor_params
+        task.exec_status = TaskStatus.WaitingExecution  # Ploomber would wait for its upstream to run
+        with build_processes(root, source, 1) as steps_folder:
+            progress = Progress([name], steps_folder=steps_folder)
+            run = TaskRun([task], 1, progress)
+            try:
+                run_tasks(run)
+            finally:
+                progress.output.close()
+    for error in run.errors.values():
+        raise RuntimeError(failures_text(run)) from error
 
 # %% ../../nbs/workflow/executor.ipynb #79c94e5d
 def current_reasons(

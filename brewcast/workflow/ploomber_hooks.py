@@ -34,6 +34,7 @@ from brewcast.common.params import (
     upstream_of,
 )
 from ..common.paths import find_root, say, write_text
+from ..common.records import StateInputs
 from ..common.retryable import with_retries
 from .failure_marks import keep_verdict
 from .parameter_cells import python_literal
@@ -109,6 +110,7 @@ def block_imports(
 def load_dag(
     root: Path,  # the project
     stages: dict[str, Stage],  # by name, with the parameters of this build
+    state: StateInputs | None = None,  # what the build reads of the state; default: resolved when it is rendered
 ):  # a Ploomber DAG, not rendered
     "Read pipeline.yaml, without the imports that a build does not need, and give it the parameters of this build."
     with block_imports(BLOCKED_IMPORTS):
@@ -116,6 +118,7 @@ def load_dag(
     warnings.filterwarnings("ignore", module="ploomber")  # about unused names in notebooks: ruff checks these
     dag = DAGSpec(str(root / "pipeline.yaml")).to_dag()
     dag.brewcast_parameters = {name: stage.params for name, stage in stages.items()}
+    dag.brewcast_state = state
     return dag
 
 # %% ../../nbs/workflow/ploomber_hooks.ipynb #916fe1c0
@@ -259,7 +262,7 @@ def render_with_reasons(
         stages = apply_parameters(dag, root, source)
     except ValueError as error:
         raise DAGRenderError(str(error)) from None
-    state, reasons = resolve_reasons(root, source, stages)
+    state, reasons = resolve_reasons(root, source, stages, getattr(dag, "brewcast_state", None))
     if getattr(_thread, "is_building", False):
         write_inputs(root, source, state)
     dag.brewcast = SimpleNamespace(root=root, source=source, stages=stages, state=state, reasons=reasons, forced=force)

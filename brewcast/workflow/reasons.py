@@ -288,9 +288,10 @@ def resolve_reasons(
     root: Path,  # the project
     source: str,  # the source to build
     stages: dict[str, Stage],  # by name, with the parameters of this build
+    state: StateInputs | None = None,  # what the build reads of the state, if that was resolved before
 ) -> tuple[StateInputs, dict[str, list[Reason]]]:  # of the next build; reasons by stage
     "What the next build reads of the state, and which stages are stale with it."
     params = {name: stage.params for name, stage in stages.items()}
     fingerprint_by_stage = fingerprints(root, source, stages)
-    state = resolve_state(root, source, build_key(root, source, params, fingerprint_by_stage))
+    state = state or resolve_state(root, source, build_key(root, source, params, fingerprint_by_stage))
     return state, reasons_by_stage(root, source, stages, state, fingerprint_by_stage)
