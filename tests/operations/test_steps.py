@@ -6,8 +6,9 @@ import shutil
 from pathlib import Path
 
 import pytest
-from step_folders import StepFolders
+from step_folders import StepFolders, filled_tasks
 from toy import replace_in_file
+from verdicts import make_month
 
 from brewcast.common.params import read_env, read_stages
 from brewcast.common.records import StateInputs
@@ -40,18 +41,11 @@ def resolved(toy, brewcast):
 
 def test_steps_with_nothing_but_their_artifacts_make_what_a_build_makes(built, tmp_path):
     # given the DAG that every orchestrator compiles, and a folder for each task
-    dag = read_dag(built)
-    values = {"source": "near", "through": "", "overrides": ""}
-    fill = lambda task: task.model_copy(  # noqa: E731
-        update={
-            "command": [part.format(**values) for part in task.command],
-            "artifact": task.artifact and task.artifact.format(**values),
-        }
-    )
+    tasks = filled_tasks(read_dag(built))
     folders = StepFolders(built, tmp_path / "work", variables={"BREWCAST_KERNELS": "ipykernel.kernelapp"})
     said = {}
     # when all tasks have run
-    folders.run_all(map(fill, dag.tasks), lambda task, ended: said.update({task.name: ended.stderr}))
+    folders.run_all(tasks, lambda task, ended: said.update({task.name: ended.stderr}))
     # then the last one, which has all artifacts, has the products of a build, and has recorded the run
     last = folders.work / "tasks/publish"
     assert products(last) == products(built)
@@ -190,3 +184,11 @@ def test_resolve_writes_nothing_to_a_state_that_is_read_only(toy, brewcast, monk
     # then no file of the state is new, gone or changed, and no lock was taken
     assert {path: path.stat().st_mtime_ns for path in (toy / "state").rglob("*")} == before
     assert StateInputs.read(toy / "products/near/resolved/inputs.json").champion is None
+
+
+@pytest.mark.parametrize(("outcome", "status"), [("published", 0), ("waiting", 0), ("stopped", 3)])
+def test_each_result_of_a_month_has_its_exit_status(toy, brewcast, monkeypatch, outcome, status):
+    monkeypatch.setattr("brewcast.operations.steps.publish_run", lambda *_: make_month("2023-05", status=outcome))
+    monkeypatch.setattr("brewcast.operations.monthly.month_line", lambda record: f"it is {record.status}")
+    said = brewcast("step publish", fails=status != 0)
+    assert (said.status, said.out) == (status, f"it is {outcome}\n")
