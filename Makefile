@@ -106,7 +106,7 @@ sbom: .venv-checks/ready ## Write the list of contents of each built image, with
 	@exec $(BREWCAST) deploy sbom
 
 ##@ Develop
-.PHONY: setup test test-deploy test-deploy-quick test-programs image-programs test-pythons docs screenshots faults sabotage bench bench-serving bench-loop lint format export clean-notebooks check-notebooks compile render lock lock-checks clean
+.PHONY: setup test test-deploy test-deploy-quick test-programs image-programs test-pythons docs screenshots faults sabotage bench bench-serving bench-loop lint format export clean-notebooks check-notebooks compile compile-kubeflow render lock lock-checks clean
 setup: .venv/ready ## Install the Python environment from the hashed lock (again after each change of the lock)
 
 test: .venv/ready ## All tests: style, exported modules, clean notebooks, lessons, stages, whole journeys
@@ -114,12 +114,12 @@ test: .venv/ready ## All tests: style, exported modules, clean notebooks, lesson
 	@$(PY) docs/lessons.py
 	@. .venv/bin/activate && python -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder
 
-test-deploy: .venv-checks/ready ## All checks of deploy/: linters, models, images, planted mistakes; writes deploy/checked.json (needs image-programs)
+test-deploy: .venv-checks/ready .venv-kubeflow/ready ## All checks of deploy/: linters, models, images, planted mistakes; writes deploy/checked.json (needs image-programs)
 	@rm -rf scratch/deploy
 	@$(PY) -m pytest -q tests/deploy && PYTHONPATH=.:tests $(PY) tests/deploy/record.py
 
-test-deploy-quick: .venv-checks/quick ## The quick ones: compiled files, chart, schemas, planted mistakes (half a minute; CI calls it)
-	@$(PY) -m pytest -q tests/deploy/test_quick.py
+test-deploy-quick: .venv-checks/quick .venv-kubeflow/ready ## The quick ones: compiled files, chart, schemas, planted mistakes, toy pipelines (CI calls it)
+	@$(PY) -m pytest -q tests/deploy/test_quick*.py
 
 test-programs: ## Install the Debian programs that the tests use, where they are missing (as root, or by sudo)
 	@.ci/programs tests
@@ -181,6 +181,9 @@ check-notebooks: .venv/ready ## Fail where a module is not in step with its note
 compile: .venv/ready ## Compile the files under deploy/ that the DAG, the Bento, env.yaml and the lock already say
 	@exec $(BREWCAST) deploy compile
 
+compile-kubeflow: .venv-kubeflow/ready ## Compile the pipeline for Kubeflow and Vertex AI into deploy/kubeflow/ (kfp has an environment of its own)
+	@exec $(BREWCAST) deploy kubeflow
+
 render: compile .venv-checks/quick ## Render the Helm chart with its example values into deploy/rendered/
 	@exec $(BREWCAST) deploy render
 
@@ -192,7 +195,8 @@ lock-checks: ## Resolve the tools of deploy/checks/ again and write their locks
 	@cd deploy/checks && compile() { ../../$(PY) -m uv pip compile -q --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-emit-find-links --no-annotate --no-header "$$@"; } && \
 		compile quick.in -o quick.lock && compile --no-deps helm.in -o helm.lock && \
-		compile -c quick.lock all.in -o all.lock && compile checkov.in -o checkov.lock
+		compile -c quick.lock all.in -o all.lock && compile checkov.in -o checkov.lock && compile kubeflow.in -o kubeflow.lock && \
+		compile airflow.in -o airflow.lock
 	@cd deploy/checks && npm install --silent --package-lock-only --omit-lockfile-registry-resolved --ignore-scripts
 
 clean: .venv/ready ## Delete the products of this source, cache/ and scratch/ (never the state)
@@ -204,6 +208,11 @@ CHECKS := deploy/checks/install deploy/checks/helm.lock
 	@deploy/checks/install quick
 .venv-checks/ready: $(CHECKS) $(addprefix deploy/checks/,quick.lock all.lock checkov.lock package-lock.json) | .venv/ready
 	@deploy/checks/install all
+# kfp and Airflow need other versions of libraries than Brewcast.
+.venv-kubeflow/ready: deploy/checks/install deploy/checks/kubeflow.lock | .venv/ready
+	@deploy/checks/install kubeflow
+.venv-airflow/ready: deploy/checks/install deploy/checks/airflow.lock | .venv/ready
+	@deploy/checks/install airflow
 
 # pip needs minutes for this lock, uv seconds: so pip installs only uv, with the version and hash in the lock.
 # The programs in .venv contain the path of the project: .venv is rebuilt if the project has moved or PYTHON is another.

@@ -12,12 +12,13 @@ __all__ = ['FIRST_STEPS', 'TEXT_BROWSERS', 'app', 'GROUPS', 'SourceOption', 'Dat
            'absolute_path', 'source_names', 'run_command', 'build_command', 'init_source_command', 'why_command',
            'verify_command', 'publish_command', 'trace_command', 'parse_percent', 'promote_command', 'split_command',
            'rollback_command', 'lift_command', 'history_command', 'compare_command', 'forecast_command', 'key_command',
-           'backup_command', 'restore_command', 'prune_command', 'month_command', 'replay_command', 'summary_command',
-           'clean_command', 'open_command', 'parse_port', 'ui_command', 'lab_command', 'run_step',
+           'backup_command', 'restore_command', 'prune_command', 'month_command', 'schedule_command', 'replay_command',
+           'summary_command', 'clean_command', 'open_command', 'parse_port', 'ui_command', 'lab_command', 'run_step',
            'step_resolve_command', 'step_stage_command', 'step_publish_command', 'deploy_compile_command',
-           'image_or_path', 'parse_day', 'deploy_check_command', 'deploy_image_command', 'deploy_image_stage_command',
-           'deploy_sbom_command', 'deploy_render_command', 'export_command', 'clean_notebooks_command',
-           'environment_command', 'release_command', 'choose_source', 'run_call', 'main']
+           'image_or_path', 'parse_day', 'deploy_check_command', 'deploy_argo_command', 'deploy_image_command',
+           'deploy_image_stage_command', 'deploy_sbom_command', 'deploy_kubeflow_command', 'deploy_render_command',
+           'deploy_airflow_command', 'export_command', 'clean_notebooks_command', 'environment_command',
+           'release_command', 'choose_source', 'run_call', 'main']
 
 # %% ../nbs/cli.ipynb #09397870
 import argparse
@@ -57,6 +58,7 @@ from brewcast.common.params import (
 )
 from .common.paths import explain_disk_full, find_root, say, write_text
 from .common.records import Decision, Verdict, read_json_object
+from .common.retryable import RETRYABLE_STATUS, is_retryable
 from .common.text import format_count, join_names
 from .workflow.executor import build, current_reasons, is_build_complete
 from .workflow.notebooks import clean_notebooks, export_notebooks
@@ -952,6 +954,27 @@ def month_command(
         )
     return status
 
+# %% ../nbs/cli.ipynb #30777632
+@command
+def schedule_command(
+    root: Path,
+    systemd: Annotated[
+        str | None,
+        typer.Option(parser=absolute_path, metavar="FOLDER", help="write timer and service: ~/.config/systemd/user"),
+    ] = None,
+    system: Annotated[bool, typer.Option("--system", help="units of the machine, not of its user")] = False,
+    source: SourceOption = "",
+):
+    "print a timer of systemd and a line for crontab that run the monthly step as env.yaml's schedule says"
+    from brewcast.operations.monthly import EXIT_MEANINGS, EXIT_STATUS
+    from brewcast.targets.schedule import monthly_plan, schedule_lines, write_units
+
+    plan = monthly_plan(root, source, date.today())
+    if systemd:
+        return print(*(f"{path}: written" for path in write_units(plan, Path(systemd), system)), sep="\n")
+    seen = {status: text for status, text in EXIT_MEANINGS.items() if status != EXIT_STATUS["waiting"]}
+    print(*schedule_lines(plan, seen, system), sep="\n")
+
 # %% ../nbs/cli.ipynb #0f8dbe37
 @command
 def replay_command(
@@ -1195,6 +1218,29 @@ BaseOption = Annotated[
     str | None, typer.Option(metavar="IMAGE", help="an image with /usr/bin/python3.11, instead of Debian's packages")
 ]
 
+# %% ../nbs/cli.ipynb #ebdc3aa8
+@functools.partial(command, group="deploy")
+def deploy_argo_command(
+    root: Path,
+    image: Annotated[
+        str, typer.Option(metavar="IMAGE@sha256:...", help="the stage image, by its digest; default: a placeholder")
+    ] = "",
+    to: Annotated[
+        str | None, typer.Option(parser=absolute_path, metavar="FILE", help="write it there; default: print it")
+    ] = None,
+    source: SourceOption = "",
+):
+    "the run of a month for Argo Workflows and Argo Events: objects for `kubectl apply`"
+    from brewcast.targets.argo import argo_yaml
+    from brewcast.targets.chart_values import CHANGE_ME
+
+    text = argo_yaml(root, image or CHANGE_ME, source)
+    if to:
+        write_text(Path(to), text)
+        say(f"{to}: written")
+    else:
+        print(text, end="")
+
 # %% ../nbs/cli.ipynb #9fbebb69
 @functools.partial(command, group="deploy")
 def deploy_image_command(root: Path, source: SourceOption = "", base: BaseOption = None):
@@ -1220,6 +1266,25 @@ def deploy_sbom_command(root: Path):
 
     print("\n".join(write_bills(root / ARCHIVES, find_lister(root))))
 
+# %% ../nbs/cli.ipynb #29f50518
+@functools.partial(command, group="deploy")
+def deploy_kubeflow_command(
+    root: Path,
+    image: Annotated[
+        str, typer.Option(metavar="IMAGE@sha256:...", help="image of the stages; default: an invented one")
+    ] = "",
+    to: Annotated[
+        str | None, typer.Option(parser=absolute_path, metavar="FILE", help="default: deploy/kubeflow/pipeline.yaml")
+    ] = None,
+):
+    "compile the pipeline for Vertex AI, and beside it the one with volumes for Kubeflow"
+    from brewcast.targets.dag import read_dag
+    from brewcast.targets.kubeflow import compile_kubeflow, recurring_run_lines
+
+    written = [os.path.relpath(path) for path in compile_kubeflow(root, image or None, Path(to) if to else None)]
+    schedule = recurring_run_lines(read_dag(root).schedule, written[-1])
+    print(*(f"{path}: written" for path in written), "as env.yaml schedules it:", *schedule, sep="\n")
+
 # %% ../nbs/cli.ipynb #d65eaff5
 @functools.partial(command, group="deploy")
 def deploy_render_command(root: Path):
@@ -1229,6 +1294,23 @@ def deploy_render_command(root: Path):
 
     changed = write_compiled(root, rendered_files(root))
     print("\n".join(f"{name}: written" for name in changed) or "nothing to do: deploy/rendered/ is up to date")
+
+# %% ../nbs/cli.ipynb #9695b054
+@functools.partial(command, group="deploy")
+def deploy_airflow_command(
+    root: Path,
+    source: SourceOption = "",
+    to: Annotated[str | None, typer.Option(parser=absolute_path, metavar="FILE", help="default: print it")] = None,
+):
+    "the DAG file of Airflow for a source: copy it to Airflow's DAGs folder"
+    from brewcast.targets.airflow import airflow_dag
+
+    text = airflow_dag(root, source)
+    if not to:
+        print(text, end="")
+        return
+    write_text(Path(to), text)
+    print(f"{to}: written")
 
 # %% ../nbs/cli.ipynb #4c7001fb
 @command
@@ -1319,17 +1401,14 @@ def main(
     except KeyboardInterrupt as error:
         say(str(error) or "interrupted")
         return 130
-    except sqlite3.Error as error:
-        say(f"error: {source}'s state cannot be read or written: {error}")
-        return failure
-    except (OSError, ValueError, RuntimeError) as error:
-        say(f"error: {error}")
-        return failure
     except Exception as error:
-        if not is_ploomber_error(error):
-            raise
-        say(f"error: {plain_message(error)}")
-        return failure
+        is_temporary = is_retryable(error)
+        is_expected = isinstance(error, OSError | ValueError | RuntimeError | sqlite3.Error) or is_ploomber_error(error)
+        if not is_temporary and not is_expected:
+            raise  # a bug: with its traceback
+        about = f"{source}'s state cannot be read or written: " if isinstance(error, sqlite3.Error) else ""
+        say(f"error: {about}{plain_message(error)}")
+        return RETRYABLE_STATUS if is_temporary else failure
 
 # %% ../nbs/cli.ipynb #7b62338c
 #| eval: false

@@ -14,6 +14,7 @@ from pydantic import Field, ValidationError
 from ..common.parameter_types import RetrySettings, RunSettings, Schedule
 from brewcast.common.params import (
     did_you_mean,
+    env_file,
     executor_settings,
     parameter_defaults,
     parameters_by_stage,
@@ -128,10 +129,11 @@ def _stage_task(root, name, stages, resources):
 # %% ../../nbs/targets/dag.ipynb #b85b3a79
 def read_dag(
     root: Path,  # the project
+    source: str = "",  # name of a source; empty: the default one
 ) -> Dag:
     "The DAG as pipeline.yaml, the notebooks and env.yaml say it. Raises ValueError for a cycle in `upstream`, and more."
     parameter_defaults(root)  # refuses a cycle, with the notebooks to correct
-    env = read_env(root)
+    env = read_env(root, env_file(root, source)) if source else read_env(root)
     settings = RunSettings.model_validate(env)
     stages = read_stages(root, env | {"source": "{source}"})
     resources = stage_resources(root, list(stages))

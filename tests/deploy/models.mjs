@@ -5,7 +5,11 @@ import { readFileSync } from "node:fs";
 import { resolve } from "node:path";
 import ts from "typescript";
 
-const PACKAGES = { "keda.sh": "@kubernetes-models/keda", "monitoring.coreos.com": "@kubernetes-models/prometheus-operator" };
+const PACKAGES = {
+  "argoproj.io": "@kubernetes-models/argo-workflows", // without Argo Events
+  "keda.sh": "@kubernetes-models/keda",
+  "monitoring.coreos.com": "@kubernetes-models/prometheus-operator",
+};
 
 // apps/v1 of Kubernetes itself lies in its own package, without the part of the group after its first point
 const moduleOf = ({ apiVersion, kind }) => {
