@@ -172,6 +172,26 @@ def test_a_stage_that_fails_shows_its_cell_and_succeeds_when_it_is_mended(resolv
     assert (resolved / "products/near/judge/out.txt").read_text() == "whole"
 
 
+def test_a_temporary_failure_is_tried_again_by_the_orchestrator_or_with_retry_here(resolved, brewcast):
+    # given a stage whose server is away at its first try
+    notebook = resolved / "nbs/model/22_judge.ipynb"
+    replace_in_file(notebook, "if fails:\\n", "if not Path('tried').exists():\\n        Path('tried').touch()\\n")
+    replace_in_file(notebook, 'raise ValueError(\\"parameter', 'raise ConnectionRefusedError(111, \\"parameter')
+    with open(resolved / "env.yaml", "a") as env:
+        env.write("retries: {limit: 1, wait: 0}\n")
+    brewcast("step resolve")
+    for name in ("ingest", "clean"):
+        brewcast(f"step stage {name}")
+    # when it runs, then its exit status asks the orchestrator for another try, and nothing is tried here
+    assert brewcast("step stage judge", fails=True).status == 75
+    brewcast("step stage judge")
+    # and where the orchestrator reads no exit status, the step tries again itself
+    (resolved / "tried").unlink()
+    forget(resolved, "judge")
+    assert "judge: " in brewcast("step stage judge --retry").err
+    assert (resolved / "products/near/judge/out.txt").read_text() == "whole"
+
+
 def test_resolve_writes_nothing_to_a_state_that_is_read_only(toy, brewcast, monkeypatch):
     # given a state's volume that this process may not write to
     before = {path: path.stat().st_mtime_ns for path in (toy / "state").rglob("*")}
