@@ -60,7 +60,7 @@ from .common.paths import explain_disk_full, find_root, say, write_text
 from .common.records import Decision, Verdict, read_json_object
 from .common.retryable import RETRYABLE_STATUS, is_retryable
 from .common.text import format_count, join_names
-from .workflow.executor import build, current_reasons, is_build_complete
+from .workflow.executor import build, current_reasons, is_build_complete, retry_settings
 from .workflow.notebooks import clean_notebooks, export_notebooks
 from .workflow.ploomber_hooks import is_ploomber_error, plain_message
 from .workflow.products import index_path
@@ -1084,11 +1084,9 @@ def run_step(
     "Run a step of a month. Raises the function's error."
     if not retry:
         return function()
-    from brewcast.common.parameter_types import RunSettings
     from brewcast.common.retryable import with_retries
 
-    settings = RunSettings.model_validate(read_env(root, env_file(root, source)))
-    return with_retries(function, settings.retries, name)
+    return with_retries(function, retry_settings(read_env(root, env_file(root, source))), name)
 
 # %% ../nbs/cli.ipynb #7b370567
 @functools.partial(command, group="step")
