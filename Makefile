@@ -195,7 +195,8 @@ lock-checks: ## Resolve the tools of deploy/checks/ again and write their locks
 	@cd deploy/checks && compile() { ../../$(PY) -m uv pip compile -q --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-emit-find-links --no-annotate --no-header "$$@"; } && \
 		compile quick.in -o quick.lock && compile --no-deps helm.in -o helm.lock && \
-		compile -c quick.lock all.in -o all.lock && compile checkov.in -o checkov.lock && compile kubeflow.in -o kubeflow.lock
+		compile -c quick.lock all.in -o all.lock && compile checkov.in -o checkov.lock && compile kubeflow.in -o kubeflow.lock && \
+		compile airflow.in -o airflow.lock
 	@cd deploy/checks && npm install --silent --package-lock-only --omit-lockfile-registry-resolved --ignore-scripts
 
 clean: .venv/ready ## Delete the products of this source, cache/ and scratch/ (never the state)
@@ -207,8 +208,11 @@ CHECKS := deploy/checks/install deploy/checks/helm.lock
 	@deploy/checks/install quick
 .venv-checks/ready: $(CHECKS) $(addprefix deploy/checks/,quick.lock all.lock checkov.lock package-lock.json) | .venv/ready
 	@deploy/checks/install all
+# kfp and Airflow need other versions of libraries than Brewcast.
 .venv-kubeflow/ready: deploy/checks/install deploy/checks/kubeflow.lock | .venv/ready
 	@deploy/checks/install kubeflow
+.venv-airflow/ready: deploy/checks/install deploy/checks/airflow.lock | .venv/ready
+	@deploy/checks/install airflow
 
 # pip needs minutes for this lock, uv seconds: so pip installs only uv, with the version and hash in the lock.
 # The programs in .venv contain the path of the project: .venv is rebuilt if the project has moved or PYTHON is another.

@@ -12,13 +12,13 @@ __all__ = ['FIRST_STEPS', 'TEXT_BROWSERS', 'app', 'GROUPS', 'SourceOption', 'Dat
            'absolute_path', 'source_names', 'run_command', 'build_command', 'init_source_command', 'why_command',
            'verify_command', 'publish_command', 'trace_command', 'parse_percent', 'promote_command', 'split_command',
            'rollback_command', 'lift_command', 'history_command', 'compare_command', 'forecast_command', 'key_command',
-           'backup_command', 'restore_command', 'prune_command', 'month_command', 'replay_command', 'summary_command',
-           'clean_command', 'open_command', 'parse_port', 'ui_command', 'lab_command', 'run_step',
+           'backup_command', 'restore_command', 'prune_command', 'month_command', 'schedule_command', 'replay_command',
+           'summary_command', 'clean_command', 'open_command', 'parse_port', 'ui_command', 'lab_command', 'run_step',
            'step_resolve_command', 'step_stage_command', 'step_publish_command', 'deploy_compile_command',
            'image_or_path', 'parse_day', 'deploy_check_command', 'deploy_argo_command', 'deploy_image_command',
            'deploy_image_stage_command', 'deploy_sbom_command', 'deploy_kubeflow_command', 'deploy_render_command',
-           'export_command', 'clean_notebooks_command', 'environment_command', 'release_command', 'choose_source',
-           'run_call', 'main']
+           'deploy_airflow_command', 'export_command', 'clean_notebooks_command', 'environment_command',
+           'release_command', 'choose_source', 'run_call', 'main']
 
 # %% ../nbs/cli.ipynb #09397870
 import argparse
@@ -58,6 +58,7 @@ from brewcast.common.params import (
 )
 from .common.paths import explain_disk_full, find_root, say, write_text
 from .common.records import Decision, Verdict, read_json_object
+from .common.retryable import RETRYABLE_STATUS, is_retryable
 from .common.text import format_count, join_names
 from .workflow.executor import build, current_reasons, is_build_complete
 from .workflow.notebooks import clean_notebooks, export_notebooks
@@ -953,6 +954,27 @@ def month_command(
         )
     return status
 
+# %% ../nbs/cli.ipynb #30777632
+@command
+def schedule_command(
+    root: Path,
+    systemd: Annotated[
+        str | None,
+        typer.Option(parser=absolute_path, metavar="FOLDER", help="write timer and service: ~/.config/systemd/user"),
+    ] = None,
+    system: Annotated[bool, typer.Option("--system", help="units of the machine, not of its user")] = False,
+    source: SourceOption = "",
+):
+    "print a timer of systemd and a line for crontab that run the monthly step as env.yaml's schedule says"
+    from brewcast.operations.monthly import EXIT_MEANINGS, EXIT_STATUS
+    from brewcast.targets.schedule import monthly_plan, schedule_lines, write_units
+
+    plan = monthly_plan(root, source, date.today())
+    if systemd:
+        return print(*(f"{path}: written" for path in write_units(plan, Path(systemd), system)), sep="\n")
+    seen = {status: text for status, text in EXIT_MEANINGS.items() if status != EXIT_STATUS["waiting"]}
+    print(*schedule_lines(plan, seen, system), sep="\n")
+
 # %% ../nbs/cli.ipynb #0f8dbe37
 @command
 def replay_command(
@@ -1273,6 +1295,23 @@ def deploy_render_command(root: Path):
     changed = write_compiled(root, rendered_files(root))
     print("\n".join(f"{name}: written" for name in changed) or "nothing to do: deploy/rendered/ is up to date")
 
+# %% ../nbs/cli.ipynb #9695b054
+@functools.partial(command, group="deploy")
+def deploy_airflow_command(
+    root: Path,
+    source: SourceOption = "",
+    to: Annotated[str | None, typer.Option(parser=absolute_path, metavar="FILE", help="default: print it")] = None,
+):
+    "the DAG file of Airflow for a source: copy it to Airflow's DAGs folder"
+    from brewcast.targets.airflow import airflow_dag
+
+    text = airflow_dag(root, source)
+    if not to:
+        print(text, end="")
+        return
+    write_text(Path(to), text)
+    print(f"{to}: written")
+
 # %% ../nbs/cli.ipynb #4c7001fb
 @command
 def export_command(root: Path):
@@ -1362,17 +1401,14 @@ def main(
     except KeyboardInterrupt as error:
         say(str(error) or "interrupted")
         return 130
-    except sqlite3.Error as error:
-        say(f"error: {source}'s state cannot be read or written: {error}")
-        return failure
-    except (OSError, ValueError, RuntimeError) as error:
-        say(f"error: {error}")
-        return failure
     except Exception as error:
-        if not is_ploomber_error(error):
-            raise
-        say(f"error: {plain_message(error)}")
-        return failure
+        is_temporary = is_retryable(error)
+        is_expected = isinstance(error, OSError | ValueError | RuntimeError | sqlite3.Error) or is_ploomber_error(error)
+        if not is_temporary and not is_expected:
+            raise  # a bug: with its traceback
+        about = f"{source}'s state cannot be read or written: " if isinstance(error, sqlite3.Error) else ""
+        say(f"error: {about}{plain_message(error)}")
+        return RETRYABLE_STATUS if is_temporary else failure
 
 # %% ../nbs/cli.ipynb #7b62338c
 #| eval: false

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['CRITICAL_RULES', 'MAX_SUBJECT_CHARACTERS', 'MAX_ALERT_PLACES', 'MIN_LIBRARY_CHARACTERS', 'MAX_REASON_CHARACTERS',
-           'EXCLUDED_FROM_REPLAY', 'EXIT_STATUS', 'later_month', 'check_month', 'last_published_month',
+           'EXCLUDED_FROM_REPLAY', 'EXIT_STATUS', 'EXIT_MEANINGS', 'later_month', 'check_month', 'last_published_month',
            'next_month_to_run', 'month_alerts', 'archive_reports', 'WaitingMonth', 'mark_month', 'alert_failures',
            'finish_month', 'run_month', 'write_month_record', 'stage_seconds', 'stopped_builds', 'run_months',
            'month_line', 'prepare_replay', 'ReplayResult', 'replay']
@@ -32,6 +32,7 @@ from ..common.lock import project_lock
 from ..common.params import env_file, read_env, read_stages
 from ..common.paths import say, write_text
 from ..common.records import Decision, MonthRecord, SentMessage, StateInputs, Verdict, write_record
+from ..common.retryable import RETRYABLE_STATUS
 from ..common.text import hide_passwords
 from brewcast.delivery.track_record import (
     finding_texts,
@@ -541,7 +542,18 @@ EXIT_STATUS = {  # exit status of `brewcast month`, by the status of the last mo
     "published": 0,
     "waiting": 1,  # the month's sale lines are not complete yet: run the same command again later
     "stopped": 3,  # the month's data is not trusted: a person must check it
-    "failed": 4,  # the build failed, or the command was refused
+    "failed": 4,  # the build failed, or the command was refused; 75 instead if the failure is temporary
+}
+
+# %% ../../nbs/operations/monthly.ipynb #5ff47eec
+EXIT_MEANINGS = {  # exit status of `brewcast month` -> what it means, for whoever reads what a scheduler says
+    EXIT_STATUS["published"]: "published, or nothing to do; with --waiting-ok also: waiting for sale lines",
+    EXIT_STATUS["waiting"]: "waiting: not all sale lines are delivered yet; run the same command tomorrow",
+    2: "no such command or option",
+    EXIT_STATUS["stopped"]: "stopped: the data is not trusted, and a person has to look",
+    EXIT_STATUS["failed"]: "failed: the build failed, or the command was refused",
+    RETRYABLE_STATUS: "a temporary failure, such as a server that is away, or a full disk: the same command may succeed later",
+    130: "interrupted; the same command continues",
 }
 
 # %% ../../nbs/operations/monthly.ipynb #6a75ec85
@@ -550,13 +562,15 @@ def _run_replay_through(folder: Path, source: str, month: str, overrides: list[s
     command = ["month", "--source", source, "--through", month, *overrides]
     completed = (EXIT_STATUS["published"], EXIT_STATUS["stopped"])
     n_records = -1
-    while run_command_in(folder, command, {"BREWCAST_BY": "replay"}).returncode not in completed:
+    while (status := run_command_in(folder, command, {"BREWCAST_BY": "replay"}).returncode) not in completed:
         n_records_before = n_records
         n_records = len(list((folder / "state" / source / "months").glob("*.json")))
         if n_records == n_records_before:
-            raise RuntimeError(
+            failure = RuntimeError(
                 f"the replay of {source} failed twice in the same month; start it again to continue from there"
             )
+            failure.retryable = status == RETRYABLE_STATUS
+            raise failure
 
 # %% ../../nbs/operations/monthly.ipynb #5a0bdd4b
 class ReplayResult(NamedTuple):

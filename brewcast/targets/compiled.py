@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ..common.hashing import files_below, joint_hash, sha256
 from ..common.paths import write_text
+from .airflow import airflow_files
 from .argo import argo_files
 from .chart import chart_files
 from .ci_files import ci_files
@@ -39,7 +40,7 @@ def compiled_files(
 ) -> dict[str, str]:  # content by path, relative to the project
     "Every compiled file as it must be now."
     own = {"deploy/chart/files/rules.yml": chart_rules(root), DAG_FILE: dag_text(root)}
-    return own | chart_files(root) | ci_files(root) | argo_files(root)
+    return own | chart_files(root) | ci_files(root) | airflow_files(root) | argo_files(root)
 
 # %% ../../nbs/targets/compiled.ipynb #0a58795e
 def stale_files(

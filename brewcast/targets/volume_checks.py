@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['LASTING_FOLDERS', 'VARIABLE', 'PATH_VARIABLES', 'check_mounts', 'check_empty_folders', 'claims_of', 'check_claims',
            'check_claim_access', 'volume_of', 'check_lasting_folders', 'check_writable_folders', 'known_variables',
-           'check_variables', 'check_service_links', 'check_paths', 'check_accounts']
+           'check_variables', 'check_service_links', 'check_paths', 'argo_accounts', 'check_accounts']
 
 # %% ../../nbs/targets/volume_checks.ipynb #082d9584
 import difflib
@@ -21,6 +21,7 @@ from ..serving.platforms import read_platform
 from .chart import PROJECT_FOLDER
 from .images import WRITTEN_FOLDERS
 from brewcast.targets.kubernetes_objects import (
+    WORKFLOWS,
     Manifests,
     Mistake,
     Pods,
@@ -92,14 +93,17 @@ def check_claims(manifests: Manifests) -> Iterator[Mistake]:
         if pods.workload["kind"] == "Pod" and at(pods.spec, "activeDeadlineSeconds"):
             continue  # a person's, which ends by itself
         for i, claim in claims_of(pods).items():
-            users.setdefault(claim, []).append(object_name(pods.workload))
+            if pods.workload["kind"] in WORKFLOWS:  # their mutex lets one of them run at a time
+                users.setdefault(claim, {})["Argo's workflows"] = True
+                continue
+            users.setdefault(claim, {})[object_name(pods.workload)] = True
             if pods.workload["kind"] != "CronJob":
                 problem = f"{claim} is for the monthly step, and a second pod would wait for the volume"
                 yield pods.mistake(("volumes", i), problem, "use an emptyDir: the service needs no state")
             elif not manifests.named("PersistentVolumeClaim", claim):
                 yield pods.mistake(("volumes", i), f"there is no claim {claim}", "use the name of a claim")
     for claim in manifests.of_kind("PersistentVolumeClaim"):
-        mounting = users.get(at(claim, "metadata", "name"), [])
+        mounting = [*users.get(at(claim, "metadata", "name"), {})]
         if len(mounting) != 1:
             problem = f"is mounted by {' and '.join(mounting)}" if mounting else "nobody mounts it"
             yield mistake_at(claim, ("metadata", "name"), problem, "mount it in the monthly step alone")
@@ -245,6 +249,23 @@ def check_paths(manifests: Manifests) -> Iterator[Mistake]:
                     )
                     yield mistake_at(pods.workload, (*path, "volumeMounts"), problem, f"mount a volume at {value}")
 
+# %% ../../nbs/targets/volume_checks.ipynb #29d75277
+def argo_accounts(
+    manifests: Manifests,
+) -> set[str]:
+    "The accounts by which Argo reports what a task has done, and those of sensors."
+    workflows = {at(workflow, "spec", "executor", "serviceAccountName") for workflow in manifests.of_kind(*WORKFLOWS)}
+    sensors = {at(sensor, "spec", "template", "serviceAccountName") for sensor in manifests.of_kind("Sensor")}
+    return (workflows | sensors) - {None}
+
+# %% ../../nbs/targets/volume_checks.ipynb #fb7ab449
+def _is_of_argo_alone(manifests, binding):
+    "Does a binding give only rights to Argo's own objects?"
+    role = manifests.named(str(at(binding, "roleRef", "kind")), str(at(binding, "roleRef", "name")))
+    rules = [rule for _, rule in dicts_at(role, "rules")]
+    words = [word for rule in rules for key in ("resources", "verbs") for word in at(rule, key, default=["*"])]
+    return bool(rules) and "*" not in words and all(rule.get("apiGroups") == ["argoproj.io"] for rule in rules)
+
 # %% ../../nbs/targets/volume_checks.ipynb #c19a1865
 def check_accounts(manifests: Manifests) -> Iterator[Mistake]:
     "Does each pod's account exist, without rights?"
@@ -254,10 +275,15 @@ def check_accounts(manifests: Manifests) -> Iterator[Mistake]:
             remedy = "use the name of an account among these objects"
             yield pods.mistake(("serviceAccountName",), f"there is no ServiceAccount {name}", remedy)
     used = {at(pods.spec, "serviceAccountName") for pods in manifests.pods()}
+    asking = argo_accounts(manifests)
+    used |= asking
     for account in manifests.of_kind("ServiceAccount"):
         if at(account, "metadata", "name") not in used or None in used:
             remedy = "name it in serviceAccountName"
             yield mistake_at(account, ("metadata", "name"), "some pods do not use it, but the default account", remedy)
     for binding in manifests.of_kind("RoleBinding", "ClusterRoleBinding"):
+        bound = {subject.get("name") for _, subject in dicts_at(binding, "subjects")}
+        if bound <= asking and _is_of_argo_alone(manifests, binding):
+            continue
         problem = "gives rights at the API server, which no part of Brewcast asks"
         yield mistake_at(binding, ("roleRef",), problem, "leave it out")

@@ -68,6 +68,11 @@ def model_findings(variants: dict[str, list[dict]]) -> dict[str, list[str]]:
     return answer(*command, cwd=TOOLS / "npm", input=json.dumps(variants))
 
 
+def hera_findings(variants: dict[str, list[dict]]) -> dict[str, list[str]]:
+    "What hera's models of Argo's objects refuse, or do not know."
+    return answer(TOOLS / "bin/python", ROOT / "tests/deploy/argo_models.py", input=json.dumps(variants))
+
+
 def checkov_findings(folder: Path, framework: str) -> dict[str, list[str]]:
     "What checkov finds in a folder, by the folder in it."
     command = [TOOLS / "checkov/bin/checkov", "-d", folder, "--framework", framework, "-o", "json", "--quiet"]

@@ -100,32 +100,5 @@ def test_pods_that_start_stop_or_are_limited_badly_are_found(check, kind, change
     assert found in objects if found else objects
 
 
-@pytest.mark.parametrize(
-    "schedule", ["15 6 * * *", "0 0 1 * *", "*/15 * * * *", "0 6-8/2 * JAN-MAR MON,WED", "@daily", "0 0 ? * 7"]
-)
-def test_a_valid_schedule(schedule):
-    assert checks.schedule_problem(schedule) is None
-
-
-@pytest.mark.parametrize(
-    "schedule",
-    [
-        "",
-        "* * * * * *",
-        "60 * * * *",
-        "* 24 * * *",
-        "* * 32 * *",
-        "* * * 13 *",
-        "5-1 * * * *",
-        "a * * * *",
-        "@often",
-        "-1 * * * *",
-        "*/0 * * * *",
-    ],
-)
-def test_a_schedule_that_the_api_server_refuses(schedule):
-    assert checks.schedule_problem(schedule)
-
-
 def test_a_start_may_take_as_long_as_that_of_a_new_release():
     assert checks.START_SECONDS == read_env(ROOT)["package"]["start_within"]

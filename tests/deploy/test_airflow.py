@@ -1,0 +1,207 @@
+"""The DAG file in a real Airflow: it loads as the description says, its tasks run the steps, and a scheduler starts them.
+
+Airflow is in .venv-airflow, with SQLite, on this machine alone.
+"""
+
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import sqlite3
+import subprocess
+from contextlib import closing
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from conftest import ROOT, commands, project_environment
+from toy import BUILD, FORKS, built, toy  # noqa: F401
+from waits import wait_until
+
+from brewcast.common.params import read_env, read_stages
+from brewcast.common.paths import write_text
+from brewcast.targets.airflow import airflow_dag
+from brewcast.targets.dag import PUBLISH, RESOLVE, read_dag
+from brewcast.workflow.runs import comparison_hashes, read_runs
+
+pytestmark = pytest.mark.timeout(1800)
+TOOLS = ROOT / ".venv-airflow/bin"
+QUIET = {  # no examples, no statistics, no look for updates
+    "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+    "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
+    "SCARF_ANALYTICS": "false",
+    "DO_NOT_TRACK": "1",
+}
+SETTINGS = 'retries: {limit: 2, wait: 1}\nschedule: {cron: "* * * * *", time_zone: Etc/UTC, ends: null}\n'
+AWAY = "if Path('away').exists():\n    Path('away').unlink()\n    raise ConnectionRefusedError('the server is away')\n"
+DATA = "wait_for_data"
+
+
+class Airflow:
+    "An Airflow of its own for a project: its folder, its database, and the DAG file in its DAGs folder."
+
+    def __init__(self, home: Path, project: Path, source: str):
+        self.home, self.project, self.name = home, project, f"brewcast_{source}"
+        write_text(home / "dags/brewcast.py", airflow_dag(project, source))
+        self.environment = project_environment(project) | FORKS | QUIET
+        del self.environment["PYTHONPATH"]
+        self.environment |= {
+            "AIRFLOW_HOME": str(home),
+            "AIRFLOW__CORE__DAGS_FOLDER": str(home / "dags"),
+            "AIRFLOW_VAR_BREWCAST_PROJECT": str(project),
+        }
+        self("db", "migrate")
+
+    def __call__(self, *arguments, fails: bool = False, **variables) -> str:
+        options = {"env": self.environment | variables, "cwd": self.home, "capture_output": True, "text": True}
+        done = subprocess.run([TOOLS / "airflow", *arguments], **options)
+        assert (done.returncode != 0) == fails, f"{arguments}: {done.returncode}\n{done.stdout[-5000:]}{done.stderr}"
+        return done.stdout + done.stderr
+
+    def test(self, fails: bool = False, **params) -> str:
+        "Run the DAG by `airflow dags test`, with parameters."
+        return self("dags", "test", self.name, "--conf", json.dumps(params), fails=fails)
+
+    def tasks(self, run_type: str = "manual", number: int = -1) -> dict[str, tuple[str | None, int]]:
+        "State and number of tries of each task of a run, in the order in which they ended."
+        query = "SELECT run_id FROM dag_run WHERE run_type = ? ORDER BY id"
+        tasks = "SELECT task_id, state, try_number FROM task_instance WHERE run_id = ? ORDER BY end_date"
+        with closing(sqlite3.connect(self.home / "airflow.db", timeout=60)) as database:
+            runs = [run for (run,) in database.execute(query, (run_type,))]
+            if not -len(runs) <= number < len(runs):
+                return {}
+            return {task: (state, tries) for task, state, tries in database.execute(tasks, (runs[number],))}
+
+
+@pytest.fixture
+def project(toy):  # noqa: F811
+    "The toy project, with a server that is away once if there is a file `away`, built anew: what its stages make."
+    with (toy / "env.yaml").open("a") as settings:
+        settings.write(SETTINGS)
+    (toy / ".venv").symlink_to(ROOT / ".venv")
+    notebook = toy / "nbs/data/11_clean.ipynb"
+    text = notebook.read_text()
+    assert text.count("# the run\\n") == 1
+    notebook.write_text(text.replace("# the run\\n", "# the run\\n" + json.dumps(AWAY)[1:-1]))
+    commands(toy)(BUILD, **FORKS)
+    made = product_hashes(toy, "near")
+    shutil.rmtree(toy / "products")
+    return SimpleNamespace(root=toy, made=made)
+
+
+def product_hashes(root: Path, source: str) -> dict:
+    return comparison_hashes(root, source, read_stages(root, read_env(root)))
+
+
+@pytest.fixture
+def airflow(project, tmp_path):
+    return Airflow(tmp_path / "airflow", project.root, "near")
+
+
+def airflow_facts(home: Path, name: str) -> dict:
+    "What Airflow reads from the DAG files in a folder."
+    command = [TOOLS / "python", ROOT / "tests/deploy/airflow_facts.py", home, name]
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"} | QUIET
+    done = subprocess.run(command, env=environment | {"AIRFLOW_HOME": str(home)}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-5000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_what_airflow_loads_equals_the_description_of_the_dag(tmp_path):
+    dag = read_dag(ROOT)
+    shutil.copy(ROOT / "deploy/airflow/brewcast.py", tmp_path)
+    facts = airflow_facts(tmp_path, "brewcast_simulated")
+    tasks = facts["tasks"]
+    assert tasks.pop(DATA)["upstream"] == []
+    assert {name: task["upstream"] for name, task in tasks.items()} == {
+        task.name: sorted(task.upstream or [DATA]) for task in dag.tasks
+    }
+    for name, task in tasks.items():
+        assert (task["retries"], task["delay"], task["backoff"]) == (dag.retries.limit, dag.retries.wait, 2), name
+        assert task["rule"] == "all_success"
+        assert task["arguments"] == [re.sub(r"\{(\w+)\}", r"{{ params.\1 }}", word) for word in dag.task(name).command]
+    assert {name: param["value"] for name, param in facts["params"].items()} == {
+        p.name: p.default for p in dag.parameters
+    }
+    assert (facts["cron"], facts["time_zone"], facts["ends"]) == (dag.schedule.cron, dag.schedule.time_zone, None)
+    assert (facts["catchup"], facts["most_runs"], facts["most_tasks"]) == (False, 1, 1)
+
+
+def test_the_steps_run_in_order_a_temporary_failure_is_tried_again_and_the_products_are_the_same(project, airflow):
+    (project.root / "away").touch()
+    airflow.test()
+    tasks = airflow.tasks()
+    assert tasks == {name: ("success", 1) for name in [DATA, RESOLVE, "ingest", "clean", "look", "judge", PUBLISH]} | {
+        "clean": ("success", 2)
+    }
+    order = [*tasks]
+    for task in read_dag(project.root).tasks:
+        assert all(order.index(before) < order.index(task.name) for before in task.upstream)
+    assert product_hashes(project.root, "near") == project.made
+    assert read_runs(project.root, "near")[-1].products == project.made
+
+
+def test_a_bug_is_not_tried_again_and_nothing_is_published(project, airflow):
+    recorded = len(read_runs(project.root, "near"))
+    airflow.test(overrides="fails=true", fails=True)
+    tasks = airflow.tasks()
+    assert (tasks["clean"], tasks["judge"], tasks[PUBLISH]) == (("success", 1), ("failed", 1), ("upstream_failed", 0))
+    assert len(read_runs(project.root, "near")) == recorded
+
+
+@pytest.mark.parametrize("params", [{"through": "October"}, {"source": "far"}, {"overrides": "fails"}])
+def test_a_parameter_that_the_schema_does_not_allow_starts_nothing(project, airflow, params):
+    assert next(iter(params.values())) in airflow.test(**params, fails=True)
+    assert not airflow.tasks()
+
+
+def test_a_project_that_is_not_there_is_not_tried_again(airflow):
+    airflow.environment["AIRFLOW_VAR_BREWCAST_PROJECT"] = "/nowhere"
+    assert "brewcast did not start" in airflow.test(fails=True)
+    assert airflow.tasks()[RESOLVE] == ("failed", 1)
+
+
+@pytest.fixture
+def scheduler(airflow):
+    "Airflow with scheduler and API server, which asks for data every second. `start()` starts it; it ends with the test."
+    dag = airflow.home / "dags/brewcast.py"
+    assert "poke_interval=600" in dag.read_text()
+    dag.write_text(dag.read_text().replace("poke_interval=600", "poke_interval=1"))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    variables = {"AIRFLOW__API__HOST": "127.0.0.1", "AIRFLOW__API__PORT": port, "AIRFLOW__API__WORKERS": "1"}
+    variables["AIRFLOW__CORE__EXECUTION_API_SERVER_URL"] = f"http://127.0.0.1:{port}/execution/"
+    variables["AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION"] = "False"
+    log = airflow.home / "standalone.log"
+    with log.open("w") as output:
+        options = {"env": airflow.environment | variables, "stdout": output, "stderr": subprocess.STDOUT}
+        process = subprocess.Popen([TOOLS / "airflow", "standalone"], start_new_session=True, **options)
+    yield SimpleNamespace(process=process, log=log, tasks=lambda number: airflow.tasks("scheduled", number))
+    os.killpg(process.pid, signal.SIGTERM)
+    try:
+        process.wait(60)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def test_the_scheduler_starts_a_run_that_waits_for_data_and_the_next_waits_for_more(project, scheduler):
+    till = project.root / "data/near/till.csv"
+    hidden = till.rename(project.root / "till.csv")
+
+    def reaches(number: int, task: str, state: str):
+        what, log = f"{task} of run {number} {state}", {"log": scheduler.log, "patience": 600}
+        wait_until(lambda: scheduler.tasks(number).get(task, [None])[0] == state, what, scheduler.process, **log)
+        return scheduler.tasks(number)
+
+    assert reaches(0, DATA, "up_for_reschedule")[RESOLVE] == (None, 0)
+    hidden.rename(till)
+    assert {state for state, _ in reaches(0, PUBLISH, "success").values()} == {"success"}
+    assert product_hashes(project.root, "near") == project.made
+    reaches(1, PUBLISH, "success")  # the file came after the first run had begun: it may not have read all of it
+    assert reaches(2, DATA, "up_for_reschedule")[RESOLVE] == (None, 0)
+    till.touch()
+    reaches(2, DATA, "success")
