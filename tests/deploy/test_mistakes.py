@@ -15,6 +15,7 @@ from checkers import (
     checkov_findings,
     checkov_of_manifests,
     hadolint_findings,
+    kubeflow_findings,
     model_findings,
     own_findings,
     promtool_findings,
@@ -28,6 +29,7 @@ from test_workflow import FOUND_BY as FOUND_IN_WORKFLOW  # each is tested there
 CAUGHT = ROOT / "scratch/deploy/caught.json"  # for record.py
 GITHUB_TOOLS = {"schema": "schema of GitHub Actions"}  # its name in test_workflow
 CONTAINERFILES = sorted((ROOT / "deploy/image").glob("Containerfile.*"))
+KUBEFLOW = ROOT / "deploy/kubeflow/pipeline.yaml"
 SERVICE_FILE = ROOT / "deploy/image/Containerfile.service"
 CLEAN = {path.name: list(parsed(path)) for path in sorted(RENDERED.parent.glob("*.yaml"))}
 
@@ -101,6 +103,8 @@ def caught(tmp_path_factory) -> dict[str, list[str]]:
     for name, mistake in planted_mistakes("values").items():
         refused = template(plant(EXAMPLE, mistake), folder).returncode
         by_tool.setdefault("values.schema.json", {})[name] = ["refused"] if refused else []
+    pipelines = {name: [plant(parsed(KUBEFLOW)[0], mistake)] for name, mistake in planted_mistakes("kubeflow").items()}
+    by_tool["messages of kfp"] = kubeflow_findings(pipelines)
     by_tool["`brewcast deploy check`"] = dict.fromkeys(refused_before_sending(), ["refused"])
     for tool, findings in by_tool.items():
         for name, said in findings.items():
