@@ -55,11 +55,22 @@ def schema_findings(variants: dict[str, list[dict]]) -> dict[str, list[str]]:
     return answer(*program, input=json.dumps(variants))
 
 
+def kubeflow_findings(variants: dict[str, list[dict]]) -> dict[str, list[str]]:
+    "What kfp refuses of compiled pipelines."
+    program = [ROOT / ".venv-kubeflow/bin/python", ROOT / "tests/deploy/kubeflow_schema.py"]
+    return answer(*program, input=json.dumps(variants))
+
+
 def model_findings(variants: dict[str, list[dict]]) -> dict[str, list[str]]:
     "What the models of all objects refuse, also of custom resources."
     program = (ROOT / "tests/deploy/models.mjs").read_text()
     command = ["node", "--input-type=module", "--eval", program]
     return answer(*command, cwd=TOOLS / "npm", input=json.dumps(variants))
+
+
+def hera_findings(variants: dict[str, list[dict]]) -> dict[str, list[str]]:
+    "What hera's models of Argo's objects refuse, or do not know."
+    return answer(TOOLS / "bin/python", ROOT / "tests/deploy/argo_models.py", input=json.dumps(variants))
 
 
 def checkov_findings(folder: Path, framework: str) -> dict[str, list[str]]:

@@ -10,7 +10,7 @@ import sys
 
 import kubernetes_validate
 
-CUSTOM_GROUPS = ("monitoring.coreos.com/", "keda.sh/")  # these have models of their own
+CUSTOM_GROUPS = ("monitoring.coreos.com/", "keda.sh/", "argoproj.io/")  # these have models of their own
 
 
 @functools.cache  # most objects are in every variant
