@@ -58,6 +58,7 @@ from brewcast.common.params import (
 )
 from .common.paths import explain_disk_full, find_root, say, write_text
 from .common.records import Decision, Verdict, read_json_object
+from .common.retryable import RETRYABLE_STATUS, is_retryable
 from .common.text import format_count, join_names
 from .workflow.executor import build, current_reasons, is_build_complete
 from .workflow.notebooks import clean_notebooks, export_notebooks
@@ -1277,10 +1278,12 @@ def deploy_kubeflow_command(
     ] = None,
 ):
     "compile the pipeline for Vertex AI, and beside it the one with volumes for Kubeflow"
-    from brewcast.targets.kubeflow import compile_kubeflow
+    from brewcast.targets.dag import read_dag
+    from brewcast.targets.kubeflow import compile_kubeflow, recurring_run_lines
 
-    written = compile_kubeflow(root, image or None, Path(to) if to else None)
-    print("\n".join(f"{os.path.relpath(path)}: written" for path in written))
+    written = [os.path.relpath(path) for path in compile_kubeflow(root, image or None, Path(to) if to else None)]
+    schedule = recurring_run_lines(read_dag(root).schedule, written[-1])
+    print(*(f"{path}: written" for path in written), "as env.yaml schedules it:", *schedule, sep="\n")
 
 # %% ../nbs/cli.ipynb #d65eaff5
 @functools.partial(command, group="deploy")
@@ -1398,17 +1401,14 @@ def main(
     except KeyboardInterrupt as error:
         say(str(error) or "interrupted")
         return 130
-    except sqlite3.Error as error:
-        say(f"error: {source}'s state cannot be read or written: {error}")
-        return failure
-    except (OSError, ValueError, RuntimeError) as error:
-        say(f"error: {error}")
-        return failure
     except Exception as error:
-        if not is_ploomber_error(error):
-            raise
-        say(f"error: {plain_message(error)}")
-        return failure
+        is_temporary = is_retryable(error)
+        is_expected = isinstance(error, OSError | ValueError | RuntimeError | sqlite3.Error) or is_ploomber_error(error)
+        if not is_temporary and not is_expected:
+            raise  # a bug: with its traceback
+        about = f"{source}'s state cannot be read or written: " if isinstance(error, sqlite3.Error) else ""
+        say(f"error: {about}{plain_message(error)}")
+        return RETRYABLE_STATUS if is_temporary else failure
 
 # %% ../nbs/cli.ipynb #7b62338c
 #| eval: false

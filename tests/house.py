@@ -204,6 +204,37 @@ def uses_of_mlflow(package: Path) -> list[str]:
     return problems
 
 
+# they call BLAS or LAPACK, whose order of summation, and so the last digit, depends on the processor
+BLAS_CALLS = "dot vdot inner matmul tensordot einsum convolve correlate cov corrcoef polyfit lstsq".split()
+WHOLE_NUMBERS = {"data/month_sums.py: counts @ values"}  # below 2**53, so exact in any order
+
+
+def results_by_processor(package: Path) -> list[str]:
+    "Where modules call BLAS, or sort by one key without `kind='stable'`: both depend on the processor's vector units."
+    problems = []
+    for path in sorted(package.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.BinOp | ast.AugAssign) and isinstance(node.op, ast.MatMult):
+                found = True
+            elif isinstance(node, ast.Attribute):
+                found = node.attr == "linalg"
+            elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+                found = node.func.attr in BLAS_CALLS or is_unstable_sort(node)
+            else:
+                found = False
+            problems += [f"{path.relative_to(package).as_posix()}: {ast.unparse(node)}"] if found else []
+    return [problem for problem in problems if problem not in WHOLE_NUMBERS]
+
+
+def is_unstable_sort(call: ast.Call) -> bool:
+    "Does a sort leave the order of equal keys to chance? pandas sorts by several keys in a stable way."
+    if call.func.attr not in ("sort_values", "argsort", "argpartition"):
+        return False
+    by = call.args[0] if call.args else None
+    has_several = call.func.attr == "sort_values" and isinstance(by, ast.List) and len(by.elts) > 1
+    return not has_several and all(ast.unparse(keyword) != "kind='stable'" for keyword in call.keywords)
+
+
 def node_level(node: ast.AST) -> int:
     "The number of dots of a relative import."
     return getattr(node, "level", 0)

@@ -172,6 +172,17 @@ USES_OF_MLFLOW = {  # a module, code for its end, what is found
     "its artifacts": ("workflow/runs.py", "PATH = 'state/mlartifacts/models'", "mlartifacts"),
 }
 
+BY_PROCESSOR = [  # code whose result depends on the processor, in its last digit or in the order of equal keys
+    "mean = weights @ errors",
+    "mean = np.dot(weights, errors)",
+    "slope = np.cov(x, y)[0, 1]",
+    "slope = np.polyfit(x, y, 1)[0]",
+    "solution = np.linalg.solve(a, b)",
+    "first = table.sort_values('published').groupby('store_id').last()",
+    "best = scores.sort_values(ascending=False)",
+    "worst = np.argsort(errors)[-1]",
+]
+
 MLFLOW_CONTENTS = {  # a change of MLflow's database after a build, and what the check must say of it
     "a metric for each month": (
         "UPDATE latest_metrics SET key = 'wape_2024-05' WHERE key = 'wape'",

@@ -18,10 +18,19 @@ from house import (
     handwritten_file_problems,
     module_of,
     names_in_two_modules,
+    results_by_processor,
     state_fields_read,
     uses_of_mlflow,
 )
-from planted import IN_MODULES, IN_NOTEBOOKS, IN_OTHER_FILES, SECOND_NAMES, STAGES_NAMED, USES_OF_MLFLOW
+from planted import (
+    BY_PROCESSOR,
+    IN_MODULES,
+    IN_NOTEBOOKS,
+    IN_OTHER_FILES,
+    SECOND_NAMES,
+    STAGES_NAMED,
+    USES_OF_MLFLOW,
+)
 
 from brewcast.common.params import env_files, read_env, read_stages, upstream_of
 from brewcast.workflow.notebooks import notebooks
@@ -207,6 +216,16 @@ def test_a_use_of_mlflow_elsewhere_is_found(copied, planted):
     path.write_text(f"{path.read_text()}\n\n{code}\n")
     problems = uses_of_mlflow(copied / "brewcast")
     assert {problem.split(":")[0] for problem in problems} == {module} and found in " ".join(problems)
+
+
+def test_no_result_depends_on_the_vector_units_of_the_processor():
+    assert results_by_processor(ROOT / "brewcast") == []
+
+
+@pytest.mark.parametrize("code", BY_PROCESSOR)
+def test_a_result_that_depends_on_the_processor_is_found(tmp_path, code):
+    (tmp_path / "module.py").write_text(f"import numpy as np\n\n{code}\n")
+    assert len(results_by_processor(tmp_path)) == 1
 
 
 def stages_named(root: Path, name: str) -> set[str]:

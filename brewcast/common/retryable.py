@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['RETRYABLE_STATUS', 'RETRYABLE_ERRNOS', 'SQLITE_CODES', 'SQL_STATES', 'CONNECTION_WORDS', 'HTTP_STATUSES',
            'CONNECTION_CLASSES', 'REFUSALS', 'WRAPPING_PACKAGES', 'system_verdict', 'class_names', 'database_verdict',
-           'http_status', 'error_links', 'exact_verdict', 'is_retryable', 'wait_seconds', 'with_retries']
+           'http_status', 'error_links', 'exact_verdict', 'is_retryable', 'wait_seconds', 'failure_line',
+           'with_retries']
 
 # %% ../../nbs/common/retryable.ipynb #0fc27662
 import errno
@@ -25,7 +26,7 @@ RETRYABLE_STATUS = 75  # EX_TEMPFAIL of sysexits.h: the only exit status after w
 RETRYABLE_ERRNOS = {
     *(errno.ENOSPC, errno.EDQUOT),  # the disk is full
     *(errno.EAGAIN, errno.ENOLCK),  # a lock is held, or the system has no more of them
-    *(errno.ECONNREFUSED, errno.ECONNRESET, errno.ECONNABORTED, errno.ETIMEDOUT, errno.ESTALE),  # a server is away
+    *(errno.ECONNREFUSED, errno.ECONNRESET, errno.ECONNABORTED, errno.EPIPE, errno.ETIMEDOUT),  # a server is away
     *(errno.EHOSTUNREACH, errno.EHOSTDOWN, errno.ENETUNREACH, errno.ENETDOWN, errno.ENETRESET),  # the network is away
 }
 
@@ -36,8 +37,6 @@ def system_verdict(
     "Whether Python's own errors of files and networks are temporary."
     if isinstance(error, socket.gaierror):
         return error.errno == socket.EAI_AGAIN
-    if isinstance(error, ConnectionError | TimeoutError):
-        return True
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno in RETRYABLE_ERRNOS
     return None
@@ -82,7 +81,8 @@ def database_verdict(
 
 # %% ../../nbs/common/retryable.ipynb #e4e188ff
 HTTP_STATUSES = {429, 502, 503, 504}
-CONNECTION_CLASSES = {  # they say that a server is away, unless what they wrap says something else
+CONNECTION_CLASSES = {  # they say that a server is away or a lock is held, unless what they wrap says something else
+    *("builtins.ConnectionError", "builtins.TimeoutError"),  # filelock's Timeout is a TimeoutError
     *("redis.ConnectionError", "redis.TimeoutError"),
     *("requests.ConnectionError", "requests.Timeout", "urllib3.TimeoutError", "urllib3.ProtocolError"),
     *("httpx.NetworkError", "httpx.TimeoutException", "httpx.RemoteProtocolError", "http.IncompleteRead"),
@@ -112,14 +112,15 @@ def http_status(
 def error_links(
     error: BaseException,
 ) -> Iterator[BaseException]:
-    "An error, and the errors that it wraps."
+    "An error, and the errors that it stands for."
     seen = []
     while isinstance(error, BaseException) and error not in seen:
         yield error
         seen.append(error)
-        wrapped = error.__cause__ or getattr(error, "reason", None)
-        is_wrapper = any(map(WRAPPING_PACKAGES.match, class_names(error))) and not error.__suppress_context__
-        error = wrapped or (error.__context__ if is_wrapper else None)
+        reason = getattr(error, "reason", None)  # urllib and urllib3 keep there what they wrap
+        wrapped = error.__cause__ or (reason if isinstance(reason, BaseException) else None)
+        stands_for = error.__suppress_context__ or any(map(WRAPPING_PACKAGES.match, class_names(error)))
+        error = wrapped or (error.__context__ if stands_for else None)
 
 # %% ../../nbs/common/retryable.ipynb #aea5fb09
 def exact_verdict(
@@ -158,12 +159,22 @@ def wait_seconds(
     "Seconds to wait before a retry."
     return settings.wait * 2 ** (n - 1)
 
+# %% ../../nbs/common/retryable.ipynb #29748707
+def failure_line(
+    error: BaseException,
+) -> str:
+    "What has failed, in one line. The error of a stage wraps papermill's, which has the stage's own words as `evalue`."
+    words = [getattr(link, "evalue", "") for link in error_links(error)]
+    text = next(filter(None, words), str(error)).strip()
+    return text.partition("\n")[0] or type(error).__name__
+
 # %% ../../nbs/common/retryable.ipynb #ce044aba
 def with_retries(
     function: Callable[[], Any],  # what to try
     settings,  # RetrySettings: `limit` and `wait`
     task: str,  # its name, for messages
     sleep: Callable[[float], None] = time.sleep,
+    say: Callable[[str], None] = say,  # writes the line of a retry
 ) -> Any:  # what the function returns
     "Call a function; again after a temporary failure. Raises the function's error, if no retry is left or none helps."
     n = 0
@@ -175,6 +186,6 @@ def with_retries(
             if n > settings.limit or not is_retryable(error):
                 raise
             seconds = wait_seconds(settings, n)
-            reason = str(error).partition("\n")[0]
+            reason = failure_line(error)
         say(f"{task}: {reason}: a temporary failure, again in {seconds:g} s (retry {n} of {settings.limit})")
         sleep(seconds)

@@ -418,7 +418,7 @@ def _planned_closings(store_month: pd.DataFrame, plan: pd.DataFrame | None, tabl
     "Months with 0 trading days in the newest plan, in the shape of `table`: a row a series, a column a month."
     if plan is None or not len(plan):
         return np.zeros(table.shape, dtype=bool)
-    newest = plan.assign(month=pd.to_datetime(plan.month)).sort_values("published")
+    newest = plan.assign(month=pd.to_datetime(plan.month)).sort_values("published", kind="stable")
     newest = newest.drop_duplicates(["store_id", "month"], keep="last")
     rows = newest[newest.trading_days.astype(float) == 0].assign(n=1)
     rows = rows.merge(store_month[["series_id", "store_id"]].drop_duplicates(), on="store_id")

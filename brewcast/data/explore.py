@@ -855,10 +855,14 @@ def response_slope(
     """
     require_columns(response, ["price", "quantity", "lines"], "response")
     small_changes = response[response["price"].abs() < 0.175]  # a straight line fits small changes only
-    if len(small_changes) <= 2:
+    if len(small_changes) <= 2 or small_changes["price"].nunique() == 1:
         return None
-    weights = np.sqrt(small_changes["lines"])
-    return float(np.polyfit(small_changes["price"], small_changes["quantity"], 1, w=weights)[0])
+    price, quantity = (
+        small_changes[name] - np.average(small_changes[name], weights=small_changes["lines"])
+        for name in ("price", "quantity")
+    )
+    weighted = small_changes["lines"] * price  # least squares in closed form: np.polyfit calls LAPACK
+    return float((weighted * quantity).sum() / (weighted * price).sum())
 
 # %% ../../nbs/data/12_explore.ipynb #938c250d
 def frequent_classes(
@@ -1022,7 +1026,7 @@ def store_spans(
     Raises ValueError if a column is missing.
     """
     require_columns(store_month, ["store_id", "month", "country", "quantity_sold"], "store_month")
-    groups = store_month.sort_values("month").groupby("store_id")
+    groups = store_month.sort_values("month", kind="stable").groupby("store_id")
     spans = groups.agg(
         first=("month", "min"),
         last=("month", "max"),

@@ -507,7 +507,7 @@ def quarantine_lines(
     Needs `column` and `reason`. Raises ValueError if one is missing.
     """
     require_columns(quarantine, ["column", "reason"], "quarantine")
-    counts = quarantine.groupby(["column", "reason"], dropna=False).size().sort_values(ascending=False)
+    counts = quarantine.groupby(["column", "reason"], dropna=False).size().sort_values(ascending=False, kind="stable")
     return [f"  {n:,}: {column} {reason}" for (column, reason), n in counts.head(5).items()]
 
 # %% ../../nbs/data/new_source.ipynb #ef1a13e5

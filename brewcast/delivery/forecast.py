@@ -135,7 +135,9 @@ def forecast_next_month(
         features_as_of=pd.Timestamp(cutoff),
     )
     columns = ["store_id", "series_id", "month", "cutoff", "forecast", "lower", "upper"]
-    table = forecast[[*columns, "recipe", "young", "features_as_of"]].sort_values("series_id", ignore_index=True)
+    table = forecast[[*columns, "recipe", "young", "features_as_of"]].sort_values(
+        "series_id", ignore_index=True, kind="stable"
+    )
     dates = {name: table[name].dt.date for name in ["month", "cutoff", "features_as_of"]}
     return table.assign(**dates)
 

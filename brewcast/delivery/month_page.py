@@ -179,7 +179,7 @@ def latest_plan(
     require_columns(plan, ["store_id", "month", "published"], "plan")
     rows = plan[(plan["month"] == target) & (plan["published"] <= as_of)]
     # `last` takes the last value of each column: an empty value in the newest plan keeps the value of the plan before
-    rows = rows.sort_values("published").groupby("store_id").last()
+    rows = rows.sort_values("published", kind="stable").groupby("store_id").last()
     return rows.reindex(columns=columns).astype(float)
 
 # %% ../../nbs/delivery/month_page.ipynb #6cff1aa2

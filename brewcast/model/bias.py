@@ -219,7 +219,7 @@ def _interval_and_p_value(estimate: float, sides: list[RatioContributions], alph
 # %% ../../nbs/model/bias.ipynb #98f32be4
 def _adjust_p_values(p: pd.Series) -> pd.Series:
     "Holm's step-down adjustment; NaN stay NaN."
-    ordered = p.dropna().sort_values()
+    ordered = p.dropna().sort_values(kind="stable")
     return (ordered * np.arange(len(ordered), 0, -1)).cummax().clip(upper=1.0).reindex(p.index)
 
 # %% ../../nbs/model/bias.ipynb #39f441d5

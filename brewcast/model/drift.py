@@ -46,7 +46,7 @@ def monitored_values(
     """
     require_columns(errors, ["month", "bias", "wape"], "errors")
     scored = errors[errors.bias.notna() & errors.wape.notna()]
-    scored = scored.assign(month=pd.to_datetime(scored.month)).sort_values("month")
+    scored = scored.assign(month=pd.to_datetime(scored.month)).sort_values("month", kind="stable")
     scored = scored.astype({"bias": float, "wape": float})
     error = np.log(scored.bias.clip(lower=-0.9) + 1)  # the bounds keep the logarithms finite
     magnitude = np.log(scored.wape.clip(lower=1e-4))
@@ -90,7 +90,9 @@ def baseline_errors(
     history = history[[*FEATURE_KEY_COLUMNS, "rate_seasonal", "has_own_season"]]  # of forty features
     ahead = ahead[[*FEATURE_KEY_COLUMNS, "expected_units"]]
     # the first version of each row: later ones hold corrections that were not known then
-    first_history, first_ahead = (table.sort_values("created").drop_duplicates(keys) for table in (history, ahead))
+    first_history, first_ahead = (
+        table.sort_values("created", kind="stable").drop_duplicates(keys) for table in (history, ahead)
+    )
     rows = first_history.merge(first_ahead.drop(columns="created"), on=keys)
     rows = rows.assign(cutoff=rows.event_timestamp.dt.tz_localize(None), forecast=rows.rate_seasonal)
     rows = rows.assign(forecast=rows.forecast * rows.expected_units).astype({"cutoff": "datetime64[us]"})

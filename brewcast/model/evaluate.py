@@ -141,7 +141,7 @@ def size_thirds(
 # %% ../../nbs/model/22_evaluate.ipynb #c02670ae
 def _size_groups(rows: pd.DataFrame) -> pd.Series:
     "small, medium or large by series_id: thirds of the stores, by their size at their first judged cutoff."
-    return size_thirds(rows.sort_values("cutoff").groupby("series_id").log_size.first())
+    return size_thirds(rows.sort_values("cutoff", kind="stable").groupby("series_id").log_size.first())
 
 # %% ../../nbs/model/22_evaluate.ipynb #0150bb41
 def naive_scale(
@@ -1068,7 +1068,7 @@ def model_table(
     "The scores of every model, the best first."
     lines = model_lines(contest_scores.by_month)
     labels = equal_models(contest_scores.by_month)
-    table = contest_scores.by_model.loc[list(labels)].sort_values("wape")
+    table = contest_scores.by_model.loc[list(labels)].sort_values("wape", kind="stable")
     champion = lines.get("champion")
     months_won = []
     for name in table.index:

@@ -1050,7 +1050,7 @@ def empty_feature_shares(
     """
     features = [table.drop(columns="created", errors="ignore") for name, table in tables.items() if name != "outcomes"]
     empty = pd.concat(features, axis=1).isna().mean()
-    return empty[empty > 0].sort_values(ascending=False).round(3).rename("share empty").to_frame()
+    return empty[empty > 0].sort_values(ascending=False, kind="stable").round(3).rename("share empty").to_frame()
 
 # %% ../../nbs/model/13_features.ipynb #74db1009
 CLOSURE_TEXTS = {  # words for one store and for several: the kinds of `closure_report`

@@ -98,7 +98,7 @@ def group_scales(
     "Each group's mean error over its months, shrunk towards its parent's."
     weight = month_weights(month, group)
     weight_in_all = month_weights(month, np.zeros(len(group), dtype=int))
-    mean_of_all = max(float(weight_in_all @ error / weight_in_all.sum()), MIN_LOG_ERROR)
+    mean_of_all = max(float(np.average(error, weights=weight_in_all)), MIN_LOG_ERROR)
     scales = []
     for g in range(len(HISTORY_GROUPS)):
         is_member = group == g
@@ -109,7 +109,7 @@ def group_scales(
             parent = mean_of_all * COLD_START_WIDENING
         else:
             parent = mean_of_all
-        mean = max(float(weight[is_member] @ error[is_member] / months), MIN_LOG_ERROR) if months else 1.0
+        mean = max(float(np.average(error[is_member], weights=weight[is_member])), MIN_LOG_ERROR) if months else 1.0
         log_scale = (months * math.log(mean) + GROUP_PRIOR_MONTHS * math.log(parent)) / (months + GROUP_PRIOR_MONTHS)
         scales.append(math.exp(log_scale))
     return np.array(scales)
@@ -171,7 +171,8 @@ def _distance_slope(distance: np.ndarray, mean_distance: float, relative: pd.Ser
     n = len(relative)
     if n < 2 or not times_mean.std() > 1e-6:
         return 0.0
-    slope = np.cov(times_mean, relative)[0, 1] / times_mean.var(ddof=1)
+    centred = times_mean - times_mean.mean()
+    slope = (centred * (relative - relative.mean()).to_numpy()).sum() / (centred**2).sum()
     return float(np.clip(slope, 0, 0.6) * n / (n + SLOPE_PRIOR_ROWS))
 
 # %% ../../nbs/model/intervals.ipynb #8970e740

@@ -242,7 +242,7 @@ def realised_errors(
         last_month_error = wape_error(judged.actual[has_last_month], last_month[has_last_month])
         rows.append({"month": month, "wape_last_month": last_month_error} | served_errors(judged)._asdict())
     columns = ["month", "wape", "wape_last_month", "bias", "coverage", "n"]
-    return pd.DataFrame(rows, columns=columns).sort_values("month", ignore_index=True)
+    return pd.DataFrame(rows, columns=columns).sort_values("month", ignore_index=True, kind="stable")
 
 # %% ../../nbs/model/20_monitor.ipynb #2b683324
 def stopped_months(

@@ -195,7 +195,7 @@ def distinct_settings(
             }
         )
     columns = ["partner", "weight", "wape", "worst"]
-    return pd.DataFrame(rows, columns=columns).sort_values("wape", ignore_index=True)
+    return pd.DataFrame(rows, columns=columns).sort_values("wape", ignore_index=True, kind="stable")
 
 # %% ../../nbs/model/21_train.ipynb #c3a60d02
 def chosen_months(
@@ -395,7 +395,9 @@ def importance_title(
     Needs `permutation` (rise of the error, a share of the sales). Raises ValueError if the column is missing.
     """
     require_columns(importances, ["permutation"], "importances")
-    ranked = importances.permutation[importances.permutation >= 0.0005].sort_values(ascending=False)  # 0.1 % or more
+    ranked = importances.permutation[importances.permutation >= 0.0005].sort_values(
+        ascending=False, kind="stable"
+    )  # 0.1 % or more
     names = [name if i == 0 else name[:1].lower() + name[1:] for i, name in enumerate(ranked.index[:2])]
     if not names:
         return "No input alone makes the forecasts much better"
@@ -429,7 +431,7 @@ def plot_importances(
     require_columns(importances, ["permutation", "forest"], "importances")
     table = importances[["permutation", "forest"]].fillna(0.0).rename(index=GROUP_LABELS)
     is_used = (table != 0).any(axis=1)
-    used = table[is_used].sort_values("permutation")
+    used = table[is_used].sort_values("permutation", kind="stable")
     unused = [name[:1].lower() + name[1:] for name in table.index[~is_used]]
     if used.empty:
         return placeholder_figure("What the forest uses", "It uses no input: all its rows are alike.")

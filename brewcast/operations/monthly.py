@@ -542,7 +542,7 @@ EXIT_STATUS = {  # exit status of `brewcast month`, by the status of the last mo
     "published": 0,
     "waiting": 1,  # the month's sale lines are not complete yet: run the same command again later
     "stopped": 3,  # the month's data is not trusted: a person must check it
-    "failed": 4,  # the build failed, or the command was refused
+    "failed": 4,  # the build failed, or the command was refused; 75 instead if the failure is temporary
 }
 
 # %% ../../nbs/operations/monthly.ipynb #5ff47eec
@@ -562,13 +562,15 @@ def _run_replay_through(folder: Path, source: str, month: str, overrides: list[s
     command = ["month", "--source", source, "--through", month, *overrides]
     completed = (EXIT_STATUS["published"], EXIT_STATUS["stopped"])
     n_records = -1
-    while run_command_in(folder, command, {"BREWCAST_BY": "replay"}).returncode not in completed:
+    while (status := run_command_in(folder, command, {"BREWCAST_BY": "replay"}).returncode) not in completed:
         n_records_before = n_records
         n_records = len(list((folder / "state" / source / "months").glob("*.json")))
         if n_records == n_records_before:
-            raise RuntimeError(
+            failure = RuntimeError(
                 f"the replay of {source} failed twice in the same month; start it again to continue from there"
             )
+            failure.retryable = status == RETRYABLE_STATUS
+            raise failure
 
 # %% ../../nbs/operations/monthly.ipynb #5a0bdd4b
 class ReplayResult(NamedTuple):

@@ -279,7 +279,11 @@ def run_stage_step(
     source: str,  # the source's name
     name: str,  # the stage to run
 ) -> bool:  # Did it run? False: its products are those of the run already
-    "Run one stage as a step. Raises the errors of `read_resolved`, `place_inputs`, `check_stage` and `build_stage`."
+    """Run one stage as a step.
+
+    Raises ValueError for an unknown stage, and the errors of `read_resolved`, `place_inputs`, `check_stage` and
+    `build_stage`.
+    """
     run, inputs = read_resolved(root, source)
     stages = run_stages(root, run)
     if name not in stages:

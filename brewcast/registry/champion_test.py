@@ -143,7 +143,7 @@ def results_by_look(
     """
     require_columns(months, ["month", "difference"], "months")
     horizon = len(critical_t) + FIRST_LOOK - 1
-    months = months.sort_values("month", ignore_index=True).iloc[:horizon]
+    months = months.sort_values("month", ignore_index=True, kind="stable").iloc[:horizon]
     looks = months.iloc[FIRST_LOOK - 1 :]
     if looks.empty:
         return months.assign(mean=np.nan, lower=np.nan, upper=np.nan, p=np.nan, threshold=np.nan, verdict="not yet")
@@ -269,7 +269,7 @@ def _evidence(table: pd.DataFrame) -> dict:
     evidence["difference"] = evidence["wape_champion"] - evidence["wape_challenger"]
     if len(table) >= 2 * FIRST_LOOK and table.difference.nunique() > 1:
         centred = (table.difference - table.difference.mean()).to_numpy()
-        evidence["autocorrelation"] = float(centred[1:] @ centred[:-1] / (centred @ centred))
+        evidence["autocorrelation"] = float((centred[1:] * centred[:-1]).sum() / (centred**2).sum())
     if len(table) >= FIRST_LOOK:
         last = table.iloc[-1]
         evidence["verdict"] = last.verdict

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['KERNEL_ENVIRONMENT', 'PAPERMILL_OPTIONS', 'MAX_SILENT_SECONDS', 'CLEAR_LINE', 'warm_up', 'ProgressOutput',
            'StageTimes', 'Progress', 'is_up_to_date', 'TaskRun', 'start_ready_tasks', 'run_tasks', 'build_processes',
-           'stale_tasks', 'Executor', 'source_cell', 'cell_failure_lines', 'failure_text', 'failures_text', 'build',
-           'build_stage', 'current_reasons', 'is_build_complete']
+           'stale_tasks', 'retry_settings', 'Executor', 'source_cell', 'cell_failure_lines', 'failure_text',
+           'failures_text', 'build', 'build_stage', 'current_reasons', 'is_build_complete']
 
 # %% ../../nbs/workflow/executor.ipynb #43fb90a1
 import contextlib
@@ -16,15 +16,18 @@ import re
 import shutil
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, CancelledError, ThreadPoolExecutor, wait
 from pathlib import Path
 
 from ..common.lock import end_processes
+from ..common.parameter_types import RetrySettings, RunSettings
 from ..common.params import TELEMETRY_OFF, Stage, check_environment, parameters, read_stages
 from ..common.progress import PROGRESS_FOLDER_VARIABLE, read_progress_lines
 from ..common.records import StateInputs
+from ..common.retryable import is_retryable
 from .ploomber_hooks import execute_task, hook_ploomber, load_dag, locked_build, plain_message
 from .products import failed_folder
 from .reasons import Reason, resolve_reasons, stage_reasons
@@ -34,6 +37,8 @@ from .staleness import build_state_hash, build_state_path, file_hashes, repair_i
 KERNEL_ENVIRONMENT = {  # environment variables of every kernel
     "PYTHONHASHSEED": "0",  # sets and dictionaries of strings have the same order in each run
     "OPENBLAS_NUM_THREADS": "1",  # the same sums on any number of cores, in forked and in cold kernels
+    # numpy has its own exp, log and power for AVX-512, with other last digits: all x86-64 processors use the C library's
+    "NPY_DISABLE_CPU_FEATURES": "X86_V4 AVX512_ICL AVX512_SPR",
     "PYDEVD_DISABLE_FILE_VALIDATION": "1",  # else the debugger prints a warning in every kernel
     "PYTHONWARNINGS": "ignore::DeprecationWarning",  # these warnings are for the libraries' authors, not for ours
 }
@@ -42,7 +47,10 @@ KERNEL_ENVIRONMENT = {  # environment variables of every kernel
 PAPERMILL_OPTIONS = {
     "engine_name": "brewcast",  # leaves lessons out; `register_engine` defines it
     "progress_bar": False,  # the class `Progress` shows the progress of the build
-    "extra_arguments": ["--log-level=CRITICAL"],  # keep the kernel's own log out of the build's output
+    "extra_arguments": [
+        "--log-level=CRITICAL",  # keep the kernel's own log out of the build's output
+        "--IPKernelApp.extensions=brewcast.workflow.failure_marks",  # it says which failures are temporary
+    ],
     "kernel_manager_class": "brewcast.workflow.kernels.ForkKernelManager",  # fork from the warm process if it runs
 }
 
@@ -172,6 +180,10 @@ class Progress:
         self.times.done.append(name)
         self.output.write_line(f"{self.times.count()}  {name:<10} unchanged: its inputs came out the same")
 
+    def note(self, line: str):
+        "Write a line about a running stage."
+        self.output.write_line(f"{'':<9}{line}")
+
     def tick(self):
         "Show the current progress. The executor calls this about twice a second."
         steps = read_progress_lines(self.steps_folder) if self.steps_folder else []
@@ -203,10 +215,13 @@ class TaskRun:
         tasks: list,  # Ploomber tasks, in the pipeline's order
         workers: int,  # maximum number of tasks that run at the same time
         progress: Progress,
+        retries: RetrySettings | None = None,  # of a stage that a temporary failure has ended; None: never
     ):
         self.tasks = tasks
-        self.workers = workers
+        self.slots = threading.Semaphore(workers)
         self.progress = progress
+        self.retries = retries or RetrySettings(limit=0, wait=0)
+        self.stopped = threading.Event()  # the user has stopped the build
         self.running = {}  # task by future
         self.reports = {}  # Ploomber's report by task; None: the task did not have to run
         self.errors = {}  # by task
@@ -215,11 +230,22 @@ class TaskRun:
         "Wait half a second, or until a task ends, and keep what came of it."
         for future in wait(self.running, timeout=0.5, return_when=FIRST_COMPLETED).done:
             task = self.running.pop(future)
+            self.slots.release()
             if error := future.exception():
                 self.errors[task] = error
             else:
                 self.reports[task] = future.result()[0]
             self.progress.end(task.name, "FAILED" if error else "done")
+
+    def pause(self, seconds: float):
+        "In the thread of a task that waits for its next try: other tasks may run meanwhile. Raises CancelledError."
+        self.slots.release()
+        self.stopped.wait(seconds)
+        while not self.slots.acquire(timeout=0.2):
+            if self.stopped.is_set():
+                break
+        if self.stopped.is_set():
+            raise CancelledError("the build is stopped")
 
     def unfinished(self, *others) -> str:
         "The names of the tasks without a report, and that are not among `others`."
@@ -243,7 +269,7 @@ def start_ready_tasks(
             run.progress.skip(task.name)
             task.exec_status = TaskStatus.Skipped
             run.reports[task] = None
-        elif len(run.running) < run.workers:
+        elif run.slots.acquire(blocking=False):
             run.progress.begin(task.name)
             run.running[pool.submit(execute_task, task)] = task
 
@@ -252,7 +278,7 @@ def run_tasks(
     run: TaskRun,
 ):
     "Run all tasks that can run. If the user stops this, end their kernels first."
-    pool = ThreadPoolExecutor(run.workers)
+    pool = ThreadPoolExecutor(len(run.tasks) or 1)  # `slots` limits those that run; others wait for their next try
     try:
         while True:
             start_ready_tasks(run, pool)
@@ -261,6 +287,7 @@ def run_tasks(
             run.collect()
             run.progress.tick()
     except BaseException:
+        run.stopped.set()
         import psutil  # here: a build with nothing to do needs no processes
 
         while not all(future.done() for future in run.running):
@@ -301,6 +328,13 @@ def stale_tasks(
         task.executor_params = PAPERMILL_OPTIONS | task.executor_params
     return tasks
 
+# %% ../../nbs/workflow/executor.ipynb #fe36a580
+def retry_settings(
+    env: dict,  # parameters of a build, nested
+) -> RetrySettings:
+    "How often a stage runs again that a temporary failure has ended: `retries` in env.yaml, by default never."
+    return RunSettings.model_validate(env).retries
+
 # %% ../../nbs/workflow/executor.ipynb #daa31095
 class Executor:
     """Runs the stale tasks of a Ploomber DAG in parallel. pipeline.yaml names it, so `ploomber build` uses it too.
@@ -325,9 +359,11 @@ class Executor:
         from ploomber.exceptions import DAGBuildError
 
         tasks = stale_tasks(dag)
-        with build_processes(dag.brewcast.root, dag.brewcast.source, len(tasks)) as steps_folder:
+        root, source = dag.brewcast.root, dag.brewcast.source
+        with build_processes(root, source, len(tasks)) as steps_folder:
             progress = Progress([task.name for task in tasks], steps_folder=steps_folder)
-            run = TaskRun(tasks, self.workers, progress)
+            retries = getattr(dag, "brewcast_retries", None) or retry_settings(parameters(root, source))
+            run = dag.brewcast.task_run = TaskRun(tasks, self.workers, progress, retries)
             try:
                 run_tasks(run)
             except KeyboardInterrupt:
@@ -336,7 +372,9 @@ class Executor:
             finally:
                 progress.output.close()
         if run.errors:
-            raise DAGBuildError(failures_text(run))
+            failure = DAGBuildError(failures_text(run))
+            failure.retryable = all(map(is_retryable, run.errors.values()))
+            raise failure
         return [report for report in run.reports.values() if report]
 
 # %% ../../nbs/workflow/executor.ipynb #844ab9ce
@@ -385,6 +423,8 @@ def failure_text(
     executed = failed_folder(context.root, context.source, task.name) / notebook_name
     if executed.exists():
         lines.append(f"  partly executed notebook: {os.path.relpath(executed)}")
+    if is_retryable(error):
+        lines.append("  a temporary failure: the same command may succeed later")
     return "\n".join(lines)
 
 # %% ../../nbs/workflow/executor.ipynb #ca0551a5
@@ -405,7 +445,8 @@ def build(
 ) -> bool:  # Did any stage run?
     "Run every stale stage, as `ploomber build` does. Raises KeyboardInterrupt with the stages that are not finished."
     check_environment(root)
-    stages = read_stages(root, parameters(root, source, overrides))
+    env = parameters(root, source, overrides)
+    stages = read_stages(root, env)
     if is_build_complete(root, source, stages):
         return False
     state, reasons_by_name = resolve_reasons(root, source, stages)
@@ -415,6 +456,7 @@ def build(
         return False
     warm_up(root, source, len(stale))
     dag = load_dag(root, stages)
+    dag.brewcast_retries = retry_settings(env)
     from ploomber.constants import TaskStatus  # after `load_dag`, which leaves out what Ploomber imports besides
 
     try:

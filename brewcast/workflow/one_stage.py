@@ -21,6 +21,7 @@ from brewcast.common.params import (
     upstream_of,
 )
 from .executor import KERNEL_ENVIRONMENT, PAPERMILL_OPTIONS, cell_failure_lines
+from .failure_marks import keep_verdict
 from .ploomber_hooks import register_engine, register_translator
 
 # %% ../../nbs/workflow/one_stage.ipynb #8d7af45b
@@ -83,6 +84,7 @@ def _execute_notebook(stage, notebook, executed, values):
     except Exception as error:
         lines = cell_failure_lines(stage, notebook, error)
         lines.append(f"  partly executed notebook: {os.path.relpath(executed)}")
+        keep_verdict(error, executed)
         raise RuntimeError("\n".join(lines)) from None
 
 # %% ../../nbs/workflow/one_stage.ipynb #95f9815f

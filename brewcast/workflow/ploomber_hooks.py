@@ -6,8 +6,8 @@
 __all__ = ['BLOCKED_IMPORTS', 'SAVE_INTERVAL_SECONDS', 'MAX_VALUE_WIDTH', 'root_and_source', 'set_task_parameter', 'execute_task',
            'is_ploomber_error', 'plain_message', 'block_imports', 'load_dag', 'apply_parameters', 'open_as_last_built',
            'throttle', 'register_engine', 'break_long', 'register_translator', 'render_with_reasons', 'has_own_reason',
-           'has_upstream_reason', 'locked_build', 'build_with_record', 'build_one_with_lock', 'run_with_record',
-           'plot_page', 'plot_without_network', 'ploomber_patches', 'patch_method', 'hook_ploomber']
+           'has_upstream_reason', 'locked_build', 'build_with_record', 'build_one_with_lock', 'run_with_retries',
+           'run_with_record', 'plot_page', 'plot_without_network', 'ploomber_patches', 'patch_method', 'hook_ploomber']
 
 # %% ../../nbs/workflow/ploomber_hooks.ipynb #36a3ae82
 import contextlib
@@ -35,6 +35,8 @@ from brewcast.common.params import (
 )
 from ..common.paths import find_root, say, write_text
 from ..common.records import StateInputs
+from ..common.retryable import with_retries
+from .failure_marks import keep_verdict
 from .parameter_cells import python_literal
 from .products import resolve_stash, stash_products
 from .reasons import Reason, reasons_by_stage, resolve_reasons
@@ -358,6 +360,33 @@ def build_one_with_lock(
     with locked_build(task.dag):
         return original(task, *args, **kwargs)
 
+# %% ../../nbs/workflow/ploomber_hooks.ipynb #c8a099a7
+def run_with_retries(
+    task,  # a rendered Ploomber task whose products are stashed
+    notebook: Path,  # the executed notebook that its run writes
+) -> None:
+    "Run a task's notebook; again after a temporary failure, as the build's `TaskRun` says."
+    context = task.dag.brewcast
+    products = context.root, context.source, task.name
+    build = getattr(context, "task_run", None)
+
+    def run():
+        try:
+            type(task).run(task)
+        except Exception as error:
+            keep_verdict(error, notebook)
+            raise
+
+    def pause(seconds):
+        resolve_stash(*products)
+        build.pause(seconds)
+        stash_products(*products)
+
+    if build:
+        with_retries(run, build.retries, task.name, pause, build.progress.note)
+    else:
+        run()
+
 # %% ../../nbs/workflow/ploomber_hooks.ipynb #eac8577e
 def run_with_record(
     original: Callable,  # Task._build
@@ -368,6 +397,7 @@ def run_with_record(
     """Stash the old products, run the task, write its report and its record. If it fails, the old products come back.
 
     Ploomber's hooks of a task run after it, none before it; and pipeline.yaml would have to name them for each task.
+    A retry is inside of `_build`, which marks a failed task and all downstream of it, for good.
     """
     context = task.dag.brewcast
     root, source, stage = context.root, context.source, task.name
@@ -376,13 +406,15 @@ def run_with_record(
     # imported here: it loads Jinja, which a build with nothing to do does not need
     from brewcast.workflow.report import render_stage_report, stage_links
 
+    notebook = Path(str(task.product[task.nb_product_key]))
+    task.run = functools.partial(run_with_retries, task, notebook)  # public: what Ploomber calls to run a task
     try:
         report = original(task, *args, **kwargs)
-        notebook = Path(str(task.product[task.nb_product_key]))
         render_stage_report(notebook, stage_links(root, source, context.stages, stage, notebook.parent))
         write_stage_record(root, source, stage, context.stages, fingerprint_before)
         return report
     finally:
+        del task.run
         resolve_stash(root, source, stage)
 
 # %% ../../nbs/workflow/ploomber_hooks.ipynb #a604266a

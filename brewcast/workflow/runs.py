@@ -47,6 +47,7 @@ from brewcast.common.records import (
     StateInputs,
     write_record,
 )
+from ..common.retryable import RETRYABLE_STATUS
 from ..common.text import format_count
 from .staleness import UNSTABLE_FILES, file_hashes, input_files, inputs_path
 
@@ -400,7 +401,9 @@ def rebuild_run(
     command = ["build", "--source", run.source]
     result = run_command_in(folder, command, variables, stderr=subprocess.PIPE, text=True)
     if result.returncode:
-        raise RuntimeError(f"the run cannot be built again: {result.stderr.strip()[-2000:]}")
+        failure = RuntimeError(f"the run cannot be built again: {result.stderr.strip()[-2000:]}")
+        failure.retryable = result.returncode == RETRYABLE_STATUS
+        raise failure
     env = read_env(folder, env_file(folder, run.source))
     return comparison_hashes(folder, run.source, read_stages(folder, env))
 

@@ -139,7 +139,7 @@ def data_products(stage) -> list[str]:
 def test_stages_make_the_same_bytes_in_a_container_as_outside(stage, published, tmp_path):
     root = copy_built(published.root, tmp_path / "project")
     shutil.rmtree(root / "scratch")
-    for name in ("features", "train"):
+    for name in ("features", "train", "evaluate", "forecast"):
         done = run_stage(stage.name, root, "run", "--only", name)
         assert done.returncode == 0, done.stderr[-3000:]
         made = root / "scratch/simulated" / name

@@ -1,10 +1,14 @@
 "Intervals contain as many outcomes as they promise, for every history group, and again after a shift."
 
 import json
+import platform
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import ROOT, project_environment
 
 from brewcast.common.core import write_json
 from brewcast.model.evaluate import candidate_coverage
@@ -251,3 +255,34 @@ def test_the_order_of_rows_does_not_matter():
         for table in (rows, rows.sample(frac=1, random_state=1))
     )
     pd.testing.assert_frame_equal(in_order, shuffled)
+
+
+PRINT_BYTES = """
+import json
+import numpy as np
+import pandas as pd
+from brewcast.model.intervals import interval_factors, replay_intervals
+x, y = np.random.default_rng(0).normal(size=(2, 500))
+print([float(x[:n] @ y[:n]) for n in range(500)])
+replay = replay_intervals(pd.read_pickle("rows.pickle"))
+factors = interval_factors(replay, replay[replay.cutoff == replay.cutoff.max()])
+print(json.dumps([replay.lower.dropna().tolist(), replay.upper.dropna().tolist(), factors]))
+"""
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the kernels' names are those of x86-64")
+def test_intervals_have_the_same_bytes_with_every_kernel_of_openblas(tmp_path):
+    # given rows, the kernel of this processor, and that of the oldest supported one
+    rows = walked(cold_start=12)
+    distance = np.abs(np.random.default_rng(1).normal(0, 0.2, len(rows)))
+    rows.assign(seasonal_forecast=1000 * np.exp(distance)).to_pickle(tmp_path / "rows.pickle")
+    here = {name: value for name, value in project_environment(ROOT).items() if name != "OPENBLAS_CORETYPE"}
+    printed = []
+    for environment in (here, here | {"OPENBLAS_CORETYPE": "Nehalem"}):
+        command = [sys.executable, "-c", PRINT_BYTES]
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        printed.append(done.stdout.splitlines())
+    # then BLAS gives other digits, and the intervals have the same
+    (blas, intervals), (other_blas, same_intervals) = printed
+    assert blas != other_blas and intervals == same_intervals

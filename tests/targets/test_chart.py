@@ -9,6 +9,7 @@ import yaml
 from conftest import ROOT
 
 from brewcast.cli import GROUPS, app
+from brewcast.common.retryable import RETRYABLE_STATUS
 from brewcast.operations.monthly import EXIT_STATUS
 from brewcast.serving.app import PAGES, PROBE_PATHS
 from brewcast.serving.platforms import DRAIN_SECONDS
@@ -71,12 +72,14 @@ def test_a_start_may_take_as_long_as_the_package_stage_allows():
     assert probe["periodSeconds"] * probe["failureThreshold"] >= image_facts(ROOT)["startSeconds"] >= 120
 
 
-def test_the_job_knows_the_exit_statuses_of_the_month():
+def test_the_job_tries_a_temporary_failure_again_and_nothing_else():
     job = rendered()["CronJob"]["spec"]["jobTemplate"]["spec"]
-    (rule,) = [rule for rule in job["podFailurePolicy"]["rules"] if rule["action"] == "FailJob"]
-    # 2: no such option. A build that failed is tried again; a month that waits is no failure
-    assert rule["onExitCodes"]["values"] == [2, EXIT_STATUS["stopped"]]
-    assert EXIT_STATUS["failed"] not in rule["onExitCodes"]["values"]
+    drained, failed = job["podFailurePolicy"]["rules"]  # the first that fits decides
+    assert (drained["action"], drained["onPodConditions"][0]["type"]) == ("Ignore", "DisruptionTarget")
+    assert (failed["action"], failed["onExitCodes"]["operator"]) == ("FailJob", "NotIn")
+    assert failed["onExitCodes"]["values"] == [RETRYABLE_STATUS] and job["backoffLimit"] > 0
+    assert RETRYABLE_STATUS not in EXIT_STATUS.values()
+    # and a month that waits is no failure
     assert "--waiting-ok" in job["template"]["spec"]["containers"][0]["args"]
 
 

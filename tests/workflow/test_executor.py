@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from building import stale_stages, start_build_to_last_stage
 from conftest import ROOT, commands
-from toy import BUILD, ENV, replace_in_file, resume_stages, started_stages
-from waits import wait_until
+from toy import BUILD, ENV, replace_in_file, resume_stages, start_build, started_stages
+from waits import restore_stop_signals, wait_until
 
 from brewcast.workflow import staleness
 
@@ -194,3 +194,83 @@ def test_a_module_edited_by_hand_is_not_overwritten(toy):
     replace_in_file(toy / "nbs/common/hashing.ipynb", "def sha256(", "def sha_256(")
     assert run_in_toy(command).out == "common/hashing.ipynb\n"
     assert "def sha_256(" in module.read_text()
+
+
+# --- temporary failures
+
+RETRY = "fails: false\nretries: {limit: 1, wait: 0.1}"
+
+
+def fail_in(root: Path, stage: str, notebook: str, n: int, error: str) -> None:
+    "Let a stage raise an error in its first `n` runs. Each run adds a line to the file `runs`."
+    code = (
+        f"open('runs', 'a').write('{stage} ')\\n"
+        f"if open('runs').read().count('{stage}') <= {n}:\\n"
+        f"    Path(product['out']).write_text('half')\\n"
+        f"    {error}\\n"
+    )
+    replace_in_file(root / "nbs" / notebook, "# the run\\n", f"# the run\\n{code}")
+
+
+def test_a_stage_that_fails_for_a_while_only_runs_again_and_ends_in_the_same_bytes(toy, brewcast):
+    executed = "products/near/clean/clean.ipynb"
+    fail_in(toy, "clean", "data/11_clean.ipynb", 1, "raise ConnectionRefusedError('no server')")
+    (toy / "env.yaml").write_text(ENV.replace("12]", "6]").replace("fails: false", RETRY))
+    # when its first run finds no server, then the second one makes the products, and the build goes on
+    done = brewcast("build")
+    assert re.search(r"(?m)^ +clean: no server: a temporary failure, again in 0.1 s \(retry 1 of 1\)$", done.err)
+    assert (toy / "runs").read_text() == "clean clean "
+    assert (toy / "products/near/clean/out.txt").read_text() == "[1, 6, 1, 6]"
+    assert stale_stages(toy) == [] and not (toy / "products/near/failed").exists()
+    # and nothing of it is left in the executed notebook: the same without a failure gives the same cells
+    cells = json.loads((toy / executed).read_text())["cells"]
+    outputs = [cell.get("outputs") for cell in cells]
+    (toy / "products/near/clean/out.txt").unlink()
+    assert started_stages(brewcast("build").err) == ["clean"]
+    assert [cell.get("outputs") for cell in json.loads((toy / executed).read_text())["cells"]] == outputs
+    assert "temporary" not in (toy / executed).read_text()
+
+
+def test_what_a_retry_does_not_mend_ends_with_75_and_the_old_products(toy, brewcast):
+    fail_in(toy, "clean", "data/11_clean.ipynb", 9, "raise TimeoutError('the lock is held')")
+    (toy / "env.yaml").write_text(ENV.replace("fails: false", RETRY))
+    before = (toy / "products/near/clean/out.txt").read_text()
+    done = brewcast("build", fails=True)
+    assert done.status == 75 and "a temporary failure: the same command may succeed later" in done.err
+    assert (toy / "runs").read_text() == "clean clean "
+    assert (toy / "products/near/clean/out.txt").read_text() == before
+    assert "This failure is temporary" in (toy / "products/near/failed/clean/clean.ipynb").read_text()
+    # and without retries it ends at once, as a stage does that runs alone
+    assert brewcast("build retries.limit=0", fails=True).status == 75
+    assert brewcast("run --only clean", fails=True).status == 75
+    assert (toy / "runs").read_text() == "clean " * 4
+
+
+def test_a_bug_is_not_tried_again_even_beside_a_temporary_failure(toy, brewcast):
+    fail_in(toy, "clean", "data/11_clean.ipynb", 9, "raise ValueError('bad data')")
+    fail_in(toy, "look", "data/12_look.ipynb", 9, "raise ConnectionError('no server')")
+    (toy / "env.yaml").write_text(ENV.replace("fails: false", RETRY))
+    done = brewcast("build", fails=True)
+    assert done.status == 1 and "clean failed: ValueError: bad data" in done.err
+    runs = (toy / "runs").read_text().split()
+    assert (runs.count("clean"), runs.count("look")) == (1, 2)
+    assert brewcast("run --only clean", fails=True).status == 1
+
+
+def test_a_kernel_that_the_system_kills_is_not_tried_again(toy, brewcast):
+    fail_in(toy, "clean", "data/11_clean.ipynb", 9, "import os; os.kill(os.getpid(), 9)")
+    (toy / "env.yaml").write_text(ENV.replace("fails: false", RETRY))
+    assert brewcast("build", fails=True).status == 1
+    assert (toy / "runs").read_text() == "clean "
+
+
+def test_a_build_is_stopped_at_once_while_a_stage_waits_for_its_next_try(toy):
+    fail_in(toy, "clean", "data/11_clean.ipynb", 9, "raise ConnectionError('no server')")
+    (toy / "env.yaml").write_text(ENV.replace("fails: false", RETRY.replace("0.1", "3600")))
+    before = (toy / "products/near/clean/out.txt").read_text()
+    process, log = start_build(toy, toy / "build.log", preexec_fn=restore_stop_signals), toy / "build.log"
+    wait_until(lambda: "again in 3600 s" in log.read_text(), "waiting", process, log=log)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(120) == 130
+    assert (toy / "products/near/clean/out.txt").read_text() == before
+    assert "not finished: clean" in log.read_text() and kernels_of(toy) == []
