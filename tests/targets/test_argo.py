@@ -82,8 +82,8 @@ def test_retries_and_schedule_are_those_of_the_dag(dag):
             ),
         }
     )
-    (template,), (cron,) = (compiled(changed)[kind] for kind in ("WorkflowTemplate", "CronWorkflow"))
-    for template in template["spec"]["templates"][1:]:
+    (run,), (cron,) = (compiled(changed)[kind] for kind in ("WorkflowTemplate", "CronWorkflow"))
+    for template in run["spec"]["templates"][1:]:
         retry = template["retryStrategy"]
         assert (retry["limit"], retry["backoff"]["duration"]) == (5, "1.5s")
         assert retry["expression"] == "asInt(lastRetry.exitCode) == 75"
