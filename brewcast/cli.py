@@ -1084,9 +1084,11 @@ def run_step(
     "Run a step of a month. Raises the function's error."
     if not retry:
         return function()
+    from brewcast.common.parameter_types import RunSettings
     from brewcast.common.retryable import with_retries
 
-    return with_retries(function, RunSettings.model_validate(read_env(root, env_file(root, source))).retries, name)
+    settings = RunSettings.model_validate(read_env(root, env_file(root, source)))
+    return with_retries(function, settings.retries, name)
 
 # %% ../nbs/cli.ipynb #7b370567
 @functools.partial(command, group="step")
@@ -1183,6 +1185,12 @@ def deploy_check_command(
     manifests: Annotated[
         str | None, typer.Option(parser=absolute_path, metavar="FILE", help="what `helm template` has rendered")
     ] = None,
+    compiled: Annotated[
+        list[str] | None,
+        typer.Option(
+            parser=absolute_path, metavar="FILE", help="for an orchestrator, several times; default: deploy/'s"
+        ),
+    ] = None,
     image: Annotated[
         str, typer.Option(parser=image_or_path, metavar="IMAGE", help="default: scratch/images/service.tar")
     ] = "",
@@ -1206,6 +1214,7 @@ def deploy_check_command(
         manifests=Path(manifests) if manifests else None,
         as_of=as_of or date.today(),
         runs=not without_run,
+        compiled=tuple(map(Path, compiled or ())),
     )
     refusals = list(deploy_refusals(root, request))
     print(*check_lines(refusals, request, has_helm(root)), sep="\n")
