@@ -114,7 +114,7 @@ test: .venv/ready ## All tests: style, exported modules, clean notebooks, lesson
 	@$(PY) docs/lessons.py
 	@. .venv/bin/activate && python -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder
 
-test-deploy: .venv-checks/ready .venv-kubeflow/ready ## All checks of deploy/: linters, models, images, planted mistakes; writes deploy/checked.json (needs image-programs)
+test-deploy: .venv-checks/ready .venv-kubeflow/ready .venv-airflow/ready ## All checks of deploy/: linters, models, images, planted mistakes; writes deploy/checked.json (needs image-programs)
 	@rm -rf scratch/deploy
 	@$(PY) -m pytest -q tests/deploy && PYTHONPATH=.:tests $(PY) tests/deploy/record.py
 

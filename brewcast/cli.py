@@ -1185,6 +1185,12 @@ def deploy_check_command(
     manifests: Annotated[
         str | None, typer.Option(parser=absolute_path, metavar="FILE", help="what `helm template` has rendered")
     ] = None,
+    compiled: Annotated[
+        list[str] | None,
+        typer.Option(
+            parser=absolute_path, metavar="FILE", help="for an orchestrator, several times; default: deploy/'s"
+        ),
+    ] = None,
     image: Annotated[
         str, typer.Option(parser=image_or_path, metavar="IMAGE", help="default: scratch/images/service.tar")
     ] = "",
@@ -1208,6 +1214,7 @@ def deploy_check_command(
         manifests=Path(manifests) if manifests else None,
         as_of=as_of or date.today(),
         runs=not without_run,
+        compiled=tuple(map(Path, compiled or ())),
     )
     refusals = list(deploy_refusals(root, request))
     print(*check_lines(refusals, request, has_helm(root)), sep="\n")
@@ -1278,10 +1285,12 @@ def deploy_kubeflow_command(
     ] = None,
 ):
     "compile the pipeline for Vertex AI, and beside it the one with volumes for Kubeflow"
-    from brewcast.targets.kubeflow import compile_kubeflow
+    from brewcast.targets.dag import read_dag
+    from brewcast.targets.kubeflow import compile_kubeflow, recurring_run_lines
 
-    written = compile_kubeflow(root, image or None, Path(to) if to else None)
-    print("\n".join(f"{os.path.relpath(path)}: written" for path in written))
+    written = [os.path.relpath(path) for path in compile_kubeflow(root, image or None, Path(to) if to else None)]
+    schedule = recurring_run_lines(read_dag(root).schedule, written[-1])
+    print(*(f"{path}: written" for path in written), "as env.yaml schedules it:", *schedule, sep="\n")
 
 # %% ../nbs/cli.ipynb #d65eaff5
 @functools.partial(command, group="deploy")

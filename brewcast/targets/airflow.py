@@ -7,6 +7,7 @@ __all__ = ['watched_patterns', 'parameter_schema', 'airflow_dag', 'airflow_files
 
 # %% ../../nbs/targets/airflow.ipynb #dc2396fe
 import json
+from importlib.resources import files
 from pathlib import Path
 
 from ..common.params import env_file, env_files, read_env
@@ -30,7 +31,7 @@ def parameter_schema(
     return {
         "source": f"enum=[{json.dumps(parameter.default)}]",
         "through": r'pattern=r"^(\d{4}-(0[1-9]|1[0-2]))?$"',
-        "overrides": r'pattern=r"^([\w.]+=\S+( [\w.]+=\S+)*)?$"',
+        "overrides": r'pattern=r"^([\w.]+=.+)?$"',
     }[parameter.name]
 
 # %% ../../nbs/targets/airflow.ipynb #f3694628
@@ -45,7 +46,7 @@ def airflow_dag(
     jinja = {parameter.name: f"{{{{ params.{parameter.name} }}}}" for parameter in parameters}
     ends = dag.schedule.ends
     return fill_template(
-        (root / "deploy/airflow/brewcast.py.j2").read_text(),
+        (files("brewcast.targets") / "templates" / "airflow.py.j2").read_text(),
         json=json.dumps,  # JSON of texts and lists of texts is Python, too
         source=source,
         dag_id=f"{dag.name}_{source}",

@@ -93,7 +93,10 @@ def document_secrets(
             if kind := secret_kind(str(name)):
                 yield f"{path or 'the document'} (a name)", kind
                 continue
-            is_public = PUBLIC_NAME.search(str(name))
+            is_key_name = (
+                name == "secretKey" and "envVar" in document
+            )  # Kubeflow: which key of a Secret a variable gets
+            is_public = PUBLIC_NAME.search(str(name)) or is_key_name
             is_text = isinstance(value, str | int) and not isinstance(value, bool) and str(value)
             if is_text and SECRET_NAME.search(str(name)) and not is_public:
                 yield place, "a value of a secret"

@@ -33,6 +33,8 @@ def object_name(
     document: dict,  # of Kubernetes
 ) -> str:  # such as Deployment/brewcast
     "Kind and name of an object, as kubectl writes them."
+    if name := at(document, "pipelineInfo", "name"):  # of Kubeflow
+        return f"Pipeline/{name}"
     return f"{document.get('kind', 'object')}/{at(document, 'metadata', 'name', default='without a name')}"
 
 # %% ../../nbs/targets/kubernetes_objects.ipynb #396cd883

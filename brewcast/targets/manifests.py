@@ -10,6 +10,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from brewcast.targets import (
+    argo_checks,
+    dag_checks,
+    kubeflow_checks,
     monitoring_checks,
     pod_checks,
     security_checks,
@@ -25,7 +28,8 @@ Check = Callable[[Manifests], Iterator[Mistake]]
 # %% ../../nbs/targets/manifests.ipynb #fde32888
 def all_checks() -> dict[str, Check]:  # by the name without `check_`
     "The checks, in the order of the notebooks."
-    modules = (word_checks, wiring_checks, volume_checks, pod_checks, security_checks, monitoring_checks)
+    of_objects = (word_checks, wiring_checks, volume_checks, pod_checks, security_checks, monitoring_checks)
+    modules = (*of_objects, dag_checks, argo_checks, kubeflow_checks)
     names = [(module, name) for module in modules for name in module.__all__ if name.startswith("check_")]
     return {name.removeprefix("check_"): getattr(module, name) for module, name in names}
 

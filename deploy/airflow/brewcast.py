@@ -1,6 +1,6 @@
 """The month of the source simulated as a DAG of Airflow.
 
-Compiled by `brewcast deploy airflow` from pipeline.yaml, env.yaml and deploy/airflow/brewcast.py.j2: change these, not
+Compiled by `brewcast deploy airflow` from pipeline.yaml, env.yaml and a template (airflow.py.j2): change these, not
 this file. It needs Airflow 3.2 or newer with its standard provider, and nothing of Brewcast. The workers share a disk
 with the project and its environment (`make setup`); the Airflow Variable brewcast_project is the project's path there.
 """
@@ -26,7 +26,7 @@ PARAMETERS = {  # what whoever starts a run may give
     ),
     "overrides": Param(
         "", description="other parameters for this run, such as: train.seed=1 max_change=2",
-        type="string", pattern=r"^([\w.]+=\S+( [\w.]+=\S+)*)?$",
+        type="string", pattern=r"^([\w.]+=.+)?$",
     ),
 }
 STEPS = {  # step -> the steps that must have succeeded before, and the arguments of `brewcast`
@@ -130,11 +130,7 @@ with DAG(
     catchup=False,  # a month that was missed is processed by the next run
     max_active_runs=1,  # no two runs publish
     max_active_tasks=1,  # steps in one folder take turns: a second one would only wait, and hold a worker's slot
-    default_args={
-        "retries": 2,
-        "retry_delay": timedelta(seconds=30.0),
-        "retry_exponential_backoff": 2.0,
-    },
+    default_args={"retries": 2, "retry_delay": timedelta(seconds=30.0), "retry_exponential_backoff": 2.0},
 ) as dag:
     tasks = {"wait_for_data": NewData(task_id="wait_for_data", mode="reschedule", poke_interval=600, soft_fail=True)}
     for name, (upstream, arguments) in STEPS.items():

@@ -1,7 +1,6 @@
-"""The pipeline for Kubeflow and Vertex AI, made from deploy/dag.json.
+"""The pipeline for Kubeflow and Vertex AI, made from deploy/dag.json: `compile` makes containers of the stage image.
 
-`compile` (called by `brewcast deploy kubeflow`) makes container components on the stage image; `run` makes lightweight
-components of the same tasks and runs them here, each in a copy of the project.
+`run` runs the same tasks here as lightweight components, each in a copy of the project, with its state and data.
 """
 
 import argparse
@@ -14,11 +13,9 @@ from kfp import compiler, dsl, kubernetes, local
 
 ROOT = Path(__file__).resolve().parents[2]
 IMAGE = "registry.example.com/planning/brewcast-stage@sha256:" + "fedcba9876543210" * 4  # invented, as in the chart
-PYTHON = "/usr/bin/python3.11"  # of the stage image, as the user below and the folders that are volumes
-USER = 65532
-WRITTEN = ("products", "state", "scratch", "cache", "data")
-CLAIM = "brewcast-state"  # the volume of the chart: state/ and data/ are folders of it
-SECRET = {"online-store": "BREWCAST_ONLINE_STORE", "alertmanager": "BREWCAST_ALERTMANAGER"}  # key -> variable
+PYTHON, USER = "/usr/bin/python3.11", 65532  # of the stage image
+WRITTEN = ("products", "state", "scratch", "cache", "data")  # its folders that are volumes
+ALERTS = ("BREWCAST_ALERTMANAGER", "BREWCAST_ALERT_WEBHOOK", "BREWCAST_ALERT_TOKEN")  # addresses; publish uses them
 
 
 def run_step(step: dict, given: dict, project: str, python: str):
@@ -81,20 +78,18 @@ def define(name: str, parameters: dict, body: str, **names):
 def make_component(dag: dict, task: dict, image: str | None):
     "The component of a task: a container of an image, or without one a function that runs the step here."
     folders = {other["name"]: other["artifact"] for other in dag["tasks"]}
-    step = {
-        "command": task["command"],
-        "reads": {name: folders[name] for name in task["upstream"]},
-        "volumes": [name for name in ("state", "data") if task[name]],
-        "writes": task["artifact"],
-    }
+    reads = {name: folders[name] for name in task["upstream"]}
+    volumes = [name for name in WRITTEN if task.get(name)]
+    step = {"command": task["command"], "reads": reads, "volumes": volumes, "writes": task["artifact"]}
     texts = [one["name"] for one in dag["parameters"] if f"{{{one['name']}}}" in task["command"]]
-    parameters = dict.fromkeys([*texts, "shared"], "str") | dict.fromkeys(step["reads"], "dsl.Input[dsl.Artifact]")
+    parameters = dict.fromkeys([*texts, "shared"], "str") | dict.fromkeys(reads, "dsl.Input[dsl.Artifact]")
     if task["artifact"]:
         parameters["artifact"] = "dsl.Output[dsl.Artifact]"
     given = "{name: getattr(value, 'path', value) for name, value in locals().items()}"
     if image is None:
         function = define(task["name"], parameters, f"run_in_copy({step!r}, {given})", dsl=dsl)
-        return dsl.component(function, install_kfp_package=False, additional_funcs=[run_step, run_in_copy])
+        own = {"base_image": "python:3.11", "install_kfp_package": False}  # neither is used here
+        return dsl.component(function, additional_funcs=[run_step, run_in_copy], **own)
 
     def container(given):  # name=value: an argument is never empty
         words = [f"{name}={value}" for name, value in given.items()]
@@ -105,32 +100,32 @@ def make_component(dag: dict, task: dict, image: str | None):
     return dsl.container_component(function)
 
 
-def mount_volumes(task: dict, made: dsl.PipelineTask):
-    "What only Kubernetes knows: user, volumes and the secret. Vertex AI takes no such thing."
+def set_pod(task: dict, made: dsl.PipelineTask, claims: str):
+    "What Kubernetes alone knows: user, volumes and the secret. Vertex AI takes no such thing."
     kubernetes.set_security_context(made, run_as_user=USER, run_as_group=USER, run_as_non_root=True)
     for name in WRITTEN:
-        if task.get(name):
-            kubernetes.mount_pvc(made, CLAIM, f"/app/{name}", sub_path=name)
-        else:
-            kubernetes.empty_dir_mount(made, name, f"/app/{name}")
-    if task["state"]:
-        kubernetes.use_secret_as_env(made, "brewcast-step", SECRET, optional=True)
+        mount = kubernetes.mount_pvc if task.get(name) else kubernetes.empty_dir_mount
+        mount(made, f"{claims}-{name}", f"/app/{name}")
+    if not task["artifact"]:  # publish
+        variables = {name: name for name in (*ALERTS, "BREWCAST_ONLINE_STORE", "MLFLOW_TRACKING_URI")}
+        kubernetes.use_secret_as_env(made, f"{claims}-publish", variables, optional=True)  # by key
 
 
-def make_pipeline(dag: dict, image: str | None, volumes: bool = False):
-    "The pipeline of a DAG. Nothing is cached, since data and state are no inputs that kfp knows; the steps retry themselves."
+def make_pipeline(dag: dict, image: str | None, has_pods: bool = False):
+    "The pipeline of a DAG. Nothing is cached, as data and state are no inputs that kfp knows; the steps retry themselves."
 
     def make_tasks(given):
         made = {}
         for task in dag["tasks"]:
             component = make_component(dag, task, image)
-            outputs = {name: made[name].outputs["artifact"] for name in task["upstream"]}
-            channels = {name: channel for name, channel in given.items() if name in component.component_spec.inputs}
-            one = made[task["name"]] = component(**channels, **outputs).set_caching_options(False)
-            one.set_cpu_limit(task["cpu"]).set_cpu_request(task["cpu"])
-            one.set_memory_limit(task["memory"]).set_memory_request(task["memory"])
-            if volumes:
-                mount_volumes(task, one)
+            taken = {name: channel for name, channel in given.items() if name in component.component_spec.inputs}
+            taken |= {name: made[name].outputs["artifact"] for name in task["upstream"]}
+            one = made[task["name"]] = component(**taken).set_caching_options(False)
+            if image:
+                one.set_cpu_limit(task["cpu"]).set_cpu_request(task["cpu"])
+                one.set_memory_limit(task["memory"]).set_memory_request(task["memory"])
+            if has_pods:
+                set_pod(task, one, dag["name"])
 
     parameters = {one["name"]: f"str = {one['default']!r}" for one in dag["parameters"]} | {"shared": "str = ''"}
     function = define("run_month", parameters, "make_tasks(locals())", make_tasks=make_tasks)
@@ -141,17 +136,15 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("action", choices=["compile", "run"])
     parser.add_argument("values", nargs="*", metavar="NAME=VALUE", help="parameters of a run, such as source=walmart")
-    parser.add_argument("--project", type=Path, default=ROOT)
+    parser.add_argument("--project", type=lambda path: Path(path).resolve(), default=ROOT)
     parser.add_argument("--image", default=IMAGE)
     parser.add_argument("--to", default="deploy/kubeflow/pipeline.yaml")
     options = parser.parse_args()
     dag = json.loads((options.project / "deploy/dag.json").read_text())
-    if options.action == "compile":
-        compiler.Compiler().compile(make_pipeline(dag, options.image), options.to)
-        on_kubernetes = options.to.removesuffix(".yaml") + ".kubernetes.yaml"
-        compiler.Compiler().compile(make_pipeline(dag, options.image, volumes=True), on_kubernetes)
-    else:
+    if options.action == "run":
         local.init(local.SubprocessRunner(use_venv=False), str(options.project / "scratch/kubeflow"))
-        make_pipeline(dag, None)(
-            shared=str(options.project.resolve()), **dict(value.split("=", 1) for value in options.values)
-        )
+        make_pipeline(dag, None)(shared=str(options.project), **dict(value.split("=", 1) for value in options.values))
+    else:
+        compiler.Compiler().compile(make_pipeline(dag, options.image), options.to)
+        on_kubernetes = options.to.removesuffix("yaml") + "kubernetes.yaml"
+        compiler.Compiler().compile(make_pipeline(dag, options.image, has_pods=True), on_kubernetes)

@@ -55,6 +55,12 @@ def schema_findings(variants: dict[str, list[dict]]) -> dict[str, list[str]]:
     return answer(*program, input=json.dumps(variants))
 
 
+def kubeflow_findings(variants: dict[str, list[dict]]) -> dict[str, list[str]]:
+    "What kfp refuses of compiled pipelines."
+    program = [ROOT / ".venv-kubeflow/bin/python", ROOT / "tests/deploy/kubeflow_schema.py"]
+    return answer(*program, input=json.dumps(variants))
+
+
 def model_findings(variants: dict[str, list[dict]]) -> dict[str, list[str]]:
     "What the models of all objects refuse, also of custom resources."
     program = (ROOT / "tests/deploy/models.mjs").read_text()
