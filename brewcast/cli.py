@@ -60,7 +60,7 @@ from .common.paths import explain_disk_full, find_root, say, write_text
 from .common.records import Decision, Verdict, read_json_object
 from .common.retryable import RETRYABLE_STATUS, is_retryable
 from .common.text import format_count, join_names
-from .workflow.executor import build, current_reasons, is_build_complete, retry_settings
+from .workflow.executor import build, current_reasons, is_build_complete
 from .workflow.notebooks import clean_notebooks, export_notebooks
 from .workflow.ploomber_hooks import is_ploomber_error, plain_message
 from .workflow.products import index_path
@@ -1086,7 +1086,7 @@ def run_step(
         return function()
     from brewcast.common.retryable import with_retries
 
-    return with_retries(function, retry_settings(read_env(root, env_file(root, source))), name)
+    return with_retries(function, RunSettings.model_validate(read_env(root, env_file(root, source))).retries, name)
 
 # %% ../nbs/cli.ipynb #7b370567
 @functools.partial(command, group="step")

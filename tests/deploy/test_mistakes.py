@@ -24,6 +24,7 @@ from checkers import (
     template,
 )
 from planting import RENDERED, ROOT, RULES, parsed, plant, planted_documents, planted_mistakes
+from test_quick_argo import FOUND_BY_HERA  # each is tested there
 from test_workflow import FOUND_BY as FOUND_IN_WORKFLOW  # each is tested there
 
 CAUGHT = ROOT / "scratch/deploy/caught.json"  # for record.py
@@ -31,6 +32,7 @@ GITHUB_TOOLS = {"schema": "schema of GitHub Actions"}  # its name in test_workfl
 CONTAINERFILES = sorted((ROOT / "deploy/image").glob("Containerfile.*"))
 KUBEFLOW = ROOT / "deploy/kubeflow/pipeline.yaml"
 SERVICE_FILE = ROOT / "deploy/image/Containerfile.service"
+ARGO = ROOT / "deploy/argo/brewcast.yaml"
 CLEAN = {path.name: list(parsed(path)) for path in sorted(RENDERED.parent.glob("*.yaml"))}
 
 
@@ -40,6 +42,21 @@ def test_the_models_find_nothing_in_the_rendered_manifests():
 
 def test_checkov_finds_nothing_in_the_rendered_manifests(tmp_path):
     assert checkov_of_manifests(CLEAN, tmp_path) == {name: [] for name in CLEAN}
+
+
+def test_models_and_checkov_find_nothing_in_what_is_compiled_for_argo(tmp_path):
+    # the models have no Argo Events; hera has (test_quick_argo.py)
+    documents = [each for each in parsed(ARGO) if each["kind"] not in ("EventSource", "Sensor")]
+    assert model_findings({"argo": documents}) == {"argo": []}
+    # given the same beside it, as root
+    for name, text in {
+        "clean": ARGO.read_text(),
+        "root": ARGO.read_text().replace("NonRoot: true", "NonRoot: false"),
+    }.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "argo.yaml").write_text(text)
+    assert checkov_findings(tmp_path, "argo_workflows") == {"root": ["CKV_ARGO_2"]}
+    assert checkov_findings(tmp_path, "kubernetes") == {}
 
 
 def containerfile_findings(texts: dict[str, str], folder) -> dict[str, dict[str, list[str]]]:
@@ -103,8 +120,12 @@ def caught(tmp_path_factory) -> dict[str, list[str]]:
     for name, mistake in planted_mistakes("values").items():
         refused = template(plant(EXAMPLE, mistake), folder).returncode
         by_tool.setdefault("values.schema.json", {})[name] = ["refused"] if refused else []
+<<<<<<< HEAD
     pipelines = {name: [plant(parsed(KUBEFLOW)[0], mistake)] for name, mistake in planted_mistakes("kubeflow").items()}
     by_tool["messages of kfp"] = kubeflow_findings(pipelines)
+=======
+    by_tool["hera"] = dict.fromkeys(FOUND_BY_HERA, ["refused"])
+>>>>>>> c64898e697a98043a07a819bc929fa724a434c6c
     by_tool["`brewcast deploy check`"] = dict.fromkeys(refused_before_sending(), ["refused"])
     for tool, findings in by_tool.items():
         for name, said in findings.items():
