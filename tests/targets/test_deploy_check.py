@@ -297,7 +297,8 @@ def test_a_planted_mistake_in_the_stage_image_is_refused_with_the_stages_that_fa
     assert re.search(rf"features.* would end with: No module named '{library}'", said)
 
 
-def test_a_planted_mistake_of_two_schedules_is_refused_where_both_are_sent(root):
+def test_a_planted_mistake_of_two_schedules_is_refused_where_both_are_sent(root, monkeypatch):
+    monkeypatch.setenv("PATH", str(root))  # no podman is asked for the image of the stages, which is not there
     values, compiled = good_values(root), (argo_file(root),)
     assert refusals(root, values, compiled=compiled) == []
     (path, value) = OVERLAP["set"]
