@@ -119,7 +119,7 @@ test-deploy: .venv-checks/ready .venv-kubeflow/ready .venv-airflow/ready ## All 
 	@$(PY) -m pytest -q tests/deploy && PYTHONPATH=.:tests $(PY) tests/deploy/record.py
 
 test-deploy-quick: .venv-checks/quick .venv-kubeflow/ready ## The quick ones: compiled files, chart, schemas, planted mistakes, toy pipelines (CI calls it)
-	@$(PY) -m pytest -q tests/deploy/test_quick*.py
+	@$(PY) -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder tests/deploy/test_quick*.py
 
 test-programs: ## Install the Debian programs that the tests use, where they are missing (as root, or by sudo)
 	@.ci/programs tests
