@@ -120,7 +120,7 @@ def test_a_folder_with_blanks_quotes_and_percent_signs_is_quoted():
     service = settings(service_unit(plan(root)))
     assert service["WorkingDirectory"] == "/srv/Anna's 50%% tea"
     assert service["ExecStart"].startswith(
-        '"/srv/Anna\'s 50%% tea/.venv/bin/python" -m brewcast.cli month --source tea'
+        '/usr/bin/env "/srv/Anna\'s 50%% tea/.venv/bin/python" -m brewcast.cli month --source tea'
     )
     command = crontab_line(plan(root)).split(" ", 5)[5]
     assert shlex.split(command.replace("\\%", "%"))[1] == str(root)
