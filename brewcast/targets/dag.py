@@ -137,7 +137,6 @@ def read_dag(
     settings = RunSettings.model_validate(env)
     stages = read_stages(root, env | {"source": "{source}"})
     resources = stage_resources(root, list(stages))
-    default = resources["default"].model_dump()
     resolve = DagTask(
         name=RESOLVE,
         command=["step", "resolve", "--source", "{source}", "--through", "{through}", "--overrides", "{overrides}"],
@@ -146,7 +145,7 @@ def read_dag(
         state=True,
         data=True,
         parameters=[],
-        **default,
+        **resources["default"].model_dump(),
     )
     publish = DagTask(
         name=PUBLISH,
@@ -156,7 +155,7 @@ def read_dag(
         state=True,
         data=True,
         parameters=[],
-        **default,
+        **resources["default"].model_dump(),
     )
     return Dag(
         name="brewcast",

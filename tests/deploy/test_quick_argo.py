@@ -11,11 +11,12 @@ from planting import ROOT, plant, planted_mistakes
 from step_folders import StepFolders
 from toy import FORKS
 
-from brewcast.targets.argo import argo_yaml, cron_workflow, stage_facts, workflow_template
+from brewcast.targets.argo import argo_objects, argo_yaml, stage_facts
 from brewcast.targets.chart_values import CHANGE_ME
 from brewcast.targets.dag import read_dag
 
 COMPILED = (ROOT / "deploy/argo/brewcast.yaml").read_text()
+TEMPLATE = (ROOT / "deploy/argo/brewcast.yaml.j2").read_text()
 CLAIMS = (ROOT / "deploy/argo/claims.yaml").read_text()
 FOUND_BY_HERA = {"misspelt field of a workflow", "parameter that is a list"}  # the others are wrong in their meaning
 FAILURE = """\
@@ -37,7 +38,7 @@ def test_the_objects_fit_the_models_and_schemas():
     variants = {
         "compiled": documents(COMPILED),
         "another source": documents(argo_yaml(ROOT, image, "walmart"), CLAIMS),
-        "with an end": [cron_workflow(pilot, "brewcast-simulated")],
+        "with an end": documents(argo_objects(pilot, CHANGE_ME, stage_facts(ROOT), TEMPLATE)),
     }
     for findings in (hera_findings(variants), schema_findings(variants)):
         assert findings == {name: [] for name in variants}
@@ -62,10 +63,10 @@ def compiled(toy, tmp_path):
         content = json.loads(notebook.read_text())
         content["cells"][-1]["source"] = code + "".join(content["cells"][-1]["source"])
         notebook.write_text(json.dumps(content))
-        template = workflow_template(read_dag(toy), "brewcast-near", CHANGE_ME, stage_facts(ROOT))
+        template = documents(argo_objects(read_dag(toy), CHANGE_ME, stage_facts(ROOT), TEMPLATE))[0]
         change(template["spec"])
         pods = FolderPods(StepFolders(toy, tmp_path / "work", variables=FORKS))
-        return run_workflow(yaml.safe_load(yaml.safe_dump(template)), pods, tmp_path), pods
+        return run_workflow(template, pods, tmp_path), pods
 
     return run
 

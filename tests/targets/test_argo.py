@@ -5,7 +5,7 @@ import yaml
 from conftest import ROOT
 
 from brewcast.cli import deploy_argo_command
-from brewcast.targets.argo import argo_yaml, cron_workflow, stage_facts, workflow_template
+from brewcast.targets.argo import argo_objects, argo_yaml, stage_facts
 from brewcast.targets.chart_values import CHANGE_ME
 from brewcast.targets.dag import read_dag
 
@@ -25,9 +25,13 @@ def dag():
     return read_dag(ROOT)
 
 
+def compiled(dag) -> dict[str, list[dict]]:
+    return read(argo_objects(dag, CHANGE_ME, stage_facts(ROOT), (ROOT / "deploy/argo/brewcast.yaml.j2").read_text()))
+
+
 @pytest.fixture(scope="module")
 def spec(dag):
-    return workflow_template(dag, "brewcast-simulated", CHANGE_ME, stage_facts(ROOT))["spec"]
+    return compiled(dag)["WorkflowTemplate"][0]["spec"]
 
 
 def mounts_of(spec: dict, claim: str) -> dict[str, bool]:
@@ -78,14 +82,13 @@ def test_retries_and_schedule_are_those_of_the_dag(dag):
             ),
         }
     )
-    spec = workflow_template(changed, "x", CHANGE_ME, stage_facts(ROOT))["spec"]
-    for template in spec["templates"][1:]:
+    (run,), (cron,) = (compiled(changed)[kind] for kind in ("WorkflowTemplate", "CronWorkflow"))
+    for template in run["spec"]["templates"][1:]:
         retry = template["retryStrategy"]
         assert (retry["limit"], retry["backoff"]["duration"]) == (5, "1.5s")
         assert retry["expression"] == "asInt(lastRetry.exitCode) == 75"
-    cron = cron_workflow(changed, "x")["spec"]
-    assert (cron["schedules"], cron["timezone"]) == (["0 3 1 * *"], "Europe/London")
-    assert 'date("2028-03-01", "2006-01-02", "Europe/London")' in cron["stopStrategy"]["expression"]
+    assert (cron["spec"]["schedules"], cron["spec"]["timezone"]) == (["0 3 1 * *"], "Europe/London")
+    assert 'date("2028-03-01", "2006-01-02", "Europe/London")' in cron["spec"]["stopStrategy"]["expression"]
 
 
 def test_the_objects_of_another_source_stand_beside_those_of_the_first():
