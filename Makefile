@@ -114,12 +114,12 @@ test: .venv/ready ## All tests: style, exported modules, clean notebooks, lesson
 	@$(PY) docs/lessons.py
 	@. .venv/bin/activate && python -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder
 
-test-deploy: .venv-checks/ready .venv-kubeflow/ready ## All checks of deploy/: linters, models, images, planted mistakes; writes deploy/checked.json (needs image-programs)
+test-deploy: .venv-checks/ready .venv-kubeflow/ready .venv-airflow/ready ## All checks of deploy/: linters, models, images, planted mistakes; writes deploy/checked.json (needs image-programs)
 	@rm -rf scratch/deploy
 	@$(PY) -m pytest -q tests/deploy && PYTHONPATH=.:tests $(PY) tests/deploy/record.py
 
 test-deploy-quick: .venv-checks/quick .venv-kubeflow/ready ## The quick ones: compiled files, chart, schemas, planted mistakes, toy pipelines (CI calls it)
-	@$(PY) -m pytest -q tests/deploy/test_quick*.py
+	@$(PY) -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder tests/deploy/test_quick*.py
 
 test-programs: ## Install the Debian programs that the tests use, where they are missing (as root, or by sudo)
 	@.ci/programs tests

@@ -4,16 +4,17 @@
 
 # %% auto #0
 __all__ = ['FIRST_STEPS', 'TEXT_BROWSERS', 'app', 'GROUPS', 'SourceOption', 'DataOption', 'ReasonOption', 'JsonOption',
-           'Overrides', 'NOT_READY', 'RetryOption', 'BaseOption', 'FAILURE_STATUS', 'prepare_data', 'link_data',
-           'prepare_missing_data', 'publish_source', 'copy_release', 'copy_if_writable', 'better_baseline_lines',
-           'page_lines', 'stopped_report', 'build_summary', 'update_index', 'run_source', 'staleness_report',
-           'build_notes', 'read_start_page', 'start_page_options', 'export_statements', 'open_in_browser',
-           'last_built_source', 'run_single_stage', 'confirm', 'Call', 'command', 'print_version', 'top_options',
-           'absolute_path', 'source_names', 'run_command', 'build_command', 'init_source_command', 'why_command',
-           'verify_command', 'publish_command', 'trace_command', 'parse_percent', 'promote_command', 'split_command',
-           'rollback_command', 'lift_command', 'history_command', 'compare_command', 'forecast_command', 'key_command',
-           'backup_command', 'restore_command', 'prune_command', 'month_command', 'schedule_command', 'replay_command',
-           'summary_command', 'clean_command', 'open_command', 'parse_port', 'ui_command', 'lab_command', 'run_step',
+           'Overrides', 'NOT_READY', 'RetryOption', 'ValuesOption', 'ManifestsOption', 'CompiledOption', 'ImageOption',
+           'StageImageOption', 'BaseOption', 'FAILURE_STATUS', 'prepare_data', 'link_data', 'prepare_missing_data',
+           'publish_source', 'copy_release', 'copy_if_writable', 'better_baseline_lines', 'page_lines',
+           'stopped_report', 'build_summary', 'update_index', 'run_source', 'staleness_report', 'build_notes',
+           'read_start_page', 'start_page_options', 'export_statements', 'open_in_browser', 'last_built_source',
+           'run_single_stage', 'confirm', 'Call', 'command', 'print_version', 'top_options', 'absolute_path',
+           'source_names', 'run_command', 'build_command', 'init_source_command', 'why_command', 'verify_command',
+           'publish_command', 'trace_command', 'parse_percent', 'promote_command', 'split_command', 'rollback_command',
+           'lift_command', 'history_command', 'compare_command', 'forecast_command', 'key_command', 'backup_command',
+           'restore_command', 'prune_command', 'month_command', 'schedule_command', 'replay_command', 'summary_command',
+           'clean_command', 'open_command', 'parse_port', 'ui_command', 'lab_command', 'run_step',
            'step_resolve_command', 'step_stage_command', 'step_publish_command', 'deploy_compile_command',
            'image_or_path', 'parse_day', 'deploy_check_command', 'deploy_argo_command', 'deploy_image_command',
            'deploy_image_stage_command', 'deploy_sbom_command', 'deploy_kubeflow_command', 'deploy_render_command',
@@ -1175,22 +1176,33 @@ def parse_day(
     except ValueError:
         raise typer.BadParameter(f"{value!r} is not a day such as 2025-02-28") from None
 
+# %% ../nbs/cli.ipynb #bfab87a7
+ValuesOption = Annotated[
+    str | None, typer.Option(parser=absolute_path, metavar="FILE", help="your values of the chart")
+]
+ManifestsOption = Annotated[
+    str | None, typer.Option(parser=absolute_path, metavar="FILE", help="what `helm template` has rendered")
+]
+CompiledOption = Annotated[
+    list[str] | None,
+    typer.Option(parser=absolute_path, metavar="FILE", help="for an orchestrator, several times; default: deploy/'s"),
+]
+ImageOption = Annotated[
+    str, typer.Option(parser=image_or_path, metavar="IMAGE", help="default: scratch/images/service.tar")
+]
+StageImageOption = Annotated[
+    str, typer.Option(parser=image_or_path, metavar="IMAGE", help="default: scratch/images/stage.tar")
+]
+
 # %% ../nbs/cli.ipynb #acf6f326
 @functools.partial(command, group="deploy")
 def deploy_check_command(
     root: Path,
-    values: Annotated[
-        str | None, typer.Option(parser=absolute_path, metavar="FILE", help="your values of the chart")
-    ] = None,
-    manifests: Annotated[
-        str | None, typer.Option(parser=absolute_path, metavar="FILE", help="what `helm template` has rendered")
-    ] = None,
-    image: Annotated[
-        str, typer.Option(parser=image_or_path, metavar="IMAGE", help="default: scratch/images/service.tar")
-    ] = "",
-    stage_image: Annotated[
-        str, typer.Option(parser=image_or_path, metavar="IMAGE", help="default: scratch/images/stage.tar")
-    ] = "",
+    values: ValuesOption = None,
+    manifests: ManifestsOption = None,
+    compiled: CompiledOption = None,
+    image: ImageOption = "",
+    stage_image: StageImageOption = "",
     as_of: Annotated[
         date | None, typer.Option(parser=parse_day, metavar="DAY", help="when it is sent; default: today")
     ] = None,
@@ -1208,6 +1220,7 @@ def deploy_check_command(
         manifests=Path(manifests) if manifests else None,
         as_of=as_of or date.today(),
         runs=not without_run,
+        compiled=tuple(map(Path, compiled or ())),
     )
     refusals = list(deploy_refusals(root, request))
     print(*check_lines(refusals, request, has_helm(root)), sep="\n")

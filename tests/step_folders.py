@@ -1,14 +1,16 @@
 "Runs the tasks of an orchestrator here, each in a folder of its own, as a pod sees it: with its artifacts and no more."
 
+import contextlib
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Protocol
 
 from brewcast.operations.monthly import EXCLUDED_FROM_REPLAY
+from brewcast.targets.dag import Dag, DagTask
 from brewcast.workflow.runs import run_command_in
 
 
@@ -21,6 +23,16 @@ class Task(Protocol):
     artifact: str | None  # the folder that is kept afterwards, relative to the project; None: none
     state: bool  # Does the task get the volume of the state?
     data: bool  # Does it get the source's data?
+
+
+def filled_tasks(dag: Dag, **values: str) -> list[DagTask]:
+    "The tasks of a DAG with values in place of {source}, {through} and {overrides}."
+    values = {"source": dag.source, "through": "", "overrides": ""} | values
+    fill = lambda text: text and text.format(**values)  # noqa: E731
+    return [
+        task.model_copy(update={"command": [fill(part) for part in task.command], "artifact": fill(task.artifact)})
+        for task in dag.tasks
+    ]
 
 
 class StepFolders:
@@ -60,16 +72,23 @@ class StepFolders:
                 shutil.copytree(kept, folder / place, symlinks=True)
         return folder
 
+    @contextlib.contextmanager
+    def mounted(self, task: Task, folder: Path) -> Iterator[None]:
+        "The state's volume in a task's folder, if the task has it: one task at a time."
+        if not task.state:
+            yield
+            return
+        os.replace(self.volume, folder / "state")
+        try:
+            yield
+        finally:
+            os.replace(folder / "state", self.volume)
+
     def run(self, task: Task, **options) -> subprocess.CompletedProcess:
         "Run a task, and keep its artifact if it has succeeded."
         folder = self.prepare(task)
-        if task.state:
-            os.replace(self.volume, folder / "state")  # as a volume that one pod at a time mounts
-        try:
+        with self.mounted(task, folder):
             ended = run_command_in(folder, task.command, self.variables, **options)
-        finally:
-            if task.state:
-                os.replace(folder / "state", self.volume)
         if ended.returncode == 0 and task.artifact:
             kept = self.work / "artifacts" / task.name
             shutil.rmtree(kept, ignore_errors=True)

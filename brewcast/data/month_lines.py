@@ -307,12 +307,6 @@ def _encoded(column: pa.Array) -> pa.Array:
     small = next(kind for kind in (pa.int8(), pa.int16(), pa.int32()) if size < 2 ** (kind.bit_width - 1))
     return pa.DictionaryArray.from_arrays(encoded.indices.cast(small), encoded.dictionary)
 
-# %% ../../nbs/data/month_lines.ipynb #d011337f
-def _plain_schema(schema: pa.Schema) -> pa.Schema:
-    "The types of a table without dictionaries."
-    types = {field.name: field.type for field in schema}
-    return pa.schema({name: kind.value_type if pa.types.is_dictionary(kind) else kind for name, kind in types.items()})
-
 # %% ../../nbs/data/month_lines.ipynb #ed6646fb
 def read_pieces(
     paths: list[Path],

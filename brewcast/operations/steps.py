@@ -21,18 +21,6 @@ from ..common.mlflow import project_database
 from ..common.params import Stage, did_you_mean, env_file, parameters, read_env, read_stages, upstream_of
 from ..common.paths import say, write_bytes
 from ..common.records import MonthRecord, Record, StateInputs, write_record
-from brewcast.operations.monthly import (
-    WaitingMonth,
-    alert_failures,
-    check_month,
-    finish_month,
-    last_published_month,
-    later_month,
-    mark_month,
-    next_month_to_run,
-    stage_seconds,
-    stopped_builds,
-)
 from ..workflow.executor import build_stage
 from brewcast.workflow.reasons import (
     Reason,
@@ -122,15 +110,18 @@ def plan_month(
     overrides: list[str],  # other parameters, such as "train.seed=1"
 ) -> ResolvedRun:
     "The run of the next month. Raises ValueError for a text that is no month, and for a month that is done."
+    # here and in `publish_run`: pandas and the charts take seconds, and a stage's own kernel imports what it needs
+    from brewcast.operations import monthly
+
     state = state_folder(source, root)
-    month = next_month_to_run(state, check_month(through) if through else None)
+    month = monthly.next_month_to_run(state, monthly.check_month(through) if through else None)
     if through and month > through:
-        published = last_published_month(state)
+        published = monthly.last_published_month(state)
         raise ValueError(f"{source}: nothing to do: {published} is published, and {through} is not after it")
     run = plan_run(root, source, month, overrides)
-    stopped = stopped_builds(state)
+    stopped = monthly.stopped_builds(state)
     while (run.month, run.build_key) in stopped and run.month != through:
-        run = plan_run(root, source, later_month(run.month), overrides)
+        run = plan_run(root, source, monthly.later_month(run.month), overrides)
     return run
 
 # %% ../../nbs/operations/steps.ipynb #a4a4e851
@@ -334,8 +325,10 @@ def take_products(
 def publish_run(
     root: Path,  # the project, with the source's data and state, and all artifacts
     source: str,  # the source's name
-) -> MonthRecord | WaitingMonth | None:  # None: the pipeline makes no release
+) -> MonthRecord | tuple | None:  # tuple: a WaitingMonth; None: the pipeline makes no release
     "Record a run and publish it. Raises the errors of `read_resolved`, `take_products` and `finish_month`."
+    from brewcast.operations.monthly import alert_failures, finish_month, mark_month, stage_seconds
+
     root = Path(root).resolve()
     run, inputs = read_resolved(root, source)
     with project_lock(root, source, "step publish"):

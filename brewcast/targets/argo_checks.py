@@ -9,6 +9,7 @@ __all__ = ['template_references', 'declared_parameters_of', 'check_workflow_refe
 
 # %% ../../nbs/targets/argo_checks.ipynb #61d7d891
 import ast
+import operator
 import re
 from collections.abc import Iterator
 from datetime import datetime
@@ -148,8 +149,32 @@ def check_mutex(manifests: Manifests) -> Iterator[Mistake]:
             yield mistake_at(workflow, ("spec", "synchronization"), problem, "name a mutex of the state")
 
 # %% ../../nbs/targets/argo_checks.ipynb #1cacb091
-_ALLOWED = (ast.Expression, ast.BoolOp, ast.And, ast.Or, ast.UnaryOp, ast.Not, ast.Compare, ast.cmpop, ast.Name)
-_ALLOWED += (ast.Load, ast.Constant, ast.List)
+_COMPARISONS = {
+    ast.Eq: operator.eq,
+    ast.NotEq: operator.ne,
+    ast.Lt: operator.lt,
+    ast.LtE: operator.le,
+    ast.Gt: operator.gt,
+    ast.GtE: operator.ge,
+    ast.In: lambda value, values: value in values,
+}
+
+# %% ../../nbs/targets/argo_checks.ipynb #bd10a0fe
+def _holds(condition, status):
+    "Does a condition hold for an exit status? Raises ValueError if it asks something else."
+    if isinstance(condition, ast.BoolOp):
+        parts = [_holds(part, status) for part in condition.values]
+        return all(parts) if isinstance(condition.op, ast.And) else any(parts)
+    if isinstance(condition, ast.UnaryOp) and isinstance(condition.op, ast.Not):
+        return not _holds(condition.operand, status)
+    if not isinstance(condition, ast.Compare) or type(condition.ops[0]) not in _COMPARISONS or condition.ops[1:]:
+        raise ValueError(ast.unparse(condition))
+    known = {"status": status, "text": str(status)}
+    values = [
+        known[node.id] if isinstance(node, ast.Name) and node.id in known else ast.literal_eval(node)
+        for node in (condition.left, condition.comparators[0])
+    ]
+    return _COMPARISONS[type(condition.ops[0])](*values)
 
 # %% ../../nbs/targets/argo_checks.ipynb #71d19c74
 def retried_statuses(
@@ -160,17 +185,9 @@ def retried_statuses(
     text = text.replace("lastRetry.exitCode", "text").replace("&&", " and ").replace("||", " or ")
     text = re.sub(r"!(?!=)", " not ", text).strip()
     try:
-        tree = ast.parse(text, mode="eval")
-    except (SyntaxError, ValueError):
-        return None
-    nodes = list(ast.walk(tree))
-    names = {node.id for node in nodes if isinstance(node, ast.Name)}
-    if not all(isinstance(node, _ALLOWED) for node in nodes) or names - {"status", "text"}:
-        return None
-    code = compile(tree, "expression", "eval")
-    try:
-        return {status for status in range(1, 256) if eval(code, {}, {"status": status, "text": str(status)})}
-    except TypeError:  # such as a text that is less than a number
+        condition = ast.parse(text, mode="eval").body
+        return {status for status in range(1, 256) if _holds(condition, status)}
+    except (SyntaxError, ValueError, TypeError):  # another question, or a text that is less than a number
         return None
 
 # %% ../../nbs/targets/argo_checks.ipynb #a0790aa6

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['CHANGE_ME', 'Word', 'NoOrWord', 'OpenWord', 'Repository', 'Digest', 'Cpu', 'Bytes', 'LogBytes', 'LABEL', 'OpenHost',
-           'BYTE', 'IPV4', 'IPV6', 'Cidr', 'Schedule', 'TimeZone', 'NoOrUrl', 'OpenUrl', 'SourceName', 'Replicas',
+           'BYTE', 'IPV4', 'IPV6', 'Cidr', 'CronSchedule', 'TimeZone', 'NoOrUrl', 'OpenUrl', 'SourceName', 'Replicas',
            'Port', 'LINE_LENGTH', 'ChartGroup', 'filled_when', 'enabled', 'ServiceImage', 'StageImage', 'Amounts',
            'Resources', 'CpuAutoscaler', 'KedaAutoscaler', 'Autoscaling', 'ServicePort', 'Ingress', 'ApiKeys',
            'OnlineStore', 'NetworkRules', 'Storage', 'MonthlyStep', 'TopologySpread', 'Monitoring', 'ChartValues',
@@ -44,7 +44,7 @@ BYTE = "(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
 IPV4 = rf"{BYTE}(\.{BYTE}){{3}}/(3[0-2]|[12]?[0-9])"
 IPV6 = "[0-9a-fA-F.]*:[0-9a-fA-F.:]*/(12[0-8]|1[01][0-9]|[1-9]?[0-9])"  # roughly: the API server knows better
 Cidr = Annotated[str, Field(pattern=rf"^({IPV4}|{IPV6})?$")]  # such as 10.2.0.0/16; empty: none
-Schedule = Annotated[
+CronSchedule = Annotated[
     str, Field(pattern=r"^(@(daily|weekly)|[0-9*/,-]+ [0-9*/,-]+ [0-9*?/,-]+ [0-9A-Z*/,-]+ [0-9A-Z*/,-]+)$")
 ]
 TimeZone = Annotated[str, Field(pattern=r"^[A-Z][A-Za-z_]+(/[A-Za-z_+0-9-]+)*$")]  # such as Europe/London
@@ -213,7 +213,7 @@ class MonthlyStep(ChartGroup):
     "The monthly step: data, checks, gate and release, on its own volume. It does not change what the service serves."
 
     enabled: bool = Field(False, description="true: on")
-    schedule: Schedule = Field("15 6 * * *", description="daily: a month whose data is not complete is asked again")
+    schedule: CronSchedule = Field("15 6 * * *", description="daily: a month whose data is not complete is asked again")
     time_zone: TimeZone = Field("Etc/UTC", description="of the schedule")
     deadline_seconds: Annotated[int, Field(ge=600)] = Field(
         21600, description="a longer run is ended; it continues the next day where it was"

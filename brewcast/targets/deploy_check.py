@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['GOLDEN_SECONDS', 'RUN_OPTIONS', 'RENDER_SECONDS', 'oldest_features', 'freshness_refusals', 'loaded_image',
            'golden_refusals', 'archive_refusal', 'manifest_refusals', 'has_helm', 'render_refusals', 'DeployRequest',
-           'service_refusals', 'stage_refusals', 'file_refusals', 'deploy_refusals', 'check_lines']
+           'service_refusals', 'stage_refusals', 'orchestrator_refusals', 'file_refusals', 'deploy_refusals',
+           'check_lines']
 
 # %% ../../nbs/targets/deploy_check.ipynb #01aac392
 import contextlib
@@ -24,6 +25,13 @@ import yaml
 
 from ..common.text import format_count, join_names
 from .chart import find_helm, merged_values
+from brewcast.targets.compiled_checks import (
+    PROJECT_COMPILED,
+    chart_schedule,
+    compiled_refusals,
+    overlap_refusals,
+    project_schedule_refusals,
+)
 from .image_archive import BLOB_WAY_OUT, ImageContents, image_archive, read_image
 from brewcast.targets.image_checks import (
     BENTO_CODE,
@@ -47,6 +55,7 @@ from brewcast.targets.image_checks import (
     wanted_processor,
 )
 from .images import stage_requirements
+from .library_checks import library_refusals
 from .manifests import check_manifest_file
 from .value_checks import read_values, secret_refusals, value_refusals
 
@@ -244,6 +253,7 @@ class DeployRequest(NamedTuple):
     manifests: Path | None  # rendered; None: none are checked
     as_of: date
     runs: bool  # Is the image run, to see its golden answers?
+    compiled: tuple[Path, ...] = ()  # files for orchestrators that are sent, too; empty: the project's own are checked
 
 # %% ../../nbs/targets/deploy_check.ipynb #ebb93989
 def service_refusals(
@@ -290,8 +300,32 @@ def stage_refusals(
             yield from digest_refusals(image, where, values, "stageImage")
             yield from processor_refusals(image, where, values)
             yield from setting_refusals(image, where)
+            yield from library_refusals(root, image, where)
     except (OSError, ValueError) as error:
         yield archive_refusal(where, error, BUILD_STAGE_IMAGE)
+
+# %% ../../nbs/targets/deploy_check.ipynb #68ea11d7
+def orchestrator_refusals(
+    root: Path,  # the project
+    request: DeployRequest,
+    values: dict,  # merged with the chart's defaults; empty without a file of values
+) -> Iterator[Refusal]:
+    "All that can be wrong with the files for orchestrators, and with the schedule that they share."
+    yield from project_schedule_refusals(root, request.source, request.as_of)
+    if not request.compiled:  # nobody knows which of them are sent
+        own = [root / "deploy" / name for name in PROJECT_COMPILED]
+        for path in filter(Path.is_file, own):
+            yield from compiled_refusals(path, is_own=True)
+        return
+    for path in request.compiled:
+        yield from compiled_refusals(path)
+    where, others = f"{request.compiled[0].name}", []
+    if request.manifests:
+        with contextlib.suppress(OSError, yaml.YAMLError):  # which is said already
+            where, others = request.manifests.name, list(yaml.safe_load_all(request.manifests.read_text()))
+    elif values:
+        where, others = f"{request.values.name}, monthly.enabled", chart_schedule(values)
+    yield from overlap_refusals(list(request.compiled), others, where)
 
 # %% ../../nbs/targets/deploy_check.ipynb #254dde69
 def file_refusals(
@@ -323,6 +357,7 @@ def deploy_refusals(
         yield Refusal(request.values.name, what, f"set source: {request.source}, or give --source")
     if request.manifests:
         yield from manifest_refusals(request.manifests)
+    yield from orchestrator_refusals(root, request, values)
     with tempfile.TemporaryDirectory(prefix="brewcast-check-") as folder:
         yield from service_refusals(root, request, values, Path(folder))
         # an archive that lies there from another day is of no use where the values leave the monthly step out

@@ -7,6 +7,7 @@ __all__ = ['imported_libraries', 'libraries_by_step', 'offered_libraries', 'libr
 
 # %% ../../nbs/targets/library_checks.ipynb #3cea44e1
 import ast
+import functools
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,9 +31,10 @@ def _expects_absence(node):
     return isinstance(node, ast.Try) and bool(names & {"ImportError", "ModuleNotFoundError"})
 
 # %% ../../nbs/targets/library_checks.ipynb #98b78776
+@functools.cache
 def imported_libraries(
     code: str,  # Python
-) -> set[str]:  # such as pandas, for `import pandas.testing`
+) -> frozenset[str]:  # such as pandas, for `import pandas.testing`
     "The libraries that code imports, also within functions; not those of Python, and none whose absence it expects."
     found, waiting = set(), [parse_python(code)]
     while waiting:
@@ -42,7 +44,7 @@ def imported_libraries(
         elif isinstance(node, ast.ImportFrom) and not node.level:
             found.add(node.module.split(".")[0])
         waiting += node.orelse + node.finalbody if _expects_absence(node) else list(ast.iter_child_nodes(node))
-    return found - sys.stdlib_module_names - {"brewcast"}
+    return frozenset(found - sys.stdlib_module_names - {"brewcast"})
 
 # %% ../../nbs/targets/library_checks.ipynb #3663fc82
 def libraries_by_step(

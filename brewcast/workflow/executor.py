@@ -4,12 +4,14 @@
 
 # %% auto #0
 __all__ = ['KERNEL_ENVIRONMENT', 'PAPERMILL_OPTIONS', 'MAX_SILENT_SECONDS', 'CLEAR_LINE', 'warm_up', 'ProgressOutput',
-           'StageTimes', 'Progress', 'is_up_to_date', 'TaskRun', 'start_ready_tasks', 'run_tasks', 'build_processes',
-           'stale_tasks', 'retry_settings', 'Executor', 'source_cell', 'cell_failure_lines', 'failure_text',
-           'failures_text', 'build', 'build_stage', 'current_reasons', 'is_build_complete']
+           'StageTimes', 'Progress', 'is_up_to_date', 'TaskRun', 'pause_task', 'start_ready_tasks', 'run_tasks',
+           'build_processes', 'stale_tasks', 'set_retries', 'Executor', 'source_cell', 'cell_failure_lines',
+           'failure_text', 'failures_text', 'build_failure', 'build', 'build_stage', 'current_reasons',
+           'is_build_complete']
 
 # %% ../../nbs/workflow/executor.ipynb #43fb90a1
 import contextlib
+import functools
 import json
 import os
 import re
@@ -21,9 +23,10 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, CancelledError, ThreadPoolExecutor, wait
 from pathlib import Path
+from types import SimpleNamespace
 
 from ..common.lock import end_processes
-from ..common.parameter_types import RetrySettings, RunSettings
+from ..common.parameter_types import RunSettings
 from ..common.params import TELEMETRY_OFF, Stage, check_environment, parameters, read_stages
 from ..common.progress import PROGRESS_FOLDER_VARIABLE, read_progress_lines
 from ..common.records import StateInputs
@@ -180,10 +183,6 @@ class Progress:
         self.times.done.append(name)
         self.output.write_line(f"{self.times.count()}  {name:<10} unchanged: its inputs came out the same")
 
-    def note(self, line: str):
-        "Write a line about a running stage."
-        self.output.write_line(f"{'':<9}{line}")
-
     def tick(self):
         "Show the current progress. The executor calls this about twice a second."
         steps = read_progress_lines(self.steps_folder) if self.steps_folder else []
@@ -215,12 +214,10 @@ class TaskRun:
         tasks: list,  # Ploomber tasks, in the pipeline's order
         workers: int,  # maximum number of tasks that run at the same time
         progress: Progress,
-        retries: RetrySettings | None = None,  # of a stage that a temporary failure has ended; None: never
     ):
         self.tasks = tasks
         self.slots = threading.Semaphore(workers)
         self.progress = progress
-        self.retries = retries or RetrySettings(limit=0, wait=0)
         self.stopped = threading.Event()  # the user has stopped the build
         self.running = {}  # task by future
         self.reports = {}  # Ploomber's report by task; None: the task did not have to run
@@ -237,19 +234,22 @@ class TaskRun:
                 self.reports[task] = future.result()[0]
             self.progress.end(task.name, "FAILED" if error else "done")
 
-    def pause(self, seconds: float):
-        "In the thread of a task that waits for its next try: other tasks may run meanwhile. Raises CancelledError."
-        self.slots.release()
-        self.stopped.wait(seconds)
-        while not self.slots.acquire(timeout=0.2):
-            if self.stopped.is_set():
-                break
-        if self.stopped.is_set():
-            raise CancelledError("the build is stopped")
-
     def unfinished(self, *others) -> str:
         "The names of the tasks without a report, and that are not among `others`."
         return ", ".join(task.name for task in self.tasks if task not in {*self.reports, *others})
+
+# %% ../../nbs/workflow/executor.ipynb #94ddb999
+def pause_task(
+    run: TaskRun,
+    seconds: float,
+) -> None:
+    "In a task's thread: let other tasks run for a while. Raises CancelledError if the user stops the build."
+    run.slots.release()
+    run.stopped.wait(seconds)
+    while not run.stopped.is_set() and not run.slots.acquire(timeout=0.2):
+        pass
+    if run.stopped.is_set():
+        raise CancelledError("the build is stopped")
 
 # %% ../../nbs/workflow/executor.ipynb #7243661f
 def start_ready_tasks(
@@ -329,11 +329,17 @@ def stale_tasks(
     return tasks
 
 # %% ../../nbs/workflow/executor.ipynb #fe36a580
-def retry_settings(
-    env: dict,  # parameters of a build, nested
-) -> RetrySettings:
-    "How often a stage runs again that a temporary failure has ended: `retries` in env.yaml, by default never."
-    return RunSettings.model_validate(env).retries
+def set_retries(
+    dag,  # a rendered Ploomber DAG; `brewcast_retries`: its RetrySettings, if this build has parameters of its own
+    run: TaskRun,
+) -> None:
+    "Let the stages of a build run again after a temporary failure, as `retries` in env.yaml says."
+    env = parameters(dag.brewcast.root, dag.brewcast.source)
+    dag.brewcast.retrying = SimpleNamespace(
+        settings=getattr(dag, "brewcast_retries", None) or RunSettings.model_validate(env).retries,
+        pause=functools.partial(pause_task, run),
+        say=lambda line: run.progress.output.write_line(f"{'':<9}{line}"),
+    )
 
 # %% ../../nbs/workflow/executor.ipynb #daa31095
 class Executor:
@@ -362,8 +368,8 @@ class Executor:
         root, source = dag.brewcast.root, dag.brewcast.source
         with build_processes(root, source, len(tasks)) as steps_folder:
             progress = Progress([task.name for task in tasks], steps_folder=steps_folder)
-            retries = getattr(dag, "brewcast_retries", None) or retry_settings(parameters(root, source))
-            run = dag.brewcast.task_run = TaskRun(tasks, self.workers, progress, retries)
+            run = TaskRun(tasks, self.workers, progress)
+            set_retries(dag, run)
             try:
                 run_tasks(run)
             except KeyboardInterrupt:
@@ -372,9 +378,7 @@ class Executor:
             finally:
                 progress.output.close()
         if run.errors:
-            failure = DAGBuildError(failures_text(run))
-            failure.retryable = all(map(is_retryable, run.errors.values()))
-            raise failure
+            raise build_failure(run)
         return [report for report in run.reports.values() if report]
 
 # %% ../../nbs/workflow/executor.ipynb #844ab9ce
@@ -437,6 +441,17 @@ def failures_text(
         failures.append(f"not run because of this failure: {not_run}")
     return "\n\n".join(failures)
 
+# %% ../../nbs/workflow/executor.ipynb #0bc1ad1b
+def build_failure(
+    run: TaskRun,  # with errors
+) -> Exception:  # DAGBuildError; `is_retryable` knows whether it is temporary
+    "The error of a build in which stages have failed."
+    from ploomber.exceptions import DAGBuildError
+
+    failure = DAGBuildError(failures_text(run))
+    failure.retryable = all(map(is_retryable, run.errors.values()))
+    return failure
+
 # %% ../../nbs/workflow/executor.ipynb #342a14d1
 def build(
     root: Path,  # the project
@@ -456,7 +471,7 @@ def build(
         return False
     warm_up(root, source, len(stale))
     dag = load_dag(root, stages)
-    dag.brewcast_retries = retry_settings(env)
+    dag.brewcast_retries = RunSettings.model_validate(env).retries
     from ploomber.constants import TaskStatus  # after `load_dag`, which leaves out what Ploomber imports besides
 
     try:

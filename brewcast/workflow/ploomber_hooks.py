@@ -365,10 +365,10 @@ def run_with_retries(
     task,  # a rendered Ploomber task whose products are stashed
     notebook: Path,  # the executed notebook that its run writes
 ) -> None:
-    "Run a task's notebook; again after a temporary failure, as the build's `TaskRun` says."
+    "Run a task's notebook; again after a temporary failure, as `executor.set_retries` says."
     context = task.dag.brewcast
     products = context.root, context.source, task.name
-    build = getattr(context, "task_run", None)
+    build = getattr(context, "retrying", None)
 
     def run():
         try:
@@ -383,7 +383,7 @@ def run_with_retries(
         stash_products(*products)
 
     if build:
-        with_retries(run, build.retries, task.name, pause, build.progress.note)
+        with_retries(run, build.settings, task.name, pause, build.say)
     else:
         run()
 

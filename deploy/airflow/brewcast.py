@@ -130,11 +130,7 @@ with DAG(
     catchup=False,  # a month that was missed is processed by the next run
     max_active_runs=1,  # no two runs publish
     max_active_tasks=1,  # steps in one folder take turns: a second one would only wait, and hold a worker's slot
-    default_args={
-        "retries": 2,
-        "retry_delay": timedelta(seconds=30.0),
-        "retry_exponential_backoff": 2.0,
-    },
+    default_args={"retries": 2, "retry_delay": timedelta(seconds=30.0), "retry_exponential_backoff": 2.0},
 ) as dag:
     tasks = {"wait_for_data": NewData(task_id="wait_for_data", mode="reschedule", poke_interval=600, soft_fail=True)}
     for name, (upstream, arguments) in STEPS.items():

@@ -15,6 +15,8 @@ from checkers import (
     checkov_findings,
     checkov_of_manifests,
     hadolint_findings,
+    hera_findings,
+    kubeflow_findings,
     model_findings,
     own_findings,
     promtool_findings,
@@ -22,39 +24,40 @@ from checkers import (
     schema_findings,
     template,
 )
-from planting import RENDERED, ROOT, RULES, parsed, plant, planted_documents, planted_mistakes
-from test_quick_argo import FOUND_BY_HERA  # each is tested there
+from planting import (
+    COMPILED,
+    RENDERED,
+    ROOT,
+    RULES,
+    WITH_AN_ORCHESTRATOR,
+    parsed,
+    plant,
+    planted_documents,
+    planted_mistakes,
+)
 from test_workflow import FOUND_BY as FOUND_IN_WORKFLOW  # each is tested there
+
+from brewcast.targets.compiled_checks import compiled_documents
 
 CAUGHT = ROOT / "scratch/deploy/caught.json"  # for record.py
 GITHUB_TOOLS = {"schema": "schema of GitHub Actions"}  # its name in test_workflow
 CONTAINERFILES = sorted((ROOT / "deploy/image").glob("Containerfile.*"))
 SERVICE_FILE = ROOT / "deploy/image/Containerfile.service"
-ARGO = ROOT / "deploy/argo/brewcast.yaml"
 CLEAN = {path.name: list(parsed(path)) for path in sorted(RENDERED.parent.glob("*.yaml"))}
 
 
+def without_events(documents: list[dict]) -> list[dict]:
+    "Objects without those of Argo Events, of which there are no models."
+    return [document for document in documents if document["kind"] not in ("EventSource", "Sensor")]
+
+
 def test_the_models_find_nothing_in_the_rendered_manifests():
-    assert model_findings(CLEAN) == {name: [] for name in CLEAN}
+    variants = CLEAN | {"argo": without_events(compiled_documents(COMPILED["argo"]))}
+    assert model_findings(variants) == {name: [] for name in variants}
 
 
 def test_checkov_finds_nothing_in_the_rendered_manifests(tmp_path):
     assert checkov_of_manifests(CLEAN, tmp_path) == {name: [] for name in CLEAN}
-
-
-def test_models_and_checkov_find_nothing_in_what_is_compiled_for_argo(tmp_path):
-    # the models have no Argo Events; hera has (test_quick_argo.py)
-    documents = [each for each in parsed(ARGO) if each["kind"] not in ("EventSource", "Sensor")]
-    assert model_findings({"argo": documents}) == {"argo": []}
-    # given the same beside it, as root
-    for name, text in {
-        "clean": ARGO.read_text(),
-        "root": ARGO.read_text().replace("NonRoot: true", "NonRoot: false"),
-    }.items():
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "argo.yaml").write_text(text)
-    assert checkov_findings(tmp_path, "argo_workflows") == {"root": ["CKV_ARGO_2"]}
-    assert checkov_findings(tmp_path, "kubernetes") == {}
 
 
 def containerfile_findings(texts: dict[str, str], folder) -> dict[str, dict[str, list[str]]]:
@@ -93,21 +96,28 @@ def refused_before_sending() -> list[str]:
     options = ["-q", "-p", "no:cacheprovider", "-k", "planted_mistake", "tests/targets/test_deploy_check.py"]
     done = run_tool(ROOT / ".venv/bin/python", "-m", "pytest", *options)
     assert done.returncode == 0, done.stdout[-3000:]
-    return [*planted_mistakes("image", "values")]
+    return [*planted_mistakes("image", "values", "schedule", "stage image")]
 
 
 @pytest.fixture(scope="module")
 def caught(tmp_path_factory) -> dict[str, list[str]]:
     "Each planted mistake with the checks that catch it."
     found = {name: set() for name in planted_mistakes()}
-    variants = {name: planted_documents(mistake) for name, mistake in planted_mistakes("manifests").items()}
+    places = ("manifests", "argo", "kubeflow")
+    variants, argo, kubeflow = (
+        {name: planted_documents(mistake) for name, mistake in planted_mistakes(place).items()} for place in places
+    )
     by_tool = {
         "schemas of Kubernetes": schema_findings(variants),
-        "models of objects": model_findings(variants),
+        "models of objects": model_findings(
+            variants | {name: without_events(objects) for name, objects in argo.items()}
+        ),
         "checkov": checkov_of_manifests(variants, tmp_path_factory.mktemp("manifests")),
+        "hera": hera_findings(argo),
+        "kfp": kubeflow_findings(kubeflow),
     }
     rules = {name: planted_documents(mistake) for name, mistake in planted_mistakes("rules").items()}
-    for name, checks in own_findings(variants | rules).items():
+    for name, checks in own_findings(variants | argo | kubeflow | rules).items():
         found[name] |= {f"`{check}`" for check in checks}
     folder = tmp_path_factory.mktemp("rules")
     by_tool["promtool"] = {name: promtool_findings(documents[0], folder) for name, documents in rules.items()}
@@ -116,9 +126,8 @@ def caught(tmp_path_factory) -> dict[str, list[str]]:
     for tool, findings in containerfile_findings(texts, tmp_path_factory.mktemp("images")).items():
         by_tool.setdefault(tool, {}).update({files[number]["mistake"]: said for number, said in findings.items()})
     for name, mistake in planted_mistakes("values").items():
-        refused = template(plant(EXAMPLE, mistake), folder).returncode
+        refused = template(plant(EXAMPLE, mistake), folder).returncode if name != WITH_AN_ORCHESTRATOR else 0
         by_tool.setdefault("values.schema.json", {})[name] = ["refused"] if refused else []
-    by_tool["hera"] = dict.fromkeys(FOUND_BY_HERA, ["refused"])
     by_tool["`brewcast deploy check`"] = dict.fromkeys(refused_before_sending(), ["refused"])
     for tool, findings in by_tool.items():
         for name, said in findings.items():

@@ -6,8 +6,9 @@ import shutil
 from pathlib import Path
 
 import pytest
-from step_folders import StepFolders
+from step_folders import StepFolders, filled_tasks
 from toy import replace_in_file
+from verdicts import make_month
 
 from brewcast.common.params import read_env, read_stages
 from brewcast.common.records import StateInputs
@@ -40,18 +41,11 @@ def resolved(toy, brewcast):
 
 def test_steps_with_nothing_but_their_artifacts_make_what_a_build_makes(built, tmp_path):
     # given the DAG that every orchestrator compiles, and a folder for each task
-    dag = read_dag(built)
-    values = {"source": "near", "through": "", "overrides": ""}
-    fill = lambda task: task.model_copy(  # noqa: E731
-        update={
-            "command": [part.format(**values) for part in task.command],
-            "artifact": task.artifact and task.artifact.format(**values),
-        }
-    )
+    tasks = filled_tasks(read_dag(built))
     folders = StepFolders(built, tmp_path / "work", variables={"BREWCAST_KERNELS": "ipykernel.kernelapp"})
     said = {}
     # when all tasks have run
-    folders.run_all(map(fill, dag.tasks), lambda task, ended: said.update({task.name: ended.stderr}))
+    folders.run_all(tasks, lambda task, ended: said.update({task.name: ended.stderr}))
     # then the last one, which has all artifacts, has the products of a build, and has recorded the run
     last = folders.work / "tasks/publish"
     assert products(last) == products(built)
@@ -178,6 +172,26 @@ def test_a_stage_that_fails_shows_its_cell_and_succeeds_when_it_is_mended(resolv
     assert (resolved / "products/near/judge/out.txt").read_text() == "whole"
 
 
+def test_a_temporary_failure_is_tried_again_by_the_orchestrator_or_with_retry_here(resolved, brewcast):
+    # given a stage whose server is away at its first try
+    notebook = resolved / "nbs/model/22_judge.ipynb"
+    replace_in_file(notebook, "if fails:\\n", "if not Path('tried').exists():\\n        Path('tried').touch()\\n")
+    replace_in_file(notebook, 'raise ValueError(\\"parameter', 'raise ConnectionRefusedError(111, \\"parameter')
+    with open(resolved / "env.yaml", "a") as env:
+        env.write("retries: {limit: 1, wait: 0}\n")
+    brewcast("step resolve")
+    for name in ("ingest", "clean"):
+        brewcast(f"step stage {name}")
+    # when it runs, then its exit status asks the orchestrator for another try, and nothing is tried here
+    assert brewcast("step stage judge", fails=True).status == 75
+    brewcast("step stage judge")
+    # and where the orchestrator reads no exit status, the step tries again itself
+    (resolved / "tried").unlink()
+    forget(resolved, "judge")
+    assert "judge: " in brewcast("step stage judge --retry").err
+    assert (resolved / "products/near/judge/out.txt").read_text() == "whole"
+
+
 def test_resolve_writes_nothing_to_a_state_that_is_read_only(toy, brewcast, monkeypatch):
     # given a state's volume that this process may not write to
     before = {path: path.stat().st_mtime_ns for path in (toy / "state").rglob("*")}
@@ -190,3 +204,11 @@ def test_resolve_writes_nothing_to_a_state_that_is_read_only(toy, brewcast, monk
     # then no file of the state is new, gone or changed, and no lock was taken
     assert {path: path.stat().st_mtime_ns for path in (toy / "state").rglob("*")} == before
     assert StateInputs.read(toy / "products/near/resolved/inputs.json").champion is None
+
+
+@pytest.mark.parametrize(("outcome", "status"), [("published", 0), ("waiting", 0), ("stopped", 3)])
+def test_each_result_of_a_month_has_its_exit_status(toy, brewcast, monkeypatch, outcome, status):
+    monkeypatch.setattr("brewcast.operations.steps.publish_run", lambda *_: make_month("2023-05", status=outcome))
+    monkeypatch.setattr("brewcast.operations.monthly.month_line", lambda record: f"it is {record.status}")
+    said = brewcast("step publish", fails=status != 0)
+    assert (said.status, said.out) == (status, f"it is {outcome}\n")

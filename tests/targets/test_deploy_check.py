@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import stat
 from datetime import date, timedelta
@@ -20,17 +21,27 @@ from archives import (
     refusals,
     texts,
     toy_deployment,
+    write_archive,
     write_release,
     write_service,
 )
 from conftest import ROOT
+from planting import WITH_AN_ORCHESTRATOR
 
 from brewcast.cli import main
-from brewcast.targets.deploy_check import DeployRequest, check_lines, oldest_features
-from brewcast.targets.image_checks import Refusal
+from brewcast.targets.argo import argo_yaml
+from brewcast.targets.chart_values import CHANGE_ME
+from brewcast.targets.compiled_checks import FILLED
+from brewcast.targets.deploy_check import DeployRequest, check_lines, oldest_features, stage_refusals
+from brewcast.targets.image_archive import read_image
+from brewcast.targets.image_checks import STAGE_PACKAGES, Refusal
+from brewcast.targets.library_checks import libraries_by_step, library_refusals
 
 MISTAKES = yaml.safe_load((ROOT / "tests/targets/mistakes.yaml").read_text())
 IN_VALUES = {mistake["mistake"]: mistake for mistake in MISTAKES if mistake["in"] == "values"}
+OVERLAP = IN_VALUES.pop(WITH_AN_ORCHESTRATOR)
+IN_SCHEDULE = {mistake["mistake"]: mistake for mistake in MISTAKES if mistake["in"] == "schedule"}
+IN_STAGE_IMAGE = {mistake["mistake"]: mistake for mistake in MISTAKES if mistake["in"] == "stage image"}
 IN_IMAGE = [mistake["mistake"] for mistake in MISTAKES if mistake["in"] == "image"]
 REDIS = "redis://:hunter2@redis:6379/0"
 
@@ -246,6 +257,82 @@ def test_an_image_of_the_stages_that_lies_there_is_not_checked_where_the_monthly
     assert refusals(root, good_values(root), stage_image=stage) == []
     assert "stage.tar" in texts(refusals(root, good_values(root) | {"monthly": {"enabled": True}}, stage_image=stage))
     assert "stage.tar" in texts(refusals(root, stage_image=stage))  # without values, what is there is checked
+
+
+# -- orchestrators
+
+
+def argo_file(root, source: str = "simulated") -> Path:
+    "Argo's objects of a source, with everything filled in."
+    (root / f"{source}.yaml").write_text(argo_yaml(ROOT, FILLED, source).replace(CHANGE_ME, "filled"))
+    return root / f"{source}.yaml"
+
+
+@pytest.mark.parametrize("name", IN_SCHEDULE)
+def test_a_planted_mistake_in_the_schedule_is_refused(root, name):
+    schedule = {"cron": "15 6 * * *", "time_zone": "Etc/UTC", "ends": None}
+    (root / "env.yaml").write_text(yaml.safe_dump({"source": "simulated", "schedule": schedule}))
+    assert refusals(root) == []
+    (field,), value = IN_SCHEDULE[name]["set"]
+    (root / "env.yaml").write_text(yaml.safe_dump({"source": "simulated", "schedule": schedule | {field: value}}))
+    [refusal] = refusals(root)
+    assert refusal.where == f"env.yaml, schedule.{field}"
+
+
+@pytest.mark.parametrize("name", IN_STAGE_IMAGE)
+def test_a_planted_mistake_in_the_stage_image_is_refused_with_the_stages_that_fail(tmp_path, name):
+    needed = set().union(*libraries_by_step(ROOT).values())
+    (library, _) = IN_STAGE_IMAGE[name]["text"]
+
+    def archive(libraries: set[str]) -> Path:
+        contents = {f"{STAGE_PACKAGES}/{name}/__init__.py": "" for name in libraries}
+        return write_archive(tmp_path / "stage.tar", contents)
+
+    # given an image with all libraries, nothing is said of them
+    complete = read_image(archive(needed), (STAGE_PACKAGES,))
+    assert list(library_refusals(ROOT, complete, "stage.tar")) == []
+    # when one is gone, then the stages that import it are named
+    request = DeployRequest("simulated", "none.tar", str(archive(needed - {library})), None, None, AS_OF, runs=False)
+    said = texts(list(stage_refusals(ROOT, request, {}, tmp_path)))
+    assert re.search(rf"features.* would end with: No module named '{library}'", said)
+
+
+def test_a_planted_mistake_of_two_schedules_is_refused_where_both_are_sent(root, monkeypatch):
+    monkeypatch.setenv("PATH", str(root))  # no podman is asked for the image of the stages, which is not there
+    values, compiled = good_values(root), (argo_file(root),)
+    assert refusals(root, values, compiled=compiled) == []
+    (path, value) = OVERLAP["set"]
+    values[path[0]] = value
+    found = [refusal for refusal in refusals(root, values, compiled=compiled) if "CronWorkflow" in str(refusal)]
+    [refusal] = found
+    assert (
+        refusal.where.startswith("mine.yaml, monthly.enabled") and "processes the months of simulated" in refusal.what
+    )
+    # but the chart's schedule alone is right, and so are two for different sources
+    assert "CronWorkflow" not in texts(refusals(root, values))
+    assert "processes the months" not in texts(refusals(root, values, compiled=(argo_file(root, "walmart"),)))
+
+
+def test_files_for_orchestrators_are_checked_by_what_they_hold(root):
+    argo = argo_file(root)
+    argo.write_text(argo.read_text().replace("- ingest\n        - clean\n", "- ingest\n        - claen\n"))
+    other = root / "other.yaml"
+    other.write_text("kind: Service\n")
+    found = texts(refusals(root, compiled=(argo, other, root / "none.py")))
+    assert "simulated.yaml, WorkflowTemplate/brewcast-simulated" in found and "there is no task claen" in found
+    assert "other.yaml: it is of no orchestrator" in found
+    assert "none.py: " in found and "No such file" in found
+
+
+def test_the_projects_own_compiled_files_are_checked_and_their_placeholders_may_stay(root):
+    (root / "deploy/argo").mkdir(parents=True)
+    text = argo_yaml(ROOT)
+    assert CHANGE_ME in text
+    (root / "deploy/argo/brewcast.yaml").write_text(text)
+    assert refusals(root) == []
+    assert "placeholder" in texts(refusals(root, compiled=(root / "deploy/argo/brewcast.yaml",)))
+    (root / "deploy/argo/brewcast.yaml").write_text(text.replace("    mutexes:\n    - name: brewcast-state\n", ""))
+    assert "two runs publish in turn" in texts(refusals(root))
 
 
 # -- manifests, and the command

@@ -1,14 +1,26 @@
-"Every planted mistake in the rendered manifests or the alert rules is found by the checks that ask its question."
+"Every planted mistake in rendered manifests, alert rules and files for orchestrators is found by the checks that ask its question."
 
 import itertools
 
 import pytest
-from planting import RENDERED, RULES, planted_documents, planted_mistakes, rendered_documents
+import yaml
+from planting import (
+    COMPILED,
+    RENDERED,
+    ROOT,
+    RULES,
+    planted_documents,
+    planted_mistakes,
+    rendered_documents,
+)
 
+from brewcast.common.params import env_files
+from brewcast.targets.argo import argo_yaml
+from brewcast.targets.compiled_checks import compiled_documents, filled_in
 from brewcast.targets.kubernetes_objects import Manifests
 from brewcast.targets.manifests import all_checks, check_manifest_file, check_manifests
 
-PLANTED = planted_mistakes("manifests", "rules")
+PLANTED = planted_mistakes("manifests", "rules", "argo", "kubeflow")
 BY_SCHEMA_ALONE = {"API version that is gone"}  # found by the schemas in tests/deploy/test_quick.py
 FOUND_BY = {  # mistake -> the checks that must find it
     "misspelt field": {"stop"},
@@ -52,6 +64,22 @@ FOUND_BY = {  # mistake -> the checks that must find it
     "unpinned image": {"images"},
     "unpinned image of the monthly step": {"images"},
     "secret inline": {"secrets"},
+    "cycle": {"dependencies"},
+    "artifact that nobody makes": {"artifacts"},
+    "artifact of a task that may not have run yet": {"artifacts"},
+    "publish before the package": {"artifacts", "publication"},
+    "stage on the state's volume": {"state_volume"},
+    "no mutex": {"mutex"},
+    "retry of every failure": {"retries"},
+    "retry after another exit status": {"retries"},
+    "misspelt field of a workflow": {"retries"},
+    "image of a stage without a digest": {"images"},
+    "trigger of another template": {"workflow_references"},
+    "trigger on an event that no source gives": {"events"},
+    "parameter that is a list": {"workflow_parameters"},
+    "schedule that allows two runs at once": {"workflow_schedules"},
+    "parameter of a type that Kubeflow lacks": {"pipeline_parameters"},
+    "input from a task that is no upstream": {"artifacts"},
 }
 
 
@@ -62,6 +90,21 @@ def test_no_check_finds_anything_in_what_is_rendered(name):
 
 def test_no_check_finds_anything_in_the_alert_rules():
     assert check_manifest_file(RULES) == []
+
+
+@pytest.mark.parametrize("source", env_files(ROOT))
+def test_no_check_finds_anything_in_argos_objects_of_any_source(source):
+    image = f"registry.example.com/brewcast-stage@sha256:{'1a' * 32}"
+    documents = list(yaml.safe_load_all(argo_yaml(ROOT, image, source)))
+    claims = list(yaml.safe_load_all((ROOT / "deploy/argo/claims.yaml").read_text()))
+    assert check_manifests(Manifests(filled_in(documents))) == {}
+    assert check_manifests(Manifests(filled_in(documents) + claims)) == {}
+
+
+@pytest.mark.parametrize("name", ["pipeline.yaml", "pipeline.kubernetes.yaml"])
+def test_no_check_finds_anything_in_the_pipelines_of_kubeflow(name):
+    documents = compiled_documents(ROOT / "deploy/kubeflow" / name)
+    assert check_manifests(Manifests(filled_in(documents))) == {}
 
 
 def test_every_planted_mistake_has_its_checks():
@@ -79,18 +122,27 @@ def test_a_planted_mistake_is_found_with_its_object_and_a_way_out(name):
         assert all(mistake) and "\n" not in str(mistake)
 
 
-@pytest.mark.parametrize("name", [name for name in PLANTED if name in FOUND_BY and PLANTED[name]["in"] == "manifests"])
+@pytest.mark.parametrize("name", [name for name in PLANTED if name in FOUND_BY and "kind" in PLANTED[name]])
 def test_a_mistake_names_the_object_in_which_it_was_planted(name):
     found = check_manifests(Manifests(planted_documents(PLANTED[name])))
     kinds = {mistake.object.split("/")[0] for mistakes in found.values() for mistake in mistakes}
     assert PLANTED[name]["kind"] in kinds
 
 
-def test_checks_go_on_where_manifests_have_another_shape():
-    # given what is rendered, in which one value after another has another type, as by a mistake in a template
-    documents = rendered_documents()
-    kinds = ("Service", "Deployment", "CronJob", "ServiceMonitor", "NetworkPolicy")
-    chosen = [place for document in documents if document["kind"] in kinds for place in places(document["spec"])][::4]
+def documents_by_origin() -> dict[str, list[dict]]:
+    return {"rendered": rendered_documents()} | {
+        name: filled_in(compiled_documents(path)) for name, path in COMPILED.items()
+    }
+
+
+@pytest.mark.parametrize("origin", ["rendered", *COMPILED])
+def test_checks_go_on_where_manifests_have_another_shape(origin):
+    # given correct documents, in which one value after another has another type, as by a mistake in a template
+    documents = documents_by_origin()[origin]
+    kinds = ("Service", "Deployment", "CronJob", "ServiceMonitor", "NetworkPolicy", "WorkflowTemplate", "CronWorkflow")
+    kinds += ("Sensor", "EventSource", None)
+    chosen = [place for document in documents if document.get("kind") in kinds for place in places(document)]
+    chosen = chosen[:: max(4, len(chosen) // 60)]
     others = itertools.cycle([None, [], {}, "text", [{}], 7])
     for holder, key in chosen:
         original, holder[key] = holder[key], next(others)
