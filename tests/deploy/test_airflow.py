@@ -50,6 +50,7 @@ class Airflow:
         self.environment = project_environment(project) | FORKS | QUIET
         del self.environment["PYTHONPATH"]
         self.environment |= {
+            "PATH": f"{TOOLS}:{os.environ['PATH']}",  # `airflow standalone` starts the other parts by name
             "AIRFLOW_HOME": str(home),
             "AIRFLOW__CORE__DAGS_FOLDER": str(home / "dags"),
             "AIRFLOW_VAR_BREWCAST_PROJECT": str(project),
