@@ -516,7 +516,7 @@ app = typer.Typer(
 
 # %% ../nbs/cli.ipynb #61a8f721
 GROUPS = {name: typer.Typer(rich_markup_mode=None) for name in ("step", "deploy")}
-app.add_typer(GROUPS["step"], name="step", help="the steps of a month, for an orchestrator that runs each on its own")
+app.add_typer(GROUPS["step"], name="step", help="the steps of a month, for an orchestrator")
 app.add_typer(GROUPS["deploy"], name="deploy", help="compile, build and check what is sent to a cluster")
 
 # %% ../nbs/cli.ipynb #403fbef9

@@ -551,7 +551,7 @@ EXIT_MEANINGS = {  # exit status of `brewcast month` -> what it means, for whoev
     EXIT_STATUS["waiting"]: "waiting: not all sale lines are delivered yet; run the same command tomorrow",
     2: "no such command or option",
     EXIT_STATUS["stopped"]: "stopped: the data is not trusted, and a person has to look",
-    EXIT_STATUS["failed"]: "failed: the build failed, or the command was refused",
+    EXIT_STATUS["failed"]: "failed: the build failed for good, or the command was refused",
     RETRYABLE_STATUS: "a temporary failure, such as a server that is away, or a full disk: the same command may succeed later",
     130: "interrupted; the same command continues",
 }

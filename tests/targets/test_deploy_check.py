@@ -315,7 +315,9 @@ def test_a_planted_mistake_of_two_schedules_is_refused_where_both_are_sent(root,
 
 def test_files_for_orchestrators_are_checked_by_what_they_hold(root):
     argo = argo_file(root)
-    argo.write_text(argo.read_text().replace("- ingest\n        - clean\n", "- ingest\n        - claen\n"))
+    template, *others = yaml.safe_load_all(argo.read_text())
+    template["spec"]["templates"][0]["dag"]["tasks"][3]["dependencies"].append("claen")
+    argo.write_text(yaml.safe_dump_all([template, *others]))
     other = root / "other.yaml"
     other.write_text("kind: Service\n")
     found = texts(refusals(root, compiled=(argo, other, root / "none.py")))
@@ -331,7 +333,9 @@ def test_the_projects_own_compiled_files_are_checked_and_their_placeholders_may_
     (root / "deploy/argo/brewcast.yaml").write_text(text)
     assert refusals(root) == []
     assert "placeholder" in texts(refusals(root, compiled=(root / "deploy/argo/brewcast.yaml",)))
-    (root / "deploy/argo/brewcast.yaml").write_text(text.replace("    mutexes:\n    - name: brewcast-state\n", ""))
+    template, *others = yaml.safe_load_all(text)
+    del template["spec"]["synchronization"]
+    (root / "deploy/argo/brewcast.yaml").write_text(yaml.safe_dump_all([template, *others]))
     assert "two runs publish in turn" in texts(refusals(root))
 
 
