@@ -1242,8 +1242,9 @@ BaseOption = Annotated[
 def deploy_argo_command(
     root: Path,
     image: Annotated[
-        str, typer.Option(metavar="IMAGE@sha256:...", help="the stage image, by its digest; default: a placeholder")
-    ] = "",
+        str | None,
+        typer.Option(metavar="IMAGE@sha256:...", help="the stage image, by its digest; default: a placeholder"),
+    ] = None,
     to: Annotated[
         str | None, typer.Option(parser=absolute_path, metavar="FILE", help="write it there; default: print it")
     ] = None,
@@ -1253,7 +1254,7 @@ def deploy_argo_command(
     from brewcast.targets.argo import argo_yaml
     from brewcast.targets.chart_values import CHANGE_ME
 
-    text = argo_yaml(root, image or CHANGE_ME, source)
+    text = argo_yaml(root, CHANGE_ME if image is None else image, source)
     if to:
         write_text(Path(to), text)
         say(f"{to}: written")
@@ -1290,8 +1291,8 @@ def deploy_sbom_command(root: Path):
 def deploy_kubeflow_command(
     root: Path,
     image: Annotated[
-        str, typer.Option(metavar="IMAGE@sha256:...", help="image of the stages; default: an invented one")
-    ] = "",
+        str | None, typer.Option(metavar="IMAGE@sha256:...", help="image of the stages; default: an invented one")
+    ] = None,
     to: Annotated[
         str | None, typer.Option(parser=absolute_path, metavar="FILE", help="default: deploy/kubeflow/pipeline.yaml")
     ] = None,
@@ -1300,7 +1301,7 @@ def deploy_kubeflow_command(
     from brewcast.targets.dag import read_dag
     from brewcast.targets.kubeflow import compile_kubeflow, recurring_run_lines
 
-    written = [os.path.relpath(path) for path in compile_kubeflow(root, image or None, Path(to) if to else None)]
+    written = [os.path.relpath(path) for path in compile_kubeflow(root, image, Path(to) if to else None)]
     schedule = recurring_run_lines(read_dag(root).schedule, written[-1])
     print(*(f"{path}: written" for path in written), "as env.yaml schedules it:", *schedule, sep="\n")
 
