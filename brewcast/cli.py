@@ -4,22 +4,22 @@
 
 # %% auto #0
 __all__ = ['FIRST_STEPS', 'TEXT_BROWSERS', 'app', 'GROUPS', 'SourceOption', 'DataOption', 'ReasonOption', 'JsonOption',
-           'Overrides', 'NOT_READY', 'RetryOption', 'ValuesOption', 'ManifestsOption', 'CompiledOption', 'ImageOption',
-           'StageImageOption', 'BaseOption', 'FAILURE_STATUS', 'prepare_data', 'link_data', 'prepare_missing_data',
-           'publish_source', 'copy_release', 'copy_if_writable', 'better_baseline_lines', 'page_lines',
-           'stopped_report', 'build_summary', 'update_index', 'run_source', 'staleness_report', 'build_notes',
-           'read_start_page', 'start_page_options', 'export_statements', 'open_in_browser', 'last_built_source',
-           'run_single_stage', 'confirm', 'Call', 'command', 'print_version', 'top_options', 'absolute_path',
-           'source_names', 'run_command', 'build_command', 'init_source_command', 'why_command', 'verify_command',
-           'publish_command', 'trace_command', 'parse_percent', 'promote_command', 'split_command', 'rollback_command',
-           'lift_command', 'history_command', 'compare_command', 'forecast_command', 'key_command', 'backup_command',
-           'restore_command', 'prune_command', 'month_command', 'schedule_command', 'replay_command', 'summary_command',
-           'clean_command', 'open_command', 'parse_port', 'ui_command', 'lab_command', 'run_step',
-           'step_resolve_command', 'step_stage_command', 'step_publish_command', 'deploy_compile_command',
-           'image_or_path', 'parse_day', 'deploy_check_command', 'deploy_argo_command', 'deploy_image_command',
-           'deploy_image_stage_command', 'deploy_sbom_command', 'deploy_kubeflow_command', 'deploy_render_command',
-           'deploy_airflow_command', 'export_command', 'clean_notebooks_command', 'environment_command',
-           'release_command', 'choose_source', 'run_call', 'main']
+           'Overrides', 'NOT_READY', 'RetryOption', 'STEP_LOCK_SECONDS', 'ValuesOption', 'ManifestsOption',
+           'CompiledOption', 'ImageOption', 'StageImageOption', 'BaseOption', 'FAILURE_STATUS', 'prepare_data',
+           'link_data', 'prepare_missing_data', 'publish_source', 'copy_release', 'copy_if_writable',
+           'better_baseline_lines', 'page_lines', 'stopped_report', 'build_summary', 'update_index', 'run_source',
+           'staleness_report', 'build_notes', 'read_start_page', 'start_page_options', 'export_statements',
+           'open_in_browser', 'last_built_source', 'run_single_stage', 'confirm', 'Call', 'command', 'print_version',
+           'top_options', 'absolute_path', 'source_names', 'run_command', 'build_command', 'init_source_command',
+           'why_command', 'verify_command', 'publish_command', 'trace_command', 'parse_percent', 'promote_command',
+           'split_command', 'rollback_command', 'lift_command', 'history_command', 'compare_command',
+           'forecast_command', 'key_command', 'backup_command', 'restore_command', 'prune_command', 'month_command',
+           'schedule_command', 'replay_command', 'summary_command', 'clean_command', 'open_command', 'parse_port',
+           'ui_command', 'lab_command', 'run_step', 'step_resolve_command', 'step_stage_command',
+           'step_publish_command', 'deploy_compile_command', 'image_or_path', 'parse_day', 'deploy_check_command',
+           'deploy_argo_command', 'deploy_image_command', 'deploy_image_stage_command', 'deploy_sbom_command',
+           'deploy_kubeflow_command', 'deploy_render_command', 'deploy_airflow_command', 'export_command',
+           'clean_notebooks_command', 'environment_command', 'release_command', 'choose_source', 'run_call', 'main']
 
 # %% ../nbs/cli.ipynb #09397870
 import argparse
@@ -516,7 +516,7 @@ app = typer.Typer(
 
 # %% ../nbs/cli.ipynb #61a8f721
 GROUPS = {name: typer.Typer(rich_markup_mode=None) for name in ("step", "deploy")}
-app.add_typer(GROUPS["step"], name="step", help="the steps of a month, for an orchestrator that runs each on its own")
+app.add_typer(GROUPS["step"], name="step", help="the steps of a month, for an orchestrator")
 app.add_typer(GROUPS["deploy"], name="deploy", help="compile, build and check what is sent to a cluster")
 
 # %% ../nbs/cli.ipynb #403fbef9
@@ -1074,6 +1074,11 @@ RetryOption = Annotated[
     bool, typer.Option("--retry", help="try a temporary failure again here, as `retries` in env.yaml says")
 ]
 
+# %% ../nbs/cli.ipynb #eb9b67d0
+STEP_LOCK_SECONDS = (
+    60  # after which a step gives a held lock up, for its orchestrator to try again; chosen, not measured
+)
+
 # %% ../nbs/cli.ipynb #04626947
 def run_step(
     root: Path,  # the project
@@ -1083,6 +1088,7 @@ def run_step(
     function: Callable[[], Any],  # what it does
 ) -> Any:  # what the function returns
     "Run a step of a month. Raises the function's error."
+    os.environ.setdefault("BREWCAST_LOCK_TIMEOUT", str(STEP_LOCK_SECONDS))
     if not retry:
         return function()
     from brewcast.common.parameter_types import RunSettings
@@ -1236,8 +1242,9 @@ BaseOption = Annotated[
 def deploy_argo_command(
     root: Path,
     image: Annotated[
-        str, typer.Option(metavar="IMAGE@sha256:...", help="the stage image, by its digest; default: a placeholder")
-    ] = "",
+        str | None,
+        typer.Option(metavar="IMAGE@sha256:...", help="the stage image, by its digest; default: a placeholder"),
+    ] = None,
     to: Annotated[
         str | None, typer.Option(parser=absolute_path, metavar="FILE", help="write it there; default: print it")
     ] = None,
@@ -1247,7 +1254,7 @@ def deploy_argo_command(
     from brewcast.targets.argo import argo_yaml
     from brewcast.targets.chart_values import CHANGE_ME
 
-    text = argo_yaml(root, image or CHANGE_ME, source)
+    text = argo_yaml(root, CHANGE_ME if image is None else image, source)
     if to:
         write_text(Path(to), text)
         say(f"{to}: written")
@@ -1284,8 +1291,8 @@ def deploy_sbom_command(root: Path):
 def deploy_kubeflow_command(
     root: Path,
     image: Annotated[
-        str, typer.Option(metavar="IMAGE@sha256:...", help="image of the stages; default: an invented one")
-    ] = "",
+        str | None, typer.Option(metavar="IMAGE@sha256:...", help="image of the stages; default: an invented one")
+    ] = None,
     to: Annotated[
         str | None, typer.Option(parser=absolute_path, metavar="FILE", help="default: deploy/kubeflow/pipeline.yaml")
     ] = None,
@@ -1294,7 +1301,7 @@ def deploy_kubeflow_command(
     from brewcast.targets.dag import read_dag
     from brewcast.targets.kubeflow import compile_kubeflow, recurring_run_lines
 
-    written = [os.path.relpath(path) for path in compile_kubeflow(root, image or None, Path(to) if to else None)]
+    written = [os.path.relpath(path) for path in compile_kubeflow(root, image, Path(to) if to else None)]
     schedule = recurring_run_lines(read_dag(root).schedule, written[-1])
     print(*(f"{path}: written" for path in written), "as env.yaml schedules it:", *schedule, sep="\n")
 

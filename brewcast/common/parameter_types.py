@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Share', 'NotNegative', 'Positive', 'WholeNumber', 'Count', 'Days', 'PARTNERS', 'NotEmpty', 'MonthText', 'BOUNDS',
-           'NEEDED', 'whole_number', 'ParameterGroup', 'Calendar', 'ReadLimits', 'Monitor', 'QualitySettings',
+           'NEEDED', 'FORMS', 'whole_number', 'ParameterGroup', 'Calendar', 'ReadLimits', 'Monitor', 'QualitySettings',
            'TrainingPolicy', 'TrainingSettings', 'Gate', 'PackageSettings', 'RetrySettings', 'Schedule', 'SourceTable',
            'RunSettings', 'Parameters', 'leaf_types', 'text_parameters', 'free_key_parameters', 'dotted_name',
            'is_unknown', 'problem_sentence', 'value_problems', 'schema_in_words', 'type_in_words']
@@ -230,6 +230,11 @@ NEEDED = {  # what a value must be, by pydantic's error type
     "too_short": "at least one entry",
     "string_too_short": "a text that is not empty",
 }
+FORMS = {  # what a text must be, by its name
+    "schedule.cron": "the five fields of cron, such as 15 6 * * *",
+    "schedule.time_zone": "a time zone, such as Europe/London",
+    "schedule.ends": "a day, such as 2026-12-31, in quotes",
+}
 
 # %% ../../nbs/common/parameter_types.ipynb #10ec2c72
 def dotted_name(
@@ -257,6 +262,8 @@ def problem_sentence(
     if problem["loc"][0] == "same_store" and kind == "string_type":
         pair = f"the id {value}" if "[key]" in problem["loc"] else f"{problem['loc'][1]!r}: {value}"
         return f'same_store contains {pair}, but both ids must be text: quote them, as in {{"001": "1"}}'
+    if name in FORMS:
+        return f"{name} is {value}, but must be {FORMS[name]}"
     if name == "through":
         return f"through is {problem['input']}, but must be a month such as 2012-10"
     if kind == "literal_error":

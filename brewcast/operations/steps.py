@@ -162,6 +162,7 @@ def resolve_run(
 ) -> ResolvedRun:
     "Decide what a run is, and write it down for the stages. Raises ValueError for a wrong month or parameter."
     given = shlex.split(overrides)
+    parameters(root, source, [*given, *([f"through={through}"] if through else [])])  # before it waits
     with lock_where_writable(root, source, "step resolve"):
         if makes_release(root, source):
             run = plan_month(root, source, through, given)
@@ -275,11 +276,12 @@ def run_stage_step(
     Raises ValueError for an unknown stage, and the errors of `read_resolved`, `place_inputs`, `check_stage` and
     `build_stage`.
     """
+    names = [*read_stages(root, read_env(root, env_file(root, source)))]
+    if name not in names:
+        hint = did_you_mean(name, names) or ":"
+        raise ValueError(f"no stage is called {name!r}{hint} the stages are {', '.join(names)}")
     run, inputs = read_resolved(root, source)
     stages = run_stages(root, run)
-    if name not in stages:
-        hint = did_you_mean(name, [*stages]) or ":"
-        raise ValueError(f"no stage is called {name!r}{hint} the stages are {', '.join(stages)}")
     with project_lock(root, source, f"step stage {name}"):
         place_inputs(root, source, inputs)
         check_stage(root, run, inputs, name, stages)

@@ -72,8 +72,7 @@ def _mounts(task, facts):
     if not task.data:
         del folders[DATA]
     mounts = {name: {"name": name, "mountPath": path} for name, path in folders.items()}
-    if not task.state:
-        mounts[STATE]["name"] = STATE_COPIES
+    mounts[STATE] |= {"subPath": STATE} if task.state else {"name": STATE_COPIES}  # the chart's layout of the claim
     read = {DATA, STATE} if task.state and task.artifact else {DATA}  # who makes an artifact writes nothing else
     return [mount | ({"readOnly": True} if name in read else {}) for name, mount in mounts.items()]
 

@@ -92,7 +92,13 @@ def compiled_refusals(
     way_out = "`make compile` writes the project's own"
     try:
         documents = compiled_documents(path)
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        yield Refusal(path.name, f"it cannot be read: {error.strerror}", "give the file that you compiled")
+        return
+    except UnicodeDecodeError:
+        yield Refusal(path.name, "it is not a text", way_out)
+        return
+    except ValueError as error:
         yield Refusal(path.name, str(error).removeprefix(str(path)).lstrip(": "), way_out)
         return
     checked = filled_in(documents) if is_own else documents

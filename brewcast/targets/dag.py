@@ -103,9 +103,11 @@ def stage_resources(
         if name not in ("default", *stages):
             raise ValueError(f"{where} is not a stage{did_you_mean(name, stages)}")
         try:
-            resources[name] = PodResources.model_validate(declared["default"] | values)
+            resources[name] = PodResources.model_validate({**declared["default"], **values})
         except ValidationError as error:
             raise ValueError(f"{where}: {field_problems(error)}") from None
+        except TypeError:
+            raise ValueError(f"{where} is {values!r}, but must be like {{cpu: '1', memory: 2Gi}}") from None
     return resources
 
 # %% ../../nbs/targets/dag.ipynb #951deb4c

@@ -35,11 +35,13 @@ def compile_kubeflow(
     path: Path | None = None,  # what to write; None: the committed file
 ) -> list[Path]:  # what was written: without volumes, for Vertex AI, and with them
     "Compile the pipeline. Raises ValueError for an image without a digest, FileNotFoundError without kfp, RuntimeError if kfp fails."
-    if image and not re.fullmatch(r"\S+@sha256:[0-9a-f]{64}", image):
-        raise ValueError(f"{image}: name the image by its digest, such as {image.split('@')[0]}@sha256:0123...")
+    if image is not None and not re.fullmatch(r"\S+@sha256:[0-9a-f]{64}", image):
+        raise ValueError(f"{image!r}: name the image by its digest, such as {image.split('@')[0]}@sha256:0123...")
     path = path or root / KUBEFLOW_FILE
     if path.suffix != ".yaml":
         raise ValueError(f"{path}: Kubeflow takes a file that ends with .yaml")
+    if path.resolve() == (root / "pipeline.yaml").resolve():
+        raise ValueError("pipeline.yaml describes the project's own stages: give the compiled file another name")
     python = find_kfp(root)
     write_compiled(root, {DAG_FILE: dag_text(root)})
     path.parent.mkdir(parents=True, exist_ok=True)

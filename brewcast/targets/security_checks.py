@@ -129,4 +129,6 @@ def check_placeholders(manifests: Manifests) -> Iterator[Mistake]:
     for document in manifests.documents:
         for path, text in texts_in(document):
             if CHANGE_ME in text.upper() or "<no value>" in text:
-                yield mistake_at(document, path, f"{text} is a placeholder", "set it in your values")
+                yield mistake_at(
+                    document, path, f"{text} is a placeholder", "set it in your values, or in a compiled file itself"
+                )

@@ -105,7 +105,7 @@ def set_pod(task: dict, made: dsl.PipelineTask, claims: str):
     kubernetes.set_security_context(made, run_as_user=USER, run_as_group=USER, run_as_non_root=True)
     for name in WRITTEN:
         mount = kubernetes.mount_pvc if task.get(name) else kubernetes.empty_dir_mount
-        mount(made, f"{claims}-{name}", f"/app/{name}")
+        mount(made, f"{claims}-{name}", f"/app/{name}", *([name] if name == "state" and task[name] else []))  # subPath
     if not task["artifact"]:  # publish
         variables = {name: name for name in (*ALERTS, "BREWCAST_ONLINE_STORE", "MLFLOW_TRACKING_URI")}
         kubernetes.use_secret_as_env(made, f"{claims}-publish", variables, optional=True)  # by key

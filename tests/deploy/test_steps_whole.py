@@ -11,6 +11,7 @@ import signal
 import sqlite3
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from conftest import commands, project_environment, small_project
@@ -22,7 +23,6 @@ from brewcast.common.params import read_env, read_stages
 from brewcast.targets.dag import read_dag
 from brewcast.workflow.runs import comparison_hashes
 
-pytestmark = pytest.mark.timeout(3600)  # seconds: each task is a process that imports its libraries again
 MONTH = ".venv/bin/python -m brewcast.cli month --source simulated"  # `make` ends with 2 for any failure
 VARYING = {"at", "by", "seconds", "cpu_seconds", "stages"}  # fields that hold times and names of machines
 
@@ -85,25 +85,38 @@ def test_steps_end_in_the_products_of_make_run(published, tmp_path):
     assert [month["status"] for month in ours["months"]] == ["published"] and theirs["months"] == []
 
 
-def test_two_months_in_steps_are_two_monthly_runs_though_one_is_killed(tmp_path):
-    # given a project, and its months as `brewcast month` runs them
-    project = small_project(tmp_path / "project", months=30, stores=10, lines=30_000)
-    laptop = StepFolders(project, tmp_path / "laptop").prepare(read_dag(project).task("resolve"))
-    run = commands(laptop)
-    folders = StepFolders(project, tmp_path / "work")
-    for through in ("2023-04", ""):
-        run(f"{MONTH} --through {through}" if through else MONTH, timeout=1200)
-        # when the same months are run in steps, and the last step of the second is killed once its release serves
-        *tasks, publish = filled_tasks(read_dag(project), through=through)
-        run_all(folders, tasks)
-        if not through:
-            killed_after_its_entry(folders, publish)
-        run_all(folders, [publish])
-        # then products and state are the same
-        assert products(folders.work / "tasks/publish") == products(laptop)
-        ours, theirs = (state_contents(state / "simulated") for state in (folders.volume, laptop / "state"))
-        assert {name: ours[name] == theirs[name] for name in ours} == dict.fromkeys(ours, True)
-    assert [month["month"] for month in ours["months"]] == ["2023-04", "2023-05"]
+@pytest.fixture(scope="module")
+def months(tmp_path_factory):
+    "A project as one machine has it, and the same in folders. The tests below run a month each, in their order."
+    place = tmp_path_factory.mktemp("months")
+    project = small_project(place / "project", months=30, stores=10, lines=30_000)
+    machine = StepFolders(project, place / "machine").prepare(read_dag(project).task("resolve"))
+    return SimpleNamespace(project=project, machine=machine, folders=StepFolders(project, place / "work"))
+
+
+def test_a_month_in_steps_is_the_month_of_one_command(months):
+    commands(months.machine)(f"{MONTH} --through 2023-04", timeout=800)
+    run_all(months.folders, filled_tasks(read_dag(months.project), through="2023-04"))
+    assert_same(months)
+
+
+def test_the_month_after_it_reads_the_state_and_survives_a_kill(months):
+    commands(months.machine)(MONTH, timeout=800)
+    # when the next month is run in steps, and the last of them is killed once its release serves
+    *tasks, publish = filled_tasks(read_dag(months.project))
+    run_all(months.folders, tasks)
+    killed_after_its_entry(months.folders, publish)
+    run_all(months.folders, [publish])
+    # then it ends as the monthly command does
+    assert [month["month"] for month in assert_same(months)["months"]] == ["2023-04", "2023-05"]
+
+
+def assert_same(months) -> dict:
+    "The last step has the products of the command, and the state says the same. Returns what it says."
+    assert products(months.folders.work / "tasks/publish") == products(months.machine)
+    ours, theirs = (state_contents(state / "simulated") for state in (months.folders.volume, months.machine / "state"))
+    assert {name: ours[name] == theirs[name] for name in ours} == dict.fromkeys(ours, True)
+    return ours
 
 
 def killed_after_its_entry(folders: StepFolders, publish) -> None:
