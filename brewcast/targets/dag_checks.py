@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['AIRFLOW', 'TakenArtifact', 'CompiledTask', 'step_of', 'argo_tasks', 'kubeflow_tasks', 'airflow_tasks', 'is_pipeline',
-           'compiled_dags', 'tasks_before', 'check_dependencies', 'check_artifacts', 'check_publication']
+           'compiled_dags', 'tasks_before', 'check_dependencies', 'check_artifacts', 'check_steps', 'check_publication']
 
 # %% ../../nbs/targets/dag_checks.ipynb #c858360a
 import re
@@ -32,8 +32,9 @@ class CompiledTask(NamedTuple):
     after: list[str]  # the tasks that it waits for
     after_path: tuple  # where they are named
     taken: list[TakenArtifact]
-    gives: set[str]  # names of its artifacts
-    needs: set[str]  # names of the artifacts that it cannot run without
+    gives: dict[str, str]  # its artifacts: where each lies, by name; empty where the orchestrator chooses the place
+    needs: dict[str, str]  # the artifacts that it reads, the same
+    optional: set[str]  # those of them that it can run without
     step: str  # what it runs, such as "stage train"; empty: something else
 
 # %% ../../nbs/targets/dag_checks.ipynb #d5c8132c
@@ -66,7 +67,7 @@ def _argo_task(document, path, task, templates):
         match = re.fullmatch(r"\{\{\s*tasks\.([\w-]+)\.outputs\.artifacts\.([\w-]+)\s*\}\}", str(artifact.get("from")))
         place = (*path, "arguments", "artifacts", k, "from")
         taken.append(TakenArtifact(str(artifact.get("name")), *(match.groups() if match else ("", "")), place))
-    wanted = [artifact for _, artifact in dicts_at(template, "inputs", "artifacts")]
+    wanted = dicts_at(template, "inputs", "artifacts")
     container = at(template, "container", default={})
     return CompiledTask(
         document,
@@ -75,8 +76,9 @@ def _argo_task(document, path, task, templates):
         [*map(str, at(task, "dependencies", default=[])), *depends],
         (*path, "dependencies"),
         taken,
-        {str(artifact.get("name")) for _, artifact in dicts_at(template, "outputs", "artifacts")},
-        {str(artifact.get("name")) for artifact in wanted if not artifact.get("optional")},
+        {str(one.get("name")): str(one.get("path")) for _, one in dicts_at(template, "outputs", "artifacts")},
+        {str(one.get("name")): str(one.get("path")) for _, one in wanted},
+        {str(one.get("name")) for _, one in wanted if one.get("optional")},
         step_of([*at(container, "command", default=[]), *at(container, "args", default=[])]),
     )
 
@@ -106,8 +108,9 @@ def kubeflow_tasks(
                 at(task, "dependentTasks", default=[]),
                 (*path, "dependentTasks"),
                 taken,
-                set(at(component, "outputDefinitions", "artifacts", default={})),
-                {key for key, artifact in wanted.items() if not at(artifact, "isOptional")},
+                dict.fromkeys(at(component, "outputDefinitions", "artifacts", default={}), ""),
+                dict.fromkeys(wanted, ""),
+                {key for key, artifact in wanted.items() if at(artifact, "isOptional")},
                 step_of([*at(container, "command", default=[]), *at(container, "args", default=[])]),
             )
         )
@@ -123,7 +126,9 @@ def airflow_tasks(
     "The tasks of a DAG file of Airflow. They share a disk, so they give each other no artifacts."
     steps = at(document, "steps", default={})
     return [
-        CompiledTask(document, ("steps", name), name, list(after), ("steps", name, 0), [], set(), set(), step_of(words))
+        CompiledTask(
+            document, ("steps", name), name, list(after), ("steps", name, 0), [], {}, {}, set(), step_of(words)
+        )
         for name, (after, words) in steps.items()
     ]
 
@@ -171,6 +176,16 @@ def check_dependencies(manifests: Manifests) -> Iterator[Mistake]:
                     problem = f"{name} waits for {other}, which waits for {name}"
                     yield mistake_at(task.document, task.after_path, problem, "leave one of the two out")
 
+# %% ../../nbs/targets/dag_checks.ipynb #4aea5273
+def _lost_artifact(task, taken, made_at):
+    "An artifact that is made, but which the task does not take, or gets at another place."
+    if taken.name not in task.needs:
+        problem, remedy = f"{task.name} takes no artifact {taken.name}", "name it among the inputs of its template"
+        yield mistake_at(task.document, taken.path, problem, remedy)
+    elif task.needs[taken.name] != made_at:
+        problem = f"{task.name} gets {taken.name} at {task.needs[taken.name]}, but it was made at {made_at}"
+        yield mistake_at(task.document, taken.path, problem, "write the same path in both templates")
+
 # %% ../../nbs/targets/dag_checks.ipynb #77a4365d
 def check_artifacts(manifests: Manifests) -> Iterator[Mistake]:
     "Is each artifact that a task takes made by a task that has ended by then, and is none missing?"
@@ -186,9 +201,24 @@ def check_artifacts(manifests: Manifests) -> Iterator[Mistake]:
                 elif taken.task not in before:
                     problem = f"{name} may start before {taken.task} has made it"
                     yield mistake_at(task.document, taken.path, problem, remedy)
-            for missing in sorted(task.needs - {taken.name for taken in task.taken}):
+                else:
+                    yield from _lost_artifact(task, taken, dag[taken.task].gives[taken.artifact])
+            for missing in sorted(task.needs.keys() - task.optional - {taken.name for taken in task.taken}):
                 problem = f"{name} needs the artifact {missing}, which nobody gives it"
                 yield mistake_at(task.document, task.path, problem, "give it, as an artifact of another task")
+
+# %% ../../nbs/targets/dag_checks.ipynb #c01b271e
+def check_steps(manifests: Manifests) -> Iterator[Mistake]:
+    "Does each task of a month run its step, and no other one the same?"
+    for dag in compiled_dags(manifests):
+        steps = [task.step for task in dag.values()]
+        for name, task in dag.items() if any(steps) else []:
+            if not task.step and task.document.get("kind") != AIRFLOW:  # whose sensor runs none
+                remedy = "let its container run `step stage NAME`, resolve or publish"
+                yield mistake_at(task.document, task.path, f"{name} runs no step of a month", remedy)
+            if task.step and steps.count(task.step) > 1:
+                problem = f"another task runs {task.step}, too"
+                yield mistake_at(task.document, task.path, problem, "run each step once")
 
 # %% ../../nbs/targets/dag_checks.ipynb #034f58f3
 def check_publication(manifests: Manifests) -> Iterator[Mistake]:

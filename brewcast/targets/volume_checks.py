@@ -155,8 +155,9 @@ def check_lasting_folders(manifests: Manifests) -> Iterator[Mistake]:
 # %% ../../nbs/targets/volume_checks.ipynb #cf7cf24e
 def check_writable_folders(manifests: Manifests) -> Iterator[Mistake]:
     "Can a container with a read-only root write where it must?"
-    for pods in manifests.pods("Deployment", "CronJob"):
+    for pods in manifests.pods("Deployment", "CronJob", *WORKFLOWS):
         names = WRITTEN_FOLDERS if pods.workload["kind"] == "CronJob" else ()
+        names = [name for name in WRITTEN_FOLDERS if name != "data"] if pods.workload["kind"] in WORKFLOWS else names
         folders = ["/tmp", *(f"{PROJECT_FOLDER}/{name}" for name in names)]
         for path, container in pods.containers():
             if at(container, "securityContext", "readOnlyRootFilesystem") is not True:

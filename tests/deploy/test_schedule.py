@@ -8,19 +8,21 @@ import re
 import shutil
 import signal
 import subprocess
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from conftest import copy_built
+from cron_lines import run_as_cron
 from waits import wait_until
 
 from brewcast.common.parameter_types import RetrySettings, Schedule
 from brewcast.targets.cron import on_calendar, run_times
-from brewcast.targets.schedule import MonthlyPlan, write_units
+from brewcast.targets.schedule import MonthlyPlan, crontab_line, monthly_plan, write_units
 
-pytestmark = pytest.mark.skipif(
+needs_systemd = pytest.mark.skipif(
     not shutil.which("systemd-analyze"), reason="systemd-analyze (Debian: systemd) is missing"
 )
 MANAGER = Path("/lib/systemd/systemd")
@@ -51,6 +53,7 @@ def toy_project(root: Path, script: str) -> Path:
     return root
 
 
+@needs_systemd
 @pytest.mark.parametrize("is_system", [False, True])
 @pytest.mark.parametrize("ends", [None, "2026-12-31"])
 def test_the_units_are_valid(tmp_path, is_system, ends):
@@ -62,6 +65,7 @@ def test_the_units_are_valid(tmp_path, is_system, ends):
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
+@needs_systemd
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_the_timer_runs_at_the_times_of_cron(schedule):
     times = set()
@@ -139,3 +143,10 @@ def test_after_the_last_day_the_timer_starts_nothing(manager, tmp_path, ends, ru
     write_units(plan(root, ends=ends), manager.units)
     assert finished(manager)["ActiveState"] == "inactive"  # no failure
     assert (root / "runs").exists() == runs
+
+
+def test_the_line_of_cron_runs_the_month_in_its_bare_environment(published, tmp_path):
+    root = copy_built(published.root, tmp_path / "Anna's tea")
+    done = run_as_cron(crontab_line(monthly_plan(root, "simulated", date.today())), tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")  # no mail
+    assert "waiting" in (root / "scratch/brewcast-simulated.log").read_text()

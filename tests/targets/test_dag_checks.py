@@ -3,7 +3,7 @@
 import copy
 
 import pytest
-from planting import ROOT, objects_found
+from planting import COMPILED, ROOT, objects_found, plant
 
 from brewcast.targets import dag_checks as checks
 from brewcast.targets.compiled_checks import compiled_documents
@@ -85,3 +85,37 @@ def test_an_artifact_that_is_optional_may_be_missing():
 
 def test_rendered_manifests_without_a_dag_are_not_asked():
     assert objects_found(checks.check_artifacts) == []
+
+
+def changed_workflow(change: dict) -> list[str]:
+    "What the checks of a DAG say of Argo's objects with another value."
+    return [text for check in CHECKS for text in objects_of(check, change)]
+
+
+def objects_of(check, change: dict) -> list[str]:
+    template, *others = compiled_documents(COMPILED["argo"])
+    changed = plant(template, {"mistake": "one more", **change})
+    return [f"{mistake.path}: {mistake.problem}" for mistake in check(Manifests([changed, *others]))]
+
+
+CHECKS = [getattr(checks, name) for name in checks.__all__ if name.startswith("check_")]
+CLEAN = ["spec", "templates", 3]
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"remove": [*CLEAN, "inputs", "artifacts", 1]}, "clean takes no artifact ingest"),
+        ({"set": [[*CLEAN, "inputs", "artifacts", 1, "path"], "/tmp/ingest"]}, "clean gets ingest at /tmp/ingest"),
+        ({"remove": [*CLEAN, "outputs", "artifacts", 0, "path"]}, "but it was made at None"),
+        ({"remove": [*CLEAN, "outputs"]}, "no task makes clean"),
+        ({"remove": [*CLEAN, "container", "args"]}, "clean runs no step of a month"),
+        ({"set": [[*CLEAN, "container", "args", 2], "train"]}, "another task runs stage train, too"),
+        (
+            {"set": [["spec", "templates", 0, "dag", "tasks", 2, "template"], "explore"]},
+            "another task runs stage explore",
+        ),
+    ],
+)
+def test_a_task_that_does_not_find_what_was_made_or_runs_something_else(change, problem):
+    assert any(problem in text for text in changed_workflow(change))

@@ -68,7 +68,7 @@ FOUND_BY = {  # mistake -> the checks that must find it
     "artifact that nobody makes": {"artifacts"},
     "artifact of a task that may not have run yet": {"artifacts"},
     "publish before the package": {"artifacts", "publication"},
-    "stage on the state's volume": {"state_volume"},
+    "stage on the state's volume": {"state_volume", "writable_folders"},
     "no mutex": {"mutex"},
     "retry of every failure": {"retries"},
     "retry after another exit status": {"retries"},

@@ -1,17 +1,14 @@
 "The monthly step on one machine: units of systemd and a crontab line, in folders with any name, and what cron really runs."
 
-import os
-import pwd
 import re
 import shlex
 import shutil
-import subprocess
 from datetime import date
 from pathlib import Path
 
 import pytest
 import yaml
-from conftest import copy_built
+from cron_lines import run_as_cron
 from planting import planted_mistakes
 
 from brewcast.common.parameter_types import RetrySettings, Schedule
@@ -36,16 +33,6 @@ def plan(root: Path = Path("/srv/brewcast"), limit: int = 2, **schedule) -> Mont
     python = root / ".venv/bin/python"
     retries = RetrySettings(limit=limit, wait=30)
     return MonthlyPlan(root, "tea", python, "anna", Schedule(**USUAL | schedule), retries)
-
-
-def run_as_cron(line: str, home: Path) -> subprocess.CompletedProcess:
-    "Run the command of a crontab line with what cron gives: a shell, four variables, and no backslash before a percent sign."
-    command = line.split(" ", 5)[5]
-    assert not re.search(r"(?<!\\)%", command)  # one without a backslash would end the command
-    user = pwd.getpwuid(os.getuid()).pw_name
-    bare = {"HOME": str(home), "LOGNAME": user, "SHELL": "/bin/sh", "PATH": "/usr/bin:/bin"}
-    words = ["/bin/sh", "-c", command.replace("\\%", "%")]
-    return subprocess.run(words, cwd=home, env=bare, capture_output=True, text=True)
 
 
 def settings(unit: str) -> dict[str, str]:
@@ -120,7 +107,7 @@ def test_a_folder_with_blanks_quotes_and_percent_signs_is_quoted():
     service = settings(service_unit(plan(root)))
     assert service["WorkingDirectory"] == "/srv/Anna's 50%% tea"
     assert service["ExecStart"].startswith(
-        '"/srv/Anna\'s 50%% tea/.venv/bin/python" -m brewcast.cli month --source tea'
+        '/usr/bin/env "/srv/Anna\'s 50%% tea/.venv/bin/python" -m brewcast.cli month --source tea'
     )
     command = crontab_line(plan(root)).split(" ", 5)[5]
     assert shlex.split(command.replace("\\%", "%"))[1] == str(root)
@@ -139,13 +126,6 @@ def test_a_unit_of_the_machine_has_a_user_and_a_closed_system():
 def test_after_the_last_day_cron_starts_nothing(tmp_path, ends, is_run):
     run_as_cron(crontab_line(plan(tmp_path, ends=ends)), tmp_path)
     assert (tmp_path / "scratch/brewcast-tea.log").exists() == is_run
-
-
-def test_the_line_of_cron_runs_the_month_in_its_bare_environment(published, tmp_path):
-    root = copy_built(published.root, tmp_path / "Anna's tea")
-    done = run_as_cron(crontab_line(monthly_plan(root, "simulated", TODAY)), tmp_path)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")  # no mail
-    assert "waiting" in (root / "scratch/brewcast-simulated.log").read_text()
 
 
 def test_a_failure_is_in_the_log_and_in_the_mail(toy, tmp_path):
