@@ -8,6 +8,8 @@ import yaml
 from conftest import ROOT
 from jsonschema import Draft7Validator
 
+from brewcast.common.parameter_types import RunSettings
+from brewcast.common.params import read_env
 from brewcast.targets.chart import merged_values, value_findings
 from brewcast.targets.chart_values import CHANGE_ME, ChartValues, values_schema
 
@@ -126,6 +128,6 @@ def test_a_part_that_is_off_needs_no_values(values):
     assert value_findings(ROOT, merged_values(EXAMPLE, values)) == []
 
 
-def test_the_schedule_is_the_one_of_the_page():
-    (line,) = re.findall(r"(?m)^([0-9*]+(?: [0-9*]+){4}) +cd .* month ", (ROOT / "docs/pages/month.md").read_text())
-    assert DEFAULTS["monthly"]["schedule"] == line
+def test_the_schedule_is_the_one_of_env_yaml():
+    schedule = RunSettings.model_validate(read_env(ROOT)).schedule
+    assert (DEFAULTS["monthly"]["schedule"], DEFAULTS["monthly"]["timeZone"]) == (schedule.cron, schedule.time_zone)
