@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['RUN_PRODUCTS', 'RunInputs', 'read_run_inputs', 'run_inputs_of', 'evaluation_pictures', 'build_evaluation',
-           'judged_role', 'log_served_model', 'log_build', 'log_products']
+           'judged_role', 'log_served_model', 'log_build', 'log_products', 'card_errors']
 
 # %% ../../nbs/delivery/model_runs.ipynb #ab068468
 from collections.abc import Callable
@@ -139,8 +139,15 @@ def log_products(
         return None
     card = inputs.card
     model = load_model(products / "train/model.joblib", card.model_sha256)
-    errors = chosen_errors(pd.DataFrame(card.tried), card.recipe)
+    errors = card_errors(card)
     artifacts = [products / "train" / name for name in ("card.json", "importances.png")]
     run = log_candidate(model, card, inputs.rows, errors, artifacts, root, source)
     log_build(products / "forecast", inputs, root, source)
     return run
+
+# %% ../../nbs/delivery/model_runs.ipynb #846dc0c9
+def card_errors(
+    card: ModelCard,
+) -> dict[str, float]:  # WAPE by name: wape, wape_<month>; empty if no settings were tried, as on a young source
+    "The errors of the settings that were chosen."
+    return chosen_errors(pd.DataFrame(card.tried), card.recipe) if card.tried else {}
