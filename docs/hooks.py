@@ -88,6 +88,7 @@ def on_config(config):
                 "serving.md",
                 "month.md",
                 "cluster.md",
+                "orchestrator.md",
                 "scale.md",
                 "CONTRIBUTING.md",
                 "CHANGELOG.md",
