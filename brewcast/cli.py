@@ -17,9 +17,10 @@ __all__ = ['FIRST_STEPS', 'TEXT_BROWSERS', 'app', 'GROUPS', 'SourceOption', 'Dat
            'schedule_command', 'replay_command', 'summary_command', 'clean_command', 'open_command', 'parse_port',
            'ui_command', 'lab_command', 'run_step', 'step_resolve_command', 'step_stage_command',
            'step_publish_command', 'deploy_compile_command', 'image_or_path', 'parse_day', 'deploy_check_command',
-           'deploy_argo_command', 'deploy_image_command', 'deploy_image_stage_command', 'deploy_sbom_command',
-           'deploy_kubeflow_command', 'deploy_render_command', 'deploy_airflow_command', 'export_command',
-           'clean_notebooks_command', 'environment_command', 'release_command', 'choose_source', 'run_call', 'main']
+           'write_or_print', 'deploy_argo_command', 'deploy_image_command', 'deploy_image_stage_command',
+           'deploy_sbom_command', 'deploy_kubeflow_command', 'deploy_render_command', 'deploy_airflow_command',
+           'export_command', 'clean_notebooks_command', 'environment_command', 'release_command', 'choose_source',
+           'run_call', 'main']
 
 # %% ../nbs/cli.ipynb #09397870
 import argparse
@@ -1075,9 +1076,8 @@ RetryOption = Annotated[
 ]
 
 # %% ../nbs/cli.ipynb #eb9b67d0
-STEP_LOCK_SECONDS = (
-    60  # after which a step gives a held lock up, for its orchestrator to try again; chosen, not measured
-)
+# after which a step gives a held lock up, for its orchestrator to try again; chosen, not measured
+STEP_LOCK_SECONDS = 60
 
 # %% ../nbs/cli.ipynb #04626947
 def run_step(
@@ -1237,6 +1237,18 @@ BaseOption = Annotated[
     str | None, typer.Option(metavar="IMAGE", help="an image with /usr/bin/python3.11, instead of Debian's packages")
 ]
 
+# %% ../nbs/cli.ipynb #c693ddb1
+def write_or_print(
+    text: str,
+    path: str | None,  # None: standard output
+):
+    "Write a compiled file, or print it, so that it can go into a pipe."
+    if path:
+        write_text(Path(path), text)
+        say(f"{path}: written")
+    else:
+        print(text, end="")
+
 # %% ../nbs/cli.ipynb #ebdc3aa8
 @functools.partial(command, group="deploy")
 def deploy_argo_command(
@@ -1254,12 +1266,7 @@ def deploy_argo_command(
     from brewcast.targets.argo import argo_yaml
     from brewcast.targets.chart_values import CHANGE_ME
 
-    text = argo_yaml(root, CHANGE_ME if image is None else image, source)
-    if to:
-        write_text(Path(to), text)
-        say(f"{to}: written")
-    else:
-        print(text, end="")
+    write_or_print(argo_yaml(root, CHANGE_ME if image is None else image, source), to)
 
 # %% ../nbs/cli.ipynb #9fbebb69
 @functools.partial(command, group="deploy")
@@ -1325,12 +1332,7 @@ def deploy_airflow_command(
     "the DAG file of Airflow for a source: copy it to Airflow's DAGs folder"
     from brewcast.targets.airflow import airflow_dag
 
-    text = airflow_dag(root, source)
-    if not to:
-        print(text, end="")
-        return
-    write_text(Path(to), text)
-    print(f"{to}: written")
+    write_or_print(airflow_dag(root, source), to)
 
 # %% ../nbs/cli.ipynb #4c7001fb
 @command

@@ -8,14 +8,14 @@ __all__ = ['CHANGE_ME', 'Word', 'NoOrWord', 'OpenWord', 'Repository', 'Digest', 
            'Port', 'LINE_LENGTH', 'ChartGroup', 'filled_when', 'enabled', 'ServiceImage', 'StageImage', 'Amounts',
            'Resources', 'CpuAutoscaler', 'KedaAutoscaler', 'Autoscaling', 'ServicePort', 'Ingress', 'ApiKeys',
            'OnlineStore', 'NetworkRules', 'Storage', 'MonthlyStep', 'TopologySpread', 'Monitoring', 'ChartValues',
-           'values_yaml', 'values_schema']
+           'values_yaml', 'values_schema', 'image_by_digest']
 
 # %% ../../nbs/targets/chart_values.ipynb #c9c4730d
 import textwrap
 from typing import Annotated, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
 # %% ../../nbs/targets/chart_values.ipynb #3f1a4158
@@ -348,3 +348,18 @@ def values_schema() -> dict:  # a JSON schema
     "The chart's values.schema.json."
     draft = {"$schema": "http://json-schema.org/draft-07/schema#"}
     return draft | _without_titles(ChartValues.model_json_schema())
+
+# %% ../../nbs/targets/chart_values.ipynb #dcaa3094
+def image_by_digest(
+    image: str,  # such as registry.example.com/brewcast-stage@sha256:...
+) -> str:  # the same
+    "An image with its digest. Raises ValueError for a tag, or for neither."
+    repository, _, digest = image.partition("@")
+    try:
+        StageImage(repository=repository, digest=digest)
+    except ValidationError:
+        raise ValueError(
+            f"{image!r}: name the image by its digest, as the registry printed it at the push: "
+            "registry.example.com/brewcast-stage@sha256:... (a tag may be another image tomorrow)"
+        ) from None
+    return image

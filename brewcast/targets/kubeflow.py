@@ -6,12 +6,12 @@
 __all__ = ['KUBEFLOW_FILE', 'ON_KUBERNETES', 'find_kfp', 'compile_kubeflow', 'recurring_run_lines']
 
 # %% ../../nbs/targets/kubeflow.ipynb #16823568
-import re
 import shlex
 from pathlib import Path
 
 from ..common.parameter_types import Schedule
 from .base_image import run_program
+from .chart_values import image_by_digest
 from .compiled import DAG_FILE, dag_text, write_compiled
 
 # %% ../../nbs/targets/kubeflow.ipynb #f65a380f
@@ -35,8 +35,8 @@ def compile_kubeflow(
     path: Path | None = None,  # what to write; None: the committed file
 ) -> list[Path]:  # what was written: without volumes, for Vertex AI, and with them
     "Compile the pipeline. Raises ValueError for an image without a digest, FileNotFoundError without kfp, RuntimeError if kfp fails."
-    if image is not None and not re.fullmatch(r"\S+@sha256:[0-9a-f]{64}", image):
-        raise ValueError(f"{image!r}: name the image by its digest, such as {image.split('@')[0]}@sha256:0123...")
+    if image is not None:
+        image_by_digest(image)
     path = path or root / KUBEFLOW_FILE
     if path.suffix != ".yaml":
         raise ValueError(f"{path}: Kubeflow takes a file that ends with .yaml")

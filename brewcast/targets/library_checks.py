@@ -53,11 +53,8 @@ def libraries_by_step(
     "What each stage, and the first and last step of a month, import: directly, and through modules of Brewcast."
     folder = root / "brewcast"
     extra = executor_settings(root).extra_files
-    texts = {name: [] for name in (RESOLVE, PUBLISH)}
-    texts = {
-        name: {"brewcast/operations/steps.py": normal_form((folder / "operations/steps.py").read_text())}
-        for name in texts
-    }
+    steps = {"brewcast/operations/steps.py": normal_form((folder / "operations/steps.py").read_text())}
+    texts = {name: steps for name in (RESOLVE, PUBLISH)}
     for name, stage in read_stages(root, read_env(root)).items():
         own = {stage.source: "\n".join(form for _, form in code_to_run(notebook_cells(root / stage.source)))}
         files = [file for path in extra.get(name, []) for file in text_files(root / path) if file.suffix == ".py"]
