@@ -37,6 +37,15 @@ for name in [name for name in os.environ if name.startswith(ACTIVATED_VARIABLES)
 os.environ.update(TELEMETRY_OFF)
 
 
+@pytest.fixture(autouse=True)
+def same_environment():
+    "Restore the environment variables after each test: a command called in this process activates its source."
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
 def copy_project(target: Path) -> Path:
     "Copy the files that a commit of the project would contain, and link this environment."
     listed = subprocess.run(

@@ -137,7 +137,6 @@ def run(toy):
 @pytest.fixture
 def brewcast(toy, monkeypatch, capfd):
     "Run a command in this process, which has imported Ploomber already: `brewcast('build')` gives status, out and err."
-    environment = dict(os.environ)
     os.environ.update(FORKS)
     monkeypatch.chdir(toy)
 
@@ -148,9 +147,7 @@ def brewcast(toy, monkeypatch, capfd):
         assert (status != 0) == fails, f"{line}: {status}\n{out}\n{err}"
         return SimpleNamespace(out=out, err=err, status=status)
 
-    yield call
-    os.environ.clear()
-    os.environ.update(environment)
+    return call
 
 
 FORKS = {"BREWCAST_KERNELS": "ipykernel.kernelapp"}  # the toy stages need no other library in the warm process

@@ -123,13 +123,10 @@ def test_every_patch_and_every_private_attribute_is_in_the_list():
 @pytest.fixture
 def dag(toy, monkeypatch):
     "A function that loads the toy project's DAG in this process, as a build does."
-    environment = dict(os.environ)
     os.environ.update(FORKS)
     monkeypatch.chdir(toy)
     hook_ploomber()
-    yield lambda: load_dag(toy, {})
-    os.environ.clear()
-    os.environ.update(environment)
+    return lambda: load_dag(toy, {})
 
 
 @pytest.fixture
