@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -47,20 +48,31 @@ def end_adopted(timeout: float = 3.0) -> None:
         time.sleep(0.02)
 
 
-def measured(command: list, cwd: Path, environment: dict) -> dict[str, float]:
-    "Run a command; seconds: wall, cpu, others (CPU of other processes). RuntimeError with its last lines if it fails."
+def measured_call(work: Callable[[], None]) -> dict[str, float]:
+    "Do something by child processes; seconds: wall, cpu, others (CPU of other processes)."
     cpu_before, machine_before, start = children_cpu(), machine_cpu(), time.monotonic()
-    with tempfile.TemporaryFile() as output:  # a pipe stays open as long as a daemon holds it
-        words = [str(part) for part in command]
-        process = subprocess.run(words, cwd=cwd, env=environment, stdout=output, stderr=subprocess.STDOUT)
+    try:
+        work()
+    finally:
         wall = time.monotonic() - start
-        output.seek(0)
-        last_lines = output.read().decode(errors="replace").strip().splitlines()[-6:]
-    end_adopted()
+        end_adopted()
     cpu = children_cpu() - cpu_before
-    if process.returncode:
-        raise RuntimeError(" / ".join(last_lines)[-600:])
     return {"wall": wall, "cpu": cpu, "others": max(0.0, machine_cpu() - machine_before - cpu)}
+
+
+def measured(command: list, cwd: Path, environment: dict) -> dict[str, float]:
+    "Run a command, measured. RuntimeError with its last lines if it fails."
+
+    def work() -> None:
+        words = [str(part) for part in command]
+        with tempfile.TemporaryFile() as output:  # a pipe stays open as long as a daemon holds it
+            process = subprocess.run(words, cwd=cwd, env=environment, stdout=output, stderr=subprocess.STDOUT)
+            output.seek(0)
+            last_lines = output.read().decode(errors="replace").strip().splitlines()[-6:]
+        if process.returncode:
+            raise RuntimeError(" / ".join(last_lines)[-600:])
+
+    return measured_call(work)
 
 
 def in_turns(contestants: dict, repeat: int) -> dict[str, list | str]:

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['GOLDEN_SECONDS', 'RUN_OPTIONS', 'RENDER_SECONDS', 'oldest_features', 'freshness_refusals', 'loaded_image',
            'golden_refusals', 'archive_refusal', 'manifest_refusals', 'has_helm', 'render_refusals', 'DeployRequest',
-           'service_refusals', 'stage_refusals', 'orchestrator_refusals', 'file_refusals', 'deploy_refusals',
-           'check_lines']
+           'service_refusals', 'stage_refusals', 'orchestrator_refusals', 'sends_service', 'sends_stages',
+           'file_refusals', 'deploy_refusals', 'check_lines']
 
 # %% ../../nbs/targets/deploy_check.ipynb #01aac392
 import contextlib
@@ -248,8 +248,8 @@ class DeployRequest(NamedTuple):
 
     source: str  # whose release it is
     image: str  # of the service: path of an OCI archive, or a name that podman knows
-    stage_image: str  # the same, of the stages; needed where the monthly step is on
-    values: Path | None  # a user's file of values; None: only the images are checked
+    stage_image: str  # the same, of the stages
+    values: Path | None  # a user's file of values; None: none is checked
     manifests: Path | None  # rendered; None: none are checked
     as_of: date
     runs: bool  # Is the image run, to see its golden answers?
@@ -327,6 +327,25 @@ def orchestrator_refusals(
         where, others = f"{request.values.name}, monthly.enabled", chart_schedule(values)
     yield from overlap_refusals(list(request.compiled), others, where)
 
+# %% ../../nbs/targets/deploy_check.ipynb #5b2f90c4
+def sends_service(
+    request: DeployRequest,
+) -> bool:
+    "Is the image of the service sent? It is, unless only files for orchestrators are."
+    return not request.compiled or bool(request.values or request.manifests)
+
+# %% ../../nbs/targets/deploy_check.ipynb #c81a6e37
+def sends_stages(
+    request: DeployRequest,
+    values: dict,  # merged with the chart's defaults; empty without a file of values
+) -> bool:
+    "Is the image of the stages sent? An archive that lies there from another day is of no use where nothing runs it."
+    if any(path.suffix != ".py" for path in request.compiled):
+        return True
+    if values:
+        return bool(part_values(values, "monthly").get("enabled"))
+    return sends_service(request) and Path(request.stage_image).is_file()
+
 # %% ../../nbs/targets/deploy_check.ipynb #254dde69
 def file_refusals(
     root: Path,  # the project
@@ -359,9 +378,9 @@ def deploy_refusals(
         yield from manifest_refusals(request.manifests)
     yield from orchestrator_refusals(root, request, values)
     with tempfile.TemporaryDirectory(prefix="brewcast-check-") as folder:
-        yield from service_refusals(root, request, values, Path(folder))
-        # an archive that lies there from another day is of no use where the values leave the monthly step out
-        if part_values(values, "monthly").get("enabled") if values else Path(request.stage_image).is_file():
+        if sends_service(request):
+            yield from service_refusals(root, request, values, Path(folder))
+        if sends_stages(request, values):
             yield from stage_refusals(root, request, values, Path(folder))
 
 # %% ../../nbs/targets/deploy_check.ipynb #d4c5f4f3
@@ -377,12 +396,15 @@ def check_lines(
         ]
         return [f"not to be sent, for {format_count(len(refusals), 'reason')}:", *reasons]
     unchecked = {
-        "the values (--values FILE)": request.values is None,
-        "the manifests (--manifests FILE)": request.manifests is None and request.values is None,
+        "the values (--values FILE)": sends_service(request) and request.values is None,
+        "the manifests (--manifests FILE)": (
+            sends_service(request) and request.manifests is None and request.values is None
+        ),
         "what the chart makes of the values (Helm is missing: `make .venv-checks/quick` installs it)": (
             request.manifests is None and request.values is not None and not renders
         ),
-        "the golden answers in the image (--without-run)": not request.runs,
+        "the golden answers in the image (--without-run)": sends_service(request) and not request.runs,
+        "the image of the service, which no orchestrator needs": not sends_service(request),
     }
     left = [name for name, is_left in unchecked.items() if is_left]
     return ["ready to be sent: nothing was found", *([f"not checked: {join_names(left)}"] if left else [])]

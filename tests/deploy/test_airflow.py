@@ -10,74 +10,27 @@ import re
 import shutil
 import signal
 import socket
-import sqlite3
 import subprocess
 import urllib.request
-from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from conftest import ROOT, commands, copy_built, project_environment
+from own_airflow import QUIET, TOOLS, Airflow
 from toy import BUILD, FORKS, built, toy  # noqa: F401
 from waits import wait_until
 
 from brewcast.common.ledger import month_record_paths
 from brewcast.common.params import read_env, read_stages
-from brewcast.common.paths import write_text
 from brewcast.delivery.track_record import read_track_record
-from brewcast.targets.airflow import airflow_dag
 from brewcast.targets.dag import PUBLISH, RESOLVE, read_dag
 from brewcast.workflow.runs import comparison_hashes, read_runs
 
 pytestmark = pytest.mark.timeout(1800)
-TOOLS = ROOT / ".venv-airflow/bin"
-QUIET = {  # no examples, no statistics, no look for updates
-    "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-    "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
-    "SCARF_ANALYTICS": "false",
-    "DO_NOT_TRACK": "1",
-}
 SETTINGS = 'retries: {limit: 2, wait: 1}\nschedule: {cron: "* * * * *", time_zone: Etc/UTC, ends: null}\n'
 AWAY = "if Path('away').exists():\n    Path('away').unlink()\n    raise ConnectionRefusedError('the server is away')\n"
 DATA = "wait_for_data"
-
-
-class Airflow:
-    "An Airflow of its own for a project: its folder, its database, and the DAG file in its DAGs folder."
-
-    def __init__(self, home: Path, project: Path, source: str):
-        self.home, self.project, self.name = home, project, f"brewcast_{source}"
-        write_text(home / "dags/brewcast.py", airflow_dag(project, source))
-        self.environment = project_environment(project) | FORKS | QUIET
-        del self.environment["PYTHONPATH"]
-        self.environment |= {
-            "PATH": f"{TOOLS}:{os.environ['PATH']}",  # `airflow standalone` starts the other parts by name
-            "AIRFLOW_HOME": str(home),
-            "AIRFLOW__CORE__DAGS_FOLDER": str(home / "dags"),
-            "AIRFLOW_VAR_BREWCAST_PROJECT": str(project),
-        }
-        self("db", "migrate")
-
-    def __call__(self, *arguments, fails: bool = False, **variables) -> str:
-        options = {"env": self.environment | variables, "cwd": self.home, "capture_output": True, "text": True}
-        done = subprocess.run([TOOLS / "airflow", *arguments], **options)
-        assert (done.returncode != 0) == fails, f"{arguments}: {done.returncode}\n{done.stdout[-5000:]}{done.stderr}"
-        return done.stdout + done.stderr
-
-    def test(self, fails: bool = False, **params) -> str:
-        "Run the DAG by `airflow dags test`, with parameters."
-        return self("dags", "test", self.name, "--conf", json.dumps(params), fails=fails)
-
-    def tasks(self, run_type: str = "manual", number: int = -1) -> dict[str, tuple[str | None, int]]:
-        "State and number of tries of each task of a run, in the order in which they ended."
-        query = "SELECT run_id FROM dag_run WHERE run_type = ? ORDER BY id"
-        tasks = "SELECT task_id, state, try_number FROM task_instance WHERE run_id = ? ORDER BY end_date"
-        with closing(sqlite3.connect(self.home / "airflow.db", timeout=60)) as database:
-            runs = [run for (run,) in database.execute(query, (run_type,))]
-            if not -len(runs) <= number < len(runs):
-                return {}
-            return {task: (state, tries) for task, state, tries in database.execute(tasks, (runs[number],))}
 
 
 @pytest.fixture
@@ -102,7 +55,7 @@ def product_hashes(root: Path, source: str) -> dict:
 
 @pytest.fixture
 def airflow(project, tmp_path):
-    return Airflow(tmp_path / "airflow", project.root, "near")
+    return Airflow(tmp_path / "airflow", project.root, "near", project_environment(project.root) | FORKS)
 
 
 def airflow_facts(home: Path, name: str) -> dict:
@@ -219,7 +172,7 @@ def test_a_real_month_ends_in_the_products_of_a_run_without_airflow(published, t
     root = copy_built(published.root, tmp_path / "brewcast")
     for folder in ("products", "state", "cache"):
         shutil.rmtree(root / folder)
-    airflow = Airflow(tmp_path / "airflow", root, "simulated")
+    airflow = Airflow(tmp_path / "airflow", root, "simulated", project_environment(root))
     airflow.test()
     assert {state for state, _ in airflow.tasks().values()} == {"success"}
     assert product_hashes(root, "simulated") == made

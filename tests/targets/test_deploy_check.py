@@ -29,6 +29,7 @@ from conftest import ROOT
 from planting import WITH_AN_ORCHESTRATOR
 
 from brewcast.cli import main
+from brewcast.targets.airflow import airflow_dag
 from brewcast.targets.argo import argo_yaml
 from brewcast.targets.chart_values import CHANGE_ME
 from brewcast.targets.compiled_checks import FILLED
@@ -300,7 +301,8 @@ def test_a_planted_mistake_in_the_stage_image_is_refused_with_the_stages_that_fa
 def test_a_planted_mistake_of_two_schedules_is_refused_where_both_are_sent(root, monkeypatch):
     monkeypatch.setenv("PATH", str(root))  # no podman is asked for the image of the stages, which is not there
     values, compiled = good_values(root), (argo_file(root),)
-    assert refusals(root, values, compiled=compiled) == []
+    [no_image] = refusals(root, values, compiled=compiled)
+    assert no_image.where.endswith("no stage.tar")
     (path, value) = OVERLAP["set"]
     values[path[0]] = value
     found = [refusal for refusal in refusals(root, values, compiled=compiled) if "CronWorkflow" in str(refusal)]
@@ -324,6 +326,19 @@ def test_files_for_orchestrators_are_checked_by_what_they_hold(root):
     assert "simulated.yaml, WorkflowTemplate/brewcast-simulated" in found and "there is no task claen" in found
     assert "other.yaml: it is of no orchestrator" in found
     assert "none.py: " in found and "No such file" in found
+
+
+def test_the_image_that_a_file_for_an_orchestrator_runs_is_the_one_that_is_needed(root):
+    values = good_values(root)
+    (root / SERVICE).unlink()
+    # Argo's pods are containers of the stages
+    [no_image] = refusals(root, compiled=(argo_file(root),))
+    assert no_image.where.endswith("no stage.tar") and "make image-stage" in no_image.way_out
+    # Airflow's tasks run in the project; and with the chart, its service is needed, too
+    dag = root / "brewcast.py"
+    dag.write_text(airflow_dag(ROOT, "simulated"))
+    assert refusals(root, compiled=(dag,)) == []
+    assert "make image" in texts(refusals(root, values, compiled=(dag,)))
 
 
 def test_the_projects_own_compiled_files_are_checked_and_their_placeholders_may_stay(root):
