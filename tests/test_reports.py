@@ -196,22 +196,28 @@ def test_a_page_of_evidently_asks_no_other_machine(page_of_build, offline_browse
     page.context.close()
 
 
+def follow(link) -> None:
+    "Click on a link, and wait until its page is loaded."
+    with link.page.expect_navigation():
+        link.click()
+
+
 def test_all_pages_lead_to_each_other(published, offline_browser):
     # given the index of a build
     folder = published.root / "products/simulated"
     page = open_offline(offline_browser, folder / "index.html")
     # when a reader clicks on the first stage, and then on the next one until there is none
-    page.locator(".steps a").first.click()
+    follow(page.locator(".steps a").first)
     seen = [page.title()]
     while (following := page.locator(".pager a", has_text="→")).count():
-        following.click()
+        follow(following)
         seen.append(page.title())
     # then all stages were seen in their order, and the index knows the month page and Evidently's
     assert [title.lower() for title in seen] == STAGES
-    page.locator(".pager a", has_text="All stages").click()
-    page.get_by_text("The month page:").click()
+    follow(page.locator(".pager a", has_text="All stages"))
+    follow(page.get_by_text("The month page:"))
     assert page.url.endswith("forecast/month.html")
-    page.get_by_text("How this was made").click()
+    follow(page.get_by_text("How this was made"))
     assert page.url == (folder / "index.html").resolve().as_uri()
     assert page.get_by_text("a diagnosis, no alarm").count() == len(DIAGNOSES)
     for link in page.locator("a").all():
