@@ -70,6 +70,16 @@ def run_in(copy: Path, *command) -> str:
     return process.stdout
 
 
+def add_project_arguments(parser: argparse.ArgumentParser, repeat: int) -> None:
+    "What `create_project` reads from the command line, and the number of rounds."
+    parser.add_argument("--stores", type=int, default=12)
+    parser.add_argument("--months", type=int, default=40)
+    parser.add_argument("--lines", type=int, default=60_000)
+    parser.add_argument("--full", action="store_true", help="60 months of 66 stores, 1.3 million lines")
+    parser.add_argument("--repeat", type=int, default=repeat)
+    parser.add_argument("--tree", action="store_true", help="with uncommitted changes, not only HEAD")
+
+
 def create_project(place: Path, args: argparse.Namespace) -> Path:
     "A clone with exported modules, simulated data and this environment."
     subprocess.run(["git", "clone", "-q", ROOT, place], check=True)
@@ -275,12 +285,7 @@ def measure_published(ours: Path, repeat: int) -> dict:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--stores", type=int, default=12)
-    parser.add_argument("--months", type=int, default=40)
-    parser.add_argument("--lines", type=int, default=60_000)
-    parser.add_argument("--full", action="store_true", help="60 months of 66 stores, 1.3 million lines")
-    parser.add_argument("--repeat", type=int, default=3)
-    parser.add_argument("--tree", action="store_true", help="with uncommitted changes, not only HEAD")
+    add_project_arguments(parser, repeat=3)
     args = parser.parse_args()
     adopt_orphans()
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # as in a user's shell: modules are compiled once

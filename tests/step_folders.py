@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Protocol
 
+from brewcast.common.params import read_env, read_stages
 from brewcast.operations.monthly import EXCLUDED_FROM_REPLAY
 from brewcast.targets.dag import Dag, DagTask
-from brewcast.workflow.runs import run_command_in
+from brewcast.workflow.runs import comparison_hashes, run_command_in
 
 
 class Task(Protocol):
@@ -33,6 +34,16 @@ def filled_tasks(dag: Dag, **values: str) -> list[DagTask]:
         task.model_copy(update={"command": [fill(part) for part in task.command], "artifact": fill(task.artifact)})
         for task in dag.tasks
     ]
+
+
+def product_hashes(
+    root: Path,  # has the products
+    source: str = "simulated",
+    project: Path | None = None,  # its code, if `root` has none
+) -> dict[str, dict[str, str]]:
+    "The hashes by which the products of two runs are compared, by product, by stage."
+    project = project or root
+    return comparison_hashes(root, source, read_stages(project, read_env(project)))
 
 
 class StepFolders:

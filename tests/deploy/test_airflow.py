@@ -18,14 +18,14 @@ from types import SimpleNamespace
 import pytest
 from conftest import ROOT, commands, copy_built, project_environment
 from own_airflow import QUIET, TOOLS, Airflow
+from step_folders import product_hashes
 from toy import BUILD, FORKS, built, toy  # noqa: F401
 from waits import wait_until
 
 from brewcast.common.ledger import month_record_paths
-from brewcast.common.params import read_env, read_stages
 from brewcast.delivery.track_record import read_track_record
 from brewcast.targets.dag import PUBLISH, RESOLVE, read_dag
-from brewcast.workflow.runs import comparison_hashes, read_runs
+from brewcast.workflow.runs import read_runs
 
 pytestmark = pytest.mark.timeout(1800)
 SETTINGS = 'retries: {limit: 2, wait: 1}\nschedule: {cron: "* * * * *", time_zone: Etc/UTC, ends: null}\n'
@@ -47,10 +47,6 @@ def project(toy):  # noqa: F811
     made = product_hashes(toy, "near")
     shutil.rmtree(toy / "products")
     return SimpleNamespace(root=toy, made=made)
-
-
-def product_hashes(root: Path, source: str) -> dict:
-    return comparison_hashes(root, source, read_stages(root, read_env(root)))
 
 
 @pytest.fixture
