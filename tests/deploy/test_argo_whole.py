@@ -9,13 +9,11 @@ import pytest
 import yaml
 from argo_runner import ContainerPods, FolderPods, run_workflow
 from built_images import remove_image
-from step_folders import StepFolders
+from step_folders import StepFolders, product_hashes
 
-from brewcast.common.params import parameters, read_stages
 from brewcast.targets.argo import argo_yaml
 from brewcast.targets.dag import read_dag
 from brewcast.targets.images import build_stage_image
-from brewcast.workflow.runs import comparison_hashes
 
 pytestmark = pytest.mark.timeout(5400)
 STAGE = "argo-test-stage"  # no other image is replaced
@@ -33,16 +31,11 @@ def stage(published):
     remove_image(built.name)
 
 
-def products(root, project) -> dict:
-    "The hashes by which the products of two runs are compared."
-    return comparison_hashes(root, "simulated", read_stages(project, parameters(project, "simulated")))
-
-
 def check(attempts, pods, published, last, state):
     "All tasks have run once, in the DAG's order; the last one has the products of a run; the month is published."
     expected = [(task.name, 0) for task in read_dag(published.root).tasks]
     assert attempts == expected, pods.said[attempts[-1].task][-3000:]
-    assert products(last, published.root) == products(published.root, published.root)
+    assert product_hashes(last, project=published.root) == product_hashes(published.root)
     assert (state / "simulated/current").exists()
 
 

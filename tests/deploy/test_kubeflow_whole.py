@@ -5,17 +5,12 @@ import subprocess
 
 import pytest
 from conftest import ROOT, project_environment, small_project
+from step_folders import product_hashes
 
-from brewcast.common.params import parameters, read_stages
 from brewcast.targets.compiled import DAG_FILE, dag_text
-from brewcast.workflow.runs import comparison_hashes
 
 pytestmark = pytest.mark.timeout(3600)
 SOURCE = "simulated"
-
-
-def hashes(root):
-    return comparison_hashes(root, SOURCE, read_stages(root, parameters(root, SOURCE)))
 
 
 def test_kfp_ends_in_the_products_and_the_release_of_a_run(published, tmp_path):
@@ -29,7 +24,7 @@ def test_kfp_ends_in_the_products_and_the_release_of_a_run(published, tmp_path):
     # then its artifacts are the products of `brewcast run`
     for artifact in root.glob("scratch/kubeflow/*/*/artifact"):
         shutil.copytree(artifact, root / "products" / SOURCE / artifact.parent.name)
-    assert hashes(root) == hashes(published.root)
+    assert product_hashes(root) == product_hashes(published.root)
     # and the same release is published
     released = [
         sorted(path.name for path in (one / f"state/{SOURCE}/releases").iterdir()) for one in (root, published.root)

@@ -15,21 +15,14 @@ from types import SimpleNamespace
 
 import pytest
 from conftest import commands, project_environment, small_project
-from step_folders import StepFolders, filled_tasks
+from step_folders import StepFolders, filled_tasks, product_hashes
 from waits import wait_until
 
 from brewcast.common.ledger import read_ledger
-from brewcast.common.params import read_env, read_stages
 from brewcast.targets.dag import read_dag
-from brewcast.workflow.runs import comparison_hashes
 
 MONTH = ".venv/bin/python -m brewcast.cli month --source simulated"  # `make` ends with 2 for any failure
 VARYING = {"at", "by", "seconds", "cpu_seconds", "stages"}  # fields that hold times and names of machines
-
-
-def products(root: Path) -> dict:
-    "The hashes by which the products of two runs are compared."
-    return comparison_hashes(root, "simulated", read_stages(root, read_env(root)))
 
 
 def lasting(value):
@@ -78,7 +71,7 @@ def test_steps_end_in_the_products_of_make_run(published, tmp_path):
     # when all tasks have run
     run_all(folders, filled_tasks(read_dag(published.root)))
     # then the products are the same, byte for byte, and so is what the state says but for the month's record
-    assert products(folders.work / "tasks/publish") == products(published.root)
+    assert product_hashes(folders.work / "tasks/publish") == product_hashes(published.root)
     ours, theirs = (state_contents(state / "simulated") for state in (folders.volume, published.root / "state"))
     assert [ours[name] for name in ("mlflow",)] == [theirs[name] for name in ("mlflow",)]
     assert [entry["release"] for entry in ours["ledger"]] == [entry["release"] for entry in theirs["ledger"]]
@@ -113,7 +106,7 @@ def test_the_month_after_it_reads_the_state_and_survives_a_kill(months):
 
 def assert_same(months) -> dict:
     "The last step has the products of the command, and the state says the same. Returns what it says."
-    assert products(months.folders.work / "tasks/publish") == products(months.machine)
+    assert product_hashes(months.folders.work / "tasks/publish") == product_hashes(months.machine)
     ours, theirs = (state_contents(state / "simulated") for state in (months.folders.volume, months.machine / "state"))
     assert {name: ours[name] == theirs[name] for name in ours} == dict.fromkeys(ours, True)
     return ours
